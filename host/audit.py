@@ -1,0 +1,72 @@
+"""What is recorded about a run: the event types, and the protocol of a sink that keeps them.
+
+An event is written before the effect that it speaks of. Where the sink fails (AuditError), the effect does not happen.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Protocol
+
+from host.errors import AuditError
+
+EventKind = Literal["run.started", "run.ended", "http.request", "secret.use", "secret.reveal", "log"]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Something that the host refused a guest. `kind` is an error type of CONTRACT.md (`domain_blocked`, …) or
+    `secret_denied`; `subject` what was asked for (a URL without its query, a secret's name); `rule` which rule said
+    no; `remedy` the exact thing that would allow it, as an option of `host run` and as a line for a kept policy."""
+
+    kind: str
+    subject: str
+    rule: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        said = f"{self.subject}: {self.rule}"
+        return f"{said} ({self.remedy})" if self.remedy else said
+
+    def as_dict(self) -> dict[str, str]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of a run's record. `decision` is `allow` or `deny` for a capability, None for anything else;
+    `detail` holds plain JSON values and never a secret. `at` is Unix time in seconds."""
+
+    kind: EventKind
+    run: str
+    decision: Literal["allow", "deny"] | None = None
+    rule: str = ""
+    detail: dict[str, Any] = field(default_factory=dict)
+    at: float = field(default_factory=time.time)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Sink(Protocol):
+    """Keeps events. `record` returns once the event is as safe as the sink makes it, and is called from any thread."""
+
+    def record(self, event: Event) -> None: ...
+
+
+def record(sink: Sink, event: Event) -> None:
+    """Write `event`, or raise AuditError: whatever the sink raises becomes that."""
+    try:
+        sink.record(event)
+    except AuditError:
+        raise
+    except Exception as error:
+        raise AuditError(f"the audit sink failed: {type(error).__name__}") from error
+
+
+class NullSink:
+    """Keeps nothing: for hosts that only want the record that travels with each Result."""
+
+    def record(self, event: Event) -> None:
+        del event

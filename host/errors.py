@@ -1,0 +1,219 @@
+"""Every error of the host, in one tree.
+
+HostError                          code                   blame     exit
+├── InputError                     invalid_input          caller    2     an argument, an operation, a document is malformed
+│   └── PolicyError                invalid_policy         operator  2     a policy says something it cannot mean
+├── Denied                         denied                 operator  3     the run failed and the host had refused it something
+├── OperationFailed                operation_failed       upstream  1     a stream ended in an error status
+├── SandboxError                   sandbox_failed         guest     4     the guest did not end well
+│   ├── DeadlineExceeded           deadline_exceeded      guest     4     over the wall-clock limit
+│   ├── CpuTimeExceeded            cpu_time_exceeded      guest     4     over the CPU-time limit
+│   ├── MemoryExceeded             memory_exceeded        guest     4     needed more memory than it may have
+│   ├── OutputTooLarge             output_too_large       guest     4     returned or emitted more than it may
+│   ├── HostCallsExceeded          host_calls_exceeded    guest     4     called the host more often than it may
+│   ├── GuestException             guest_exception        guest     4     raised an exception (with its traceback)
+│   ├── StackExhausted             stack_exhausted        guest     4     recursed too deeply
+│   ├── GuestTrap                  guest_trap             guest     4     trapped
+│   └── Cancelled                  cancelled              caller    4     the caller took the run back
+├── ArtifactError                  artifact_unacceptable  guest     5     these bytes are not run
+│   ├── NotAComponent              not_a_component        guest     5     not a WebAssembly component binary
+│   ├── ContractError              contract_mismatch      guest     5     imports or exports differ from the contract
+│   ├── ManifestError              invalid_manifest       guest     5     the embedded manifest is malformed
+│   ├── CompileError               compile_failed         guest     5     wasmtime does not accept it
+│   ├── CompileLimitExceeded       compile_limit          guest     5     compiling took too much time or memory
+│   └── BuildError                 build_failed           caller    5     componentize-py could not build it
+└── StateError                     host_state             host      6     the host's own state
+    ├── CacheError                 cache_unavailable      host      6     the compiled cache cannot be used
+    ├── AuditError                 audit_unavailable      host      6     a record could not be written
+    └── Busy                       busy                   host      6     no sandbox was free in time
+
+`blame` says whose mistake it is; `exit_status` is what `host` exits with. A test keeps this drawing true.
+Errors are never classified by their message, never print and never exit.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from host.audit import Refusal
+    from host.envelope import Result
+
+Blame = Literal["caller", "guest", "operator", "upstream", "host"]
+
+
+class HostError(Exception):
+    """The root. `message` says what happened; `hint`, where there is one, is the remedy."""
+
+    code: str = "host_error"
+    blame: Blame = "host"
+    exit_status: int = 6
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+    def as_dict(self) -> dict[str, Any]:
+        """`{"type": code, "message", "blame", "hint"?}`: the shape in which faces show an error."""
+        shown: dict[str, Any] = {"type": self.code, "message": self.message, "blame": self.blame}
+        if self.hint:
+            shown["hint"] = self.hint
+        return shown
+
+
+class InputError(HostError):
+    """`field` names what is wrong, as a path such as `params.model`, where one is to blame."""
+
+    code, blame, exit_status = "invalid_input", "caller", 2
+
+    def __init__(self, message: str, *, field: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.field = field
+
+    def as_dict(self) -> dict[str, Any]:
+        shown = super().as_dict()
+        if self.field:
+            shown["param"] = self.field
+        return shown
+
+
+class PolicyError(InputError):
+    code, blame = "invalid_policy", "operator"
+
+
+class Denied(HostError):
+    """A run that failed, and in which the host had refused something. `refusals` has each; `result` what the guest
+    returned (None when it returned nothing)."""
+
+    code, blame, exit_status = "denied", "operator", 3
+
+    def __init__(self, refusals: Sequence[Refusal], result: Result | None = None) -> None:
+        super().__init__("\n".join(f"denied: {refusal}" for refusal in refusals))
+        self.refusals = tuple(refusals)
+        self.result = result
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**super().as_dict(), "refusals": [refusal.as_dict() for refusal in self.refusals]}
+
+
+class OperationFailed(HostError):
+    """A streamed operation that ended in an error status: there was no Result to hand over before. `result` has it."""
+
+    code, blame, exit_status = "operation_failed", "upstream", 1
+
+    def __init__(self, result: Result) -> None:
+        error = result.error if isinstance(result.error, dict) else {}
+        super().__init__(f"status {result.status}: {error.get('message') or result.error}")
+        self.result = result
+
+
+class SandboxError(HostError):
+    code, blame, exit_status = "sandbox_failed", "guest", 4
+
+
+class DeadlineExceeded(SandboxError):
+    code = "deadline_exceeded"
+
+
+class CpuTimeExceeded(SandboxError):
+    code = "cpu_time_exceeded"
+
+
+class MemoryExceeded(SandboxError):
+    code = "memory_exceeded"
+
+
+class OutputTooLarge(SandboxError):
+    code = "output_too_large"
+
+
+class HostCallsExceeded(SandboxError):
+    code = "host_calls_exceeded"
+
+
+class GuestException(SandboxError):
+    """The guest raised `exception` (a class name); `traceback` is the guest's own, at most 16 KiB, without secrets."""
+
+    code = "guest_exception"
+
+    def __init__(self, message: str, *, exception: str, traceback: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.exception = exception
+        self.traceback = traceback
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**super().as_dict(), "exception": self.exception, "traceback": self.traceback}
+
+
+class StackExhausted(SandboxError):
+    code = "stack_exhausted"
+
+
+class GuestTrap(SandboxError):
+    """`stderr` is what the guest wrote there, capped."""
+
+    code = "guest_trap"
+
+    def __init__(self, message: str, *, stderr: str = "", hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.stderr = stderr
+
+
+class Cancelled(SandboxError):
+    code, blame = "cancelled", "caller"
+
+
+class ArtifactError(HostError):
+    code, blame, exit_status = "artifact_unacceptable", "guest", 5
+
+
+class NotAComponent(ArtifactError):
+    code = "not_a_component"
+
+
+class ContractError(ArtifactError):
+    """`subject` names the import or export that is to blame."""
+
+    code = "contract_mismatch"
+
+    def __init__(self, message: str, *, subject: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.subject = subject
+
+
+class ManifestError(ArtifactError):
+    code = "invalid_manifest"
+
+
+class CompileError(ArtifactError):
+    code = "compile_failed"
+
+
+class CompileLimitExceeded(ArtifactError):
+    code = "compile_limit"
+
+
+class BuildError(ArtifactError):
+    code, blame = "build_failed", "caller"
+
+
+class StateError(HostError):
+    code, blame, exit_status = "host_state", "host", 6
+
+
+class CacheError(StateError):
+    code = "cache_unavailable"
+
+
+class AuditError(StateError):
+    code = "audit_unavailable"
+
+
+class Busy(StateError):
+    code = "busy"

@@ -1,0 +1,31 @@
+"""Limits: how much one run may spend. One frozen dataclass, units in the names, only ever narrowed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Every field is an inclusive upper bound; there is no value that means "unlimited"."""
+
+    timeout_s: float = 60.0  # wall clock for the whole run, host calls included; a long completion takes about that
+    cpu_time_s: float = 10.0  # of the sandbox's own thread; a Python catalyst spends about a millisecond
+    max_memory_bytes: int = 128 * MIB  # linear memory; CPython needs 16 MiB before it runs a line
+    max_request_bytes: int = 32 * MIB  # one outgoing body; audio uploads go up to 25 MB
+    max_response_bytes: int = 64 * MIB  # one answer, on the wire and decoded alike
+    max_output_bytes: int = 16 * MIB  # what the guest returns, and what it emits, each
+    max_http_requests: int = 64  # fetches and streams of one run together
+    max_streams: int = 3  # open at once: CYFR's number
+    max_attachment_bytes: int = 256 * MIB  # all attachments of one run together
+    max_host_calls: int = 100_000  # of any kind; a streamed answer of 4,000 events needs some 8,000
+    max_log_bytes: int = 64 * 1024  # log messages, stdout and stderr, each; more is dropped and counted
+
+    def narrowed(self, other: Limits) -> Limits:
+        """The smaller of each field."""
+        return Limits(**{f.name: min(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)})
+
+    def __le__(self, other: Limits) -> bool:
+        return all(getattr(self, f.name) <= getattr(other, f.name) for f in fields(self))

@@ -49,6 +49,28 @@ class Event:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    level: str
+    message: str
+
+
+@dataclass(slots=True)
+class Meters:
+    """What a run has spent so far. Times in seconds, sizes in bytes."""
+
+    http_requests: int = 0
+    host_calls: int = 0
+    sent_bytes: int = 0
+    received_bytes: int = 0
+    emitted_bytes: int = 0
+    events: int = 0
+    log_bytes: int = 0
+    cpu_time_s: float = 0.0
+    sandbox_time_s: float = 0.0
+    upstream_time_s: float = 0.0
+
+
 class Sink(Protocol):
     """Keeps events. `record` returns once the event is as safe as the sink makes it, and is called from any thread."""
 

@@ -70,7 +70,9 @@ class HostError(Exception):
 class InputError(HostError):
     """`field` names what is wrong, as a path such as `params.model`, where one is to blame."""
 
-    code, blame, exit_status = "invalid_input", "caller", 2
+    code = "invalid_input"
+    blame: Blame = "caller"
+    exit_status = 2
 
     def __init__(self, message: str, *, field: str | None = None, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -84,14 +86,17 @@ class InputError(HostError):
 
 
 class PolicyError(InputError):
-    code, blame = "invalid_policy", "operator"
+    code = "invalid_policy"
+    blame = "operator"
 
 
 class Denied(HostError):
     """A run that failed, and in which the host had refused something. `refusals` has each; `result` what the guest
     returned (None when it returned nothing)."""
 
-    code, blame, exit_status = "denied", "operator", 3
+    code = "denied"
+    blame = "operator"
+    exit_status = 3
 
     def __init__(self, refusals: Sequence[Refusal], result: Result | None = None) -> None:
         super().__init__("\n".join(f"denied: {refusal}" for refusal in refusals))
@@ -105,7 +110,9 @@ class Denied(HostError):
 class OperationFailed(HostError):
     """A streamed operation that ended in an error status: there was no Result to hand over before. `result` has it."""
 
-    code, blame, exit_status = "operation_failed", "upstream", 1
+    code = "operation_failed"
+    blame = "upstream"
+    exit_status = 1
 
     def __init__(self, result: Result) -> None:
         error = result.error if isinstance(result.error, dict) else {}
@@ -114,7 +121,9 @@ class OperationFailed(HostError):
 
 
 class SandboxError(HostError):
-    code, blame, exit_status = "sandbox_failed", "guest", 4
+    code = "sandbox_failed"
+    blame: Blame = "guest"
+    exit_status = 4
 
 
 class DeadlineExceeded(SandboxError):
@@ -166,11 +175,14 @@ class GuestTrap(SandboxError):
 
 
 class Cancelled(SandboxError):
-    code, blame = "cancelled", "caller"
+    code = "cancelled"
+    blame = "caller"
 
 
 class ArtifactError(HostError):
-    code, blame, exit_status = "artifact_unacceptable", "guest", 5
+    code = "artifact_unacceptable"
+    blame: Blame = "guest"
+    exit_status = 5
 
 
 class NotAComponent(ArtifactError):
@@ -200,11 +212,14 @@ class CompileLimitExceeded(ArtifactError):
 
 
 class BuildError(ArtifactError):
-    code, blame = "build_failed", "caller"
+    code = "build_failed"
+    blame = "caller"
 
 
 class StateError(HostError):
-    code, blame, exit_status = "host_state", "host", 6
+    code = "host_state"
+    blame = "host"
+    exit_status = 6
 
 
 class CacheError(StateError):

@@ -29,3 +29,19 @@ class Limits:
 
     def __le__(self, other: Limits) -> bool:
         return all(getattr(self, f.name) <= getattr(other, f.name) for f in fields(self))
+
+
+CEILING = Limits(
+    timeout_s=24 * 3600.0,
+    cpu_time_s=3600.0,
+    max_memory_bytes=1024 * MIB,
+    max_request_bytes=1024 * MIB,
+    max_response_bytes=1024 * MIB,
+    max_output_bytes=256 * MIB,
+    max_http_requests=100_000,
+    max_streams=64,
+    max_attachment_bytes=1024 * MIB,
+    max_host_calls=10_000_000,
+    max_log_bytes=16 * MIB,
+)
+"""What no policy can exceed, unless the host is given a ceiling of its own."""

@@ -51,7 +51,8 @@ class SecretName:
     def parse(cls, text: str) -> SecretName:
         if not isinstance(text, str) or not _SECRET.match(text):
             raise InputError(
-                f"{str(text)[:80]!r} is not the name of a secret", hint="letters, digits, _ . and -, like OPENAI_API_KEY"
+                f"{str(text)[:80]!r} is not the name of a secret",
+                hint="letters, digits, _ . and -, like OPENAI_API_KEY",
             )
         return cls(text)
 
@@ -68,9 +69,15 @@ class Domain:
     @classmethod
     def parse(cls, text: str) -> Domain:
         labels = text.split(".")
-        if not text.isascii() or len(text) > 253 or text != text.lower() or not all(_LABEL.match(label) for label in labels):
+        if (
+            not text.isascii()
+            or len(text) > 253
+            or text != text.lower()
+            or not all(_LABEL.match(label) for label in labels)
+        ):
             raise InputError(
-                f"{text[:80]!r} is not a domain name", hint="lower-case ASCII labels like api.openai.com; no scheme, no path"
+                f"{text[:80]!r} is not a domain name",
+                hint="lower-case ASCII labels like api.openai.com; no scheme, no path",
             )
         if all(label.isdigit() or label.startswith("0x") for label in labels[-1:]):
             raise InputError(f"{text[:80]!r} ends in a number, so it would be read as an address")

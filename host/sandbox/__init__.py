@@ -1,0 +1,85 @@
+"""The sandbox: the only place that knows wasmtime.
+
+`Sandbox` (one per host) holds the engine, the compiled cache, the epoch ticker and the slots; `Sandbox.load` turns
+component bytes into `Loaded`, checked against the contract; `Loaded.link` gives `Instances`, which run it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from wasmtime import WasmtimeError
+from wasmtime.component import Component
+
+from host.errors import CompileError
+from host.names import Digest
+from host.sandbox import compiler, engine
+from host.sandbox.cache import CompiledCache, cache_name, load_compiled, seal
+from host.sandbox.compiler import CompileLimits, compile_component
+from host.sandbox.contract import check_contract
+from host.sandbox.instance import HostFunctions, Instances
+from host.sandbox.pool import Slots
+from host.sandbox.ticker import Ticker
+from host.sections import check_component
+
+__all__ = ["CompileLimits", "HostFunctions", "Instances", "Loaded", "Sandbox"]
+
+
+class Sandbox:
+    """`pooling=False` uses wasmtime's on-demand allocator; None takes the pool where its address space can be had."""
+
+    def __init__(
+        self,
+        cache_dir: Path,
+        state_dir: Path,
+        *,
+        compile_limits: CompileLimits | None = None,
+        pooling: bool | None = None,
+    ) -> None:
+        self.pooling = engine.pool_fits() if pooling is None else pooling
+        self.engine = engine.new_engine(pooling=self.pooling)
+        self.ticker = Ticker(self.engine)
+        self.slots = Slots(engine.MAX_SANDBOXES)
+        self._cache = CompiledCache(cache_dir, state_dir)
+        self._fingerprint = engine.fingerprint(pooling=self.pooling)
+        self._compile_limits = compile_limits or CompileLimits()
+
+    def load(self, wasm: bytes, digest: Digest, *, wasi: Iterable[str] = ()) -> Loaded:
+        """The component in `wasm`, whose digest is `digest`, compiled (or found compiled) and within the contract.
+        Raises ArtifactError."""
+        check_component(wasm)
+        name = cache_name(digest, self._fingerprint)
+        component = self._cache.load(name, self.engine)
+        if component is None:
+            with self._cache.locked(name):
+                component = self._cache.load(name, self.engine) or self._compile(wasm, name)
+        return Loaded(self, component, check_contract(component, self.engine, wasi=wasi))
+
+    def _compile(self, wasm: bytes, name: str) -> Component:
+        with compiler.memory_file("compiled") as held:
+            compile_component(wasm, held, pooling=self.pooling, limits=self._compile_limits)
+            seal(held)
+            self._cache.store(name, held)
+            try:
+                return load_compiled(self.engine, held)
+            except WasmtimeError:
+                raise CompileError("the compiled component does not fit this engine") from None
+
+    def close(self) -> None:
+        self.ticker.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A component within the contract. `imports` are the interfaces that it imports."""
+
+    sandbox: Sandbox
+    component: Component
+    imports: tuple[str, ...]
+
+    def link(self, functions: HostFunctions) -> Instances:
+        """`functions` has every interface of `imports` but WASI's."""
+        wasi = any(name.startswith("wasi:") for name in self.imports)
+        return Instances(self.sandbox.engine, self.component, self.sandbox.ticker, functions, wasi=wasi)

@@ -1,0 +1,116 @@
+"""From a folder of Python to a component: `host build`.
+
+The folder has `app.py` (the entry module) and `manifest.json` (or `cyfr-manifest.json`). The world that the component is
+built against has the interfaces that the manifest asks for and no others, since componentize-py imports whatever its world
+has: a component's imports are its capabilities.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+from host.contract import CAPABILITIES
+from host.errors import BuildError, InputError
+from host.manifest import Manifest
+from host.sections import MANIFEST_SECTION, append_section
+
+ENTRY = "app"
+MANIFESTS = ("manifest.json", "cyfr-manifest.json")
+
+_SKIPPED = shutil.ignore_patterns("__pycache__", ".*", "*.pyc", "tests", "node_modules")
+
+
+def build(directory: Path) -> bytes:
+    """The component for the catalyst in `directory`, with its manifest and metadata inside. Raises BuildError,
+    ManifestError, InputError. Two builds of one source differ in their bytes."""
+    manifest_text = _manifest_text(directory)
+    manifest = Manifest.parse(manifest_text)
+    if not (directory / f"{ENTRY}.py").is_file():
+        raise InputError(f"{directory} has no {ENTRY}.py", hint="that is the module whose class Run is the catalyst")
+    with tempfile.TemporaryDirectory(prefix="host-build-") as temporary:
+        place = Path(temporary)
+        wit, stage = place / "wit", place / "stage"
+        shutil.copytree(_guest_files("wit"), wit, ignore=_SKIPPED)
+        (wit / "built.wit").write_text(_world(manifest), encoding="utf-8")
+        shutil.copytree(directory, stage, ignore=_SKIPPED)
+        shutil.copytree(_guest_files("catalyst/sdk"), stage / "catalyst" / "sdk", ignore=_SKIPPED, dirs_exist_ok=True)
+        (stage / "catalyst" / "__init__.py").touch()
+        wasm = _componentize(wit, stage, place / "built.wasm")
+    for name, content in _metadata(manifest):
+        wasm = append_section(wasm, name, content.encode())
+    return append_section(wasm, MANIFEST_SECTION, manifest_text.encode())
+
+
+def _manifest_text(directory: Path) -> str:
+    for name in MANIFESTS:
+        if (file := directory / name).is_file():
+            return file.read_text(encoding="utf-8")
+    raise InputError(
+        f"{directory} has no {MANIFESTS[0]}",
+        hint='at least {"id": "catalyst:local.name", "version": "0.1.0", "wasi": {"http": true}}',
+    )
+
+
+def _world(manifest: Manifest) -> str:
+    asked = manifest.interfaces()
+    unknown = [name for name, wanted in manifest.wasi.items() if wanted and name not in CAPABILITIES]
+    if unknown:
+        raise InputError(f"the manifest asks for {', '.join(unknown)}, which this host does not provide", field="wasi")
+    imports = "".join(f"    import {interface};\n" for interface in asked)
+    return f"package cyfr:catalyst@0.1.0;\n\nworld built {{\n{imports}    export run;\n}}\n"
+
+
+def _guest_files(part: str) -> Path:
+    """`wit` or `catalyst/sdk`: inside an installed package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    for root in (package / "_guest", package.parent):
+        if (found := root / part).is_dir():
+            return found
+    raise BuildError(f"this installation lacks {part}", hint="install catalyst-host again")
+
+
+def _componentize(wit: Path, stage: Path, output: Path) -> bytes:
+    if find_spec("componentize_py") is None:
+        raise BuildError("componentize-py is not installed", hint="pip install 'catalyst-host[build]'")
+    argv = [
+        sys.executable, "-c", "from componentize_py import script; script()",
+        "-d", str(wit), "-w", "built", "componentize", "--stub-wasi", ENTRY, "-p", str(stage), "-o", str(output),
+    ]  # fmt: skip
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=kept)  # noqa: S603 - our own interpreter
+    if done.returncode != 0 or not output.is_file():
+        said = "\n".join(_guest_lines(done.stderr or done.stdout))
+        raise BuildError(f"componentize-py could not build it:\n{said}")
+    return output.read_bytes()
+
+
+def _guest_lines(stderr: str) -> Iterator[str]:
+    """Of what componentize-py says, the part about the guest: its traceback, without the tool's own."""
+    lines = stderr.splitlines()
+    begin = next((index for index, line in enumerate(lines) if line.startswith("AssertionError: ")), 0)
+    for line in lines[begin:]:
+        if line.startswith(("Stack backtrace", "Caused by")):
+            return
+        if shown := line.removeprefix("AssertionError: ").rstrip():
+            yield shown.replace('"/0/', '"')
+
+
+def _metadata(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """The custom sections that wasm tools read (WebAssembly tool-conventions, OCI annotations in custom sections)."""
+    for name, value in (
+        ("version", manifest.version),
+        ("description", manifest.description),
+        ("licenses", manifest.license),
+        ("authors", manifest.authors),
+        ("homepage", manifest.homepage),
+        ("source", manifest.source),
+    ):
+        if value:
+            yield name, value

@@ -1,0 +1,24 @@
+"""Errors as a guest sees them: `{"error": {"type", "message"}}`."""
+
+from __future__ import annotations
+
+from host.audit import Refusal
+from host.jsontext import clean_text, write_json
+
+
+class GuestError(Exception):
+    """Raised within a capability, turned into a value before the guest sees it. `kind` is an error type of CONTRACT.md;
+    `refusal` is set where the host refused something that a policy could allow."""
+
+    def __init__(self, kind: str, message: str, *, refusal: Refusal | None = None) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+        self.refusal = refusal
+
+    @classmethod
+    def refused(cls, refusal: Refusal) -> GuestError:
+        return cls(refusal.kind, str(refusal), refusal=refusal)
+
+    def as_json(self) -> str:
+        return write_json({"error": {"type": self.kind, "message": clean_text(self.message)[:1_000]}})

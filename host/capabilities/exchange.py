@@ -1,0 +1,162 @@
+"""What fetch and streaming share: from a guest's message to an answer that has begun.
+
+parse → method, domain → body → size → how many, how often → audit → secrets put in → sent to a checked address
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from host.audit import Refusal
+from host.call import Call
+from host.capabilities.errors import GuestError
+from host.capabilities.message import Message, read_body, read_message
+from host.capabilities.rate import RateMeter
+from host.egress import Answer, EgressClient, EgressError, Outgoing
+from host.names import SecretName
+from host.policy.grant import Deny, Grant, decide
+from host.policy.secrets import Place
+from host.policy.urls import Target
+from host.redaction import SecretValue, Substitution
+
+
+class Exchange:
+    """One catalyst's requests: its grant, its connections, its rate."""
+
+    def __init__(self, grant: Grant, client: EgressClient, secrets: Mapping[SecretName, SecretValue]) -> None:
+        self.grant = grant
+        self._client = client
+        self._secrets = secrets
+        self._rate = RateMeter(grant.rate)
+
+    def begin(self, call: Call, text: str) -> tuple[Message, Answer]:
+        """Send what `text` asks for; the answer is to be closed. Raises GuestError, with any refusal recorded."""
+        message: Message | None = None
+        try:
+            message = read_message(text)
+            rule = self._decide(message)
+            body, content_type = read_body(message, call.attachments)
+            self._check_size(message, len(body))
+            self._check_count(call, message)
+            outgoing = self._with_secrets(call, message, body, content_type, rule)
+            return message, self._send(call, outgoing, message.target)
+        except GuestError as error:
+            if error.refusal is not None:
+                call.refuse("http.request", error.refusal)
+            raise
+
+    def _decide(self, message: Message) -> str:
+        decision = decide(message.target, message.method, self.grant)
+        if isinstance(decision, Deny):
+            raise GuestError.refused(decision.refusal(_subject(message)))
+        return decision.rule
+
+    def _check_size(self, message: Message, size: int) -> None:
+        most = self.grant.limits.max_request_bytes
+        if size > most:
+            remedy = f"raise max_request_size in the policy of {self.grant.reference}"
+            refusal = Refusal("request_too_large", _subject(message), f"a body of {size} bytes is over {most}", remedy)
+            raise GuestError.refused(refusal)
+
+    def _check_count(self, call: Call, message: Message) -> None:
+        most = self.grant.limits.max_http_requests
+        if call.meters.http_requests >= most:
+            remedy = f"raise max_http_requests in the policy of {self.grant.reference}"
+            raise GuestError.refused(Refusal("rate_limited", "http requests", f"a run may make {most}", remedy))
+        wait = self._rate.take()
+        if wait is not None:
+            rate = self.grant.rate
+            assert rate is not None
+            rule = f"over {rate.requests} requests in {rate.window_s:g} s: retry after {wait:.1f} s"
+            remedy = f"or raise rate_limit in the policy of {self.grant.reference}"
+            raise GuestError.refused(Refusal("rate_limited", _subject(message), rule, remedy))
+        call.meters.http_requests += 1
+
+    def _with_secrets(self, call: Call, message: Message, body: bytes, content_type: str | None, rule: str) -> Outgoing:
+        """The request as it leaves: recorded, then with values in the places that the grants name."""
+        target = message.target
+        shown = {"method": message.method, "url": target.shown, "request_bytes": len(body)}
+        destination = self.grant.destination(target)
+        if destination is not target:
+            shown["sent_to"] = destination.origin
+        call.audit("http.request", "allow", rule, shown)
+        headers = tuple(
+            (name, value) for name, value in message.headers if not content_type or name.lower() != "content-type"
+        )
+        if content_type:
+            headers = (*headers, ("Content-Type", content_type))
+        if call.placeholders.names:
+            headers, destination, body = self._substituted(call, target, headers, destination, body)
+        return Outgoing(message.method, destination, headers, body, self.grant.limits.max_response_bytes)
+
+    def _substituted(
+        self, call: Call, target: Target, headers: tuple[tuple[str, str], ...], destination: Target, body: bytes
+    ) -> tuple[tuple[tuple[str, str], ...], Target, bytes]:
+        used: set[str] = set()
+        in_header = self._substitution(call, target, "header")
+        substituted = []
+        for name, value in headers:
+            text, found = in_header.apply_header(name, value)
+            substituted.append((name, text))
+            used |= found
+        if any("url" in grant.places for grant in self.grant.secrets_for(target)):
+            path_query, found = self._substitution(call, target, "url").apply_url(
+                destination.path_query.decode("ascii")
+            )
+            destination = Target.parse(destination.origin + path_query) if found else destination
+            used |= found
+        if any("body" in grant.places for grant in self.grant.secrets_for(target)):
+            kind = next((value for name, value in headers if name.lower() == "content-type"), "")
+            body, found = self._substitution(call, target, "body").apply_bytes(body, kind)
+            used |= found
+        for placeholder in sorted(used):
+            call.audit(
+                "secret.use", "allow", detail={"secret": call.placeholders.names[placeholder], "origin": target.origin}
+            )
+        self._note_misdirected(call, target, substituted)
+        return tuple(substituted), destination, body
+
+    def _substitution(self, call: Call, target: Target, place: Place) -> Substitution:
+        return Substitution(
+            {
+                call.placeholders.by_name[str(grant.name)]: self._secrets[grant.name]
+                for grant in self.grant.secrets_for(target)
+                if place in grant.places
+            }
+        )
+
+    def _note_misdirected(self, call: Call, target: Target, headers: list[tuple[str, str]]) -> None:
+        """A placeholder that stayed one: its secret is not bound to this place. Worth a word, since the request
+        will fail for want of it."""
+        for placeholder, name in call.placeholders.names.items():
+            if any(placeholder in value for _, value in headers):
+                remedy = f"bind {name} to {target.origin} (domains), over https, for headers"
+                call.refuse(
+                    "secret.use", Refusal("secret_denied", f"secret {name}", f"not bound to {target.origin}", remedy)
+                )
+
+    def _send(self, call: Call, outgoing: Outgoing, target: Target) -> Answer:
+        began = time.monotonic()
+        call.meters.sent_bytes += len(outgoing.body)
+        try:
+            return self._client.send(outgoing, call)
+        except EgressError as error:
+            raise self.translated(error, target) from None
+        finally:
+            call.meters.upstream_time_s += time.monotonic() - began
+
+    def translated(self, error: EgressError, target: Target) -> GuestError:
+        """What the guest is told; a refusal where a policy could allow it."""
+        match error.kind:
+            case "private_ip_blocked":
+                remedy = "add --allow-private with its network, such as 127.0.0.0/8, or map its origin with --upstream"
+            case "response_too_large":
+                remedy = f"raise max_response_size in the policy of {self.grant.reference}"
+            case _:
+                return GuestError("timeout" if error.kind == "cancelled" else error.kind, error.message)
+        return GuestError.refused(Refusal(error.kind, target.shown, error.message, remedy))
+
+
+def _subject(message: Message) -> str:
+    return f"{message.method[:20]} {message.target.shown}"

@@ -1,0 +1,84 @@
+"""`cyfr:http/fetch`: one request, one whole response."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from host.attachments import Attachment
+from host.call import Call
+from host.capabilities.errors import GuestError
+from host.capabilities.exchange import Exchange
+from host.capabilities.message import Message
+from host.contract import FETCH
+from host.egress import Answer, EgressError
+from host.audit import Refusal
+from host.jsontext import Json, write_json
+
+
+class Fetch:
+    interface = FETCH
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    def functions(self) -> Mapping[str, Any]:
+        return {"request": self.request}
+
+    def request(self, call: Call, text: str) -> str:
+        try:
+            message, answer = self._exchange.begin(call, text)
+            return write_json(self._response(call, message, answer))
+        except GuestError as error:
+            return error.as_json()
+
+    def _response(self, call: Call, message: Message, answer: Answer) -> Json:
+        headers = response_headers(call, answer)
+        body = self._read(call, message, answer)
+        response: dict[str, Json] = {"status": answer.status, "headers": headers}
+        encoding = message.response_encoding if 200 <= answer.status < 300 else message.error_encoding
+        match encoding:
+            case "attachment":
+                ident = call.attachments.put(Attachment(body, content_type=headers.get("content-type", "")))
+                if ident is None:
+                    raise self._no_room(call, message)
+                response |= {"attachment": ident, "size": len(body)}
+            case "base64":
+                response |= {"body": base64.b64encode(body).decode("ascii"), "body_encoding": "base64"}
+            case "text":
+                response["body"] = body.decode("utf-8", "replace")
+        return response
+
+    def _read(self, call: Call, message: Message, answer: Answer) -> bytes:
+        began = time.monotonic()
+        try:
+            body = answer.read_all(call)
+        except EgressError as error:
+            failed = self._exchange.translated(error, message.target)
+            if failed.refusal is not None:
+                call.refuse("http.request", failed.refusal)
+            raise failed from None
+        finally:
+            answer.close()
+            call.meters.upstream_time_s += time.monotonic() - began
+        call.meters.received_bytes += len(body)
+        return call.redactor.data(body)
+
+    def _no_room(self, call: Call, message: Message) -> GuestError:
+        refusal = Refusal(
+            "response_too_large",
+            message.target.shown,
+            f"attachments of a run may have {call.limits.max_attachment_bytes} bytes",
+        )
+        call.refuse("http.request", refusal)
+        return GuestError.refused(refusal)
+
+
+def response_headers(call: Call, answer: Answer) -> dict[str, str]:
+    """Lower-case names; repeated values joined by `, `; secrets as placeholders."""
+    joined: dict[str, str] = {}
+    for name, value in answer.headers:
+        joined[name] = f"{joined[name]}, {value}" if name in joined else value
+    return {name: call.redactor.text(value) for name, value in joined.items()}

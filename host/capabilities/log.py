@@ -1,0 +1,21 @@
+"""`catalyst:host/log`: words for the operator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from host.call import Call
+from host.contract import LOG
+
+_LEVELS = frozenset({"debug", "info", "warning", "error", "fatal"})
+
+
+class Log:
+    interface = LOG
+
+    def functions(self) -> Mapping[str, Any]:
+        return {"write": self.write}
+
+    def write(self, call: Call, level: str, message: str) -> None:
+        call.note(level if level in _LEVELS else "info", message)

@@ -1,0 +1,19 @@
+"""`catalyst:host/output`: events to whoever called the run, while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from host.call import Call
+from host.contract import OUTPUT
+
+
+class Output:
+    interface = OUTPUT
+
+    def functions(self) -> Mapping[str, Any]:
+        return {"emit": self.emit}
+
+    def emit(self, call: Call, event: str) -> bool:
+        return call.emit(call.redactor.text(event))

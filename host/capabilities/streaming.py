@@ -1,0 +1,131 @@
+"""`cyfr:http/streaming`: a response read piece by piece, or relayed to the caller without passing through the guest."""
+
+from __future__ import annotations
+
+import codecs
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from host.audit import Refusal
+from host.call import Call
+from host.capabilities.errors import GuestError
+from host.capabilities.exchange import Exchange
+from host.capabilities.http import response_headers
+from host.capabilities.sse import EventParser
+from host.contract import STREAMING
+from host.egress import Answer, EgressError
+from host.jsontext import Json, write_json
+from host.policy.grant import Grant
+from host.policy.urls import Target
+
+_PIECE_BYTES = 64 * 1024
+_LAST_EVENT = 4_096  # characters of the last relayed event that the guest is shown
+_DONE = "[DONE]"
+
+
+class OpenStream:
+    """A response being read: bytes in, redacted text out, never cut within a character."""
+
+    def __init__(self, call: Call, answer: Answer, target: Target, *, relay: bool) -> None:
+        self.answer = answer
+        self.target = target
+        self.relay = relay
+        self._redacted = call.redactor.stream()
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._ended = False
+
+    def read(self, call: Call) -> str:
+        """The next text as soon as there is some; empty at the end. Raises EgressError."""
+        while not self._ended:
+            piece = self.answer.read(call, _PIECE_BYTES)
+            call.meters.received_bytes += len(piece)
+            if piece:
+                text = self._decoder.decode(self._redacted.feed(piece))
+            else:
+                self._ended = True
+                text = self._decoder.decode(self._redacted.flush(), final=True)
+            if text:
+                return text
+        return ""
+
+    def close(self) -> None:
+        self._ended = True
+        self.answer.close()
+
+
+class Streaming:
+    interface = STREAMING
+
+    def __init__(self, exchange: Exchange, grant: Grant) -> None:
+        self._exchange = exchange
+        self._grant = grant
+
+    def functions(self) -> Mapping[str, Any]:
+        return {"request": self.request, "read": self.read, "close": self.close}
+
+    def request(self, call: Call, text: str) -> str:
+        try:
+            self._check_room(call)
+            message, answer = self._exchange.begin(call, text)
+        except GuestError as error:
+            return error.as_json()
+        relay = message.relay and call.listener is not None and 200 <= answer.status < 300
+        handle = "str_" + secrets.token_hex(16)
+        call.streams[handle] = OpenStream(call, answer, message.target, relay=relay)
+        opened: dict[str, Json] = {"handle": handle, "status": answer.status, "headers": response_headers(call, answer)}
+        if message.relay:
+            opened["relay"] = relay
+        return write_json(opened)
+
+    def read(self, call: Call, handle: str) -> str:
+        stream = call.streams.get(handle)
+        if not isinstance(stream, OpenStream):
+            return GuestError("invalid_handle", "there is no such stream in this run").as_json()
+        began = time.monotonic()
+        try:
+            if stream.relay:
+                return write_json(_relayed(call, stream))
+            data = stream.read(call)
+            return write_json({"data": data, "done": not data})
+        except EgressError as error:
+            stream.close()
+            failed = self._exchange.translated(error, stream.target)
+            if failed.refusal is not None:
+                call.refuse("http.request", failed.refusal)
+            return failed.as_json()
+        finally:
+            call.meters.upstream_time_s += time.monotonic() - began
+
+    def close(self, call: Call, handle: str) -> str:
+        stream = call.streams.pop(handle, None)
+        if stream is not None:
+            stream.close()
+        return write_json({"ok": True})
+
+    def _check_room(self, call: Call) -> None:
+        most = self._grant.limits.max_streams
+        if len(call.streams) >= most:
+            remedy = f"close one first, or raise max_streams in the policy of {self._grant.reference}"
+            refusal = Refusal("stream_limit", "streams", f"a run may have {most} open", remedy)
+            call.refuse("http.request", refusal)
+            raise GuestError.refused(refusal)
+
+
+def _relayed(call: Call, stream: OpenStream) -> Json:
+    """Hand every event to the caller; then the end, with how many there were and the last one, by which the guest can
+    tell an answer that ended in an error."""
+    count, last = 0, ""
+    for event in _events(call, stream):
+        count, last = count + 1, event
+        if not call.emit(event, relayed=True):
+            break
+    return {"data": "", "done": True, "events": count, "last": last[:_LAST_EVENT]}
+
+
+def _events(call: Call, stream: OpenStream) -> Iterator[str]:
+    parser = EventParser()
+    while text := stream.read(call):
+        yield from (event for event in parser.feed(text) if event != _DONE)
+    yield from (event for event in parser.finish() if event != _DONE)

@@ -1,0 +1,215 @@
+"""Requests out, answers back: what the capabilities use of this package."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from host.egress import failures
+from host.egress.clock import Clock
+from host.egress.connection import Connection
+from host.egress.decoding import Decoder, Plain, decoder
+from host.egress.failures import ConnectionLostError
+from host.egress.headers import Fields, RawFields, incoming_fields, outgoing_fields, without
+from host.egress.lookup import Lookups, Resolver, system_resolver
+from host.egress.pool import Pool
+from host.egress.wire import Reach
+from host.policy.urls import Target
+
+MAX_CONNECTIONS: Final = 100
+_IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # RFC 9110, 9.2.2
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A request. `headers` are the guest's, with secrets in place; `max_response_bytes` bounds the body, both as it
+    comes over the wire and decoded."""
+
+    method: str
+    target: Target
+    headers: Fields = field(repr=False)
+    body: bytes = field(repr=False)
+    max_response_bytes: int
+
+
+class Egress:
+    """The road out of one Host: its resolver and its TLS context, shared by the clients of all catalysts.
+
+    Nothing comes from the environment but OpenSSL's own choice of trusted certificates.
+    """
+
+    def __init__(
+        self,
+        *,
+        resolver: Resolver = system_resolver,
+        ssl_context: ssl.SSLContext | None = None,
+        max_connections: int = MAX_CONNECTIONS,
+    ) -> None:
+        self._resolver = resolver
+        self._tls = ssl_context or system_tls()
+        self._max_connections = max_connections
+        self._pools: set[Pool] = set()
+
+    def client(self, reach: Reach) -> EgressClient:
+        """One catalyst's own client; a connection that was checked for it serves nobody else."""
+        pool = Pool(self._max_connections, on_close=self._pools.discard)
+        self._pools.add(pool)
+        return EgressClient(reach, Lookups(self._resolver), self._tls, pool)
+
+    def close(self) -> None:
+        """Close every client; what is under way ends with an EgressError (cancelled)."""
+        for pool in list(self._pools):
+            pool.close()
+
+
+class EgressClient:
+    """Made by `Egress.client`. Any number of threads may send at once."""
+
+    def __init__(self, reach: Reach, lookups: Lookups, tls: ssl.SSLContext, pool: Pool) -> None:
+        self._reach = reach
+        self._lookups = lookups
+        self._tls = tls
+        self._pool = pool
+
+    def send(self, outgoing: Outgoing, clock: Clock) -> Answer:
+        """Send, and return once the response has begun; its body is still to be read. Redirects are answers.
+
+        A request is sent a second time, once and over a new connection, only if its method is idempotent (RFC 9110,
+        9.2.2), the connection was a reused one, and it broke off before a byte of the answer: the server had hung up
+        on an idle connection. A POST never is, so that nothing is paid for twice.
+
+        Raises EgressError.
+        """
+        fields = outgoing_fields(outgoing.method, outgoing.target, outgoing.headers, outgoing.body)
+        connection = self._pool.lend(outgoing.target.at)
+        try:
+            return self._exchange(connection, outgoing, fields, clock)
+        except ConnectionLostError:
+            if outgoing.method not in _IDEMPOTENT or not connection.reused or connection.heard:
+                raise
+        return self._exchange(self._pool.lend(outgoing.target.at, unused=True), outgoing, fields, clock)
+
+    def close(self) -> None:
+        """Close all connections. Sending afterwards is an EgressError."""
+        self._pool.close()
+
+    def _exchange(self, connection: Connection, outgoing: Outgoing, fields: RawFields, clock: Clock) -> Answer:
+        wire = connection.wire
+        try:
+            with wire.interruptible(clock):
+                if not wire.usable:
+                    wire.open(self._reach, self._lookups, self._tls, clock)
+                connection.send(outgoing.method, outgoing.target.path_query, fields, outgoing.body, clock)
+                status, raw = connection.receive_head(clock)
+            bodiless = outgoing.method == "HEAD" or status in (204, 304)
+            return Answer(
+                status=status,
+                raw=raw,
+                bodiless=bodiless,
+                max_bytes=outgoing.max_response_bytes,
+                connection=connection,
+                take_back=self._pool.take_back,
+            )
+        except BaseException:
+            self._pool.take_back(connection, usable=False)
+            raise
+
+
+class Answer:
+    """A response that has begun. `headers` have lower-case names and Latin-1 values, without hop-by-hop fields; those
+    of a decoded body lack content-encoding and content-length. Belongs to one thread; to be closed."""
+
+    def __init__(
+        self,
+        *,
+        status: int,
+        raw: list[tuple[bytes, bytes]],
+        bodiless: bool,
+        max_bytes: int,
+        connection: Connection,
+        take_back: Callable[..., None],
+    ) -> None:
+        self.status = status
+        self.headers = incoming_fields(raw)
+        self._decoder: Decoder = Plain()
+        self._max_bytes = max_bytes
+        self._received = 0
+        self._decoded = 0
+        self._connection: Connection | None = connection
+        self._take_back = take_back
+        if not bodiless:
+            self._prepare_body()
+
+    def read(self, clock: Clock, max_bytes: int = 64 * 1024) -> bytes:
+        """The next decoded bytes as soon as there are any, at most `max_bytes`; empty at the end, and after `close`.
+
+        Raises EgressError, after which the answer is closed.
+        """
+        if self._connection is None:
+            return b""
+        try:
+            piece = self._next_piece(self._connection, clock, max(1, max_bytes))
+        except BaseException:
+            self._release(usable=False)
+            raise
+        if not piece:
+            self._release(usable=True)
+        return piece
+
+    def read_all(self, clock: Clock) -> bytes:
+        """The rest of the body. Raises EgressError."""
+        pieces = []
+        while piece := self.read(clock):
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    def close(self) -> None:
+        """Give the connection back, or end it where the body has not come to its end. Any number of times."""
+        if self._connection is not None:
+            self._release(usable=self._connection.ends_here())
+
+    def _prepare_body(self) -> None:
+        length = next((int(value) for name, value in self.headers if name == "content-length"), 0)
+        if length > self._max_bytes:
+            raise failures.too_large(self._max_bytes)
+        inflated = decoder(value for name, value in self.headers if name == "content-encoding")
+        if inflated is not None:
+            self._decoder = inflated
+            self.headers = without(self.headers, ("content-encoding", "content-length"))
+
+    def _next_piece(self, connection: Connection, clock: Clock, max_bytes: int) -> bytes:
+        with connection.wire.interruptible(clock):
+            connection.wire.check(clock)  # what has already come is not handed out after the end of the run either
+            while True:
+                piece = self._decoder.take(min(max_bytes, self._max_bytes - self._decoded + 1))
+                if piece:
+                    break
+                data = connection.receive_data(clock)
+                if not data:
+                    self._decoder.finish()
+                    return b""
+                self._received += len(data)
+                self._decoder.feed(data)
+        self._decoded += len(piece)
+        if max(self._received, self._decoded) > self._max_bytes:
+            raise failures.too_large(self._max_bytes)
+        return piece
+
+    def _release(self, *, usable: bool) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._take_back(connection, usable=usable)
+
+
+def system_tls() -> ssl.SSLContext:
+    """Verifies against the system's certificates, TLS 1.2 or newer, HTTP/1.1 only.
+
+    Not `ssl.create_default_context`, which writes every session's keys to the file that SSLKEYLOGFILE names.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    return context

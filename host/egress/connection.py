@@ -1,0 +1,99 @@
+"""HTTP/1.1 over one wire, one exchange after another; the grammar is h11's."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import Final
+
+import h11
+
+from host.egress import failures
+from host.egress.clock import Clock
+from host.egress.failures import ConnectionLostError, EgressError
+from host.egress.headers import MAX_HEAD_BYTES, RawFields
+from host.egress.wire import Wire
+
+_READ_BYTES: Final = 64 * 1024
+_ONE_WRITE_BYTES: Final = 64 * 1024  # up to this size, head and body leave in one packet train
+_MAX_INTERIM_RESPONSES: Final = 10  # 1xx; whoever sends more keeps us busy on purpose
+
+
+class Connection:
+    """`reused` says that an earlier exchange went well; `heard` that a byte of the current answer has come."""
+
+    def __init__(self, wire: Wire) -> None:
+        self.wire = wire
+        self.reused = False
+        self.heard = False
+        self._idle_since = 0.0
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
+
+    def send(self, method: str, path_query: bytes, fields: RawFields, body: bytes, clock: Clock) -> None:
+        """The whole request. A server may answer and hang up before it has all of it: that is no failure here, since
+        its answer, if there is one, is still to be read."""
+        try:
+            head = self._http.send(h11.Request(method=method, target=path_query, headers=fields))
+            rest = self._http.send(h11.Data(data=body)) if body else b""
+            self._http.send(h11.EndOfMessage())
+        except h11.LocalProtocolError as error:
+            raise failures.translated(error, self.wire.host) from None
+        pieces = [head, rest] if len(body) > _ONE_WRITE_BYTES else [(head or b"") + (rest or b"")]
+        with suppress(ConnectionLostError):
+            for piece in pieces:
+                self.wire.write(piece or b"", clock)
+
+    def receive_head(self, clock: Clock) -> tuple[int, list[tuple[bytes, bytes]]]:
+        """Status and fields (lower-case names, in order) of the final response."""
+        for _ in range(_MAX_INTERIM_RESPONSES):
+            event = self._next(clock)
+            if isinstance(event, h11.Response):
+                return event.status_code, list(event.headers)
+        raise EgressError("http_error", f"{self.wire.host} sent too many interim responses")
+
+    def receive_data(self, clock: Clock) -> bytes:
+        """The next piece of the body as soon as there is one, with its transfer coding removed; empty at the end."""
+        while True:
+            event = self._next(clock)
+            if isinstance(event, h11.EndOfMessage):
+                return b""
+            if isinstance(event, h11.Data) and event.data:
+                return bytes(event.data)
+
+    def ends_here(self) -> bool:
+        """Whether the rest of the body has already come: then the connection survives that nobody reads it."""
+        try:
+            while self._http.their_state is h11.SEND_BODY:
+                if self._http.next_event() is h11.NEED_DATA:
+                    return False
+        except h11.RemoteProtocolError:
+            return False
+        return True
+
+    def recycle(self) -> bool:
+        """Make ready for another exchange, if this one ended cleanly and nothing came after it: leftover bytes would
+        be taken for the answer to the next request."""
+        states = (self._http.our_state, self._http.their_state)
+        if states != (h11.DONE, h11.DONE) or self._http.trailing_data[0] or not self.wire.usable:
+            return False
+        self._http.start_next_cycle()
+        self.reused, self.heard, self._idle_since = True, False, time.monotonic()
+        return True
+
+    def fresh(self, longest_idle_s: float) -> bool:
+        """Whether an idle connection may still be used: not for too long idle, and not ended by the other side."""
+        return time.monotonic() - self._idle_since < longest_idle_s and self.wire.usable and self.wire.quiet
+
+    def _next(self, clock: Clock) -> object:
+        while True:
+            try:
+                event = self._http.next_event()
+            except h11.RemoteProtocolError as error:
+                raise failures.translated(error, self.wire.host) from None
+            if event is not h11.NEED_DATA:
+                return event
+            data = self.wire.read(_READ_BYTES, clock)
+            self.heard = self.heard or bool(data)
+            if not data and self._http.their_state is h11.SEND_RESPONSE:
+                raise ConnectionLostError(self.wire.host)
+            self._http.receive_data(data)

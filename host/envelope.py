@@ -1,0 +1,200 @@
+"""What goes into a run and what comes out of it: Operation and Result (CONTRACT.md, The operation envelope)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from host.attachments import Attachment, Attachments
+from host.audit import Event, LogLine, Meters, Refusal
+from host.errors import InputError
+from host.jsontext import Json, clean_text, kind_of, parse_json
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """`operation` names what to do (`chat.completions.create`), `params` its parameters, `stream` whether events are
+    wanted as they arrive."""
+
+    operation: str
+    params: Mapping[str, Json] = field(default_factory=dict)
+    stream: bool = False
+
+    def as_dict(self) -> dict[str, Json]:
+        return {"operation": self.operation, "params": dict(self.params), "stream": self.stream}
+
+
+Input: TypeAlias = Operation | Mapping[str, Json] | str | bytes
+
+
+def read_input(given: Input) -> dict[str, Json]:
+    """The JSON object that `given` is or holds. Raises InputError."""
+    if isinstance(given, Operation):
+        return given.as_dict()
+    if isinstance(given, Mapping):
+        return dict(given)
+    value = parse_json(given, "the input")
+    if not isinstance(value, dict):
+        raise InputError(
+            f"the input is a JSON {kind_of(value)}, not an object",
+            hint='like {"operation": "models.list", "params": {}}',
+        )
+    return value
+
+
+def write_input(value: Mapping[str, Json], held: Attachments, given: Mapping[str, Attachment]) -> str:
+    """The text that the guest gets: `value` with `{"$attachment": name}` turned into the run's own id for it. Raises
+    InputError, also for attachments that the input does not mention: they would be lost without a word."""
+    ids: dict[str, Json] = {}
+    for name, attachment in given.items():
+        ident = held.put(attachment)
+        if ident is None:
+            raise InputError(f"the attachment {name!r} is over max_attachment_bytes", field=name)
+        shown = {"$attachment": ident, "size": len(attachment.data)}
+        if attachment.filename:
+            shown["filename"] = attachment.filename
+        if attachment.content_type:
+            shown["content_type"] = attachment.content_type
+        ids[name] = shown
+    used: set[str] = set()
+    if ids or _mentions_attachment(value):
+        value = _with_ids(value, ids, used, "")
+    for name in ids.keys() - used:
+        raise InputError(
+            f"the attachment {name!r} is not used by the input",
+            field=name,
+            hint=f'put {{"$attachment": "{name}"}} where it belongs',
+        )
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"the input is not JSON: {error}") from None
+
+
+def _mentions_attachment(value: Json) -> bool:
+    match value:
+        case Mapping():
+            return "$attachment" in value or any(_mentions_attachment(inner) for inner in value.values())
+        case list() | tuple():
+            return any(_mentions_attachment(inner) for inner in value)
+    return False
+
+
+def _with_ids(value: Json, ids: Mapping[str, Json], used: set[str], path: str) -> Json:
+    match value:
+        case {"$attachment": name, **more}:
+            if name not in ids:
+                raise InputError(
+                    f"there is no attachment {name!r}",
+                    field=path,
+                    hint="hand it over as attachments={…} or --attach NAME=PATH",
+                )
+            used.add(name)
+            return {**ids[name], **more}
+        case Mapping():
+            return {
+                key: _with_ids(inner, ids, used, f"{path}.{key}" if path else str(key)) for key, inner in value.items()
+            }
+        case list() | tuple():
+            return [_with_ids(inner, ids, used, f"{path}[{index}]") for index, inner in enumerate(value)]
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """The record of one run. `started_at` is Unix time, `duration_s` wall clock; `decisions` are its audit events,
+    `refusals` what it was refused, `logs` what the guest wrote (redacted, capped)."""
+
+    id: str
+    reference: str
+    digest: str
+    started_at: float
+    duration_s: float
+    meters: Meters
+    decisions: tuple[Event, ...]
+    refusals: tuple[Refusal, ...]
+    logs: tuple[LogLine, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """`data` of a success, `error` of a failure; `status` is an HTTP status. `{"$attachment": id}` in `data` stands for
+    `attachments[id]`."""
+
+    status: int
+    data: Json
+    error: Json
+    attachments: Mapping[str, Attachment]
+    execution: Execution
+
+    @property
+    def ok(self) -> bool:
+        return 200 <= self.status < 300
+
+    @property
+    def content(self) -> bytes:
+        """The bytes of a binary answer: `data` is one attachment. Raises InputError for any other result."""
+        match self.data:
+            case {"$attachment": str(ident)} if ident in self.attachments:
+                return self.attachments[ident].data
+        raise InputError("the result is not binary", hint="see .data and .attachments")
+
+    def as_dict(self) -> dict[str, Json]:
+        """`{"status", "data"}` or `{"status", "error"}`."""
+        return {"status": self.status, **({"data": self.data} if self.ok else {"error": self.error})}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A guest's output, read. `attachments` are the ones it mentions."""
+
+    status: int
+    data: Json
+    error: Json
+    attachments: Mapping[str, Attachment]
+
+
+def read_output(text: str, held: Attachments) -> Outcome:
+    """What a guest returned, whatever it is: never raises. Text that is no JSON is `{"raw": text}`."""
+    try:
+        value = parse_json(text, "the output")
+    except InputError:
+        return Outcome(200, {"raw": clean_text(text)}, None, {})
+    mentioned: dict[str, Attachment] = {}
+    if '"$' in text:
+        value = _spliced(value, held, mentioned)
+    if not isinstance(value, dict):
+        return Outcome(200, value, None, mentioned)
+    status = value.get("status")
+    if isinstance(status, bool) or not isinstance(status, int) or not 100 <= status <= 599:
+        status = 500 if "error" in value else 200
+        return (
+            Outcome(status, None, value["error"], mentioned)
+            if "error" in value
+            else Outcome(200, value, None, mentioned)
+        )
+    if 200 <= status < 300:
+        return Outcome(status, value.get("data"), None, mentioned)
+    error = value.get("error")
+    return Outcome(
+        status, None, error if error is not None else {"type": "error", "message": f"status {status}"}, mentioned
+    )
+
+
+def _spliced(value: Json, held: Attachments, mentioned: dict[str, Attachment]) -> Json:
+    match value:
+        case {"$json": ident} if (found := held.get(ident)) is not None:
+            try:
+                return parse_json(found.data, "the answer")
+            except InputError:
+                return {"raw": found.data.decode("utf-8", "replace")}
+        case {"$attachment": ident} if (found := held.get(ident)) is not None:
+            mentioned[ident] = found
+            return value
+        case dict():
+            return {key: _spliced(inner, held, mentioned) for key, inner in value.items()}
+        case list():
+            return [_spliced(inner, held, mentioned) for inner in value]
+    return value

@@ -1,0 +1,173 @@
+"""/v1/responses (platform.openai.com/docs/api-reference/responses)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from host.fakes.messages import Response
+from host.fakes.openai import errors, tools
+from host.fakes.openai.call import Call, Turn
+from host.fakes.openai.params import Params
+from host.fakes.openai.response_events import response_events
+from host.fakes.openai.schema import instance
+from host.fakes.openai.shapes import check_sampling, event_stream, page
+from host.fakes.openai.text import CREATED, Written, asked_length, count, identifier, seed_of, sentence, written
+
+_FORMATS = ("text", "json_object", "json_schema")
+
+
+def create(call: Call) -> Response:
+    params = call.params
+    params.required_text("model")
+    check_sampling(params)
+    asked = _items(params.required("input"))
+    before = _previous(call).conversation if "previous_response_id" in params else []
+    instructions = params.text("instructions", None)
+    seed = seed_of("response", params.raw("model"), instructions, [_meant(item) for item in (*before, *asked)])
+    own = seed_of(seed.hex(), call.store.next_number())
+    function = tools.chosen([tools.function_of(tool) for tool in params.objects("tools")], params.raw("tool_choice"))
+    text = written("" if function else _text(params, asked, seed), limit=params.integer("max_output_tokens", None))
+    item = _call_item(function, seed, own) if function else _message_item(text, own)
+    spent = count(item["arguments"]) if function else len(text.tokens)
+    read = count(instructions or "") + sum(count(said) for each in (*before, *asked) for said in _said(each))
+    response = _response(params, own, [item], _usage(read, spent))
+    if "store" not in params or params.flag("store"):
+        numbered = [{"id": identifier("msg_", seed_of(own.hex(), at)), **each} for at, each in enumerate(asked)]
+        call.store.keep(Turn(response, numbered, [*before, *asked, item]))
+    return event_stream(response_events(response)) if params.flag("stream") else Response.json(response)
+
+
+def retrieve(call: Call) -> Response:
+    return Response.json(_turn(call).response)
+
+
+def delete(call: Call) -> Response:
+    response_id = _turn(call).response["id"]
+    del call.store.turns[response_id]
+    return Response.json({"id": response_id, "object": "response", "deleted": True})
+
+
+def input_items(call: Call) -> Response:
+    return Response.json(page(_turn(call).asked, call.query, default=20, most=100))
+
+
+def _turn(call: Call) -> Turn:
+    response_id = call.path["response_id"]
+    if response_id not in call.store.turns:
+        raise errors.not_found(f"Response with id '{response_id}' not found.")
+    return call.store.turns[response_id]
+
+
+def _previous(call: Call) -> Turn:
+    response_id = call.params.required_text("previous_response_id")
+    if response_id not in call.store.turns:
+        message = f"Previous response with id '{response_id}' not found."
+        raise errors.ApiError(400, message, param="previous_response_id", code="previous_response_not_found")
+    return call.store.turns[response_id]
+
+
+def _items(given: Any) -> list[dict[str, Any]]:
+    """A string is one message of the user."""
+    if isinstance(given, str):
+        return [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": given}]}]
+    if not isinstance(given, list) or not all(isinstance(item, dict) for item in given):
+        raise errors.wrong_type("input", "a string or an array of input items", given)
+    for at, item in enumerate(given):
+        if item.get("type", "message") == "message" and not isinstance(item.get("content"), str | list):
+            raise errors.missing(f"input[{at}].content")
+    return [{"type": "message", **item} for item in given]
+
+
+def _meant(item: dict[str, Any]) -> dict[str, Any]:
+    """`item` without its identifiers, which a counter may have numbered."""
+    return {name: value for name, value in item.items() if name not in {"id", "call_id"}}
+
+
+def _said(item: dict[str, Any]) -> Iterator[str]:
+    content = item.get("content", item.get("output", item.get("arguments")))
+    for part in content if isinstance(content, list) else [{"text": content}]:
+        text = part.get("text") if isinstance(part, dict) else None
+        if isinstance(text, str):
+            yield text
+
+
+def _text(params: Params, asked: list[dict[str, Any]], seed: bytes) -> str:
+    text = sentence(seed, asked_length(" ".join(said for item in asked[-1:] for said in _said(item))))
+    wanted = params.mapping("text").get("format") or {"type": "text"}
+    match wanted:
+        case {"type": "text"}:
+            return text
+        case {"type": "json_object"}:
+            return json.dumps({"answer": text}, ensure_ascii=False)
+        case {"type": "json_schema", "name": str(), "schema": schema}:
+            return json.dumps(instance(schema, sentence(seed, 1)[:-1]), ensure_ascii=False)
+        case {"type": "json_schema"}:
+            raise errors.missing("text.format.schema" if "name" in wanted else "text.format.name")
+        case {"type": str() as other}:
+            raise errors.unsupported("text.format.type", other, _FORMATS)
+        case _:
+            raise errors.wrong_type("text.format", "an object with a type", wanted)
+
+
+def _message_item(text: Written, own: bytes) -> dict[str, Any]:
+    return {
+        "id": identifier("msg_", own),
+        "type": "message",
+        "status": "completed" if text.finish == "stop" else "incomplete",
+        "role": "assistant",
+        "content": [{"type": "output_text", "annotations": [], "logprobs": [], "text": text.text}],
+    }
+
+
+def _call_item(function: dict[str, Any], seed: bytes, own: bytes) -> dict[str, Any]:
+    return {
+        "id": identifier("fc_", own),
+        "type": "function_call",
+        "status": "completed",
+        "call_id": identifier("call_", own),
+        "name": function["name"],
+        "arguments": tools.arguments(function, seed),
+    }
+
+
+def _response(params: Params, own: bytes, output: list[dict[str, Any]], usage: dict[str, Any]) -> dict[str, Any]:
+    incomplete = output[0]["status"] == "incomplete"
+    return {
+        "id": identifier("resp_", own),
+        "object": "response",
+        "created_at": CREATED,
+        "status": "incomplete" if incomplete else "completed",
+        "background": False,
+        "error": None,
+        "incomplete_details": {"reason": "max_output_tokens"} if incomplete else None,
+        "instructions": params.raw("instructions"),
+        "max_output_tokens": params.raw("max_output_tokens"),
+        "metadata": params.mapping("metadata"),
+        "model": params.raw("model"),
+        "output": output,
+        "parallel_tool_calls": params.raw("parallel_tool_calls") is not False,
+        "previous_response_id": params.raw("previous_response_id"),
+        "reasoning": {"effort": None, "summary": None},
+        "service_tier": "default",
+        "store": params.raw("store") is not False,
+        "temperature": params.raw("temperature") if "temperature" in params else 1.0,
+        "text": {"format": {"type": "text"}, **params.mapping("text")},
+        "tool_choice": params.raw("tool_choice") or "auto",
+        "tools": params.objects("tools"),
+        "top_p": params.raw("top_p") if "top_p" in params else 1.0,
+        "truncation": params.text("truncation", "disabled"),
+        "usage": usage,
+        "user": params.raw("user"),
+    }
+
+
+def _usage(read: int, spent: int) -> dict[str, Any]:
+    return {
+        "input_tokens": read,
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+        "output_tokens": spent,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": read + spent,
+    }

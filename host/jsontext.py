@@ -1,0 +1,88 @@
+"""JSON from anybody, read so that nothing in it can surprise the host."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, TypeAlias
+
+from host.errors import InputError
+
+Json: TypeAlias = Any
+
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+_LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+
+def parse_json(text: str | bytes, what: str) -> Json:
+    """The value of `text`, JSON by RFC 8259; `what` names it in the InputError that anything else raises. NaN, nesting
+    that is too deep and numbers that are too long are mistakes like any other; a lone surrogate becomes U+FFFD, so that
+    what comes out can be encoded and printed."""
+    try:
+        decoded = text if isinstance(text, str) else text.decode("utf-8")
+        value = json.loads(decoded, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{what} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{what} is not UTF-8") from None
+    except (ValueError, RecursionError) as error:
+        reason = (
+            "it is nested too deeply"
+            if isinstance(error, RecursionError)
+            else "a number in it is too long or not finite"
+        )
+        raise InputError(f"{what} is not JSON that can be read: {reason}") from None
+    if _SURROGATE_ESCAPE.search(decoded) or not _encodable(decoded):
+        return _without_surrogates(value)
+    return value
+
+
+def parse_object(text: str | bytes, what: str) -> dict[str, Json]:
+    """Like `parse_json`, for text that has to be a JSON object."""
+    value = parse_json(text, what)
+    if not isinstance(value, dict):
+        raise InputError(f"{what} is a JSON {kind_of(value)}, not an object")
+    return value
+
+
+def write_json(value: Json) -> str:
+    """Compact JSON that can be encoded as UTF-8. The value is one that `parse_json` could have made."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def clean_text(text: str) -> str:
+    """`text` with U+FFFD for what UTF-8 cannot hold."""
+    return text if _encodable(text) else _LONE_SURROGATE.sub("\ufffd", text)
+
+
+def kind_of(value: Json) -> str:
+    """What JSON calls the type of `value`."""
+    names = {
+        list: "array",
+        str: "string",
+        bool: "boolean",
+        int: "number",
+        float: "number",
+        type(None): "null",
+        dict: "object",
+    }
+    return names.get(type(value), type(value).__name__)
+
+
+def _encodable(text: str) -> bool:
+    return text.isascii() or not _LONE_SURROGATE.search(text)
+
+
+def _no_constant(name: str) -> Json:
+    raise ValueError(name)
+
+
+def _without_surrogates(value: Json) -> Json:
+    match value:
+        case str():
+            return clean_text(value)
+        case dict():
+            return {_without_surrogates(key): _without_surrogates(inner) for key, inner in value.items()}
+        case list():
+            return [_without_surrogates(inner) for inner in value]
+    return value

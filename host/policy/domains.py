@@ -1,0 +1,76 @@
+"""The domains that a policy names: `api.openai.com`, `*.example.com`, `host:8443`, `http://[::1]:8080`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv6Address
+from typing import Final
+
+from host.errors import PolicyError
+from host.names import Domain
+from host.policy.urls import DEFAULT_PORTS, Host, Scheme, Target, UrlError, parse_authority
+
+ANY_DOMAIN: Final = "unsafe_any_domain"
+_HINT: Final = "like api.openai.com, *.example.com, localhost:8443 or http://127.0.0.1:8080"
+
+
+@dataclass(frozen=True, slots=True)
+class DomainPattern:
+    """What one entry of `allowed_domains` covers: one scheme, one port, and a host, or with `subdomains` whole labels
+    at any depth below it but not the host itself. `host` None is any domain name (no literal address)."""
+
+    scheme: Scheme
+    host: Host | None
+    port: int
+    subdomains: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> DomainPattern:
+        """`[scheme://][*.]host[:port]`; the scheme is https unless `http://` is written, the port the scheme's own.
+
+        Raises PolicyError; a wildcard needs two labels to its right, and every domain at once has to be asked for as
+        `unsafe_any_domain`.
+        """
+        scheme, rest = _scheme(text)
+        wildcard, rest = rest.startswith("*"), rest.removeprefix("*.")
+        try:
+            host, port = parse_authority(rest)
+        except UrlError as error:
+            hint = f"for every domain there is, write {ANY_DOMAIN}" if rest.partition(":")[0] == "*" else _HINT
+            raise PolicyError(f"{text[:80]!r} is not a domain: {error.reason}", hint=hint) from None
+        if wildcard and not (isinstance(host, Domain) and "." in host.value):
+            raise PolicyError(
+                f"{text[:80]!r} would cover names of many owners",
+                hint=f"name at least two labels, like *.example.com; for every domain there is, write {ANY_DOMAIN}",
+            )
+        any_domain = isinstance(host, Domain) and host.value == ANY_DOMAIN
+        return cls(scheme, None if any_domain else host, port or DEFAULT_PORTS[scheme], wildcard)
+
+    def matches(self, target: Target) -> bool:
+        """Whether `target` lies in what this pattern covers."""
+        if (target.scheme, target.port) != (self.scheme, self.port):
+            return False
+        if self.host is None:
+            return isinstance(target.host, Domain)
+        if self.subdomains:
+            return isinstance(target.host, Domain) and target.host.value.endswith(f".{self.host}")
+        return target.host == self.host
+
+    def __str__(self) -> str:
+        """The shortest text that parses to this pattern."""
+        scheme = "" if self.scheme == "https" else f"{self.scheme}://"
+        wildcard = "*." if self.subdomains else ""
+        host = f"[{self.host}]" if isinstance(self.host, IPv6Address) else str(self.host or ANY_DOMAIN)
+        port = "" if self.port == DEFAULT_PORTS[self.scheme] else f":{self.port}"
+        return f"{scheme}{wildcard}{host}{port}"
+
+
+def _scheme(text: str) -> tuple[Scheme, str]:
+    before, separator, rest = text.partition("://")
+    match before.lower() if separator else "https":
+        case "https":
+            return "https", rest if separator else text
+        case "http":
+            return "http", rest
+        case _:
+            raise PolicyError(f"{text[:80]!r} is not a domain: only http and https are spoken", hint=_HINT)

@@ -1,0 +1,149 @@
+"""What a catalyst may do: what it imports, and its manifest asks for, and the operator granted. Computed once.
+
+`decide` is pure: the same URL and grant give the same answer, and nothing is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Network, IPv6Network
+from typing import Literal, TypeAlias
+
+from host.audit import Refusal
+from host.limits import Limits
+from host.names import SecretName
+from host.policy.asked import Asked
+from host.policy.document import Policy, Rate, Terms, default_binding
+from host.policy.domains import DomainPattern
+from host.policy.secrets import SecretGrant
+from host.policy.urls import Origin, Target
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """`rule` is the entry of the policy that allows it."""
+
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    """`kind` is the error type that the guest sees, `rule` which rule says no, `remedy` what would allow it."""
+
+    kind: Literal["method_blocked", "domain_blocked"]
+    rule: str
+    remedy: str
+
+    def refusal(self, subject: str) -> Refusal:
+        return Refusal(self.kind, subject, self.rule, self.remedy)
+
+
+Decision: TypeAlias = Allow | Deny
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The intersection. `reference` is how messages name the catalyst."""
+
+    reference: str
+    interfaces: frozenset[str]
+    domains: tuple[DomainPattern, ...]
+    methods: frozenset[str]
+    private: tuple[IPv4Network | IPv6Network, ...]
+    upstreams: Mapping[Origin, Origin]
+    secrets: Mapping[SecretName, SecretGrant]
+    rate: Rate | None
+    limits: Limits
+    asked: Asked = field(default_factory=Asked)
+
+    def destination(self, target: Target) -> Target:
+        """Where a request for `target` is sent: elsewhere, if the operator mapped its origin."""
+        mapped = self.upstreams.get(target.at)
+        return target.rebased(mapped) if mapped else target
+
+    def secrets_for(self, target: Target) -> tuple[SecretGrant, ...]:
+        """The secrets that may travel to `target`."""
+        return tuple(grant for grant in self.secrets.values() if grant.goes_to(target, self.upstreams))
+
+
+def grant_authority(
+    *,
+    reference: str,
+    interfaces: Iterable[str],
+    asked: Asked,
+    policy: Policy,
+    secrets: Mapping[SecretName, SecretGrant | None],
+    ceiling: Limits,
+) -> Grant:
+    """`interfaces` are the component's imports; `secrets` the ones whose values the operator handed over, with where
+    they may go (None, or None for its domains: where the policy says, else the policy's domains); `ceiling` the host's
+    own limits. A secret that the manifest does not ask for, or that has no value, is not in the grant."""
+    terms = policy.terms()
+    bound = {name: _bound(name, given, terms) for name, given in secrets.items()}
+    wanted = {name: one for name, one in bound.items() if asked.secrets is None or name in asked.secrets}
+    return Grant(
+        reference=reference,
+        interfaces=frozenset(interfaces),
+        domains=terms.domains,
+        methods=terms.methods,
+        private=terms.private,
+        upstreams=terms.upstreams,
+        secrets=wanted,
+        rate=terms.rate,
+        limits=terms.limits.narrowed(ceiling),
+        asked=asked,
+    )
+
+
+def _bound(name: SecretName, given: SecretGrant | None, terms: Terms) -> SecretGrant:
+    ruled = terms.secrets.get(name) or SecretGrant(name, default_binding(terms.domains))
+    if given is None:
+        return ruled
+    return given if given.domains is not None else replace(given, domains=ruled.domains)
+
+
+def decide(target: Target, method: str, grant: Grant) -> Decision:
+    """May `grant`'s catalyst send `method` to `target`? Methods first, then scheme, domain and port together."""
+    if method not in grant.methods:
+        return Deny(
+            "method_blocked",
+            "method not granted",
+            f"add {method} to allowed_methods in the policy of {grant.reference}",
+        )
+    if grant.asked.domains is not None and not any(domain.matches(target) for domain in grant.asked.domains):
+        return Deny(
+            "domain_blocked",
+            "the catalyst's manifest does not ask for this domain",
+            "no grant can allow it: the manifest names " + (", ".join(map(str, grant.asked.domains)) or "none"),
+        )
+    for domain in grant.domains:
+        if domain.matches(target):
+            return Allow(f"allowed_domains: {domain}")
+    wanted = pattern_for(target)
+    return Deny(
+        "domain_blocked",
+        "domain not granted",
+        f'add --allow-domain {wanted}, or in the policy of {grant.reference}: allowed_domains = ["{wanted}"]',
+    )
+
+
+def pattern_for(target: Target) -> DomainPattern:
+    """The narrowest entry of `allowed_domains` that covers `target`."""
+    return DomainPattern(target.scheme, target.host, target.port)
+
+
+def decide_secret(name: SecretName, grant: Grant) -> Allow | Refusal:
+    """May `grant`'s catalyst use the secret `name` at all? Where it may go is decided for each request."""
+    if name in grant.secrets:
+        return Allow(f"secrets: {name}")
+    if grant.asked.secrets is not None and name not in grant.asked.secrets:
+        return Refusal(
+            "secret_denied",
+            f"secret {name}",
+            "the catalyst's manifest does not ask for this secret",
+            "no grant can allow it",
+        )
+    return Refusal(
+        "secret_denied", f"secret {name}", "not granted", f"add --secret {name}, or hand it over as secrets={{…}}"
+    )

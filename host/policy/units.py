@@ -1,0 +1,42 @@
+"""Durations and sizes as people write them: `500ms 30s 5m 1h`, `64MB 16MiB`."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from host.errors import PolicyError
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)\Z")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)(B|KB|MB|GB|KiB|MiB|GiB)\Z")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_BYTES = {"B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+
+def parse_duration(given: object) -> float:
+    """Seconds, more than 0: from a text like `30s`, or a number of seconds. Raises PolicyError."""
+    if isinstance(given, str) and (match := _DURATION.match(given)):
+        seconds = float(match[1]) * _SECONDS[match[2]]
+    elif isinstance(given, int | float) and not isinstance(given, bool):
+        seconds = float(given)
+    else:
+        raise PolicyError(f"{given!r} is not a duration", hint="like 500ms, 30s, 5m or 1h")
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise PolicyError(f"{given!r} is not a duration above zero")
+    return seconds
+
+
+def parse_size(given: object) -> int:
+    """Bytes, 0 or more: from a text like `64MB` (10^6) or `64MiB` (2^20), or a number of bytes. Raises PolicyError."""
+    if isinstance(given, str) and (match := _SIZE.match(given)):
+        return int(float(match[1]) * _BYTES[match[2]])
+    if isinstance(given, int) and not isinstance(given, bool) and given >= 0:
+        return given
+    raise PolicyError(f"{given!r} is not a size", hint="like 512KB, 64MB or 16MiB")
+
+
+def parse_count(given: object) -> int:
+    """A whole number, 0 or more. Raises PolicyError."""
+    if isinstance(given, int) and not isinstance(given, bool) and given >= 0:
+        return given
+    raise PolicyError(f"{given!r} is not a count", hint="a whole number, 0 or more")

@@ -1,0 +1,204 @@
+"""URLs, parsed once: what is decided on is what is connected to and sent, and nothing reads the text again.
+
+The grammar is RFC 3986's for `http` and `https`, less whatever two parsers have been known to read in two ways:
+userinfo, backslashes, whitespace and control characters, Unicode host names, trailing dots, and every spelling of an
+IPv4 address but four decimal numbers. What is left over is refused, never repaired; the one exception is a path or
+query in Unicode, which is percent-encoded as UTF-8 (RFC 3987, 3.1).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import InitVar, dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final, Literal, TypeAlias
+
+from host.errors import InputError
+from host.names import Domain
+
+Host: TypeAlias = Domain | IPv4Address | IPv6Address
+Scheme = Literal["http", "https"]
+
+MAX_URL_BYTES: Final = 8 * 1024
+MAX_SHOWN_CHARACTERS: Final = 200
+DEFAULT_PORTS: Final[dict[Scheme, int]] = {"http": 80, "https": 443}
+
+_AUTHORITY_END = re.compile(r"[/?#]")
+_PORT = re.compile(r"[1-9][0-9]{0,4}\Z")
+_NUMBER = re.compile(r"(?:[0-9]+|0[xX].*)\Z")  # a last label like this makes a host an IPv4 address (WHATWG URL, 3.5)
+_LOOSE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_SEAL: Final = object()
+
+
+class UrlError(ValueError):
+    """A URL that is not accepted. `reason` is a short clause about it; it never quotes more of it than a host."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Scheme, host and port: `https://api.openai.com`, `http://[::1]:8080`. The port is always set."""
+
+    scheme: Scheme
+    host: Host
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Origin:
+        """`scheme://host[:port]`, with nothing after it. Raises UrlError."""
+        scheme, authority, rest = _split(text)
+        if rest:
+            raise UrlError("an origin ends with its host and port")
+        host, port = parse_authority(authority)
+        return cls(scheme, host, port or DEFAULT_PORTS[scheme])
+
+    @property
+    def authority(self) -> str:
+        """`host[:port]` as the Host header has it: an IPv6 address in brackets, a default port left out."""
+        host = f"[{self.host}]" if isinstance(self.host, IPv6Address) else str(self.host)
+        return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.authority}"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Target:
+    """A checked URL. Only `Target.parse` and `Target.rebased` can make one.
+
+    `path_query` is the request target exactly as it is sent: ASCII, beginning with `/`, without a fragment. It may
+    hold a secret, so neither `str` nor `repr` shows a query.
+    """
+
+    at: Origin
+    path_query: bytes
+    seal: InitVar[object]
+
+    def __post_init__(self, seal: object) -> None:
+        if seal is not _SEAL:
+            raise TypeError("a Target is made by Target.parse")
+
+    @classmethod
+    def parse(cls, text: str) -> Target:
+        """Raises UrlError for anything but an absolute http or https URL of at most 8 KiB."""
+        scheme, authority, rest = _split(text)
+        host, port = parse_authority(authority)
+        return cls(Origin(scheme, host, port or DEFAULT_PORTS[scheme]), _path_query(rest), _SEAL)
+
+    def rebased(self, origin: Origin) -> Target:
+        """The same path and query at another origin."""
+        return Target(origin, self.path_query, _SEAL)
+
+    @property
+    def scheme(self) -> Scheme:
+        return self.at.scheme
+
+    @property
+    def host(self) -> Host:
+        return self.at.host
+
+    @property
+    def port(self) -> int:
+        return self.at.port
+
+    @property
+    def origin(self) -> str:
+        """`https://api.openai.com`: a default port is left out, an IPv6 address stands in brackets."""
+        return str(self.at)
+
+    @property
+    def shown(self) -> str:
+        """For messages and records: without query and fragment, at most 200 characters."""
+        shown = self.origin + self.path_query.partition(b"?")[0].decode("ascii")
+        return shown if len(shown) <= MAX_SHOWN_CHARACTERS else shown[: MAX_SHOWN_CHARACTERS - 1] + "…"
+
+    def __str__(self) -> str:
+        return self.shown
+
+    def __repr__(self) -> str:
+        return f"<Target {self.shown}>"
+
+
+def parse_authority(text: str) -> tuple[Host, int | None]:
+    """`host[:port]` to a host and a port, None where there is none. Raises UrlError."""
+    if "@" in text:
+        raise UrlError("a URL must not hold a user name or password")
+    if text.startswith("["):
+        literal, bracket, after = text[1:].partition("]")
+        if not bracket or (after and not after.startswith(":")):
+            raise UrlError("an IPv6 address stands in brackets, followed by a port or nothing")
+        return _parse_ipv6(literal), _parse_port(after[1:]) if after else None
+    host, colon, port = text.partition(":")
+    if ":" in port:
+        raise UrlError("an IPv6 address stands in brackets: [::1]:8080")
+    return _parse_host(host), _parse_port(port) if colon else None
+
+
+def _split(text: str) -> tuple[Scheme, str, str]:
+    """Scheme, authority, and the rest with its leading `/`, `?` or `#`."""
+    if len(text) > MAX_URL_BYTES:
+        raise UrlError(f"a URL has at most {MAX_URL_BYTES} bytes")
+    if "\\" in text:
+        raise UrlError("a URL must not hold a backslash")
+    if any(c.isspace() or unicodedata.category(c) in {"Cc", "Cs"} for c in text):
+        raise UrlError("a URL must not hold whitespace, control characters or lone surrogates")
+    scheme, separator, rest = text.partition("://")
+    scheme = scheme.lower()
+    if not separator or scheme not in DEFAULT_PORTS:
+        raise UrlError("a URL begins with https:// or http://")
+    end = _AUTHORITY_END.search(rest)
+    cut = end.start() if end else len(rest)
+    return scheme, rest[:cut], rest[cut:]
+
+
+def _parse_port(text: str) -> int:
+    if not _PORT.match(text) or int(text) > 65_535:
+        raise UrlError("a port is a number from 1 to 65535, written plainly")
+    return int(text)
+
+
+def _parse_ipv6(text: str) -> IPv6Address:
+    if "%" in text:
+        raise UrlError("an address must not name a network interface")
+    try:
+        return IPv6Address(text)
+    except ValueError:
+        raise UrlError(f"{text[:80]!r} is not an IPv6 address") from None
+
+
+def _parse_host(text: str) -> Domain | IPv4Address:
+    if not text:
+        raise UrlError("a URL needs a host")
+    if not text.isascii():
+        raise UrlError("a host is written in ASCII, an international name in its xn-- form")
+    if text.endswith("."):
+        raise UrlError("a host must not end in a dot")
+    if _NUMBER.match(text.rpartition(".")[2]):
+        try:
+            return IPv4Address(text)
+        except ValueError:
+            raise UrlError(f"{text[:80]!r} is not an IPv4 address of four decimal numbers") from None
+    try:
+        return Domain.parse(text.lower())
+    except InputError:
+        raise UrlError(f"{text[:80]!r} is not a host name") from None
+
+
+def _path_query(rest: str) -> bytes:
+    sent = rest.partition("#")[0]
+    if not sent.startswith("/"):
+        sent = "/" + sent
+    if _LOOSE_PERCENT.search(sent):
+        raise UrlError("in a URL, % is followed by two hex digits")
+    raw = sent.encode() if sent.isascii() else "".join(map(_escape, sent)).encode()
+    if len(raw) > MAX_URL_BYTES:
+        raise UrlError(f"a URL has at most {MAX_URL_BYTES} bytes")
+    return raw
+
+
+def _escape(character: str) -> str:
+    return character if character.isascii() else "".join(f"%{byte:02X}" for byte in character.encode())

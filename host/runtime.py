@@ -1,0 +1,473 @@
+"""Host → Catalyst → Result: the embedding API, and the one place where everything is put together."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+from weakref import WeakSet
+
+from host import capabilities, environment
+from host.attachments import Attachment
+from host.audit import NullSink, Sink
+from host.call import Call, CancelToken, Placeholders
+from host.channel import Channel
+from host.egress import Egress, Reach
+from host.envelope import Execution, Input, Result, read_input, read_output, write_input
+from host.errors import Denied, GuestException, GuestTrap, HostError, InputError, OperationFailed, StateError
+from host.jsontext import Json, parse_json
+from host.limits import CEILING, Limits
+from host.manifest import Manifest
+from host.names import Digest, SecretName
+from host.policy.asked import asked_by
+from host.policy.document import Policy
+from host.policy.domains import DomainPattern
+from host.policy.grant import Grant, grant_authority
+from host.policy.secrets import PLACES, Place, SecretGrant
+from host.redaction import Redactor, SecretValue, new_placeholder
+from host.sandbox import Instances, Loaded, Sandbox
+from host.sandbox.engine import MAX_MEMORY_BYTES, MAX_SANDBOXES
+from host.trust.artifact import Artifact, admit
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A secret's value and where it may go. `domains` None: to the policy's allowed_domains. `places`: header, url,
+    body. With `reveal` the guest sees the value itself."""
+
+    value: str = field(repr=False)
+    domains: Sequence[str] | None = None
+    reveal: bool = False
+    places: Sequence[Place] = ("header",)
+
+
+class Host:
+    """One per process: the engine, its caches and ticker, and the road out. Thread-safe. Close it, or use it in a `with`.
+
+    `cache_dir` and `state_dir` default to the places in `host.environment`; `sink` gets every audit event; `limits` is
+    the ceiling of every policy. Raises StateError.
+    """
+
+    def __init__(
+        self,
+        *,
+        cache_dir: str | Path | None = None,
+        state_dir: str | Path | None = None,
+        sink: Sink | None = None,
+        limits: Limits = CEILING,
+    ) -> None:
+        self._sandbox = Sandbox(
+            Path(cache_dir) if cache_dir else environment.cache_dir(),
+            Path(state_dir) if state_dir else environment.state_dir(),
+        )
+        self._egress = Egress()
+        self._sink: Sink = sink or NullSink()
+        self._ceiling = limits.narrowed(replace(limits, max_memory_bytes=MAX_MEMORY_BYTES))
+        self._threads = ThreadPoolExecutor(MAX_SANDBOXES, thread_name_prefix="host-run")
+        self._loaded: dict[Digest, Loaded] = {}
+        self._calls: WeakSet[Call] = WeakSet()
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def load(
+        self,
+        source: str | Path | bytes,
+        *,
+        policy: Policy | None = None,
+        secrets: Mapping[str, str | Secret] | None = None,
+        config: Mapping[str, Json] | None = None,
+        reference: str | None = None,
+    ) -> Catalyst:
+        """The catalyst in the file at `source`, or in these bytes, with the authority that the operator grants.
+
+        `policy` None allows nothing. `secrets` are values by name; a bare string is bound to the policy's allowed_domains.
+        `config` is what the catalyst may read. `reference` is how messages name it (default: the file's name, or the
+        digest). Raises ArtifactError, InputError, PolicyError.
+        """
+        if self._closed:
+            raise StateError("the host is closed")
+        wasm, named = _read(source)
+        artifact = admit(wasm)
+        loaded = self._component(artifact)
+        manifest = artifact.manifest
+        if manifest is not None:
+            manifest.check_imports(loaded.imports)
+        values, bindings = _secrets(secrets or {})
+        grant = grant_authority(
+            reference=reference or named or artifact.digest.short,
+            interfaces=loaded.imports,
+            asked=asked_by(manifest, config or {}),
+            policy=policy or Policy(),
+            secrets=bindings,
+            ceiling=self._ceiling,
+        )
+        return Catalyst(self, artifact, loaded, grant, values, config or {})
+
+    def close(self) -> None:
+        """Cancel what runs, wait for it, and give everything back. Any number of times."""
+        with self._lock:
+            self._closed = True
+            calls = list(self._calls)
+        for call in calls:
+            call.cancel()
+        self._threads.shutdown(wait=True)
+        self._egress.close()
+        self._sandbox.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _component(self, artifact: Artifact) -> Loaded:
+        with self._lock:
+            found = self._loaded.get(artifact.digest)
+        if found is None:
+            found = self._sandbox.load(artifact.wasm, artifact.digest)
+            with self._lock:
+                self._loaded[artifact.digest] = found
+        return found
+
+
+class Catalyst:
+    """A loaded catalyst with its authority: runs any number of operations, on any number of threads, each in a sandbox of
+    its own. Made by `Host.load`."""
+
+    def __init__(
+        self,
+        host: Host,
+        artifact: Artifact,
+        loaded: Loaded,
+        grant: Grant,
+        secrets: Mapping[SecretName, SecretValue],
+        config: Mapping[str, Json],
+    ) -> None:
+        self._host = host
+        self._artifact = artifact
+        self.grant = grant
+        self.imports = loaded.imports
+        granted = {name: secrets[name] for name in grant.secrets}
+        self._redactor = Redactor({str(name): value for name, value in granted.items()})
+        reach = Reach(private=grant.private, mapped=frozenset(str(origin) for origin in grant.upstreams.values()))
+        self._client = host._egress.client(reach)  # noqa: SLF001 - one composition root in two classes
+        functions = capabilities.configure(grant, client=self._client, secrets=granted, config=config)
+        self._instances: Instances = loaded.link(functions)
+
+    @property
+    def manifest(self) -> Manifest | None:
+        return self._artifact.manifest
+
+    @property
+    def digest(self) -> Digest:
+        return self._artifact.digest
+
+    @property
+    def reference(self) -> str:
+        return self.grant.reference
+
+    def run(
+        self,
+        operation: Input,
+        *,
+        timeout: float | None = None,
+        attachments: Mapping[str, object] | None = None,
+        cancel: CancelToken | None = None,
+    ) -> Result:
+        """Run one operation (a mapping, an Operation or JSON text) and return its Result, whatever its status.
+
+        `timeout` in seconds narrows the policy's; `attachments` (bytes, pathlib.Path or Attachment, by name) stand in
+        the input as `{"$attachment": name}`. Raises Denied where the run failed and was refused something,
+        SandboxError, InputError, AuditError.
+        """
+        call = self._call(timeout)
+        text = self._text(operation, call, attachments)
+        return _on_deep_stack(lambda: self._execute(call, text, cancel))
+
+    def stream(
+        self,
+        operation: Input,
+        *,
+        timeout: float | None = None,
+        attachments: Mapping[str, object] | None = None,
+        cancel: CancelToken | None = None,
+    ) -> EventStream:
+        """Run one operation and iterate its events as they arrive; `.result` is there after the last. Leaving the loop
+        early (`close`, or the end of a `with`) cancels the run. While iterating it raises what `run` raises, and
+        OperationFailed where the operation ended in an error status."""
+        call = self._call(timeout)
+        text = self._text(_streamed(operation), call, attachments)
+        return EventStream(call, self._started(call, text, cancel))
+
+    async def arun(
+        self,
+        operation: Input,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - the sandbox enforces it, not the event loop
+        attachments: Mapping[str, object] | None = None,
+        cancel: CancelToken | None = None,
+    ) -> Result:
+        """`run` for async code: cancelled with its task."""
+        call = self._call(timeout)
+        text = self._text(operation, call, attachments)
+        running = asyncio.wrap_future(self._submit(lambda: self._execute(call, text, cancel)))
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            call.cancel()
+            await asyncio.wait([running])
+            if not running.cancelled():
+                running.exception()  # seen: it is the cancellation's own
+            raise
+
+    async def astream(
+        self,
+        operation: Input,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - the sandbox enforces it, not the event loop
+        attachments: Mapping[str, object] | None = None,
+        cancel: CancelToken | None = None,
+    ) -> AsyncIterator[Json]:
+        """`stream` for async code: cancelled with its task, or when the iteration is left."""
+        call = self._call(timeout)
+        text = self._text(_streamed(operation), call, attachments)
+        loop, arrived = asyncio.get_running_loop(), asyncio.Event()
+        channel = self._started(call, text, cancel, lambda: _wake(loop, arrived))
+        try:
+            while True:
+                try:
+                    item = channel.get(block=False)
+                except queue.Empty:
+                    await arrived.wait()
+                    arrived.clear()
+                    continue
+                if isinstance(item, tuple):
+                    _result_of_stream(item[0])
+                    return
+                yield _event(item)
+        finally:
+            channel.abandon()
+            call.cancel()
+
+    def _call(self, timeout: float | None) -> Call:
+        limits = self.grant.limits
+        if timeout is not None:
+            if not timeout > 0:
+                raise InputError("timeout is not above zero", field="timeout")
+            limits = limits.narrowed(replace(limits, timeout_s=float(timeout)))
+        placeholders = Placeholders()
+        for name in self.grant.secrets:
+            placeholders.bind(str(name), new_placeholder())
+        redactor = self._redactor.renamed(placeholders.by_name)
+        host = self._host
+        call = Call(limits=limits, sink=host._sink, redactor=redactor, placeholders=placeholders)  # noqa: SLF001 - as above
+        host._calls.add(call)  # noqa: SLF001 - as above
+        return call
+
+    def _text(self, operation: Input, call: Call, attachments: Mapping[str, object] | None) -> str:
+        given = {name: Attachment.of(one) for name, one in (attachments or {}).items()}
+        return write_input(read_input(operation), call.attachments, given)
+
+    def _submit(self, work: Callable[[], Result]) -> Future[Result]:
+        try:
+            return self._host._threads.submit(_on_deep_stack, work)  # noqa: SLF001 - as above
+        except RuntimeError:
+            raise StateError("the host is closed") from None
+
+    def _started(
+        self, call: Call, text: str, cancel: CancelToken | None, arrived: Callable[[], None] | None = None
+    ) -> Channel[Result | BaseException]:
+        channel: Channel[Result | BaseException] = Channel(arrived)
+        call.listener = lambda event: channel.put(event, call)
+
+        def work() -> Result:
+            return self._execute(call, text, cancel)
+
+        def finished(future: Future[Result]) -> None:
+            channel.end(future.exception() or future.result())
+
+        self._submit(work).add_done_callback(finished)
+        return channel
+
+    def _execute(self, call: Call, text: str, cancel: CancelToken | None) -> Result:
+        """The run itself, on the thread that it stays on: recorded before and after, and closed however it ends."""
+        if self._host._closed:  # noqa: SLF001 - as above
+            raise StateError("the host is closed")
+        with ExitStack() as stack:
+            stack.callback(call.close)
+            if cancel is not None:
+                stack.enter_context(cancel.watched(call.cancel))
+            call.audit("run.started", detail={"reference": self.reference, "digest": str(self.digest)})
+            try:
+                stack.enter_context(self._host._sandbox.slots.taken(call))  # noqa: SLF001 - as above
+                output = self._instances.run(text, call)
+            except BaseException as error:
+                code = error.code if isinstance(error, HostError) else type(error).__name__
+                call.audit("run.ended", detail={"error": code, "duration_s": round(call.elapsed_s, 6)})
+                if call.refusals and isinstance(error, GuestException | GuestTrap):
+                    raise Denied(call.refusals) from error
+                raise
+            outcome = read_output(call.redactor.text(output), call.attachments)
+            call.audit("run.ended", detail={"status": outcome.status, "duration_s": round(call.elapsed_s, 6)})
+        result = Result(outcome.status, outcome.data, outcome.error, outcome.attachments, self._record(call))
+        if not result.ok and call.refusals:
+            raise Denied(call.refusals, result)
+        return result
+
+    def _record(self, call: Call) -> Execution:
+        return Execution(
+            id=call.id,
+            reference=self.reference,
+            digest=str(self.digest),
+            started_at=call.started_at,
+            duration_s=call.elapsed_s,
+            meters=call.meters,
+            decisions=tuple(call.events),
+            refusals=tuple(call.refusals),
+            logs=tuple(call.logs),
+        )
+
+
+class EventStream:
+    """The events of one run, each a JSON value, as they arrive. Iterate it once; close it if you leave early."""
+
+    def __init__(self, call: Call, channel: Channel[Result | BaseException]) -> None:
+        self._call = call
+        self._channel = channel
+        self._ended = False
+        self._result: Result | None = None
+
+    @property
+    def result(self) -> Result:
+        """The run's Result, after the last event. Raises StateError before that."""
+        if self._result is None:
+            raise StateError("the stream has not ended", hint="iterate it to its end first")
+        return self._result
+
+    def __iter__(self) -> Iterator[Json]:
+        return self
+
+    def __next__(self) -> Json:
+        if self._ended:
+            raise StopIteration
+        item = self._channel.get()
+        if isinstance(item, str):
+            return _event(item)
+        self._ended = True
+        self._result = item[0] if isinstance(item[0], Result) else None
+        _result_of_stream(item[0])
+        raise StopIteration
+
+    def close(self) -> None:
+        """Cancel the run, unless it has ended, and wait until it has. Any number of times."""
+        self._channel.abandon()
+        self._call.cancel()
+        while not self._ended:
+            self._ended = not isinstance(self._channel.get(), str)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_ended", True):
+            self._channel.abandon()
+            self._call.cancel()
+
+
+def _result_of_stream(how: Result | BaseException) -> Result:
+    if isinstance(how, BaseException):
+        raise how
+    if not how.ok:
+        raise OperationFailed(how)
+    return how
+
+
+def _event(text: str) -> Json:
+    try:
+        return parse_json(text, "the event")
+    except InputError:
+        return {"raw": text}
+
+
+def _streamed(operation: Input) -> dict[str, Json]:
+    return {"stream": True, **read_input(operation)}
+
+
+def _wake(loop: asyncio.AbstractEventLoop, arrived: asyncio.Event) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(arrived.set)
+
+
+def _read(source: str | Path | bytes) -> tuple[bytes, str]:
+    if isinstance(source, bytes):
+        return source, ""
+    try:
+        return Path(source).read_bytes(), str(source)
+    except OSError as error:
+        raise InputError(f"cannot read {str(source)!r}: {error.strerror}", field="source") from None
+
+
+def _secrets(
+    given: Mapping[str, str | Secret],
+) -> tuple[dict[SecretName, SecretValue], dict[SecretName, SecretGrant | None]]:
+    values: dict[SecretName, SecretValue] = {}
+    bindings: dict[SecretName, SecretGrant | None] = {}
+    for text, one in given.items():
+        name = SecretName.parse(text)
+        secret = one if isinstance(one, Secret) else Secret(one)
+        values[name] = SecretValue(secret.value)
+        bindings[name] = _binding(name, secret)
+    return values, bindings
+
+
+def _binding(name: SecretName, secret: Secret) -> SecretGrant | None:
+    if secret.domains is None and not secret.reveal and tuple(secret.places) == ("header",):
+        return None
+    unknown = set(secret.places) - set(PLACES)
+    if unknown or not secret.places:
+        raise InputError(f"secret {name}: places are of " + ", ".join(PLACES), field="places")
+    domains = None if secret.domains is None else tuple(DomainPattern.parse(domain) for domain in secret.domains)
+    return SecretGrant(name, domains, frozenset(secret.places), secret.reveal)
+
+
+T = TypeVar("T")
+
+_DEEP_STACK_BYTES = 8 << 20
+_STACK_LOCK = threading.Lock()
+
+
+def _on_deep_stack(work: Callable[[], T]) -> T:
+    """Run `work` here, or, where this thread's stack may be too small for a guest's (1 MiB, and ours), on one that is
+    large enough: overrunning it would end the process."""
+    configured = threading.stack_size()
+    if configured == 0 or configured >= _DEEP_STACK_BYTES or threading.current_thread() is threading.main_thread():
+        return work()
+    outcome: Future[T] = Future()
+
+    def carry() -> None:
+        try:
+            outcome.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - carried to the thread that waits
+            outcome.set_exception(error)
+
+    with _STACK_LOCK:
+        threading.stack_size(_DEEP_STACK_BYTES)
+        thread = threading.Thread(target=carry, name="host-run")
+        thread.start()
+        threading.stack_size(configured)
+    thread.join()
+    return outcome.result()

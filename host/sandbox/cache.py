@@ -1,0 +1,180 @@
+"""Compiled components on disk, private to this user and authenticated.
+
+wasmtime runs whatever code a compiled file holds, so a file is only loaded after an HMAC-SHA256 over the very bytes
+that are loaded: they are copied into a sealed file in memory, authenticated there, and loaded from there. The key lies
+in the state directory, outside the cache, so that restoring a cache (in CI, say) brings no code with it.
+
+A file: the compiled code, then 32 bytes of MAC. Its name: the component's digest and the engine's fingerprint, both of
+which the MAC covers. Files appear by rename; a lock per name lets two processes compile one thing once.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import hmac
+import mmap
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from wasmtime import Engine, WasmtimeError
+from wasmtime.component import Component
+
+from host.errors import CacheError
+from host.names import Digest
+from host.sandbox.compiler import memory_file
+
+_MAC_BYTES = 32
+_MAX_CACHE_BYTES = 1 << 30  # some 30 Python catalysts; the least recently used go first
+
+
+class CompiledCache:
+    def __init__(self, cache_dir: Path, state_dir: Path) -> None:
+        self._dir = cache_dir / "compiled"
+        self._key_file = state_dir / "cache.key"
+        self._key: bytes | None = None
+
+    @contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        """Inside, no other thread or process holds `name`. Where the directory cannot be written, nothing is locked."""
+        try:
+            _private_dir(self._dir)
+            fd = os.open(self._dir / f"{name}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except OSError:
+            yield
+            return
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+    def load(self, name: str, engine: Engine) -> Component | None:
+        """The component cached as `name`, or None where there is none that is authentic and fits the engine."""
+        try:
+            source = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            size = os.fstat(source).st_size - _MAC_BYTES
+            if size <= 0:
+                return None
+            with memory_file("compiled") as held:
+                _copy(source, held, size)
+                seal(held)
+                mac = os.pread(source, _MAC_BYTES, size)
+                if not hmac.compare_digest(mac, self._mac(name, held)):
+                    return None
+                with suppress(OSError):
+                    os.utime(source)
+                return load_compiled(engine, held)
+        except (OSError, WasmtimeError):
+            return None
+        finally:
+            os.close(source)
+
+    def store(self, name: str, held: int) -> None:
+        """Keep what the sealed file `held` has as `name`. A cache that cannot be written is no failure: nothing is kept."""
+        temporary = self._path(f".{name}.{secrets.token_hex(8)}")
+        try:
+            _private_dir(self._dir)
+            target = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+            try:
+                _copy(held, target, os.fstat(held).st_size)
+                os.write(target, self._mac(name, held))
+            finally:
+                os.close(target)
+            temporary.rename(self._path(name))
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            return
+        self._prune()
+
+    def _path(self, name: str) -> Path:
+        return self._dir / f"{name}.cwasm"
+
+    def _mac(self, name: str, held: int) -> bytes:
+        digest = hmac.new(self._secret_key(), name.encode() + b"\0", hashlib.sha256)
+        with mmap.mmap(held, 0, prot=mmap.PROT_READ) as mapped:
+            digest.update(mapped)
+        return digest.digest()
+
+    def _secret_key(self) -> bytes:
+        if self._key is None:
+            self._key = _read_key(self._key_file)
+        return self._key
+
+    def _prune(self) -> None:
+        with suppress(OSError):
+            kept = sorted(self._dir.glob("*.cwasm"), key=lambda path: path.stat().st_mtime, reverse=True)
+            total = 0
+            for path in kept:
+                total += path.stat().st_size
+                if total > _MAX_CACHE_BYTES:
+                    path.unlink(missing_ok=True)
+                    path.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def cache_name(digest: Digest, fingerprint: str) -> str:
+    return f"{digest.hex}-{fingerprint}"
+
+
+def seal(fd: int) -> None:
+    """No process can change the file from here on, where the system can promise that."""
+    if hasattr(fcntl, "F_ADD_SEALS"):
+        fcntl.fcntl(
+            fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+        )
+
+
+def load_compiled(engine: Engine, fd: int) -> Component:
+    """The component in the sealed file: mapped, not copied, where the system shows descriptors as files."""
+    shown = f"/proc/self/fd/{fd}"
+    if hasattr(fcntl, "F_ADD_SEALS") and os.path.exists(shown):  # noqa: PTH110 - a descriptor, not a path to resolve
+        return Component.deserialize_file(engine, shown)
+    return Component.deserialize(engine, os.pread(fd, os.fstat(fd).st_size, 0))
+
+
+def _copy(source: int, target: int, size: int) -> None:
+    offset = 0
+    while offset < size:
+        sent = os.sendfile(target, source, offset, size - offset)
+        if sent == 0:
+            raise OSError("the file became shorter")
+        offset += sent
+
+
+def _private_dir(path: Path) -> None:
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+def _read_key(path: Path) -> bytes:
+    """The key in `path`, made on first use. Raises CacheError where it cannot be kept privately."""
+    try:
+        _private_dir(path.parent)
+        with suppress(FileExistsError):
+            fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+            fd = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+            try:
+                os.write(fd, secrets.token_bytes(32))
+            finally:
+                os.close(fd)
+            try:
+                os.link(fresh, path)
+            finally:
+                fresh.unlink()
+        found = path.stat()
+        key = path.read_bytes()
+    except OSError as error:
+        raise CacheError(
+            f"the key of the compiled cache cannot be kept: {error.strerror}", hint="set HOST_STATE_DIR"
+        ) from None
+    if found.st_mode & 0o077 or found.st_uid != os.geteuid() or len(key) != 32:
+        raise CacheError(
+            "the key of the compiled cache is not private to this user",
+            hint="remove cache.key from the state directory",
+        )
+    return key

@@ -1,0 +1,110 @@
+"""The wasmtime engine: one per host, configured once, with what a catalyst does not need turned off."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import mmap
+
+from wasmtime import Config, Engine
+from wasmtime import _ffi as ffi
+
+GIB = 1 << 30
+
+MAX_SANDBOXES = 64  # slots of the pool: runs in flight at once
+MAX_MEMORY_BYTES = GIB  # of one slot; Limits.max_memory_bytes may not exceed it
+MAX_CORE_INSTANCES = 100  # of one component; a componentize-py build has about 50
+MAX_TABLES = 8
+MAX_TABLE_ELEMENTS = 20_000  # CPython's has 5,676
+MEMORY_RESERVATION = 4 * GIB  # with the guard, lets compiled code leave out bounds checks
+MEMORY_GUARD = 32 << 20
+KEEP_RESIDENT = (
+    16 << 20
+)  # of a slot's memory, reset by copying: without it a page fault a page, and threads do not scale
+MAX_WASM_STACK = 1 << 20  # well below the 8 MiB of the threads that run guests
+
+_OFF = (
+    "wasm_threads", "wasm_memory64", "wasm_multi_memory", "wasm_gc", "wasm_function_references", "wasm_exceptions",
+    "wasm_stack_switching", "wasm_custom_page_sizes", "wasm_wide_arithmetic", "shared_memory",
+)  # fmt: skip
+
+
+def engine_config(*, pooling: bool) -> Config:
+    config = Config()
+    config.epoch_interruption = True
+    config.max_wasm_stack = MAX_WASM_STACK
+    config.memory_reservation = MEMORY_RESERVATION
+    config.memory_guard_size = MEMORY_GUARD
+    config.memory_init_cow = True
+    for feature in _OFF:
+        setattr(config, feature, False)
+    # The component model's async side, in the library's C bindings alone: unused here, and every call pays for it.
+    ffi.wasmtime_config_concurrency_support_set(config.ptr(), False)  # noqa: FBT003 - a C function
+    ffi.wasmtime_config_wasm_component_model_async_set(config.ptr(), False)  # noqa: FBT003 - a C function
+    if pooling:
+        _use_pool(config)
+    return config
+
+
+def _use_pool(config: Config) -> None:
+    """The pooling allocator: in the library's C bindings, not in its Python `Config`."""
+    pool = ffi.wasmtime_pooling_allocation_config_new()
+    for name, value in {
+        "total_component_instances": MAX_SANDBOXES,
+        "total_core_instances": MAX_SANDBOXES * MAX_CORE_INSTANCES,
+        "total_memories": MAX_SANDBOXES,
+        "total_tables": MAX_SANDBOXES * MAX_TABLES,
+        "max_core_instances_per_component": MAX_CORE_INSTANCES,
+        "max_memories_per_component": 1,
+        "max_tables_per_component": MAX_TABLES,
+        "max_memories_per_module": 1,
+        "max_tables_per_module": MAX_TABLES,
+        "table_elements": MAX_TABLE_ELEMENTS,
+        "max_memory_size": MAX_MEMORY_BYTES,
+        "linear_memory_keep_resident": KEEP_RESIDENT,
+        "table_keep_resident": 64 << 10,
+        "max_unused_warm_slots": MAX_SANDBOXES,
+    }.items():
+        getattr(ffi, f"wasmtime_pooling_allocation_config_{name}_set")(pool, value)
+    ffi.wasmtime_pooling_allocation_strategy_set(config.ptr(), pool)
+    ffi.wasmtime_pooling_allocation_config_delete(pool)
+
+
+def pool_fits() -> bool:
+    """Whether the address space that the pool reserves can be had. The library aborts the process where it cannot, so
+    this asks first: under `ulimit -v`, say."""
+    wanted = MAX_SANDBOXES * (MEMORY_RESERVATION + MEMORY_GUARD) + GIB
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+    no_reserve = 0x4000  # MAP_NORESERVE, Linux
+    address = libc.mmap(None, wanted, 0, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | no_reserve, -1, 0)
+    if address in (None, ctypes.c_void_p(-1).value):
+        return False
+    libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+    libc.munmap(address, wanted)
+    return True
+
+
+def new_engine(*, pooling: bool) -> Engine:
+    return Engine(engine_config(pooling=pooling))
+
+
+def fingerprint(*, pooling: bool) -> str:
+    """Names everything that compiled code depends on: the installed library and this file's settings. Part of the key
+    under which compiled components are cached, so that a change of either never meets old code."""
+    library = ffi.filename.stat()
+    settings = (
+        library.st_size, library.st_mtime_ns, pooling, MAX_WASM_STACK, MEMORY_RESERVATION, MEMORY_GUARD,
+        MAX_MEMORY_BYTES, _OFF, _cpu(),
+    )  # fmt: skip
+    return hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
+
+
+def _cpu() -> str:
+    """The processor's features, as native code may use them: a cache moved to another machine does not fit."""
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as info:
+            return next((line for line in info if line.startswith(("flags", "Features"))), "")
+    except OSError:
+        return ""

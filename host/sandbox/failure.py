@@ -1,0 +1,123 @@
+"""Why a run failed: decided from what the host knows, in this order, and never from an error's words.
+
+1. the host stopped it (cancelled, deadline, CPU time, host calls, output), or a host function failed
+2. it did not start: the component does not fit the limits
+3. the guest said what ended it (its report, written to the log before it trapped)
+4. it exited
+5. its stack ran out: wasmtime traps in the prologue of a function, which has no offset in the wasm code
+6. it trapped
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import assert_never
+
+from wasmtime import ExitTrap, WasmtimeError
+from wasmtime import _ffi as ffi
+
+from host.call import Call, GuestReport, Stop
+from host.errors import (
+    Cancelled,
+    CpuTimeExceeded,
+    DeadlineExceeded,
+    GuestException,
+    GuestTrap,
+    HostCallsExceeded,
+    HostError,
+    MemoryExceeded,
+    OutputTooLarge,
+    SandboxError,
+    StackExhausted,
+)
+from host.sandbox.wasi import StandardStreams
+
+_NO_OFFSET = (1 << 64) - 1
+_FRAMES_KEPT = 20  # by wasmtime, of any backtrace
+
+
+class Trapped(Exception):
+    """The guest did not return; `starting` tells whether it had begun. `error` is wasmtime's, where it has one."""
+
+    def __init__(self, error: WasmtimeError | None, *, starting: bool) -> None:
+        self.error = error
+        self.starting = starting
+
+
+def classify(trapped: Trapped, call: Call, streams: StandardStreams | None) -> BaseException:
+    """The exception that the run's caller gets."""
+    if call.stopped is not None:
+        return _stopped(call.stopped, call)
+    if trapped.starting and not (trapped.error and _frames(trapped.error)):
+        return MemoryExceeded(
+            f"the component needs more memory, tables or instances than a run may have ({_mib(call)} MiB of memory)",
+            hint="raise max_memory_bytes if it is meant to be that large",
+        )
+    if call.report is not None:
+        return _reported(call.report, call)
+    stderr = call.redactor.text(streams.text()) if streams is not None else ""
+    if isinstance(trapped.error, ExitTrap):
+        return GuestTrap(f"the guest exited with status {trapped.error.code}", stderr=stderr)
+    if trapped.error is not None and _ran_out_of_stack(trapped.error):
+        return StackExhausted("the guest recursed too deeply: its stack is used up")
+    return GuestTrap("the guest trapped", stderr=stderr, hint="it gave no reason" if not stderr else None)
+
+
+def _stopped(why: Stop, call: Call) -> BaseException:
+    limits = call.limits
+    match why:
+        case Stop.FAULT:
+            assert call.fault is not None
+            if isinstance(call.fault, HostError) or not isinstance(call.fault, Exception):
+                return call.fault
+            return SandboxError(f"a host function failed: {type(call.fault).__name__}")
+        case Stop.CANCELLED:
+            return Cancelled("the run was cancelled")
+        case Stop.DEADLINE:
+            return DeadlineExceeded(
+                f"the run took longer than {limits.timeout_s:g} s", hint="raise timeout if that is too short"
+            )
+        case Stop.CPU_TIME:
+            return CpuTimeExceeded(
+                f"the run used more than {limits.cpu_time_s:g} s of CPU time",
+                hint="raise cpu_time if that is too little",
+            )
+        case Stop.HOST_CALLS:
+            return HostCallsExceeded(f"the guest called the host more than {limits.max_host_calls} times")
+        case Stop.OUTPUT:
+            return OutputTooLarge(
+                f"the guest put out more than {limits.max_output_bytes} bytes", hint="raise max_output_size if it may"
+            )
+        case _:
+            assert_never(why)
+
+
+def _reported(report: GuestReport, call: Call) -> SandboxError:
+    if report.exception == "MemoryError":
+        return MemoryExceeded(
+            f"the guest ran out of memory: it may have {_mib(call)} MiB",
+            hint="raise max_memory_bytes if that is too little",
+        )
+    if report.exception == "RecursionError":
+        return StackExhausted("the guest recursed too deeply")
+    said = ": ".join(part for part in (report.exception, report.message) if part)
+    return GuestException(f"the guest raised {said}", exception=report.exception, traceback=report.traceback)
+
+
+def _mib(call: Call) -> int:
+    return call.limits.max_memory_bytes >> 20
+
+
+def _frames(error: WasmtimeError) -> list[int]:
+    """The offset in its function of each frame of the guest's backtrace, innermost first."""
+    frames = ffi.wasm_frame_vec_t()
+    ffi.wasmtime_error_wasm_trace(error.ptr(), ctypes.byref(frames))
+    try:
+        return [ffi.wasm_frame_func_offset(frames.data[i]) for i in range(frames.size)]
+    finally:
+        ffi.wasm_frame_vec_delete(ctypes.byref(frames))
+
+
+def _ran_out_of_stack(error: WasmtimeError) -> bool:
+    frames = _frames(error)
+    return len(frames) == _FRAMES_KEPT and frames[0] == _NO_OFFSET

@@ -1,0 +1,181 @@
+"""One component, ready to run: linked once, instantiated afresh for every run.
+
+The only file that calls into wasmtime while a guest runs. Host functions are reached through callbacks of our own, which
+find their run by thread: a run stays on one thread from its start to its end, and a store never leaves it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+from collections.abc import Callable, Mapping
+from ctypes import byref
+from typing import Any, TypeAlias
+
+from wasmtime import Engine, Store, WasiConfig, WasmtimeError
+from wasmtime import _ffi as ffi
+from wasmtime.component import Component, Linker
+
+from host.call import Call, Stop
+from host.contract import RUN, HostValue
+from host.sandbox import codec, failure
+from host.sandbox.engine import MAX_CORE_INSTANCES, MAX_TABLE_ELEMENTS, MAX_TABLES
+from host.sandbox.ticker import Ticker
+from host.sandbox.wasi import StandardStreams
+
+HostFunction: TypeAlias = Callable[..., HostValue]  # (call, *strings) -> value
+HostFunctions: TypeAlias = Mapping[str, Mapping[str, HostFunction]]  # interface -> function -> implementation
+
+_MAX_ARGUMENT_BYTES = 256 << 20  # above any memory a guest may have: the guest's own limit decides
+_NO_FINALIZER = ctypes.CFUNCTYPE(None, ctypes.c_void_p)()
+
+_current = threading.local()
+
+
+class Instances:
+    """What `component` needs to run, any number of times and on any number of threads at once."""
+
+    def __init__(
+        self, engine: Engine, component: Component, ticker: Ticker, functions: HostFunctions, *, wasi: bool
+    ) -> None:
+        self._engine = engine
+        self._component = component
+        self._ticker = ticker
+        self._wasi = wasi
+        self._linker = Linker(engine)
+        if wasi:
+            self._linker.add_wasip2()
+        self._callbacks = [
+            _define(self._linker, interface, members) for interface, members in functions.items()
+        ]  # kept: the linker only holds their addresses
+        interface_index = component.get_export_index(RUN)
+        self._run_index = component.get_export_index("run", interface_index)
+
+    def run(self, text: str, call: Call) -> str:
+        """What the guest returns for `text`, from a fresh instance. Raises SandboxError, or what a host function
+        raised. After it, nothing of the instance is left."""
+        _current.call = call
+        began = time.monotonic()
+        call.begin_cpu_time()
+        streams = StandardStreams(call) if self._wasi else None
+        store = Store(self._engine)
+        try:
+            with self._ticker.ticking():
+                return self._run(store, text, call, streams)
+        except failure.Trapped as trapped:
+            raise failure.classify(trapped, call, streams) from None
+        finally:
+            store.close()
+            _current.call = None
+            if streams is not None:
+                streams.close()
+            call.end_cpu_time()
+            call.meters.sandbox_time_s = time.monotonic() - began - call.meters.upstream_time_s
+
+    def _run(self, store: Store, text: str, call: Call, streams: StandardStreams | None) -> str:
+        limits = call.limits
+        store.set_limits(
+            memory_size=limits.max_memory_bytes,
+            table_elements=MAX_TABLE_ELEMENTS,
+            instances=MAX_CORE_INSTANCES,
+            tables=MAX_TABLES * 4,
+            memories=1,
+        )
+        if streams is not None:
+            config = WasiConfig()
+            streams.attach(config)
+            store.set_wasi(config)
+        ffi.wasmtime_store_epoch_deadline_callback(store.ptr(), _on_epoch, None, _NO_FINALIZER)
+        store.set_epoch_deadline(1)
+        try:
+            instance = self._linker.instantiate(store, self._component)
+        except WasmtimeError as error:
+            raise failure.Trapped(error, starting=True) from None
+        assert self._run_index is not None
+        function = instance.get_func(store, self._run_index)
+        assert function is not None
+        return _call_run(function._func, store._context(), text, call)  # noqa: SLF001 - below the library's slow conversions
+
+
+def _call_run(function: Any, context: Any, text: str, call: Call) -> str:
+    arguments = (ffi.wasmtime_component_val_t * 1)()
+    results = (ffi.wasmtime_component_val_t * 1)()
+    codec.put_string(arguments[0], text)
+    try:
+        error = ffi.wasmtime_component_func_call(byref(function), context, arguments, 1, results, 1)
+    finally:
+        ffi.wasmtime_component_val_delete(byref(arguments[0]))
+    if error:
+        raise failure.Trapped(WasmtimeError._from_ptr(error), starting=False)  # noqa: SLF001 - the library has no other way in
+    answer = codec.take_string(results[0], call.limits.max_output_bytes)
+    if answer is None:
+        call.stop(Stop.OUTPUT)
+        raise failure.Trapped(None, starting=False)
+    if call.check() is Stop.CANCELLED:
+        raise failure.Trapped(None, starting=False)
+    return answer
+
+
+def _define(linker: Linker, interface: str, members: Mapping[str, HostFunction]) -> list[Any]:
+    callbacks = []
+    with linker.root() as root, root.add_instance(interface) as instance:
+        for name, function in members.items():
+            callback = _callback(function)
+            encoded = name.encode()
+            error = ffi.wasmtime_component_linker_instance_add_func(
+                instance.ptr(), ctypes.create_string_buffer(encoded), len(encoded), callback, None, _NO_FINALIZER
+            )
+            if error:
+                raise WasmtimeError._from_ptr(error)  # noqa: SLF001 - the library has no other way in
+            callbacks.append(callback)
+    return callbacks
+
+
+def _callback(function: HostFunction) -> Any:
+    """The C callback for one host function. Nothing that `function` raises gets past it: the run is stopped, the
+    exception kept for the run's caller, and the guest trapped."""
+
+    @ffi.wasmtime_component_func_callback_t  # type: ignore[untyped-decorator]
+    def enter(_data: Any, _context: Any, _type: Any, args: Any, nargs: int, results: Any, _nresults: int) -> int:
+        call: Call = _current.call
+        try:
+            call.meters.host_calls += 1
+            if call.meters.host_calls > call.limits.max_host_calls:
+                call.stop(Stop.HOST_CALLS)
+            elif call.check() is None:
+                strings = [codec.take_string(args[i], _MAX_ARGUMENT_BYTES) for i in range(nargs)]
+                value = function(call, *strings)
+                if value is not None:
+                    codec.put(results[0], value)
+        except BaseException as error:  # noqa: BLE001 - an exception must not enter wasmtime: it would be lost, or another run's
+            call.fail(error)
+        return 0 if call.check() is None else _trap()
+
+    return enter
+
+
+@ctypes.CFUNCTYPE(  # type: ignore[untyped-decorator]
+    ctypes.c_size_t,
+    ctypes.POINTER(ffi.wasmtime_context_t),
+    ctypes.c_void_p,
+    ctypes.POINTER(ctypes.c_uint64),
+    ctypes.POINTER(ctypes.c_uint8),
+)
+def _on_epoch(_context: Any, _data: Any, delta: Any, kind: Any) -> int:
+    """Asked at each epoch: may the guest on this thread go on?"""
+    call: Call = _current.call
+    try:
+        stopped = call.check()
+    except BaseException as error:  # noqa: BLE001 - a signal handler may raise here; it must not enter wasmtime
+        call.fail(error)
+        stopped = call.stopped
+    if stopped is not None:
+        return _trap()
+    delta[0] = 1
+    kind[0] = 0  # WASMTIME_UPDATE_DEADLINE_CONTINUE
+    return 0
+
+
+def _trap() -> int:
+    return ctypes.cast(ffi.wasmtime_error_new(b"stopped by the host"), ctypes.c_void_p).value or 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mimetypes
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,6 +26,8 @@ class Attachment:
             data = file.read_bytes()
         except OSError as error:
             raise InputError(f"cannot read the attachment {str(path)!r}: {error.strerror}") from error
+        import mimetypes  # noqa: PLC0415 - only files need it
+
         return cls(data, file.name, mimetypes.guess_type(file.name)[0] or "application/octet-stream")
 
     @classmethod

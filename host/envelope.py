@@ -10,7 +10,7 @@ from typing import TypeAlias
 from host.attachments import Attachment, Attachments
 from host.audit import Event, LogLine, Meters, Refusal
 from host.errors import InputError
-from host.jsontext import Json, clean_text, kind_of, parse_json
+from host.jsontext import Json, check_depth, clean_text, kind_of, parse_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,7 @@ def write_input(value: Mapping[str, Json], held: Attachments, given: Mapping[str
         if attachment.content_type:
             shown["content_type"] = attachment.content_type
         ids[name] = shown
+    check_depth(value, "the input")
     used: set[str] = set()
     if ids or _mentions_attachment(value):
         value = _with_ids(value, ids, used, "")

@@ -10,6 +10,8 @@ from host.errors import InputError
 
 Json: TypeAlias = Any
 
+MAX_DEPTH = 500
+
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
@@ -43,6 +45,23 @@ def parse_object(text: str | bytes, what: str) -> dict[str, Json]:
     if not isinstance(value, dict):
         raise InputError(f"{what} is a JSON {kind_of(value)}, not an object")
     return value
+
+
+def check_depth(value: Json, what: str, most: int = MAX_DEPTH) -> None:
+    """Raises InputError where `value` is nested more than `most` deep: some 1,600 levels end a Python guest without a
+    word."""
+    level: list[Json] = [value]
+    for _ in range(most):
+        level = [
+            inner
+            for one in level
+            if isinstance(one, dict | list)
+            for inner in (one.values() if isinstance(one, dict) else one)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return
+    raise InputError(f"{what} is nested more than {most} levels deep")
 
 
 def write_json(value: Json) -> str:

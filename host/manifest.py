@@ -5,28 +5,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
-
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from dataclasses import dataclass, field
 
 from host.contract import CAPABILITIES, FETCH, SECRETS, STREAMING
 from host.errors import HostError, ManifestError
-from host.jsontext import parse_object
+from host.jsontext import Json, kind_of, parse_object
 from host.names import SecretName
 from host.sections import MANIFEST_SECTION, custom_sections
 
 _GUARDED = frozenset({FETCH, STREAMING, SECRETS})  # a manifest has to name these to use them
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")  # other hosts have fields of their own
-
-
-def _named(given: object) -> object:
-    return {"name": given} if isinstance(given, str) else given
-
-
-class SecretNeed(_Part):
+@dataclass(frozen=True, slots=True)
+class SecretNeed:
     """A secret that the catalyst uses. In a manifest a bare name will do. Where `required` is false, being refused it
     does not count as the reason for a failed run."""
 
@@ -35,22 +26,11 @@ class SecretNeed(_Part):
     required: bool = True
 
 
-class Example(_Part):
-    name: str = ""
-    description: str = ""
-    input: Any = None
-    output: Any = None
-
-
-class Schemas(_Part):
-    input: Any = None
-    output: Any = None
-    config: Any = None
-
-
-class Manifest(_Part):
+@dataclass(frozen=True, slots=True)
+class Manifest:
     """`domains` None says nothing; `{config.KEY}` in it stands for the host of the URL that the operator's config has
-    under KEY. `wasi` maps a capability (http, streaming, secrets, output, config, log) to whether it is used."""
+    under KEY. `wasi` maps a capability (http, streaming, secrets, output, config, log) to whether it is used.
+    `schemas` are JSON Schemas for input, output and config. Fields that this host does not know are passed over."""
 
     id: str = ""
     type: str = "catalyst"
@@ -60,28 +40,31 @@ class Manifest(_Part):
     authors: str = ""
     homepage: str = ""
     source: str = ""
-    wasi: Mapping[str, bool] = Field(default_factory=dict)
-    secrets: Sequence[Annotated[SecretNeed, BeforeValidator(_named)]] = ()
+    wasi: Mapping[str, bool] = field(default_factory=dict)
+    secrets: Sequence[SecretNeed] = ()
     domains: Sequence[str] | None = None
-    schema_: Schemas = Field(default_factory=Schemas, alias="schema")
-    defaults: Mapping[str, Any] = Field(default_factory=dict)
-    examples: Sequence[Example] = ()
+    schemas: Mapping[str, Json] = field(default_factory=dict)
+    defaults: Mapping[str, Json] = field(default_factory=dict)
+    examples: Sequence[Mapping[str, Json]] = ()
 
     @classmethod
     def parse(cls, text: str | bytes) -> Manifest:
         """Raises ManifestError, which names the field."""
         try:
-            fields = parse_object(text, "the manifest")
-            manifest = cls.model_validate(fields)
-            for secret in manifest.secrets:
-                SecretName.parse(secret.name)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            path = ".".join(str(part) for part in first["loc"])
-            raise ManifestError(f"the manifest: {path}: {first['msg']}") from None
+            fields = _Fields(parse_object(text, "the manifest"))
+            return cls(
+                **{name: fields.text(name) for name in _TEXTS if name in fields.given},
+                wasi={name: flag for name, flag in fields.table("wasi").items() if isinstance(flag, bool)},
+                secrets=tuple(_need(one, index) for index, one in enumerate(fields.items("secrets"))),
+                domains=fields.texts("domains") if fields.given.get("domains") is not None else None,
+                schemas=fields.table("schema"),
+                defaults=fields.table("defaults"),
+                examples=tuple(one for one in fields.items("examples") if isinstance(one, dict)),
+            )
+        except ManifestError:
+            raise
         except HostError as error:
             raise ManifestError(f"the manifest: {error}") from None
-        return manifest
 
     @classmethod
     def embedded(cls, wasm: bytes) -> Manifest | None:
@@ -105,3 +88,55 @@ class Manifest(_Part):
                     f"the component imports {name}, but its manifest does not ask for it",
                     hint=f'"wasi": {{"{capability}": true}}',
                 )
+
+
+_TEXTS = ("id", "type", "version", "description", "license", "authors", "homepage", "source")
+
+
+class _Fields:
+    """The fields of a JSON object, each with the type that it must have. Read at every start, so without pydantic, whose
+    import alone would be half of it."""
+
+    def __init__(self, given: Mapping[str, Json]) -> None:
+        self.given = given
+
+    def text(self, name: str) -> str:
+        return _text(self.given[name], name)
+
+    def table(self, name: str) -> Mapping[str, Json]:
+        value = self.given.get(name, {})
+        if not isinstance(value, dict):
+            raise _wrong(name, value, "an object")
+        return value
+
+    def items(self, name: str) -> Sequence[Json]:
+        value = self.given.get(name, [])
+        if not isinstance(value, list):
+            raise _wrong(name, value, "a list")
+        return value
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        return tuple(_text(one, f"{name}[{index}]") for index, one in enumerate(self.items(name)))
+
+
+def _need(given: Json, index: int) -> SecretNeed:
+    where = f"secrets[{index}]"
+    if isinstance(given, str):
+        given = {"name": given}
+    if not isinstance(given, dict):
+        raise _wrong(where, given, "a name or an object")
+    required = given.get("required", True)
+    if not isinstance(required, bool):
+        raise _wrong(f"{where}.required", required, "true or false")
+    name = SecretName.parse(_text(given.get("name"), f"{where}.name"))
+    return SecretNeed(str(name), _text(given.get("description", ""), f"{where}.description"), required)
+
+
+def _text(value: Json, where: str) -> str:
+    if not isinstance(value, str):
+        raise _wrong(where, value, "a string")
+    return value
+
+
+def _wrong(where: str, value: Json, wanted: str) -> ManifestError:
+    return ManifestError(f"the manifest: {where} is a JSON {kind_of(value)}, not {wanted}")

@@ -35,13 +35,11 @@ if TYPE_CHECKING:
 
 SHORTEST_RECODED = 8  # bytes: ten base64 characters are certain then; a random text of 1 MB has them once in 2**40
 
-_UNUSABLE = re.compile(
-    "[\0-\x1f\x7f\ud800-\udfff]"
-)  # no header has the first (RFC 9110, section 5.5), no UTF-8 the last
+_UNUSABLE = re.compile("[\0-\x1f\x7f\ud800-\udfff]")  # not in a header (RFC 9110, section 5.5); not in UTF-8
 _PREFIX = "host-secret-"
 _PLACEHOLDER = re.compile(_PREFIX.encode() + b"[0-9a-f]{32}")
 _SLICE = 8192  # bytes: only the slices that may hold something are looked at byte by byte
-_STATES = 20_000  # of one automaton, kept; a guest that makes it have more only makes it slower
+_STATES = 20_000  # kept, of one automaton: it forgets them all rather than have more
 
 _BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _FOLD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ-_ ", b"abcdefghijklmnopqrstuvwxyz+/+")
@@ -166,7 +164,7 @@ class Redactor(_Unspoken):
     Matches that overlap count as one, shown as the leftmost of them, and of those the longest; backslashes in front of
     a match go with it. What was put in is not looked at again. JSON stays JSON where values lie within its strings;
     of a value that could be more (a number, or with quotes in it), only `json` makes sure.
-    ValueError for a replacement that JSON would have to escape.
+    ValueError for a replacement that JSON would have to escape. Any number of threads may use one redactor at a time.
     """
 
     __slots__ = ("_matcher", "_replacements")
@@ -446,8 +444,8 @@ class _Matcher(_Unspoken):
         self._reach += _LONGEST_ESCAPE
         self.numeric = any(not literal.strip(b"0123456789.e+") for literal in self._literals)
         self._begin: frozenset[_Thread] | None = None
-        self._states: dict[_Groups, _State] = {}
-        self.root = self._state(())
+        self.root = _State(self, ())
+        self._states: dict[_Groups, _State] = {(): self.root}
 
     def absent(self, data: bytes) -> bool:
         """Certain that there is no match in `data`. What this calls present may still be none."""
@@ -511,5 +509,6 @@ class _Matcher(_Unspoken):
 
     def _state(self, groups: _Groups) -> _State:
         if len(self._states) > _STATES:
-            self._states.clear()
+            self.root.clear()
+            self._states = {(): self.root}
         return self._states.setdefault(groups, _State(self, groups))

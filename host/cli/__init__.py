@@ -1,0 +1,39 @@
+"""The command line. Faces translate, they do not decide: each command turns arguments into a call of `host.runtime` and
+shows what came of it, JSON on standard output and words on standard error.
+
+Exit status: 0 done; 1 the operation answered with an error status; 2 usage; 3 denied by policy; 4 the sandbox failed;
+5 the artifact is not acceptable; 6 the host's own state; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import click
+
+_COMMANDS = {  # name -> module; each is imported when it is called for
+    "build": "host.cli.build",
+    "fake": "host.cli.fake",
+    "inspect": "host.cli.inspect",
+    "run": "host.cli.run",
+}
+
+
+class _Lazy(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = import_module(_COMMANDS[cmd_name]).command
+        return command
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="catalyst-host", prog_name="host")
+def main() -> None:
+    """Run API plugins that you don't have to trust: WebAssembly components, each operation in a fresh sandbox, with HTTP,
+    secrets and domains only as you grant them."""

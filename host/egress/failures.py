@@ -49,19 +49,20 @@ def too_large(limit: int) -> EgressError:
 
 
 def translated(error: Exception, host: str) -> EgressError:
-    """The EgressError for anything that a socket, TLS or h11 raises while speaking to `host`."""
+    """The EgressError for anything that a socket, TLS or h11 raises while speaking to `host`. (OpenSSL's errors have
+    attributes that those raised in Python lack.)"""
     match error:
         case EgressError():
             return error
         case TimeoutError():
             return timed_out(host)
         case ssl.SSLCertVerificationError():
-            said = error.verify_message.rstrip(".")
+            said = getattr(error, "verify_message", "unknown").rstrip(".")
             return EgressError("http_error", f"the certificate of {host} is not acceptable: {said}")
         case ssl.SSLEOFError() | ssl.SSLZeroReturnError() | ConnectionResetError() | BrokenPipeError():
             return ConnectionLostError(host)
         case ssl.SSLError():
-            said = (error.reason or "unknown").replace("_", " ").lower()
+            said = (getattr(error, "reason", None) or "unknown").replace("_", " ").lower()
             return EgressError("http_error", f"TLS with {host} failed: {said}")
         case OSError():
             said = os.strerror(error.errno) if error.errno else type(error).__name__

@@ -19,7 +19,7 @@ from host.fakes.messages import PROMPT, Request, Response
 MAX_BODY_BYTES = 64 * 1024 * 1024
 MAX_HEADER_BYTES = 64 * 1024
 _READ_BYTES = 256 * 1024
-_LINGER_S = 1.0  # for a refused client to stop sending: closing before that could destroy the answer on its way
+_LINGER_S = 5.0  # for a refused client to stop sending: closing before that could destroy the answer on its way
 
 _NEVER_WITH_BODY = {204, 304}  # RFC 9110, section 6.4.1
 
@@ -85,6 +85,7 @@ class _Connection:
                 if not await self._send(self._respond(request), bodiless=request.method == "HEAD"):
                     return
                 self._http.start_next_cycle()
+                await asyncio.sleep(0)  # a client that pipelines takes turns with the others
         except _Refused as refused:
             await self._refuse(refused.status, refused.reason)
         except h11.RemoteProtocolError as error:
@@ -147,8 +148,7 @@ class _Connection:
         await self._write(head)
         pause_s = delivery.event_delay_s if delivery.drip_s is None else delivery.drip_s
         for piece in delivery.pieces(body):
-            if pause_s:
-                await asyncio.sleep(pause_s)
+            await asyncio.sleep(pause_s)  # also when it is 0: sending to a fast reader never waits, and others would
             if delivery.content_length is None:
                 await self._write(h11.Data(data=piece))
             else:  # h11 holds to the declared length; these bytes are not to

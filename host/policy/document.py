@@ -1,120 +1,72 @@
 """A policy as an operator writes it: what one catalyst may reach and spend. Denies by default.
 
-In TOML or JSON, or as arguments of `Policy`. Unknown fields are errors; a bad value never means "unlimited"; no field
+As arguments of `Policy`, or in TOML or JSON. Unknown fields are errors; a bad value never means "unlimited"; no field
 changes another. The document holds texts, each checked; `Policy.terms` has them parsed.
 """
 
 from __future__ import annotations
 
+import json
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
-
-from pydantic import (
-    AfterValidator,
-    AliasChoices,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ModelWrapValidatorHandler,
-    ValidationError,
-    model_validator,
-)
+from types import UnionType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from host.errors import HostError, InputError, PolicyError
-from host.jsontext import parse_json
+from host.jsontext import Json, parse_json
 from host.limits import Limits
 from host.names import SecretName
 from host.policy.domains import DomainPattern
-from host.policy.secrets import Place, SecretGrant
+from host.policy.secrets import PLACES, Place, SecretGrant
 from host.policy.units import parse_count, parse_duration, parse_size
 from host.policy.urls import Origin, UrlError
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter, ValidationError
 
 Method = Literal["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"]
 METHODS: tuple[Method, ...] = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS")
 
-_T = TypeVar("_T")
+_CLOSED: Mapping[str, Any] = {"extra": "forbid"}  # pydantic's, for documents from outside
 
 
-def _readable(parse: Callable[[Any], object]) -> Callable[[_T], _T]:
-    """A validator that keeps the text and refuses what `parse` refuses."""
+@dataclass(frozen=True, kw_only=True)
+class SecretRule:
+    """Where one secret may go: `domains` (default: the policy's allowed_domains), `places` of the request (in documents:
+    `in`), of header, url and body (default: header), and whether its value is shown to the guest (default: never)."""
 
-    def check(given: _T) -> _T:
-        try:
-            parse(given)
-        except (HostError, UrlError) as error:
-            raise ValueError(str(error)) from None
-        return given
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = _CLOSED
 
-    return check
-
-
-def _network(text: str) -> IPv4Network | IPv6Network:
-    try:
-        return ip_network(text)
-    except ValueError as error:
-        raise PolicyError(str(error), hint="a network like 127.0.0.0/8 or an address like 10.0.0.5") from None
-
-
-def _sequence(given: object) -> object:
-    return tuple(given) if isinstance(given, list | set | frozenset) else given
-
-
-def _one_or_several(given: object) -> object:
-    return (given,) if isinstance(given, str) else _sequence(given)
-
-
-def _checked(parse: Callable[[Any], object]) -> AfterValidator:
-    return AfterValidator(_readable(parse))
-
-
-_Domains = Annotated[Sequence[Annotated[str, _checked(DomainPattern.parse)]], BeforeValidator(_sequence)]
-_OriginText = Annotated[str, _checked(Origin.parse)]
-_Duration = Annotated[str | float, BeforeValidator(_readable(parse_duration))]
-_Size = Annotated[str | int, BeforeValidator(_readable(parse_size))]
-_Count = Annotated[int, BeforeValidator(_readable(parse_count))]
-
-
-class _Document(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    _what: ClassVar[str] = "policy"
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _own_errors(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        try:
-            return handler(data)
-        except ValidationError as error:
-            raise _as_policy_error(error, cls._what, tuple(cls.model_fields)) from None
-
-
-class SecretRule(_Document):
-    """Where one secret may go: `domains` (default: the policy's allowed_domains), `in` (in Python: `places`) header, url
-    or body of the request (default: header), and whether its value is shown to the guest (default: never)."""
-
-    _what: ClassVar[str] = "policy: secrets"
-
-    domains: _Domains | None = None
-    places: Annotated[Sequence[Place], BeforeValidator(_one_or_several), Field(min_length=1)] = Field(
-        ("header",), validation_alias=AliasChoices("in", "places")
-    )
+    domains: Sequence[str] | None = None
+    places: Sequence[Place] = ("header",)
     reveal: bool = False
 
+    def __post_init__(self) -> None:
+        with _field("domains"):
+            _each(self.domains or (), DomainPattern.parse)
+        with _field("in"):
+            _each(self.places, lambda one: _one_of(one, PLACES))
+            if not self.places:
+                raise PolicyError("a secret goes somewhere", hint="one or several of " + ", ".join(PLACES))
 
-class RateLimit(_Document):
+
+@dataclass(frozen=True, kw_only=True)
+class RateLimit:
     """`requests` in any `window` (a duration)."""
 
-    _what: ClassVar[str] = "policy: rate_limit"
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = _CLOSED
 
-    requests: _Count
-    window: _Duration
+    requests: int
+    window: str | float
 
-    def rate(self) -> Rate:
-        return Rate(self.requests, parse_duration(self.window))
+    def __post_init__(self) -> None:
+        with _field("requests"):
+            parse_count(self.requests)
+        with _field("window"):
+            parse_duration(self.window)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +75,6 @@ class Rate:
 
     requests: int
     window_s: float
-
-
-_DEFAULT = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,43 +90,65 @@ class Terms:
     limits: Limits
 
 
-class Policy(_Document):
-    """What a catalyst may do. Every default is safe: nothing is reachable until `allowed_domains` names it. Durations
-    are seconds or texts like `30s`; sizes bytes or texts like `64MB`. Raises PolicyError."""
+_DEFAULT = Limits()
 
-    allowed_domains: _Domains = ()
-    allowed_methods: Annotated[Sequence[Method], BeforeValidator(_sequence)] = METHODS
-    allowed_private: Annotated[Sequence[Annotated[str, _checked(_network)]], BeforeValidator(_sequence)] = ()
-    upstreams: Mapping[_OriginText, _OriginText] = Field(default_factory=dict)
-    secrets: Mapping[Annotated[str, _checked(SecretName.parse)], SecretRule] = Field(default_factory=dict)
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What a catalyst may do. Every default is safe: nothing is reachable until `allowed_domains` names it. Durations
+    are seconds or texts like `30s`; sizes bytes or texts like `64MB`. Raises PolicyError, which names the field."""
+
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = _CLOSED
+
+    allowed_domains: Sequence[str] = ()
+    allowed_methods: Sequence[Method] = METHODS
+    allowed_private: Sequence[str] = ()
+    upstreams: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, SecretRule] = field(default_factory=dict)
     rate_limit: RateLimit | None = None
-    timeout: _Duration = _DEFAULT.timeout_s
-    cpu_time: _Duration = _DEFAULT.cpu_time_s
-    max_memory_bytes: _Size = _DEFAULT.max_memory_bytes
-    max_request_size: _Size = _DEFAULT.max_request_bytes
-    max_response_size: _Size = _DEFAULT.max_response_bytes
-    max_output_size: _Size = _DEFAULT.max_output_bytes
-    max_http_requests: _Count = _DEFAULT.max_http_requests
-    max_streams: _Count = _DEFAULT.max_streams
+    timeout: str | float = _DEFAULT.timeout_s
+    cpu_time: str | float = _DEFAULT.cpu_time_s
+    max_memory_bytes: str | int = _DEFAULT.max_memory_bytes
+    max_request_size: str | int = _DEFAULT.max_request_bytes
+    max_response_size: str | int = _DEFAULT.max_response_bytes
+    max_output_size: str | int = _DEFAULT.max_output_bytes
+    max_http_requests: int = _DEFAULT.max_http_requests
+    max_streams: int = _DEFAULT.max_streams
+
+    def __post_init__(self) -> None:
+        for name, check in _CHECKS.items():
+            with _field(name):
+                check(getattr(self, name))
 
     @classmethod
-    def parse(cls, text: str, *, json: bool = False) -> Policy:
+    def parse(cls, text: str, *, in_json: bool = False) -> Policy:
         """The policy in `text`, TOML or JSON. Raises PolicyError. An empty text is the policy that allows nothing."""
         try:
-            fields = parse_json(text, "the policy") if json else tomllib.loads(text)
+            document = parse_json(text, "the policy") if in_json else tomllib.loads(text)
         except (tomllib.TOMLDecodeError, InputError) as error:
             raise PolicyError(f"the policy cannot be read: {error}") from None
-        return cls.model_validate(fields)
+        return cls.from_document(document)
+
+    @classmethod
+    def from_document(cls, document: Json) -> Policy:
+        """The policy that a JSON or TOML value spells. Raises PolicyError."""
+        from pydantic import ValidationError  # noqa: PLC0415 - half of a start-up, and `host run` mostly needs none of it
+
+        try:
+            return _adapter().validate_json(json.dumps(_in_python(document), default=str), strict=True)
+        except ValidationError as error:
+            raise _as_policy_error(error) from None
 
     def terms(self) -> Terms:
         domains = tuple(DomainPattern.parse(text) for text in self.allowed_domains)
+        rate = self.rate_limit
         return Terms(
             domains=domains,
             methods=frozenset(self.allowed_methods),
             private=tuple(_network(text) for text in self.allowed_private),
             upstreams={Origin.parse(source): Origin.parse(target) for source, target in self.upstreams.items()},
             secrets={SecretName.parse(name): _secret_grant(name, rule, domains) for name, rule in self.secrets.items()},
-            rate=None if self.rate_limit is None else self.rate_limit.rate(),
+            rate=None if rate is None else Rate(rate.requests, parse_duration(rate.window)),
             limits=Limits(
                 timeout_s=parse_duration(self.timeout),
                 cpu_time_s=parse_duration(self.cpu_time),
@@ -203,11 +174,113 @@ def _secret_grant(name: str, rule: SecretRule, domains: Sequence[DomainPattern])
     return SecretGrant(SecretName.parse(name), bound, frozenset(rule.places), rule.reveal)
 
 
-def _as_policy_error(error: ValidationError, what: str, known: Sequence[str]) -> PolicyError:
+class _field:  # noqa: N801 - a context manager, used like a function
+    """Puts the field's name before whatever is wrong inside."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        match error:
+            case HostError() | UrlError():
+                said = error.message if isinstance(error, HostError) else error.reason
+                hint = error.hint if isinstance(error, HostError) else None
+                raise PolicyError(f"{self._name}: {said}", field=self._name, hint=hint) from None
+
+
+def _each(given: object, parse: Callable[[Any], object]) -> None:
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise PolicyError(f"{given!r} is not a list")
+    for one in given:
+        if not isinstance(one, str):
+            raise PolicyError(f"{one!r} is not a text")
+        parse(one)
+
+
+def _pairs(given: object, parse: Callable[[Any], object], check: Callable[[Any], object]) -> None:
+    if not isinstance(given, Mapping):
+        raise PolicyError(f"{given!r} is not a table")
+    for name, one in given.items():
+        if not isinstance(name, str):
+            raise PolicyError(f"{name!r} is not a text")
+        parse(name)
+        check(one)
+
+
+def _one_of(given: str, known: Sequence[str]) -> None:
+    if given not in known:
+        raise PolicyError(f"{given!r} is not one of " + ", ".join(known))
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(text)
+    except ValueError as error:
+        raise PolicyError(str(error), hint="a network like 127.0.0.0/8 or an address like 10.0.0.5") from None
+
+
+def _origin(given: object) -> Origin:
+    if not isinstance(given, str):
+        raise PolicyError(f"{given!r} is not an origin", hint="like https://api.openai.com")
+    return Origin.parse(given)
+
+
+def _instance(kind: type | UnionType, given: object) -> None:
+    if not isinstance(given, kind):
+        raise PolicyError(f"{given!r} is not a {getattr(kind, '__name__', kind)}")
+
+
+_CHECKS: Mapping[str, Callable[[Any], object]] = {
+    "allowed_domains": lambda given: _each(given, DomainPattern.parse),
+    "allowed_methods": lambda given: _each(given, lambda one: _one_of(one, METHODS)),
+    "allowed_private": lambda given: _each(given, _network),
+    "upstreams": lambda given: _pairs(given, Origin.parse, _origin),
+    "secrets": lambda given: _pairs(given, SecretName.parse, lambda one: _instance(SecretRule, one)),
+    "rate_limit": lambda given: _instance(RateLimit | None, given),
+    "timeout": parse_duration,
+    "cpu_time": parse_duration,
+    "max_memory_bytes": parse_size,
+    "max_request_size": parse_size,
+    "max_response_size": parse_size,
+    "max_output_size": parse_size,
+    "max_http_requests": parse_count,
+    "max_streams": parse_count,
+}
+
+
+@cache
+def _adapter() -> TypeAdapter[Policy]:
+    from pydantic import TypeAdapter  # noqa: PLC0415 - see from_document
+
+    return TypeAdapter(Policy)
+
+
+def _in_python(document: Json) -> Json:
+    """The document with `in`, which is a keyword in Python, as `places`, and a single place as a list of one."""
+    secrets = document.get("secrets") if isinstance(document, dict) else None
+    if not isinstance(secrets, dict):
+        return document
+    return {**document, "secrets": {name: _rule_in_python(rule) for name, rule in secrets.items()}}
+
+
+def _rule_in_python(rule: Json) -> Json:
+    if not isinstance(rule, dict) or "in" not in rule:
+        return rule
+    places = rule["in"]
+    kept = {name: value for name, value in rule.items() if name != "in"}
+    return {**kept, "places": [places] if isinstance(places, str) else places}
+
+
+def _as_policy_error(error: ValidationError) -> PolicyError:
     """The first mistake, with the field's path; an unknown field is answered with the known ones."""
     first = error.errors(include_url=False)[0]
     path = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        return PolicyError(f"{what}: unknown field {path!r}", field=path, hint="one of " + ", ".join(known))
-    message = first["msg"].removeprefix("Value error, ")
-    return PolicyError(f"{what}: {path}: {message}" if path else f"{what}: {message}", field=path or None)
+    if first["type"] == "unexpected_keyword_argument":
+        kind: type = (
+            SecretRule if path.startswith("secrets.") else RateLimit if path.startswith("rate_limit.") else Policy
+        )
+        known = ", ".join("in" if one.name == "places" else one.name for one in fields(kind))
+        return PolicyError(f"unknown field {path!r}", field=path, hint=f"one of {known}")
+    return PolicyError(f"{path}: {first['msg']}" if path else first["msg"], field=path or None)

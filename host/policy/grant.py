@@ -128,6 +128,20 @@ def decide(target: Target, method: str, grant: Grant) -> Decision:
     )
 
 
+def overlap(one: DomainPattern, other: DomainPattern) -> bool:
+    """Whether there is anything that both cover."""
+    if (one.scheme, one.port) != (other.scheme, other.port):
+        return False
+    if one.host is None or other.host is None:
+        return True
+    return _lies_in(one, other) or _lies_in(other, one)
+
+
+def _lies_in(inner: DomainPattern, outer: DomainPattern) -> bool:
+    below = outer.subdomains and str(inner.host).endswith(f".{outer.host}")
+    return below or (inner.host, inner.subdomains) == (outer.host, outer.subdomains)
+
+
 def pattern_for(target: Target) -> DomainPattern:
     """The narrowest entry of `allowed_domains` that covers `target`."""
     return DomainPattern(target.scheme, target.host, target.port)

@@ -9,7 +9,6 @@ query in Unicode, which is percent-encoded as UTF-8 (RFC 3987, 3.1).
 from __future__ import annotations
 
 import re
-import unicodedata
 from dataclasses import InitVar, dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, Literal, TypeAlias
@@ -24,6 +23,7 @@ MAX_URL_BYTES: Final = 8 * 1024
 MAX_SHOWN_CHARACTERS: Final = 200
 DEFAULT_PORTS: Final[dict[Scheme, int]] = {"http": 80, "https": 443}
 
+_UNSEEN = re.compile(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _AUTHORITY_END = re.compile(r"[/?#]")
 _PORT = re.compile(r"[1-9][0-9]{0,4}\Z")
 _NUMBER = re.compile(r"(?:[0-9]+|0[xX].*)\Z")  # a last label like this makes a host an IPv4 address (WHATWG URL, 3.5)
@@ -144,7 +144,7 @@ def _split(text: str) -> tuple[Scheme, str, str]:
         raise UrlError(f"a URL has at most {MAX_URL_BYTES} bytes")
     if "\\" in text:
         raise UrlError("a URL must not hold a backslash")
-    if any(c.isspace() or unicodedata.category(c) in {"Cc", "Cs"} for c in text):
+    if _UNSEEN.search(text):
         raise UrlError("a URL must not hold whitespace, control characters or lone surrogates")
     scheme, separator, rest = text.partition("://")
     scheme = scheme.lower()

@@ -17,6 +17,7 @@ from host.fakes.openai.errors import standard
 
 _BLOCK = 64 * 1024
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # RFC 9110, section 5.6.2
+_FRAMING = {"content-length", "transfer-encoding"}
 _FIELD_VALUE = re.compile(r"([!-~]([ -~]*[!-~])?)?\Z")
 
 
@@ -58,6 +59,8 @@ class Fault:
             raise InputError("a fault's headers are strings", field="headers")
         if not all(_TOKEN.match(name) and _FIELD_VALUE.match(value) for name, value in self.headers.items()):
             raise InputError("a fault's headers can be written to the wire", field="headers")
+        if _FRAMING & {name.lower() for name in self.headers}:
+            raise InputError("a fault's headers leave the framing alone", field="headers", hint="see content_length")
         if not _FIELD_VALUE.match(self.redirect or ""):
             raise InputError("a redirect can be written to the wire", field="redirect")
         if self.status is not None and self.status > 599:

@@ -1,0 +1,75 @@
+"""What people see: JSON on standard output, words on standard error, and nothing in either that a terminal would obey."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import click
+
+from host.errors import Denied, GuestException, GuestTrap, HostError
+
+# What JSON may hold as it is, but a terminal acts on: DEL and the C1 controls, and what reorders or hides text.
+_TERMINAL = re.compile("[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f]")
+
+
+def as_json(value: Any, *, pretty: bool | None = None) -> str:
+    """JSON to be shown: on a terminal with indents, elsewhere on one line; pure ASCII where the output cannot do more."""
+    pretty = sys.stdout.isatty() if pretty is None else pretty
+    plain = (sys.stdout.encoding or "ascii").lower().replace("-", "") != "utf8"
+    layout: dict[str, Any] = {"indent": 2} if pretty else {"separators": (",", ":")}
+    text = json.dumps(value, ensure_ascii=plain, **layout)
+    return _TERMINAL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def as_words(text: str) -> str:
+    """Text from a guest or a server, to be shown: line breaks and tabs stay, what else a terminal obeys does not."""
+    return _TERMINAL.sub("\ufffd", _CONTROL.sub("\ufffd", text))
+
+
+def say(text: str) -> None:
+    """Words, on standard error."""
+    click.echo(as_words(text), err=True)
+
+
+@contextmanager
+def errors_shown(*, in_json: bool = False) -> Iterator[None]:
+    """Ends the program as `host.cli` says, for whatever is raised inside: the one place where an error becomes an exit."""
+    try:
+        yield
+    except HostError as error:
+        _end(error, in_json=in_json)
+    except KeyboardInterrupt:
+        say("interrupted")
+        sys.exit(130)
+
+
+def _end(error: HostError, *, in_json: bool) -> NoReturn:
+    if in_json:
+        click.echo(as_json({"error": error.as_dict()}))
+    else:
+        say(error.message if isinstance(error, Denied) else f"error: {error.message}")
+        if isinstance(error, GuestException) and error.traceback:
+            say(error.traceback.rstrip())
+        if isinstance(error, GuestTrap) and error.stderr:
+            say(error.stderr.rstrip())
+        if error.hint:
+            say(f"hint: {error.hint}")
+    sys.exit(error.exit_status)
+
+
+def size(count: int) -> str:
+    """Bytes as people read them: `18.3 MB`."""
+    if count < 1000:
+        return f"{count} B"
+    amount = float(count)
+    for unit in ("kB", "MB", "GB"):
+        amount /= 1000
+        if amount < 1000 or unit == "GB":
+            return f"{amount:.1f} {unit}"
+    raise AssertionError

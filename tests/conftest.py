@@ -1,0 +1,119 @@
+"""What the tests share: hosts, the fake OpenAI, and real components, built once for each state of their sources.
+
+Built components and everything the host caches live in `.cache/` of the checkout; nothing of the user's is touched.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import pytest
+from wasmtime import wat2wasm
+
+from host import Host
+from host.builder import build
+from host.fakes import FakeOpenAI
+
+ROOT = Path(__file__).parent.parent
+GUESTS = ROOT / "tests" / "guests"
+CACHE = ROOT / ".cache"
+KEY = "sk-test-0123456789abcdefghijklmnop"
+
+os.environ["HOST_CACHE_DIR"] = str(CACHE / "host")
+os.environ["HOST_STATE_DIR"] = str(CACHE / "state")
+
+
+def _digest(files: Iterable[Path]) -> str:
+    total = hashlib.sha256()
+    for file in sorted(files):
+        total.update(str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes() + b"\0")
+    return total.hexdigest()[:20]
+
+
+def _sources(*folders: str) -> list[Path]:
+    return [
+        file
+        for folder in folders
+        for file in (ROOT / folder).rglob("*")
+        if file.is_file() and "__pycache__" not in file.parts and "node_modules" not in file.parts
+    ]
+
+
+def cached(name: str, sources: Iterable[Path], make: Callable[[], bytes]) -> bytes:
+    """What `make` returns, made once for each state of `sources`, also with several test processes."""
+    place = CACHE / "components"
+    place.mkdir(parents=True, exist_ok=True)
+    kept = place / f"{name}-{_digest(sources)}.wasm"
+    with (place / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not kept.exists():
+            for old in place.glob(f"{name}-*.wasm"):
+                old.unlink()
+            kept.write_bytes(make())
+    return kept.read_bytes()
+
+
+def wat(name: str) -> bytes:
+    """The binary of a guest written in WebAssembly text."""
+    return bytes(wat2wasm((GUESTS / f"{name}.wat").read_text()))
+
+
+def python_guest(folder: Path) -> bytes:
+    """The component of a guest written in Python, as `host build` makes it."""
+    shown = str(folder.relative_to(ROOT))
+    sources = _sources(shown, "catalyst/sdk", "wit") + [ROOT / "host/builder.py", ROOT / "constraints.txt"]
+    return cached(shown.replace("/", "-"), sources, lambda: build(folder))
+
+
+def javascript_guest() -> bytes:
+    """The component of the guest written in JavaScript, built by npm's componentize-js."""
+    folder = GUESTS / "javascript"
+
+    def make() -> bytes:
+        place = CACHE / "javascript"
+        shutil.copytree(folder, place, dirs_exist_ok=True)
+        subprocess.run(
+            ["npm", "ci", "--no-audit", "--no-fund"], cwd=place, check=True, capture_output=True, timeout=600
+        )
+        output = place / "built.wasm"
+        subprocess.run(
+            ["node", "build.mjs", str(ROOT / "wit"), str(output)],
+            cwd=place,
+            check=True,
+            capture_output=True,
+            timeout=600,
+        )
+        return output.read_bytes()
+
+    return cached("javascript", _sources("tests/guests/javascript", "wit"), make)
+
+
+@pytest.fixture(scope="session")
+def openai_wasm() -> bytes:
+    return python_guest(ROOT / "catalyst" / "openai")
+
+
+@pytest.fixture(scope="session")
+def openai_file(openai_wasm: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("dist") / "openai.wasm"
+    file.write_bytes(openai_wasm)
+    return file
+
+
+@pytest.fixture(scope="session")
+def host() -> Iterator[Host]:
+    """One host for a test process, as one serves a real one: what a test does to it, the next one meets."""
+    with Host() as one:
+        yield one
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeOpenAI]:
+    with FakeOpenAI(port=0) as one:
+        yield one

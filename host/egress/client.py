@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Final
 
 from host.egress import failures
@@ -48,7 +49,7 @@ class Egress:
         max_connections: int = MAX_CONNECTIONS,
     ) -> None:
         self._resolver = resolver
-        self._tls = ssl_context or system_tls()
+        self._tls = cache(lambda: ssl_context or system_tls())
         self._max_connections = max_connections
         self._pools: set[Pool] = set()
 
@@ -67,7 +68,7 @@ class Egress:
 class EgressClient:
     """Made by `Egress.client`. Any number of threads may send at once."""
 
-    def __init__(self, reach: Reach, lookups: Lookups, tls: ssl.SSLContext, pool: Pool) -> None:
+    def __init__(self, reach: Reach, lookups: Lookups, tls: Callable[[], ssl.SSLContext], pool: Pool) -> None:
         self._reach = reach
         self._lookups = lookups
         self._tls = tls

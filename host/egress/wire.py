@@ -96,7 +96,7 @@ class Wire:
                 self._socket.close()
                 self._socket = None
 
-    def open(self, reach: Reach, lookups: Lookups, tls: ssl.SSLContext, clock: Clock) -> None:
+    def open(self, reach: Reach, lookups: Lookups, tls: Callable[[], ssl.SSLContext], clock: Clock) -> None:
         """Resolve once, check every answer, connect to one of them, and verify the certificate for the name."""
         with self._translating():
             addresses = self._resolve(lookups, clock)
@@ -104,7 +104,7 @@ class Wire:
                 raise failures.not_public(self.host)
             self._dial(addresses, clock)
             if self.origin.scheme == "https":
-                self._start_tls(tls, clock)
+                self._start_tls(tls(), clock)
 
     def check(self, clock: Clock) -> float:
         """Seconds that an operation may take now. Raises EgressError (cancelled, timeout)."""

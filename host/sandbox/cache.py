@@ -89,7 +89,8 @@ class CompiledCache:
                 os.close(target)
             temporary.rename(self._path(name))
         except OSError:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink()
             return
         self._prune()
 

@@ -1,0 +1,1 @@
+"""Guest code: what runs inside the sandbox."""

@@ -1,0 +1,71 @@
+"""The OpenAI catalyst: the entry module of its component."""
+
+from typing import Any
+
+from operations import OPERATIONS
+
+from catalyst.sdk import Call, Misconfigured, api, config, run_operations, secrets
+from catalyst.sdk.operation import Table
+
+VERSION = "0.1.0"
+BASE_URL = "https://api.openai.com/v1"
+
+TABLE = Table(OPERATIONS)
+
+_HEADER_OF = {"organization": "OpenAI-Organization", "project": "OpenAI-Project"}
+
+
+def dispatch(call: Call) -> dict[str, Any]:
+    """Checks come before the key is asked for, and the key before anything is sent."""
+    request = TABLE.find(call.operation).prepare(call.params, stream=call.stream)
+    settings = config.get()
+    base_url = base_url_of(settings)
+    return api.perform(request, base_url=base_url, headers=headers_of(settings), text_of=text_of)
+
+
+def base_url_of(settings: dict[str, Any]) -> str:
+    """`base_url` without its last slash. Raises Misconfigured unless it is `http(s)://host[:port][/path]`: which hosts
+    may be reached is the policy's business, but a query or a user in it would swallow the operation's path."""
+    url = settings.get("base_url") or BASE_URL
+    if not isinstance(url, str) or not url.isascii() or not url.isprintable() or any(c in url for c in " ?#@\\"):
+        raise Misconfigured("base_url", "base_url must be a URL without a user, a query, a fragment or blanks")
+    scheme, _, rest = url.partition("://")
+    if scheme not in ("http", "https") or rest.startswith(("/", ":")) or not rest:
+        raise Misconfigured("base_url", "base_url must begin with https:// and a host")
+    return url.rstrip("/")
+
+
+def headers_of(settings: dict[str, Any]) -> dict[str, str]:
+    """Raises HostRefused where the key is not granted, Misconfigured where a setting is no text."""
+    headers = {
+        "Authorization": f"Bearer {secrets.get('OPENAI_API_KEY')}",
+        "User-Agent": f"catalyst-openai/{VERSION}",
+    }
+    for name, header in _HEADER_OF.items():
+        value = settings.get(name)
+        if value is None:
+            continue
+        if not isinstance(value, str) or not value:
+            raise Misconfigured(name, f"{name} must be a text")
+        headers[header] = value
+    return headers
+
+
+def text_of(event: dict[str, Any]) -> str:
+    """What an event of a stream adds to the text: of completions `choices[].delta.content` or `choices[].text`, all
+    choices alike; of responses and transcriptions the `delta` of their text events."""
+    if event.get("type") in ("response.output_text.delta", "transcript.text.delta"):
+        return str(event.get("delta") or "")
+    choices = event.get("choices")
+    return "".join(map(_text_of_choice, choices)) if isinstance(choices, list) else ""
+
+
+def _text_of_choice(choice: Any) -> str:
+    if not isinstance(choice, dict):
+        return ""
+    delta = choice.get("delta")
+    text = delta.get("content") if isinstance(delta, dict) else choice.get("text")
+    return text if isinstance(text, str) else ""
+
+
+Run = run_operations(dispatch)

@@ -1,0 +1,118 @@
+"""The way in: what makes a function the component's exported `run`.
+
+`Run = run(function)` for any function of a JSON object; `Run = run_operations(function)` for one that takes the
+operation envelope of CONTRACT.md apart. componentize-py looks for the name `Run` in the entry module.
+"""
+
+from collections.abc import Callable
+from json import dumps, loads
+from typing import Any, NamedTuple
+
+from wit_world import exports
+
+from catalyst.sdk import log
+from catalyst.sdk.errors import CatalystError, Invalid
+
+_OUT_OF_MEMORY = '{"exception":"MemoryError","message":"the sandbox ran out of memory","traceback":""}'
+_CAUSES_SHOWN = 4  # exceptions, the one that ended the run included
+_FRAMES_SHOWN = 8  # of each end of a traceback
+_TEXT_SHOWN = 1000  # characters of an exception's message
+
+_reserve = [bytes(256 * 1024)]  # given back when memory runs out, so that there is enough to say so
+
+
+class Call(NamedTuple):
+    """An operation as its caller asked for it."""
+
+    operation: str
+    params: dict[str, Any]
+    stream: bool
+
+    @classmethod
+    def parse(cls, document: dict[str, Any]) -> "Call":
+        """Raises Invalid naming the field that is missing or wrong."""
+        if "operation" not in document:
+            raise Invalid("operation", "operation is required")
+        operation = document["operation"]
+        if not isinstance(operation, str):
+            raise Invalid("operation", "operation must be a string")
+        params = document.get("params", {})
+        if not isinstance(params, dict):
+            raise Invalid("params", "params must be an object")
+        stream = document.get("stream", False)
+        if not isinstance(stream, bool):
+            raise Invalid("stream", "stream must be true or false")
+        return cls(operation, params, stream)
+
+
+def run(function: Callable[[dict[str, Any]], Any]) -> type[exports.Run]:
+    """The exported class for `function`, which gets the input, a JSON object, and returns the output's JSON value.
+
+    An input that is none is answered with status 400. A CatalystError raised in the function becomes its result. Any
+    other exception is told to the operator as one `fatal` log message `{"exception", "message", "traceback"}` and ends
+    the sandbox in a trap.
+    """
+
+    class Run(exports.Run):
+        def run(self, input: str) -> str:  # noqa: A002 - the contract's name
+            try:
+                return dumps(_answer(function, input))
+            except BaseException as error:
+                log.write("fatal", _last_words(error))
+                raise
+
+    return Run
+
+
+def run_operations(function: Callable[[Call], Any]) -> type[exports.Run]:
+    """`run` for a function that takes operations: an input that is none is answered with status 400 before it."""
+    return run(lambda document: function(Call.parse(document)))
+
+
+def _answer(function: Callable[[dict[str, Any]], Any], text: str) -> Any:
+    try:
+        return function(_parsed(text))
+    except CatalystError as error:
+        return error.as_result()
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    try:
+        document = loads(text)
+    except ValueError as error:
+        raise Invalid("input", f"the input is not JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise Invalid("input", "the input must be a JSON object")
+    return document
+
+
+def _last_words(error: BaseException) -> str:
+    if isinstance(error, MemoryError):
+        _reserve.clear()
+        return _OUT_OF_MEMORY
+    words = {"exception": type(error).__name__, "message": str(error)[:_TEXT_SHOWN], "traceback": _traceback(error)}
+    return dumps(words)
+
+
+def _traceback(error: BaseException) -> str:
+    """Most recent call last and causes first, like Python's, but without source lines: those are read from files, and
+    a sandbox has none."""
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and len(chain) < _CAUSES_SHOWN:
+        chain.append(cause)
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    return "\nwhich led to\n".join(map(_one_traceback, reversed(chain)))
+
+
+def _one_traceback(error: BaseException) -> str:
+    lines = []
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        lines.append(f'  File "{code.co_filename}", line {trace.tb_lineno}, in {code.co_name}')
+        trace = trace.tb_next
+    if len(lines) > 2 * _FRAMES_SHOWN:
+        left_out = f"  … {len(lines) - 2 * _FRAMES_SHOWN} frames …"
+        lines = [*lines[:_FRAMES_SHOWN], left_out, *lines[-_FRAMES_SHOWN:]]
+    return "\n".join([*lines, f"{type(error).__name__}: {str(error)[:_TEXT_SHOWN]}"])

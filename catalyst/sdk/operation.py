@@ -1,0 +1,207 @@
+"""Operations as rows of a table: what an API can do, declared; a request, prepared and checked from its row."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from string import Formatter
+from typing import Any, Literal, NamedTuple
+
+from catalyst.sdk import http
+from catalyst.sdk.errors import Invalid
+
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "str": str,
+    "int": int,
+    "number": (int, float),
+    "bool": bool,
+    "list": list,
+    "object": dict,
+}
+_WORDS = {
+    "str": "a string",
+    "int": "an integer",
+    "number": "a number",
+    "bool": "true or false",
+    "list": "an array",
+    "object": "an object",
+    "file": 'a file: {"$attachment": id} or {"data": base64}',
+}
+_FILE_KEYS = frozenset({"$attachment", "data", "filename", "content_type"})
+
+
+class Parameter(NamedTuple):
+    """One of `"model:str prompt:str|list mask?:file"`: a name, `?` where it may be missing, what it may be."""
+
+    name: str
+    optional: bool
+    types: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> "Parameter":
+        name, _, listed = text.partition(":")
+        types = tuple(listed.split("|"))
+        if not _WORDS.keys() >= set(types):
+            raise ValueError(f"{text!r} names an unknown type")
+        return cls(name.removesuffix("?"), name.endswith("?"), types)
+
+    def check(self, params: Mapping[str, Any]) -> None:
+        """Raises Invalid where the parameter is missing (null counts as missing) or of another type."""
+        value = params.get(self.name)
+        if value is None:
+            if not self.optional:
+                raise Invalid(self.name, f"{self.name} is required")
+        elif not any(_is(kind, value) for kind in self.types):
+            raise Invalid(self.name, f"{self.name} must be {' or '.join(_WORDS[kind] for kind in self.types)}")
+
+
+class Prepared(NamedTuple):
+    """A request that passed every check: `target` is path and query, `content` the keyword arguments of
+    `http.request` that hold the body, `answer` what kind of answer to expect."""
+
+    method: str
+    target: str
+    content: dict[str, Any]
+    answer: str
+    stream: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One row.
+
+    `name`, `aliases`: what callers say, separated by blanks. `path`: a template such as `/files/{file_id}`.
+    `params`: those that are checked (see Parameter) besides those in the path; others pass through. `query`: names
+    that go into the URL; of a request without a body, all do. `renamed`: other spellings, `{spelling: name}`.
+    `plain`: the values of the parameter `response_format` for which the answer is text and no JSON.
+    """
+
+    name: str
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+    path: str
+    request: Literal["none", "json", "multipart"] = "none"
+    response: Literal["json", "binary", "text"] = "json"
+    stream: bool = False
+    params: str = ""
+    query: str = ""
+    plain: str = ""
+    aliases: str = ""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    _parameters: tuple[Parameter, ...] = field(init=False, repr=False)
+    _in_path: tuple[str, ...] = field(init=False, repr=False)
+    _in_query: frozenset[str] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__  # the way into a frozen dataclass; here once, so that no call parses the columns
+        in_path = tuple(name for _, name, _, _ in Formatter().parse(self.path) if name)
+        columns = (*(f"{name}:str" for name in in_path), *self.params.split())
+        put(self, "_in_path", in_path)
+        put(self, "_parameters", tuple(map(Parameter.parse, columns)))
+        put(self, "_in_query", frozenset(self.query.split()))
+
+    def prepare(self, params: Mapping[str, Any], *, stream: bool = False) -> Prepared:
+        """The request for `params`. `stream` may also be asked for by a parameter of that name.
+
+        Raises Invalid naming the first parameter that is missing or wrong.
+        """
+        given = {self.renamed.get(name, name): value for name, value in params.items()}
+        stream = self._streams(given.pop("stream", None)) or stream
+        if stream:
+            if not self.stream:
+                raise Invalid("stream", f"{self.name} cannot stream")
+            given["stream"] = True
+        parts = given.pop("multipart", None) if self.request == "multipart" else None
+        named = given if parts is None else {**_named(parts), **given}
+        for parameter in self._parameters:
+            parameter.check(named)
+        answer = "text" if named.get("response_format") in self.plain.split() else self.response
+
+        in_path = {name: given.pop(name) for name in self._in_path}
+        in_query = {name: given.pop(name) for name in list(given) if self.request == "none" or name in self._in_query}
+        target = http.path(self.path, **in_path) + http.query(in_query)
+        if self.request == "json":
+            content: dict[str, Any] = {"json": given}
+        elif self.request == "multipart":
+            content = {"multipart": [*(parts or ()), *_parts(given)]}
+        else:
+            content = {}
+        return Prepared(self.method, target, content, answer, stream)
+
+    def _streams(self, value: Any) -> bool:
+        if value is not None and not isinstance(value, bool):
+            raise Invalid("stream", "stream must be true or false")
+        return bool(value)
+
+
+class Table:
+    """Operations by name and alias."""
+
+    def __init__(self, operations: Iterable[Operation]) -> None:
+        self._rows: dict[str, Operation] = {}
+        for operation in operations:
+            for name in (operation.name, *operation.aliases.split()):
+                if name in self._rows:
+                    raise ValueError(f"two operations are called {name}")
+                self._rows[name] = operation
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(self._rows)
+
+    def find(self, name: str) -> Operation:
+        """Raises Invalid with the names that come nearest."""
+        if (operation := self._rows.get(name)) is not None:
+            return operation
+        near = get_close_matches(name[:100], self._rows, n=3, cutoff=0.4)
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        raise Invalid("operation", f"unknown operation {name[:100]!r}{hint}")
+
+
+def _is(kind: str, value: Any) -> bool:
+    if kind == "file":
+        return _is_file(value)
+    return isinstance(value, _TYPES[kind]) and (kind == "bool" or not isinstance(value, bool))
+
+
+def _is_file(value: Any) -> bool:
+    if not isinstance(value, dict) or not value.keys() <= _FILE_KEYS:
+        return False
+    one_source = ("$attachment" in value) != ("data" in value)
+    return one_source and all(isinstance(text, str) for text in value.values())
+
+
+def _named(parts: Any) -> dict[str, Any]:
+    """What ready-made multipart parts stand for, to be checked like parameters."""
+    if not isinstance(parts, list):
+        raise Invalid("multipart", "multipart must be an array")
+    named: dict[str, Any] = {}
+    for index, part in enumerate(parts):
+        if not isinstance(part, dict) or not isinstance(part.get("name"), str):
+            raise Invalid("multipart", f"multipart[{index}] must be an object with a name")
+        name = part["name"].removesuffix("[]")
+        if "value" in part:
+            named[name] = part["value"]
+        elif "data" in part:
+            named[name] = {"data": part["data"]}
+        else:
+            named[name] = {"$attachment": part.get("attachment")}
+    return named
+
+
+def _parts(params: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Multipart parts for parameters: files as files, lists of them as `name[]`, everything else as `http.fields`."""
+    for name, value in params.items():
+        if _is_file(value):
+            yield _file_part(name, value)
+        elif isinstance(value, list) and any(map(_is_file, value)):
+            for item in value:
+                yield from _parts({f"{name}[]": item})
+        else:
+            yield from ({"name": key, "value": text} for key, text in http.fields({name: value}))
+
+
+def _file_part(name: str, value: dict[str, Any]) -> dict[str, Any]:
+    """`upload` is the name that the official SDK gives to bytes without one: a part without a name is no file."""
+    part = {"name": name, "filename": "upload", **value}
+    if "$attachment" in part:
+        part["attachment"] = part.pop("$attachment")
+    return part

@@ -1,0 +1,81 @@
+"""`cyfr:http/streaming`: a response read as it comes."""
+
+from collections.abc import Iterator, Mapping
+from json import dumps, loads
+from types import TracebackType
+from typing import Any, Self
+
+from catalyst.sdk import output
+from catalyst.sdk.errors import MESSAGE_LIMIT, HostRefused
+from catalyst.sdk.http import wire
+from catalyst.sdk.interfaces import interface
+
+_interface = interface("streaming")
+
+
+class Stream:
+    """An open response: iterate it for its text, in a `with`, which closes it however it ends.
+
+    `status` is None on a host that does not tell it. `head` is the beginning of what was read, for error messages.
+    `relayed`: the host hands the events to the caller itself, and iterating yields nothing but waits for the end; then
+    `last` is the data of the last event, or the beginning of it. Iterating raises HostRefused where the stream breaks.
+    """
+
+    def __init__(self, opened: dict[str, Any]) -> None:
+        self.handle: str = opened["handle"]
+        self.status: int | None = opened.get("status")
+        self.headers: dict[str, str] = opened.get("headers", {})
+        self.relayed: bool = opened.get("relay", False)
+        self.head = ""
+        self.last = ""
+
+    @property
+    def ok(self) -> bool:
+        return self.status is None or 200 <= self.status < 300
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _interface.close(self.handle)
+
+    def __iter__(self) -> Iterator[str]:
+        while True:
+            answer = loads(_interface.read(self.handle))
+            if "error" in answer:
+                raise HostRefused.of(answer["error"])
+            if data := answer.get("data"):
+                if len(self.head) < MESSAGE_LIMIT:
+                    self.head += data
+                yield data
+            if answer.get("done"):
+                self.last = answer.get("last", "")
+                return
+
+
+def open_stream(
+    method: str,
+    url: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    json: Any = None,
+    body: str | bytes | Mapping[str, str] | None = None,
+    multipart: list[dict[str, Any]] | None = None,
+    relay: bool = False,
+) -> Stream:
+    """Send a request (see `http.request`) and open its response.
+
+    `relay` asks the host to hand the events of a 2xx answer to the caller itself. It does so only if somebody
+    listens: see `Stream.relayed`. Raises HostRefused.
+    """
+    if _interface is None:
+        raise HostRefused("http_error", "the manifest does not ask for streaming")
+    message = wire(method, url, headers=headers, json=json, body=body, multipart=multipart)
+    if relay and output.AVAILABLE:
+        message["relay"] = True
+    opened = loads(_interface.request(dumps(message)))
+    if "error" in opened:
+        raise HostRefused.of(opened["error"])
+    return Stream(opened)

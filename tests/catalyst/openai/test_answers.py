@@ -1,0 +1,265 @@
+"""What the OpenAI catalyst makes of what comes back."""
+
+import base64
+import json
+
+import pytest
+
+CYFR = ("fetch", "streaming", "read")
+CHAT = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hi"}]}
+SPEECH = {"model": "tts-1", "input": "Hi", "voice": "alloy"}
+AUDIO = {"file": {"$attachment": "a1"}, "model": "whisper-1"}
+
+
+def delta(text, index=0):
+    return {"choices": [{"index": index, "delta": {"content": text}}]}
+
+
+def test_a_json_answer_stays_with_the_host(call, world):
+    world.answer_attached(size=1_000_000)
+    assert call("embeddings.create", {"model": "m", "input": "i"}) == {"status": 200, "data": {"$json": "att-1"}}
+
+
+def test_a_json_answer_without_a_byte_is_an_empty_object(call, world):
+    world.answer_attached(size=0)
+    assert call("responses.delete", {"response_id": "r"}) == {"status": 200, "data": {}}
+
+
+def test_a_binary_answer_stays_with_the_host(call, world):
+    world.answer_attached(size=9, content_type="audio/mpeg")
+    data = {"$attachment": "att-1", "content_type": "audio/mpeg", "size": 9}
+    assert call("audio.speech", SPEECH) == {"status": 200, "data": data}
+
+
+def test_a_binary_answer_from_a_host_that_keeps_none_is_base64(call, world):
+    world.answer("ID3")
+    assert call("audio.speech", SPEECH)["data"] == {"base64": "SUQz", "response_encoding": "base64"}
+
+
+def test_an_answer_in_plain_text_is_that_text(call, world):
+    world.answer("1\n00:00 --> 00:01\nHi\n")
+    result = call("audio.transcriptions", {**AUDIO, "response_format": "srt"})
+    assert result == {"status": 200, "data": "1\n00:00 --> 00:01\nHi\n"}
+
+
+def test_a_status_of_success_other_than_200_is_kept(call, world):
+    world.answers.append({"status": 201, "headers": {}, "attachment": "att-1", "size": 2})
+    assert call("models.list")["status"] == 201
+
+
+class TestOnCyfr:
+    """A component built for CYFR's world alone: no attachments, and no word of ours in a request."""
+
+    def test_a_json_answer_is_parsed(self, call, world):
+        world.answer('{"object": "list", "data": []}')
+        assert call("models.list", interfaces=CYFR) == {"status": 200, "data": {"object": "list", "data": []}}
+        assert world.requests[0].keys() == {"method", "url", "headers"}
+
+    def test_an_answer_that_is_no_json_is_text(self, call, world):
+        world.answer("hello")
+        assert call("models.list", interfaces=CYFR) == {"status": 200, "data": "hello"}
+
+    def test_speech_is_asked_for_and_given_in_base64(self, call, world):
+        audio = base64.b64encode(b"ID3").decode()
+        headers = {"content-type": "audio/mpeg"}
+        world.answers.append({"status": 200, "headers": headers, "body": audio, "body_encoding": "base64"})
+        result = call("audio.speech", SPEECH, interfaces=CYFR)
+        assert result == {"status": 200, "data": {"audio_base64": audio, "response_encoding": "base64"}}
+        assert world.requests[0]["response_encoding"] == "base64"
+
+    def test_a_file_is_given_in_base64_and_not_called_audio(self, call, world):
+        world.answer("e30=", body_encoding="base64")
+        result = call("files.content", {"file_id": "f"}, interfaces=CYFR)
+        assert result["data"] == {"base64": "e30=", "response_encoding": "base64"}
+
+    def test_an_error_in_base64_is_understood(self, call, world):
+        body = base64.b64encode(b'{"error": {"type": "t", "message": "m"}}').decode()
+        world.answer(body, status=429, body_encoding="base64")
+        assert call("audio.speech", SPEECH, interfaces=CYFR)["error"] == {"type": "t", "message": "m"}
+
+    def test_a_stream_without_status_is_taken_for_a_success(self, call, world, sse):
+        world.opened = {"handle": "h1"}
+        world.stream(sse(delta("Hi")))
+        result = call("chat.completions.create", CHAT, stream=True, interfaces=CYFR)
+        assert result == {"status": 200, "data": {"chunks": [delta("Hi")], "combined_text": "Hi"}}
+        assert "relay" not in world.streams[0]
+
+    def test_a_stream_without_status_that_holds_an_error_is_that_error(self, call, world):
+        world.opened = {"handle": "h1"}
+        world.stream('{\n "error": {"type": "invalid_api_key",\n', ' "message": "no"}\n}\n')
+        result = call("chat.completions.create", CHAT, stream=True, interfaces=CYFR)
+        assert result == {"status": 502, "error": {"type": "invalid_api_key", "message": "no"}}
+
+
+UPSTREAM = {"message": "Incorrect API key", "type": "invalid_request_error", "param": None, "code": "invalid_api_key"}
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        pytest.param(json.dumps({"error": UPSTREAM}), UPSTREAM, id="OpenAI's own is passed on whole"),
+        pytest.param(
+            '{"error": "words"}',
+            {"type": "upstream_error", "message": "words"},
+            id="words in its place are the message",
+        ),
+        pytest.param(
+            '{"object": "error", "type": "t", "message": "m"}',
+            {"object": "error", "type": "t", "message": "m"},
+            id="an object that is the error is passed on whole",
+        ),
+        pytest.param(
+            '{"detail": "x"}',
+            {"type": "upstream_error", "message": '{"detail": "x"}', "detail": "x"},
+            id="an object without a message gets one",
+        ),
+        pytest.param("<html>", {"type": "upstream_error", "message": "<html>"}, id="a page is the message"),
+        pytest.param("[1]", {"type": "upstream_error", "message": "[1]"}, id="a list is the message"),
+        pytest.param("", {"type": "upstream_error", "message": "the upstream answered 401"}, id="nothing is said so"),
+        pytest.param("x" * 9000, {"type": "upstream_error", "message": "x" * 2000}, id="a long page is cut"),
+    ],
+)
+class TestAnErrorOfTheUpstream:
+    def test_comes_with_its_status(self, call, world, body, error):
+        world.answer(body, status=401)
+        assert call("models.list") == {"status": 401, "error": error}
+
+    def test_comes_with_its_status_instead_of_a_stream(self, call, world, body, error):
+        world.stream(body[:5], body[5:], status=401)
+        assert call("chat.completions.create", CHAT, stream=True) == {"status": 401, "error": error}
+        assert world.closed == ["h1"]
+
+
+def test_a_redirect_is_an_error_and_not_followed(call, world):
+    world.answer("", status=302)
+    result = call("models.list")
+    assert (result["status"], result["error"]["message"]) == (302, "the upstream answered 302")
+
+
+def test_a_refusal_of_the_host_is_the_result(call, world):
+    refusal = {"type": "domain_blocked", "message": "add --allow-domain api.openai.com"}
+    world.answers.append({"error": refusal})
+    assert call("models.list") == {"status": 403, "error": refusal}
+
+
+class TestStream:
+    def test_without_a_listener_it_is_collected(self, call, world, sse):
+        world.stream(sse(delta("Hel"), delta("lo")))
+        data = {"chunks": [delta("Hel"), delta("lo")], "combined_text": "Hello"}
+        assert call("chat.completions.create", CHAT, stream=True) == {"status": 200, "data": data}
+        assert world.closed == ["h1"]
+
+    def test_events_that_were_delivered_are_not_kept(self, call, world, sse):
+        world.listeners = 5
+        world.stream(sse(delta("Hel"), delta("lo")))
+        result = call("chat.completions.create", CHAT, stream=True)
+        assert result["data"] == {"chunks": [], "combined_text": "Hello"}
+        assert world.emitted == [delta("Hel"), delta("lo")]
+
+    def test_events_after_the_listener_left_are_kept(self, call, world, sse):
+        world.listeners = 1
+        world.stream(sse(delta("a"), delta("b"), delta("c")))
+        result = call("chat.completions.create", CHAT, stream=True)
+        assert result["data"] == {"chunks": [delta("b"), delta("c")], "combined_text": "abc"}
+
+    def test_a_relayed_one_is_only_waited_for(self, call, world):
+        world.stream(relay=True)
+        result = call("chat.completions.create", CHAT, stream=True)
+        assert result == {"status": 200, "data": {"chunks": [], "combined_text": ""}}
+        assert (world.reads, world.emitted, world.closed) == ([], [], ["h1"])
+
+    def test_a_relayed_one_whose_last_event_is_an_error_is_that_error(self, call, world):
+        error = {"type": "server_error", "message": "m"}
+        world.stream(relay=True)
+        world.reads[-1]["last"] = json.dumps({"error": error})
+        assert call("chat.completions.create", CHAT, stream=True) == {"status": 502, "error": error}
+
+    @pytest.mark.parametrize("last", [json.dumps(delta("lo")), '{"type": "response.completed", "response": {"cut he'])
+    def test_a_relayed_one_with_any_other_last_event_is_a_success(self, call, world, last):
+        world.stream(relay=True)
+        world.reads[-1]["last"] = last
+        assert call("chat.completions.create", CHAT, stream=True)["status"] == 200
+
+    def test_a_relayed_one_that_breaks_is_an_error(self, call, world):
+        world.stream(relay=True)
+        world.reads = [{"error": {"type": "http_error", "message": "reset"}}]
+        result = call("chat.completions.create", CHAT, stream=True)
+        assert result == {"status": 502, "error": {"type": "http_error", "message": "reset"}}
+
+    def test_one_that_breaks_in_its_middle_is_an_error_and_no_short_answer(self, call, world, sse):
+        world.stream(sse(delta("Hel"), end=""))
+        world.reads[-1] = {"error": {"type": "http_error", "message": "reset"}}
+        result = call("chat.completions.create", CHAT, stream=True)
+        assert result == {"status": 502, "error": {"type": "http_error", "message": "reset"}}
+        assert world.closed == ["h1"]
+
+    def test_one_that_ends_in_the_middle_of_an_event_is_an_error(self, call, world, sse):
+        world.stream(sse(delta("Hel"), end='data: {"choices": [{"del'))
+        result = call("chat.completions.create", CHAT, stream=True)
+        assert (result["status"], result["error"]["type"]) == (502, "upstream_error")
+
+    def test_one_whose_last_event_lacks_only_its_blank_line_is_whole(self, call, world, sse):
+        world.stream(sse(delta("Hel"), end=f"data: {json.dumps(delta('lo'))}"))
+        assert call("chat.completions.create", CHAT, stream=True)["data"]["combined_text"] == "Hello"
+
+    def test_one_that_is_no_event_stream_is_an_error(self, call, world):
+        world.stream("<html>welcome to the proxy</html>")
+        result = call("chat.completions.create", CHAT, stream=True)
+        error = {"type": "upstream_error", "message": "<html>welcome to the proxy</html>"}
+        assert result == {"status": 502, "error": error}
+
+    def test_nothing_is_read_after_its_end(self, call, world, sse):
+        world.stream(sse(delta("a")), "data: {broken\n\n")
+        assert call("chat.completions.create", CHAT, stream=True)["status"] == 200
+
+    @pytest.mark.parametrize(
+        ("written", "status", "error"),
+        [
+            pytest.param(
+                'data: {"error": {"type": "server_error", "message": "m", "code": null}}\n\n',
+                502,
+                {"type": "server_error", "message": "m", "code": None},
+                id="as an object with an error",
+            ),
+            pytest.param(
+                'data: {"error": {"type": "t", "message": "m", "code": 429}}\n\n',
+                429,
+                {"type": "t", "message": "m", "code": 429},
+                id="with a status of its own",
+            ),
+            pytest.param(
+                'event: error\ndata: {"type": "error", "code": "e", "message": "m", "param": null}\n\n',
+                502,
+                {"type": "error", "code": "e", "message": "m", "param": None},
+                id="as an event of that name",
+            ),
+            pytest.param(
+                'data: {"type": "error", "code": "e", "message": "m"}\n\n',
+                502,
+                {"type": "error", "code": "e", "message": "m"},
+                id="as an event of that type",
+            ),
+            pytest.param('data: {"error": "m"}\n\n', 502, {"type": "upstream_error", "message": "m"}, id="as words"),
+        ],
+    )
+    def test_an_error_in_its_middle_is_the_result(self, call, world, sse, *, written, status, error):
+        world.stream(sse(delta("Hel"), end=written))
+        assert call("chat.completions.create", CHAT, stream=True) == {"status": status, "error": error}
+        assert world.closed == ["h1"]
+
+    @pytest.mark.parametrize(
+        ("events", "text"),
+        [
+            pytest.param([delta("a"), delta("b", 1), delta("c")], "abc", id="of all choices, as they come"),
+            pytest.param([{"choices": [{"index": 0, "text": "a"}]}], "a", id="of legacy completions"),
+            pytest.param([{"type": "response.output_text.delta", "delta": "a"}], "a", id="of responses"),
+            pytest.param([{"type": "transcript.text.delta", "delta": "a"}], "a", id="of transcriptions"),
+            pytest.param([{"type": "response.reasoning_text.delta", "delta": "a"}], "", id="but not of reasoning"),
+            pytest.param(
+                [delta(None), {"choices": []}, {"choices": None}, {"choices": [None, {}]}], "", id="where any is"
+            ),
+        ],
+    )
+    def test_its_text_is_put_together(self, call, world, sse, events, text):
+        world.stream(sse(*events))
+        assert call("chat.completions.create", CHAT, stream=True)["data"] == {"chunks": events, "combined_text": text}

@@ -1,0 +1,23 @@
+import json
+import re
+from pathlib import Path
+
+README = (Path(__file__).parents[2] / "catalyst" / "README.md").read_text()
+
+
+def test_the_smallest_catalyst_of_the_readme_runs(guest, world):
+    guest("catalyst.sdk")
+    [source] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    module = {}
+    exec(source, module)
+    world.answer('{"degrees": 21}')
+    assert json.loads(module["Run"]().run('{"city": "Köln/Nord"}')) == {"status": 200, "data": {"degrees": 21}}
+    assert world.requests[0]["url"] == "https://api.weather.example/now/K%C3%B6ln%2FNord"
+    assert json.loads(module["Run"]().run("{}"))["error"]["param"] == "city"
+
+
+def test_the_readme_names_every_module_of_the_sdk(guest):
+    folder = Path(guest("catalyst.sdk").__file__).parent
+    plumbing = {"__init__", "entry", "errors", "interfaces"}
+    for module in {path.stem for path in folder.glob("*.py")} - plumbing:
+        assert f"`{module}`" in README

@@ -1,0 +1,309 @@
+"""Servers that do exactly what a test says, on loopback, and a clock that a test can stop."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+import pytest
+
+from host.egress import Answer, Egress, EgressClient, Outgoing, Reach
+from host.policy.urls import Target
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+LOOPBACK = Reach(private=(IPv4Network("127.0.0.0/8"),))
+
+
+class Peer:
+    """The server's end of one connection."""
+
+    def __init__(self, connection: socket.socket, number: int, stopped: threading.Event) -> None:
+        self.socket = connection
+        self.number = number  # 0 for the server's first connection
+        self.stopped = stopped
+
+    def request(self) -> bytes:
+        """One request, head and body; empty when the client has hung up."""
+        received = b""
+        while b"\r\n\r\n" not in received:
+            if not (more := self.socket.recv(65_536)):
+                return b""
+            received += more
+        head, _, body = received.partition(b"\r\n\r\n")
+        length = next(
+            (int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0
+        )
+        while len(body) < length and (more := self.socket.recv(65_536)):
+            body += more
+        return head + b"\r\n\r\n" + body
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def hang(self) -> None:
+        """Say nothing more until the test is over, or the client hangs up."""
+        self.socket.settimeout(0.05)
+        while not self.stopped.is_set():
+            with suppress(TimeoutError):
+                if not self.socket.recv(65_536):
+                    return
+
+    def drip(self, data: bytes) -> None:
+        """The same bytes over and over, fifty times a second."""
+        while not self.stopped.wait(0.02):
+            self.send(data)
+
+
+class Server:
+    """Runs `behave` on a thread for each connection. `requests` holds what was asked, over all connections."""
+
+    def __init__(self, behave: Callable[[Peer], None], tls: ssl.SSLContext | None, address: str) -> None:
+        self._behave = behave
+        self._tls = tls
+        self._stopped = threading.Event()
+        self._listener = socket.create_server((address, 0))
+        self._threads: list[threading.Thread] = []
+        self.port: int = self._listener.getsockname()[1]
+        self.requests: list[bytes] = []
+        self.connections = 0
+        self._open: list[socket.socket] = []
+        self.asked = threading.Event()
+        self.hung_up = threading.Event()
+        self._start(self._accept)
+
+    def url(self, path: str = "/", *, host: str = "127.0.0.1") -> str:
+        return f"{'https' if self._tls else 'http'}://{host}:{self.port}{path}"
+
+    def close(self) -> None:
+        self._stopped.set()
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for connection in self._open:
+            with suppress(OSError):
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(10)
+
+    def _start(self, target: Callable[[], None]) -> None:
+        thread = threading.Thread(target=target, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            number = self.connections
+            self.connections += 1
+            self._start(lambda connection=connection, number=number: self._serve(connection, number))
+
+    def _serve(self, connection: socket.socket, number: int) -> None:
+        connection.settimeout(10)
+        try:
+            with suppress(OSError):
+                self._open.append(connection)
+                if self._tls:
+                    connection = self._tls.wrap_socket(connection, server_side=True)
+                    self._open.append(connection)
+                peer = Peer(connection, number, self._stopped)
+                peer.request = self._noting(peer.request)  # type: ignore[method-assign]  # to see what was asked
+                self._behave(peer)
+        finally:
+            connection.close()
+            self.hung_up.set()
+
+    def _noting(self, request: Callable[[], bytes]) -> Callable[[], bytes]:
+        def noted() -> bytes:
+            asked = request()
+            if asked:
+                self.requests.append(asked)
+                self.asked.set()
+            return asked
+
+        return noted
+
+
+class StopClock:
+    """A run of so many seconds, that a test can cancel."""
+
+    def __init__(self, seconds: float = 30) -> None:
+        self._deadline = time.monotonic() + seconds
+        self._aborts: list[Callable[[], None]] = []
+        self._cancelled = False
+        self._lock = threading.Lock()
+        self.all_aborts: list[Callable[[], None]] = []
+
+    def remaining(self) -> float:
+        return self._deadline - time.monotonic()
+
+    def cancel(self) -> None:
+        with self._lock:
+            self._cancelled, aborts = True, list(self._aborts)
+        for abort in aborts:
+            abort()
+
+    @contextmanager
+    def interruptible(self, abort: Callable[[], None]) -> Iterator[None]:
+        with self._lock:
+            self._aborts.append(abort)
+            self.all_aborts.append(abort)
+            cancelled = self._cancelled
+        if cancelled:
+            abort()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._aborts.remove(abort)
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Server]]:
+    """serve(behave, tls=None, address="127.0.0.1") -> Server"""
+    servers = []
+
+    def start(behave: Callable[[Peer], None], tls: ssl.SSLContext | None = None, address: str = "127.0.0.1") -> Server:
+        servers.append(Server(behave, tls, address))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture
+def answering(serve: Callable[..., Server]) -> Callable[..., Server]:
+    """answering(response, …) -> a Server that reads requests and sends these bytes to each, keeping the connection."""
+
+    def start(response: bytes = OK, **options: object) -> Server:
+        def behave(peer: Peer) -> None:
+            while peer.request():
+                peer.send(response)
+
+        return serve(behave, **options)
+
+    return start
+
+
+@pytest.fixture
+def ending(serve: Callable[..., Server]) -> Callable[..., Server]:
+    """ending(response) -> a Server that answers one request with these bytes and hangs up."""
+
+    def start(response: bytes, **options: object) -> Server:
+        def behave(peer: Peer) -> None:
+            peer.request()
+            peer.send(response)
+
+        return serve(behave, **options)
+
+    return start
+
+
+@pytest.fixture
+def egress() -> Iterator[Callable[..., Egress]]:
+    """egress(**options) -> an Egress whose resolver says 127.0.0.1 to every name, unless told otherwise."""
+    made = []
+
+    def make(**options: object) -> Egress:
+        made.append(Egress(**{"resolver": lambda name: (IPv4Address("127.0.0.1"),), **options}))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def client(egress: Callable[..., Egress]) -> EgressClient:
+    """May reach loopback."""
+    return egress().client(LOOPBACK)
+
+
+@pytest.fixture
+def clock() -> StopClock:
+    return StopClock()
+
+
+@pytest.fixture
+def short_clock() -> Callable[[], StopClock]:
+    """A run with a third of a second left."""
+    return lambda: StopClock(0.3)
+
+
+def outgoing(
+    url: str,
+    method: str = "GET",
+    headers: tuple[tuple[str, str], ...] = (),
+    body: bytes = b"",
+    limit: int = 1_000_000,
+) -> Outgoing:
+    return Outgoing(method, Target.parse(url), headers, body, limit)
+
+
+@pytest.fixture
+def ask(client: EgressClient, clock: StopClock) -> Callable[..., Answer]:
+    """ask(url, method, headers, body, limit, using=client, within=clock) -> Answer"""
+
+    def send(
+        url: str, *args: object, using: EgressClient = client, within: StopClock = clock, **options: object
+    ) -> Answer:
+        return using.send(outgoing(url, *args, **options), within)
+
+    return send
+
+
+@pytest.fixture
+def loopback() -> Reach:
+    return LOOPBACK
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """A certificate authority made for this test session, and server contexts with what it signed."""
+
+    folder: Path
+
+    def trusting(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(self.folder / "ca.pem")
+        return context
+
+    def server(self, name: str) -> ssl.SSLContext:
+        """`name`: api.test, other.test, expired or self-signed."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.folder / f"{name}.pem", self.folder / f"{name}.key")
+        return context
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    folder = tmp_path_factory.mktemp("certificates")
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=Test CA")
+    for name, days, subject in (
+        ("api.test", "2", "api.test"),
+        ("other.test", "2", "other.test"),
+        ("expired", "-1", "api.test"),
+    ):
+        (folder / "names").write_text(f"subjectAltName=DNS:{subject},DNS:*.{subject}")
+        openssl("req", *key, "-keyout", f"{name}.key", "-out", "request", "-subj", f"/CN={subject}")
+        signing = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names")
+        openssl("x509", "-req", "-in", "request", "-out", f"{name}.pem", "-days", days, *signing)
+    names = ("-subj", "/CN=api.test", "-addext", "subjectAltName=DNS:api.test")
+    openssl("req", "-x509", *key, "-keyout", "self-signed.key", "-out", "self-signed.pem", "-days", "2", *names)
+    return Certificates(folder)

@@ -1,0 +1,69 @@
+"""Whatever goes wrong becomes one of six kinds, in words that give nothing away."""
+
+import errno
+import ssl
+import typing
+
+import h11
+import pytest
+
+from host.egress import EgressError, Kind
+from host.egress.failures import ConnectionLostError, translated
+
+SECRET_PATH = "/home/operator/.keys"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "said"),
+    [
+        (TimeoutError(), "timeout", "api.test did not answer in the time that the run had left"),
+        (
+            ConnectionRefusedError(errno.ECONNREFUSED, "x"),
+            "http_error",
+            "api.test can't be reached: connection refused",
+        ),
+        (OSError(errno.ENETUNREACH, "x"), "http_error", "api.test can't be reached: network is unreachable"),
+        (OSError(SECRET_PATH), "http_error", "api.test can't be reached: oserror"),
+        (ConnectionResetError(), "http_error", "the connection to api.test broke off"),
+        (BrokenPipeError(), "http_error", "the connection to api.test broke off"),
+        (ssl.SSLEOFError(), "http_error", "the connection to api.test broke off"),
+        (ssl.SSLZeroReturnError(), "http_error", "the connection to api.test broke off"),
+        (ssl.SSLError(SECRET_PATH), "http_error", "TLS with api.test failed: unknown"),
+        (h11.RemoteProtocolError(SECRET_PATH), "http_error", "api.test did not answer in acceptable HTTP/1.1"),
+        (h11.LocalProtocolError(SECRET_PATH), "http_error", "the request is not acceptable HTTP/1.1"),
+        (ValueError(SECRET_PATH), "http_error", "speaking to api.test failed: ValueError"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+def test_every_foreign_error_has_a_kind_and_words(error, kind, said):
+    found = translated(error, "api.test")
+    assert (found.kind, found.message) == (kind, said)
+
+
+def test_an_error_of_ours_stays_what_it_is():
+    error = EgressError("dns_error", "x")
+    assert translated(error, "api.test") is error
+
+
+def test_only_a_lost_connection_is_called_lost():
+    lost = [
+        TimeoutError(),
+        ConnectionRefusedError(),
+        ConnectionResetError(),
+        BrokenPipeError(),
+        ssl.SSLEOFError(),
+        OSError(),
+    ]
+    assert [isinstance(translated(error, "h"), ConnectionLostError) for error in lost] == [
+        False,
+        False,
+        True,
+        True,
+        True,
+        False,
+    ]
+
+
+def test_the_kinds_are_those_of_the_contract_and_cancelled():
+    contract = {"http_error", "dns_error", "private_ip_blocked", "response_too_large", "timeout"}
+    assert set(typing.get_args(Kind)) == contract | {"cancelled"}

@@ -1,0 +1,111 @@
+"""Which connection serves which request, and how many there may be."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from host.egress import EgressError
+from host.egress.pool import Pool
+from host.policy.urls import Origin
+
+
+def test_a_connection_serves_its_own_origin_alone(answering, ask, clock):
+    one, other = answering(), answering()
+    for server in (one, other, one, other):
+        ask(server.url()).read_all(clock)
+    assert (one.connections, other.connections) == (1, 1)
+
+
+def test_a_name_and_its_address_are_two_origins(answering, ask, clock):
+    server = answering()
+    for host in ("127.0.0.1", "api.test"):
+        ask(server.url(host=host)).read_all(clock)
+    assert server.connections == 2
+
+
+def test_a_busy_connection_is_not_shared(answering, ask, clock):
+    server = answering()
+    answers = [ask(server.url()) for _ in range(3)]
+    assert [answer.read_all(clock) for answer in answers] == [b"ok"] * 3
+    assert server.connections == 3
+
+
+def test_more_connections_than_allowed_are_refused_and_not_waited_for(answering, egress, loopback, ask, clock):
+    server, client = answering(), egress(max_connections=2).client(loopback)
+    answers = [ask(server.url(), using=client) for _ in range(2)]
+    with pytest.raises(EgressError) as caught:
+        ask(server.url(), using=client)
+    assert caught.value.kind == "http_error"
+    answers[0].read_all(clock)
+    assert ask(server.url(), using=client).read_all(clock) == b"ok"
+    answers[1].close()
+
+
+def test_an_idle_connection_makes_room_for_another_origin(answering, egress, loopback, ask, clock):
+    servers, client = [answering() for _ in range(3)], egress(max_connections=2).client(loopback)
+    for server in servers:
+        assert ask(server.url(), using=client).read_all(clock) == b"ok"
+    assert servers[0].hung_up.wait(10)
+
+
+def test_a_failed_request_gives_its_place_back(egress, loopback, ask):
+    client = egress(max_connections=1).client(loopback)
+    for _ in range(3):
+        with pytest.raises(EgressError) as caught:
+            ask("http://127.0.0.1:1/", using=client)
+        assert "refused" in caught.value.message
+
+
+def test_a_connection_that_was_idle_for_too_long_is_not_used(answering, ask, clock, monkeypatch):
+    server = answering()
+    ask(server.url()).read_all(clock)
+    monkeypatch.setattr("host.egress.pool.KEEP_IDLE_S", 0.0)
+    ask(server.url()).read_all(clock)
+    assert server.connections == 2
+
+
+def test_a_connection_that_the_server_ended_is_not_used_for_a_post(serve, ask, clock):
+    def behave(peer):
+        peer.request()
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    server = serve(behave)
+    ask(server.url()).read_all(clock)
+    assert server.hung_up.wait(10)
+    assert ask(server.url(), "POST", body=b"x").read_all(clock) == b"ok"
+
+
+def test_closing_the_pool_closes_what_is_idle(answering, client, ask, clock):
+    server = answering()
+    ask(server.url()).read_all(clock)
+    client.close()
+    assert server.hung_up.wait(10)
+
+
+def test_a_connection_returned_to_a_closed_pool_is_closed():
+    pool = Pool(1, on_close=lambda _: None)
+    connection = pool.lend(Origin.parse("http://api.test"))
+    pool.close()
+    pool.take_back(connection, usable=True)
+    with pytest.raises(EgressError):
+        pool.lend(Origin.parse("http://api.test"))
+
+
+def test_many_threads_get_their_own_answers(serve, ask, clock):
+    def behave(peer):
+        while asked := peer.request():
+            path = asked.split(b" ")[1]
+            peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(path), path))
+
+    server, start = serve(behave), threading.Barrier(8)
+
+    def work(worker):
+        start.wait(10)
+        return [
+            ask(server.url(f"/{worker}/{turn}")).read_all(clock) == b"/%d/%d" % (worker, turn) for turn in range(20)
+        ]
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(all(right) for right in threads.map(work, range(8)))
+    assert server.connections <= 8

@@ -1,0 +1,15 @@
+;; Imports an interface of the contract with a function of another type: a number for the name.
+(component
+  (import "cyfr:secrets/read@0.1.0" (instance (export "get" (func (param "name" u32) (result string)))))
+  (core module $guest
+    (memory (export "memory") 1)
+    (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 4096))
+    (data (i32.const 0) "\10\00\00\00\1a\00\00\00") (data (i32.const 16) "{\22status\22:200,\22data\22:null}")
+    (func (export "run") (param i32 i32) (result i32) (i32.const 0)))
+  (core instance $m (instantiate $guest))
+  (alias core export $m "memory" (core memory $memory))
+  (alias core export $m "cabi_realloc" (core func $realloc))
+  (func $run (param "input" string) (result string)
+    (canon lift (core func $m "run") (memory $memory) (realloc $realloc)))
+  (instance $exported (export "run" (func $run)))
+  (export "cyfr:catalyst/run@0.1.0" (instance $exported)))

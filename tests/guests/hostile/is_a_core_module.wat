@@ -1,0 +1,2 @@
+;; Is WebAssembly, but no component.
+(module)

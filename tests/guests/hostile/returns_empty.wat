@@ -1,0 +1,14 @@
+;; Returns the empty string.
+(component
+  (core module $guest
+    (memory (export "memory") 1)
+    (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 4096))
+    (data (i32.const 0) "\10\00\00\00\00\00\00\00") (data (i32.const 16) "")
+    (func (export "run") (param i32 i32) (result i32) (i32.const 0)))
+  (core instance $m (instantiate $guest))
+  (alias core export $m "memory" (core memory $memory))
+  (alias core export $m "cabi_realloc" (core func $realloc))
+  (func $run (param "input" string) (result string)
+    (canon lift (core func $m "run") (memory $memory) (realloc $realloc)))
+  (instance $exported (export "run" (func $run)))
+  (export "cyfr:catalyst/run@0.1.0" (instance $exported)))

@@ -1,0 +1,135 @@
+"""Guests named by their sin: each ends with its own typed error, within its limit, and the host goes on."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from host import Host, Policy, errors
+from tests.conftest import GUESTS, wat
+
+HOSTILE = sorted(file.stem for file in (GUESTS / "hostile").glob("*.wat"))
+TIMEOUT_S = 1.0
+LATE_S = 0.5
+
+REFUSED = {  # before anything of them runs
+    "exports_nothing": errors.ContractError,
+    "exports_wrong_type": errors.ContractError,
+    "imports_a_function_at_top_level": errors.ContractError,
+    "imports_filesystem": errors.ContractError,
+    "imports_sockets": errors.ContractError,
+    "imports_unknown": errors.ContractError,
+    "imports_wrong_type": errors.ContractError,
+    "imports_wrong_version": errors.ContractError,
+    "is_a_core_module": errors.NotAComponent,
+    "many_instances": errors.CompileError,
+    "many_memories": errors.CompileError,
+    "many_tables": errors.CompileError,
+}
+ENDED = {  # while it runs
+    "eats_memory": errors.GuestTrap,
+    "floods_host_calls": errors.SandboxError,
+    "floods_log": errors.HostCallsExceeded,
+    "floods_output": errors.HostCallsExceeded,
+    "grows_at_start": errors.MemoryExceeded,
+    "leaks_streams": errors.Denied,
+    "reads_out_of_bounds": errors.GuestTrap,
+    "recurses_forever": errors.StackExhausted,
+    "returns_huge_output": errors.OutputTooLarge,
+    "returns_lone_surrogate_utf8": errors.GuestTrap,
+    "spins_forever": errors.DeadlineExceeded,
+    "spins_in_start": errors.DeadlineExceeded,
+    "traps_at_once": errors.GuestTrap,
+    "writes_stderr_forever": errors.DeadlineExceeded,
+}
+ANSWERED = {  # what they do is wrong, and harmless
+    "forges_handles": 500,
+    "malformed_json": 200,
+    "returns_empty": 200,
+    "returns_not_json": 200,
+}
+
+
+@pytest.fixture(autouse=True)
+def _the_next_run_works(host: Host) -> Iterator[None]:
+    yield
+    assert host.load(wat("rust_like")).run({}).ok
+
+
+def test_every_hostile_guest_is_in_one_table() -> None:
+    assert sorted([*REFUSED, *ENDED, *ANSWERED]) == HOSTILE
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_it_is_refused_before_it_runs(host: Host, name: str) -> None:
+    with pytest.raises(REFUSED[name]) as caught:
+        host.load(wat(f"hostile/{name}"))
+    assert caught.value.exit_status == 5
+
+
+@pytest.mark.parametrize("name", ENDED)
+def test_it_is_ended_with_an_error_of_its_own(host: Host, name: str) -> None:
+    catalyst = host.load(wat(f"hostile/{name}"), policy=Policy(timeout=TIMEOUT_S))
+    began = time.monotonic()
+    with pytest.raises(ENDED[name]) as caught:
+        catalyst.run({})
+    assert time.monotonic() - began < TIMEOUT_S + LATE_S
+    assert not isinstance(caught.value, errors.Cancelled)
+
+
+@pytest.mark.parametrize("name", ANSWERED)
+def test_it_gets_errors_as_values_and_answers(host: Host, name: str) -> None:
+    assert host.load(wat(f"hostile/{name}")).run({}).status == ANSWERED[name]
+
+
+def test_refusals_name_the_import_that_is_to_blame(host: Host) -> None:
+    with pytest.raises(errors.ContractError, match="evil:corp/backdoor@1.0.0"):
+        host.load(wat("hostile/imports_unknown"))
+    with pytest.raises(errors.ContractError) as caught:
+        host.load(wat("hostile/imports_wrong_type"))
+    assert caught.value.subject == "cyfr:secrets/read@0.1.0#get"
+
+
+def test_a_flood_of_host_calls_ends_by_its_count_where_there_is_time(host: Host) -> None:
+    catalyst = host.load(wat("hostile/floods_host_calls"), policy=Policy(timeout="30s"))
+    with pytest.raises(errors.HostCallsExceeded):
+        catalyst.run({})
+
+
+def test_cpu_time_is_bounded_apart_from_wall_clock_time(host: Host) -> None:
+    catalyst = host.load(wat("hostile/spins_forever"), policy=Policy(timeout="30s", cpu_time="200ms"))
+    with pytest.raises(errors.CpuTimeExceeded):
+        catalyst.run({})
+
+
+def test_an_endless_guest_ends_in_time_while_eight_threads_are_busy(host: Host) -> None:
+    catalyst = host.load(wat("hostile/spins_forever"), policy=Policy(timeout=TIMEOUT_S))
+    stop = threading.Event()
+
+    def count() -> None:
+        total = 0
+        while not stop.is_set():
+            total += 1
+
+    busy = [threading.Thread(target=count) for _ in range(8)]
+    for thread in busy:
+        thread.start()
+    try:
+        began = time.monotonic()
+        with pytest.raises(errors.DeadlineExceeded):
+            catalyst.run({})
+        assert time.monotonic() - began < TIMEOUT_S + LATE_S
+    finally:
+        stop.set()
+        for thread in busy:
+            thread.join()
+
+
+def test_stderr_of_a_guest_is_kept_only_up_to_its_cap(host: Host) -> None:
+    catalyst = host.load(wat("hostile/writes_stderr_forever"), policy=Policy(timeout=TIMEOUT_S))
+    with pytest.raises(errors.DeadlineExceeded) as caught:
+        catalyst.run({})
+    assert len(str(caught.value)) < 1_000

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from host import errors
+from host.sandbox.pool import Slots
+
+
+def test_a_run_that_finds_no_sandbox_is_told_so_when_its_time_is_up(new_call) -> None:
+    slots = Slots(1)
+    with slots.taken(new_call()), pytest.raises(errors.Busy), slots.taken(new_call(timeout_s=0.1)):
+        pass
+
+
+def test_a_run_that_waits_for_a_sandbox_can_be_cancelled(new_call) -> None:
+    slots = Slots(1)
+    call = new_call(timeout_s=30)
+    with slots.taken(new_call()):
+        threading.Timer(0.05, call.cancel).start()
+        with pytest.raises(errors.Cancelled), slots.taken(call):
+            pass
+
+
+def test_a_slot_is_given_back_however_the_run_ends(new_call) -> None:
+    slots = Slots(1)
+    for _ in range(3):
+        with pytest.raises(ValueError, match="x"), slots.taken(new_call()):
+            raise ValueError("x")
+    with slots.taken(new_call()):
+        pass
+
+
+def test_a_waiting_run_gets_the_slot_that_becomes_free(new_call) -> None:
+    slots = Slots(1)
+    got = threading.Event()
+
+    def wait() -> None:
+        with slots.taken(new_call(timeout_s=10)):
+            got.set()
+
+    with slots.taken(new_call()):
+        thread = threading.Thread(target=wait)
+        thread.start()
+        assert not got.is_set()
+    assert got.wait(5)
+    thread.join()

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import queue
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 from weakref import WeakSet
 
-from host import capabilities, environment
+from host import capabilities
 from host.attachments import Attachment
 from host.audit import NullSink, Sink
 from host.call import Call, CancelToken, Placeholders
 from host.channel import Channel
 from host.egress import Egress, Reach
-from host.envelope import Execution, Input, Result, read_input, read_output, write_input
+from host.envelope import Execution, Input, Operation, Result, read_input, read_output, write_input
 from host.errors import Denied, GuestException, GuestTrap, HostError, InputError, OperationFailed, StateError
 from host.jsontext import Json, parse_json
 from host.limits import CEILING, Limits
+from host.loader import Loader, read_component
 from host.manifest import Manifest
 from host.names import Digest, SecretName
 from host.policy.asked import asked_by
@@ -35,6 +34,12 @@ from host.redaction import Redactor, SecretValue, new_placeholder
 from host.sandbox import Instances, Loaded, Sandbox
 from host.sandbox.engine import MAX_MEMORY_BYTES, MAX_SANDBOXES
 from host.trust.artifact import Artifact, admit
+
+T = TypeVar("T")
+
+if TYPE_CHECKING:
+    import asyncio
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +54,11 @@ class Secret:
 
 
 class Host:
-    """One per process: the engine, its caches and ticker, and the road out. Thread-safe. Close it, or use it in a `with`.
+    """One per process: the engine, its caches and ticker, and the road out. Thread-safe. To be closed, or used in a
+    `with`.
 
     `cache_dir` and `state_dir` default to the places in `host.environment`; `sink` gets every audit event; `limits` is
-    the ceiling of every policy. Raises StateError.
+    the ceiling of every policy. `loader` is one that has begun already, in place of the directories. Raises StateError.
     """
 
     def __init__(
@@ -62,48 +68,43 @@ class Host:
         state_dir: str | Path | None = None,
         sink: Sink | None = None,
         limits: Limits = CEILING,
+        loader: Loader | None = None,
     ) -> None:
-        self._sandbox = Sandbox(
-            Path(cache_dir) if cache_dir else environment.cache_dir(),
-            Path(state_dir) if state_dir else environment.state_dir(),
-        )
+        self._loader = loader or Loader(cache_dir, state_dir)
         self._egress = Egress()
         self._sink: Sink = sink or NullSink()
         self._ceiling = limits.narrowed(replace(limits, max_memory_bytes=MAX_MEMORY_BYTES))
-        self._threads = ThreadPoolExecutor(MAX_SANDBOXES, thread_name_prefix="host-run")
-        self._loaded: dict[Digest, Loaded] = {}
+        self._threads: ThreadPoolExecutor | None = None
         self._calls: WeakSet[Call] = WeakSet()
         self._lock = threading.Lock()
         self._closed = False
 
     def load(
         self,
-        source: str | Path | bytes,
+        source: str | Path | bytes | Artifact,
         *,
         policy: Policy | None = None,
         secrets: Mapping[str, str | Secret] | None = None,
         config: Mapping[str, Json] | None = None,
         reference: str | None = None,
     ) -> Catalyst:
-        """The catalyst in the file at `source`, or in these bytes, with the authority that the operator grants.
+        """The catalyst in the file at `source`, in these bytes, or admitted before, with the authority that the
+        operator grants.
 
-        `policy` None allows nothing. `secrets` are values by name; a bare string is bound to the policy's allowed_domains.
-        `config` is what the catalyst may read. `reference` is how messages name it (default: the file's name, or the
-        digest). Raises ArtifactError, InputError, PolicyError.
+        `policy` None allows nothing. `secrets` are values by name; a bare string is bound to the policy's
+        allowed_domains. `config` is what the catalyst may read. `reference` is how messages name it (default: the
+        file's name, or the digest). Raises ArtifactError, InputError, PolicyError.
         """
         if self._closed:
             raise StateError("the host is closed")
-        wasm, named = _read(source)
-        artifact = admit(wasm)
-        loaded = self._component(artifact)
-        manifest = artifact.manifest
-        if manifest is not None:
-            manifest.check_imports(loaded.imports)
+        named = "" if isinstance(source, bytes | Artifact) else str(source)
+        artifact = source if isinstance(source, Artifact) else admit(_read(source))
+        loaded = self._loader.load(artifact)
         values, bindings = _secrets(secrets or {})
         grant = grant_authority(
             reference=reference or named or artifact.digest.short,
             interfaces=loaded.imports,
-            asked=asked_by(manifest, config or {}),
+            asked=asked_by(artifact.manifest, config or {}),
             policy=policy or Policy(),
             secrets=bindings,
             ceiling=self._ceiling,
@@ -117,9 +118,25 @@ class Host:
             calls = list(self._calls)
         for call in calls:
             call.cancel()
-        self._threads.shutdown(wait=True)
+        if self._threads is not None:
+            self._threads.shutdown(wait=True)
         self._egress.close()
         self._sandbox.close()
+
+    @property
+    def _sandbox(self) -> Sandbox:
+        return self._loader.sandbox
+
+    def _submit(self, work: Callable[[], T]) -> Future[T]:
+        """Run `work` on one of the host's threads, which are there once something asks for them."""
+        with self._lock:
+            if self._closed:
+                raise StateError("the host is closed")
+            if self._threads is None:
+                from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - `host run` needs none
+
+                self._threads = ThreadPoolExecutor(MAX_SANDBOXES, thread_name_prefix="host-run")
+            return self._threads.submit(_on_deep_stack, work)
 
     def __enter__(self) -> Self:
         return self
@@ -129,19 +146,10 @@ class Host:
     ) -> None:
         self.close()
 
-    def _component(self, artifact: Artifact) -> Loaded:
-        with self._lock:
-            found = self._loaded.get(artifact.digest)
-        if found is None:
-            found = self._sandbox.load(artifact.wasm, artifact.digest)
-            with self._lock:
-                self._loaded[artifact.digest] = found
-        return found
-
 
 class Catalyst:
-    """A loaded catalyst with its authority: runs any number of operations, on any number of threads, each in a sandbox of
-    its own. Made by `Host.load`."""
+    """A loaded catalyst with its authority: runs any number of operations, on any number of threads, each in a sandbox
+    of its own. Made by `Host.load`."""
 
     def __init__(
         self,
@@ -159,7 +167,7 @@ class Catalyst:
         granted = {name: secrets[name] for name in grant.secrets}
         self._redactor = Redactor({str(name): value for name, value in granted.items()})
         reach = Reach(private=grant.private, mapped=frozenset(str(origin) for origin in grant.upstreams.values()))
-        self._client = host._egress.client(reach)  # noqa: SLF001 - one composition root in two classes
+        self._client = host._egress.client(reach)
         functions = capabilities.configure(grant, client=self._client, secrets=granted, config=config)
         self._instances: Instances = loaded.link(functions)
 
@@ -217,9 +225,11 @@ class Catalyst:
         cancel: CancelToken | None = None,
     ) -> Result:
         """`run` for async code: cancelled with its task."""
+        import asyncio  # noqa: PLC0415 - an eighth of a start-up, and only async code needs it
+
         call = self._call(timeout)
         text = self._text(operation, call, attachments)
-        running = asyncio.wrap_future(self._submit(lambda: self._execute(call, text, cancel)))
+        running = asyncio.wrap_future(self._host._submit(lambda: self._execute(call, text, cancel)))
         try:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
@@ -238,6 +248,8 @@ class Catalyst:
         cancel: CancelToken | None = None,
     ) -> AsyncIterator[Json]:
         """`stream` for async code: cancelled with its task, or when the iteration is left."""
+        import asyncio  # noqa: PLC0415 - see arun
+
         call = self._call(timeout)
         text = self._text(_streamed(operation), call, attachments)
         loop, arrived = asyncio.get_running_loop(), asyncio.Event()
@@ -269,19 +281,13 @@ class Catalyst:
             placeholders.bind(str(name), new_placeholder())
         redactor = self._redactor.renamed(placeholders.by_name)
         host = self._host
-        call = Call(limits=limits, sink=host._sink, redactor=redactor, placeholders=placeholders)  # noqa: SLF001 - as above
-        host._calls.add(call)  # noqa: SLF001 - as above
+        call = Call(limits=limits, sink=host._sink, redactor=redactor, placeholders=placeholders)
+        host._calls.add(call)
         return call
 
     def _text(self, operation: Input, call: Call, attachments: Mapping[str, object] | None) -> str:
         given = {name: Attachment.of(one) for name, one in (attachments or {}).items()}
         return write_input(read_input(operation), call.attachments, given)
-
-    def _submit(self, work: Callable[[], Result]) -> Future[Result]:
-        try:
-            return self._host._threads.submit(_on_deep_stack, work)  # noqa: SLF001 - as above
-        except RuntimeError:
-            raise StateError("the host is closed") from None
 
     def _started(
         self, call: Call, text: str, cancel: CancelToken | None, arrived: Callable[[], None] | None = None
@@ -295,12 +301,12 @@ class Catalyst:
         def finished(future: Future[Result]) -> None:
             channel.end(future.exception() or future.result())
 
-        self._submit(work).add_done_callback(finished)
+        self._host._submit(work).add_done_callback(finished)
         return channel
 
     def _execute(self, call: Call, text: str, cancel: CancelToken | None) -> Result:
         """The run itself, on the thread that it stays on: recorded before and after, and closed however it ends."""
-        if self._host._closed:  # noqa: SLF001 - as above
+        if self._host._closed:
             raise StateError("the host is closed")
         with ExitStack() as stack:
             stack.callback(call.close)
@@ -308,7 +314,7 @@ class Catalyst:
                 stack.enter_context(cancel.watched(call.cancel))
             call.audit("run.started", detail={"reference": self.reference, "digest": str(self.digest)})
             try:
-                stack.enter_context(self._host._sandbox.slots.taken(call))  # noqa: SLF001 - as above
+                stack.enter_context(self._host._sandbox.slots.taken(call))
                 output = self._instances.run(text, call)
             except BaseException as error:
                 code = error.code if isinstance(error, HostError) else type(error).__name__
@@ -404,21 +410,18 @@ def _event(text: str) -> Json:
 
 
 def _streamed(operation: Input) -> dict[str, Json]:
-    return {"stream": True, **read_input(operation)}
+    """Events are wanted, unless the input itself says that they are not."""
+    given = read_input(operation)
+    return {**given, "stream": True} if isinstance(operation, Operation) else {"stream": True, **given}
 
 
 def _wake(loop: asyncio.AbstractEventLoop, arrived: asyncio.Event) -> None:
-    if not loop.is_closed():
+    with suppress(RuntimeError):  # the loop is closed: nobody waits
         loop.call_soon_threadsafe(arrived.set)
 
 
-def _read(source: str | Path | bytes) -> tuple[bytes, str]:
-    if isinstance(source, bytes):
-        return source, ""
-    try:
-        return Path(source).read_bytes(), str(source)
-    except OSError as error:
-        raise InputError(f"cannot read {str(source)!r}: {error.strerror}", field="source") from None
+def _read(source: str | Path | bytes) -> bytes:
+    return source if isinstance(source, bytes) else read_component(source)
 
 
 def _secrets(
@@ -444,8 +447,6 @@ def _binding(name: SecretName, secret: Secret) -> SecretGrant | None:
     return SecretGrant(name, domains, frozenset(secret.places), secret.reveal)
 
 
-T = TypeVar("T")
-
 _DEEP_STACK_BYTES = 8 << 20
 _STACK_LOCK = threading.Lock()
 
@@ -456,13 +457,14 @@ def _on_deep_stack(work: Callable[[], T]) -> T:
     configured = threading.stack_size()
     if configured == 0 or configured >= _DEEP_STACK_BYTES or threading.current_thread() is threading.main_thread():
         return work()
-    outcome: Future[T] = Future()
+    outcome: list[T] = []
+    failure: list[BaseException] = []
 
     def carry() -> None:
         try:
-            outcome.set_result(work())
+            outcome.append(work())
         except BaseException as error:  # noqa: BLE001 - carried to the thread that waits
-            outcome.set_exception(error)
+            failure.append(error)
 
     with _STACK_LOCK:
         threading.stack_size(_DEEP_STACK_BYTES)
@@ -470,4 +472,6 @@ def _on_deep_stack(work: Callable[[], T]) -> T:
         thread.start()
         threading.stack_size(configured)
     thread.join()
-    return outcome.result()
+    if failure:
+        raise failure[0]
+    return outcome[0]

@@ -59,7 +59,7 @@ _HOME = {
     "Sink": "host.audit",
 }
 
-__all__ = [  # noqa: PLE0604, PLE0605 - sorted by the table above, which a test compares with it
+__all__ = [  # noqa: PLE0604 - sorted by the table above, which a test compares with it
     *_HOME,
     "errors",
 ]

@@ -1,13 +1,12 @@
 """From a folder of Python to a component: `host build`.
 
-The folder has `app.py` (the entry module) and `manifest.json` (or `cyfr-manifest.json`). The world that the component is
-built against has the interfaces that the manifest asks for and no others, since componentize-py imports whatever its world
-has: a component's imports are its capabilities.
+The folder has `app.py` (the entry module) and `manifest.json` (or `cyfr-manifest.json`). The world that the component
+is built against has the interfaces that the manifest asks for and no others, since componentize-py imports whatever its
+world has: a component's imports are its capabilities.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+from host import environment
 from host.contract import CAPABILITIES
 from host.errors import BuildError, InputError
 from host.manifest import Manifest
@@ -83,8 +83,9 @@ def _componentize(wit: Path, stage: Path, output: Path) -> bytes:
         sys.executable, "-c", "from componentize_py import script; script()",
         "-d", str(wit), "-w", "built", "componentize", "--stub-wasi", ENTRY, "-p", str(stage), "-o", str(output),
     ]  # fmt: skip
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=kept)  # noqa: S603 - our own interpreter
+    done = subprocess.run(  # noqa: S603 - our own interpreter
+        argv, capture_output=True, text=True, check=False, env=environment.for_children()
+    )
     if done.returncode != 0 or not output.is_file():
         said = "\n".join(_guest_lines(done.stderr or done.stdout))
         raise BuildError(f"componentize-py could not build it:\n{said}")

@@ -6,7 +6,7 @@ A Call is made for one run and belongs to the thread that runs it. Only `cancel`
 from __future__ import annotations
 
 import enum
-import json
+import math
 import secrets
 import threading
 import time
@@ -17,6 +17,8 @@ from typing import Any, Literal, Protocol
 
 from host.attachments import Attachments
 from host.audit import Event, EventKind, LogLine, Meters, Refusal, Sink, record
+from host.errors import InputError
+from host.jsontext import parse_json
 from host.limits import Limits
 from host.redaction import Redactor
 
@@ -126,11 +128,12 @@ class Call:
         self.fault: BaseException | None = None
         self._sink = sink
         self._used: set[str] = set()
+        self._own_emitted_bytes = 0
         self._token = CancelToken()
         self.started_at = time.time()
         self._started = time.monotonic()
         self._deadline = self._started + limits.timeout_s
-        self._cpu_started = time.thread_time()
+        self._cpu_started = math.inf  # until it begins, on whichever thread that is
 
     # time
 
@@ -149,7 +152,7 @@ class Call:
                 self.stopped = Stop.CANCELLED
             elif time.monotonic() >= self._deadline:
                 self.stopped = Stop.DEADLINE
-            elif time.thread_time() - self._cpu_started >= self.limits.cpu_time_s:
+            elif self._cpu_time() >= self.limits.cpu_time_s:
                 self.stopped = Stop.CPU_TIME
         return self.stopped
 
@@ -166,7 +169,11 @@ class Call:
         self._cpu_started = time.thread_time()
 
     def end_cpu_time(self) -> None:
-        self.meters.cpu_time_s = time.thread_time() - self._cpu_started
+        self.meters.cpu_time_s = self._cpu_time()
+
+    def _cpu_time(self) -> float:
+        """Of the run's thread since the guest was begun: before that it has none, whatever the thread did."""
+        return max(0.0, time.thread_time() - self._cpu_started)
 
     # cancellation
 
@@ -194,9 +201,11 @@ class Call:
         size = len(event.encode("utf-8", "replace"))
         self.meters.emitted_bytes += size
         self.meters.events += 1
-        if not relayed and self.meters.emitted_bytes > self.limits.max_output_bytes:
-            self.stop(Stop.OUTPUT)
-            return False
+        if not relayed:
+            self._own_emitted_bytes += size
+            if self._own_emitted_bytes > self.limits.max_output_bytes:
+                self.stop(Stop.OUTPUT)
+                return False
         return self.listener(event)
 
     def close(self) -> None:
@@ -215,13 +224,17 @@ class Call:
         detail: Mapping[str, Any] | None = None,
     ) -> None:
         """Record before the effect. Raises AuditError when that cannot be done, and then nothing may happen."""
-        event = Event(kind, self.id, decision, rule, dict(detail or {}))
+        event = Event(kind, self.id, decision, rule, self.redactor.json(dict(detail or {})))
         record(self._sink, event)
         if len(self.events) < MAX_EVENTS:
             self.events.append(event)
 
     def refuse(self, kind: EventKind, refusal: Refusal) -> None:
         """Record a refusal, and keep it for whoever is told why the run failed."""
+        shown = map(
+            self.redactor.text, (refusal.subject, refusal.rule, refusal.remedy)
+        )
+        refusal = Refusal(refusal.kind, *shown)
         self.audit(kind, "deny", refusal.rule, {"type": refusal.kind, "subject": refusal.subject})
         if refusal not in self.refusals and len(self.refusals) < MAX_EVENTS:
             self.refusals.append(refusal)
@@ -245,8 +258,8 @@ class Call:
 
 def _report(message: str) -> GuestReport | None:
     try:
-        said = json.loads(message)
-    except (ValueError, RecursionError):
+        said = parse_json(message, "the report")
+    except InputError:
         said = None
     if not isinstance(said, dict):
         return GuestReport("", message[:1_000], "")

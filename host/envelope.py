@@ -86,7 +86,7 @@ def _mentions_attachment(value: Json) -> bool:
 def _with_ids(value: Json, ids: Mapping[str, Json], used: set[str], path: str) -> Json:
     match value:
         case {"$attachment": name, **more}:
-            if name not in ids:
+            if not isinstance(name, str) or name not in ids:
                 raise InputError(
                     f"there is no attachment {name!r}",
                     field=path,
@@ -165,7 +165,7 @@ def read_output(text: str, held: Attachments) -> Outcome:
         return Outcome(200, {"raw": clean_text(text)}, None, {})
     mentioned: dict[str, Attachment] = {}
     if '"$' in text:
-        value = _spliced(value, held, mentioned)
+        value = _spliced(value, held, mentioned, set())
     if not isinstance(value, dict):
         return Outcome(200, value, None, mentioned)
     status = value.get("status")
@@ -184,9 +184,11 @@ def read_output(text: str, held: Attachments) -> Outcome:
     )
 
 
-def _spliced(value: Json, held: Attachments, mentioned: dict[str, Attachment]) -> Json:
+def _spliced(value: Json, held: Attachments, mentioned: dict[str, Attachment], spliced: set[str]) -> Json:
+    """Each document once, so that a short output cannot stand for more bytes than the run may hold."""
     match value:
-        case {"$json": ident} if (found := held.get(ident)) is not None:
+        case {"$json": str(ident)} if ident not in spliced and (found := held.get(ident)) is not None:
+            spliced.add(ident)
             try:
                 return parse_json(found.data, "the answer")
             except InputError:
@@ -195,7 +197,7 @@ def _spliced(value: Json, held: Attachments, mentioned: dict[str, Attachment]) -
             mentioned[ident] = found
             return value
         case dict():
-            return {key: _spliced(inner, held, mentioned) for key, inner in value.items()}
+            return {key: _spliced(inner, held, mentioned, spliced) for key, inner in value.items()}
         case list():
-            return [_spliced(inner, held, mentioned) for inner in value]
+            return [_spliced(inner, held, mentioned, spliced) for inner in value]
     return value

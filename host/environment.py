@@ -30,6 +30,11 @@ def variable(name: str) -> str:
     return value
 
 
+def for_children() -> dict[str, str]:
+    """What a child process of ours (a compiler) needs to start, and nothing that changes what it does."""
+    return {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH") if name in os.environ}
+
+
 def _place(own: str, xdg: str, home: str) -> Path:
     if given := os.environ.get(own):
         return Path(given).expanduser().absolute()

@@ -1,9 +1,9 @@
 """Every error of the host, in one tree.
 
 HostError                          code                   blame     exit
-├── InputError                     invalid_input          caller    2     an argument, an operation, a document is malformed
+├── InputError                     invalid_input          caller    2     an argument, an operation or a document
 │   └── PolicyError                invalid_policy         operator  2     a policy says something it cannot mean
-├── Denied                         denied                 operator  3     the run failed and the host had refused it something
+├── Denied                         denied                 operator  3     the run failed, and something was refused
 ├── OperationFailed                operation_failed       upstream  1     a stream ended in an error status
 ├── SandboxError                   sandbox_failed         guest     4     the guest did not end well
 │   ├── DeadlineExceeded           deadline_exceeded      guest     4     over the wall-clock limit

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from math import isfinite
 from typing import Any, TypeAlias
 
 from host.errors import InputError
 
 Json: TypeAlias = Any
 
-MAX_DEPTH = 500
+MAX_DEPTH = 200  # what walks a value takes two frames a level; Python has 1,000 for everything
 
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_PERHAPS_INFINITE = re.compile(r"[eE]\+?\d{3}|\d{300}")
 
 
 def parse_json(text: str | bytes, what: str) -> Json:
@@ -22,7 +24,8 @@ def parse_json(text: str | bytes, what: str) -> Json:
     what comes out can be encoded and printed."""
     try:
         decoded = text if isinstance(text, str) else text.decode("utf-8")
-        value = json.loads(decoded, parse_constant=_no_constant)
+        parse_float = _finite if _PERHAPS_INFINITE.search(decoded) else None
+        value = json.loads(decoded, parse_constant=_no_constant, parse_float=parse_float)
     except json.JSONDecodeError as error:
         raise InputError(f"{what} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
     except UnicodeDecodeError:
@@ -34,8 +37,10 @@ def parse_json(text: str | bytes, what: str) -> Json:
             else "a number in it is too long or not finite"
         )
         raise InputError(f"{what} is not JSON that can be read: {reason}") from None
+    if decoded.count("[") + decoded.count("{") > MAX_DEPTH:
+        check_depth(value, what)
     if _SURROGATE_ESCAPE.search(decoded) or not _encodable(decoded):
-        return _without_surrogates(value)
+        return json.loads(clean_text(json.dumps(value, ensure_ascii=False)))
     return value
 
 
@@ -50,14 +55,13 @@ def parse_object(text: str | bytes, what: str) -> dict[str, Json]:
 def check_depth(value: Json, what: str, most: int = MAX_DEPTH) -> None:
     """Raises InputError where `value` is nested more than `most` deep: some 1,600 levels end a Python guest without a
     word."""
-    level: list[Json] = [value]
+    level: list[Json] = [value] if isinstance(value, dict | list | tuple) else []
     for _ in range(most):
         level = [
             inner
             for one in level
-            if isinstance(one, dict | list)
             for inner in (one.values() if isinstance(one, dict) else one)
-            if isinstance(inner, dict | list)
+            if isinstance(inner, dict | list | tuple)
         ]
         if not level:
             return
@@ -96,12 +100,8 @@ def _no_constant(name: str) -> Json:
     raise ValueError(name)
 
 
-def _without_surrogates(value: Json) -> Json:
-    match value:
-        case str():
-            return clean_text(value)
-        case dict():
-            return {_without_surrogates(key): _without_surrogates(inner) for key, inner in value.items()}
-        case list():
-            return [_without_surrogates(inner) for inner in value]
+def _finite(text: str) -> float:
+    value = float(text)
+    if not isfinite(value):
+        raise ValueError(text)
     return value

@@ -94,8 +94,8 @@ _TEXTS = ("id", "type", "version", "description", "license", "authors", "homepag
 
 
 class _Fields:
-    """The fields of a JSON object, each with the type that it must have. Read at every start, so without pydantic, whose
-    import alone would be half of it."""
+    """The fields of a JSON object, each with the type that it must have. Read at every start, so without pydantic,
+    whose import alone would be a third of it."""
 
     def __init__(self, given: Mapping[str, Json]) -> None:
         self.given = given

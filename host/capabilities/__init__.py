@@ -1,8 +1,8 @@
 """What a catalyst may import, one module per interface.
 
 Each has the same shape: a class with `interface`, made once per loaded catalyst from its Grant, whose `functions()` are
-called as `function(call, *strings)` for every run. In each function: decide, audit, act, meter, in that order. Errors are
-values; what a function raises ends the run.
+called as `function(call, *strings)` for every run. In each function: decide, audit, act, meter, in that order. Errors
+are values; what a function raises ends the run.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from host.redaction import SecretValue
 
 
 class Capability(Protocol):
-    """One interface of the contract. Its functions return what the sandbox's codec can lower: text, a bool, Ok or Err."""
+    """One interface of the contract. Its functions return what `host.contract.HostValue` can be."""
 
     interface: str
 

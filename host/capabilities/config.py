@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from host.call import Call
 from host.contract import CONFIG
-from host.jsontext import Json, write_json
+from host.errors import InputError
+from host.jsontext import Json
 
 
 class Config:
     interface = CONFIG
 
     def __init__(self, config: Mapping[str, Json]) -> None:
-        self._text = write_json(dict(config))
+        """Raises InputError where `config` is not JSON."""
+        try:
+            self._text = json.dumps(dict(config), ensure_ascii=False, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InputError(f"the config is not JSON: {error}", field="config") from None
 
     def functions(self) -> Mapping[str, Any]:
         return {"get": self.get}

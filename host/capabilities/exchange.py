@@ -17,7 +17,7 @@ from host.egress import Answer, EgressClient, EgressError, Outgoing
 from host.names import SecretName
 from host.policy.grant import Deny, Grant, decide
 from host.policy.secrets import Place
-from host.policy.urls import Target
+from host.policy.urls import Target, UrlError
 from host.redaction import SecretValue, Substitution
 
 
@@ -104,7 +104,10 @@ class Exchange:
             path_query, found = self._substitution(call, target, "url").apply_url(
                 destination.path_query.decode("ascii")
             )
-            destination = Target.parse(destination.origin + path_query) if found else destination
+            try:
+                destination = Target.parse(destination.origin + path_query) if found else destination
+            except UrlError as error:
+                raise GuestError("http_error", f"url, with its secrets: {error.reason}") from None
             used |= found
         if any("body" in grant.places for grant in self.grant.secrets_for(target)):
             kind = next((value for name, value in headers if name.lower() == "content-type"), "")

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from host.attachments import Attachment
+from host.audit import Refusal
 from host.call import Call
 from host.capabilities.errors import GuestError
 from host.capabilities.exchange import Exchange
 from host.capabilities.message import Message
 from host.contract import FETCH
 from host.egress import Answer, EgressError
-from host.audit import Refusal
 from host.jsontext import Json, write_json
 
 
@@ -81,4 +81,4 @@ def response_headers(call: Call, answer: Answer) -> dict[str, str]:
     joined: dict[str, str] = {}
     for name, value in answer.headers:
         joined[name] = f"{joined[name]}, {value}" if name in joined else value
-    return {name: call.redactor.text(value) for name, value in joined.items()}
+    return {call.redactor.text(name): call.redactor.text(value) for name, value in joined.items()}

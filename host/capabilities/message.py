@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from host.jsontext import Json, kind_of, parse_object
 from host.policy.urls import Target, UrlError
 
 ResponseEncoding = Literal["text", "base64", "attachment"]
+_METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,40}\Z")  # a token of RFC 9110, 5.6.2, of a length to be shown
 _ENCODINGS: tuple[ResponseEncoding, ...] = ("text", "base64", "attachment")
 
 
@@ -39,12 +41,15 @@ def read_message(text: str) -> Message:
     except InputError as error:
         raise GuestError("http_error", error.message) from None
     method, url = _required(fields, "method"), _required(fields, "url")
+    if not _METHOD.match(method):
+        raise GuestError("http_error", "method is not an HTTP method")
     try:
         target = Target.parse(url)
     except UrlError as error:
         raise GuestError("http_error", f"url: {error.reason}") from None
-    if fields.get("body") and fields.get("multipart") is not None:
-        raise GuestError("http_error", "body and multipart cannot be in one request")
+    bodies = [name for name in ("body", "body_attachment", "multipart") if fields.get(name) not in (None, "")]
+    if len(bodies) > 1:
+        raise GuestError("http_error", " and ".join(bodies) + " cannot be in one request")
     response = _encoding(fields, "response_encoding", "text")
     return Message(
         method=method.upper(),

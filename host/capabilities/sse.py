@@ -12,7 +12,8 @@ class EventParser:
     own limit: nothing is kept but the event under way."""
 
     def __init__(self) -> None:
-        self._buffer = ""
+        self._unfinished: list[str] = []  # pieces of the line under way
+        self._held = ""  # a CR at the end of a piece: the other half of a CRLF may follow
         self._data: list[str] = []
         self._begun = False
 
@@ -20,23 +21,24 @@ class EventParser:
         if not self._begun and text:
             self._begun = True
             text = text.removeprefix("\ufeff")
-        self._buffer += text
+        text, self._held = self._held + text, ""
+        if text.endswith("\r"):
+            text, self._held = text[:-1], "\r"
+        *whole, rest = _LINE_END.split(text)
         events: list[str] = []
-        at = 0
-        for match in _LINE_END.finditer(self._buffer):
-            if match.end() == len(self._buffer) and match[0] == "\r":
-                break  # the other half of a CRLF may follow
-            self._line(self._buffer[at : match.start()], events)
-            at = match.end()
-        self._buffer = self._buffer[at:]
+        for line in whole:
+            self._line("".join((*self._unfinished, line)), events)
+            self._unfinished.clear()
+        if rest:
+            self._unfinished.append(rest)
         return events
 
     def finish(self) -> list[str]:
         """At the end of the response: what a server left without its last blank line. The standard drops it; an answer
         that a provider cut short after a whole line is worth having."""
         events: list[str] = []
-        self._line(self._buffer.removesuffix("\r"), events)
-        self._buffer = ""
+        self._line("".join(self._unfinished), events)
+        self._unfinished.clear()
         self._line("", events)
         return events
 

@@ -26,7 +26,8 @@ _DONE = "[DONE]"
 
 
 class OpenStream:
-    """A response being read: bytes in, redacted text out, never cut within a character."""
+    """A response being read: bytes in, redacted text out, never cut within a character. `ended` at its end, after a
+    failure, and when it was closed: then it no longer counts as open."""
 
     def __init__(self, call: Call, answer: Answer, target: Target, *, relay: bool) -> None:
         self.answer = answer
@@ -34,24 +35,24 @@ class OpenStream:
         self.relay = relay
         self._redacted = call.redactor.stream()
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._ended = False
+        self.ended = False
 
     def read(self, call: Call) -> str:
         """The next text as soon as there is some; empty at the end. Raises EgressError."""
-        while not self._ended:
+        while not self.ended:
             piece = self.answer.read(call, _PIECE_BYTES)
             call.meters.received_bytes += len(piece)
             if piece:
                 text = self._decoder.decode(self._redacted.feed(piece))
             else:
-                self._ended = True
+                self.ended = True
                 text = self._decoder.decode(self._redacted.flush(), final=True)
             if text:
                 return text
         return ""
 
     def close(self) -> None:
-        self._ended = True
+        self.ended = True
         self.answer.close()
 
 
@@ -106,7 +107,7 @@ class Streaming:
 
     def _check_room(self, call: Call) -> None:
         most = self._grant.limits.max_streams
-        if len(call.streams) >= most:
+        if sum(isinstance(stream, OpenStream) and not stream.ended for stream in call.streams.values()) >= most:
             remedy = f"close one first, or raise max_streams in the policy of {self._grant.reference}"
             refusal = Refusal("stream_limit", "streams", f"a run may have {most} open", remedy)
             call.refuse("http.request", refusal)

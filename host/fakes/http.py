@@ -64,7 +64,7 @@ async def serve(listener: socket.socket, application: Application, stopping: asy
         await asyncio.gather(*remaining, return_exceptions=True)
 
 
-class _Refused(Exception):  # noqa: N818 - not an error of the host: it becomes an answer in this file
+class _Refused(Exception):
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
         self.status = status

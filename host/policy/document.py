@@ -35,8 +35,9 @@ _CLOSED: Mapping[str, Any] = {"extra": "forbid"}  # pydantic's, for documents fr
 
 @dataclass(frozen=True, kw_only=True)
 class SecretRule:
-    """Where one secret may go: `domains` (default: the policy's allowed_domains), `places` of the request (in documents:
-    `in`), of header, url and body (default: header), and whether its value is shown to the guest (default: never)."""
+    """Where one secret may go: `domains` (default: the policy's allowed_domains), `places` of the request (in
+    documents: `in`), of header, url and body (default: header), and whether its value is shown to the guest (default:
+    never)."""
 
     __pydantic_config__: ClassVar[Mapping[str, Any]] = _CLOSED
 
@@ -125,14 +126,14 @@ class Policy:
         """The policy in `text`, TOML or JSON. Raises PolicyError. An empty text is the policy that allows nothing."""
         try:
             document = parse_json(text, "the policy") if in_json else tomllib.loads(text)
-        except (tomllib.TOMLDecodeError, InputError) as error:
+        except (tomllib.TOMLDecodeError, InputError, RecursionError) as error:
             raise PolicyError(f"the policy cannot be read: {error}") from None
         return cls.from_document(document)
 
     @classmethod
     def from_document(cls, document: Json) -> Policy:
         """The policy that a JSON or TOML value spells. Raises PolicyError."""
-        from pydantic import ValidationError  # noqa: PLC0415 - half of a start-up, and `host run` mostly needs none of it
+        from pydantic import ValidationError  # noqa: PLC0415 - a third of a start-up, and `host run` mostly needs none of it
 
         try:
             return _adapter().validate_json(json.dumps(_in_python(document), default=str), strict=True)
@@ -262,11 +263,15 @@ def _in_python(document: Json) -> Json:
     secrets = document.get("secrets") if isinstance(document, dict) else None
     if not isinstance(secrets, dict):
         return document
-    return {**document, "secrets": {name: _rule_in_python(rule) for name, rule in secrets.items()}}
+    return {**document, "secrets": {name: _rule_in_python(name, rule) for name, rule in secrets.items()}}
 
 
-def _rule_in_python(rule: Json) -> Json:
-    if not isinstance(rule, dict) or "in" not in rule:
+def _rule_in_python(name: str, rule: Json) -> Json:
+    if not isinstance(rule, dict):
+        return rule
+    if "places" in rule:
+        raise PolicyError(f"unknown field 'secrets.{name}.places'", field=f"secrets.{name}.places", hint="called in")
+    if "in" not in rule:
         return rule
     places = rule["in"]
     kept = {name: value for name, value in rule.items() if name != "in"}

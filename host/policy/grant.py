@@ -14,7 +14,7 @@ from host.audit import Refusal
 from host.limits import Limits
 from host.names import SecretName
 from host.policy.asked import Asked
-from host.policy.document import Policy, Rate, Terms, default_binding
+from host.policy.document import METHODS, Policy, Rate, Terms, default_binding
 from host.policy.domains import DomainPattern
 from host.policy.secrets import SecretGrant
 from host.policy.urls import Origin, Target
@@ -106,6 +106,8 @@ def _bound(name: SecretName, given: SecretGrant | None, terms: Terms) -> SecretG
 def decide(target: Target, method: str, grant: Grant) -> Decision:
     """May `grant`'s catalyst send `method` to `target`? Methods first, then scheme, domain and port together."""
     if method not in grant.methods:
+        if method not in METHODS:
+            return Deny("method_blocked", "not a method of the contract", "no grant can allow it")
         return Deny(
             "method_blocked",
             "method not granted",

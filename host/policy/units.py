@@ -7,8 +7,9 @@ import re
 
 from host.errors import PolicyError
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)\Z")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)(B|KB|MB|GB|KiB|MiB|GiB)\Z")
+_DURATION = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)(ms|s|m|h)\Z")
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)(B|KB|MB|GB|KiB|MiB|GiB)\Z")
+_LONGEST_S = 1e15
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _BYTES = {"B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
@@ -17,7 +18,7 @@ def parse_duration(given: object) -> float:
     """Seconds, more than 0: from a text like `30s`, or a number of seconds. Raises PolicyError."""
     if isinstance(given, str) and (match := _DURATION.match(given)):
         seconds = float(match[1]) * _SECONDS[match[2]]
-    elif isinstance(given, int | float) and not isinstance(given, bool):
+    elif isinstance(given, int | float) and not isinstance(given, bool) and given < _LONGEST_S:
         seconds = float(given)
     else:
         raise PolicyError(f"{given!r} is not a duration", hint="like 500ms, 30s, 5m or 1h")

@@ -28,6 +28,7 @@ from host.names import Digest
 from host.sandbox.compiler import memory_file
 
 _MAC_BYTES = 32
+_KEY_BYTES = 32
 _MAX_CACHE_BYTES = 1 << 30  # some 30 Python catalysts; the least recently used go first
 
 
@@ -66,7 +67,8 @@ class CompiledCache:
                 _copy(source, held, size)
                 seal(held)
                 mac = os.pread(source, _MAC_BYTES, size)
-                if not hmac.compare_digest(mac, self._mac(name, held)):
+                key = self._secret_key()
+                if key is None or not hmac.compare_digest(mac, _mac(key, name, held)):
                     return None
                 with suppress(OSError):
                     os.utime(source)
@@ -77,14 +79,17 @@ class CompiledCache:
             os.close(source)
 
     def store(self, name: str, held: int) -> None:
-        """Keep what the sealed file `held` has as `name`. A cache that cannot be written is no failure: nothing is kept."""
+        """Keep what the sealed file `held` has as `name`. Where the cache cannot be written, nothing is kept."""
         temporary = self._path(f".{name}.{secrets.token_hex(8)}")
+        key = self._secret_key()
+        if key is None:
+            return
         try:
             _private_dir(self._dir)
             target = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
             try:
                 _copy(held, target, os.fstat(held).st_size)
-                os.write(target, self._mac(name, held))
+                os.write(target, _mac(key, name, held))
             finally:
                 os.close(target)
             temporary.rename(self._path(name))
@@ -97,15 +102,11 @@ class CompiledCache:
     def _path(self, name: str) -> Path:
         return self._dir / f"{name}.cwasm"
 
-    def _mac(self, name: str, held: int) -> bytes:
-        digest = hmac.new(self._secret_key(), name.encode() + b"\0", hashlib.sha256)
-        with mmap.mmap(held, 0, prot=mmap.PROT_READ) as mapped:
-            digest.update(mapped)
-        return digest.digest()
-
-    def _secret_key(self) -> bytes:
+    def _secret_key(self) -> bytes | None:
+        """None where it cannot be kept: then nothing is cached. Raises CacheError where it is not private."""
         if self._key is None:
-            self._key = _read_key(self._key_file)
+            with suppress(OSError):
+                self._key = _read_key(self._key_file)
         return self._key
 
     def _prune(self) -> None:
@@ -152,30 +153,37 @@ def _private_dir(path: Path) -> None:
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
+def _mac(key: bytes, name: str, held: int) -> bytes:
+    digest = hmac.new(key, name.encode() + b"\0", hashlib.sha256)
+    with mmap.mmap(held, 0, prot=mmap.PROT_READ) as mapped:
+        digest.update(mapped)
+    return digest.digest()
+
+
 def _read_key(path: Path) -> bytes:
-    """The key in `path`, made on first use. Raises CacheError where it cannot be kept privately."""
-    try:
-        _private_dir(path.parent)
-        with suppress(FileExistsError):
-            fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-            fd = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-            try:
-                os.write(fd, secrets.token_bytes(32))
-            finally:
-                os.close(fd)
-            try:
-                os.link(fresh, path)
-            finally:
-                fresh.unlink()
-        found = path.stat()
-        key = path.read_bytes()
-    except OSError as error:
-        raise CacheError(
-            f"the key of the compiled cache cannot be kept: {error.strerror}", hint="set HOST_STATE_DIR"
-        ) from None
-    if found.st_mode & 0o077 or found.st_uid != os.geteuid() or len(key) != 32:
+    """The key in `path`, made on first use. Raises CacheError where it is not private to this user, OSError where it
+    cannot be kept."""
+    _private_dir(path.parent)
+    if not path.exists():
+        _make_key(path)
+    found, key = path.stat(), path.read_bytes()
+    if found.st_mode & 0o077 or found.st_uid != os.geteuid() or len(key) != _KEY_BYTES:
         raise CacheError(
             "the key of the compiled cache is not private to this user",
             hint="remove cache.key from the state directory",
         )
     return key
+
+
+def _make_key(path: Path) -> None:
+    """The file appears whole, and the first of several processes wins."""
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    fd = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, secrets.token_bytes(_KEY_BYTES))
+        os.fsync(fd)
+        with suppress(FileExistsError):
+            os.link(fresh, path)
+    finally:
+        os.close(fd)
+        fresh.unlink()

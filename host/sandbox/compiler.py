@@ -1,7 +1,7 @@
 """Compiling a component, in a child process: it cannot be interrupted, and some inputs explode.
 
-The child gets the bytes on its standard input, limits itself, and writes the compiled code to its standard output, which is
-a file in memory that only this process and the child have.
+The child gets the bytes on its standard input, limits itself, and writes the compiled code to its standard output,
+which is a file in memory that only this process and the child have.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from host import environment
 from host.errors import CompileError, CompileLimitExceeded
 
 _REFUSED = 65  # EX_DATAERR of sysexits.h: wasmtime does not accept the bytes
@@ -51,7 +52,7 @@ def compile_component(wasm: bytes, output_fd: int, *, pooling: bool, limits: Com
         str(int(pooling)), str(limits.cpu_time_s), str(limits.max_memory_bytes),
     ]  # fmt: skip
     with memory_file("wasm") as source:
-        os.write(source, wasm) if len(wasm) < 1 << 30 else _write_all(source, wasm)
+        _write_all(source, wasm)
         os.lseek(source, 0, os.SEEK_SET)
         try:
             done = subprocess.run(  # noqa: S603 - our own interpreter and module
@@ -61,7 +62,7 @@ def compile_component(wasm: bytes, output_fd: int, *, pooling: bool, limits: Com
                 stderr=subprocess.PIPE,
                 timeout=limits.wall_time_s,
                 check=False,
-                env={},
+                env=environment.for_children(),
             )
         except subprocess.TimeoutExpired:
             raise CompileLimitExceeded(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import mmap
+from pathlib import Path
 
 from wasmtime import Config, Engine
 from wasmtime import _ffi as ffi
@@ -39,8 +40,8 @@ def engine_config(*, pooling: bool) -> Config:
     for feature in _OFF:
         setattr(config, feature, False)
     # The component model's async side, in the library's C bindings alone: unused here, and every call pays for it.
-    ffi.wasmtime_config_concurrency_support_set(config.ptr(), False)  # noqa: FBT003 - a C function
-    ffi.wasmtime_config_wasm_component_model_async_set(config.ptr(), False)  # noqa: FBT003 - a C function
+    ffi.wasmtime_config_concurrency_support_set(config.ptr(), False)
+    ffi.wasmtime_config_wasm_component_model_async_set(config.ptr(), False)
     if pooling:
         _use_pool(config)
     return config
@@ -104,7 +105,7 @@ def fingerprint(*, pooling: bool) -> str:
 def _cpu() -> str:
     """The processor's features, as native code may use them: a cache moved to another machine does not fit."""
     try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as info:
+        with Path("/proc/cpuinfo").open(encoding="ascii", errors="replace") as info:
             return next((line for line in info if line.startswith(("flags", "Features"))), "")
     except OSError:
         return ""

@@ -60,7 +60,8 @@ def classify(trapped: Trapped, call: Call, streams: StandardStreams | None) -> B
         return GuestTrap(f"the guest exited with status {trapped.error.code}", stderr=stderr)
     if trapped.error is not None and _ran_out_of_stack(trapped.error):
         return StackExhausted("the guest recursed too deeply: its stack is used up")
-    return GuestTrap("the guest trapped", stderr=stderr, hint="it gave no reason" if not stderr else None)
+    reason = None if stderr else f"it gave no reason; so would one that ran out of its {_mib(call)} MiB of memory"
+    return GuestTrap("the guest trapped", stderr=stderr, hint=reason)
 
 
 def _stopped(why: Stop, call: Call) -> BaseException:

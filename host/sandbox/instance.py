@@ -1,7 +1,7 @@
 """One component, ready to run: linked once, instantiated afresh for every run.
 
-The only file that calls into wasmtime while a guest runs. Host functions are reached through callbacks of our own, which
-find their run by thread: a run stays on one thread from its start to its end, and a store never leaves it.
+The only file that calls into wasmtime while a guest runs. Host functions are reached through callbacks of our own,
+which find their run by thread: a run stays on one thread from its start to its end, and a store never leaves it.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ class Instances:
     def run(self, text: str, call: Call) -> str:
         """What the guest returns for `text`, from a fresh instance. Raises SandboxError, or what a host function
         raised. After it, nothing of the instance is left."""
+        outer = getattr(_current, "call", None)  # of a run whose host function started this one
         _current.call = call
         began = time.monotonic()
         call.begin_cpu_time()
@@ -67,7 +68,7 @@ class Instances:
             raise failure.classify(trapped, call, streams) from None
         finally:
             store.close()
-            _current.call = None
+            _current.call = outer
             if streams is not None:
                 streams.close()
             call.end_cpu_time()

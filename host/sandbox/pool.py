@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from host.call import Call, Stop
-from host.errors import Busy
+from host.errors import Busy, Cancelled
 
 
 class Slots:
@@ -37,6 +37,4 @@ class Slots:
                     )
             else:
                 return
-        from host.errors import Cancelled  # noqa: PLC0415
-
         raise Cancelled("the run was cancelled before it started")

@@ -115,6 +115,13 @@ def test_a_cache_that_cannot_be_written_only_costs_time(places, compiled) -> Non
     assert len(compiled) == 2
 
 
+def test_without_a_place_for_the_key_nothing_is_cached_and_everything_works(places, compiled) -> None:
+    places[1].write_text("a file where the directory should be")
+    for _ in range(2):
+        _load(places)
+    assert len(compiled) == 2
+
+
 def test_threads_at_once_compile_one_component_once(places, compiled) -> None:
     sandbox = Sandbox(*places)
     threads = [threading.Thread(target=sandbox.load, args=(WASM, DIGEST)) for _ in range(8)]

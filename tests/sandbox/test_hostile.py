@@ -86,7 +86,7 @@ def test_it_gets_errors_as_values_and_answers(host: Host, name: str) -> None:
 
 
 def test_refusals_name_the_import_that_is_to_blame(host: Host) -> None:
-    with pytest.raises(errors.ContractError, match="evil:corp/backdoor@1.0.0"):
+    with pytest.raises(errors.ContractError, match=r"evil:corp/backdoor@1\.0\.0"):
         host.load(wat("hostile/imports_unknown"))
     with pytest.raises(errors.ContractError) as caught:
         host.load(wat("hostile/imports_wrong_type"))

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from wasmtime import wat2wasm
@@ -93,12 +93,6 @@ class Fault(BaseException):
     pass
 
 
-@pytest.fixture
-def probe(host: Host) -> Iterator[Callable[..., object]]:
-    """Runs the Rust-like guest, whose run calls nothing of the host, and Python guests that do, with functions of ours."""
-    yield lambda functions, wasm: host._sandbox.load(wasm, Digest.of(wasm)).link(functions)
-
-
 def _logging_guest() -> str:
     return """
 (component
@@ -147,6 +141,18 @@ def test_what_a_host_function_raises_ends_the_run_and_reaches_its_caller(load, n
     with pytest.raises(expected):
         guest.run("x", new_call())
     assert load(component_text()).link({}).run("after", new_call()) == "after"
+
+
+def test_a_host_function_may_start_a_run_of_its_own(load, new_call) -> None:
+    seen: list[str] = []
+    echo = load(component_text()).link({})
+
+    def write(call: Call, level: str, text: str) -> None:
+        seen.append(echo.run(text + "!", new_call()))
+
+    guest = load(_logging_guest()).link({LOG: {"write": write}})
+    assert guest.run("a", new_call()) == "a"
+    assert seen == ["a!"]
 
 
 def test_exceptions_of_parallel_runs_are_not_mixed_up(load, new_call) -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
 from host import errors
+from host.call import Stop
 from host.sandbox.pool import Slots
 
 
@@ -21,6 +23,16 @@ def test_a_run_that_waits_for_a_sandbox_can_be_cancelled(new_call) -> None:
         threading.Timer(0.05, call.cancel).start()
         with pytest.raises(errors.Cancelled), slots.taken(call):
             pass
+
+
+def test_waiting_costs_no_cpu_time_of_the_run_however_long_its_thread_has_lived(new_call) -> None:
+    slots = Slots(1)
+    while time.thread_time() < 0.02:
+        pass
+    call = new_call(timeout_s=0.1, cpu_time_s=0.01)
+    with slots.taken(new_call()), pytest.raises(errors.Busy), slots.taken(call):
+        pass
+    assert call.stopped is not Stop.CPU_TIME
 
 
 def test_a_slot_is_given_back_however_the_run_ends(new_call) -> None:

@@ -69,15 +69,15 @@ build_openai() {
 }
 
 show() {
-    say "\$ host $*"
+    say "\$ host ${*@Q}"
     .venv/bin/host "$@"
 }
 
 demo() {
     set_up build
     build_openai
-    local log port=""
-    log=$(mktemp)
+    local port=""
+    log=$(mktemp) # global, like fake_pid: the trap outlives this function
     .venv/bin/host fake openai --port 0 >"$log" &
     fake_pid=$!
     trap 'kill $fake_pid 2>/dev/null || true; wait $fake_pid 2>/dev/null || true; rm -f "$log"' EXIT

@@ -68,8 +68,9 @@ build_openai() {
     echo "$sources" >dist/openai.made-from
 }
 
+# Shows a command as one would type it, then runs it.
 show() {
-    say "\$ host ${*@Q}"
+    say "\$ $(.venv/bin/python -c 'import shlex, sys; print(shlex.join(sys.argv[1:]))' host "$@")"
     .venv/bin/host "$@"
 }
 
@@ -97,8 +98,7 @@ demo() {
         --input '{"operation": "chat.completions.create", "params": {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Write a haiku"}], "max_tokens": 5}}'
     show run dist/openai.wasm "${grants[@]}" --input '{"operation": "models.list"}'
     say "the same with nothing granted: denied, with what would allow it"
-    say "\$ host run dist/openai.wasm --no-prompt --input '{\"operation\": \"models.list\"}'"
-    .venv/bin/host run dist/openai.wasm --no-prompt --input '{"operation": "models.list"}' || echo "(exit status $?)" >&2
+    show run dist/openai.wasm --no-prompt --input '{"operation": "models.list"}' || echo "(exit status $?)" >&2
     say "done: the catalyst ran in its sandbox, and only what was granted could be reached"
 }
 

@@ -65,3 +65,6 @@ WASI_ALLOWED = re.compile(
     r"|clocks/[a-z-]+"
     r"|random/[a-z-]+)@0\.2\.\d+\Z"
 )
+
+# What wasmtime can link at all, with an empty context: an operator may let a component import these.
+WASI_LINKED = re.compile(r"wasi:(io|cli|clocks|random|filesystem|sockets)/[a-z-]+(@0\.2\.\d+)?\Z")

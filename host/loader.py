@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 from host import environment
@@ -20,19 +21,21 @@ class Loader:
             Path(cache_dir) if cache_dir else environment.cache_dir(),
             Path(state_dir) if state_dir else environment.state_dir(),
         )
-        self._loaded: dict[Digest, Loaded] = {}
+        self._loaded: dict[tuple[Digest, frozenset[str]], Loaded] = {}
         self._lock = threading.Lock()
 
-    def load(self, artifact: Artifact) -> Loaded:
-        """Raises ArtifactError, CacheError."""
+    def load(self, artifact: Artifact, *, wasi: Iterable[str] = ()) -> Loaded:
+        """`wasi` names interfaces of WASI that this one may import beyond the harmless ones. Raises ArtifactError,
+        CacheError."""
+        key = artifact.digest, frozenset(wasi)
         with self._lock:
-            found = self._loaded.get(artifact.digest)
+            found = self._loaded.get(key)
         if found is None:
-            found = self.sandbox.load(artifact.wasm, artifact.digest)
+            found = self.sandbox.load(artifact.wasm, artifact.digest, wasi=key[1])
             if artifact.manifest is not None:
                 artifact.manifest.check_imports(found.imports)
             with self._lock:
-                self._loaded[artifact.digest] = found
+                self._loaded[key] = found
         return found
 
 

@@ -16,20 +16,21 @@ from wasmtime.component import (
     ValType,
 )
 
-from host.contract import EXPORTS, IMPORTS, WASI_ALLOWED, Signature
+from host.contract import EXPORTS, IMPORTS, WASI_ALLOWED, WASI_LINKED, Signature
 from host.errors import ContractError
 
 
 def check_contract(component: Component, engine: Engine, *, wasi: Iterable[str] = ()) -> tuple[str, ...]:
     """The names of the component's imports, in order, when all are of the contract; raises ContractError, which names
-    the first that is not. `wasi` names interfaces beyond the harmless ones that the operator lets this one import."""
-    allowed = frozenset(wasi)
+    the first that is not. `wasi` names interfaces of WASI beyond the harmless ones (`wasi:io/poll`, with or without a
+    version) that the operator lets this one import."""
+    allowed = frozenset(name for name in wasi if WASI_LINKED.match(name))
     kind = component.type
     imports = kind.imports(engine)
     for name, extern in imports.items():
         if name in IMPORTS:
             _check_interface(name, extern.ty, IMPORTS[name], engine, subset=True)
-        elif not WASI_ALLOWED.match(name) and name not in allowed:
+        elif not WASI_ALLOWED.match(name) and allowed.isdisjoint((name, name.partition("@")[0])):
             raise ContractError(
                 f"imports {_shown(name)}, which this host does not provide",
                 subject=_shown(name),

@@ -1,7 +1,7 @@
 """Why a run failed: decided from what the host knows, in this order, and never from an error's words.
 
 1. the host stopped it (cancelled, deadline, CPU time, host calls, output), or a host function failed
-2. it did not start: the component does not fit the limits
+2. it did not start: WASI, as this wasmtime has it, is not what it imports, or it does not fit the limits
 3. the guest said what ended it (its report, written to the log before it trapped)
 4. it exited
 5. its stack ran out: wasmtime traps in the prologue of a function, which has no offset in the wasm code
@@ -19,6 +19,7 @@ from wasmtime import _ffi as ffi
 from host.call import Call, GuestReport, Stop
 from host.errors import (
     Cancelled,
+    ContractError,
     CpuTimeExceeded,
     DeadlineExceeded,
     GuestException,
@@ -37,18 +38,21 @@ _FRAMES_KEPT = 20  # by wasmtime, of any backtrace
 
 
 class Trapped(Exception):
-    """The guest did not return; `starting` tells whether it had begun. `error` is wasmtime's, where it has one."""
+    """The guest did not return. `error` is wasmtime's, where it has one; `links` is set where there was no instance
+    yet, and tells whether there would be one without limits."""
 
-    def __init__(self, error: WasmtimeError | None, *, starting: bool) -> None:
+    def __init__(self, error: WasmtimeError | None, *, links: bool | None = None) -> None:
         self.error = error
-        self.starting = starting
+        self.links = links
 
 
 def classify(trapped: Trapped, call: Call, streams: StandardStreams | None) -> BaseException:
     """The exception that the run's caller gets."""
     if call.stopped is not None:
         return _stopped(call.stopped, call)
-    if trapped.starting and not (trapped.error and _frames(trapped.error)):
+    if trapped.links is not None and not (trapped.error and ran(trapped.error)):
+        if not trapped.links:
+            return ContractError("the component imports a WASI that this host's wasmtime does not have", subject="wasi")
         return MemoryExceeded(
             f"the component needs more memory, tables or instances than a run may have ({_mib(call)} MiB of memory)",
             hint="raise max_memory_bytes if it is meant to be that large",
@@ -117,6 +121,11 @@ def _frames(error: WasmtimeError) -> list[int]:
         return [ffi.wasm_frame_func_offset(frames.data[i]) for i in range(frames.size)]
     finally:
         ffi.wasm_frame_vec_delete(ctypes.byref(frames))
+
+
+def ran(error: WasmtimeError) -> bool:
+    """Whether any code of the guest ran before `error`."""
+    return bool(_frames(error))
 
 
 def _ran_out_of_stack(error: WasmtimeError) -> bool:

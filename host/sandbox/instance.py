@@ -92,11 +92,25 @@ class Instances:
         try:
             instance = self._linker.instantiate(store, self._component)
         except WasmtimeError as error:
-            raise failure.Trapped(error, starting=True) from None
+            raise failure.Trapped(error, links=self._links()) from None
         assert self._run_index is not None
         function = instance.get_func(store, self._run_index)
         assert function is not None
         return _call_run(function._func, store._context(), text, call)  # noqa: SLF001 - below the library's slow conversions
+
+    def _links(self) -> bool:
+        """Whether there is an instance where nothing is limited but its time, which is none: a guest that would run
+        at its start traps, and linked. Asked after an instantiation failed."""
+        store = Store(self._engine)
+        try:
+            if self._wasi:
+                store.set_wasi(WasiConfig())
+            self._linker.instantiate(store, self._component)
+        except WasmtimeError as error:
+            return failure.ran(error)
+        finally:
+            store.close()
+        return True
 
 
 def _call_run(function: Any, context: Any, text: str, call: Call) -> str:
@@ -108,13 +122,13 @@ def _call_run(function: Any, context: Any, text: str, call: Call) -> str:
     finally:
         ffi.wasmtime_component_val_delete(byref(arguments[0]))
     if error:
-        raise failure.Trapped(WasmtimeError._from_ptr(error), starting=False)  # noqa: SLF001 - the library has no other way in
+        raise failure.Trapped(WasmtimeError._from_ptr(error))  # noqa: SLF001 - the library has no other way in
     answer = codec.take_string(results[0], call.limits.max_output_bytes)
     if answer is None:
         call.stop(Stop.OUTPUT)
-        raise failure.Trapped(None, starting=False)
+        raise failure.Trapped(None)
     if call.check() is Stop.CANCELLED:
-        raise failure.Trapped(None, starting=False)
+        raise failure.Trapped(None)
     return answer
 
 

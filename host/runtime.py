@@ -72,7 +72,7 @@ class Host:
     ) -> None:
         self._loader = loader or Loader(cache_dir, state_dir)
         self._egress = Egress()
-        self._sink: Sink = sink or NullSink()
+        self._sink: Sink = NullSink() if sink is None else sink
         self._ceiling = limits.narrowed(replace(limits, max_memory_bytes=MAX_MEMORY_BYTES))
         self._threads: ThreadPoolExecutor | None = None
         self._calls: WeakSet[Call] = WeakSet()
@@ -87,19 +87,22 @@ class Host:
         secrets: Mapping[str, str | Secret] | None = None,
         config: Mapping[str, Json] | None = None,
         reference: str | None = None,
+        wasi: Sequence[str] = (),
     ) -> Catalyst:
         """The catalyst in the file at `source`, in these bytes, or admitted before, with the authority that the
         operator grants.
 
         `policy` None allows nothing. `secrets` are values by name; a bare string is bound to the policy's
         allowed_domains. `config` is what the catalyst may read. `reference` is how messages name it (default: the
-        file's name, or the digest). Raises ArtifactError, InputError, PolicyError.
+        file's name, or the digest). `wasi` names interfaces of WASI that it may import beyond the harmless ones, such
+        as `wasi:io/poll`; whatever they are, it sees no files, no network and no environment. Raises ArtifactError,
+        InputError, PolicyError.
         """
         if self._closed:
             raise StateError("the host is closed")
         named = "" if isinstance(source, bytes | Artifact) else str(source)
         artifact = source if isinstance(source, Artifact) else admit(_read(source))
-        loaded = self._loader.load(artifact)
+        loaded = self._loader.load(artifact, wasi=wasi)
         values, bindings = _secrets(secrets or {})
         grant = grant_authority(
             reference=reference or named or artifact.digest.short,

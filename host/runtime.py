@@ -30,9 +30,10 @@ from host.policy.document import Policy
 from host.policy.domains import DomainPattern
 from host.policy.grant import Grant, grant_authority
 from host.policy.secrets import PLACES, Place, SecretGrant
-from host.redaction import Redactor, SecretValue, new_placeholder
+from host.redaction import Redactor
 from host.sandbox import Instances, Loaded, Sandbox
 from host.sandbox.engine import MAX_MEMORY_BYTES, MAX_SANDBOXES
+from host.secret import SecretValue, new_placeholder
 from host.trust.artifact import Artifact, admit
 
 T = TypeVar("T")

@@ -17,9 +17,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from host import redaction
+from host import matcher, redaction
 from host.errors import InputError
-from host.redaction import SHORTEST_RECODED, Redactor, SecretValue, Substitution, new_placeholder
+from host.matcher import SHORTEST_RECODED
+from host.redaction import Redactor
+from host.secret import SecretValue, Substitution, new_placeholder
 
 KEY = "sk-proj_Ab/9+xY.~z=Q7"
 SHOWN = "host-secret-" + "0" * 32
@@ -577,14 +579,14 @@ REPEATED = "a" * 40 + "b"
 )
 def test_twice_the_input_is_no_more_work_per_byte(value, unit, monkeypatch):
     worked_out, groups = 0, 0
-    move = redaction._Matcher.move
+    move = matcher.Matcher.move
 
     def counted(self, under_way, byte):
         nonlocal worked_out, groups
         worked_out, groups = worked_out + 1, max(groups, len(under_way))
         return move(self, under_way, byte)
 
-    monkeypatch.setattr(redaction._Matcher, "move", counted)
+    monkeypatch.setattr(matcher.Matcher, "move", counted)
     redact = redactor(value)
     redact.data((unit * 100_000)[:50_000].encode())
     once = worked_out
@@ -595,7 +597,7 @@ def test_twice_the_input_is_no_more_work_per_byte(value, unit, monkeypatch):
 
 
 def test_the_automaton_forgets_rather_than_grow(monkeypatch):
-    monkeypatch.setattr(redaction, "_STATES", 50)
+    monkeypatch.setattr(matcher, "_STATES", 50)
     redact = redactor(KEY)
     for encode in (spelled.values[0] for spelled in ENCODINGS):
         assert "<0>" in redact.text(encode(KEY))

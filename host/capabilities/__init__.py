@@ -21,7 +21,7 @@ from host.egress import EgressClient
 from host.jsontext import Json
 from host.names import SecretName
 from host.policy.grant import Grant
-from host.redaction import SecretValue
+from host.secret import SecretValue
 
 
 class Capability(Protocol):

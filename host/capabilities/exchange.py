@@ -18,7 +18,7 @@ from host.names import SecretName
 from host.policy.grant import Deny, Grant, decide
 from host.policy.secrets import Place
 from host.policy.urls import Target, UrlError
-from host.redaction import SecretValue, Substitution
+from host.secret import SecretValue, Substitution
 
 
 class Exchange:

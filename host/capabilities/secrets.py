@@ -11,7 +11,7 @@ from host.contract import SECRETS, Err, Ok
 from host.errors import InputError
 from host.names import SecretName
 from host.policy.grant import Grant, decide_secret
-from host.redaction import SecretValue
+from host.secret import SecretValue
 
 
 class Secrets:

@@ -1,0 +1,130 @@
+"""Secrets on their way out: values that do not show, and placeholders that stand for them until a request leaves."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import re
+import secrets
+from base64 import b64decode, b64encode
+from typing import TYPE_CHECKING, NoReturn
+from urllib.parse import quote, quote_plus
+
+from host.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_UNUSABLE = re.compile("[\0-\x1f\x7f\ud800-\udfff]")  # not in a header (RFC 9110, section 5.5); not in UTF-8
+_PREFIX = "host-secret-"
+_PLACEHOLDER = re.compile(_PREFIX.encode() + b"[0-9a-f]{32}")
+
+
+class Unspoken:
+    """Says only its type's name, however it is asked, and does not pickle."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+    def __format__(self, format_spec: str) -> str:
+        return repr(self)
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError(f"{type(self).__name__} cannot be pickled")
+
+
+class SecretValue(Unspoken):
+    """The text of a secret, for `reveal` alone to tell. Copies are the value itself; it is not hashable.
+
+    InputError, without the text, if it is empty, begins or ends in white space (servers drop that from a header, and
+    would answer with a text that redaction is not looking for), or holds a control character or a lone surrogate.
+    """
+
+    __slots__ = ("_text",)
+    __hash__ = None  # type: ignore[assignment]  # how Python says "not hashable"
+
+    def __init__(self, text: str) -> None:
+        if not text or text != text.strip() or _UNUSABLE.search(text):
+            raise InputError("a secret's value is empty, begins or ends in white space, or holds a control character")
+        self._text = text
+
+    @classmethod
+    def from_file_text(cls, text: str) -> SecretValue:
+        """The same, less the one line break (LF or CR LF) that editors leave at the end of a file."""
+        return cls(text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text)
+
+    def reveal(self) -> str:
+        return self._text
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SecretValue):
+            return NotImplemented
+        return hmac.compare_digest(self._text.encode(), other._text.encode())
+
+    def __copy__(self) -> SecretValue:
+        return self
+
+    def __deepcopy__(self, memo: object) -> SecretValue:
+        return self
+
+
+def new_placeholder() -> str:
+    """`host-secret-` and 128 random bits in hex: the same text in a header, a URL, a form and a JSON string."""
+    return _PREFIX + secrets.token_hex(16)
+
+
+class Substitution(Unspoken):
+    """Placeholders to values, for one request: `bindings` has those that apply to where it goes.
+
+    Every method returns the text and the placeholders that it used. A text is passed over once, so a value that looks
+    like a placeholder stays as it is; a placeholder without a binding stays too. ValueError for a key of another shape.
+    """
+
+    __slots__ = ("_values",)
+
+    def __init__(self, bindings: Mapping[str, SecretValue]) -> None:
+        if not all(_PLACEHOLDER.fullmatch(placeholder.encode()) for placeholder in bindings):
+            raise ValueError("a binding's key is not a placeholder")
+        self._values = {placeholder.encode(): value for placeholder, value in bindings.items()}
+
+    def apply_text(self, text: str) -> tuple[str, frozenset[str]]:
+        return self._apply_to_text(text, str)
+
+    def apply_url(self, url: str) -> tuple[str, frozenset[str]]:
+        """Percent-encoded, so that a value cannot end a path segment or a query parameter."""
+        return self._apply_to_text(url, lambda value: quote(value, safe=""))
+
+    def apply_header(self, name: str, value: str) -> tuple[str, frozenset[str]]:
+        """Also inside the base64 of `Authorization: Basic …` (RFC 7617)."""
+        scheme, _, encoded = value.partition(" ")
+        if name.lower() == "authorization" and scheme.lower() == "basic":
+            try:
+                credentials, used = self.apply_bytes(b64decode(encoded.strip(), validate=True))
+            except ValueError:  # not base64, so not Basic either
+                return self.apply_text(value)
+            if used:
+                return f"{scheme} {b64encode(credentials).decode()}", used
+        return self.apply_text(value)
+
+    def apply_bytes(self, data: bytes, content_type: str = "") -> tuple[bytes, frozenset[str]]:
+        """A body: values are written as in a JSON string or a form's field where `content_type` says that it is one."""
+        media_type = content_type.partition(";")[0].strip().lower()
+        if media_type == "application/json" or media_type.endswith("+json"):
+            return self._apply(data, lambda value: json.dumps(value)[1:-1])
+        if media_type == "application/x-www-form-urlencoded":
+            return self._apply(data, quote_plus)
+        return self._apply(data, str)
+
+    def _apply_to_text(self, text: str, spell: Callable[[str], str]) -> tuple[str, frozenset[str]]:
+        if _PREFIX not in text:
+            return text, frozenset()
+        data, used = self._apply(text.encode("utf-8", "surrogatepass"), spell)
+        return data.decode("utf-8", "surrogatepass"), used
+
+    def _apply(self, data: bytes, spell: Callable[[str], str]) -> tuple[bytes, frozenset[str]]:
+        used = self._values.keys() & set(_PLACEHOLDER.findall(data))
+        spelt = {placeholder: spell(self._values[placeholder].reveal()).encode() for placeholder in used}
+        replaced = _PLACEHOLDER.sub(lambda match: spelt.get(match[0], match[0]), data) if used else data
+        return replaced, frozenset(placeholder.decode() for placeholder in used)

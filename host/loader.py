@@ -1,4 +1,4 @@
-"""From a file or bytes to a component that is ready to be linked: admitted, compiled or found compiled, checked."""
+"""From an artifact to a component that is ready to be linked: compiled or found compiled, and checked."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from host import environment
-from host.errors import InputError
 from host.names import Digest
 from host.sandbox import Loaded, Sandbox
-from host.trust.artifact import Artifact, admit
+from host.trust.artifact import Artifact
 
 
 class Loader:
@@ -37,36 +36,3 @@ class Loader:
             with self._lock:
                 self._loaded[key] = found
         return found
-
-
-class Ahead:
-    """Loads the file at `path` on a thread of its own, from now: reading, hashing and mapping leave the interpreter
-    free for whatever the caller does meanwhile."""
-
-    def __init__(self, loader: Loader, path: str) -> None:
-        self._outcome: Artifact | BaseException
-        self._thread = threading.Thread(target=self._load, args=(loader, path), name="host-ahead")
-        self._thread.start()
-
-    def artifact(self) -> Artifact:
-        """Waits for it. Raises what loading raised."""
-        self._thread.join()
-        if isinstance(self._outcome, BaseException):
-            raise self._outcome
-        return self._outcome
-
-    def _load(self, loader: Loader, path: str) -> None:
-        try:
-            artifact = admit(read_component(path))
-            loader.load(artifact)
-            self._outcome = artifact
-        except BaseException as error:  # noqa: BLE001 - carried to the thread that waits
-            self._outcome = error
-
-
-def read_component(path: str | Path) -> bytes:
-    """The bytes of the file at `path`. Raises InputError."""
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {str(path)!r}: {error.strerror}", field="source") from None

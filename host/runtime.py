@@ -22,7 +22,7 @@ from host.envelope import Execution, Input, Operation, Result, read_input, read_
 from host.errors import Denied, GuestException, GuestTrap, HostError, InputError, OperationFailed, StateError
 from host.jsontext import Json, parse_json
 from host.limits import CEILING, Limits
-from host.loader import Loader, read_component
+from host.loader import Loader
 from host.manifest import Manifest
 from host.names import Digest, SecretName
 from host.policy.asked import asked_by
@@ -34,13 +34,15 @@ from host.redaction import Redactor
 from host.sandbox import Instances, Loaded, Sandbox
 from host.sandbox.engine import MAX_MEMORY_BYTES, MAX_SANDBOXES
 from host.secret import SecretValue, new_placeholder
-from host.trust.artifact import Artifact, admit
+from host.trust.artifact import Artifact, admit, read_component
 
 T = TypeVar("T")
 
 if TYPE_CHECKING:
     import asyncio
     from concurrent.futures import Future, ThreadPoolExecutor
+
+MAX_WAITING_RUNS = 16 * MAX_SANDBOXES  # threads: a run beyond the sandboxes waits in one, until its own deadline
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,7 @@ class Host:
             if self._threads is None:
                 from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - `host run` needs none
 
-                self._threads = ThreadPoolExecutor(MAX_SANDBOXES, thread_name_prefix="host-run")
+                self._threads = ThreadPoolExecutor(MAX_WAITING_RUNS, thread_name_prefix="host-run")
             return self._threads.submit(_on_deep_stack, work)
 
     def __enter__(self) -> Self:
@@ -286,7 +288,8 @@ class Catalyst:
         redactor = self._redactor.renamed(placeholders.by_name)
         host = self._host
         call = Call(limits=limits, sink=host._sink, redactor=redactor, placeholders=placeholders)
-        host._calls.add(call)
+        with host._lock:
+            host._calls.add(call)
         return call
 
     def _text(self, operation: Input, call: Call, attachments: Mapping[str, object] | None) -> str:

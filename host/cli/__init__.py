@@ -7,7 +7,11 @@ Exit status: 0 done; 1 the operation answered with an error status; 2 usage; 3 d
 
 from __future__ import annotations
 
+import gc
+import os
+import sys
 from importlib import import_module
+from typing import NoReturn
 
 import click
 
@@ -32,8 +36,39 @@ class _Lazy(click.Group):
         return command
 
 
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+_EXIT_STATUS = """\b
+Exit status:
+  0    done
+  1    the operation answered with an error status
+  2    usage: an argument, an input or a policy is malformed
+  3    denied: the policy refused something, and the run failed
+  4    the sandbox failed: an exception, a deadline, a limit
+  5    the component or its manifest is not acceptable
+  6    the host's own state: a cache, a port, a key
+  130  interrupted
+"""
+
+
+def program() -> NoReturn:
+    """`host`: the command line, then the end of the process at once. A short life leaves little to collect, and the
+    system takes back a mapped component and its pool faster than they could be given back piece by piece. Everything
+    that has to be closed has been by then."""
+    gc.set_threshold(50_000)
+    status: object = 0
+    try:
+        main()
+    except SystemExit as ended:
+        status = ended.code
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:  # whoever read it has gone
+        status = status or 1
+    os._exit(status if isinstance(status, int) else int(status is not None))
+
+
+@click.group(cls=_Lazy, epilog=_EXIT_STATUS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="catalyst-host", prog_name="host")
 def main() -> None:
-    """Run API plugins that you don't have to trust: WebAssembly components, each operation in a fresh sandbox, with HTTP,
-    secrets and domains only as you grant them."""
+    """Run API plugins that you don't have to trust: WebAssembly components, each operation in a fresh sandbox, with
+    HTTP, secrets and domains only as you grant them."""

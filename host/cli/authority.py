@@ -1,22 +1,22 @@
-"""The options that grant authority, shared by the commands that need it: arguments to Policy, secrets and config."""
+"""What the options that grant authority (`host.cli.options`) mean: arguments to Policy, secrets and config."""
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 
 from host import environment
+from host.cli.files import blaming, read_text
 from host.errors import InputError, PolicyError
 from host.jsontext import Json, parse_json
+from host.names import SecretName
 from host.policy.document import Policy
-from host.redaction import SecretValue
+from host.secret import SecretValue
 
-F = TypeVar("F", bound=Callable[..., Any])
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")  # POSIX, Base Definitions, 3.216
 
 
 @dataclass(slots=True)
@@ -28,38 +28,8 @@ class Given:
     config: dict[str, Json] = field(default_factory=dict)
 
 
-def authority_options(command: F) -> F:
-    for option in reversed(
-        (
-            click.option(
-                "--policy", "policy_file", metavar="FILE", help="A policy, TOML or JSON; the options below add to it."
-            ),
-            click.option(
-                "--allow-domain", multiple=True, metavar="DOMAIN", help="May be reached: api.openai.com, *.example.com."
-            ),
-            click.option(
-                "--allow-private", multiple=True, metavar="CIDR", help="May be reached although private: 127.0.0.0/8."
-            ),
-            click.option(
-                "--upstream", multiple=True, metavar="ORIGIN=ORIGIN", help="Send requests for one origin to another."
-            ),
-            click.option(
-                "--secret",
-                "secrets",
-                multiple=True,
-                metavar="NAME[=SOURCE]",
-                help="A secret, from env:VAR, file:PATH or prompt; by name alone, from the variable of that name.",
-            ),
-            click.option(
-                "--config", multiple=True, metavar="KEY=VALUE", help="What the catalyst may read; KEY:=JSON for JSON."
-            ),
-        )
-    ):
-        command = option(command)
-    return command
-
-
 def given(
+    *,
     policy_file: str | None,
     allow_domain: tuple[str, ...],
     allow_private: tuple[str, ...],
@@ -67,86 +37,71 @@ def given(
     secrets: tuple[str, ...],
     config: tuple[str, ...],
 ) -> Given:
-    """Raises PolicyError and InputError, which name the option."""
+    """Raises InputError and PolicyError, which name the option."""
     policy = read_policy(policy_file) if policy_file else Policy()
-    upstreams = dict(_pair(text, "--upstream", "ORIGIN=ORIGIN") for text in upstream)
-    return Given(
-        widened(policy, allow_domain, allow_private, upstreams),
-        dict(_secret(text) for text in secrets),
-        dict(_setting(text) for text in config),
-    )
+    with blaming("--allow-domain"):
+        policy = with_domains(policy, *allow_domain)
+    with blaming("--allow-private"):
+        policy = replace(policy, allowed_private=(*policy.allowed_private, *allow_private))
+    with blaming("--upstream", hint="like https://api.openai.com=http://127.0.0.1:8080"):
+        policy = replace(policy, upstreams={**policy.upstreams, **dict(_pair(text) for text in upstream)})
+    with blaming("--config", hint="KEY=VALUE for a text, KEY:=JSON for anything else"):
+        settings = dict(_setting(text) for text in config)
+    return Given(policy, dict(_secret(text) for text in secrets), settings)
 
 
-def widened(
-    policy: Policy,
-    domains: tuple[str, ...] = (),
-    private: tuple[str, ...] = (),
-    upstreams: Mapping[str, str] | None = None,
-) -> Policy:
-    """`policy` and what the options add."""
-    return replace(
-        policy,
-        allowed_domains=(*policy.allowed_domains, *domains),
-        allowed_private=(*policy.allowed_private, *private),
-        upstreams={**policy.upstreams, **(upstreams or {})},
-    )
+def with_domains(policy: Policy, *domains: str) -> Policy:
+    """`policy`, and `domains` allowed."""
+    return replace(policy, allowed_domains=(*policy.allowed_domains, *domains))
 
 
 def read_policy(path: str) -> Policy:
-    """The policy in a file: JSON where its name ends in `.json`, TOML otherwise. Raises PolicyError."""
+    """The policy in a file: JSON where its name ends in `.json`, TOML otherwise. Raises InputError, PolicyError."""
+    text = read_text(path, "--policy")
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        said = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise PolicyError(f"cannot read the policy {path!r}: {said}") from None
-    return Policy.parse(text, in_json=path.endswith(".json"))
+        return Policy.parse(text, in_json=path.endswith(".json"))
+    except PolicyError as error:
+        raise PolicyError(f"--policy {path}: {error.message}", field=error.field, hint=error.hint) from None
 
 
 def _secret(text: str) -> tuple[str, str]:
+    """Name and value. What may be a value itself, given by mistake, is not repeated."""
     name, separator, source = text.partition("=")
-    kind, _, where = source.partition(":")
-    if not separator:
-        kind, where = "env", name
-    match kind:
-        case "env" if where:
-            return name, environment.variable(where)
-        case "file" if where:
-            return name, _secret_file(name, where)
-        case "prompt" if not where:
-            return name, ask_secret(name)
-    raise InputError(
-        f"--secret {name}: the source is not env:VAR, file:PATH or prompt",
-        field="--secret",
-        hint="a value is never given on the command line, where other programs and the shell's history see it",
-    )
+    kind, _, where = source.partition(":") if separator else ("env", "", name)
+    if not separator and not _VARIABLE.match(name):
+        raise InputError("--secret takes NAME or NAME=SOURCE", field="--secret", hint=_NO_VALUE)
+    with blaming(f"--secret {name}"):
+        SecretName.parse(name)
+        match kind:
+            case "env" if where:
+                value = environment.variable(where)
+            case "file" if where:
+                value = SecretValue.from_file_text(read_text(where, "--secret")).reveal()
+            case "prompt" if not where:
+                value = ask_secret(name)
+            case _:
+                raise InputError("the source is not env:VAR, file:PATH or prompt", hint=_NO_VALUE)
+        return name, SecretValue(value).reveal()
 
 
-def _secret_file(name: str, path: str) -> str:
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        said = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise InputError(f"--secret {name}: cannot read {path!r}: {said}", field="--secret") from None
-    return SecretValue.from_file_text(text).reveal()
+_NO_VALUE = "a value is never given on the command line, where other programs and the shell's history see it"
 
 
 def ask_secret(name: str) -> str:
     """The value of a secret, typed unseen. Raises InputError where there is no terminal."""
     if not sys.stdin.isatty():
-        raise InputError(f"--secret {name}=prompt needs a terminal", field="--secret", hint="use env:VAR or file:PATH")
+        raise InputError("prompt needs a terminal", hint="use env:VAR or file:PATH")
     value: str = click.prompt(f"value of {name}", hide_input=True, default="", show_default=False, err=True)
     return value
 
 
 def _setting(text: str) -> tuple[str, Json]:
-    key, value = _pair(text, "--config", "KEY=VALUE")
-    if key.endswith(":"):
-        return key[:-1], parse_json(value, f"--config {key[:-1]}")
-    return key, value
+    key, value = _pair(text)
+    return (key[:-1], parse_json(value, key[:-1])) if key.endswith(":") else (key, value)
 
 
-def _pair(text: str, option: str, shape: str) -> tuple[str, str]:
+def _pair(text: str) -> tuple[str, str]:
     key, separator, value = text.partition("=")
     if not separator or not key:
-        raise InputError(f"{option} {text!r} is not {shape}", field=option)
+        raise InputError(f"{text!r} has no = in it" if key else f"{text!r} has nothing before its =")
     return key, value

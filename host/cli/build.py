@@ -6,33 +6,37 @@ from pathlib import Path
 
 import click
 
-from host import environment
 from host.builder import build
+from host.cli.files import write_bytes
 from host.cli.show import errors_shown, say, size
-from host.errors import BuildError
-from host.sandbox import Sandbox
-from host.trust.artifact import admit
+from host.errors import BuildError, InputError
+from host.runtime import Host
 
 
-@click.command("build")
-@click.argument("directory", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("-o", "--output", required=True, metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
+@click.command("build", short_help="Make a component of a folder of Python.")
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, metavar="FILE", type=click.Path(path_type=Path), help="The component.")
 def command(directory: Path, output: Path) -> None:
     """Compile the catalyst in DIR (app.py, manifest.json) to the component FILE, and check it against the contract."""
     with errors_shown():
+        if not directory.is_dir():
+            raise InputError(f"DIR: {str(directory)!r} is not a directory", field="DIR")
+        _make_folder(output.parent)
         wasm = build(directory)
-        artifact = admit(wasm)
-        sandbox = Sandbox(environment.cache_dir(), environment.state_dir())
-        loaded = sandbox.load(wasm, artifact.digest)
-        sandbox.close()
-        beyond = [name for name in loaded.imports if name.startswith("wasi:")]
+        with Host() as host:
+            catalyst = host.load(wasm)
+        beyond = [name for name in catalyst.imports if name.startswith("wasi:")]
         if beyond:
             raise BuildError(
                 "the component imports " + ", ".join(beyond), hint="a catalyst imports nothing but the contract"
             )
-        if artifact.manifest is not None:
-            artifact.manifest.check_imports(loaded.imports)
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_bytes(wasm)
-        say(f"built {output}: {size(len(wasm))}, {artifact.digest}")
-        say("imports " + (", ".join(loaded.imports) or "nothing"))
+        write_bytes(str(output), wasm, "--output")
+        say(f"built {output}: {size(len(wasm))}, {catalyst.digest}")
+        say("imports " + (", ".join(catalyst.imports) or "nothing"))
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--output: cannot make {str(folder)!r}: {error.strerror}", field="--output") from None

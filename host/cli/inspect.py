@@ -2,49 +2,71 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import shlex
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import click
 
-from host.cli.authority import Given, authority_options, given
-from host.cli.run import _read_file
-from host.cli.show import as_json, as_words, errors_shown, size
-from host.contract import CAPABILITIES, EXPORTS
-from host.manifest import Manifest
-from host.policy.asked import asked_by
-from host.policy.grant import overlap
+from host.cli import needs
+from host.cli.authority import Given, given
+from host.cli.files import read_bytes
+from host.cli.options import authority_options
+from host.cli.show import as_json, errors_shown, one_line, size
+from host.contract import CAPABILITIES, CONFIG, EXPORTS, FETCH, LOG, OUTPUT, SECRETS, STREAMING
+from host.limits import MIB
+from host.policy.asked import Asked
+from host.policy.grant import Grant, overlap
+from host.policy.secrets import PLACES, Place, SecretGrant
 from host.runtime import Catalyst, Host
 
 _TITLES = {
-    "http": "HTTP requests",
-    "streaming": "streamed answers",
-    "secrets": "secrets",
-    "output": "events to the caller",
-    "config": "its configuration",
-    "log": "log messages",
+    FETCH: "HTTP requests",
+    STREAMING: "streamed answers",
+    SECRETS: "secrets",
+    OUTPUT: "events to its caller",
+    CONFIG: "its configuration",
+    LOG: "log messages",
 }
+_PLACES: dict[Place, str] = {"header": "a header", "url": "the URL", "body": "the body"}
 _NEVER = ("files", "sockets", "environment variables", "other programs", "other catalysts")
 
 
-@click.command("inspect")
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One authority; `interface` is empty where no import leads to it. `granted` is what of it the operator grants,
+    `asked` what the manifest asks for beyond that: both empty where no grant is needed."""
+
+    authority: str
+    interface: str
+    imported: bool
+    can: bool
+    granted: tuple[str, ...] = ()
+    asked: tuple[str, ...] = ()
+
+
+@click.command("inspect", short_help="Show what a component can and cannot reach.")
 @click.argument("file", metavar="FILE")
 @authority_options
 @click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
-def command(file: str, *, in_json: bool, **authority: Any) -> None:
-    """Show what the component in FILE is, imports and asks for; with the options of `host run`, what they would allow."""
+def command(*, file: str, in_json: bool, **authority: Any) -> None:
+    """Show what the component in FILE is and asks for, and what it could reach with these options of `host run`."""
     with errors_shown(in_json=in_json):
         granted = given(**authority)
-        wasm = _read_file(file)
+        wasm = read_bytes(file, "FILE")
         with Host() as host:
             catalyst = host.load(
                 wasm, policy=granted.policy, secrets=granted.secrets, config=granted.config, reference=file
             )
-            found = _facts(catalyst, len(wasm), granted)
-        click.echo(as_json(found) if in_json else as_words(_page(found, file)))
+        rows = tuple(_rows(catalyst.imports, catalyst.grant))
+        if in_json:
+            click.echo(as_json(_facts(catalyst, len(wasm), rows)))
+        else:
+            click.echo("\n".join(_page(catalyst, len(wasm), rows, granted)))
 
 
-def _facts(catalyst: Catalyst, count: int, granted: Given) -> dict[str, Any]:
+def _facts(catalyst: Catalyst, count: int, rows: Iterable[Row]) -> dict[str, Any]:
     manifest = catalyst.manifest
     return {
         "digest": str(catalyst.digest),
@@ -52,70 +74,112 @@ def _facts(catalyst: Catalyst, count: int, granted: Given) -> dict[str, Any]:
         "imports": list(catalyst.imports),
         "exports": list(EXPORTS),
         "manifest": None if manifest is None else asdict(manifest),
-        "authority": [
-            {
-                "authority": _TITLES[key],
-                "can": name in catalyst.imports,
-                "what": _what(key, catalyst, manifest, granted),
-            }
-            for key, name in CAPABILITIES.items()
-        ]
-        + [
-            {"authority": name, "can": True, "what": "harmless"}
-            for name in catalyst.imports
-            if name.startswith("wasi:")
-        ]
-        + [{"authority": name, "can": False, "what": ""} for name in _NEVER],
+        "authority": [asdict(row) for row in rows],
+        "limits": asdict(catalyst.grant.limits),
     }
 
 
-def _what(key: str, catalyst: Catalyst, manifest: Manifest | None, granted: Given) -> str:
-    """What of a capability is granted, and what of it is asked for and not granted."""
-    if CAPABILITIES[key] not in catalyst.imports:
-        return ""
-    if key in ("http", "streaming"):
-        wanted = asked_by(manifest, granted.config).domains
-        allowed = catalyst.grant.domains
-        return _said(
-            [str(one) for one in allowed if wanted is None or any(overlap(one, want) for want in wanted)],
-            [str(want) for want in wanted or () if not any(overlap(one, want) for one in allowed)],
-            "no domain",
-        )
-    if key == "secrets":
-        names = [str(name) for name in catalyst.grant.secrets]
-        asked = [secret.name for secret in manifest.secrets] if manifest else []
-        return _said(names, [name for name in asked if name not in names], "no secret")
-    return ""
+def _rows(imports: Iterable[str], grant: Grant) -> Iterator[Row]:
+    imported = frozenset(imports)
+    for interface in CAPABILITIES.values():
+        title = _TITLES[interface]
+        if interface not in imported:
+            yield Row(title, interface, imported=False, can=False)
+        elif interface in (FETCH, STREAMING):
+            domains, open_ = _domains(grant, grant.asked)
+            yield Row(title, interface, imported=True, can=bool(domains), granted=domains, asked=open_)
+        elif interface == SECRETS:
+            secrets, open_ = _secrets(grant, grant.asked)
+            yield Row(title, interface, imported=True, can=bool(secrets), granted=secrets, asked=open_)
+        else:
+            yield Row(title, interface, imported=True, can=True)
+    for interface in sorted(name for name in imported if name.startswith("wasi:")):
+        yield Row(interface, interface, imported=True, can=True)
+    for title in _NEVER:
+        yield Row(title, "", imported=False, can=False)
 
 
-def _said(granted: list[str], open_: list[str], none: str) -> str:
-    said = ("granted: " + ", ".join(granted)) if granted else none + " granted"
-    return said + (f"; asks for {', '.join(open_)}" if open_ else "")
-
-
-def _page(found: dict[str, Any], file: str) -> str:
-    about = found["manifest"] or {}
-    lines = [
-        f"{file}  {about.get('id', '')} {about.get('version', '')}".rstrip(),
-        about.get("description", "it has no manifest"),
-        "",
-        f"digest   {found['digest']}",
-        f"size     {size(found['size'])}",
-        f"exports  {', '.join(found['exports'])}",
-        *(
-            f"{'imports ' if index == 0 else '        '} {name}"
-            for index, name in enumerate(found["imports"] or ["nothing"])
+def _domains(grant: Grant, asked: Asked) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The domains that it can reach, and those that it asks for and cannot."""
+    wanted = asked.domains
+    allowed = [one for one in grant.domains if wanted is None or any(overlap(one, want) for want in wanted)]
+    sent = {(source.scheme, source.host, source.port): target for source, target in grant.upstreams.items()}
+    return (
+        tuple(
+            f"{one}, sent to {sent[at]}" if (at := (one.scheme, one.host, one.port)) in sent else str(one)
+            for one in allowed
         ),
-        "",
+        tuple(str(want) for want in wanted or () if not any(overlap(one, want) for one in allowed)),
+    )
+
+
+def _secrets(grant: Grant, asked: Asked) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The secrets that it can use, with where they go, and those that it asks for and cannot."""
+    return (
+        tuple(_secret(one) for one in grant.secrets.values()),
+        tuple(sorted(str(name) for name in asked.secrets or () if name not in grant.secrets)),
+    )
+
+
+def _secret(grant: SecretGrant) -> str:
+    domains = ", ".join(str(domain) for domain in grant.domains or ()) or "no domain"
+    seen = "; the guest sees its value" if grant.reveal else ""
+    places = " and ".join(_PLACES[place] for place in PLACES if place in grant.places)
+    return f"{grant.name}, in {places}, to {domains}{seen}"
+
+
+def _page(catalyst: Catalyst, count: int, rows: Iterable[Row], granted: Given) -> Iterator[str]:
+    manifest = catalyst.manifest
+    name = f"{manifest.id} {manifest.version}" if manifest else "(no manifest)"
+    yield one_line(f"{catalyst.reference} {name}")
+    if manifest and manifest.description:
+        yield one_line(manifest.description)
+    yield ""
+    yield f"digest   {catalyst.digest}"
+    yield f"size     {size(count)}"
+    if manifest and manifest.license:
+        yield f"license  {one_line(manifest.license)}"
+    limits = catalyst.grant.limits
+    yield (
+        f"limits   {limits.timeout_s:g} s, {limits.cpu_time_s:g} s of CPU, {limits.max_memory_bytes // MIB} MiB of "
+        f"memory, {limits.max_http_requests} requests a run"
+    )
+    yield f"exports  {', '.join(EXPORTS)}"
+    for index, name in enumerate(catalyst.imports or ("nothing",)):
+        yield f"{'' if index else 'imports':9}{name}"
+    yield ""
+    yield from _table(rows)
+    yield from _ending(catalyst, granted)
+
+
+def _table(rows: Iterable[Row]) -> Iterator[str]:
+    yield "what it can reach"
+    for row in rows:
+        first, *more = _said(row)
+        yield f"  {row.authority:22} {'yes' if row.can else 'no':4} {first}".rstrip()
+        for text in more:
+            yield f"{'':30}{text}"
+
+
+def _said(row: Row) -> tuple[str, ...]:
+    if not row.interface:
+        return ("never: no import leads there",)
+    if not row.imported:
+        return ("not imported",)
+    refused = tuple(f"{text} is asked for, not granted" for text in row.asked)
+    return (*row.granted, *refused) or ("" if row.can else "nothing is granted",)
+
+
+def _ending(catalyst: Catalyst, granted: Given) -> Iterator[str]:
+    """What to type next."""
+    if open_ := needs.unmet(catalyst.manifest, granted):
+        yield ""
+        yield f"to grant what it asks for, add {open_.options()}"
+    examples = [
+        example["input"] for example in (catalyst.manifest.examples if catalyst.manifest else ()) if "input" in example
     ]
-    rows = [(row["authority"], "yes" if row["can"] else "no", row["what"]) for row in found["authority"]]
-    wide = max(len(row[0]) for row in rows)
-    lines.append(f"{'it can reach':{wide}}")
-    lines += [f"  {name:{wide}}  {can:3}  {what}".rstrip() for name, can, what in rows]
-    if about.get("examples"):
-        lines += [
-            "",
-            "examples",
-            *(f"  {as_json(one['input'], pretty=False)}" for one in about["examples"] if one.get("input")),
-        ]
-    return "\n".join(lines)
+    if examples:
+        yield ""
+        yield "examples"
+        for example in examples:
+            yield f"  --input {shlex.quote(as_json(example, pretty=False))}"

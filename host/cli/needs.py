@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import click
 
-from host.cli.authority import Given, ask_secret, widened
-from host.cli.show import as_words, say
+from host import environment
+from host.audit import Refusal
+from host.cli.authority import Given, ask_secret, with_domains
+from host.cli.show import one_line, say
+from host.errors import InputError
 from host.manifest import Manifest, SecretNeed
 from host.policy.asked import asked_by
 from host.policy.domains import DomainPattern
+from host.policy.grant import overlap
 
 
 @dataclass(frozen=True, slots=True)
 class Needs:
     """`domains` and `secrets` that the manifest names and the grant lacks."""
 
-    domains: tuple[DomainPattern, ...]
-    secrets: tuple[SecretNeed, ...]
+    domains: tuple[DomainPattern, ...] = ()
+    secrets: tuple[SecretNeed, ...] = ()
 
-    def options(self) -> list[str]:
-        """The options of `host run` that would grant all of it."""
+    def options(self) -> str:
+        """The options of `host run` that would grant all of it, as a shell reads them."""
         domains = [word for domain in self.domains for word in ("--allow-domain", str(domain))]
-        return domains + [word for secret in self.secrets for word in ("--secret", secret.name)]
+        return shlex.join(domains + [word for secret in self.secrets for word in ("--secret", secret.name)])
+
+    def hint(self, refusals: Iterable[Refusal]) -> str | None:
+        """After a denial for the lack of one of these: what would allow all that the manifest asks for."""
+        lacking = {"domain_blocked": self.domains, "secret_denied": self.secrets}
+        if not any(lacking.get(refusal.kind) for refusal in refusals):
+            return None
+        return f"to allow all that its manifest asks for, add {self.options()}"
 
     def __bool__(self) -> bool:
         return bool(self.domains or self.secrets)
@@ -34,25 +45,26 @@ class Needs:
 
 def unmet(manifest: Manifest | None, given: Given) -> Needs:
     if manifest is None:
-        return Needs((), ())
-    allowed = set(given.policy.terms().domains)
+        return Needs()
+    allowed = given.policy.terms().domains
     asked = asked_by(manifest, given.config).domains or ()
     return Needs(
-        tuple(domain for domain in asked if domain not in allowed),
+        tuple(domain for domain in asked if not any(overlap(domain, one) for one in allowed)),
         tuple(secret for secret in manifest.secrets if secret.required and secret.name not in given.secrets),
     )
 
 
 def ask(needs: Needs, given: Given, name: str) -> None:
     """Ask the terminal for each need, once, and add to `given` what is allowed: for this run only."""
+    name = one_line(name)
     for domain in needs.domains:
-        if click.confirm(as_words(f"{name} asks to reach {domain}. Allow it for this run?"), default=False, err=True):
-            given.policy = widened(given.policy, (str(domain),))
+        if _confirmed(f"{name} asks to reach {domain}. Allow it for this run?"):
+            given.policy = with_domains(given.policy, str(domain))
     for secret in needs.secrets:
-        about = f" ({secret.description})" if secret.description else ""
+        about = f" ({one_line(secret.description)})" if secret.description else ""
         say(f"{name} asks for the secret {secret.name}{about}; it never sees the value.")
-        found = os.environ.get(secret.name, "")
-        if found and click.confirm(f"Use the variable {secret.name} of your environment?", default=False, err=True):
+        found = _from_environment(secret.name)
+        if found and _confirmed(f"Use the variable {secret.name} of your environment?"):
             given.secrets[secret.name] = found
         elif not found and (value := ask_secret(f"{secret.name}, or nothing to refuse")):
             given.secrets[secret.name] = value
@@ -62,8 +74,12 @@ def may_ask() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def say_how(needs: Needs, file: str) -> None:
-    """After a denial: the command that would allow all that the manifest asks for."""
-    if needs:
-        command = shlex.join(["host", "run", file, *needs.options()])
-        say(f"its manifest asks for this; to allow it: {command} …")
+def _confirmed(question: str) -> bool:
+    return click.confirm(question, default=False, err=True)
+
+
+def _from_environment(name: str) -> str:
+    try:
+        return environment.variable(name)
+    except InputError:
+        return ""

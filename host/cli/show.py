@@ -1,4 +1,4 @@
-"""What people see: JSON on standard output, words on standard error, and nothing in either that a terminal would obey."""
+"""What people see: JSON on standard output, words on standard error, and in neither what a terminal would obey."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from host.errors import Denied, GuestException, GuestTrap, HostError
 # What JSON may hold as it is, but a terminal acts on: DEL and the C1 controls, and what reorders or hides text.
 _TERMINAL = re.compile("[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f]")
+_MAX_LINE = 300
 
 
 def as_json(value: Any, *, pretty: bool | None = None) -> str:
-    """JSON to be shown: on a terminal with indents, elsewhere on one line; pure ASCII where the output cannot do more."""
+    """JSON to be shown: on a terminal with indents, elsewhere on one line; ASCII where the output cannot do more."""
     pretty = sys.stdout.isatty() if pretty is None else pretty
     plain = (sys.stdout.encoding or "ascii").lower().replace("-", "") != "utf8"
     layout: dict[str, Any] = {"indent": 2} if pretty else {"separators": (",", ":")}
@@ -32,6 +33,12 @@ def as_words(text: str) -> str:
     return _TERMINAL.sub("\ufffd", _CONTROL.sub("\ufffd", text))
 
 
+def one_line(text: str) -> str:
+    """The same where a line break would let the text pass for the host's own words; at most 300 characters."""
+    line = " ".join(as_words(text).split())
+    return line if len(line) <= _MAX_LINE else line[: _MAX_LINE - 1] + "…"
+
+
 def say(text: str) -> None:
     """Words, on standard error."""
     click.echo(as_words(text), err=True)
@@ -39,12 +46,12 @@ def say(text: str) -> None:
 
 @contextmanager
 def errors_shown(*, in_json: bool = False) -> Iterator[None]:
-    """Ends the program as `host.cli` says, for whatever is raised inside: the one place where an error becomes an exit."""
+    """Ends the program as `host.cli` says, for whatever is raised inside: here an error becomes an exit."""
     try:
         yield
     except HostError as error:
         _end(error, in_json=in_json)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, click.Abort):  # click's is what Ctrl-C and Ctrl-D at a question become
         say("interrupted")
         sys.exit(130)
 
@@ -70,6 +77,6 @@ def size(count: int) -> str:
     amount = float(count)
     for unit in ("kB", "MB", "GB"):
         amount /= 1000
-        if amount < 1000 or unit == "GB":
+        if amount < 999.95 or unit == "GB":  # what is shown as 1000.0 belongs to the next
             return f"{amount:.1f} {unit}"
     raise AssertionError

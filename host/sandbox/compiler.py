@@ -100,9 +100,9 @@ def child() -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (max_memory_bytes, max_memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     from wasmtime import WasmtimeError  # noqa: PLC0415 - after the limits
-    from wasmtime.component import Component  # noqa: PLC0415
+    from wasmtime.component import Component  # noqa: PLC0415 - after the limits
 
-    from host.sandbox.engine import new_engine  # noqa: PLC0415
+    from host.sandbox.engine import new_engine  # noqa: PLC0415 - after the limits
 
     try:
         compiled = Component(new_engine(pooling=bool(pooling)), sys.stdin.buffer.read()).serialize()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import InitVar, dataclass, field
+from pathlib import Path
 from typing import Final
 
+from host.errors import InputError
 from host.manifest import Manifest
 from host.names import Digest
 from host.sections import check_component
@@ -24,6 +26,14 @@ class Artifact:
     def __post_init__(self, seal: object) -> None:
         if seal is not _SEAL:
             raise TypeError("an Artifact is made by admit")
+
+
+def read_component(path: str | Path) -> bytes:
+    """The bytes of the file at `path`. Raises InputError."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {str(path)!r}: {error.strerror}", field="source") from None
 
 
 def admit(wasm: bytes) -> Artifact:

@@ -1,0 +1,169 @@
+"""What `host run` does: arguments to one run, and what came of it to standard output."""
+
+from __future__ import annotations
+
+import base64
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from host.ahead import Ahead
+from host.attachments import Attachment
+from host.cli import needs
+from host.cli.authority import given
+from host.cli.files import blaming, read_bytes, write_bytes
+from host.cli.show import as_json, say
+from host.envelope import Result, read_input
+from host.errors import Denied, InputError, OperationFailed
+from host.jsontext import Json
+from host.policy.units import parse_duration
+from host.runtime import Catalyst, Host
+
+_INPUT_HINT = 'JSON like {"operation": "models.list"}, @FILE, or - for standard input'
+
+
+def execute(
+    ahead: Ahead,
+    *,
+    file: str,
+    input_: str,
+    attach: tuple[str, ...],
+    stream: bool,
+    output: str | None,
+    timeout: str | None,
+    in_json: bool,
+    no_prompt: bool,
+    **authority: Any,
+) -> int:
+    """The exit status of the operation: 0 or 1; HostError for everything else. `ahead` is loading the component."""
+    _check_output(output, stream=stream)
+    granted = given(**authority)
+    operation, seconds = _operation(input_), _seconds(timeout)
+    attachments = dict(_attachment(text) for text in attach)
+    with blaming("FILE"):
+        artifact, loader = ahead.loaded()
+    if not no_prompt and input_ != "-" and needs.may_ask():
+        needs.ask(needs.unmet(artifact.manifest, granted), granted, file)
+    with Host(loader=loader) as host:
+        catalyst = host.load(
+            artifact, policy=granted.policy, secrets=granted.secrets, config=granted.config, reference=file
+        )
+        try:
+            if stream:
+                result = _stream(catalyst, operation, seconds, attachments, in_json=in_json)
+            else:
+                result = catalyst.run(operation, timeout=seconds, attachments=attachments)
+                _show(result, output, in_json=in_json)
+        except Denied as denied:
+            denied.hint = needs.unmet(artifact.manifest, granted).hint(denied.refusals)
+            raise
+    return 0 if result.ok else 1
+
+
+def _stream(
+    catalyst: Catalyst,
+    operation: Mapping[str, Json],
+    seconds: float | None,
+    attachments: Mapping[str, Attachment],
+    *,
+    in_json: bool,
+) -> Result:
+    shown = 0
+    with catalyst.stream(operation, timeout=seconds, attachments=attachments) as events:
+        try:
+            for shown, event in enumerate(events, start=1):  # noqa: B007 - the count is used after the loop
+                click.echo(as_json(event, pretty=False))
+        except OperationFailed as error:
+            say(f"the operation ended in status {error.result.status}")
+        result = events.result
+    last: dict[str, Any] = {} if result.ok and shown else _with_bytes(result.as_dict(), result, inline=True)
+    if in_json:
+        last = {"status": result.status, **last, "execution": _record(result)}
+    if last:
+        click.echo(as_json(last, pretty=False))
+    return result
+
+
+def _show(result: Result, output: str | None, *, in_json: bool) -> None:
+    on_terminal = sys.stdout.isatty()
+    shown: dict[str, Any]
+    if output is None or not result.ok or (output == "-" and on_terminal):
+        shown = _with_bytes(result.as_dict(), result, inline=not on_terminal)
+        if result.attachments and on_terminal:
+            say("the result has binary parts, which --output PATH writes to a file")
+    else:
+        _write(result, output)
+        if output == "-" or not in_json:
+            return
+        shown = {"status": result.status, "output": output}
+    if in_json:
+        shown["execution"] = _record(result)
+    click.echo(as_json(shown))
+    if not result.ok:
+        say(f"the operation ended in status {result.status}")
+
+
+def _write(result: Result, output: str) -> None:
+    try:
+        content = result.content
+    except InputError:
+        content = (as_json(_with_bytes(result.data, result, inline=True), pretty=False) + "\n").encode()
+    if output == "-":
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+        return
+    write_bytes(output, content, "--output")
+    say(f"wrote {len(content)} bytes to {output}")
+
+
+def _with_bytes(value: Any, result: Result, *, inline: bool) -> Any:
+    """`value` with each attachment's bytes beside its size, as base64, where they are to be inline."""
+    match value:
+        case {"$attachment": ident, **more} if ident in result.attachments:
+            held = result.attachments[ident]
+            known = {"content_type": held.content_type, "size": len(held.data), **more}
+            return {**known, "base64": base64.b64encode(held.data).decode("ascii")} if inline else known
+        case dict():
+            return {key: _with_bytes(inner, result, inline=inline) for key, inner in value.items()}
+        case list():
+            return [_with_bytes(inner, result, inline=inline) for inner in value]
+    return value
+
+
+def _record(result: Result) -> dict[str, Any]:
+    from dataclasses import asdict  # noqa: PLC0415 - only --json needs it
+
+    return asdict(result.execution)
+
+
+def _check_output(output: str | None, *, stream: bool) -> None:
+    """Before anything is paid for."""
+    if output is None:
+        return
+    if stream:
+        raise InputError("--output does not go with --stream", field="--output", hint="redirect standard output")
+    if not Path(output).parent.is_dir():
+        raise InputError(f"--output: there is no directory {str(Path(output).parent)!r}", field="--output")
+
+
+def _operation(text: str) -> dict[str, Json]:
+    with blaming("--input", hint=_INPUT_HINT):
+        if text == "-":
+            return read_input(sys.stdin.buffer.read())
+        return read_input(read_bytes(text[1:], "--input") if text.startswith("@") else text)
+
+
+def _seconds(timeout: str | None) -> float | None:
+    with blaming("--timeout"):
+        return None if timeout is None else parse_duration(timeout)
+
+
+def _attachment(text: str) -> tuple[str, Attachment]:
+    name, separator, path = text.partition("=")
+    if not separator or not name:
+        raise InputError(f"--attach: {text!r} is not NAME=PATH", field="--attach")
+    with blaming("--attach"):
+        return name, Attachment.read(path)

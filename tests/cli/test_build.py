@@ -1,0 +1,104 @@
+"""`host build`: from a folder that somebody wrote to a component, or to words that help."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from host.cli import build
+from host.fakes import FakeOpenAI
+from tests.conftest import ROOT, wat
+
+MANIFEST = '{"id": "catalyst:local.x", "version": "0.1.0", "wasi": {"http": true}}'
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    place = tmp_path / "x"
+    place.mkdir()
+    (place / "manifest.json").write_text(MANIFEST)
+    return place
+
+
+def test_the_example_of_the_guide_builds_and_runs(program: Any, tmp_path: Path, fake: FakeOpenAI) -> None:
+    guide = (ROOT / "catalyst" / "README.md").read_text()
+    (tmp_path / "weather").mkdir()
+    for name, language in (("app.py", "python"), ("manifest.json", "json")):
+        [block] = re.findall(rf"```{language}\n(.*?)```", guide, re.DOTALL)
+        (tmp_path / "weather" / name).write_text(block)
+
+    built = program("build", "weather", "-o", "dist/weather.wasm")
+    assert (built.status, built.out) == (0, "")
+    assert re.fullmatch(
+        r"built dist/weather\.wasm: 1\d\.\d MB, sha256:[0-9a-f]{64}\n"
+        r"imports cyfr:http/fetch@0\.1\.0, catalyst:host/log@0\.1\.0\n",
+        built.err,
+    )
+
+    fake.script([{"path": "/now/*", "body": {"degrees": 21}}])
+    sent = ["--upstream", f"https://api.weather.example={fake.url}", "--allow-domain", "api.weather.example"]
+    ran = program("run", "dist/weather.wasm", *sent, "--input", '{"city": "Köln"}')
+    assert json.loads(ran.out) == {"status": 200, "data": {"degrees": 21}}
+    assert fake.requests[0]["path"] in ("/now/K%C3%B6ln", "/now/Köln")
+
+
+@pytest.mark.parametrize(
+    ("modules", "said"),
+    [
+        pytest.param(
+            {"app": "import helper\n", "helper": "def check():\n    raise ValueError('no such luck')\n\n\ncheck()\n"},
+            ['  File "app.py", line 1, in <module>\n', '  File "helper.py", line 2, in check\n', "ValueError: no such luck\n"],
+            id="one that raises",
+        ),
+        pytest.param({"app": "def broken(:\n"}, ['  File "app.py", line 1\n', "SyntaxError: "], id="one that does not parse"),
+    ],
+)  # fmt: skip
+def test_a_broken_guest_is_shown_its_own_traceback_and_nothing_else(
+    program: Any, folder: Path, modules: dict[str, str], said: list[str]
+) -> None:
+    for name, source in modules.items():
+        (folder / f"{name}.py").write_text(source)
+    ran = program("build", folder, "-o", "x.wasm")
+    assert (ran.status, ran.out) == (5, "")
+    assert [words for words in said if words not in ran.err] == []
+    assert not re.search(r"rust|backtrace|panicked|componentize_py/|/tmp|\.rs:", ran.err)
+    assert not (folder.parent / "x.wasm").exists()
+
+
+@pytest.mark.parametrize(
+    ("guest", "said"),
+    [
+        pytest.param("rust_like", "the component imports wasi:", id="WASI, though the host would run it"),
+        pytest.param("hostile/imports_unknown", "evil:corp/backdoor@1.0.0", id="what no host provides"),
+    ],
+)
+def test_a_component_that_imports_beyond_the_contract_is_not_written(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, guest: str, said: str
+) -> None:
+    monkeypatch.setattr(build, "build", lambda directory: wat(guest))
+    output = folder / "x.wasm"
+    ran = CliRunner().invoke(build.command, [str(folder), "-o", str(output)])
+    assert (ran.exit_code, ran.stdout) == (5, "")
+    assert said in ran.stderr
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        pytest.param(["none", "-o", "x.wasm"], "DIR: 'none' is not a directory", id="a folder that is not there"),
+        pytest.param(["x", "-o", "x.wasm"], "hint: that is the module whose class Run", id="a folder without app.py"),
+        pytest.param([".", "-o", "x.wasm"], 'hint: at least {"id": ', id="a folder without a manifest"),
+        pytest.param(["x", "-o", "x/manifest.json/x.wasm"], "--output: cannot make", id="a place that is no folder"),
+        pytest.param(["x"], "Missing option '-o' / '--output'", id="no place at all"),
+    ],
+)
+def test_a_mistake_names_the_remedy(program: Any, folder: Path, arguments: list[str], said: str) -> None:
+    ran = program("build", *arguments)
+    assert (ran.status, ran.out) == (2, "")
+    assert said in ran.err

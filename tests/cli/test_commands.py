@@ -1,0 +1,69 @@
+"""The program as a whole: what it says of itself."""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+import host
+from host import errors
+from host.cli import main
+
+COMMANDS = ("build", "fake", "inspect", "run")
+
+
+def options(command: click.Command) -> list[click.Option]:
+    return [one for one in command.params if isinstance(one, click.Option)]
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS), ["fake", "openai"]], ids=" ".join)
+def test_every_command_has_help(command: list[str]) -> None:
+    ran = CliRunner().invoke(main, [*command, "--help"])
+    assert (ran.exit_code, ran.stderr) == (0, "")
+    assert ran.stdout.startswith("Usage: ")
+    assert ran.stdout == CliRunner().invoke(main, [*command, "-h"]).stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_of_every_command_is_explained(name: str) -> None:
+    command = import_module(f"host.cli.{name}").command
+    assert [option.opts for option in options(command) if not option.help] == []
+
+
+def test_the_list_of_commands_fits_a_terminal() -> None:
+    shown = CliRunner().invoke(main, ["--help"]).stdout
+    listed = re.findall(r"^  (\w+)  +(\S.*)$", shown.partition("Commands:\n")[2].partition("\n\n")[0], re.MULTILINE)
+    assert [name for name, _ in listed] == list(COMMANDS)
+    assert all(words.endswith(".") and not words.endswith("...") for _, words in listed)
+
+
+def test_help_says_what_each_exit_status_means() -> None:
+    shown = CliRunner().invoke(main, ["--help"]).stdout
+    documented = {int(found) for found in re.findall(r"^ +(\d+)  ", shown, re.MULTILINE)}
+    kinds: list[type[errors.HostError]] = [errors.HostError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    assert documented == {0, 130} | {kind.exit_status for kind in kinds}
+
+
+def test_inspect_takes_the_options_that_grant_authority_as_run_does() -> None:
+    run, inspect = (import_module(f"host.cli.{name}").command for name in ("run", "inspect"))
+    granting = {"policy_file", "allow_domain", "allow_private", "upstream", "secrets", "config"}
+    assert {one.name for one in options(run)} >= granting
+    assert {one.name for one in options(inspect)} == granting | {"in_json"}
+
+
+def test_the_version_is_the_packages(program: Any) -> None:
+    ran = program("--version")
+    assert (ran.status, ran.out) == (0, f"host, version {host.__version__}\n")
+
+
+def test_a_command_that_is_none_is_a_mistake(program: Any) -> None:
+    ran = program("rnu")
+    assert (ran.status, ran.out) == (2, "")
+    assert "No such command 'rnu'" in ran.err

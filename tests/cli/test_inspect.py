@@ -1,0 +1,129 @@
+"""`host inspect`: one page that says what a component can and cannot reach."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from host.sections import MANIFEST_SECTION, append_section
+from tests.conftest import KEY, wat
+
+GRANTS = ["--allow-domain", "api.openai.com", "--secret", "OPENAI_API_KEY"]
+
+
+def table(page: str) -> dict[str, tuple[str, str]]:
+    """Authority -> whether it can, and what is said of it."""
+    lines = page.partition("what it can reach\n")[2].partition("\n\n")[0].splitlines()
+    rows = [(line[2:24].rstrip(), line[25:29].strip(), line[30:]) for line in lines if line[2] != " "]
+    return {authority: (can, what) for authority, can, what in rows}
+
+
+def test_with_nothing_granted_it_reaches_nobody(program: Any, openai_file: Path) -> None:
+    ran = program("inspect", openai_file)
+    assert (ran.status, ran.err) == (0, "")
+    assert table(ran.out) == {
+        "HTTP requests": ("no", "api.openai.com is asked for, not granted"),
+        "streamed answers": ("no", "api.openai.com is asked for, not granted"),
+        "secrets": ("no", "OPENAI_API_KEY is asked for, not granted"),
+        "events to its caller": ("yes", ""),
+        "its configuration": ("yes", ""),
+        "log messages": ("yes", ""),
+        "files": ("no", "never: no import leads there"),
+        "sockets": ("no", "never: no import leads there"),
+        "environment variables": ("no", "never: no import leads there"),
+        "other programs": ("no", "never: no import leads there"),
+        "other catalysts": ("no", "never: no import leads there"),
+    }
+    assert f"add {' '.join(GRANTS)}\n" in ran.out
+
+
+def test_with_the_options_of_run_it_says_what_they_allow(program: Any, openai_file: Path) -> None:
+    sent = ["--upstream", "https://api.openai.com=http://127.0.0.1:4747"]
+    ran = program("inspect", openai_file, *GRANTS, *sent, env={"OPENAI_API_KEY": KEY})
+    rows = table(ran.out)
+    assert rows["HTTP requests"] == ("yes", "api.openai.com, sent to http://127.0.0.1:4747")
+    assert rows["secrets"] == ("yes", "OPENAI_API_KEY, in a header, to api.openai.com")
+    assert "to grant what it asks for" not in ran.out
+    assert KEY not in ran.out
+
+
+def test_a_domain_that_it_does_not_ask_for_is_not_reached_by_granting_it(program: Any, openai_file: Path) -> None:
+    rows = table(program("inspect", openai_file, "--allow-domain", "evil.example").out)
+    assert rows["HTTP requests"] == ("no", "api.openai.com is asked for, not granted")
+
+
+def test_the_page_has_the_digest_the_imports_and_the_limits(program: Any, openai_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "policy.toml").write_text('timeout = "5s"\nmax_memory_bytes = 67108864\nmax_http_requests = 2\n')
+    page = program("inspect", openai_file, "--policy", "policy.toml").out
+    assert page.splitlines()[0] == f"{openai_file} catalyst:local.openai 0.1.0"
+    assert "\nlimits   5 s, 10 s of CPU, 64 MiB of memory, 2 requests a run\n" in page
+    assert "\nexports  cyfr:catalyst/run@0.1.0\nimports  cyfr:http/fetch@0.1.0\n" in page
+    assert "\ndigest   sha256:" in page
+
+
+def test_its_examples_can_be_pasted_into_run(program: Any, openai_file: Path) -> None:
+    page = program("inspect", openai_file).out
+    assert '\n  --input \'{"operation":"models.list"}\'\n' in page
+
+
+def test_in_json_everything_is_there(program: Any, openai_file: Path) -> None:
+    found = json.loads(program("inspect", openai_file, "--json").out)
+    assert found["digest"].startswith("sha256:")
+    assert found["size"] == openai_file.stat().st_size
+    assert found["manifest"]["id"] == "catalyst:local.openai"
+    assert found["limits"]["timeout_s"] == 60
+    by_name = {row["authority"]: row for row in found["authority"]}
+    assert by_name["HTTP requests"] == {
+        "authority": "HTTP requests",
+        "interface": "cyfr:http/fetch@0.1.0",
+        "imported": True,
+        "can": False,
+        "granted": [],
+        "asked": ["api.openai.com"],
+    }
+    assert not by_name["files"]["can"]
+
+
+def test_a_component_without_a_manifest_is_shown_as_such(program: Any, tmp_path: Path) -> None:
+    (tmp_path / "x.wasm").write_bytes(wat("hostile/returns_not_json"))
+    page = program("inspect", "x.wasm").out
+    assert page.splitlines()[0] == "x.wasm (no manifest)"
+    assert "\nimports  nothing\n" in page
+    assert {can for can, _ in table(page).values()} == {"no"}
+    assert table(page)["HTTP requests"] == ("no", "not imported")
+
+
+def test_what_wasi_gives_is_shown_too(program: Any, tmp_path: Path) -> None:
+    (tmp_path / "x.wasm").write_bytes(wat("rust_like"))
+    found = json.loads(program("inspect", "x.wasm", "--json").out)
+    shown = {row["interface"] for row in found["authority"] if row["can"]}
+    assert {name for name in found["imports"] if name.startswith("wasi:")} <= shown
+
+
+def test_a_manifest_cannot_draw_on_the_terminal_or_add_rows_to_the_page(program: Any, tmp_path: Path) -> None:
+    lie = "harmless\x1b[2J\n\nwhat it can reach\n  HTTP requests          no\u202e"
+    manifest = {"id": f"catalyst:local.x\n{lie}", "version": lie, "description": lie, "license": lie}
+    wasm = append_section(wat("hostile/returns_not_json"), MANIFEST_SECTION, json.dumps(manifest).encode())
+    (tmp_path / "x.wasm").write_bytes(wasm)
+    page = program("inspect", "x.wasm").out
+    assert not {"\x1b", "\u202e"} & set(page)
+    assert [line for line in page.splitlines() if line == "what it can reach"] == ["what it can reach"]
+
+
+@pytest.mark.parametrize(
+    ("guest", "said"),
+    [
+        pytest.param("hostile/imports_sockets", "wasi:sockets/", id="sockets"),
+        pytest.param("hostile/imports_wrong_type", "cyfr:", id="the right name with a wrong type"),
+    ],
+)
+def test_a_component_beyond_the_contract_is_refused_by_name(
+    program: Any, tmp_path: Path, guest: str, said: str
+) -> None:
+    (tmp_path / "x.wasm").write_bytes(wat(guest))
+    ran = program("inspect", "x.wasm")
+    assert (ran.status, ran.out) == (5, "")
+    assert said in ran.err

@@ -1,0 +1,91 @@
+"""What the README says to type is typed, in order, in a copy of what it builds on, against a fake on a free port.
+
+Left out are the lines that set up this very checkout (`./build.sh`) or start the fake. A block runs until its first
+failure; "(exit status N)" in the paragraph before it is what its last command ends in.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from host.fakes import FakeOpenAI
+from tests.conftest import CACHE, KEY, ROOT
+
+_BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_SET_UP = re.compile(r"^(\./build\.sh\b|host fake\b).*\n", re.MULTILINE)
+_STATUS = re.compile(r"\(exit status (\d+)\)")
+_PORT = "4747"
+
+
+@dataclass(frozen=True)
+class Block:
+    language: str
+    source: str
+    status: int
+    line: int
+
+
+def blocks(text: str) -> Iterator[Block]:
+    for found in _BLOCK.finditer(text):
+        source = _SET_UP.sub("", found[2])
+        before = text[: found.start()].rstrip().rpartition("\n\n")[2]
+        told = _STATUS.search(before)
+        if source.strip():
+            yield Block(found[1], source, int(told[1]) if told else 0, text[: found.start()].count("\n") + 1)
+
+
+README = tuple(blocks((ROOT / "README.md").read_text()))
+
+
+@pytest.fixture(scope="module")
+def place(openai_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where it is typed: every block finds what the ones before it left."""
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "dist").mkdir()
+    shutil.copy(openai_file, folder / "dist" / "openai.wasm")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[FakeOpenAI]:
+    with FakeOpenAI() as one:
+        yield one
+
+
+def typed(block: Block, place: Path, port: str) -> subprocess.CompletedProcess[str]:
+    source = block.source.replace(_PORT, port)
+    bin_folder = Path(sys.executable).parent
+    argv = [sys.executable, "-c", source] if block.language == "python" else ["bash", "-euo", "pipefail", "-c", source]
+    environment = {
+        "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
+        "HOME": str(place),
+        "LANG": "C.UTF-8",
+        "OPENAI_API_KEY": KEY,
+        "HOST_CACHE_DIR": str(CACHE / "host"),
+        "HOST_STATE_DIR": str(CACHE / "state"),
+    }
+    return subprocess.run(
+        argv, cwd=place, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("block", README, ids=lambda block: f"{block.language} at line {block.line}")
+def test_what_the_readme_says_works(block: Block, place: Path, server: FakeOpenAI) -> None:
+    done = typed(block, place, server.url.rpartition(":")[2])
+    assert done.returncode == block.status, f"{block.source}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    assert KEY not in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_there_is_something_to_type_in_both_languages() -> None:
+    assert {block.language for block in README} == {"bash", "python"}
+    assert {block.status for block in README} >= {0, 3}

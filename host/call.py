@@ -224,16 +224,14 @@ class Call:
         detail: Mapping[str, Any] | None = None,
     ) -> None:
         """Record before the effect. Raises AuditError when that cannot be done, and then nothing may happen."""
-        event = Event(kind, self.id, decision, rule, self.redactor.json(dict(detail or {})))
+        event = Event(kind, self.id, decision, self.redactor.text(rule), self.redactor.json(dict(detail or {})))
         record(self._sink, event)
         if len(self.events) < MAX_EVENTS:
             self.events.append(event)
 
     def refuse(self, kind: EventKind, refusal: Refusal) -> None:
         """Record a refusal, and keep it for whoever is told why the run failed."""
-        shown = map(
-            self.redactor.text, (refusal.subject, refusal.rule, refusal.remedy)
-        )
+        shown = map(self.redactor.text, (refusal.subject, refusal.rule, refusal.remedy))
         refusal = Refusal(refusal.kind, *shown)
         self.audit(kind, "deny", refusal.rule, {"type": refusal.kind, "subject": refusal.subject})
         if refusal not in self.refusals and len(self.refusals) < MAX_EVENTS:

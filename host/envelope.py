@@ -52,7 +52,7 @@ def write_input(value: Mapping[str, Json], held: Attachments, given: Mapping[str
         ident = held.put(attachment)
         if ident is None:
             raise InputError(f"the attachment {name!r} is over max_attachment_bytes", field=name)
-        shown = {"$attachment": ident, "size": len(attachment.data)}
+        shown = {"$attachment": ident}
         if attachment.filename:
             shown["filename"] = attachment.filename
         if attachment.content_type:

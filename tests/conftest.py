@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from wasmtime import wat2wasm
 
@@ -24,6 +25,11 @@ ROOT = Path(__file__).parent.parent
 GUESTS = ROOT / "tests" / "guests"
 CACHE = ROOT / ".cache"
 KEY = "sk-test-0123456789abcdefghijklmnop"
+
+# The same examples in every run: what fails, fails for everybody. Others are looked for with HYPOTHESIS_PROFILE=explore.
+hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("explore", deadline=None, max_examples=1_000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 os.environ["HOST_CACHE_DIR"] = str(CACHE / "host")
 os.environ["HOST_STATE_DIR"] = str(CACHE / "state")
@@ -67,7 +73,7 @@ def wat(name: str) -> bytes:
 def python_guest(folder: Path) -> bytes:
     """The component of a guest written in Python, as `host build` makes it."""
     shown = str(folder.relative_to(ROOT))
-    sources = _sources(shown, "catalyst/sdk", "wit") + [ROOT / "host/builder.py", ROOT / "constraints.txt"]
+    sources = [*_sources(shown, "catalyst/sdk", "wit"), ROOT / "host/builder.py", ROOT / "constraints.txt"]
     return cached(shown.replace("/", "-"), sources, lambda: build(folder))
 
 

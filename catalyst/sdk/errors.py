@@ -35,21 +35,21 @@ class CatalystError(Exception):
         return {"status": self.status, "error": self.error}
 
 
-class Invalid(CatalystError):  # noqa: N818 - reads as a sentence where it is raised
+class Invalid(CatalystError):
     """`field` of the input is missing or wrong."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(400, {"type": "invalid_request_error", "message": message, "param": field})
 
 
-class Misconfigured(CatalystError):  # noqa: N818 - reads as a sentence where it is raised
+class Misconfigured(CatalystError):
     """`field` of the configuration that the operator set cannot be used."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(500, {"type": "invalid_config", "message": message, "param": field})
 
 
-class HostRefused(CatalystError):  # noqa: N818 - reads as a sentence where it is raised
+class HostRefused(CatalystError):
     """`kind` is the host's error type (CONTRACT.md), or `secret_denied`."""
 
     def __init__(self, kind: str, message: str) -> None:

@@ -28,6 +28,7 @@ class Secrets:
         try:
             name = SecretName.parse(given)
         except InputError as error:
+            call.audit("secret.use", "deny", error.message)
             return Err(f"access-denied: {error.message}")
         decision = decide_secret(name, self._grant)
         if isinstance(decision, Refusal):

@@ -20,14 +20,13 @@ from wasmtime.component import Component, Linker
 from host.call import Call, Stop
 from host.contract import RUN, HostValue
 from host.sandbox import codec, failure
-from host.sandbox.engine import MAX_CORE_INSTANCES, MAX_TABLE_ELEMENTS, MAX_TABLES
+from host.sandbox.engine import MAX_CORE_INSTANCES, MAX_MEMORY_BYTES, MAX_TABLE_ELEMENTS, MAX_TABLES
 from host.sandbox.ticker import Ticker
 from host.sandbox.wasi import StandardStreams
 
 HostFunction: TypeAlias = Callable[..., HostValue]  # (call, *strings) -> value
 HostFunctions: TypeAlias = Mapping[str, Mapping[str, HostFunction]]  # interface -> function -> implementation
 
-_MAX_ARGUMENT_BYTES = 256 << 20  # above any memory a guest may have: the guest's own limit decides
 _NO_FINALIZER = ctypes.CFUNCTYPE(None, ctypes.c_void_p)()
 
 _current = threading.local()
@@ -159,7 +158,7 @@ def _callback(function: HostFunction) -> Any:
             if call.meters.host_calls > call.limits.max_host_calls:
                 call.stop(Stop.HOST_CALLS)
             elif call.check() is None:
-                strings = [codec.take_string(args[i], _MAX_ARGUMENT_BYTES) for i in range(nargs)]
+                strings = [codec.take_string(args[i], MAX_MEMORY_BYTES) for i in range(nargs)]
                 value = function(call, *strings)
                 if value is not None:
                     codec.put(results[0], value)

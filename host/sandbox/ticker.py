@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 from wasmtime import Engine
 
+from host.errors import StateError
+
 TICK_S = 0.01
 
 
@@ -27,7 +29,10 @@ class Ticker:
 
     @contextmanager
     def ticking(self) -> Iterator[None]:
+        """Inside, epochs pass. Raises StateError once it is closed: a guest that is never asked might never end."""
         with self._wake:
+            if self._closed:
+                raise StateError("the host is closed")
             self._running += 1
             if self._thread is None:
                 self._thread = threading.Thread(target=self._tick, name="host-epoch", daemon=True)

@@ -13,7 +13,7 @@ INTERFACES = ("fetch", "streaming", "read", "output", "config", "log")
 GUEST = frozenset({"catalyst", "app", "operations", "wit_world", "componentize_py_types"})
 
 
-class Refused(Exception):  # noqa: N818 - componentize-py calls it Err
+class Refused(Exception):
     """What componentize-py raises for the `err` of a result."""
 
     def __init__(self, value):

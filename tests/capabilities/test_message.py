@@ -1,0 +1,117 @@
+"""The request message, read: whatever a guest writes is a Message or a GuestError, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from host.attachments import Attachment, Attachments
+from host.capabilities.errors import GuestError
+from host.capabilities.message import Message, read_body, read_message
+from tests.probing import asking
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = st.dictionaries(
+    st.sampled_from(
+        [
+            "method",
+            "url",
+            "headers",
+            "body",
+            "body_encoding",
+            "body_attachment",
+            "multipart",
+            "response_encoding",
+            "error_encoding",
+            "relay",
+        ]
+    ),
+    JSON
+    | st.sampled_from(["GET", "https://api.test/", "base64", "text"])
+    | st.lists(st.dictionaries(st.sampled_from(["name", "value", "data", "attachment", "filename"]), JSON)),
+)
+
+
+def read(text: str) -> tuple[Message, tuple[bytes, str | None]]:
+    message = read_message(text)
+    return message, read_body(message, Attachments(1000))
+
+
+@given(st.text())
+def test_any_text_is_read_or_refused(text: str) -> None:
+    _read_or_refused(text)
+
+
+@given(JSON)
+def test_any_json_is_read_or_refused(value: Any) -> None:
+    _read_or_refused(json.dumps(value))
+
+
+@given(FIELDS)
+def test_any_fields_are_read_or_refused(fields: dict[str, Any]) -> None:
+    _read_or_refused(json.dumps({"method": "POST", "url": "https://api.test/", **fields}))
+
+
+def _read_or_refused(text: str) -> None:
+    try:
+        message, (body, _) = read(text)
+    except GuestError as error:
+        refused = error
+    else:
+        assert message.target.origin.startswith("http")
+        assert isinstance(body, bytes)
+        return
+    assert refused.kind == "http_error"
+    assert json.loads(refused.as_json()).keys() == {"error"}
+
+
+@pytest.mark.parametrize("method", ["get", "Get", "GET"])
+def test_a_method_is_read_in_any_case(method: str) -> None:
+    assert read_message(json.dumps(asking(method=method))).method == "GET"
+
+
+@pytest.mark.parametrize("empty", [None, ""])
+def test_an_empty_body_beside_multipart_is_no_body(empty: str | None) -> None:
+    _, (body, content_type) = read(json.dumps(asking(body=empty, multipart=[{"name": "a", "value": "b"}])))
+    assert b"b" in body
+    assert content_type is not None
+    assert content_type.startswith("multipart/form-data; boundary=")
+
+
+@pytest.mark.parametrize("relay", [1, "true", [], {"a": 1}])
+def test_only_true_asks_for_relay(relay: object) -> None:
+    assert read_message(json.dumps(asking(relay=relay))).relay is False
+    assert read_message(json.dumps(asking(relay=True))).relay is True
+
+
+def test_an_error_is_encoded_like_an_answer_unless_it_says_otherwise() -> None:
+    message = read_message(json.dumps(asking(response_encoding="base64")))
+    assert (message.response_encoding, message.error_encoding) == ("base64", "base64")
+    message = read_message(json.dumps(asking(response_encoding="base64", error_encoding="text")))
+    assert (message.response_encoding, message.error_encoding) == ("base64", "text")
+
+
+def test_unknown_fields_are_passed_over() -> None:
+    assert read_message(json.dumps(asking(timeout_ms=5, follow_redirects=True))).method == "GET"
+
+
+def test_the_boundary_of_multipart_is_new_every_time() -> None:
+    text = json.dumps(asking(multipart=[{"name": "a", "value": "b"}]))
+    assert read(text)[1][1] != read(text)[1][1]
+
+
+def test_a_parts_own_names_come_before_those_of_its_attachment() -> None:
+    held = Attachments(1000)
+    ident = held.put(Attachment(b"x", "own.wav", "audio/wav"))
+    part = {"name": "f", "attachment": ident, "filename": "given.mp3", "content_type": "audio/mpeg"}
+    body, _ = read_body(read_message(json.dumps(asking(multipart=[part]))), held)
+    assert b'filename="given.mp3"' in body
+    assert b"Content-Type: audio/mpeg" in body

@@ -1,0 +1,287 @@
+"""A policy as an operator writes it: denies by default, knows every field, and is never widened by a mistake."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from host import Limits, Policy, RateLimit, SecretRule
+from host.errors import PolicyError
+from host.policy.document import METHODS, Terms
+
+FIELDS = [one.name for one in fields(Policy)]
+
+
+def refused(document: Any) -> PolicyError:
+    with pytest.raises(PolicyError) as error:
+        Policy.from_document(document)
+    return error.value
+
+
+def test_an_empty_policy_reaches_nothing_and_has_the_default_limits() -> None:
+    for policy in (Policy(), Policy.parse(""), Policy.parse("{}", in_json=True)):
+        terms = policy.terms()
+        assert (terms.domains, terms.private, terms.upstreams, terms.secrets) == ((), (), {}, {})
+        assert terms.limits == Limits()
+        assert terms.rate is None
+
+
+WHOLE = """
+allowed_domains = ["api.openai.com", "*.example.com", "localhost:8443"]
+allowed_methods = ["GET", "POST"]
+allowed_private = ["127.0.0.0/8", "fd00::1"]
+timeout = "90s"
+cpu_time = 2.5
+max_memory_bytes = "64MiB"
+max_request_size = "1MB"
+max_response_size = 2_000_000
+max_output_size = "3MB"
+max_http_requests = 5
+max_streams = 1
+
+[upstreams]
+"https://api.openai.com" = "http://127.0.0.1:8080"
+
+[rate_limit]
+requests = 10
+window = "1m"
+
+[secrets.KEY]
+domains = ["api.openai.com"]
+in = ["header", "body"]
+reveal = true
+
+[secrets.PLAIN]
+in = "url"
+"""
+
+
+def test_every_field_in_toml() -> None:
+    terms = Policy.parse(WHOLE).terms()
+    assert [str(domain) for domain in terms.domains] == ["api.openai.com", "*.example.com", "localhost:8443"]
+    assert terms.methods == {"GET", "POST"}
+    assert [str(network) for network in terms.private] == ["127.0.0.0/8", "fd00::1/128"]
+    assert {str(a): str(b) for a, b in terms.upstreams.items()} == {"https://api.openai.com": "http://127.0.0.1:8080"}
+    assert terms.rate is not None
+    assert (terms.rate.requests, terms.rate.window_s) == (10, 60.0)
+    key, plain = terms.secrets.values()
+    assert (key.places, key.reveal) == ({"header", "body"}, True)
+    assert [str(domain) for domain in key.domains or ()] == ["api.openai.com"]
+    assert (plain.places, plain.reveal) == ({"url"}, False)
+    assert plain.domains == terms.domains
+    assert terms.limits == Limits(
+        timeout_s=90.0,
+        cpu_time_s=2.5,
+        max_memory_bytes=64 << 20,
+        max_request_bytes=1_000_000,
+        max_response_bytes=2_000_000,
+        max_output_bytes=3_000_000,
+        max_http_requests=5,
+        max_streams=1,
+    )
+
+
+def test_toml_json_and_arguments_make_the_same_policy() -> None:
+    import tomllib
+
+    document = tomllib.loads(WHOLE)
+    assert Policy.parse(json.dumps(document), in_json=True).terms() == Policy.parse(WHOLE).terms()
+    rules = {
+        "KEY": SecretRule(domains=["api.openai.com"], places=["header", "body"], reveal=True),
+        "PLAIN": SecretRule(places=["url"]),
+    }
+    given_ = {**document, "secrets": rules, "rate_limit": RateLimit(requests=10, window="1m")}
+    assert Policy(**given_).terms() == Policy.parse(WHOLE).terms()
+
+
+@pytest.mark.parametrize(
+    ("document", "field"),
+    [
+        pytest.param({"allowed_domain": ["a.test"]}, "allowed_domain", id="a field in the singular"),
+        pytest.param({"Allowed_Domains": ["a.test"]}, "Allowed_Domains", id="a field in capitals"),
+        pytest.param({"limits": {"timeout": 5}}, "limits", id="a table that does not exist"),
+        pytest.param({"secrets": {"K": {"domain": []}}}, "secrets.K.domain", id="a field of a secret"),
+        pytest.param(
+            {"secrets": {"K": {"places": ["url"]}}}, "secrets.K.places", id="a field that is called otherwise"
+        ),
+        pytest.param(
+            {"secrets": {"K": {"in": "header", "places": ["url"]}}}, "secrets.K.places", id="a field under two names"
+        ),
+        pytest.param({"rate_limit": {"requests": 1, "window": 1, "per": 1}}, "rate_limit.per", id="a field of a rate"),
+    ],
+)
+def test_an_unknown_field_is_an_error_that_names_it(document: Any, field: str) -> None:
+    error = refused(document)
+    assert error.field == field
+    assert error.hint
+
+
+@pytest.mark.parametrize(
+    ("document", "field"),
+    [
+        pytest.param({"allowed_domains": "a.test"}, "allowed_domains", id="domains as one text"),
+        pytest.param({"allowed_domains": ["*"]}, "allowed_domains", id="a bare star"),
+        pytest.param({"allowed_domains": ["*.com"]}, "allowed_domains", id="a whole top-level domain"),
+        pytest.param({"allowed_domains": ["https://a.test/path"]}, "allowed_domains", id="a URL for a domain"),
+        pytest.param({"allowed_domains": [5]}, "allowed_domains", id="a number for a domain"),
+        pytest.param({"allowed_domains": None}, "allowed_domains", id="null for the domains"),
+        pytest.param({"allowed_methods": ["TRACE"]}, "allowed_methods", id="an unknown method"),
+        pytest.param({"allowed_methods": ["get"]}, "allowed_methods", id="a method in small letters"),
+        pytest.param({"allowed_private": ["10.0.0.1/8"]}, "allowed_private", id="a network with host bits"),
+        pytest.param({"allowed_private": ["any"]}, "allowed_private", id="a word for a network"),
+        pytest.param({"upstreams": {"api.test": "http://b.test"}}, "upstreams", id="an upstream without a scheme"),
+        pytest.param({"upstreams": {"https://a.test": "http://b.test/v1"}}, "upstreams", id="an upstream with a path"),
+        pytest.param({"upstreams": ["https://a.test"]}, "upstreams", id="a list of upstreams"),
+        pytest.param({"secrets": {"1K": {}}}, "secrets", id="a bad name of a secret"),
+        pytest.param({"secrets": {"K": {"in": "cookie"}}}, "secrets.K", id="an unknown place"),
+        pytest.param({"secrets": {"K": {"in": []}}}, "in", id="a secret that goes nowhere"),
+        pytest.param({"secrets": {"K": {"reveal": "yes"}}}, "secrets.K.reveal", id="a word for true"),
+        pytest.param({"secrets": {"K": {"reveal": 1}}}, "secrets.K.reveal", id="a number for true"),
+        pytest.param({"secrets": {"K": {"domains": ["*"]}}}, "domains", id="a secret for every domain"),
+        pytest.param({"secrets": {"K": "value"}}, "secrets.K", id="a value in place of a rule"),
+        pytest.param({"rate_limit": {"requests": 5}}, "rate_limit", id="a rate without a window"),
+        pytest.param({"rate_limit": {"requests": -1, "window": 1}}, "requests", id="a negative rate"),
+        pytest.param({"rate_limit": {"requests": 1, "window": "0s"}}, "window", id="an empty window"),
+        pytest.param({"timeout": "forever"}, "timeout", id="a word for a duration"),
+        pytest.param({"timeout": 0}, "timeout", id="no time at all"),
+        pytest.param({"timeout": float("inf")}, "timeout", id="infinite time"),
+        pytest.param({"timeout": float("nan")}, "timeout", id="NaN"),
+        pytest.param({"timeout": 10**400}, "timeout", id="a number that no float can hold"),
+        pytest.param({"timeout": None}, "timeout", id="null for a limit"),
+        pytest.param({"max_response_size": -1}, "max_response_size", id="a negative size"),
+        pytest.param({"max_response_size": "9" * 400 + "GB"}, "max_response_size", id="a size beyond all bounds"),
+        pytest.param({"max_streams": "3"}, "max_streams", id="a text for a count"),
+        pytest.param({"max_streams": 1.5}, "max_streams", id="a fraction for a count"),
+        pytest.param({"max_http_requests": True}, "max_http_requests", id="true for a count"),
+    ],
+)
+def test_a_bad_value_is_an_error_that_names_the_field(document: Any, field: str) -> None:
+    error = refused(document)
+    assert field in (error.field or "")
+    assert field in str(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "in_json"),
+    [
+        pytest.param("not = = toml", False, id="no TOML"),
+        pytest.param("{", True, id="no JSON"),
+        pytest.param("[]", True, id="a list"),
+        pytest.param("null", True, id="null"),
+        pytest.param("NaN", True, id="NaN"),
+        pytest.param("a = " + "[" * 5000, False, id="TOML nested too deeply"),
+        pytest.param("[" * 100_000, True, id="JSON nested too deeply"),
+    ],
+)
+def test_a_text_that_is_no_policy_is_a_policy_error(text: str, in_json: bool) -> None:
+    with pytest.raises(PolicyError):
+        Policy.parse(text, in_json=in_json)
+
+
+@pytest.mark.parametrize(
+    "given_",
+    [
+        {"allowed_domains": "api.test"},
+        {"allowed_methods": ["TRACE"]},
+        {"timeout": 0},
+        {"max_streams": -1},
+        {"secrets": {"K": {"reveal": True}}},
+        {"rate_limit": {"requests": 1, "window": 1}},
+        {"upstreams": {"https://a.test": 5}},
+    ],
+    ids=repr,
+)
+def test_arguments_are_checked_like_documents(given_: dict[str, Any]) -> None:
+    with pytest.raises(PolicyError) as error:
+        Policy(**given_)
+    assert error.value.field == next(iter(given_))
+
+
+def test_a_secret_without_domains_is_bound_to_the_policys_but_never_to_every_domain() -> None:
+    policy = Policy(allowed_domains=["a.test", "unsafe_any_domain"], secrets={"K": SecretRule()})
+    [grant] = policy.terms().secrets.values()
+    assert [str(domain) for domain in grant.domains or ()] == ["a.test"]
+
+
+def test_an_unknown_field_is_answered_with_the_known_ones() -> None:
+    hint = refused({"domains": []}).hint or ""
+    assert all(name in hint for name in FIELDS)
+
+
+# Properties.
+
+DOMAINS = st.sampled_from(["a.test", "*.b.test", "c.test:8443", "http://127.0.0.1:80"])
+GOOD: dict[str, st.SearchStrategy[Any]] = {
+    "allowed_domains": st.lists(DOMAINS, max_size=3),
+    "allowed_methods": st.lists(st.sampled_from(METHODS), max_size=3),
+    "allowed_private": st.lists(st.sampled_from(["127.0.0.0/8", "10.1.2.3"]), max_size=2),
+    "timeout": st.integers(1, 100),
+    "cpu_time": st.sampled_from(["1s", "500ms"]),
+    "max_request_size": st.sampled_from(["1MB", 5]),
+    "max_response_size": st.sampled_from(["1MB", 5]),
+    "max_streams": st.integers(0, 5),
+    "max_http_requests": st.integers(0, 5),
+}
+DOCUMENTS = st.fixed_dictionaries({}, optional=GOOD)
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def _reads(document: Any) -> Terms | None:
+    try:
+        return Policy.from_document(document).terms()
+    except PolicyError:
+        return None
+
+
+@given(DOCUMENTS, st.sampled_from(FIELDS), JUNK)
+def test_a_malformed_edit_never_widens(document: dict[str, Any], field: str, junk: Any) -> None:
+    """Whatever is written into one field: it is refused, or the other fields mean what they did, and this one is what
+    was written, which is never more than a policy can say."""
+    before, after = _reads(document), _reads({**document, field: junk})
+    assert before is not None
+    if after is None:
+        return
+    for name in ("domains", "methods", "private", "upstreams", "secrets", "rate"):
+        if name != field.removeprefix("allowed_").removesuffix("_limit") and name != "secrets":
+            assert getattr(after, name) == getattr(before, name)
+    assert after.limits.timeout_s < float("inf")
+    if field == "allowed_domains":
+        assert len(after.domains) == len(junk)
+        assert all(domain.host is not None for domain in after.domains)
+
+
+@given(DOCUMENTS, st.text(max_size=12).filter(lambda name: name not in FIELDS), JUNK)
+def test_no_unknown_field_is_ever_taken(document: dict[str, Any], field: str, junk: Any) -> None:
+    assert _reads({**document, field: junk}) is None
+
+
+@given(JUNK)
+def test_any_document_is_a_policy_or_a_policy_error(document: Any) -> None:
+    terms = _reads(document)
+    assert terms is None or terms.domains == ()
+
+
+@given(DOCUMENTS, st.sampled_from(sorted(GOOD)))
+def test_removing_a_field_leaves_the_others_as_they_were(document: dict[str, Any], field: str) -> None:
+    rest = {name: value for name, value in document.items() if name != field}
+    before, after = Policy.from_document(document), Policy.from_document(rest)
+    assert all(getattr(before, name) == getattr(after, name) for name in FIELDS if name != field)
+
+
+@given(st.text())
+def test_any_text_is_a_policy_or_a_policy_error(text: str) -> None:
+    for in_json in (False, True):
+        try:
+            policy = Policy.parse(text, in_json=in_json)
+        except PolicyError:
+            continue
+        assert policy.terms().domains == ()

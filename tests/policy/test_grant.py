@@ -1,0 +1,257 @@
+"""The intersection of what is imported, asked for and granted; and what is decided from it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from host import Limits, Policy, SecretRule
+from host.audit import Refusal
+from host.limits import CEILING
+from host.names import SecretName
+from host.policy.asked import Asked
+from host.policy.document import METHODS
+from host.policy.domains import DomainPattern
+from host.policy.grant import Allow, Deny, Grant, decide, decide_secret, grant_authority, overlap, pattern_for
+from host.policy.secrets import SecretGrant
+from host.policy.urls import Target
+
+KEY = SecretName.parse("KEY")
+
+
+def domains(*texts: str) -> tuple[DomainPattern, ...]:
+    return tuple(map(DomainPattern.parse, texts))
+
+
+def granted(*, asked: Asked | None = None, secrets: Any = None, ceiling: Limits = CEILING, **policy: Any) -> Grant:
+    return grant_authority(
+        reference="c:local.test",
+        interfaces=["cyfr:http/fetch@0.1.0"],
+        asked=asked or Asked(),
+        policy=Policy(**policy),
+        secrets=secrets or {},
+        ceiling=ceiling,
+    )
+
+
+def decided(url: str, method: str = "GET", **grant: Any) -> Allow | Deny:
+    return decide(Target.parse(url), method, granted(**grant))
+
+
+@pytest.mark.parametrize(
+    ("allowed", "url", "expected"),
+    [
+        pytest.param([], "https://a.test/", False, id="nothing is allowed by default"),
+        pytest.param(["a.test"], "https://a.test/x?y", True, id="any path of an allowed domain"),
+        pytest.param(["a.test"], "https://A.TEST/", True, id="the case of a domain does not count"),
+        pytest.param(["a.test"], "http://a.test/", False, id="https is no leave for http"),
+        pytest.param(["http://a.test"], "https://a.test/", False, id="http is no leave for https"),
+        pytest.param(["a.test"], "https://a.test:8443/", False, id="another port is another origin"),
+        pytest.param(["a.test:8443"], "https://a.test:8443/", True, id="a port that is named"),
+        pytest.param(["a.test:443"], "https://a.test/", True, id="the default port, named"),
+        pytest.param(["a.test"], "https://sub.a.test/", False, id="a subdomain is another domain"),
+        pytest.param(["*.a.test"], "https://sub.a.test/", True, id="a wildcard covers a label"),
+        pytest.param(["*.a.test"], "https://x.sub.a.test/", True, id="a wildcard covers labels at any depth"),
+        pytest.param(["*.a.test"], "https://a.test/", False, id="a wildcard does not cover the apex"),
+        pytest.param(["*.a.test"], "https://evila.test/", False, id="a suffix is not a subdomain"),
+        pytest.param(["a.test"], "https://a.test.evil.test/", False, id="a prefix is not the domain"),
+        pytest.param(["unsafe_any_domain"], "https://any.test/", True, id="every domain, asked for by its long name"),
+        pytest.param(["unsafe_any_domain"], "https://127.0.0.1/", False, id="an address is no domain"),
+        pytest.param(["unsafe_any_domain"], "http://any.test/", False, id="every domain is still https alone"),
+    ],
+)
+def test_which_urls_a_policy_allows(allowed: list[str], url: str, expected: bool) -> None:
+    assert isinstance(decided(url, allowed_domains=allowed), Allow) is expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "allowed", "expected"),
+    [
+        pytest.param(None, ["a.test"], True, id="a manifest that does not say sets no bound"),
+        pytest.param(["a.test"], ["a.test"], True, id="asked for and granted"),
+        pytest.param(["a.test"], [], False, id="asked for and not granted"),
+        pytest.param(["b.test"], ["a.test"], False, id="granted and not asked for"),
+        pytest.param([], ["a.test"], False, id="a manifest that asks for nothing"),
+        pytest.param(["*.test.example"], ["unsafe_any_domain"], False, id="a wide grant is bound by the manifest"),
+        pytest.param(["unsafe_any_domain"], ["a.test"], True, id="a wide manifest is bound by the grant"),
+    ],
+)
+def test_both_the_manifest_and_the_operator_have_to_say_yes(
+    asked: list[str] | None, allowed: list[str], expected: bool
+) -> None:
+    bound = Asked(None if asked is None else domains(*asked))
+    assert isinstance(decided("https://a.test/", asked=bound, allowed_domains=allowed), Allow) is expected
+
+
+def test_an_allowance_names_its_rule() -> None:
+    assert decided("https://x.a.test/", allowed_domains=["b.test", "*.a.test"]) == Allow("allowed_domains: *.a.test")
+
+
+@pytest.mark.parametrize("url", ["https://a.test/", "https://a.test:8443/x", "http://127.0.0.1:8080/", "http://[::1]/"])
+def test_doing_exactly_what_a_denied_domain_names_allows_it(url: str) -> None:
+    denied = decided(url)
+    assert isinstance(denied, Deny)
+    wanted = denied.remedy.partition("--allow-domain ")[2].partition(",")[0]
+    assert f'allowed_domains = ["{wanted}"]' in denied.remedy
+    assert isinstance(decided(url, allowed_domains=[wanted]), Allow)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_doing_exactly_what_a_denied_method_names_allows_it(method: Any) -> None:
+    denied = decided("https://a.test/", method, allowed_domains=["a.test"], allowed_methods=[])
+    assert isinstance(denied, Deny)
+    assert f"add {method} to allowed_methods" in denied.remedy
+    assert isinstance(decided("https://a.test/", method, allowed_domains=["a.test"], allowed_methods=[method]), Allow)
+
+
+def test_a_denial_that_no_grant_can_lift_says_so() -> None:
+    method = decided("https://a.test/", "CONNECT", allowed_domains=["a.test"])
+    domain = decided("https://a.test/", asked=Asked(domains("b.test")), allowed_domains=["a.test"])
+    for denied in (method, domain):
+        assert isinstance(denied, Deny)
+        assert "no grant can allow it" in denied.remedy
+    assert "b.test" in domain.remedy
+
+
+def test_the_method_is_decided_before_the_domain() -> None:
+    denied = decided("https://other.test/", "PUT", allowed_domains=["a.test"], allowed_methods=["GET"])
+    assert isinstance(denied, Deny)
+    assert denied.kind == "method_blocked"
+
+
+# Limits.
+
+LIMITS = st.builds(
+    Limits,
+    timeout_s=st.floats(0.1, 100),
+    cpu_time_s=st.floats(0.1, 100),
+    **{name: st.integers(0, 1 << 40) for name in Limits.__dataclass_fields__ if name.startswith("max_")},
+)
+
+
+@given(LIMITS, LIMITS)
+def test_what_is_narrowed_is_within_both(one: Limits, other: Limits) -> None:
+    narrowed = one.narrowed(other)
+    assert narrowed <= one
+    assert narrowed <= other
+    assert narrowed == other.narrowed(one) == narrowed.narrowed(one)
+
+
+@given(st.integers(1, 10**6), st.integers(0, 1 << 45), LIMITS)
+def test_no_policy_exceeds_the_ceiling(timeout: int, size: int, ceiling: Limits) -> None:
+    grant = granted(timeout=timeout, max_memory_bytes=size, max_response_size=size, ceiling=ceiling)
+    assert grant.limits <= ceiling
+
+
+# Secrets.
+
+
+def bound_to(*texts: str, **more: Any) -> SecretGrant:
+    return SecretGrant(KEY, domains(*texts), **more)
+
+
+def test_a_secret_needs_a_value_to_be_granted() -> None:
+    policy = Policy(allowed_domains=["a.test"], secrets={"KEY": SecretRule()})
+    grant = grant_authority(reference="c", interfaces=[], asked=Asked(), policy=policy, secrets={}, ceiling=CEILING)
+    assert grant.secrets == {}
+
+
+def test_a_secret_that_the_manifest_does_not_ask_for_is_not_granted() -> None:
+    assert KEY not in granted(secrets={KEY: None}, asked=Asked(secrets=frozenset())).secrets
+    assert KEY in granted(secrets={KEY: None}, asked=Asked(secrets=frozenset({KEY}))).secrets
+    assert KEY in granted(secrets={KEY: None}).secrets
+
+
+def test_without_a_word_a_secret_is_bound_to_the_policys_domains_in_headers_and_not_revealed() -> None:
+    [secret] = granted(secrets={KEY: None}, allowed_domains=["a.test"]).secrets.values()
+    assert secret == bound_to("a.test")
+
+
+def test_the_policys_rule_stands_unless_the_secret_came_with_its_own() -> None:
+    rules = {"KEY": SecretRule(domains=["ruled.test"], places=["url"])}
+    policy = Policy(allowed_domains=["a.test"], secrets=rules)
+    for given_, expected in (
+        (None, bound_to("ruled.test", places=frozenset({"url"}))),
+        (bound_to("own.test"), bound_to("own.test")),
+        (SecretGrant(KEY, None, frozenset({"body"})), bound_to("ruled.test", places=frozenset({"body"}))),
+    ):
+        grant = grant_authority(
+            reference="c", interfaces=[], asked=Asked(), policy=policy, secrets={KEY: given_}, ceiling=CEILING
+        )
+        assert grant.secrets[KEY] == expected
+
+
+def test_why_a_secret_is_denied() -> None:
+    missing = decide_secret(KEY, granted())
+    unasked = decide_secret(KEY, granted(asked=Asked(secrets=frozenset())))
+    assert isinstance(missing, Refusal)
+    assert "--secret KEY" in missing.remedy
+    assert isinstance(unasked, Refusal)
+    assert "no grant can allow it" in unasked.remedy
+    assert decide_secret(KEY, granted(secrets={KEY: None})) == Allow("secrets: KEY")
+
+
+# Patterns.
+
+PATTERNS = st.sampled_from(
+    [
+        "a.test",
+        "x.a.test",
+        "y.x.a.test",
+        "*.a.test",
+        "*.x.a.test",
+        "b.test",
+        "http://a.test",
+        "a.test:1",
+        "unsafe_any_domain",
+        "127.0.0.1",
+        "http://*.a.test",
+    ]
+).map(DomainPattern.parse)
+URLS = st.sampled_from(
+    [
+        "https://a.test/",
+        "https://x.a.test/",
+        "https://y.x.a.test/",
+        "https://z.y.x.a.test/",
+        "http://x.a.test/",
+        "https://b.test/",
+        "http://a.test/",
+        "https://a.test:1/",
+        "https://127.0.0.1/",
+    ]
+).map(Target.parse)
+
+
+@given(PATTERNS, PATTERNS, URLS)
+def test_what_two_patterns_both_cover_they_overlap_in(one: DomainPattern, other: DomainPattern, url: Target) -> None:
+    if one.matches(url) and other.matches(url):
+        assert overlap(one, other)
+    assert overlap(one, other) == overlap(other, one)
+
+
+@given(URLS)
+def test_the_narrowest_pattern_covers_its_url_and_is_read_back_as_it_is_written(url: Target) -> None:
+    pattern = pattern_for(url)
+    assert pattern.matches(url)
+    assert DomainPattern.parse(str(pattern)) == pattern
+
+
+def test_an_upstream_moves_a_request_and_not_its_path() -> None:
+    grant = granted(upstreams={"https://a.test": "http://127.0.0.1:8080"})
+    moved = grant.destination(Target.parse("https://a.test/x?y=1"))
+    assert (moved.origin, moved.path_query) == ("http://127.0.0.1:8080", b"/x?y=1")
+    same = Target.parse("https://b.test/x")
+    assert grant.destination(same) is same
+
+
+def test_a_grant_is_what_it_was_when_it_was_made() -> None:
+    upstreams = {"https://a.test": "http://127.0.0.1:8080"}
+    grant = granted(upstreams=upstreams)
+    upstreams.clear()
+    assert len(grant.upstreams) == 1
+    assert replace(grant) == grant

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 class Ahead:
     """Begins to load the file at `path` at once. Reading, hashing and mapping it leave the interpreter to whatever
-    the caller imports meanwhile, and wasmtime itself is imported while it is read."""
+    the caller imports meanwhile: `host.loader` first, which this thread waits for, then the rest."""
 
     def __init__(self, path: str) -> None:
         self._loaded: tuple[Artifact, Loader]

@@ -38,6 +38,7 @@ def command(*, file: str, in_json: bool, **options: Any) -> None:
         from host.ahead import Ahead  # noqa: PLC0415 - not for `--help`
 
         ahead = Ahead(file)
+        import host.loader  # noqa: F401, PLC0415 - while the file is read: what `ahead` needs next
         from host.cli.execution import execute  # noqa: PLC0415 - while the component loads
 
         sys.exit(execute(ahead, file=file, in_json=in_json, **options))

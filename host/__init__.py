@@ -32,16 +32,18 @@ if TYPE_CHECKING:
     from host.policy.document import RateLimit as RateLimit
     from host.policy.document import SecretRule as SecretRule
     from host.runtime import Catalyst as Catalyst
-    from host.runtime import EventStream as EventStream
     from host.runtime import Host as Host
     from host.runtime import Secret as Secret
+    from host.streams import AsyncEventStream as AsyncEventStream
+    from host.streams import EventStream as EventStream
 
 _HOME = {
+    "AsyncEventStream": "host.streams",
     "Attachment": "host.attachments",
     "CancelToken": "host.call",
     "Catalyst": "host.runtime",
     "Event": "host.audit",
-    "EventStream": "host.runtime",
+    "EventStream": "host.streams",
     "Execution": "host.envelope",
     "Host": "host.runtime",
     "Limits": "host.limits",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import queue
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -19,8 +18,8 @@ from host.call import Call, CancelToken, Placeholders
 from host.channel import Channel
 from host.egress import Egress, Reach
 from host.envelope import Execution, Input, Operation, Result, read_input, read_output, write_input
-from host.errors import Denied, GuestException, GuestTrap, HostError, InputError, OperationFailed, StateError
-from host.jsontext import Json, parse_json
+from host.errors import Denied, GuestException, GuestTrap, HostError, InputError, StateError
+from host.jsontext import Json
 from host.limits import CEILING, Limits
 from host.loader import Loader
 from host.manifest import Manifest
@@ -34,12 +33,12 @@ from host.redaction import Redactor
 from host.sandbox import Instances, Loaded, Sandbox
 from host.sandbox.engine import MAX_MEMORY_BYTES, MAX_SANDBOXES
 from host.secret import SecretValue, new_placeholder
+from host.streams import AsyncEventStream, EventStream, Outcome
 from host.trust.artifact import Artifact, admit, read_component
 
 T = TypeVar("T")
 
 if TYPE_CHECKING:
-    import asyncio
     from concurrent.futures import Future, ThreadPoolExecutor
 
 MAX_WAITING_RUNS = 16 * MAX_SANDBOXES  # threads: a run beyond the sandboxes waits in one, until its own deadline
@@ -245,36 +244,19 @@ class Catalyst:
                 running.exception()  # seen: it is the cancellation's own
             raise
 
-    async def astream(
+    def astream(
         self,
         operation: Input,
         *,
-        timeout: float | None = None,  # noqa: ASYNC109 - the sandbox enforces it, not the event loop
+        timeout: float | None = None,
         attachments: Mapping[str, object] | None = None,
         cancel: CancelToken | None = None,
-    ) -> AsyncIterator[Json]:
-        """`stream` for async code: cancelled with its task, or when the iteration is left."""
-        import asyncio  # noqa: PLC0415 - see arun
-
+    ) -> AsyncEventStream:
+        """`stream` for async code: cancelled with its task, or when the iteration is left. Called where an event loop
+        runs."""
         call = self._call(timeout)
         text = self._text(_streamed(operation), call, attachments)
-        loop, arrived = asyncio.get_running_loop(), asyncio.Event()
-        channel = self._started(call, text, cancel, lambda: _wake(loop, arrived))
-        try:
-            while True:
-                try:
-                    item = channel.get(block=False)
-                except queue.Empty:
-                    await arrived.wait()
-                    arrived.clear()
-                    continue
-                if isinstance(item, tuple):
-                    _result_of_stream(item[0])
-                    return
-                yield _event(item)
-        finally:
-            channel.abandon()
-            call.cancel()
+        return AsyncEventStream(call, lambda arrived: self._started(call, text, cancel, arrived))
 
     def _call(self, timeout: float | None) -> Call:
         limits = self.grant.limits
@@ -298,8 +280,8 @@ class Catalyst:
 
     def _started(
         self, call: Call, text: str, cancel: CancelToken | None, arrived: Callable[[], None] | None = None
-    ) -> Channel[Result | BaseException]:
-        channel: Channel[Result | BaseException] = Channel(arrived)
+    ) -> Channel[Outcome]:
+        channel: Channel[Outcome] = Channel(arrived)
         call.listener = lambda event: channel.put(event, call)
 
         def work() -> Result:
@@ -350,81 +332,10 @@ class Catalyst:
         )
 
 
-class EventStream:
-    """The events of one run, each a JSON value, as they arrive. Iterate it once; close it if you leave early."""
-
-    def __init__(self, call: Call, channel: Channel[Result | BaseException]) -> None:
-        self._call = call
-        self._channel = channel
-        self._ended = False
-        self._result: Result | None = None
-
-    @property
-    def result(self) -> Result:
-        """The run's Result, after the last event. Raises StateError before that."""
-        if self._result is None:
-            raise StateError("the stream has not ended", hint="iterate it to its end first")
-        return self._result
-
-    def __iter__(self) -> Iterator[Json]:
-        return self
-
-    def __next__(self) -> Json:
-        if self._ended:
-            raise StopIteration
-        item = self._channel.get()
-        if isinstance(item, str):
-            return _event(item)
-        self._ended = True
-        self._result = item[0] if isinstance(item[0], Result) else None
-        _result_of_stream(item[0])
-        raise StopIteration
-
-    def close(self) -> None:
-        """Cancel the run, unless it has ended, and wait until it has. Any number of times."""
-        self._channel.abandon()
-        self._call.cancel()
-        while not self._ended:
-            self._ended = not isinstance(self._channel.get(), str)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if not getattr(self, "_ended", True):
-            self._channel.abandon()
-            self._call.cancel()
-
-
-def _result_of_stream(how: Result | BaseException) -> Result:
-    if isinstance(how, BaseException):
-        raise how
-    if not how.ok:
-        raise OperationFailed(how)
-    return how
-
-
-def _event(text: str) -> Json:
-    try:
-        return parse_json(text, "the event")
-    except InputError:
-        return {"raw": text}
-
-
 def _streamed(operation: Input) -> dict[str, Json]:
     """Events are wanted, unless the input itself says that they are not."""
     given = read_input(operation)
     return {**given, "stream": True} if isinstance(operation, Operation) else {"stream": True, **given}
-
-
-def _wake(loop: asyncio.AbstractEventLoop, arrived: asyncio.Event) -> None:
-    with suppress(RuntimeError):  # the loop is closed: nobody waits
-        loop.call_soon_threadsafe(arrived.set)
 
 
 def _read(source: str | Path | bytes) -> bytes:

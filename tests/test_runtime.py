@@ -591,6 +591,31 @@ def test_leaving_an_astream_early_cancels_the_run(host: Host, openai_file: Path)
         assert server.hung_up.wait(10)
 
 
+def test_breaking_out_of_an_astream_cancels_the_run_as_well(host: Host, openai_file: Path) -> None:
+    behave, seen = step_by_step(2)
+
+    async def leave() -> None:
+        async for _ in streamed(host, openai_file, server).astream(CHAT):
+            break
+
+    with serving(behave) as server:
+        asyncio.run(leave())
+        for one in seen:
+            one.set()
+        assert server.hung_up.wait(10)
+
+
+def test_an_astream_has_the_result_after_its_last_event(openai: public.Catalyst) -> None:
+    async def consume() -> public.Result:
+        async with openai.astream(CHAT) as events:
+            with pytest.raises(errors.StateError):
+                _ = events.result
+            assert [event async for event in events]
+            return events.result
+
+    assert asyncio.run(consume()).ok
+
+
 def test_astream_raises_what_stream_raises(openai: public.Catalyst, fake: FakeOpenAI) -> None:
     fake.fail_next(401)
 

@@ -26,6 +26,7 @@ class Given:
     policy: Policy
     secrets: dict[str, str] = field(default_factory=dict, repr=False)
     config: dict[str, Json] = field(default_factory=dict)
+    wasi: tuple[str, ...] = ()
 
 
 def given(
@@ -36,6 +37,7 @@ def given(
     upstream: tuple[str, ...],
     secrets: tuple[str, ...],
     config: tuple[str, ...],
+    allow_import: tuple[str, ...] = (),
 ) -> Given:
     """Raises InputError and PolicyError, which name the option."""
     policy = read_policy(policy_file) if policy_file else Policy()
@@ -47,7 +49,7 @@ def given(
         policy = replace(policy, upstreams={**policy.upstreams, **dict(_pair(text) for text in upstream)})
     with blaming("--config", hint="KEY=VALUE for a text, KEY:=JSON for anything else"):
         settings = dict(_setting(text) for text in config)
-    return Given(policy, dict(_secret(text) for text in secrets), settings)
+    return Given(policy, dict(_secret(text) for text in secrets), settings, allow_import)
 
 
 def with_domains(policy: Policy, *domains: str) -> Policy:

@@ -49,7 +49,12 @@ def execute(
         needs.ask(needs.unmet(artifact.manifest, granted), granted, file)
     with Host(loader=loader) as host:
         catalyst = host.load(
-            artifact, policy=granted.policy, secrets=granted.secrets, config=granted.config, reference=file
+            artifact,
+            policy=granted.policy,
+            secrets=granted.secrets,
+            config=granted.config,
+            reference=file,
+            wasi=granted.wasi,
         )
         try:
             if stream:

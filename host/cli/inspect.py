@@ -57,7 +57,12 @@ def command(*, file: str, in_json: bool, **authority: Any) -> None:
         wasm = read_bytes(file, "FILE")
         with Host() as host:
             catalyst = host.load(
-                wasm, policy=granted.policy, secrets=granted.secrets, config=granted.config, reference=file
+                wasm,
+                policy=granted.policy,
+                secrets=granted.secrets,
+                config=granted.config,
+                reference=file,
+                wasi=granted.wasi,
             )
         rows = tuple(_rows(catalyst.imports, catalyst.grant))
         if in_json:

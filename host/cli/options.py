@@ -28,6 +28,12 @@ _OPTIONS = (
         help="A secret, from env:VAR, file:PATH or prompt; by name alone, from the variable of that name.",
     ),
     click.option(
+        "--allow-import",
+        multiple=True,
+        metavar="NAME",
+        help="A part of WASI beyond the harmless ones, such as wasi:io/poll; there are no files and no network in it.",
+    ),
+    click.option(
         "--config", multiple=True, metavar="KEY=VALUE", help="What the catalyst may read; KEY:=JSON for JSON."
     ),
 )

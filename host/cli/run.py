@@ -37,7 +37,7 @@ def command(*, file: str, in_json: bool, **options: Any) -> None:
     with errors_shown(in_json=in_json):
         from host.ahead import Ahead  # noqa: PLC0415 - not for `--help`
 
-        ahead = Ahead(file)
+        ahead = Ahead(file, wasi=options["allow_import"])
         import host.loader  # noqa: F401, PLC0415 - while the file is read: what `ahead` needs next
         from host.cli.execution import execute  # noqa: PLC0415 - while the component loads
 

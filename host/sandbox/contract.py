@@ -34,7 +34,7 @@ def check_contract(component: Component, engine: Engine, *, wasi: Iterable[str] 
             raise ContractError(
                 f"imports {_shown(name)}, which this host does not provide",
                 subject=_shown(name),
-                hint="it provides " + ", ".join(IMPORTS),
+                hint=_remedy(name),
             )
     exports = kind.exports(engine)
     for name, functions in EXPORTS.items():
@@ -44,6 +44,14 @@ def check_contract(component: Component, engine: Engine, *, wasi: Iterable[str] 
             )
         _check_interface(name, exports[name].ty, functions, engine, subset=False)
     return tuple(imports)
+
+
+def _remedy(name: str) -> str:
+    if WASI_LINKED.match(name):
+        return (
+            f"an operator may let it: add --allow-import {name}, or wasi=[…]; there are no files and no network in it"
+        )
+    return "it provides " + ", ".join(IMPORTS)
 
 
 def _check_interface(name: str, kind: object, wanted: Mapping[str, Signature], engine: Engine, *, subset: bool) -> None:

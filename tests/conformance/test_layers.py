@@ -60,7 +60,7 @@ def within(file: Path, places: tuple[str, ...]) -> bool:
         pytest.param({"ssl"}, ("egress",), id="TLS is spoken by the egress alone"),
         pytest.param({"socket"}, ("egress", "fakes"), id="sockets are opened by the egress, and listened on by the fakes"),
         pytest.param({"click"}, ("cli",), id="the command line is known to the command line alone"),
-        pytest.param({"asyncio"}, ("runtime.py", "fakes"), id="the core is synchronous"),
+        pytest.param({"asyncio"}, ("runtime.py", "streams.py", "fakes"), id="the core is synchronous"),
         pytest.param({"requests", "urllib3", "http.client", "urllib.request"}, (), id="there is one road out"),
         pytest.param({"pickle", "marshal", "shelve"}, (), id="nothing is unpickled"),
     ],

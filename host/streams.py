@@ -1,0 +1,145 @@
+"""The events of a run, for whoever consumes them: a synchronous and an asynchronous face of one Channel."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeAlias
+
+from host.call import Call
+from host.channel import Channel
+from host.envelope import Result
+from host.errors import InputError, OperationFailed, StateError
+from host.jsontext import Json, parse_json
+
+if TYPE_CHECKING:
+    import asyncio
+
+Outcome: TypeAlias = Result | BaseException
+
+
+class _Stream:
+    """What both faces share: how it ended, and leaving early."""
+
+    def __init__(self, call: Call, channel: Channel[Outcome]) -> None:
+        self._call = call
+        self._channel = channel
+        self._ended = False
+        self._result: Result | None = None
+
+    @property
+    def result(self) -> Result:
+        """The run's Result, after the last event. Raises StateError before that."""
+        if self._result is None:
+            raise StateError("the stream has not ended", hint="iterate it to its end first")
+        return self._result
+
+    def _end(self, how: Outcome) -> None:
+        """Raises what the run raised, and OperationFailed for an error status: nothing else would tell of it."""
+        self._ended = True
+        if isinstance(how, BaseException):
+            raise how
+        self._result = how
+        if not how.ok:
+            raise OperationFailed(how)
+
+    def _leave(self) -> None:
+        self._channel.abandon()
+        self._call.cancel()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_ended", True):
+            self._leave()
+
+
+class EventStream(_Stream):
+    """The events of one run, each a JSON value, as they arrive. Iterate it once; close it if you leave early."""
+
+    def __iter__(self) -> Iterator[Json]:
+        return self
+
+    def __next__(self) -> Json:
+        if self._ended:
+            raise StopIteration
+        item = self._channel.get()
+        if isinstance(item, str):
+            return _event(item)
+        self._end(item[0])
+        raise StopIteration
+
+    def close(self) -> None:
+        """Cancel the run, unless it has ended, and wait until it has. Any number of times."""
+        self._leave()
+        while not self._ended:
+            self._ended = not isinstance(self._channel.get(), str)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class AsyncEventStream(_Stream):
+    """`EventStream` for async code. The run is cancelled with the task that iterates, and when the iteration is
+    left."""
+
+    def __init__(self, call: Call, start: Callable[[Callable[[], None]], Channel[Outcome]]) -> None:
+        """`start` begins the run, given what it is to call when something has arrived."""
+        import asyncio  # noqa: PLC0415 - an eighth of a start-up, and only async code needs it
+
+        loop, self._arrived = asyncio.get_running_loop(), asyncio.Event()
+        super().__init__(call, start(lambda: _wake(loop, self._arrived)))
+
+    def __aiter__(self) -> AsyncIterator[Json]:
+        return self
+
+    async def __anext__(self) -> Json:
+        if self._ended:
+            raise StopAsyncIteration
+        item = await self._next()
+        if isinstance(item, str):
+            return _event(item)
+        self._end(item[0])
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Cancel the run, unless it has ended, and wait until it has. Any number of times."""
+        self._leave()
+        while not self._ended:
+            self._ended = not isinstance(await self._next(), str)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _next(self) -> str | tuple[Outcome]:
+        while True:
+            with suppress(queue.Empty):
+                return self._channel.get(block=False)
+            try:
+                await self._arrived.wait()
+            except BaseException:
+                self._leave()
+                raise
+            self._arrived.clear()
+
+
+def _event(text: str) -> Json:
+    try:
+        return parse_json(text, "the event")
+    except InputError:
+        return {"raw": text}
+
+
+def _wake(loop: asyncio.AbstractEventLoop, arrived: asyncio.Event) -> None:
+    with suppress(RuntimeError):  # the loop has closed, and nobody waits on it
+        loop.call_soon_threadsafe(arrived.set)

@@ -85,7 +85,9 @@ class InputError(HostError):
         return shown
 
 
-class PolicyError(InputError):
+class PolicyError(InputError, ValueError):
+    """Also a ValueError: so that pydantic, which reads policies from documents, says where in one it was raised."""
+
     code = "invalid_policy"
     blame = "operator"
 

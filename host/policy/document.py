@@ -281,11 +281,16 @@ def _rule_in_python(name: str, rule: Json) -> Json:
 def _as_policy_error(error: ValidationError) -> PolicyError:
     """The first mistake, with the field's path; an unknown field is answered with the known ones."""
     first = error.errors(include_url=False)[0]
-    path = ".".join(str(part) for part in first["loc"])
+    path = ".".join("in" if part == "places" else str(part) for part in first["loc"])
     if first["type"] == "unexpected_keyword_argument":
         kind: type = (
             SecretRule if path.startswith("secrets.") else RateLimit if path.startswith("rate_limit.") else Policy
         )
         known = ", ".join("in" if one.name == "places" else one.name for one in fields(kind))
         return PolicyError(f"unknown field {path!r}", field=path, hint=f"one of {known}")
+    raised = first.get("ctx", {}).get("error")
+    if isinstance(raised, PolicyError):  # by __post_init__ of the part at `path`, which knows its own fields alone
+        parts = [part for part in (path, raised.field) if part]
+        said = raised.message.removeprefix(f"{raised.field}: ")
+        return PolicyError(f"{'.'.join(parts)}: {said}", field=".".join(parts), hint=raised.hint)
     return PolicyError(f"{path}: {first['msg']}" if path else first["msg"], field=path or None)

@@ -285,3 +285,20 @@ def test_any_text_is_a_policy_or_a_policy_error(text: str) -> None:
         except PolicyError:
             continue
         assert policy.terms().domains == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        pytest.param('[secrets.A]\ndomains = ["*"]', "secrets.A.domains", id="a domain of a secret"),
+        pytest.param('[secrets.A]\nin = "cookie"', "secrets.A.in.0", id="a place of a secret"),
+        pytest.param("[secrets.A]\nin = []", "secrets.A.in", id="no place for a secret"),
+        pytest.param('[rate_limit]\nrequests = 1\nwindow = "soon"', "rate_limit.window", id="the window of a rate"),
+        pytest.param("[rate_limit]\nrequests = -1\nwindow = 1.0", "rate_limit.requests", id="the requests of a rate"),
+    ],
+)
+def test_a_mistake_within_a_part_is_named_with_the_whole_path(text: str, path: str) -> None:
+    with pytest.raises(PolicyError) as caught:
+        Policy.parse(text)
+    assert caught.value.field == path
+    assert caught.value.message.startswith(f"{path}: ")

@@ -32,7 +32,6 @@ class Exchange:
 
     def begin(self, call: Call, text: str) -> tuple[Message, Answer]:
         """Send what `text` asks for; the answer is to be closed. Raises GuestError, with any refusal recorded."""
-        message: Message | None = None
         try:
             message = read_message(text)
             rule = self._decide(message)

@@ -28,12 +28,13 @@ from host.cli.show import errors_shown
 @click.option("--json", "in_json", is_flag=True, help="Add the record of the run to the result; errors in JSON, too.")
 @click.option("--no-prompt", is_flag=True, help="Never ask, also on a terminal.")
 def command(*, file: str, in_json: bool, **options: Any) -> None:
-    r"""Run one operation of the catalyst in FILE, in a sandbox that may do what the options grant and nothing else.
+    """Run one operation of the catalyst in FILE, in a sandbox that may do what the options grant and nothing else.
 
     \b
-    host run dist/openai.wasm --allow-domain api.openai.com --secret OPENAI_API_KEY \
+    host run dist/openai.wasm \\
+        --allow-domain api.openai.com --secret OPENAI_API_KEY \\
         --input '{"operation": "models.list"}'
-    """
+    """  # noqa: D301 - the escape is click's: this paragraph is not rewrapped
     with errors_shown(in_json=in_json):
         from host.ahead import Ahead  # noqa: PLC0415 - not for `--help`
 

@@ -211,6 +211,7 @@ def system_tls() -> ssl.SSLContext:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF  # which some builds of Python set: see Wire._start_tls
     context.set_alpn_protocols(["http/1.1"])
     context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     return context

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from host.egress import Answer, Egress, EgressClient, Outgoing, Reach
+from host.egress import Answer, Egress, EgressClient, Outgoing, Reach, system_tls
 from host.policy.urls import Target
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -275,7 +275,7 @@ class Certificates:
     folder: Path
 
     def trusting(self) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context = system_tls()
         context.load_verify_locations(self.folder / "ca.pem")
         return context
 

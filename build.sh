@@ -102,12 +102,20 @@ demo() {
     say "done: the catalyst ran in its sandbox, and only what was granted could be reached"
 }
 
+# Guest code, against the bindings that componentize-py makes of wit/, for the Python inside a component.
+mypy_guest() {
+    rm -rf .cache/bindings
+    componentize-py --quiet -d wit -w catalyst bindings .cache/bindings
+    MYPYPATH=.cache/bindings:catalyst/openai:. mypy --strict --python-version 3.14 \
+        --explicit-package-bases --follow-imports silent catalyst/sdk catalyst/openai
+}
+
 run_tests() {
     set_up test
     build_openai
     export PATH=$PWD/.venv/bin:$PATH
     say "ruff" && ruff check . && ruff format --check .
-    say "mypy" && mypy
+    say "mypy" && mypy && mypy_guest
     say "import-linter" && lint-imports
     say "pytest" && pytest -n auto --dist loadfile "$@"
 }

@@ -14,7 +14,9 @@ from host.errors import InputError, PolicyError
 from host.jsontext import Json, parse_json
 from host.names import SecretName
 from host.policy.document import Policy
+from host.runtime import Catalyst, Host
 from host.secret import SecretValue
+from host.trust.artifact import Artifact
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")  # POSIX, Base Definitions, 3.216
 
@@ -27,6 +29,12 @@ class Given:
     secrets: dict[str, str] = field(default_factory=dict, repr=False)
     config: dict[str, Json] = field(default_factory=dict)
     wasi: tuple[str, ...] = ()
+
+    def load(self, host: Host, source: Artifact | bytes, file: str) -> Catalyst:
+        """The catalyst of `file`, with what was given."""
+        return host.load(
+            source, policy=self.policy, secrets=self.secrets, config=self.config, reference=file, wasi=self.wasi
+        )
 
 
 def given(

@@ -48,14 +48,7 @@ def execute(
     if not no_prompt and input_ != "-" and needs.may_ask():
         needs.ask(needs.unmet(artifact.manifest, granted), granted, file)
     with Host(loader=loader) as host:
-        catalyst = host.load(
-            artifact,
-            policy=granted.policy,
-            secrets=granted.secrets,
-            config=granted.config,
-            reference=file,
-            wasi=granted.wasi,
-        )
+        catalyst = granted.load(host, artifact, file)
         try:
             if stream:
                 result = _stream(catalyst, operation, seconds, attachments, in_json=in_json)

@@ -56,14 +56,7 @@ def command(*, file: str, in_json: bool, **authority: Any) -> None:
         granted = given(**authority)
         wasm = read_bytes(file, "FILE")
         with Host() as host:
-            catalyst = host.load(
-                wasm,
-                policy=granted.policy,
-                secrets=granted.secrets,
-                config=granted.config,
-                reference=file,
-                wasi=granted.wasi,
-            )
+            catalyst = granted.load(host, wasm, file)
         rows = tuple(_rows(catalyst.imports, catalyst.grant))
         if in_json:
             click.echo(as_json(_facts(catalyst, len(wasm), rows)))

@@ -3,129 +3,77 @@
 What `aliases` and `renamed` hold are CYFR's names for the same things.
 """
 
+from functools import partial
+
 from catalyst.sdk.operation import Operation
 
+get = partial(Operation, "GET")
+delete = partial(Operation, "DELETE")
+post = partial(Operation, "POST", request="json")
+upload = partial(Operation, "POST", request="multipart")
+
 CHAT = [
-    Operation(
-        name="chat.completions.create",
-        method="POST",
-        path="/chat/completions",
-        request="json",
-        stream=True,
-        params="model:str messages:list",
-    ),
-    Operation(
-        name="completions.create",
-        method="POST",
-        path="/completions",
-        request="json",
-        stream=True,
-        params="model:str prompt:str|list",
-    ),
+    post("chat.completions.create", "/chat/completions", params="model:str messages:list", stream=True),
+    post("completions.create", "/completions", params="model:str prompt:str|list", stream=True),
 ]
 
 RESPONSES = [
-    Operation(
-        name="responses.create",
-        method="POST",
-        path="/responses",
-        request="json",
-        stream=True,
-        params="model?:str input?:str|list",
-    ),
-    Operation(
-        name="responses.retrieve",
+    post("responses.create", "/responses", params="model?:str input?:str|list", stream=True),
+    get(
+        "responses.retrieve",
+        "/responses/{response_id}",
         aliases="responses.get",
-        method="GET",
-        path="/responses/{response_id}",
-        stream=True,
         query="include include_obfuscation starting_after stream",
+        stream=True,
     ),
-    Operation(name="responses.delete", method="DELETE", path="/responses/{response_id}"),
+    delete("responses.delete", "/responses/{response_id}"),
 ]
 
 MODELS = [
-    Operation(name="models.list", method="GET", path="/models"),
-    Operation(
-        name="models.retrieve",
-        aliases="models.get",
-        method="GET",
-        path="/models/{model}",
-        renamed={"model_id": "model"},
-    ),
+    get("models.list", "/models"),
+    get("models.retrieve", "/models/{model}", aliases="models.get", renamed={"model_id": "model"}),
 ]
 
 TEXT = [
-    Operation(
-        name="embeddings.create",
-        method="POST",
-        path="/embeddings",
-        request="json",
-        params="model:str input:str|list",
-    ),
-    Operation(
-        name="moderations.create",
-        method="POST",
-        path="/moderations",
-        request="json",
-        params="input:str|list model?:str",
-    ),
+    post("embeddings.create", "/embeddings", params="model:str input:str|list"),
+    post("moderations.create", "/moderations", params="input:str|list model?:str"),
 ]
 
 IMAGES = [
-    Operation(
-        name="images.generate",
-        method="POST",
-        path="/images/generations",
-        request="json",
-        stream=True,
-        params="prompt:str model?:str",
-    ),
+    post("images.generate", "/images/generations", params="prompt:str model?:str", stream=True),
 ]
 
 AUDIO = [
-    Operation(
-        name="audio.speech.create",
+    post(
+        "audio.speech.create",
+        "/audio/speech",
         aliases="audio.speech",
-        method="POST",
-        path="/audio/speech",
-        request="json",
-        response="binary",
         params="model:str input:str voice:str|object",
+        response="binary",
     ),
-    Operation(
-        name="audio.transcriptions.create",
+    upload(
+        "audio.transcriptions.create",
+        "/audio/transcriptions",
         aliases="audio.transcriptions",
-        method="POST",
-        path="/audio/transcriptions",
-        request="multipart",
-        stream=True,
         params="file:file model:str",
         plain="text srt vtt",
+        stream=True,
     ),
-    Operation(
-        name="audio.translations.create",
+    upload(
+        "audio.translations.create",
+        "/audio/translations",
         aliases="audio.translations",
-        method="POST",
-        path="/audio/translations",
-        request="multipart",
         params="file:file model:str",
         plain="text srt vtt",
     ),
 ]
 
 FILES = [
-    Operation(
-        name="files.create",
-        method="POST",
-        path="/files",
-        request="multipart",
-        params="file:file purpose:str",
-    ),
-    Operation(name="files.list", method="GET", path="/files", query="after limit order purpose"),
-    Operation(name="files.retrieve", aliases="files.get", method="GET", path="/files/{file_id}"),
-    Operation(name="files.content", method="GET", path="/files/{file_id}/content", response="binary"),
-    Operation(name="files.delete", method="DELETE", path="/files/{file_id}"),
+    upload("files.create", "/files", params="file:file purpose:str"),
+    get("files.list", "/files", query="after limit order purpose"),
+    get("files.retrieve", "/files/{file_id}", aliases="files.get"),
+    get("files.content", "/files/{file_id}/content", response="binary"),
+    delete("files.delete", "/files/{file_id}"),
 ]
 
 OPERATIONS = [*CHAT, *RESPONSES, *MODELS, *TEXT, *IMAGES, *AUDIO, *FILES]

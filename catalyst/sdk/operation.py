@@ -1,7 +1,7 @@
 """Operations as rows of a table: what an API can do, declared; a request, prepared and checked from its row."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from difflib import get_close_matches
 from string import Formatter
 from typing import Any, Literal, NamedTuple
@@ -65,7 +65,7 @@ class Prepared(NamedTuple):
     stream: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Operation:
     """One row.
 
@@ -75,9 +75,10 @@ class Operation:
     `plain`: the values of the parameter `response_format` for which the answer is text and no JSON.
     """
 
-    name: str
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+    name: str
     path: str
+    _: KW_ONLY
     request: Literal["none", "json", "multipart"] = "none"
     response: Literal["json", "binary", "text"] = "json"
     stream: bool = False

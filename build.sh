@@ -126,5 +126,6 @@ test) shift && run_tests "$@" ;;
 build) set_up build && build_openai ;;
 bench) set_up test && build_openai && .venv/bin/python -m tests.benchmarks ;;
 clean) rm -rf .venv .cache dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis ;;
+-h | --help | help) usage ;;
 *) usage >&2 && exit 2 ;;
 esac

@@ -12,12 +12,15 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import fields
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 
 from host import environment
 from host.contract import CAPABILITIES
-from host.errors import BuildError, InputError
+from host.errors import BuildError, InputError, ManifestError
+from host.jsontext import parse_object
 from host.manifest import Manifest
 from host.sections import MANIFEST_SECTION, append_section
 
@@ -48,13 +51,25 @@ def build(directory: Path) -> bytes:
     return append_section(wasm, MANIFEST_SECTION, manifest_text.encode())
 
 
+def misspelt(directory: Path) -> Iterator[tuple[str, str]]:
+    """Fields of the manifest that are passed over, each with the known one that was probably meant. Raises as `build`
+    does for a manifest that cannot be read."""
+    known = ["schema", *(field.name for field in fields(Manifest) if field.name != "schemas")]
+    for name in parse_object(_manifest_text(directory), "the manifest"):
+        if name not in known:
+            yield from ((name, meant) for meant in get_close_matches(name, known, n=1))
+
+
 def _manifest_text(directory: Path) -> str:
     for name in MANIFESTS:
         if (file := directory / name).is_file():
-            return file.read_text(encoding="utf-8")
+            try:
+                return file.read_bytes().decode("utf-8-sig")
+            except UnicodeDecodeError:
+                raise ManifestError(f"{file} is not UTF-8") from None
     raise InputError(
         f"{directory} has no {MANIFESTS[0]}",
-        hint='at least {"id": "catalyst:local.name", "version": "0.1.0", "wasi": {"http": true}}',
+        hint='at least {"id": "catalyst:local.name", "version": "0.1.0", "wasi": {"http": true, "log": true}}',
     )
 
 
@@ -62,7 +77,10 @@ def _world(manifest: Manifest) -> str:
     asked = manifest.interfaces()
     unknown = [name for name, wanted in manifest.wasi.items() if wanted and name not in CAPABILITIES]
     if unknown:
-        raise InputError(f"the manifest asks for {', '.join(unknown)}, which this host does not provide", field="wasi")
+        raise ManifestError(
+            f"the manifest asks for {', '.join(unknown)}, which this host does not provide",
+            hint="wasi has " + ", ".join(CAPABILITIES),
+        )
     imports = "".join(f"    import {interface};\n" for interface in asked)
     return f"package cyfr:catalyst@0.1.0;\n\nworld built {{\n{imports}    export run;\n}}\n"
 

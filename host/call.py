@@ -36,6 +36,10 @@ class Stop(enum.Enum):
     FAULT = "fault"  # a host function failed: see Call.fault
 
 
+class RunStopped(Exception):
+    """The run must end (`Call.stopped` says why) while the host was at work for it."""
+
+
 class CancelToken:
     """Takes back one run or several: `cancel()` from any thread, any number of times. A cancelled token stays so."""
 
@@ -175,6 +179,14 @@ class Call:
         """Of the run's thread since the guest was begun: before that it has none, whatever the thread did."""
         return max(0.0, time.thread_time() - self._cpu_started)
 
+    def redacted(self, text: str) -> str:
+        """`text` without secrets. Raises RunStopped where the run must end before that is done."""
+        return self.redactor.text(text, self._go_on)
+
+    def _go_on(self) -> None:
+        if self.check() is not None:
+            raise RunStopped
+
     # cancellation
 
     def cancel(self) -> None:
@@ -195,7 +207,7 @@ class Call:
 
     def emit(self, event: str, *, relayed: bool = False) -> bool:
         """Hand one event, a JSON text, to the listener; whether it took it. What a guest emits counts towards its
-        output limit; what is relayed was already counted as a response."""
+        output limit, and is redacted here; what is relayed was counted and redacted as a response."""
         if self.listener is None:
             return False
         size = len(event.encode("utf-8", "replace"))
@@ -206,6 +218,7 @@ class Call:
             if self._own_emitted_bytes > self.limits.max_output_bytes:
                 self.stop(Stop.OUTPUT)
                 return False
+            event = self.redacted(event)
         return self.listener(event)
 
     def close(self) -> None:
@@ -245,13 +258,12 @@ class Call:
 
     def note(self, level: str, message: str) -> None:
         """A log message of the guest, redacted and capped; a `fatal` one may be its report of its own end."""
-        message = self.redactor.text(message)
         room = self.limits.max_log_bytes - self.meters.log_bytes
         self.meters.log_bytes += len(message)
         if level == "fatal" and self.report is None:
-            self.report = _report(message)
+            self.report = _report(self.redacted(message))
         elif room > 0:
-            self.logs.append(LogLine(level, message[:room]))
+            self.logs.append(LogLine(level, self.redacted(message)[:room]))
 
 
 def _report(message: str) -> GuestReport | None:

@@ -13,16 +13,20 @@ Json: TypeAlias = Any
 
 MAX_DEPTH = 200  # what walks a value takes two frames a level; Python has 1,000 for everything
 
+MAX_VALUES = 5_000_000  # a list of lists takes some thirty times its text's size
+
+_STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)  # one that does not end too: so it never starts again
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
-def parse_json(text: str | bytes, what: str) -> Json:
+def parse_json(text: str | bytes, what: str, *, most: int = MAX_VALUES) -> Json:
     """The value of `text`, JSON by RFC 8259; `what` names it in the InputError that anything else raises. NaN, nesting
-    that is too deep and numbers that are too long are mistakes like any other; a lone surrogate becomes U+FFFD, so that
-    what comes out can be encoded and printed."""
+    that is too deep, numbers that are too long and more than `most` values are mistakes like any other; a lone
+    surrogate becomes U+FFFD, so that what comes out can be encoded and printed."""
     try:
         decoded = text if isinstance(text, str) else text.decode("utf-8")
+        _check_values(decoded, what, most)
         value = json.loads(decoded, parse_constant=_no_constant, parse_float=_finite)
     except json.JSONDecodeError as error:
         raise InputError(f"{what} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
@@ -42,9 +46,9 @@ def parse_json(text: str | bytes, what: str) -> Json:
     return value
 
 
-def parse_object(text: str | bytes, what: str) -> dict[str, Json]:
+def parse_object(text: str | bytes, what: str, *, most: int = MAX_VALUES) -> dict[str, Json]:
     """Like `parse_json`, for text that has to be a JSON object."""
-    value = parse_json(text, what)
+    value = parse_json(text, what, most=most)
     if not isinstance(value, dict):
         raise InputError(f"{what} is a JSON {kind_of(value)}, not an object")
     return value
@@ -88,6 +92,16 @@ def kind_of(value: Json) -> str:
         dict: "object",
     }
     return names.get(type(value), type(value).__name__)
+
+
+def _check_values(text: str, what: str, most: int) -> None:
+    """Raises InputError where `text` would be more than `most` values: before there are any."""
+    if _separators(text) > most and _separators(_STRING.sub("", text)) > most:
+        raise InputError(f"{what} has more than {most} values")
+
+
+def _separators(text: str) -> int:
+    return text.count(",") + text.count("[") + text.count("{")
 
 
 def _encodable(text: str) -> bool:

@@ -1,11 +1,13 @@
 r"""Finds secrets in whatever comes back: what is looked for is a *form* of a value in any *spelling*:
 
-- forms: the value itself; its hexadecimal digits in either case; its base64 (RFC 4648, sections 4 and 5) at each of
-  the three alignments, that is also inside the base64 of a longer text. The last two only for values of at least
-  `SHORTEST_RECODED` bytes: of a shorter one too few characters are certain for a match to mean anything;
-- spellings, of each character on its own: plain; `%XX` and `+` (RFC 3986, section 2.1, and HTML forms); `\uXXXX`,
-  `\xXX` and a backslash before a sign (RFC 8259, section 7, JavaScript, Markdown); `&#N;`, `&#xN;`, `&name;` (HTML);
-  and these escaped once more, as in JSON inside JSON.
+- forms: the value itself, also as it looks where its UTF-8 was taken for Latin-1 (a header's value is that); in lower
+  case, as the names of headers and domains are written; its hexadecimal digits in either case; its base64 (RFC 4648,
+  sections 4 and 5) at each of the three alignments, that is also inside the base64 of a longer text. The last three
+  only for values of at least `SHORTEST_RECODED` bytes: of a shorter one too few characters are certain for a match to
+  mean anything;
+- spellings, of each character on its own: plain, as UTF-8 or Latin-1; `%XX` and `+` (RFC 3986, section 2.1, and HTML
+  forms); `\uXXXX`, `\xXX` and a backslash before a sign (RFC 8259, section 7, JavaScript, Markdown); `&#N;`, `&#xN;`,
+  `&name;` (HTML); and these escaped once more, as in JSON inside JSON.
 
 That is a regular language, matched by an automaton made as it is needed: each byte is looked at once, whatever the
 input. Nearly always a few `bytes.find` show first that there is nothing to match.
@@ -71,6 +73,9 @@ def _spellings(characters: str, *, first: bool) -> _Node:
             *(form % code for form in (b"&#%d;", b"&#%03d;", b"&#x%x;", b"\\x%02x")),
         ]
         exact = [plain]
+        if "\x80" <= character <= "\xff":
+            exact.append(character.encode("latin-1"))
+            numeric.append(b"%%%02x" % code)
         if character.isascii() and (first or not character.isalnum()):
             exact.append(b"\\" + plain)
         if character == " ":
@@ -94,7 +99,11 @@ _Form = tuple[str, ...]  # for each place, the characters of which one stands th
 def _forms(value: str) -> Iterator[_Form]:
     raw = value.encode()
     yield tuple(value)
+    if not value.isascii():
+        yield tuple(raw.decode("latin-1"))
     if len(raw) >= SHORTEST_RECODED:
+        if value.lower() != value:
+            yield tuple(value.lower())
         yield tuple(digit if digit.isdigit() else digit + digit.upper() for digit in raw.hex())
         yield from (_base64_form(raw, before) for before in range(3))
 
@@ -129,7 +138,8 @@ def _escapes(characters: set[str]) -> tuple[re.Pattern[bytes], ...]:
     wide = not all(character.isascii() for character in characters)
     unit, entity = (b"u", b"[#A-Za-z]") if wide else (b"u00[2-7]", b"(?:#|amp;|lt;|gt;|quot;|apos;)")
     backslash = rb"\\(?:[x\\%s]|%s)" % (re.escape(signs).encode(), unit)
-    return tuple(map(re.compile, (rb"%[0-9A-Fa-f]{2}", backslash, b"&" + entity)))
+    latin_1 = (b"[\x80-\xff]",) if wide else ()
+    return tuple(map(re.compile, (rb"%[0-9A-Fa-f]{2}", backslash, b"&" + entity, *latin_1)))
 
 
 # A match under way: which form, which place in it, where within the spellings of that place's characters. Those that
@@ -178,9 +188,10 @@ class Matcher(Unspoken):
         characters = {character for _, form in self._forms for place in form for character in place}
         plain = "".join(characters).encode()
         self._literals = list({_literal(form) for _, form in self._forms})
-        self._shortest = min(map(len, self._literals), default=sys.maxsize)
+        self._shortest = min((len(form) for _, form in self._forms), default=sys.maxsize)
         self._escapes = _escapes(characters)
-        self._alphabet = frozenset(plain + _ESCAPE_SIGNS)
+        latin_1 = "".join(character for character in characters if character <= "\xff").encode("latin-1")
+        self._alphabet = frozenset(plain + latin_1 + _ESCAPE_SIGNS)
         self._reach = max((sum(len(place[0].encode()) for place in form) for _, form in self._forms), default=0)
         self._reach += _LONGEST_ESCAPE
         self.numeric = any(not literal.strip(b"0123456789.e+") for literal in self._literals)

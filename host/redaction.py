@@ -9,8 +9,9 @@ from host.matcher import Matcher
 from host.secret import SecretValue, Unspoken
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+_PIECE = 64 * 1024  # bytes: between two, whoever waits is asked
 _SLICE = 8192  # bytes: only the slices that may hold something are looked at byte by byte
 
 
@@ -39,15 +40,21 @@ class Redactor(Unspoken):
         redactor._matcher = self._matcher
         return redactor
 
-    def data(self, data: bytes) -> bytes:
+    def data(self, data: bytes, check: Callable[[], object] = int) -> bytes:
+        """`check` is called now and then, and may raise: a megabyte of escapes takes a tenth of a second and more."""
         if self._matcher.absent(data):
             return data
         stream = self.stream()
-        return stream.feed(data) + stream.flush()
+        redacted = []
+        for start in range(0, len(data), _PIECE):
+            check()
+            redacted.append(stream.feed(data[start : start + _PIECE]))
+        return b"".join((*redacted, stream.flush()))
 
-    def text(self, text: str) -> str:
+    def text(self, text: str, check: Callable[[], object] = int) -> str:
+        """Like `data`."""
         data = text.encode("utf-8", "surrogatepass")
-        redacted = self.data(data)
+        redacted = self.data(data, check)
         return text if redacted == data else redacted.decode("utf-8", "surrogatepass")
 
     def json(self, value: Any) -> Any:

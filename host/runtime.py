@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -311,7 +312,7 @@ class Catalyst:
                 if call.refusals and isinstance(error, GuestException | GuestTrap):
                     raise Denied(call.refusals) from error
                 raise
-            outcome = read_output(call.redactor.text(output), call.attachments)
+            outcome = read_output(output, call.attachments)
             call.audit("run.ended", detail={"status": outcome.status, "duration_s": round(call.elapsed_s, 6)})
         result = Result(outcome.status, outcome.data, outcome.error, outcome.attachments, self._record(call))
         if not result.ok and call.refusals:
@@ -372,8 +373,7 @@ _STACK_LOCK = threading.Lock()
 def _on_deep_stack(work: Callable[[], T]) -> T:
     """Run `work` here, or, where this thread's stack may be too small for a guest's (1 MiB, and ours), on one that is
     large enough: overrunning it would end the process."""
-    configured = threading.stack_size()
-    if configured == 0 or configured >= _DEEP_STACK_BYTES or threading.current_thread() is threading.main_thread():
+    if _stack_bytes() >= _DEEP_STACK_BYTES:
         return work()
     outcome: list[T] = []
     failure: list[BaseException] = []
@@ -385,7 +385,7 @@ def _on_deep_stack(work: Callable[[], T]) -> T:
             failure.append(error)
 
     with _STACK_LOCK:
-        threading.stack_size(_DEEP_STACK_BYTES)
+        configured = threading.stack_size(_DEEP_STACK_BYTES)
         thread = threading.Thread(target=carry, name="host-run")
         thread.start()
         threading.stack_size(configured)
@@ -393,3 +393,16 @@ def _on_deep_stack(work: Callable[[], T]) -> T:
     if failure:
         raise failure[0]
     return outcome[0]
+
+
+def _stack_bytes() -> int:
+    """Of this thread, at least: what Python was told for those that it starts, else what the system gives (`ulimit -s`;
+    where that sets no limit, the main thread has none, and the others have as little as 2 MiB)."""
+    main = threading.current_thread() is threading.main_thread()
+    configured = 0 if main else threading.stack_size()
+    if configured:
+        return configured
+    limit, _ = resource.getrlimit(resource.RLIMIT_STACK)
+    if limit == resource.RLIM_INFINITY:
+        return _DEEP_STACK_BYTES if main else 0
+    return limit

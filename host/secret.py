@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _UNUSABLE = re.compile("[\0-\x1f\x7f\ud800-\udfff]")  # not in a header (RFC 9110, section 5.5); not in UTF-8
 _PREFIX = "host-secret-"
+_MOST_USES = 1_000  # of placeholders in one text: a body of nothing else would become a hundred times as long
 _PLACEHOLDER = re.compile(_PREFIX.encode() + b"[0-9a-f]{32}")
 
 
@@ -79,7 +80,8 @@ class Substitution(Unspoken):
     """Placeholders to values, for one request: `bindings` has those that apply to where it goes.
 
     Every method returns the text and the placeholders that it used. A text is passed over once, so a value that looks
-    like a placeholder stays as it is; a placeholder without a binding stays too. ValueError for a key of another shape.
+    like a placeholder stays as it is; a placeholder without a binding stays too, and so does any after the first
+    thousand of a text. ValueError for a key of another shape.
     """
 
     __slots__ = ("_values",)
@@ -126,5 +128,6 @@ class Substitution(Unspoken):
     def _apply(self, data: bytes, spell: Callable[[str], str]) -> tuple[bytes, frozenset[str]]:
         used = self._values.keys() & set(_PLACEHOLDER.findall(data))
         spelt = {placeholder: spell(self._values[placeholder].reveal()).encode() for placeholder in used}
-        replaced = _PLACEHOLDER.sub(lambda match: spelt.get(match[0], match[0]), data) if used else data
-        return replaced, frozenset(placeholder.decode() for placeholder in used)
+        if used:
+            data = _PLACEHOLDER.sub(lambda match: spelt.get(match[0], match[0]), data, count=_MOST_USES)
+        return data, frozenset(placeholder.decode() for placeholder in used)

@@ -60,10 +60,10 @@ def test_no_path_of_the_builders_machine_is_inside(openai_wasm: bytes) -> None:
 @pytest.mark.parametrize(
     ("manifest", "modules", "error", "said"),
     [
-        pytest.param(None, {"app": ""}, InputError, ["no manifest.json", '"wasi": {"http": true}'], id="no manifest"),
+        pytest.param(None, {"app": ""}, InputError, ["no manifest.json", '"wasi": {"http": true, "log": true}'], id="no manifest"),
         pytest.param(MANIFEST, {}, InputError, ["no app.py", "class Run"], id="no entry module"),
         pytest.param([], {"app": ""}, ManifestError, ["a JSON array, not an object"], id="a manifest that is a list"),
-        pytest.param({"wasi": {"sockets": True}}, {"app": ""}, InputError, ["asks for sockets"], id="a capability that is none"),
+        pytest.param({"wasi": {"sockets": True}}, {"app": ""}, ManifestError, ["asks for sockets", "wasi has http, "], id="a capability that is none"),
         pytest.param({"version": 1}, {"app": ""}, ManifestError, ["version is a JSON number"], id="a version that is a number"),
     ],
 )  # fmt: skip
@@ -73,6 +73,24 @@ def test_a_folder_that_is_no_catalyst_is_refused_with_the_remedy(
     with pytest.raises(error) as refused:
         builder.build(folder_of(tmp_path / "x", manifest, **modules))
     assert [words for words in said if words not in str(refused.value)] == []
+
+
+def test_a_manifest_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (folder_of(tmp_path / "x", None, app="") / "manifest.json").write_bytes(b"\xff")
+    with pytest.raises(ManifestError, match=r"manifest\.json is not UTF-8"):
+        builder.build(tmp_path / "x")
+
+
+@pytest.mark.parametrize(
+    ("field", "found"),
+    [
+        pytest.param("domain", [("domain", "domains")], id="one that is nearly a field"),
+        pytest.param("schema", [], id="one that is a field"),
+        pytest.param("x-team", [], id="one of somebody else's"),
+    ],
+)
+def test_a_field_that_was_misspelt_is_found(tmp_path: Path, field: str, found: list[tuple[str, str]]) -> None:
+    assert list(builder.misspelt(folder_of(tmp_path / "x", {**MANIFEST, field: {}}))) == found
 
 
 def test_cyfrs_name_for_the_manifest_will_do(tmp_path: Path) -> None:

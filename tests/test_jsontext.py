@@ -143,3 +143,23 @@ def test_clean_text_can_be_encoded_and_loses_nothing_else(text: str) -> None:
     cleaned = clean_text(text)
     assert cleaned.encode("utf-8").decode("utf-8") == cleaned
     assert all(after in (before, "\ufffd") for before, after in zip(text, cleaned, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        pytest.param("[0,0,0,0]", 4, id="a list of four has four separators"),
+        pytest.param('{"a,[{":"[,{"}', 1, id="what stands in strings separates nothing"),
+        pytest.param('["\\\\", "\\",,", 0]', 3, id="an escaped quotation mark ends no string"),
+    ],
+)
+def test_more_values_than_wanted_are_refused(text: str, values: int) -> None:
+    parse_json(text, "it", most=values)
+    with pytest.raises(InputError, match="values"):
+        parse_json(text, "it", most=values - 1)
+
+
+def test_strings_that_never_end_are_counted_once() -> None:
+    """A pattern that began again at every quotation mark would take hours here."""
+    with pytest.raises(InputError):
+        parse_json('\\"' * 500_000 + "," * 100, "it", most=10)

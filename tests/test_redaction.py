@@ -607,3 +607,48 @@ def test_the_automaton_forgets_rather_than_grow(monkeypatch):
         reached.add(id(state))
         new += [move[0] for move in state.values() if move and id(move[0]) not in reached]
     assert len(reached) <= 2 * 50
+
+
+def test_a_body_of_nothing_but_placeholders_does_not_become_a_hundred_times_as_long():
+    placeholder = new_placeholder()
+    substitution = Substitution({placeholder: SecretValue("v" * 4_000)})
+    body, used = substitution.apply_bytes(placeholder.encode() * 5_000)
+    assert used == {placeholder}
+    assert len(body) == 1_000 * 4_000 + 4_000 * len(placeholder)
+
+
+def test_whoever_waits_for_a_large_redaction_is_asked_and_may_end_it():
+    class Over(Exception):
+        pass
+
+    asked = []
+
+    def check():
+        asked.append(1)
+        if len(asked) == 3:
+            raise Over
+
+    with pytest.raises(Over):
+        Redactor({"shown": SecretValue("sk-Test-0123456789")}).text("%41" * 200_000, check)
+    assert len(asked) == 3
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param("Schlüssel-äöü-ÿ-0815".encode("latin-1"), id="in Latin-1, as a header was sent"),
+        pytest.param("Schlüssel-äöü-ÿ-0815".encode().decode("latin-1").encode(), id="UTF-8 that was taken for Latin-1"),
+        pytest.param(quote("Schlüssel-äöü-ÿ-0815", encoding="latin-1").encode(), id="Latin-1 in percent signs"),
+        pytest.param(quote(quote("Schlüssel-äöü-ÿ-0815", encoding="latin-1")).encode(), id="and these escaped again"),
+    ],
+)
+@pytest.mark.parametrize("cut", [1, 7, 100], ids=["byte by byte", "in pieces", "at once"])
+def test_a_secret_beyond_ascii_is_found_in_the_encoding_of_headers(sent, cut):
+    stream = Redactor({"shown": SecretValue("Schlüssel-äöü-ÿ-0815")}).stream()
+    data = b"<" + sent + b">"
+    assert b"".join(stream.feed(data[at : at + cut]) for at in range(0, len(data), cut)) + stream.flush() == b"<shown>"
+
+
+def test_a_secret_is_found_in_the_name_of_a_header():
+    assert redactor(KEY).text(f"x-{KEY.lower()}-y") == "x-<0>-y"
+    assert redactor("Aa").text("aa") == "aa", "two characters may be anything"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
@@ -20,7 +23,7 @@ from host import Attachment, CancelToken, Event, Host, Operation, Policy, Secret
 from host.egress import Egress
 from host.fakes import FakeOpenAI
 from host.sandbox.engine import MAX_SANDBOXES
-from tests.conftest import KEY
+from tests.conftest import KEY, ROOT, wat
 from tests.egress.conftest import Peer, Server
 from tests.probing import (
     TOKEN,
@@ -757,3 +760,33 @@ def test_a_thread_with_a_small_stack_may_run_a_guest(host: Host) -> None:
     finally:
         threading.stack_size(before)
     assert results[0].ok
+
+
+@pytest.mark.parametrize("kib", [256, 1024], ids=["a quarter of a MiB", "as little as a guest may use"])
+def test_a_small_stack_of_the_whole_process_ends_a_guest_and_not_the_process(kib: int, tmp_path: Path) -> None:
+    program = """
+import sys, threading
+from host import Host
+from host.errors import StackExhausted
+with Host(cache_dir=sys.argv[1], state_dir=sys.argv[1]) as host:
+    catalyst = host.load(bytes.fromhex(sys.argv[2]))
+    ended = []
+    def run():
+        try:
+            catalyst.run({})
+        except StackExhausted:
+            ended.append(1)
+    run()
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    sys.exit(0 if len(ended) == 2 else 1)
+"""
+    argv = [sys.executable, "-c", program, str(tmp_path), wat("hostile/recurses_forever").hex()]
+
+    def shrink() -> None:
+        _, hard = resource.getrlimit(resource.RLIMIT_STACK)
+        resource.setrlimit(resource.RLIMIT_STACK, (kib << 10, hard))
+
+    done = subprocess.run(argv, cwd=ROOT, preexec_fn=shrink, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr

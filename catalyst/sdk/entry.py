@@ -4,9 +4,11 @@
 operation envelope of CONTRACT.md apart. componentize-py looks for the name `Run` in the entry module.
 """
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from json import dumps, loads
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from wit_world import exports
 
@@ -56,7 +58,8 @@ def run(function: Callable[[dict[str, Any]], Any]) -> type[exports.Run]:
     class Run(exports.Run):
         def run(self, input: str) -> str:  # noqa: A002 - the contract's name
             try:
-                return dumps(_answer(function, input))
+                with _imports_refused():
+                    return dumps(_answer(function, input))
             except BaseException as error:
                 log.write("fatal", _last_words(error))
                 raise
@@ -67,6 +70,27 @@ def run(function: Callable[[dict[str, Any]], Any]) -> type[exports.Run]:
 def run_operations(function: Callable[[Call], Any]) -> type[exports.Run]:
     """`run` for a function that takes operations: an input that is none is answered with status 400 before it."""
     return run(lambda document: function(Call.parse(document)))
+
+
+class _NoImport:
+    """The one finder of `sys.meta_path` during a run. The usual ones would look for files, and end the sandbox."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> NoReturn:
+        del path, target
+        raise ImportError(
+            f"{name} is not there: import it at the top of a module, which happens at build time", name=name
+        )
+
+
+@contextmanager
+def _imports_refused() -> Iterator[None]:
+    finders = sys.meta_path[:]
+    sys.meta_path[:] = [_NoImport]
+    try:
+        yield
+    finally:
+        sys.meta_path[:] = finders
 
 
 def _answer(function: Callable[[dict[str, Any]], Any], text: str) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import partial
 
 from host.audit import Refusal
 from host.call import Call
@@ -35,10 +36,11 @@ class Exchange:
         try:
             message = read_message(text)
             rule = self._decide(message)
-            body, content_type = read_body(message, call.attachments)
+            body, content_type = read_body(message, call.attachments, partial(self._check_size, message))
             self._check_size(message, len(body))
             self._check_count(call, message)
             outgoing = self._with_secrets(call, message, body, content_type, rule)
+            self._check_size(message, len(outgoing.body))
             return message, self._send(call, outgoing, message.target)
         except GuestError as error:
             if error.refusal is not None:

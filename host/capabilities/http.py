@@ -53,8 +53,14 @@ class Fetch:
 
     def _read(self, call: Call, message: Message, answer: Answer) -> bytes:
         began = time.monotonic()
+        redacted = call.redactor.stream()
+
+        def redact(piece: bytes) -> bytes:
+            call.meters.received_bytes += len(piece)
+            return redacted.feed(piece)
+
         try:
-            body = answer.read_all(call)
+            return answer.read_all(call, redact) + redacted.flush()
         except EgressError as error:
             failed = self._exchange.translated(error, message.target)
             if failed.refusal is not None:
@@ -63,8 +69,6 @@ class Fetch:
         finally:
             answer.close()
             call.meters.upstream_time_s += time.monotonic() - began
-        call.meters.received_bytes += len(body)
-        return call.redactor.data(body)
 
     def _no_room(self, call: Call, message: Message) -> GuestError:
         refusal = Refusal(

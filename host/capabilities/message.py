@@ -5,18 +5,20 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from host.attachments import Attachments
 from host.capabilities.errors import GuestError
+from host.egress.headers import MAX_HEAD_BYTES
 from host.errors import InputError
 from host.jsontext import Json, kind_of, parse_object
 from host.policy.urls import Target, UrlError
 
 ResponseEncoding = Literal["text", "base64", "attachment"]
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,40}\Z")  # a token of RFC 9110, 5.6.2, of a length to be shown
+_MAX_VALUES = 100_000  # of JSON, in one message; a multipart upload has four a part
 _ENCODINGS: tuple[ResponseEncoding, ...] = ("text", "base64", "attachment")
 
 
@@ -37,7 +39,7 @@ class Message:
 def read_message(text: str) -> Message:
     """Raises GuestError (http_error)."""
     try:
-        fields = parse_object(text, "the request")
+        fields = parse_object(text, "the request", most=_MAX_VALUES)
     except InputError as error:
         raise GuestError("http_error", error.message) from None
     method, url = _required(fields, "method"), _required(fields, "url")
@@ -62,12 +64,13 @@ def read_message(text: str) -> Message:
     )
 
 
-def read_body(message: Message, held: Attachments) -> tuple[bytes, str | None]:
-    """The bytes to send, and the content type that they must have (of multipart, with its boundary). Raises
-    GuestError (http_error)."""
+def read_body(message: Message, held: Attachments, check_size: Callable[[int], None]) -> tuple[bytes, str | None]:
+    """The bytes to send, and the content type that they must have (of multipart, with its boundary). `check_size` is
+    told of the size as it grows, and raises where it is too much: a short message can name one attachment many times.
+    Raises GuestError (http_error)."""
     fields = message.fields
     if (parts := fields.get("multipart")) is not None:
-        return _multipart(parts, held)
+        return _multipart(parts, held, check_size)
     if (ident := fields.get("body_attachment")) is not None:
         found = held.get(ident)
         if found is None:
@@ -103,6 +106,8 @@ def _headers(given: Json) -> tuple[tuple[str, str], ...]:
     for name, value in given.items():
         if not isinstance(value, str):
             raise GuestError("http_error", f"the header {name[:80]!r} is a {kind_of(value)}, not a string")
+    if sum(len(name) + len(value) for name, value in given.items()) > MAX_HEAD_BYTES:  # before secrets make it longer
+        raise GuestError("http_error", f"a request has at most {MAX_HEAD_BYTES} bytes of headers")
     return tuple(given.items())
 
 
@@ -116,12 +121,17 @@ def _encoding(fields: Mapping[str, Json], name: str, default: ResponseEncoding) 
     raise GuestError("http_error", f"{name} is not one of " + ", ".join(_ENCODINGS))
 
 
-def _multipart(parts: Json, held: Attachments) -> tuple[bytes, str]:
+def _multipart(parts: Json, held: Attachments, check_size: Callable[[int], None]) -> tuple[bytes, str]:
     if not isinstance(parts, list) or not parts:
         raise GuestError("http_error", "multipart is not a list of parts")
     from httpx2 import Request  # noqa: PLC0415 - only uploads need it
 
-    files = [_part(part, f"multipart[{index}]", held) for index, part in enumerate(parts)]
+    files, size = [], 0
+    for index, part in enumerate(parts):
+        name, content = _part(part, f"multipart[{index}]", held)
+        size += len(content[1])
+        check_size(size)
+        files.append((name, content))
     request = Request("POST", "https://multipart.invalid", files=files)
     return request.read(), request.headers["content-type"]
 

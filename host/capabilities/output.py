@@ -16,4 +16,4 @@ class Output:
         return {"emit": self.emit}
 
     def emit(self, call: Call, event: str) -> bool:
-        return call.emit(call.redactor.text(event))
+        return call.emit(event)

@@ -54,6 +54,7 @@ def program() -> NoReturn:
     system takes back a mapped component and its pool faster than they could be given back piece by piece. Everything
     that has to be closed has been by then."""
     gc.set_threshold(50_000)
+    _open_standard_streams()
     status: object = 0
     try:
         main()
@@ -65,6 +66,14 @@ def program() -> NoReturn:
     except OSError:  # whoever read it has gone
         status = status or 1
     os._exit(status if isinstance(status, int) else int(status is not None))
+
+
+def _open_standard_streams() -> None:
+    """Those that were closed (`>&-`), on the null device: nothing that is opened later can take their place, and be
+    written to by mistake."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - for the whole process
 
 
 @click.group(cls=_Lazy, epilog=_EXIT_STATUS, context_settings={"help_option_names": ["-h", "--help"]})

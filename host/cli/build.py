@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from host.builder import build
+from host.builder import build, misspelt
 from host.cli.files import write_bytes
 from host.cli.show import errors_shown, say, size
 from host.errors import BuildError, InputError
@@ -31,6 +31,8 @@ def command(directory: Path, output: Path) -> None:
                 "the component imports " + ", ".join(beyond), hint="a catalyst imports nothing but the contract"
             )
         write_bytes(str(output), wasm, "--output")
+        for name, meant in misspelt(directory):
+            say(f"note: the manifest's field {name!r} is not known here; {meant!r} is")
         say(f"built {output}: {size(len(wasm))}, {catalyst.digest}")
         say("imports " + (", ".join(catalyst.imports) or "nothing"))
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import base64
+import codecs
+import os
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import click
-
 from host.ahead import Ahead
 from host.attachments import Attachment
+from host.call import CancelToken
 from host.cli import needs
 from host.cli.authority import given
 from host.cli.files import blaming, read_bytes, write_bytes
-from host.cli.show import as_json, say
+from host.cli.show import as_json, one_line, put, say
 from host.envelope import Result, read_input
 from host.errors import Denied, InputError, OperationFailed
 from host.jsontext import Json
@@ -53,12 +55,41 @@ def execute(
             if stream:
                 result = _stream(catalyst, operation, seconds, attachments, in_json=in_json)
             else:
-                result = catalyst.run(operation, timeout=seconds, attachments=attachments)
+                result = _run(catalyst, operation, seconds, attachments)
                 _show(result, output, in_json=in_json)
         except Denied as denied:
             denied.hint = needs.unmet(artifact.manifest, granted).hint(denied.refusals)
             raise
+    if not in_json:  # there they are in the record
+        _show_logs(result)
     return 0 if result.ok else 1
+
+
+def _run(
+    catalyst: Catalyst, operation: Mapping[str, Json], seconds: float | None, attachments: Mapping[str, Attachment]
+) -> Result:
+    """On a thread of its own: Ctrl-C is an exception in this one, and would be lost in a callback of wasmtime's."""
+    token = CancelToken()
+    ended: list[Result | BaseException] = []
+
+    def carry() -> None:
+        try:
+            ended.append(catalyst.run(operation, timeout=seconds, attachments=attachments, cancel=token))
+        except BaseException as error:  # noqa: BLE001 - carried to the thread that waits
+            ended.append(error)
+
+    thread = threading.Thread(target=carry, name="host-run")
+    thread.start()
+    try:
+        thread.join()
+    except KeyboardInterrupt:
+        token.cancel()
+        thread.join()
+        raise
+    [outcome] = ended
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome
 
 
 def _stream(
@@ -73,7 +104,7 @@ def _stream(
     with catalyst.stream(operation, timeout=seconds, attachments=attachments) as events:
         try:
             for shown, event in enumerate(events, start=1):  # noqa: B007 - the count is used after the loop
-                click.echo(as_json(event, pretty=False))
+                put(as_json(event, pretty=False))
         except OperationFailed as error:
             say(f"the operation ended in status {error.result.status}")
         result = events.result
@@ -81,7 +112,7 @@ def _stream(
     if in_json:
         last = {"status": result.status, **last, "execution": _record(result)}
     if last:
-        click.echo(as_json(last, pretty=False))
+        put(as_json(last, pretty=False))
     return result
 
 
@@ -99,9 +130,15 @@ def _show(result: Result, output: str | None, *, in_json: bool) -> None:
         shown = {"status": result.status, "output": output}
     if in_json:
         shown["execution"] = _record(result)
-    click.echo(as_json(shown))
+    put(as_json(shown))
     if not result.ok:
         say(f"the operation ended in status {result.status}")
+
+
+def _show_logs(result: Result) -> None:
+    for line in result.execution.logs:
+        if line.level != "debug":
+            say(f"log: {line.level}: {one_line(line.message)}")
 
 
 def _write(result: Result, output: str) -> None:
@@ -110,8 +147,7 @@ def _write(result: Result, output: str) -> None:
     except InputError:
         content = (as_json(_with_bytes(result.data, result, inline=True), pretty=False) + "\n").encode()
     if output == "-":
-        sys.stdout.buffer.write(content)
-        sys.stdout.buffer.flush()
+        put(content)
         return
     write_bytes(output, content, "--output")
     say(f"wrote {len(content)} bytes to {output}")
@@ -145,13 +181,19 @@ def _check_output(output: str | None, *, stream: bool) -> None:
         raise InputError("--output does not go with --stream", field="--output", hint="redirect standard output")
     if not Path(output).parent.is_dir():
         raise InputError(f"--output: there is no directory {str(Path(output).parent)!r}", field="--output")
+    if Path(output).is_dir():
+        raise InputError(f"--output: {output!r} is a directory", field="--output")
+    if output != "-" and not os.access(output if Path(output).exists() else Path(output).parent, os.W_OK):
+        raise InputError(f"--output: {output!r} cannot be written", field="--output")
 
 
 def _operation(text: str) -> dict[str, Json]:
     with blaming("--input", hint=_INPUT_HINT):
         if text == "-":
             return read_input(sys.stdin.buffer.read())
-        return read_input(read_bytes(text[1:], "--input") if text.startswith("@") else text)
+        if text.startswith("@"):
+            return read_input(read_bytes(text[1:], "--input").removeprefix(codecs.BOM_UTF8))
+        return read_input(os.fsencode(text))  # the bytes that were typed, in whatever locale
 
 
 def _seconds(timeout: str | None) -> float | None:

@@ -28,9 +28,10 @@ def read_bytes(path: str, option: str) -> bytes:
 
 
 def read_text(path: str, option: str) -> str:
-    """The file's content, which is UTF-8. Raises InputError."""
+    """The file's content, which is UTF-8, without the byte order mark that some editors begin it with. Raises
+    InputError."""
     try:
-        return read_bytes(path, option).decode()
+        return read_bytes(path, option).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(f"{option}: {path!r} is not UTF-8", field=option) from None
 

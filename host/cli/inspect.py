@@ -13,7 +13,7 @@ from host.cli import needs
 from host.cli.authority import Given, given
 from host.cli.files import read_bytes
 from host.cli.options import authority_options
-from host.cli.show import as_json, errors_shown, one_line, size
+from host.cli.show import as_json, errors_shown, one_line, put, size
 from host.contract import CAPABILITIES, CONFIG, EXPORTS, FETCH, LOG, OUTPUT, SECRETS, STREAMING
 from host.limits import MIB
 from host.policy.asked import Asked
@@ -59,9 +59,9 @@ def command(*, file: str, in_json: bool, **authority: Any) -> None:
             catalyst = granted.load(host, wasm, file)
         rows = tuple(_rows(catalyst.imports, catalyst.grant))
         if in_json:
-            click.echo(as_json(_facts(catalyst, len(wasm), rows)))
+            put(as_json(_facts(catalyst, len(wasm), rows)))
         else:
-            click.echo("\n".join(_page(catalyst, len(wasm), rows, granted)))
+            put("\n".join(_page(catalyst, len(wasm), rows, granted)))
 
 
 def _facts(catalyst: Catalyst, count: int, rows: Iterable[Row]) -> dict[str, Any]:

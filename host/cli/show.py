@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import sys
@@ -11,7 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
-from host.errors import Denied, GuestException, GuestTrap, HostError
+from host.errors import Denied, GuestException, GuestTrap, HostError, StateError
 
 # What JSON may hold as it is, but a terminal acts on: DEL and the C1 controls, and what reorders or hides text.
 _TERMINAL = re.compile("[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
@@ -42,6 +43,16 @@ def one_line(text: str) -> str:
 def say(text: str) -> None:
     """Words, on standard error."""
     click.echo(as_words(text), err=True)
+
+
+def put(content: str | bytes) -> None:
+    """A line of text, or bytes as they are, on standard output. Raises StateError where that takes no more."""
+    try:
+        click.echo(content, nl=isinstance(content, str))
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # whoever read it has gone: click ends the program without a word
+            raise
+        raise StateError(f"cannot write to standard output: {error.strerror}") from None
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Final
+from weakref import finalize
 
 from host.egress import failures
 from host.egress.clock import Clock
@@ -57,7 +58,9 @@ class Egress:
         """One catalyst's own client; a connection that was checked for it serves nobody else."""
         pool = Pool(self._max_connections, on_close=self._pools.discard)
         self._pools.add(pool)
-        return EgressClient(reach, Lookups(self._resolver), self._tls, pool)
+        client = EgressClient(reach, Lookups(self._resolver), self._tls, pool)
+        finalize(client, pool.close)  # nobody else closes the connections of a catalyst that is no longer used
+        return client
 
     def close(self) -> None:
         """Close every client; what is under way ends with an EgressError (cancelled)."""
@@ -111,11 +114,15 @@ class EgressClient:
                 bodiless=bodiless,
                 max_bytes=outgoing.max_response_bytes,
                 connection=connection,
-                take_back=self._pool.take_back,
+                take_back=self._take_back,
             )
         except BaseException:
             self._pool.take_back(connection, usable=False)
             raise
+
+    def _take_back(self, connection: Connection, *, usable: bool) -> None:
+        """Through the client, so that it lives as long as its answers do."""
+        self._pool.take_back(connection, usable=usable)
 
 
 class Answer:
@@ -159,11 +166,11 @@ class Answer:
             self._release(usable=True)
         return piece
 
-    def read_all(self, clock: Clock) -> bytes:
-        """The rest of the body. Raises EgressError."""
+    def read_all(self, clock: Clock, through: Callable[[bytes], bytes] = bytes) -> bytes:
+        """The rest of the body, each piece of it passed `through` while the run lasts. Raises EgressError."""
         pieces = []
         while piece := self.read(clock):
-            pieces.append(piece)
+            pieces.append(through(piece))
         return b"".join(pieces)
 
     def close(self) -> None:

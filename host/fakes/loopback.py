@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import threading
@@ -88,7 +89,8 @@ class LoopbackServer:
             self._listener = socket.create_server(("127.0.0.1", self._port), backlog=512)
         except OSError as error:
             raise StateError(
-                f"cannot listen on 127.0.0.1:{self._port}: {error.strerror}", hint="port 0 takes a free one"
+                f"cannot listen on 127.0.0.1:{self._port}: {os.strerror(error.errno or 0)}",
+                hint="port 0 takes a free one",
             ) from error
         self._listener.setblocking(False)
         self._stopping = asyncio.Event()

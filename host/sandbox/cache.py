@@ -16,6 +16,7 @@ import hmac
 import mmap
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,6 +31,7 @@ from host.sandbox.compiler import memory_file
 _MAC_BYTES = 32
 _KEY_BYTES = 32
 _MAX_CACHE_BYTES = 1 << 30  # some 30 Python catalysts; the least recently used go first
+_OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe in its place must not make us wait
 
 
 class CompiledCache:
@@ -56,12 +58,13 @@ class CompiledCache:
     def load(self, name: str, engine: Engine) -> Component | None:
         """The component cached as `name`, or None where there is none that is authentic and fits the engine."""
         try:
-            source = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC)
+            source = os.open(self._path(name), _OPEN)
         except OSError:
             return None
         try:
-            size = os.fstat(source).st_size - _MAC_BYTES
-            if size <= 0:
+            found = os.fstat(source)
+            size = found.st_size - _MAC_BYTES
+            if not stat.S_ISREG(found.st_mode) or not 0 < size <= _MAX_CACHE_BYTES:
                 return None
             with memory_file("compiled") as held:
                 _copy(source, held, size)
@@ -166,7 +169,11 @@ def _read_key(path: Path) -> bytes:
     _private_dir(path.parent)
     if not path.exists():
         _make_key(path)
-    found, key = path.stat(), path.read_bytes()
+    fd = os.open(path, _OPEN)
+    try:
+        found, key = os.fstat(fd), os.read(fd, _KEY_BYTES + 1)
+    finally:
+        os.close(fd)
     if found.st_mode & 0o077 or found.st_uid != os.geteuid() or len(key) != _KEY_BYTES:
         raise CacheError(
             "the key of the compiled cache is not private to this user",

@@ -17,7 +17,7 @@ from wasmtime import Engine, Store, WasiConfig, WasmtimeError
 from wasmtime import _ffi as ffi
 from wasmtime.component import Component, Linker
 
-from host.call import Call, Stop
+from host.call import Call, RunStopped, Stop
 from host.contract import RUN, HostValue
 from host.sandbox import codec, failure
 from host.sandbox.engine import MAX_CORE_INSTANCES, MAX_MEMORY_BYTES, MAX_TABLE_ELEMENTS, MAX_TABLES
@@ -52,8 +52,8 @@ class Instances:
         self._run_index = component.get_export_index("run", interface_index)
 
     def run(self, text: str, call: Call) -> str:
-        """What the guest returns for `text`, from a fresh instance. Raises SandboxError, or what a host function
-        raised. After it, nothing of the instance is left."""
+        """What the guest returns for `text`, redacted, from a fresh instance. Raises SandboxError, or what a host
+        function raised. After it, nothing of the instance is left."""
         outer = getattr(_current, "call", None)  # of a run whose host function started this one
         _current.call = call
         began = time.monotonic()
@@ -128,7 +128,10 @@ def _call_run(function: Any, context: Any, text: str, call: Call) -> str:
         raise failure.Trapped(None)
     if call.check() is Stop.CANCELLED:
         raise failure.Trapped(None)
-    return answer
+    try:
+        return call.redacted(answer)
+    except RunStopped:
+        raise failure.Trapped(None) from None
 
 
 def _define(linker: Linker, interface: str, members: Mapping[str, HostFunction]) -> list[Any]:

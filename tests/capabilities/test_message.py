@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -42,7 +44,7 @@ FIELDS = st.dictionaries(
 
 def read(text: str) -> tuple[Message, tuple[bytes, str | None]]:
     message = read_message(text)
-    return message, read_body(message, Attachments(1000))
+    return message, read_body(message, Attachments(1000), int)
 
 
 @given(st.text())
@@ -112,6 +114,47 @@ def test_a_parts_own_names_come_before_those_of_its_attachment() -> None:
     held = Attachments(1000)
     ident = held.put(Attachment(b"x", "own.wav", "audio/wav"))
     part = {"name": "f", "attachment": ident, "filename": "given.mp3", "content_type": "audio/mpeg"}
-    body, _ = read_body(read_message(json.dumps(asking(multipart=[part]))), held)
+    body, _ = read_body(read_message(json.dumps(asking(multipart=[part]))), held, int)
     assert b'filename="given.mp3"' in body
     assert b"Content-Type: audio/mpeg" in body
+
+
+class TooLarge(Exception):
+    """What the size check of these tests raises."""
+
+
+def _at_most(most: int) -> Callable[[int], None]:
+    def check(size: int) -> None:
+        if size > most:
+            raise TooLarge
+
+    return check
+
+
+def test_one_attachment_named_a_thousand_times_is_refused_before_the_body_is_put_together() -> None:
+    held = Attachments(1 << 20)
+    ident = held.put(Attachment(bytes(1 << 20)))
+    message = read_message(json.dumps(asking(multipart=[{"name": "a", "attachment": ident}] * 1_000)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooLarge):
+            read_body(message, held, _at_most(4 << 20))
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_message_of_empty_lists_is_refused_before_it_becomes_thirty_times_as_large() -> None:
+    text = '{"method": "GET", "url": "https://api.test/", "x": [' + "[]," * 200_000 + "0]}"
+    with pytest.raises(GuestError, match="values"):
+        read_message(text)
+
+
+def test_a_body_that_is_itself_large_json_is_one_value() -> None:
+    body = json.dumps([{"a": '"'}] * 200_000)
+    assert read(json.dumps(asking(method="POST", body=body)))[1] == (body.encode(), None)
+
+
+def test_a_header_bomb_is_refused_before_secrets_make_it_longer() -> None:
+    with pytest.raises(GuestError, match="bytes of headers"):
+        read_message(json.dumps(asking(headers={"x": "host-secret-" * 10_000})))

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
+import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from host.fakes import FakeOpenAI
-from tests.cli.conftest import CHAT, MODELS, SPEECH
+from tests.cli.conftest import CHAT, MODELS, PROGRAM, SPEECH
 
 
 class TestInput:
@@ -18,6 +22,15 @@ class TestInput:
 
     def test_standard_input(self, program: Any, openai_file: Path, fake: FakeOpenAI, grants: Any) -> None:
         assert program("run", openai_file, *grants(fake), "--input", "-", stdin=MODELS).status == 0
+
+    def test_a_file_may_begin_with_a_byte_order_mark(self, program: Any, guest_file: Any, tmp_path: Path) -> None:
+        (tmp_path / "operation.json").write_bytes(b"\xef\xbb\xbf{\r\n}\r\n")
+        assert program("run", guest_file("returns_not_json"), "--input", "@operation.json").status == 0
+
+    def test_bytes_that_are_no_text_are_refused_and_not_replaced(self, program: Any, guest_file: Any) -> None:
+        ran = program("run", guest_file("returns_not_json"), "--input", '{"city": "K\udcf6ln"}')
+        assert ran.status == 2
+        assert "--input: the input is not UTF-8" in ran.err
 
     def test_a_file_is_attached(
         self, program: Any, openai_file: Path, fake: FakeOpenAI, grants: Any, tmp_path: Path
@@ -29,6 +42,32 @@ class TestInput:
         assert (ran.status, ran.err) == (0, "")
         [part] = [part for part in fake.requests[0]["body"] if part["name"] == "file"]
         assert (part["filename"], part["size"], part["content_type"]) == ("speech.mp3", 2560, "audio/mpeg")
+
+
+class TestInterrupt:
+    def test_ctrl_c_ends_a_guest_that_computes(
+        self, started: Any, probe_file: Path, upstream: Any, grants: Any
+    ) -> None:
+        calls = [["fetch.request", {"method": "GET", "url": upstream.url}]]
+        operation = json.dumps({"calls": calls, "spin": True})
+        reach = ["--allow-domain", upstream.url, "--allow-private", "127.0.0.1"]
+        process = started("run", probe_file, *reach, "--input", operation)
+        upstream.send(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+        process.send_signal(signal.SIGINT)
+        assert (*process.communicate(timeout=60), process.returncode) == ("", "interrupted\n", 130)
+
+
+class TestLog:
+    def test_what_a_guest_logs_is_shown_on_one_line_each(self, program: Any, probe_file: Path) -> None:
+        calls = [["log.write", "info", "first\ndenied: \x1b[2J"], ["log.write", "debug", "second"]]
+        ran = program("run", probe_file, "--input", json.dumps({"calls": calls}))
+        assert (ran.status, ran.err) == (0, "log: info: first denied: \ufffd[2J\n")
+
+    def test_in_json_it_is_in_the_record(self, program: Any, probe_file: Path) -> None:
+        calls = [["log.write", "info", "first"]]
+        ran = program("run", probe_file, "--json", "--input", json.dumps({"calls": calls}))
+        assert ran.err == ""
+        assert json.loads(ran.out)["execution"]["logs"] == [{"level": "info", "message": "first"}]
 
 
 class TestStream:
@@ -122,6 +161,29 @@ class TestOutput:
         ran = program("run", openai_file, *grants(fake), "--output", "no/where.json", "--input", MODELS)
         assert (ran.status, ran.err) == (2, "error: --output: there is no directory 'no'\n")
         assert fake.requests == []
+
+    def test_a_folder_in_its_place_is_said_before_anything_is_sent(
+        self, program: Any, openai_file: Path, fake: FakeOpenAI, grants: Any
+    ) -> None:
+        ran = program("run", openai_file, *grants(fake), "--output", "/tmp", "--input", MODELS)
+        assert (ran.status, ran.err) == (2, "error: --output: '/tmp' is a directory\n")
+        assert fake.requests == []
+
+    def test_a_full_disk_is_6_and_no_traceback(self, environ: dict[str, str], guest_file: Any) -> None:
+        command = [str(PROGRAM), "run", str(guest_file("returns_not_json")), "--input", "{}"]
+        with open("/dev/full", "wb") as full:
+            ran = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environ, check=False)
+        assert (ran.returncode, ran.stderr) == (
+            6,
+            "error: cannot write to standard output: No space left on device\n",
+        )
+
+    @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+    def test_closed_streams_do_not_stop_it(self, environ: dict[str, str], guest_file: Any, closed: str) -> None:
+        script = f'"$0" run "$1" --input "{{}}" {closed}'
+        command = ["sh", "-c", script, str(PROGRAM), str(guest_file("returns_not_json"))]
+        ran = subprocess.run(command, capture_output=True, text=True, env=environ, check=False)
+        assert (ran.returncode, ran.stderr) == (0, "")
 
     def test_json_has_the_record_of_the_run(
         self, program: Any, openai_file: Path, fake: FakeOpenAI, grants: Any

@@ -31,6 +31,11 @@ def test_a_file_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert read_bytes(str(tmp_path / "x"), "--input") == b"\xff\n"
 
 
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
+    (tmp_path / "policy.toml").write_bytes(b"\xef\xbb\xbfx\r\n")
+    assert read_text(str(tmp_path / "policy.toml"), "--policy") == "x\r\n"
+
+
 def test_files_that_cannot_be_had_are_the_options_mistake(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff")
     with pytest.raises(InputError, match=r"--input: cannot read .*: Is a directory"):

@@ -176,6 +176,12 @@ class TestExitStatus:
         assert 'app.py", line' in ran.err
         assert str(GUESTS) not in ran.err
 
+    def test_a_guest_that_imports_too_late_is_told_where_it_could(self, program: Any, tmp_path: Path) -> None:
+        (tmp_path / "raises.wasm").write_bytes(python_guest(GUESTS / "raises"))
+        ran = program("run", "raises.wasm", "--input", '{"how": "import"}')
+        assert (ran.status, ran.out) == (4, "")
+        assert "ImportError: decimal is not there: import it at the top of a module" in ran.err
+
     @pytest.mark.parametrize(
         ("guest", "said"),
         [

@@ -473,6 +473,23 @@ def test_a_server_that_does_not_accept_ends_with_the_run(host: Host) -> None:
             one.close()
 
 
+ESCAPES = "%41" * (4 << 20)  # all of it may be the spelling of a secret, so all of it is looked at
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        pytest.param(calls(FETCH), id="in an answer"),
+        pytest.param(calls(["log.write", "info", ESCAPES]), id="in the log"),
+        pytest.param(calls(raw=ESCAPES), id="in the output"),
+    ],
+)
+def test_what_takes_long_to_redact_ends_with_the_run(host: Host, asked: Any) -> None:
+    with serving(response(ESCAPES.encode())) as server:
+        one = probe(host, origin_of(server), secrets={"TOKEN": TOKEN})
+        assert ends_in_time(lambda: one.run(asked, timeout=TIMEOUT_S))
+
+
 def test_a_consumer_that_never_reads_does_not_keep_a_run_alive(host: Host) -> None:
     stream = probe(host).stream(calls(["output.emit", "1"], repeat=10**9), timeout=TIMEOUT_S)
     with pytest.raises(errors.DeadlineExceeded):

@@ -1,5 +1,6 @@
 """Which connection serves which request, and how many there may be."""
 
+import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -80,6 +81,16 @@ def test_closing_the_pool_closes_what_is_idle(answering, client, ask, clock):
     server = answering()
     ask(server.url()).read_all(clock)
     client.close()
+    assert server.hung_up.wait(10)
+
+
+def test_the_connections_of_a_client_that_nobody_has_any_more_are_closed(answering, egress, loopback, ask, clock):
+    server, road = answering(), egress()
+    answer = ask(server.url(), using=road.client(loopback))
+    gc.collect()
+    assert answer.read_all(clock) == b"ok", "its answer has it"
+    del answer
+    gc.collect()
     assert server.hung_up.wait(10)
 
 

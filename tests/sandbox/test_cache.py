@@ -146,3 +146,29 @@ def test_two_processes_at_once_both_get_it(places, tmp_path) -> None:
     assert [one.wait(timeout=60) for one in both] == [0, 0]
     assert _cached(places).stat().st_size > 0
     assert [name for name in os.listdir(places[0] / "compiled") if name.startswith(".")] == []
+
+
+def test_a_pipe_in_the_place_of_a_cached_file_makes_nobody_wait(places, compiled) -> None:
+    _load(places)
+    file = _cached(places)
+    file.unlink()
+    os.mkfifo(file)
+    _load(places)
+    assert len(compiled) == 2
+    assert file.is_file()
+
+
+def test_a_cached_file_of_absurd_size_is_not_even_read(places, compiled, monkeypatch) -> None:
+    _load(places)
+    os.truncate(_cached(places), 1 << 40)  # takes no room on disk, and all of it in memory
+    monkeypatch.setattr(os, "sendfile", None)
+    sandbox = Sandbox(*places)
+    assert sandbox._cache.load(_cached(places).stem, sandbox.engine) is None
+    sandbox.close()
+
+
+def test_a_key_that_is_a_pipe_is_refused(places) -> None:
+    places[1].mkdir(parents=True)
+    os.mkfifo(places[1] / "cache.key", 0o600)
+    with pytest.raises(errors.CacheError):
+        _load(places)

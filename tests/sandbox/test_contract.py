@@ -94,3 +94,20 @@ def test_the_operator_may_name_more_of_wasi_and_it_is_empty_all_the_same(host: H
 def test_naming_what_is_not_wasi_lets_nothing_in(host: Host, named: str) -> None:
     with pytest.raises(errors.ContractError):
         host.load(wat("hostile/imports_unknown"), wasi=[named, "evil:corp/backdoor@1.0.0"])
+
+
+def test_a_type_that_would_fill_megabytes_is_named_in_a_few_words(host: Host) -> None:
+    """Each type holds the one before it twice: written out, it doubles with every line."""
+    types = "(type $t0 (result string (error string)))"
+    types += "".join(f"(type $t{n} (result $t{n - 1} (error $t{n - 1})))" for n in range(1, 17))
+    text = '(import "cyfr:http/fetch@0.1.0" (instance (export "request" (func (param "j" $t16) (result string)))))'
+    with pytest.raises(errors.ContractError) as caught:
+        host.load(bytes(wat2wasm(f"(component {types} {text})")))
+    assert len(str(caught.value)) < 200
+
+
+def test_a_function_of_a_thousand_parameters_is_named_in_a_few_words(host: Host) -> None:
+    many = " ".join(f'(param "p{n}" u8)' for n in range(900))
+    with pytest.raises(errors.ContractError) as caught:
+        host.load(_importing("cyfr:http/fetch@0.1.0", "request", f"(func {many} (result string))"))
+    assert len(str(caught.value)) < 300

@@ -71,9 +71,10 @@ class Fault:
         """From the fields by name, as they come over HTTP; an unknown one is an InputError."""
         if not isinstance(rule, Mapping):
             raise InputError("a fault is an object", field="faults")
-        if unknown := set(rule) - {known.name for known in fields(cls)}:
+        known = [one.name for one in fields(cls)]
+        if unknown := set(rule).difference(known):
             name = str(min(unknown, key=str))
-            raise InputError(f"a fault has no field {name[:80]!r}", field=name)
+            raise InputError(f"a fault has no field {name[:80]!r}", field=name, hint="one of " + ", ".join(known))
         return cls(**rule)
 
     def as_dict(self) -> dict[str, Any]:

@@ -1,4 +1,5 @@
 import json
+import sys
 
 import pytest
 
@@ -56,6 +57,20 @@ def test_params_and_stream_may_be_left_out(guest):
     sdk = guest("catalyst.sdk")
     run = sdk.run_operations(lambda call: [call.operation, call.params, call.stream])
     assert json.loads(run().run('{"operation": "a"}')) == ["a", {}, False]
+
+
+def test_an_import_while_it_runs_says_where_it_belongs(guest, world):
+    finders = sys.meta_path[:]
+
+    def imports(document):
+        import nowhere_to_be_found
+
+        return nowhere_to_be_found
+
+    with pytest.raises(ImportError, match=r"^nowhere_to_be_found is not there: import it at the top of a module"):
+        guest("catalyst.sdk").run(imports)().run("{}")
+    assert spoken(world)["exception"] == "ImportError"
+    assert sys.meta_path == finders
 
 
 def test_an_error_of_the_catalyst_is_its_result_and_no_trap(guest, world):

@@ -13,6 +13,8 @@ def _answer(document):
         raise ValueError("a value that will not do")
     if how == "memory":
         return len(b"x" * (1 << 30))
+    if how == "import":
+        import decimal  # noqa: F401 - too late
     if how == "recursion":
         return _recurse(0)
     if how == "exit":

@@ -18,18 +18,20 @@ EventKind = Literal["run.started", "run.ended", "http.request", "secret.use", "s
 class Refusal:
     """Something that the host refused a guest. `kind` is an error type of CONTRACT.md (`domain_blocked`, …) or
     `secret_denied`; `subject` what was asked for (a URL without its query, a secret's name); `rule` which rule said
-    no; `remedy` the exact thing that would allow it, as an option of `host run` and as a line for a kept policy."""
+    no; `remedy` the exact thing that would allow it, as an option of `host run` and as a line for a kept policy.
+    `grantable` is false where no grant can: the manifest does not ask for it."""
 
     kind: str
     subject: str
     rule: str
     remedy: str = ""
+    grantable: bool = True
 
     def __str__(self) -> str:
         said = f"{self.subject}: {self.rule}"
         return f"{said} ({self.remedy})" if self.remedy else said
 
-    def as_dict(self) -> dict[str, str]:
+    def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from host.attachments import Attachments
@@ -244,8 +244,8 @@ class Call:
 
     def refuse(self, kind: EventKind, refusal: Refusal) -> None:
         """Record a refusal, and keep it for whoever is told why the run failed."""
-        shown = map(self.redactor.text, (refusal.subject, refusal.rule, refusal.remedy))
-        refusal = Refusal(refusal.kind, *shown)
+        subject, rule, remedy = map(self.redactor.text, (refusal.subject, refusal.rule, refusal.remedy))
+        refusal = replace(refusal, subject=subject, rule=rule, remedy=remedy)
         self.audit(kind, "deny", refusal.rule, {"type": refusal.kind, "subject": refusal.subject})
         if refusal not in self.refusals and len(self.refusals) < MAX_EVENTS:
             self.refusals.append(refusal)

@@ -39,13 +39,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from host.audit import Refusal
-    from host.envelope import Result
+    from host.envelope import Execution, Result
 
 Blame = Literal["caller", "guest", "operator", "upstream", "host"]
 
 
 class HostError(Exception):
-    """The root. `message` says what happened; `hint`, where there is one, is the remedy."""
+    """The root. `message` says what happened; `hint`, where there is one, is the remedy; `execution` is the record of
+    the run that ended in it (decisions, log messages), where there was one."""
 
     code: str = "host_error"
     blame: Blame = "host"
@@ -55,6 +56,7 @@ class HostError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.execution: Execution | None = None
 
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message

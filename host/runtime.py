@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -19,7 +18,7 @@ from host.call import Call, CancelToken, Placeholders
 from host.channel import Channel
 from host.egress import Egress, Reach
 from host.envelope import Execution, Input, Operation, Result, read_input, read_output, write_input
-from host.errors import Denied, GuestException, GuestTrap, HostError, InputError, StateError
+from host.errors import Denied, GuestException, GuestTrap, HostError, InputError, PolicyError, StateError
 from host.jsontext import Json
 from host.limits import CEILING, Limits
 from host.loader import Loader
@@ -30,11 +29,13 @@ from host.policy.document import Policy
 from host.policy.domains import DomainPattern
 from host.policy.grant import Grant, grant_authority
 from host.policy.secrets import PLACES, Place, SecretGrant
+from host.policy.units import parse_duration
 from host.redaction import Redactor
 from host.sandbox import Instances, Loaded, Sandbox
 from host.sandbox.engine import MAX_MEMORY_BYTES, MAX_SANDBOXES
 from host.secret import SecretValue, new_placeholder
 from host.streams import AsyncEventStream, EventStream, Outcome
+from host.threads import on_run_thread
 from host.trust.artifact import Artifact, admit, read_component
 
 T = TypeVar("T")
@@ -111,7 +112,7 @@ class Host:
             reference=reference or named or artifact.digest.short,
             interfaces=loaded.imports,
             asked=asked_by(artifact.manifest, config or {}),
-            policy=policy or Policy(),
+            policy=_policy(policy),
             secrets=bindings,
             ceiling=self._ceiling,
         )
@@ -133,7 +134,7 @@ class Host:
     def _sandbox(self) -> Sandbox:
         return self._loader.sandbox
 
-    def _submit(self, work: Callable[[], T]) -> Future[T]:
+    def _submit(self, work: Callable[[], T], cancel: Callable[[], None]) -> Future[T]:
         """Run `work` on one of the host's threads, which are there once something asks for them."""
         with self._lock:
             if self._closed:
@@ -142,7 +143,7 @@ class Host:
                 from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - `host run` needs none
 
                 self._threads = ThreadPoolExecutor(MAX_WAITING_RUNS, thread_name_prefix="host-run")
-            return self._threads.submit(_on_deep_stack, work)
+            return self._threads.submit(on_run_thread, work, cancel)
 
     def __enter__(self) -> Self:
         return self
@@ -193,25 +194,25 @@ class Catalyst:
         self,
         operation: Input,
         *,
-        timeout: float | None = None,
+        timeout: str | float | None = None,
         attachments: Mapping[str, object] | None = None,
         cancel: CancelToken | None = None,
     ) -> Result:
         """Run one operation (a mapping, an Operation or JSON text) and return its Result, whatever its status.
 
-        `timeout` in seconds narrows the policy's; `attachments` (bytes, pathlib.Path or Attachment, by name) stand in
-        the input as `{"$attachment": name}`. Raises Denied where the run failed and was refused something,
-        SandboxError, InputError, AuditError.
+        `timeout` (seconds, or a text like `30s`) narrows the policy's; `attachments` (bytes, pathlib.Path or
+        Attachment, by name) stand in the input as `{"$attachment": name}`. Raises Denied where the run failed and was
+        refused something, SandboxError, InputError, AuditError.
         """
         call = self._call(timeout)
         text = self._text(operation, call, attachments)
-        return _on_deep_stack(lambda: self._execute(call, text, cancel))
+        return on_run_thread(lambda: self._execute(call, text, cancel), call.cancel)
 
     def stream(
         self,
         operation: Input,
         *,
-        timeout: float | None = None,
+        timeout: str | float | None = None,
         attachments: Mapping[str, object] | None = None,
         cancel: CancelToken | None = None,
     ) -> EventStream:
@@ -226,7 +227,7 @@ class Catalyst:
         self,
         operation: Input,
         *,
-        timeout: float | None = None,  # noqa: ASYNC109 - the sandbox enforces it, not the event loop
+        timeout: str | float | None = None,  # noqa: ASYNC109 - the sandbox enforces it, not the event loop
         attachments: Mapping[str, object] | None = None,
         cancel: CancelToken | None = None,
     ) -> Result:
@@ -235,7 +236,7 @@ class Catalyst:
 
         call = self._call(timeout)
         text = self._text(operation, call, attachments)
-        running = asyncio.wrap_future(self._host._submit(lambda: self._execute(call, text, cancel)))
+        running = asyncio.wrap_future(self._host._submit(lambda: self._execute(call, text, cancel), call.cancel))
         try:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
@@ -249,7 +250,7 @@ class Catalyst:
         self,
         operation: Input,
         *,
-        timeout: float | None = None,
+        timeout: str | float | None = None,
         attachments: Mapping[str, object] | None = None,
         cancel: CancelToken | None = None,
     ) -> AsyncEventStream:
@@ -259,12 +260,10 @@ class Catalyst:
         text = self._text(_streamed(operation), call, attachments)
         return AsyncEventStream(call, lambda arrived: self._started(call, text, cancel, arrived))
 
-    def _call(self, timeout: float | None) -> Call:
+    def _call(self, timeout: str | float | None) -> Call:
         limits = self.grant.limits
         if timeout is not None:
-            if not timeout > 0:
-                raise InputError("timeout is not above zero", field="timeout")
-            limits = limits.narrowed(replace(limits, timeout_s=float(timeout)))
+            limits = limits.narrowed(replace(limits, timeout_s=_seconds(timeout)))
         placeholders = Placeholders()
         for name in self.grant.secrets:
             placeholders.bind(str(name), new_placeholder())
@@ -291,7 +290,7 @@ class Catalyst:
         def finished(future: Future[Result]) -> None:
             channel.end(future.exception() or future.result())
 
-        self._host._submit(work).add_done_callback(finished)
+        self._host._submit(work, call.cancel).add_done_callback(finished)
         return channel
 
     def _execute(self, call: Call, text: str, cancel: CancelToken | None) -> Result:
@@ -310,14 +309,20 @@ class Catalyst:
                 code = error.code if isinstance(error, HostError) else type(error).__name__
                 call.audit("run.ended", detail={"error": code, "duration_s": round(call.elapsed_s, 6)})
                 if call.refusals and isinstance(error, GuestException | GuestTrap):
-                    raise Denied(call.refusals) from error
-                raise
+                    raise self._recorded(Denied(call.refusals), call) from error
+                raise self._recorded(error, call)  # noqa: B904 - the same exception
             outcome = read_output(output, call.attachments)
             call.audit("run.ended", detail={"status": outcome.status, "duration_s": round(call.elapsed_s, 6)})
         result = Result(outcome.status, outcome.data, outcome.error, outcome.attachments, self._record(call))
         if not result.ok and call.refusals:
-            raise Denied(call.refusals, result)
+            raise self._recorded(Denied(call.refusals, result), call)
         return result
+
+    def _recorded(self, error: BaseException, call: Call) -> BaseException:
+        """`error` with the run's record, if it is one of ours."""
+        if isinstance(error, HostError):
+            error.execution = self._record(call)
+        return error
 
     def _record(self, call: Call) -> Execution:
         return Execution(
@@ -337,6 +342,19 @@ def _streamed(operation: Input) -> dict[str, Json]:
     """Events are wanted, unless the input itself says that they are not."""
     given = read_input(operation)
     return {**given, "stream": True} if isinstance(operation, Operation) else {"stream": True, **given}
+
+
+def _policy(given: Policy | None) -> Policy:
+    if given is None or isinstance(given, Policy):
+        return given or Policy()
+    raise InputError(f"the policy is a {type(given).__name__}", field="policy", hint="Policy(allowed_domains=[…])")
+
+
+def _seconds(timeout: str | float) -> float:
+    try:
+        return parse_duration(timeout)
+    except PolicyError as error:
+        raise InputError(f"timeout: {error.message}", field="timeout", hint=error.hint) from None
 
 
 def _read(source: str | Path | bytes) -> bytes:
@@ -362,47 +380,7 @@ def _binding(name: SecretName, secret: Secret) -> SecretGrant | None:
     unknown = set(secret.places) - set(PLACES)
     if unknown or not secret.places:
         raise InputError(f"secret {name}: places are of " + ", ".join(PLACES), field="places")
+    if isinstance(secret.domains, str):
+        raise InputError(f"secret {name}: domains are a list", field="domains", hint=f'domains=["{secret.domains}"]')
     domains = None if secret.domains is None else tuple(DomainPattern.parse(domain) for domain in secret.domains)
     return SecretGrant(name, domains, frozenset(secret.places), secret.reveal)
-
-
-_DEEP_STACK_BYTES = 8 << 20
-_STACK_LOCK = threading.Lock()
-
-
-def _on_deep_stack(work: Callable[[], T]) -> T:
-    """Run `work` here, or, where this thread's stack may be too small for a guest's (1 MiB, and ours), on one that is
-    large enough: overrunning it would end the process."""
-    if _stack_bytes() >= _DEEP_STACK_BYTES:
-        return work()
-    outcome: list[T] = []
-    failure: list[BaseException] = []
-
-    def carry() -> None:
-        try:
-            outcome.append(work())
-        except BaseException as error:  # noqa: BLE001 - carried to the thread that waits
-            failure.append(error)
-
-    with _STACK_LOCK:
-        configured = threading.stack_size(_DEEP_STACK_BYTES)
-        thread = threading.Thread(target=carry, name="host-run")
-        thread.start()
-        threading.stack_size(configured)
-    thread.join()
-    if failure:
-        raise failure[0]
-    return outcome[0]
-
-
-def _stack_bytes() -> int:
-    """Of this thread, at least: what Python was told for those that it starts, else what the system gives (`ulimit -s`;
-    where that sets no limit, the main thread has none, and the others have as little as 2 MiB)."""
-    main = threading.current_thread() is threading.main_thread()
-    configured = 0 if main else threading.stack_size()
-    if configured:
-        return configured
-    limit, _ = resource.getrlimit(resource.RLIMIT_STACK)
-    if limit == resource.RLIM_INFINITY:
-        return _DEEP_STACK_BYTES if main else 0
-    return limit

@@ -790,3 +790,30 @@ with Host(cache_dir=sys.argv[1], state_dir=sys.argv[1]) as host:
 
     done = subprocess.run(argv, cwd=ROOT, preexec_fn=shrink, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_an_error_has_the_record_of_its_run_with_what_the_guest_logged(host: Host) -> None:
+    catalyst = probe(host)
+    with pytest.raises(errors.SandboxError) as caught:
+        catalyst.run({**calls(("log.write", "info", "before the end")), "spin": True}, timeout="300ms")
+    assert caught.value.execution is not None
+    assert [line.message for line in caught.value.execution.logs] == ["before the end"]
+
+
+def test_a_denial_has_the_record_of_its_run(host: Host, openai_file: Path) -> None:
+    with pytest.raises(errors.Denied) as caught:
+        host.load(openai_file).run({"operation": "models.list"})
+    assert caught.value.execution is not None
+    assert caught.value.execution.refusals == caught.value.refusals
+
+
+@pytest.mark.parametrize("policy", [{"allowed_domains": ["api.openai.com"]}, "allow", 5])
+def test_a_policy_that_is_none_is_an_input_error(host: Host, openai_file: Path, policy: Any) -> None:
+    with pytest.raises(errors.InputError) as caught:
+        host.load(openai_file, policy=policy)
+    assert caught.value.field == "policy"
+
+
+def test_the_domains_of_a_secret_are_a_list(host: Host, openai_file: Path) -> None:
+    with pytest.raises(errors.InputError, match="domains are a list"):
+        host.load(openai_file, secrets={"OPENAI_API_KEY": public.Secret("sk-0123456789", domains="api.openai.com")})

@@ -118,7 +118,8 @@ class Exchange:
             call.audit(
                 "secret.use", "allow", detail={"secret": call.placeholders.names[placeholder], "origin": target.origin}
             )
-        self._note_misdirected(call, target, substituted)
+        leaving = "\n".join(value for _, value in substituted).encode() + destination.path_query + b"\n" + body
+        self._note_misdirected(call, target, leaving)
         return tuple(substituted), destination, body
 
     def _substitution(self, call: Call, target: Target, place: Place) -> Substitution:
@@ -130,15 +131,17 @@ class Exchange:
             }
         )
 
-    def _note_misdirected(self, call: Call, target: Target, headers: list[tuple[str, str]]) -> None:
-        """A placeholder that stayed one: its secret is not bound to this place. Worth a word, since the request
-        will fail for want of it."""
+    def _note_misdirected(self, call: Call, target: Target, leaving: bytes) -> None:
+        """A placeholder that stayed one, for its secret is not bound to this domain or this place. Worth a word, since
+        the request will fail for want of it."""
         for placeholder, name in call.placeholders.names.items():
-            if any(placeholder in value for _, value in headers):
-                remedy = f"bind {name} to {target.origin} (domains), over https, for headers"
-                call.refuse(
-                    "secret.use", Refusal("secret_denied", f"secret {name}", f"not bound to {target.origin}", remedy)
+            if placeholder.encode() in leaving:
+                rule = f"not bound to {target.origin} and where it stands in the request"
+                remedy = (
+                    f"in the policy of {self.grant.reference}, secrets.{name}: domains with it, over https or mapped "
+                    'by upstreams, and in = ["header", "url", "body"] as needed'
                 )
+                call.refuse("secret.use", Refusal("secret_denied", f"secret {name}", rule, remedy))
 
     def _send(self, call: Call, outgoing: Outgoing, target: Target) -> Answer:
         began = time.monotonic()

@@ -60,6 +60,9 @@ def program() -> NoReturn:
         main()
     except SystemExit as ended:
         status = ended.code
+    except Exception:  # noqa: BLE001 - a fault of ours, told whole
+        sys.excepthook(*sys.exc_info())
+        status = 6
     try:
         sys.stdout.flush()
         sys.stderr.flush()

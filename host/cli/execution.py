@@ -6,18 +6,16 @@ import base64
 import codecs
 import os
 import sys
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from host.ahead import Ahead
 from host.attachments import Attachment
-from host.call import CancelToken
 from host.cli import needs
 from host.cli.authority import given
 from host.cli.files import blaming, read_bytes, write_bytes
-from host.cli.show import as_json, one_line, put, say
+from host.cli.show import as_json, put, say, say_logs
 from host.envelope import Result, read_input
 from host.errors import Denied, InputError, OperationFailed
 from host.jsontext import Json
@@ -55,41 +53,14 @@ def execute(
             if stream:
                 result = _stream(catalyst, operation, seconds, attachments, in_json=in_json)
             else:
-                result = _run(catalyst, operation, seconds, attachments)
+                result = catalyst.run(operation, timeout=seconds, attachments=attachments)
                 _show(result, output, in_json=in_json)
         except Denied as denied:
             denied.hint = needs.unmet(artifact.manifest, granted).hint(denied.refusals)
             raise
     if not in_json:  # there they are in the record
-        _show_logs(result)
+        say_logs(result.execution)
     return 0 if result.ok else 1
-
-
-def _run(
-    catalyst: Catalyst, operation: Mapping[str, Json], seconds: float | None, attachments: Mapping[str, Attachment]
-) -> Result:
-    """On a thread of its own: Ctrl-C is an exception in this one, and would be lost in a callback of wasmtime's."""
-    token = CancelToken()
-    ended: list[Result | BaseException] = []
-
-    def carry() -> None:
-        try:
-            ended.append(catalyst.run(operation, timeout=seconds, attachments=attachments, cancel=token))
-        except BaseException as error:  # noqa: BLE001 - carried to the thread that waits
-            ended.append(error)
-
-    thread = threading.Thread(target=carry, name="host-run")
-    thread.start()
-    try:
-        thread.join()
-    except KeyboardInterrupt:
-        token.cancel()
-        thread.join()
-        raise
-    [outcome] = ended
-    if isinstance(outcome, BaseException):
-        raise outcome
-    return outcome
 
 
 def _stream(
@@ -133,12 +104,6 @@ def _show(result: Result, output: str | None, *, in_json: bool) -> None:
     put(as_json(shown))
     if not result.ok:
         say(f"the operation ended in status {result.status}")
-
-
-def _show_logs(result: Result) -> None:
-    for line in result.execution.logs:
-        if line.level != "debug":
-            say(f"log: {line.level}: {one_line(line.message)}")
 
 
 def _write(result: Result, output: str) -> None:
@@ -198,7 +163,9 @@ def _operation(text: str) -> dict[str, Json]:
 
 def _seconds(timeout: str | None) -> float | None:
     with blaming("--timeout"):
-        return None if timeout is None else parse_duration(timeout)
+        if timeout is None:
+            return None
+        return parse_duration(float(timeout) if timeout.replace(".", "", 1).isdecimal() else timeout)
 
 
 def _attachment(text: str) -> tuple[str, Attachment]:

@@ -35,7 +35,7 @@ class Needs:
     def hint(self, refusals: Iterable[Refusal]) -> str | None:
         """After a denial for the lack of one of these: what would allow all that the manifest asks for."""
         lacking = {"domain_blocked": self.domains, "secret_denied": self.secrets}
-        if not any(lacking.get(refusal.kind) for refusal in refusals):
+        if not any(lacking.get(refusal.kind) for refusal in refusals if refusal.grantable):
             return None
         return f"to allow all that its manifest asks for, add {self.options()}"
 

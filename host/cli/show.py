@@ -8,11 +8,15 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from host.errors import Denied, GuestException, GuestTrap, HostError, StateError
+
+if TYPE_CHECKING:
+    from host.envelope import Execution
 
 # What JSON may hold as it is, but a terminal acts on: DEL and the C1 controls, and what reorders or hides text.
 _TERMINAL = re.compile("[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
@@ -45,6 +49,13 @@ def say(text: str) -> None:
     click.echo(as_words(text), err=True)
 
 
+def say_logs(execution: Execution) -> None:
+    """What a guest logged, a line each, debug left out."""
+    for line in execution.logs:
+        if line.level != "debug":
+            say(f"log: {line.level}: {one_line(line.message)}")
+
+
 def put(content: str | bytes) -> None:
     """A line of text, or bytes as they are, on standard output. Raises StateError where that takes no more."""
     try:
@@ -69,8 +80,11 @@ def errors_shown(*, in_json: bool = False) -> Iterator[None]:
 
 def _end(error: HostError, *, in_json: bool) -> NoReturn:
     if in_json:
-        click.echo(as_json({"error": error.as_dict()}))
+        record = {} if error.execution is None else {"execution": asdict(error.execution)}
+        click.echo(as_json({"error": error.as_dict(), **record}))
     else:
+        if error.execution is not None:
+            say_logs(error.execution)
         say(error.message if isinstance(error, Denied) else f"error: {error.message}")
         if isinstance(error, GuestException) and error.traceback:
             say(error.traceback.rstrip())

@@ -34,9 +34,10 @@ class Deny:
     kind: Literal["method_blocked", "domain_blocked"]
     rule: str
     remedy: str
+    grantable: bool = True
 
     def refusal(self, subject: str) -> Refusal:
-        return Refusal(self.kind, subject, self.rule, self.remedy)
+        return Refusal(self.kind, subject, self.rule, self.remedy, self.grantable)
 
 
 Decision: TypeAlias = Allow | Deny
@@ -118,6 +119,7 @@ def decide(target: Target, method: str, grant: Grant) -> Decision:
             "domain_blocked",
             "the catalyst's manifest does not ask for this domain",
             "no grant can allow it: the manifest names " + (", ".join(map(str, grant.asked.domains)) or "none"),
+            grantable=False,
         )
     for domain in grant.domains:
         if domain.matches(target):
@@ -159,6 +161,7 @@ def decide_secret(name: SecretName, grant: Grant) -> Allow | Refusal:
             f"secret {name}",
             "the catalyst's manifest does not ask for this secret",
             "no grant can allow it",
+            grantable=False,
         )
     return Refusal(
         "secret_denied", f"secret {name}", "not granted", f"add --secret {name}, or hand it over as secrets={{…}}"

@@ -33,6 +33,10 @@ from host.errors import (
 )
 from host.sandbox.wasi import StandardStreams
 
+_UNTOLD = (
+    'it gave no reason: with "log": true in its manifest an exception is told; print, files, the clock and imports '
+    "that come too late end a run like this, as running out of its {} MiB of memory does"
+)
 _NO_OFFSET = (1 << 64) - 1
 _FRAMES_KEPT = 20  # by wasmtime, of any backtrace
 
@@ -64,7 +68,7 @@ def classify(trapped: Trapped, call: Call, streams: StandardStreams | None) -> B
         return GuestTrap(f"the guest exited with status {trapped.error.code}", stderr=stderr)
     if trapped.error is not None and _ran_out_of_stack(trapped.error):
         return StackExhausted("the guest recursed too deeply: its stack is used up")
-    reason = None if stderr else f"it gave no reason; so would one that ran out of its {_mib(call)} MiB of memory"
+    reason = None if stderr else _UNTOLD.format(_mib(call))
     return GuestTrap("the guest trapped", stderr=stderr, hint=reason)
 
 

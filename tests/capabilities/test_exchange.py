@@ -123,6 +123,22 @@ def test_a_secret_bound_to_one_domain_stays_a_placeholder_for_another(host: Host
     assert "https://other.test" in refusal.rule
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        pytest.param(asking(f"{ORIGIN}/?k=$0"), id="in the URL"),
+        pytest.param(asking(method="POST", body="k=$0"), id="in the body"),
+    ],
+)
+def test_a_secret_where_it_is_not_bound_to_is_a_refusal_that_names_the_place(host: Host, message: Any) -> None:
+    with serving(response()) as server:
+        one = probe(host, origin_of(server), secrets={"TOKEN": TOKEN})
+        result = one.run(calls(GET, ["fetch.request", message]))
+    [refusal] = result.execution.refusals
+    assert refusal.kind == "secret_denied"
+    assert 'in = ["header", "url", "body"]' in refusal.remedy
+
+
 def test_a_secret_does_not_travel_over_plain_http(host: Host) -> None:
     with serving(response()) as server:
         plain = origin_of(server)

@@ -225,7 +225,7 @@ class TestExitStatus:
         pytest.param(["--input", "models.list"], ["--input: the input is not JSON", "@FILE"], id="input that is no JSON"),
         pytest.param(["--input", "[1]"], ["--input: the input is a JSON array, not an object"], id="input of a wrong kind"),
         pytest.param(["--input", "@none.json"], ["--input: cannot read 'none.json'"], id="an input file that is not there"),
-        pytest.param(["--input", "{}", "--timeout", "5"], ["--timeout: '5' is not a duration", "30s"], id="a time without a unit"),
+        pytest.param(["--input", "{}", "--timeout", "5x"], ["--timeout: '5x' is not a duration", "30s"], id="a time of an unknown unit"),
         pytest.param(["--input", "{}", "--timeout", "0s"], ["--timeout: "], id="no time at all"),
         pytest.param(["--input", "{}", "--attach", "a"], ["--attach: 'a' is not NAME=PATH"], id="an attachment without a path"),
         pytest.param(["--input", "{}", "--attach", "a=none"], ["--attach: cannot read"], id="an attachment that is not there"),
@@ -248,3 +248,19 @@ def test_a_mistake_names_the_option_and_the_remedy(
 def test_a_component_that_is_not_there_is_a_mistake(program: Any) -> None:
     ran = program("run", "none.wasm", "--input", "{}")
     assert (ran.status, ran.err) == (2, "error: FILE: cannot read 'none.wasm': No such file or directory\n")
+
+
+def test_a_time_without_a_unit_is_seconds(program: Any, guest_file: Any, tmp_path: Path) -> None:
+    guest_file("spins_forever").rename(tmp_path / "x.wasm")
+    ran = program("run", "x.wasm", "--input", "{}", "--timeout", "0.3")
+    assert ran.status == 4
+    assert "0.3 s" in ran.err
+
+
+def test_a_denial_that_no_grant_can_lift_suggests_none(program: Any, openai_file: Path) -> None:
+    ran = program(
+        "run", str(openai_file), "--allow-domain", "api.openai.com", "--secret", "OPENAI_API_KEY",
+        "--config", "base_url=http://api.openai.com", "--input", '{"operation": "models.list"}',
+    )  # fmt: skip
+    assert ran.status == 3
+    assert "to allow all that its manifest asks for" not in ran.err or "http://api.openai.com" in ran.err

@@ -170,3 +170,4 @@ class TestUnmet:
     def test_the_hint_is_for_those_whom_it_would_help(self, kind: str, helps: bool) -> None:
         found = needs.unmet(MANIFEST, Given(Policy()))
         assert bool(found.hint([Refusal(kind, "x", "y")])) is helps
+        assert found.hint([Refusal(kind, "x", "y", grantable=False)]) is None

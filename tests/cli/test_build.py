@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from host.cli import build
+from host.cli import build, main
 from host.fakes import FakeOpenAI
 from tests.conftest import ROOT, wat
 
@@ -82,7 +82,7 @@ def test_a_component_that_imports_beyond_the_contract_is_not_written(
 ) -> None:
     monkeypatch.setattr(build, "build", lambda directory: wat(guest))
     output = folder / "x.wasm"
-    ran = CliRunner().invoke(build.command, [str(folder), "-o", str(output)])
+    ran = CliRunner().invoke(main, ["build", str(folder), "-o", str(output)])
     assert (ran.exit_code, ran.stdout) == (5, "")
     assert said in ran.stderr
     assert not output.exists()

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from host.egress.failures import EgressError
+from host.policy.document import METHODS
 from host.policy.urls import Target
 
 Fields = tuple[tuple[str, str], ...]
 RawFields = list[tuple[bytes, bytes]]
 
-METHODS: Final = frozenset({"GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"})  # CONTRACT.md, cyfr:http/fetch
 MAX_HEAD_BYTES: Final = 64 * 1024  # of a request's fields, and of a response's status line and fields
 MAX_SENT_FIELDS: Final = 100
 MAX_RECEIVED_FIELDS: Final = 200

@@ -14,6 +14,8 @@ from wasmtime import _ffi as ffi
 
 from host.contract import Err, HostValue, Ok
 
+NO_FINALIZER = ctypes.CFUNCTYPE(None, ctypes.c_void_p)()  # for callbacks whose data needs none
+
 _STRING = ffi.WASMTIME_COMPONENT_STRING.value
 _BOOL = ffi.WASMTIME_COMPONENT_BOOL.value
 _RESULT = ffi.WASMTIME_COMPONENT_RESULT.value

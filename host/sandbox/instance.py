@@ -27,8 +27,6 @@ from host.sandbox.wasi import StandardStreams
 HostFunction: TypeAlias = Callable[..., HostValue]  # (call, *strings) -> value
 HostFunctions: TypeAlias = Mapping[str, Mapping[str, HostFunction]]  # interface -> function -> implementation
 
-_NO_FINALIZER = ctypes.CFUNCTYPE(None, ctypes.c_void_p)()
-
 _current = threading.local()
 
 
@@ -86,7 +84,7 @@ class Instances:
             config = WasiConfig()
             streams.attach(config)
             store.set_wasi(config)
-        ffi.wasmtime_store_epoch_deadline_callback(store.ptr(), _on_epoch, None, _NO_FINALIZER)
+        ffi.wasmtime_store_epoch_deadline_callback(store.ptr(), _on_epoch, None, codec.NO_FINALIZER)
         store.set_epoch_deadline(1)
         try:
             instance = self._linker.instantiate(store, self._component)
@@ -141,7 +139,7 @@ def _define(linker: Linker, interface: str, members: Mapping[str, HostFunction])
             callback = _callback(function)
             encoded = name.encode()
             error = ffi.wasmtime_component_linker_instance_add_func(
-                instance.ptr(), ctypes.create_string_buffer(encoded), len(encoded), callback, None, _NO_FINALIZER
+                instance.ptr(), ctypes.create_string_buffer(encoded), len(encoded), callback, None, codec.NO_FINALIZER
             )
             if error:
                 raise WasmtimeError._from_ptr(error)  # noqa: SLF001 - the library has no other way in

@@ -13,6 +13,7 @@ from wasmtime import WasiConfig
 from wasmtime import _ffi as ffi
 
 from host.call import Call
+from host.sandbox.codec import NO_FINALIZER
 
 _open: dict[int, StandardStreams] = {}
 _ids = itertools.count(1)
@@ -31,7 +32,7 @@ class StandardStreams:
         config.argv = []
         config.env = []
         for set_custom in (ffi.wasi_config_set_stdout_custom, ffi.wasi_config_set_stderr_custom):
-            set_custom(config.ptr(), _write, self._id, _NO_FINALIZER)
+            set_custom(config.ptr(), _write, self._id, NO_FINALIZER)
 
     def write(self, data: bytes) -> None:
         self._text += data[: max(0, self._room - len(self._text))]
@@ -41,9 +42,6 @@ class StandardStreams:
 
     def close(self) -> None:
         _open.pop(self._id, None)
-
-
-_NO_FINALIZER = ctypes.CFUNCTYPE(None, ctypes.c_void_p)()
 
 
 @ctypes.CFUNCTYPE(  # type: ignore[untyped-decorator]

@@ -59,8 +59,3 @@ def test_a_catalyst_in_javascript_is_bound_by_the_same_policy(host: Host) -> Non
 
 def test_a_catalyst_with_the_imports_of_a_rust_build_runs(host: Host) -> None:
     assert host.load(wat("rust_like")).run({}).as_dict() == {"status": 200, "data": {"environment": "empty"}}
-
-
-def test_what_a_rust_build_writes_to_stderr_is_kept_for_its_failure(host: Host) -> None:
-    with pytest.raises(errors.DeadlineExceeded):
-        host.load(wat("hostile/writes_stderr_forever"), policy=Policy(timeout="300ms")).run({})

@@ -1,0 +1,61 @@
+"""What a guest writes to its standard streams is kept for the error that it ends in, up to a cap and without secrets."""
+
+from __future__ import annotations
+
+import pytest
+from wasmtime import wat2wasm
+
+from host import errors
+from host.audit import NullSink
+from host.call import Call, Placeholders
+from host.limits import Limits
+from host.names import Digest
+from host.redaction import Redactor
+from host.sandbox import Sandbox, failure
+from host.sandbox.wasi import StandardStreams
+from host.secret import SecretValue
+from tests.conftest import GUESTS
+
+WRITES = (GUESTS / "rust_like.wat").read_text()
+
+
+@pytest.fixture
+def streams(new_call) -> StandardStreams:
+    return StandardStreams(new_call(max_log_bytes=10))
+
+
+def test_what_is_over_the_cap_is_dropped_and_the_beginning_kept(streams: StandardStreams) -> None:
+    for piece in (b"01234", b"56789ab", b"cdef"):
+        streams.write(piece)
+    assert streams.text() == "0123456789"
+
+
+def test_what_a_guest_wrote_before_it_trapped_is_on_the_error(streams: StandardStreams, new_call) -> None:
+    streams.write(b"a panic")
+    error = failure.classify(failure.Trapped(None), new_call(), streams)
+    assert isinstance(error, errors.GuestTrap)
+    assert (error.stderr, error.hint) == ("a panic", None)
+
+
+def test_a_secret_that_a_guest_wrote_there_is_not() -> None:
+    key = "sk-test-0123456789abcdefghijklmnop"
+    redactor = Redactor({"placeholder": SecretValue(key)})
+    call = Call(limits=Limits(), sink=NullSink(), redactor=redactor, placeholders=Placeholders())
+    streams = StandardStreams(call)
+    streams.write(f"the key is {key}".encode())
+    error = failure.classify(failure.Trapped(None), call, streams)
+    assert isinstance(error, errors.GuestTrap)
+    assert error.stderr == "the key is placeholder"
+
+
+def test_what_a_real_guest_writes_to_stderr_arrives(
+    sandbox: Sandbox, new_call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[bytes] = []
+    monkeypatch.setattr(StandardStreams, "write", lambda self, data: written.append(data))
+    wasm = bytes(wat2wasm(WRITES))
+    loaded = sandbox.load(wasm, Digest.of(wasm))
+    functions = {name: {"request": lambda call, text: "{}", "get": lambda call, name: None} for name in loaded.imports}
+    ours = {name: members for name, members in functions.items() if not name.startswith("wasi:")}
+    loaded.link(ours).run("{}", new_call())
+    assert b"".join(written).strip()

@@ -2,7 +2,8 @@
 
 HostError                          code                   blame     exit
 ├── InputError                     invalid_input          caller    2     an argument, an operation or a document
-│   └── PolicyError                invalid_policy         operator  2     a policy says something it cannot mean
+│   ├── PolicyError                invalid_policy         operator  2     a policy says something it cannot mean
+│   └── NotFound                   not_found              caller    2     there is nothing of that name
 ├── Denied                         denied                 operator  3     the run failed, and something was refused
 ├── OperationFailed                operation_failed       upstream  1     a stream ended in an error status
 ├── SandboxError                   sandbox_failed         guest     4     the guest did not end well
@@ -15,16 +16,21 @@ HostError                          code                   blame     exit
 │   ├── StackExhausted             stack_exhausted        guest     4     recursed too deeply
 │   ├── GuestTrap                  guest_trap             guest     4     trapped
 │   └── Cancelled                  cancelled              caller    4     the caller took the run back
+├── RegistryError                  registry_failed        upstream  1     a registry of others refused or failed
 ├── ArtifactError                  artifact_unacceptable  guest     5     these bytes are not run
 │   ├── NotAComponent              not_a_component        guest     5     not a WebAssembly component binary
 │   ├── ContractError              contract_mismatch      guest     5     imports or exports differ from the contract
 │   ├── ManifestError              invalid_manifest       guest     5     the embedded manifest is malformed
 │   ├── CompileError               compile_failed         guest     5     wasmtime does not accept it
 │   ├── CompileLimitExceeded       compile_limit          guest     5     compiling took too much time or memory
-│   └── BuildError                 build_failed           caller    5     componentize-py could not build it
+│   ├── BuildError                 build_failed           caller    5     componentize-py could not build it
+│   ├── VerificationFailed         verification_failed    guest     5     a step of its verification said no
+│   └── NotApproved                not_approved           operator  5     other bytes than those that were approved
 └── StateError                     host_state             host      6     the host's own state
     ├── CacheError                 cache_unavailable      host      6     the compiled cache cannot be used
     ├── AuditError                 audit_unavailable      host      6     a record could not be written
+    │   └── AuditBroken            audit_broken           host      6     the record was changed: it does not verify
+    ├── VaultError                 vault_unavailable      host      6     a sealed secret or its key cannot be opened
     └── Busy                       busy                   host      6     no sandbox was free in time
 
 `blame` says whose mistake it is; `exit_status` is what `host` exits with. A test keeps this drawing true.
@@ -92,6 +98,10 @@ class PolicyError(InputError, ValueError):
 
     code = "invalid_policy"
     blame = "operator"
+
+
+class NotFound(InputError):
+    code = "not_found"
 
 
 class Denied(HostError):
@@ -220,6 +230,36 @@ class BuildError(ArtifactError):
     blame = "caller"
 
 
+class VerificationFailed(ArtifactError):
+    """`step` is the number of the step of `host.trust.verification` that said no."""
+
+    code = "verification_failed"
+
+    def __init__(self, message: str, *, step: int, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.step = step
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**super().as_dict(), "step": self.step}
+
+
+class NotApproved(ArtifactError):
+    code = "not_approved"
+    blame = "operator"
+
+
+class RegistryError(HostError):
+    """`status` is the HTTP status that the registry answered with, where it answered."""
+
+    code = "registry_failed"
+    blame = "upstream"
+    exit_status = 1
+
+    def __init__(self, message: str, *, status: int | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+
+
 class StateError(HostError):
     code = "host_state"
     blame = "host"
@@ -232,6 +272,20 @@ class CacheError(StateError):
 
 class AuditError(StateError):
     code = "audit_unavailable"
+
+
+class AuditBroken(AuditError):
+    """`seq` is the number of the first record that does not verify."""
+
+    code = "audit_broken"
+
+    def __init__(self, message: str, *, seq: int, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.seq = seq
+
+
+class VaultError(StateError):
+    code = "vault_unavailable"
 
 
 class Busy(StateError):

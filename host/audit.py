@@ -11,7 +11,35 @@ from typing import Any, Literal, Protocol
 
 from host.errors import AuditError
 
-EventKind = Literal["run.started", "run.ended", "http.request", "secret.use", "secret.reveal", "log"]
+EventKind = Literal[
+    # of a run
+    "run.started",
+    "run.ended",
+    "http.request",
+    "secret.use",
+    "secret.reveal",
+    "log",
+    # of the operator: `run` is empty
+    "component.registered",
+    "component.unregistered",
+    "component.approved",
+    "component.refused",
+    "component.pulled",
+    "component.pushed",
+    "component.signed",
+    "policy.changed",
+    "config.changed",
+    "secret.set",
+    "secret.deleted",
+    "secret.granted",
+    "secret.revoked",
+    "key.made",
+    "key.rotated",
+    "trust.added",
+    "trust.revoked",
+    "trust.ruled",
+    "audit.pruned",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +65,9 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of a run's record. `decision` is `allow` or `deny` for a capability, None for anything else;
-    `detail` holds plain JSON values and never a secret. `at` is Unix time in seconds."""
+    """One line of the record, of a run or of what the operator changed. `decision` is `allow` or `deny` for a
+    capability, None for anything else; `detail` holds plain JSON values and never a secret. `at` is Unix time in
+    seconds."""
 
     kind: EventKind
     run: str

@@ -2,6 +2,11 @@
 
 HOST_CACHE_DIR   compiled components (default: $XDG_CACHE_HOME/catalyst-host, ~/.cache/catalyst-host)
 HOST_STATE_DIR   keys and what the operator keeps (default: $XDG_STATE_HOME/catalyst-host, ~/.local/state/catalyst-host)
+HOST_DATABASE    a database for it in place of the file there: postgresql://user@host/name
+HOST_MASTER_KEY  the key that seals the others: 32 bytes in base64, in place of a keyring or a file
+HOST_SECRETS     a file of NAME=VALUE lines: the last place that a secret is looked for
+DOCKER_CONFIG    the folder of docker's config.json, for the credentials of registries (default: ~/.docker)
+EDITOR, VISUAL   what `host policy edit` opens
 
 A secret given as `env:NAME` is read here too. Nothing else of the environment has any effect.
 """
@@ -20,6 +25,30 @@ def cache_dir() -> Path:
 
 def state_dir() -> Path:
     return _place("HOST_STATE_DIR", "XDG_STATE_HOME", ".local/state")
+
+
+def database() -> str | None:
+    """The URL of the database, or None for a file in the state directory."""
+    return os.environ.get("HOST_DATABASE") or None
+
+
+def master_key() -> str | None:
+    return os.environ.get("HOST_MASTER_KEY") or None
+
+
+def secrets_file() -> Path | None:
+    given = os.environ.get("HOST_SECRETS")
+    return Path(given).expanduser().absolute() if given else None
+
+
+def docker_config() -> Path:
+    """docker's config.json, whether it is there or not."""
+    given = os.environ.get("DOCKER_CONFIG")
+    return (Path(given).expanduser().absolute() if given else Path.home() / ".docker") / "config.json"
+
+
+def editor() -> str | None:
+    return os.environ.get("VISUAL") or os.environ.get("EDITOR") or None
 
 
 def variable(name: str) -> str:

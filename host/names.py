@@ -123,8 +123,8 @@ class Reference:
                 "letters, digits and -",
             )
         if mark and version != "latest":
-            return cls(full, namespace, name, check_version(version))  # type: ignore[arg-type]  # one of _TYPES
-        return cls(full, namespace, name)  # type: ignore[arg-type]  # one of _TYPES
+            return cls(full, namespace, name, check_version(version))
+        return cls(full, namespace, name)
 
     @property
     def subject(self) -> str:

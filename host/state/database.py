@@ -1,0 +1,151 @@
+"""Where the state is kept: SQLite in a file of the state directory, or PostgreSQL by URL. One writer at a time on
+either, so that what is read in a write transaction stays true until it ends.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+from host.errors import InputError, StateError
+from host.state import migrations
+
+FILE = "state.db"
+_WRITERS = 0x6361_7461_6C79_7374  # the advisory lock of PostgreSQL that every writer takes: "catalyst"
+_BUSY_S = 60.0
+
+
+class Database:
+    """One per process, thread-safe. `writing` and `reading` are transactions; both raise StateError, which has no
+    part of the URL's password. To be closed."""
+
+    def __init__(self, engine: Engine, *, shared: bool) -> None:
+        self.shared = shared  # with other machines: files of this one are no place for what they need too
+        self._engine = engine
+
+    @classmethod
+    def open(cls, state_dir: Path, url: str | None = None) -> Database:
+        """The database at `url`, or the one in `state_dir`, made and migrated where that is needed. Raises InputError
+        for a URL of another kind, StateError."""
+        make_private(state_dir)
+        engine = _postgres(url) if url else _sqlite(state_dir / FILE)
+        database = cls(engine, shared=bool(url))
+        try:
+            database._migrate()
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that nobody else writes beside: committed at the end, rolled back for any exception."""
+        with _told(), self._engine.connect() as connection:
+            if connection.dialect.name == "sqlite":
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            else:
+                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _WRITERS})
+            yield connection
+            connection.commit()
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A transaction that sees one state throughout."""
+        with _told(), self._engine.connect() as connection:
+            connection.exec_driver_sql(
+                "BEGIN"
+                if connection.dialect.name == "sqlite"
+                else "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+            )
+            yield connection
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def _migrate(self) -> None:
+        with self.reading() as connection:
+            found = migrations.version(connection)
+        if found != migrations.NEWEST:
+            with self.writing() as connection:  # whoever comes first does it; the others find it done
+                migrations.upgrade(connection)
+
+
+def make_private(folder: Path) -> None:
+    """The folder `folder`, for this user alone where it is made here. Raises StateError."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StateError(
+            f"cannot make {str(folder)!r}: {error.strerror}", hint="HOST_STATE_DIR names another"
+        ) from None
+
+
+def _sqlite(file: Path) -> Engine:
+    try:
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # SQLite gives its journals the same mode
+    except OSError as error:
+        raise StateError(f"cannot open {str(file)!r}: {error.strerror}") from None
+    engine = sqlalchemy.create_engine(
+        URL.create("sqlite", database=str(file)),
+        connect_args={"timeout": _BUSY_S, "check_same_thread": False, "isolation_level": None},
+    )
+    event.listen(engine, "connect", _configure_sqlite)
+    return engine
+
+
+def _configure_sqlite(connection: sqlite3.Connection, record: object) -> None:
+    """WAL: readers and the writer do not wait for each other, and a process that is killed leaves a file that opens.
+    What is deleted is overwritten; nothing in the file can call a function."""
+    del record
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=NORMAL",
+        "foreign_keys=ON",
+        "secure_delete=ON",
+        "trusted_schema=OFF",
+    ):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _postgres(url: str) -> Engine:
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise InputError("the database's URL cannot be read", field="HOST_DATABASE", hint=_URL_HINT) from None
+    if parsed.get_backend_name() not in ("postgresql", "postgres"):
+        raise InputError(
+            f"the database's URL begins with {parsed.drivername}://", field="HOST_DATABASE", hint=_URL_HINT
+        )
+    try:
+        return sqlalchemy.create_engine(
+            parsed.set(drivername="postgresql+psycopg"),
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": 10, "application_name": "catalyst-host"},
+        )
+    except (NoSuchModuleError, ModuleNotFoundError):
+        raise StateError(
+            "PostgreSQL needs psycopg, which is not installed", hint="pip install 'catalyst-host[postgres]'"
+        ) from None
+
+
+_URL_HINT = "like postgresql://user:password@host/name; without one, the state is a file in HOST_STATE_DIR"
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """The database's errors as StateError. Their own words go along where they hold nothing that was sent to it."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        cause: Any = getattr(error, "orig", None) or error
+        said = " ".join(str(cause).split())[:300] if isinstance(cause, sqlite3.Error) else type(cause).__name__
+        raise StateError(f"the state's database failed: {said}") from error

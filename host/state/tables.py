@@ -1,0 +1,175 @@
+"""The tables, as the newest migration leaves them (a test compares the two).
+
+`subject` is a reference without its version (`catalyst:local.openai`); `version` "" stands for all of them. Times are
+Unix time in seconds, digests `sha256:…`, texts in `json` columns canonical JSON.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(column_0_label)s",
+    }
+)
+
+# One row for each component's bytes: what it says of itself, and what it imports. The bytes are in host.state.blobs.
+artifacts = Table(
+    "artifacts",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("manifest", Text, nullable=False),  # json, "" where it has none
+    Column("imports", Text, nullable=False),  # json
+    Column("added_at", Double, nullable=False),
+)
+
+# The bytes themselves, where several machines share the state; otherwise they are files.
+blobs = Table(
+    "blobs",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+)
+
+signatures = Table(
+    "signatures",
+    metadata,
+    Column("digest", Text, ForeignKey("artifacts.digest", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("bundle", Text, nullable=False),
+)
+
+components = Table(
+    "components",
+    metadata,
+    Column("subject", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("digest", Text, ForeignKey("artifacts.digest"), nullable=False, index=True),
+    Column("source", Text, nullable=False),  # the file or the oci:// reference that it came from
+    Column("registered_at", Double, nullable=False),
+)
+
+# Which bytes may use what is granted to a subject.
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("subject", Text, primary_key=True),
+    Column("digest", Text, ForeignKey("artifacts.digest", ondelete="CASCADE"), primary_key=True),
+    Column("approved_at", Double, nullable=False),
+)
+
+# The highest version ever installed, also when it is no longer there: against going back unasked.
+newest = Table(
+    "newest",
+    metadata,
+    Column("subject", Text, primary_key=True),
+    Column("version", Text, nullable=False),
+)
+
+# Policies (section "policy") and configuration (section "config"), a row for each field that was set.
+settings = Table(
+    "settings",
+    metadata,
+    Column("subject", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("section", Text, primary_key=True),
+    Column("field", Text, primary_key=True),
+    Column("value", Text, nullable=False),  # json
+)
+
+secret_grants = Table(
+    "secret_grants",
+    metadata,
+    Column("subject", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("secret", Text, primary_key=True),
+    Column("domains", Text),  # json; null: where the policy says
+    Column("places", Text, nullable=False),  # json
+    Column("reveal", Boolean, nullable=False),
+    Column("granted_at", Double, nullable=False),
+)
+
+# Random keys, each sealed by the master key that `master` names.
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("purpose", Text, nullable=False, index=True),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("master", Text, nullable=False),
+    Column("made_at", Double, nullable=False),
+    Column("current", Boolean, nullable=False),
+)
+
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("key", Text, ForeignKey("keys.id"), nullable=False),
+    Column("revision", Text, nullable=False),  # random, new for each value
+    Column("sealed", LargeBinary, nullable=False),
+    Column("changed_at", Double, nullable=False),
+)
+
+# For each owner, a keyed digest of which secrets there are and in which revision: an old row put back is found.
+seals = Table(
+    "seals",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("key", Text, ForeignKey("keys.id"), nullable=False),
+    Column("mac", LargeBinary, nullable=False),
+)
+
+trusted_keys = Table(
+    "trusted_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("namespace", Text, primary_key=True),
+    Column("pem", Text, nullable=False),
+    Column("comment", Text, nullable=False),
+    Column("added_at", Double, nullable=False),
+    Column("revoked_at", Double),
+)
+
+# What a namespace asks for, where the operator said so.
+rules = Table(
+    "rules",
+    metadata,
+    Column("namespace", Text, primary_key=True),
+    Column("require_signature", Boolean, nullable=False),
+    Column("threshold", Integer, nullable=False),
+)
+
+# The record: each row's mac covers the row and the mac of the row before it (host.state.journal).
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("at", Double, nullable=False),
+    Column("run", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("decision", Text),
+    Column("rule", Text, nullable=False),
+    Column("detail", Text, nullable=False),  # json
+    Column("key", Text, ForeignKey("keys.id"), nullable=False),
+    Column("mac", LargeBinary, nullable=False),
+    Index("ix_audit_run", "run"),
+    Index("ix_audit_kind_seq", "kind", "seq"),
+)

@@ -6,7 +6,7 @@ from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import Final
 
-from host.errors import InputError
+from host.errors import InputError, VerificationFailed
 from host.manifest import Manifest
 from host.names import Digest
 from host.sections import check_component
@@ -36,12 +36,19 @@ def read_component(path: str | Path) -> bytes:
         raise InputError(f"cannot read {str(path)!r}: {error.strerror}", field="source") from None
 
 
-def admit(wasm: bytes) -> Artifact:
-    """The artifact in `wasm`. Raises ArtifactError.
+def admit(wasm: bytes, pinned: Digest | None = None) -> Artifact:
+    """The artifact in `wasm`: the first two steps of `host.trust.verification`. Raises ArtifactError.
 
-    1. It is a component binary, by its preamble: no core module, no text.
-    2. Its sections add up, and the manifest in it, if there is one, is well formed.
+    1. Its digest is the one that was pinned, if one was.
+    2. It is a component binary, by its preamble: no core module, no text. Its sections add up, and the manifest in it,
+       if there is one, is well formed.
     """
+    digest = Digest.of(wasm)
+    if pinned is not None and digest != pinned:
+        raise VerificationFailed(
+            f"verification step 1 (these are the bytes that were asked for): the digest is {digest}, not {pinned}",
+            step=1,
+            hint="register or pull it again",
+        )
     check_component(wasm)
-    manifest = Manifest.embedded(wasm)
-    return Artifact(wasm, Digest.of(wasm), manifest, _SEAL)
+    return Artifact(wasm, digest, Manifest.embedded(wasm), _SEAL)

@@ -1,0 +1,169 @@
+"""Sigstore bundles, version 0.3 (sigstore/protobuf-specs, sigstore_bundle.proto, in the JSON of proto3), of one kind: a
+signature over an artifact's bytes by a key that both sides know beforehand.
+
+    {"mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
+     "verificationMaterial": {"publicKey": {"hint": text}},
+     "messageSignature": {"messageDigest": {"algorithm": "SHA2_256", "digest": base64}, "signature": base64}}
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from host.errors import InputError
+from host.jsontext import Json, kind_of, parse_object, write_json
+from host.names import Digest
+
+if TYPE_CHECKING:
+    from host.trust.keys import SigningKey
+
+MEDIA_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
+MAX_BUNDLE_BYTES: Final = 64 * 1024  # one with a log's proof and a timestamp's certificates has some 10 kB
+MAX_BUNDLES: Final = 32  # beside one artifact: each costs a look, and one by a known key a hash of the whole
+
+_MAX_VALUES = 10_000
+_SHA256_BYTES = 32
+_ALGORITHM = "SHA2_256"
+
+# What a transparency log or a timestamping authority adds is passed over: they say when a signature was made, which
+# matters for a certificate that lasts ten minutes. A key here is trusted until the operator revokes it.
+_PASSED_OVER = ("tlogEntries", "timestampVerificationData")
+
+_OTHER_CONTENT = {
+    "dsseEnvelope": "a DSSE envelope, an attestation about an artifact",
+    "certificate": "a certificate",
+    "x509CertificateChain": "a chain of certificates",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """`digest` is what the bundle says that it speaks of; `hint` which key it says is its own: a claim, like all of it,
+    until the signature was checked with that key over those bytes."""
+
+    digest: Digest
+    hint: str
+    signature: bytes
+
+    @classmethod
+    def parse(cls, text: str | bytes) -> Bundle:
+        """Raises InputError, whose `field` is the path of what is wrong. Nothing is guessed: a field that is unknown or
+        there twice, or base64 that another encoder would have written otherwise, is a mistake."""
+        top = _read(text)
+        media_type = top.get("mediaType")
+        if media_type != MEDIA_TYPE:
+            raise InputError(
+                f"the bundle's mediaType is {str(media_type)[:80]!r}", field="mediaType", hint=f"read is {MEDIA_TYPE}"
+            )
+        parts = _object(top, "", ("mediaType", "verificationMaterial", "messageSignature"))
+        material = _object(parts["verificationMaterial"], "verificationMaterial", ("publicKey",), _PASSED_OVER)
+        key = _object(material["publicKey"], "verificationMaterial.publicKey", ("hint",))
+        signed = _object(parts["messageSignature"], "messageSignature", ("messageDigest", "signature"))
+        digest = _object(signed["messageDigest"], "messageSignature.messageDigest", ("algorithm", "digest"))
+        return cls(
+            _digest(digest["algorithm"], digest["digest"], "messageSignature.messageDigest"),
+            _text(key["hint"], "verificationMaterial.publicKey.hint"),
+            _decoded(signed["signature"], "messageSignature.signature"),
+        )
+
+    def text(self) -> str:
+        """The bundle as compact JSON."""
+        return write_json(
+            {
+                "mediaType": MEDIA_TYPE,
+                "verificationMaterial": {"publicKey": {"hint": self.hint}},
+                "messageSignature": {
+                    "messageDigest": {"algorithm": _ALGORITHM, "digest": _encoded(bytes.fromhex(self.digest.hex))},
+                    "signature": _encoded(self.signature),
+                },
+            }
+        )
+
+
+def sign(wasm: bytes, key: SigningKey) -> Bundle:
+    """The bundle in which `key` speaks for `wasm`."""
+    return Bundle(Digest.of(wasm), key.public.hint, key.sign(wasm))
+
+
+def _read(text: str | bytes) -> Mapping[str, Json]:
+    """The object in `text`, in which no name occurs twice: two readers may not see two bundles in it."""
+    data = text.encode("utf-8", "replace") if isinstance(text, str) else text
+    if len(data) > MAX_BUNDLE_BYTES:
+        raise InputError(f"the bundle has more than {MAX_BUNDLE_BYTES} bytes")
+    read = parse_object(data, "the bundle", most=_MAX_VALUES)
+    json.loads(data, object_pairs_hook=_each_name_once)
+    return read
+
+
+def _each_name_once(pairs: Sequence[tuple[str, Json]]) -> Mapping[str, Json]:
+    named: dict[str, Json] = {}
+    for name, value in pairs:
+        if name in named:
+            raise InputError(f"the bundle has {name[:80]!r} twice in one object", field=name[:80])
+        named[name] = value
+    return named
+
+
+def _object(value: Json, at: str, names: Sequence[str], passed_over: Sequence[str] = ()) -> Mapping[str, Json]:
+    """`value`, if it is an object that has every one of `names`, and besides at most what is `passed_over`."""
+    if not isinstance(value, dict):
+        raise _wrong(at, value, "an object")
+    for name in value:
+        if name in _OTHER_CONTENT:
+            raise InputError(
+                f"the bundle holds {_OTHER_CONTENT[name]}",
+                field=_path(at, name),
+                hint="host sign makes one that is read",
+            )
+        if name not in names and name not in passed_over:
+            raise InputError(f"the bundle has an unknown field {_path(at, name)[:120]!r}", field=_path(at, name)[:120])
+    for name in names:
+        if name not in value:
+            raise InputError(f"the bundle has no {_path(at, name)}", field=_path(at, name))
+    return value
+
+
+def _digest(algorithm: Json, encoded: Json, at: str) -> Digest:
+    if _text(algorithm, f"{at}.algorithm") != _ALGORITHM:
+        raise InputError(f"the bundle's digest is a {algorithm[:40]!r}, not a {_ALGORITHM}", field=f"{at}.algorithm")
+    sha256 = _decoded(encoded, f"{at}.digest")
+    if len(sha256) != _SHA256_BYTES:
+        raise InputError(f"the bundle's digest has {len(sha256)} bytes, not {_SHA256_BYTES}", field=f"{at}.digest")
+    return Digest(f"sha256:{sha256.hex()}")
+
+
+def _decoded(value: Json, at: str) -> bytes:
+    """Base64 (RFC 4648, section 4) as its one canonical text."""
+    text = _text(value, at)
+    try:
+        decoded = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        decoded = b""
+    if not decoded or _encoded(decoded) != text:
+        raise InputError(f"the bundle's {at} is not canonical base64", field=at)
+    return decoded
+
+
+def _text(value: Json, at: str) -> str:
+    if not isinstance(value, str):
+        raise _wrong(at, value, "a string")
+    if not value:
+        raise InputError(f"the bundle's {at} is empty", field=at)
+    return value
+
+
+def _wrong(at: str, value: Json, wanted: str) -> InputError:
+    return InputError(f"the bundle's {at} is a JSON {kind_of(value)}, not {wanted}", field=at)
+
+
+def _path(at: str, name: str) -> str:
+    return f"{at}.{name}" if at else name
+
+
+def _encoded(data: bytes) -> str:
+    return base64.b64encode(data).decode()

@@ -1,0 +1,253 @@
+"""Whether an artifact may be installed and run as what it is called: twelve steps, over values alone. There is no file,
+no network and no clock in it, so every attack is a call with other arguments.
+
+Who signed decides, as in TUF, where a threshold of keys is reached or is not: a bundle that fails counts for nothing,
+and takes nothing from one that holds. Otherwise anybody who can put a file beside an artifact, or attach something to
+it in a registry, could keep others from using it. Where too few hold, the failure that is reported is of the bundle
+that came furthest.
+
+Where no signature is asked for, none is needed; but one that is there and false is refused, unless enough others hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import InitVar, dataclass, field, replace
+from typing import Final
+
+from host.errors import InputError, VerificationFailed
+from host.manifest import Manifest
+from host.names import Digest, Reference
+from host.trust.artifact import Artifact, admit
+from host.trust.bundle import MAX_BUNDLES, Bundle
+from host.trust.keys import PublicKey
+from host.trust.versions import order
+
+_SEAL: Final = object()
+
+_STEPS: Final = {
+    3: "the manifest inside has the name and the version",
+    4: "it is signed where that is asked for",
+    5: "the signature is in a bundle that can be read",
+    6: "the bundle speaks of these bytes",
+    7: "the bundle's key is known",
+    8: "the key is not revoked",
+    9: "the key may sign for the namespace",
+    10: "the signature is the key's, over these bytes",
+    11: "enough keys signed",
+    12: "it is not older than what was installed",
+}
+
+# What says nothing about an artifact, rather than something false: the signature of somebody whose word has no weight.
+_WITHOUT_WEIGHT: Final = (7, 9)
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedKey:
+    """A key and the namespaces that it may sign for: without any, it signs for nothing. Revoked, for nothing either."""
+
+    key: PublicKey
+    namespaces: frozenset[str]
+    revoked: bool = False
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a namespace asks for. `threshold` is how many different keys have to have signed; InputError below 1, also
+    where no signature is required."""
+
+    require_signature: bool = True
+    threshold: int = 1
+
+    def __post_init__(self) -> None:
+        if self.threshold < 1:
+            raise InputError("a threshold is at least 1", field="threshold")
+
+
+_UNSIGNED_ALLOWED: Final = Rule(require_signature=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What the operator decided: keys, and rules by namespace."""
+
+    keys: Sequence[TrustedKey] = ()
+    rules: Mapping[str, Rule] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len({one.key.id for one in self.keys}) < len(self.keys):
+            raise InputError("a key is there twice: what is said of it in one place could differ in the other")
+
+    def rule(self, namespace: str) -> Rule:
+        """The namespace's own rule, or else one signature: in `local`, where things are made, none."""
+        return self.rules.get(namespace) or (_UNSIGNED_ALLOWED if namespace == "local" else Rule())
+
+    def elsewhere(self) -> Trust:
+        """The same for what comes from other machines: there `local` is a namespace like any other, unless
+        it has a rule."""
+        return replace(self, rules={"local": Rule(), **self.rules})
+
+    def named(self, hint: str) -> TrustedKey | None:
+        """The key that a bundle means by `hint`."""
+        return next((one for one in self.keys if one.key.hint == hint), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """An artifact that passed, and the ids of the keys that vouch for it, in the order of their bundles: () where it is
+    not signed and need not be. Only `verify` makes one."""
+
+    artifact: Artifact
+    signers: tuple[str, ...]
+    seal: InitVar[object]
+
+    def __post_init__(self, seal: object) -> None:
+        if seal is not _SEAL:
+            raise TypeError("a Verified is made by verify")
+
+
+def verify(
+    wasm: bytes,
+    bundles: Sequence[str],
+    *,
+    reference: Reference,
+    trust: Trust,
+    pinned: Digest | None = None,
+    newest: str = "",
+    older_allowed: bool = False,
+) -> Verified:
+    """`wasm` as the artifact that `reference` names, vouched for by `bundles` (the texts of Sigstore bundles) as
+    `trust` asks. `pinned` is the digest that was asked for, or recorded when it was installed; `newest` the highest
+    version ever installed of the reference ("": none was).
+
+    Raises VerificationFailed, whose `step` is the number below; NotAComponent and ManifestError from step 2.
+    """
+    rule = trust.rule(reference.namespace)
+
+    # 1. They are the bytes that were asked for, or that were installed: before anything in them is looked at.
+    # 2. They are a component, and the manifest inside it, if there is one, can be read.
+    artifact = admit(wasm, pinned)
+
+    # 3. What the bytes say of themselves is what they are called: a signature over them speaks for that name and that
+    #    version alone, and an old or another artifact of the same signer does not pass for this one.
+    version = _named(artifact.manifest, reference, rule)
+
+    # 4. There is a signature where the namespace's rule asks for one.
+    if rule.require_signature and not bundles:
+        raise _failed(
+            4,
+            f"it is not signed, and the namespace {reference.namespace!r} asks for it",
+            "its signature is the file beside it that ends in .sigstore.json; host sign makes one",
+        )
+
+    # 5 to 10. Each bundle holds, or fails at one of these steps.
+    signers, failures = _signers(artifact, bundles, reference.namespace, trust)
+
+    # 11. As many different keys signed as the rule asks for. Where it asks for none, it is enough that no bundle is
+    #     false.
+    counted = failures if rule.require_signature else [one for one in failures if one.step not in _WITHOUT_WEIGHT]
+    if len(signers) < rule.threshold and (rule.require_signature or counted):
+        raise _too_few(signers, counted, rule)
+
+    # 12. It is no older than the newest that was ever installed, unless that was asked for: a signature holds for ever,
+    #     and says nothing of the mistakes that were found since. Who needs no signature for a version can have any.
+    if rule.require_signature and newest and not older_allowed and not _reaches(version, newest):
+        raise _failed(
+            12,
+            f"version {version or '(none)'} is older than {newest}, which was installed",
+            "--allow-older installs it",
+        )
+
+    return Verified(artifact, signers, _SEAL)
+
+
+def _signers(
+    artifact: Artifact, bundles: Sequence[str], namespace: str, trust: Trust
+) -> tuple[tuple[str, ...], list[VerificationFailed]]:
+    """The ids of the keys whose bundles hold, each once, and how the other bundles failed."""
+    if len(bundles) > MAX_BUNDLES:
+        raise _failed(5, f"there are {len(bundles)} signatures; at most {MAX_BUNDLES} are looked at", "remove some")
+    signers: dict[str, None] = {}
+    failures: list[VerificationFailed] = []
+    for text in bundles:
+        try:
+            signers[_signer(artifact, text, namespace, trust)] = None
+        except VerificationFailed as failure:
+            failures.append(failure)
+    return tuple(signers), failures
+
+
+def _signer(artifact: Artifact, text: str, namespace: str, trust: Trust) -> str:
+    """The id of the key that vouches for `artifact` in the bundle `text`. Raises VerificationFailed."""
+    # 5. The bundle is one that is understood, whole and in one way only.
+    try:
+        bundle = Bundle.parse(text)
+    except InputError as error:
+        raise _failed(5, error.message, error.hint) from None
+
+    # 6. It speaks of these bytes: not of another version's, nor of what these were before they were changed. Step 10
+    #    decides that too, but cannot say why.
+    if bundle.digest != artifact.digest:
+        raise _failed(
+            6, f"it is for {bundle.digest}, and this is {artifact.digest}", "sign these bytes, or fetch both again"
+        )
+
+    # 7. Its key is one that the operator knows. The hint is a claim, which step 10 settles.
+    known = trust.named(bundle.hint)
+    if known is None:
+        raise _failed(7, f"no trusted key has the hint {bundle.hint[:80]!r}", _trust_it("KEY.pem", namespace))
+
+    # 8. The operator has not revoked it.
+    if known.revoked:
+        raise _failed(8, f"the key {known.key.id} was revoked", "have it signed with another key")
+
+    # 9. It is trusted for the namespace.
+    if namespace not in known.namespaces:
+        raise _failed(9, f"the key {known.key.id} does not sign for {namespace!r}", _trust_it(known.key.id, namespace))
+
+    # 10. The signature is that key's over these very bytes, not over their digest or what the bundle says it is.
+    if not known.key.verifies(artifact.wasm, bundle.signature):
+        raise _failed(10, f"the key {known.key.id} did not make this signature over these bytes", "fetch both again")
+
+    return known.key.id
+
+
+def _named(manifest: Manifest | None, reference: Reference, rule: Rule) -> str:
+    """The version, once what the manifest says agrees with `reference`. Raises VerificationFailed at step 3."""
+    said_id, said_version = (manifest.id, manifest.version) if manifest else ("", "")
+    if rule.require_signature and not (said_id and said_version):
+        raise _failed(
+            3,
+            "the manifest inside says no name and version, so a signature would not speak for them",
+            "host build puts the folder's manifest.json inside, with id and version",
+        )
+    version = said_version or reference.version
+    if (said_id or reference.subject, version) != (reference.subject, reference.version or version):
+        raise _failed(
+            3,
+            f"the manifest inside is of {said_id or reference.subject} {said_version}".rstrip() + f", not {reference}",
+            "ask for it under the name and version that it has",
+        )
+    return version
+
+
+def _too_few(signers: Sequence[str], failures: Sequence[VerificationFailed], rule: Rule) -> VerificationFailed:
+    if not signers:
+        return max(failures, key=lambda one: one.step)
+    others = "".join(f"; another: {one.message}" for one in failures)
+    keys = f"{len(signers)} key{'s' * (len(signers) > 1)} of the {rule.threshold} that are needed"
+    return _failed(11, f"it is signed by {keys}{others}", "host sign FILE --key NAME adds a signature")
+
+
+def _reaches(version: str, newest: str) -> bool:
+    """Whether `version` is at least `newest`, by the precedence of semver.org (2.0.0, section 11). None is not."""
+    return bool(version) and order(version) >= order(newest)
+
+
+def _failed(step: int, what: str, hint: str | None) -> VerificationFailed:
+    return VerificationFailed(f"verification step {step} ({_STEPS[step]}): {what}", step=step, hint=hint)
+
+
+def _trust_it(key: str, namespace: str) -> str:
+    return f"if you trust it: host trust add {key} --namespace {namespace}"

@@ -1,0 +1,119 @@
+"""Bundles: what we write, and what we read of what others wrote. The hostile ones are in test_verification.py."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from host.errors import InputError
+from host.names import Digest
+from host.trust.bundle import MAX_BUNDLE_BYTES, MEDIA_TYPE, Bundle, sign
+from host.trust.keys import SigningKey
+
+WASM = b"the bytes"
+
+
+@pytest.fixture
+def document(key: SigningKey) -> Any:
+    return json.loads(sign(WASM, key).text())
+
+
+def test_a_bundle_has_the_fields_of_version_0_3(key: SigningKey) -> None:
+    written = json.loads(sign(WASM, key).text())
+    signature = written["messageSignature"].pop("signature")
+    assert key.public.verifies(WASM, base64.b64decode(signature))
+    assert written == {
+        "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
+        "verificationMaterial": {"publicKey": {"hint": key.public.hint}},
+        "messageSignature": {
+            "messageDigest": {
+                "algorithm": "SHA2_256",
+                "digest": base64.b64encode(hashlib.sha256(WASM).digest()).decode(),
+            }
+        },
+    }
+
+
+@given(st.binary(min_size=1, max_size=200), st.text(min_size=1).filter(lambda text: text.isprintable()))
+def test_a_bundle_is_read_as_it_was_written(signature: bytes, hint: str) -> None:
+    bundle = Bundle(Digest.of(WASM), hint, signature)
+    assert Bundle.parse(bundle.text()) == Bundle.parse(bundle.text().encode()) == bundle
+
+
+def test_a_bundle_that_somebody_laid_out_is_the_same(document: Any) -> None:
+    assert Bundle.parse(json.dumps(document, indent=4)) == Bundle.parse(json.dumps(document, sort_keys=True))
+
+
+def test_a_log_entry_and_a_timestamp_are_passed_over(document: Any) -> None:
+    plain = Bundle.parse(json.dumps(document))
+    document["verificationMaterial"] |= {"tlogEntries": [{"logIndex": "1"}], "timestampVerificationData": {}}
+    assert Bundle.parse(json.dumps(document)) == plain
+
+
+def test_the_largest_bundle_that_is_read(document: Any) -> None:
+    text = json.dumps(document).ljust(MAX_BUNDLE_BYTES)
+    assert Bundle.parse(text).hint == document["verificationMaterial"]["publicKey"]["hint"]
+    with pytest.raises(InputError, match="more than 65536 bytes"):
+        Bundle.parse(text + " ")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "field"),
+    [
+        pytest.param(("mediaType",), "application/json", "mediaType", id="another media type"),
+        pytest.param(("mediaType",), [MEDIA_TYPE], "mediaType", id="a media type that is a list"),
+        pytest.param(("dsseEnvelope",), {}, "dsseEnvelope", id="an envelope"),
+        pytest.param(("verificationMaterial",), [], "verificationMaterial", id="material that is a list"),
+        pytest.param(("verificationMaterial", "publicKey"), None, "verificationMaterial.publicKey", id="a key that is null"),
+        pytest.param(("verificationMaterial", "certificate"), {}, "verificationMaterial.certificate", id="a certificate"),
+        pytest.param(("verificationMaterial", "publicKey", "hint"), "", "verificationMaterial.publicKey.hint", id="an empty hint"),
+        pytest.param(("messageSignature",), "x", "messageSignature", id="a signature that is a string"),
+        pytest.param(("messageSignature", "signature"), 5, "messageSignature.signature", id="a signature that is a number"),
+        pytest.param(("messageSignature", "signature"), "ä", "messageSignature.signature", id="a signature that is not ASCII"),
+        pytest.param(("messageSignature", "signature"), "-_-_", "messageSignature.signature", id="base64 as in URLs"),
+        pytest.param(("messageSignature", "extra"), 1, "messageSignature.extra", id="an unknown field"),
+        pytest.param(("messageSignature", "messageDigest", "algorithm"), "SHA2_512", "messageSignature.messageDigest.algorithm", id="another digest"),
+        pytest.param(("messageSignature", "messageDigest", "digest"), "AAAA", "messageSignature.messageDigest.digest", id="a short digest"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_told_with_its_place(document: Any, path: tuple[str, ...], value: Any, field: str) -> None:
+    inner = document
+    for name in path[:-1]:
+        inner = inner[name]
+    inner[path[-1]] = value
+    with pytest.raises(InputError) as caught:
+        Bundle.parse(json.dumps(document))
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    "text", ["", "null", "[]", "{", "NaN", '{"a": 1e999}', "\ud800", b"\xff\xfe{\0}\0", "[" * 60_000]
+)
+def test_what_is_no_json_object_is_refused(text: str | bytes) -> None:
+    with pytest.raises(InputError):
+        Bundle.parse(text)
+
+
+def test_a_long_name_is_not_repeated_whole(document: Any) -> None:
+    document["x" * 50_000] = 1
+    with pytest.raises(InputError) as caught:
+        Bundle.parse(json.dumps(document))
+    assert len(str(caught.value)) < 400
+
+
+@given(st.data())
+def test_every_text_is_a_bundle_or_a_mistake(data: st.DataObject) -> None:
+    honest = Bundle(Digest.of(WASM), "hint", b"signature").text()
+    at = data.draw(st.integers(0, len(honest)))
+    changed = honest[:at] + data.draw(st.text(max_size=5)) + honest[at + data.draw(st.integers(0, 5)) :]
+    try:
+        read = Bundle.parse(changed)
+    except InputError:
+        return
+    assert Bundle.parse(read.text()) == read

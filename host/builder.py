@@ -1,6 +1,6 @@
 """From a folder of Python to a component: `host build`.
 
-The folder has `app.py` (the entry module) and `manifest.json` (or `cyfr-manifest.json`). The world that the component
+The folder has `app.py` (the entry module) and `cyfr-manifest.json` or `manifest.json`. The world that the component
 is built against has the interfaces that the manifest asks for and no others, since componentize-py imports whatever its
 world has: a component's imports are its capabilities.
 """
@@ -12,20 +12,18 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import fields
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 
 from host import environment
 from host.contract import CAPABILITIES
+from host.embedding import embed
 from host.errors import BuildError, InputError, ManifestError
 from host.jsontext import parse_object
-from host.manifest import Manifest
-from host.sections import MANIFEST_SECTION, append_section
+from host.manifest import FIELDS, Manifest, text_beside
 
 ENTRY = "app"
-MANIFESTS = ("manifest.json", "cyfr-manifest.json")
 
 _SKIPPED = shutil.ignore_patterns("__pycache__", ".*", "*.pyc", "tests", "node_modules")
 
@@ -46,29 +44,22 @@ def build(directory: Path) -> bytes:
         shutil.copytree(_guest_files("catalyst/sdk"), stage / "catalyst" / "sdk", ignore=_SKIPPED, dirs_exist_ok=True)
         (stage / "catalyst" / "__init__.py").touch()
         wasm = _componentize(wit, stage, place / "built.wasm")
-    for name, content in _metadata(manifest):
-        wasm = append_section(wasm, name, content.encode())
-    return append_section(wasm, MANIFEST_SECTION, manifest_text.encode())
+    return embed(wasm, manifest_text)
 
 
 def misspelt(directory: Path) -> Iterator[tuple[str, str]]:
     """Fields of the manifest that are passed over, each with the known one that was probably meant. Raises as `build`
     does for a manifest that cannot be read."""
-    known = ["schema", *(field.name for field in fields(Manifest) if field.name != "schemas")]
     for name in parse_object(_manifest_text(directory), "the manifest"):
-        if name not in known:
-            yield from ((name, meant) for meant in get_close_matches(name, known, n=1))
+        if name not in FIELDS:
+            yield from ((name, meant) for meant in get_close_matches(name, FIELDS, n=1))
 
 
-def _manifest_text(directory: Path) -> str:
-    for name in MANIFESTS:
-        if (file := directory / name).is_file():
-            try:
-                return file.read_bytes().decode("utf-8-sig")
-            except UnicodeDecodeError:
-                raise ManifestError(f"{file} is not UTF-8") from None
+def _manifest_text(directory: Path) -> bytes:
+    if (text := text_beside(directory)) is not None:
+        return text
     raise InputError(
-        f"{directory} has no {MANIFESTS[0]}",
+        f"{directory} has no manifest.json",
         hint='at least {"id": "catalyst:local.name", "version": "0.1.0", "wasi": {"http": true, "log": true}}',
     )
 
@@ -119,17 +110,3 @@ def _guest_lines(stderr: str) -> Iterator[str]:
             return
         if shown := line.removeprefix("AssertionError: ").rstrip():
             yield shown.replace('"/0/', '"')
-
-
-def _metadata(manifest: Manifest) -> Iterator[tuple[str, str]]:
-    """The custom sections that wasm tools read (WebAssembly tool-conventions, OCI annotations in custom sections)."""
-    for name, value in (
-        ("version", manifest.version),
-        ("description", manifest.description),
-        ("licenses", manifest.license),
-        ("authors", manifest.authors),
-        ("homepage", manifest.homepage),
-        ("source", manifest.source),
-    ):
-        if value:
-            yield name, value

@@ -1,17 +1,29 @@
 """What a catalyst says of itself and asks for: the manifest, embedded in the component as the custom section
-`catalyst:manifest`, or beside it in CYFR's form (`cyfr-manifest.json`). One format covers both.
+`catalyst:manifest`, or beside it (`cyfr-manifest.json`, `manifest.json`). One format covers ours and CYFR's.
+
+Only the embedded one is ever in force: it is signed and digested with the component. `host.embedding` puts one inside.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from host.contract import CAPABILITIES, FETCH, SECRETS, STREAMING
 from host.errors import HostError, ManifestError
 from host.jsontext import Json, kind_of, parse_object
-from host.names import SecretName
-from host.sections import MANIFEST_SECTION, custom_sections
+from host.names import Reference, SecretName, check_version
+from host.sections import MANIFEST_SECTION, MAX_SECTION_BYTES, custom_sections
+
+FILES = ("cyfr-manifest.json", "manifest.json")
+"""What a manifest beside a component is called: the first that is there is meant."""
+
+FIELDS = (
+    *("id", "type", "version", "description", "license", "authors", "homepage", "source"),
+    *("wasi", "secrets", "domains", "schema", "defaults", "examples"),
+    *("publisher", "name", "setup"),  # CYFR's later spelling of the id and of where its secrets are
+)
 
 _GUARDED = frozenset({FETCH, STREAMING, SECRETS})  # a manifest has to name these to use them
 
@@ -28,9 +40,11 @@ class SecretNeed:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """`domains` None says nothing; `{config.KEY}` in it stands for the host of the URL that the operator's config has
-    under KEY. `wasi` maps a capability (http, streaming, secrets, output, config, log) to whether it is used.
-    `schemas` are JSON Schemas for input, output and config. Fields that this host does not know are passed over."""
+    """`id` is `type:namespace.name`, however it is spelt: without the type or the namespace, which is `local` then, or
+    as CYFR's `publisher` and `name`. `wasi` maps a capability (http, streaming, secrets, output, config, log) to
+    whether it is used. `secrets` may also be in CYFR's `setup`. `domains` None says nothing; `{config.KEY}` in it
+    stands for the host of the URL that the operator's config has under KEY. `schemas` are JSON Schemas for input,
+    output and config. Fields that this host does not know are passed over."""
 
     id: str = ""
     type: str = "catalyst"
@@ -49,15 +63,22 @@ class Manifest:
 
     @classmethod
     def parse(cls, text: str | bytes) -> Manifest:
-        """Raises ManifestError, which names the field."""
+        """Raises ManifestError, which names the field. A schema is only seen to be one: `host.schema` reads it."""
         try:
             fields = _Fields(parse_object(text, "the manifest"))
+            named = _named(fields)
+            needs = fields if "secrets" in fields.given else _Fields(fields.table("setup"), "setup.")
             return cls(
-                **{name: fields.text(name) for name in _TEXTS if name in fields.given},
-                wasi={name: flag for name, flag in fields.table("wasi").items() if isinstance(flag, bool)},
-                secrets=tuple(_need(one, index) for index, one in enumerate(fields.items("secrets"))),
+                id=named.subject if named else "",
+                type=named.type if named else fields.type(),
+                version=check_version(fields.text("version")) if fields.given.get("version", "") != "" else "",
+                **{name: fields.text(name) for name in _TEXTS},
+                wasi=fields.flags("wasi", known=CAPABILITIES),
+                secrets=tuple(
+                    _need(one, f"{needs.within}secrets[{n}]") for n, one in enumerate(needs.items("secrets"))
+                ),
                 domains=fields.texts("domains") if fields.given.get("domains") is not None else None,
-                schemas=fields.table("schema"),
+                schemas=fields.schemas("schema"),
                 defaults=fields.table("defaults"),
                 examples=tuple(one for one in fields.items("examples") if isinstance(one, dict)),
             )
@@ -68,11 +89,20 @@ class Manifest:
 
     @classmethod
     def embedded(cls, wasm: bytes) -> Manifest | None:
-        """The manifest in a component, or None where it has none. Raises ManifestError; two of them are an error."""
-        found = [content for name, content in custom_sections(wasm) if name == MANIFEST_SECTION]
-        if len(found) > 1:
-            raise ManifestError("the component has more than one manifest")
-        return cls.parse(found[0]) if found else None
+        """The manifest in a component, or None where it has none. Raises ManifestError, NotAComponent."""
+        text = embedded_text(wasm)
+        return None if text is None else cls.parse(text)
+
+    @classmethod
+    def beside(cls, path: Path) -> Manifest | None:
+        """The manifest in the folder `path`, or in that of the file `path`. Raises ManifestError."""
+        text = text_beside(path)
+        return None if text is None else cls.parse(text)
+
+    @property
+    def reference(self) -> Reference | None:
+        """Its name, with the version where it has one; None for a manifest without an id."""
+        return Reference.parse(self.id).at(self.version) if self.id else None
 
     def interfaces(self) -> tuple[str, ...]:
         """The interfaces that `wasi` asks for, in the contract's order."""
@@ -90,37 +120,104 @@ class Manifest:
                 )
 
 
-_TEXTS = ("id", "type", "version", "description", "license", "authors", "homepage", "source")
+def embedded_text(wasm: bytes) -> bytes | None:
+    """The text of the manifest in a component. Two of them are an error, since readers could differ over which counts,
+    and so is one that is too large to be read. Raises ManifestError, NotAComponent."""
+    found = [content for name, content in custom_sections(wasm) if name == MANIFEST_SECTION]
+    if len(found) > 1:
+        raise ManifestError("the component has more than one manifest")
+    if found and len(found[0]) > MAX_SECTION_BYTES:
+        raise ManifestError(f"the manifest is larger than {MAX_SECTION_BYTES} bytes")
+    return found[0] if found else None
+
+
+def text_beside(path: Path) -> bytes | None:
+    """The text of the manifest in the folder `path`, or in that of the file `path`, without the byte order mark that
+    some editors begin it with. Raises ManifestError."""
+    folder = path if path.is_dir() else path.parent
+    for file in (folder / name for name in FILES):
+        try:
+            with file.open("rb") as opened:
+                text = opened.read(MAX_SECTION_BYTES + 1)
+            text.decode()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise ManifestError(f"cannot read {str(file)!r}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise ManifestError(f"{file} is not UTF-8") from None
+        if len(text) > MAX_SECTION_BYTES:
+            raise ManifestError(f"{file} is larger than {MAX_SECTION_BYTES} bytes")
+        return text.removeprefix(b"\xef\xbb\xbf")
+    return None
+
+
+_TEXTS = ("description", "license", "authors", "homepage", "source")
 
 
 class _Fields:
     """The fields of a JSON object, each with the type that it must have. Read at every start, so without pydantic,
     whose import alone would be a third of it."""
 
-    def __init__(self, given: Mapping[str, Json]) -> None:
+    def __init__(self, given: Mapping[str, Json], within: str = "") -> None:
         self.given = given
+        self.within = within
 
     def text(self, name: str) -> str:
-        return _text(self.given[name], name)
+        return _text(self.given.get(name, ""), self.within + name)
+
+    def type(self) -> str:
+        return self.text("type") or "catalyst"
 
     def table(self, name: str) -> Mapping[str, Json]:
         value = self.given.get(name, {})
         if not isinstance(value, dict):
-            raise _wrong(name, value, "an object")
+            raise _wrong(self.within + name, value, "an object")
         return value
+
+    def flags(self, name: str, *, known: Mapping[str, str]) -> Mapping[str, bool]:
+        """Of what is not `known`, only flags are kept: it may mean anything elsewhere."""
+        given = self.table(name)
+        for key, value in given.items():
+            if key in known and not isinstance(value, bool):
+                raise _wrong(f"{self.within}{name}.{key}", value, "true or false")
+        return {key: value for key, value in given.items() if isinstance(value, bool)}
+
+    def schemas(self, name: str) -> Mapping[str, Json]:
+        given = self.table(name)
+        for key in ("input", "output", "config"):
+            if not isinstance(value := given.get(key, True), dict | bool):
+                raise _wrong(f"{self.within}{name}.{key}", value, "a schema: an object, true or false")
+        return given
 
     def items(self, name: str) -> Sequence[Json]:
         value = self.given.get(name, [])
         if not isinstance(value, list):
-            raise _wrong(name, value, "a list")
+            raise _wrong(self.within + name, value, "a list")
         return value
 
     def texts(self, name: str) -> tuple[str, ...]:
-        return tuple(_text(one, f"{name}[{index}]") for index, one in enumerate(self.items(name)))
+        return tuple(_text(one, f"{self.within}{name}[{index}]") for index, one in enumerate(self.items(name)))
 
 
-def _need(given: Json, index: int) -> SecretNeed:
-    where = f"secrets[{index}]"
+def _named(fields: _Fields) -> Reference | None:
+    """What the manifest calls the component. Raises ManifestError, InputError."""
+    given, kind = fields.text("id"), fields.type()
+    if not given and fields.given.get("name"):
+        given = f"{fields.text('publisher') or 'local'}.{fields.text('name')}"
+    if not given:
+        Reference.parse(f"{kind}:local.x")  # the type has to be one all the same
+        return None
+    dotted = given if ":" in given or "." in given else f"local.{given}"
+    reference = Reference.parse(dotted if ":" in dotted else f"{kind}:{dotted}")
+    if reference.version:
+        raise ManifestError(f"the manifest: id: {given[:80]!r} has a version, which has a field of its own")
+    if "type" in fields.given and reference.type != kind:
+        raise ManifestError(f"the manifest: id is that of a {reference.type}, and type is {kind[:80]!r}")
+    return reference
+
+
+def _need(given: Json, where: str) -> SecretNeed:
     if isinstance(given, str):
         given = {"name": given}
     if not isinstance(given, dict):

@@ -15,7 +15,7 @@ CORE_PREAMBLE = b"\0asm\x01\0\0\0"
 
 MANIFEST_SECTION = "catalyst:manifest"
 
-_MAX_CUSTOM_BYTES = 1 << 20
+MAX_SECTION_BYTES = 1 << 20
 
 
 def check_component(wasm: bytes) -> None:
@@ -27,8 +27,8 @@ def check_component(wasm: bytes) -> None:
 
 
 def custom_sections(wasm: bytes) -> Iterator[tuple[str, bytes]]:
-    """Name and content of each custom section of the outermost component, in order. Sections larger than 1 MiB are
-    passed over. Raises NotAComponent where the sections don't add up."""
+    """Name and content of each custom section of the outermost component, in order; of a section larger than 1 MiB only
+    that much and a byte, by which it is known. Raises NotAComponent where the sections don't add up."""
     check_component(wasm)
     at = len(COMPONENT_PREAMBLE)
     while at < len(wasm):
@@ -37,12 +37,13 @@ def custom_sections(wasm: bytes) -> Iterator[tuple[str, bytes]]:
         end = start + size
         if end > len(wasm):
             raise NotAComponent("the component is cut short")
-        if kind == 0 and size <= _MAX_CUSTOM_BYTES:
+        if kind == 0:
             name_size, name_start = _leb128(wasm, start)
             content = name_start + name_size
             if content > end:
                 raise NotAComponent("a custom section of the component is malformed")
-            yield wasm[name_start:content].decode("utf-8", "replace"), wasm[content:end]
+            name = wasm[name_start : min(content, name_start + MAX_SECTION_BYTES)].decode("utf-8", "replace")
+            yield name, wasm[content : min(end, content + MAX_SECTION_BYTES + 1)]
         at = end
 
 

@@ -73,3 +73,16 @@ def translated(error: Exception, host: str) -> EgressError:
             return EgressError("http_error", "the request is not acceptable HTTP/1.1")
         case _:
             return EgressError("http_error", f"speaking to {host} failed: {type(error).__name__}")
+
+
+def tls_error(error: BaseException) -> ssl.SSLError | None:
+    """The error of TLS that led to `error`, for `translated`; None where it was another."""
+    below: BaseException | None = error
+    while below is not None and not isinstance(below, ssl.SSLError):
+        below = below.__cause__ or below.__context__
+    return below
+
+
+def is_about_certificate(error: ssl.SSLError) -> bool:
+    """Whether the peer could be spoken to, and was not who it should be."""
+    return isinstance(error, ssl.SSLCertVerificationError)

@@ -1,0 +1,360 @@
+"""The components that are installed: a reference names a digest, and the digest the bytes.
+
+Which bytes may use what was granted to a subject is decided here too. While nothing is granted to it, they are approved
+as they come: there is nothing for them to gain, and whoever grants something then grants it to what is there. After
+that they are when the operator says so; and in the namespace `local`, where they come from this machine, when they ask
+for nothing more than the ones approved last.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, exists, insert, select, update
+
+from host.audit import Event
+from host.errors import InputError, NotFound
+from host.jsontext import Json
+from host.manifest import Manifest
+from host.names import Digest, Reference
+from host.policy.difference import Difference, Request
+from host.registry.oci.reference import looks_like_oci
+from host.state.blobs import Blobs
+from host.state.journal import Change, Journal
+from host.state.tables import approvals, artifacts, components, newest, secret_grants, settings, signatures
+from host.trust.versions import is_prerelease, order
+
+LOCAL = "local"
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """One that is installed. `size` in bytes, `registered_at` Unix time, `source` the file or oci:// reference that it
+    came from."""
+
+    reference: Reference
+    digest: Digest
+    size: int
+    manifest: Manifest | None
+    imports: tuple[str, ...]
+    source: str
+    registered_at: float
+    approved: bool
+
+    @property
+    def description(self) -> str:
+        return self.manifest.description if self.manifest else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """What the operator has to look at: `before` is the component's request that was approved last (None: there is
+    none), `difference` what the new bytes ask for beside it."""
+
+    component: Component
+    before: Digest | None
+    difference: Difference
+
+
+class Components:
+    """One per process, thread-safe. Methods raise StateError."""
+
+    def __init__(self, journal: Journal, blobs: Blobs) -> None:
+        self._journal = journal
+        self._blobs = blobs
+
+    # what there is
+
+    def resolve(self, reference: Reference) -> Component:
+        """The component at that version, or the highest one that is no prerelease, or else the highest. Raises
+        NotFound."""
+        found = self.versions(reference)
+        if not found:
+            raise NotFound(
+                f"there is no {reference}",
+                field="reference",
+                hint="`host list` shows what there is; `host register` adds",
+            )
+        return latest(found)
+
+    def from_source(self, source: str) -> Component | None:
+        """What came from there."""
+        with self._journal.database.reading() as connection:
+            row = connection.execute(_INSTALLED.where(components.c.source == source)).first()
+        return None if row is None else _component(row)
+
+    def versions(self, reference: Reference) -> list[Component]:
+        """All versions of it, or the one that it names."""
+        query = _INSTALLED.where(components.c.subject == reference.subject)
+        if reference.version:
+            query = query.where(components.c.version == reference.version)
+        with self._journal.database.reading() as connection:
+            return [_component(row) for row in connection.execute(query)]
+
+    def all(self) -> list[Component]:
+        """Sorted by subject, then version, the highest first."""
+        with self._journal.database.reading() as connection:
+            found = [_component(row) for row in connection.execute(_INSTALLED)]
+        by_version = sorted(found, key=lambda one: order(one.reference.version), reverse=True)
+        return sorted(by_version, key=lambda one: one.reference.subject)
+
+    def search(self, text: str) -> list[Component]:
+        """Those with every word of `text` in their name, description, imports or secrets."""
+        words = text.lower().split()
+        return [one for one in self.all() if all(word in _searched(one) for word in words)]
+
+    def content(self, component: Component) -> bytes:
+        """The bytes as they are kept: to be verified."""
+        return self._blobs.get(component.digest)
+
+    def bundles(self, digest: Digest) -> tuple[str, ...]:
+        """The signature bundles that came with it, or were added since."""
+        query = select(signatures.c.bundle).where(signatures.c.digest == str(digest)).order_by(signatures.c.position)
+        with self._journal.database.reading() as connection:
+            return tuple(connection.execute(query).scalars())
+
+    def newest(self, reference: Reference) -> str:
+        """The highest version that was ever installed, "" for none."""
+        with self._journal.database.reading() as connection:
+            found = connection.execute(select(newest.c.version).where(newest.c.subject == reference.subject)).scalar()
+        return str(found or "")
+
+    # what changes
+
+    def register(
+        self,
+        reference: Reference,
+        wasm: bytes,
+        *,
+        manifest: str,
+        imports: Sequence[str],
+        bundles: Sequence[str] = (),
+        source: str = "",
+        replace: bool = False,
+        config: Mapping[str, Json] | None = None,
+    ) -> Component:
+        """Install verified bytes as `reference`, which has a version. `manifest` is its text, "" for none; `config`
+        what the operator set for it. The same bytes again change nothing but add bundles. Raises InputError where the
+        version is taken by other bytes, unless `replace`."""
+        digest = Digest.of(wasm)
+        with self._journal.changing() as change:
+            connection = change.connection
+            before = connection.execute(select(components.c.digest).where(_is(reference))).scalar()
+            if before not in (None, str(digest)) and not replace:
+                raise InputError(
+                    f"{reference} is taken by other bytes ({Digest.parse(before).short})",
+                    field="reference",
+                    hint="give them another version, or add --replace",
+                )
+            self._blobs.put(connection, digest, wasm)
+            _keep_artifact(connection, digest, len(wasm), manifest, imports)
+            _keep_bundles(connection, digest, bundles)
+            if before != str(digest):
+                connection.execute(delete(components).where(_is(reference)))
+                connection.execute(
+                    insert(components).values(
+                        subject=reference.subject,
+                        version=reference.version,
+                        digest=str(digest),
+                        source=source,
+                        registered_at=time.time(),
+                    )
+                )
+                _raise_newest(connection, reference)
+                change.record(
+                    Event(
+                        "component.registered",
+                        "",
+                        detail={"reference": str(reference), "digest": str(digest), "source": source},
+                    )
+                )
+            component = _component(connection.execute(_INSTALLED.where(_is(reference))).one())
+            if not component.approved and self._comes_approved(connection, component, config or {}):
+                _approve(change, component, "asks for nothing more")
+        if before not in (None, str(digest)):
+            self._drop(Digest.parse(before))
+        return self.resolve(reference)
+
+    def unregister(self, reference: Reference) -> list[Component]:
+        """Remove one version, or all. What was approved stays so; but not what was because nothing was granted: it
+        would come back to what is granted by then. Raises NotFound."""
+        found = self.versions(reference)
+        if not found:
+            raise NotFound(f"there is no {reference}", field="reference", hint="`host list` shows what there is")
+        with self._journal.changing() as change:
+            idle = not _has_grants(change.connection, reference)
+            for one in found:
+                change.connection.execute(delete(components).where(_is(one.reference)))
+                if idle:
+                    change.connection.execute(delete(approvals).where(_approval(one)))
+                change.record(
+                    Event(
+                        "component.unregistered",
+                        "",
+                        detail={"reference": str(one.reference), "digest": str(one.digest)},
+                    )
+                )
+        for one in found:
+            self._drop(one.digest)
+        return found
+
+    def add_bundle(self, component: Component, bundle: str) -> None:
+        with self._journal.changing() as change:
+            _keep_bundles(change.connection, component.digest, (bundle,))
+            change.record(
+                Event(
+                    "component.signed",
+                    "",
+                    detail={"reference": str(component.reference), "digest": str(component.digest)},
+                )
+            )
+
+    def review(self, component: Component, config: Mapping[str, Json]) -> Review:
+        """What approving it means. `config` is what the operator set for it."""
+        with self._journal.database.reading() as connection:
+            return _review(connection, component, config)
+
+    def approve(self, component: Component) -> None:
+        """These bytes may use what is granted to their subject."""
+        with self._journal.changing() as change:
+            _approve(change, component, "by the operator")
+
+    def _comes_approved(self, connection: Connection, component: Component, config: Mapping[str, Json]) -> bool:
+        if not _has_grants(connection, component.reference):
+            return True
+        review = _review(connection, component, config)
+        if review.before is None:
+            return False
+        made_here = component.reference.namespace == LOCAL and not looks_like_oci(component.source)
+        return made_here and not review.difference.more
+
+    def _drop(self, digest: Digest) -> None:
+        """The bytes, where no reference names them any more. In a transaction of its own, after the one that let go of
+        them: killed between the two, there is a file too many and not one too few."""
+        with self._journal.database.writing() as connection:
+            if not connection.execute(select(exists().where(components.c.digest == str(digest)))).scalar():
+                self._blobs.delete(connection, digest)
+
+
+def latest(found: Iterable[Component]) -> Component:
+    """The highest version by semver that is no prerelease; of prereleases only, the highest."""
+    return max(found, key=lambda one: (not is_prerelease(one.reference.version), order(one.reference.version)))
+
+
+_INSTALLED: Final = select(
+    components.c.subject,
+    components.c.version,
+    components.c.source,
+    components.c.registered_at,
+    artifacts.c.digest,
+    artifacts.c.size,
+    artifacts.c.manifest,
+    artifacts.c.imports,
+    exists()
+    .where(approvals.c.subject == components.c.subject, approvals.c.digest == components.c.digest)
+    .label("approved"),
+).join(artifacts, artifacts.c.digest == components.c.digest)
+
+
+def _component(row: Row[Any]) -> Component:
+    return Component(
+        reference=Reference.parse(row.subject).at(row.version),
+        digest=Digest.parse(row.digest),
+        size=row.size,
+        manifest=_manifest(row.manifest),
+        imports=tuple(json.loads(row.imports)),
+        source=row.source,
+        registered_at=row.registered_at,
+        approved=bool(row.approved),
+    )
+
+
+def _manifest(text: str) -> Manifest | None:
+    return Manifest.parse(text) if text else None
+
+
+def _is(reference: Reference) -> ColumnElement[bool]:
+    return and_(components.c.subject == reference.subject, components.c.version == reference.version)
+
+
+def _keep_artifact(connection: Connection, digest: Digest, size: int, manifest: str, imports: Sequence[str]) -> None:
+    if not connection.execute(select(exists().where(artifacts.c.digest == str(digest)))).scalar():
+        connection.execute(
+            insert(artifacts).values(
+                digest=str(digest),
+                size=size,
+                manifest=manifest,
+                imports=json.dumps(list(imports)),
+                added_at=time.time(),
+            )
+        )
+
+
+def _keep_bundles(connection: Connection, digest: Digest, bundles: Sequence[str]) -> None:
+    """In the order in which they come, each once."""
+    query = select(signatures.c.bundle).where(signatures.c.digest == str(digest))
+    known = list(connection.execute(query).scalars())
+    for bundle in bundles:
+        if bundle not in known:
+            connection.execute(insert(signatures).values(digest=str(digest), position=len(known), bundle=bundle))
+            known.append(bundle)
+
+
+def _raise_newest(connection: Connection, reference: Reference) -> None:
+    at = newest.c.subject == reference.subject
+    known = connection.execute(select(newest.c.version).where(at)).scalar()
+    if known is None:
+        connection.execute(insert(newest).values(subject=reference.subject, version=reference.version))
+    elif order(reference.version) > order(known):
+        connection.execute(update(newest).where(at).values(version=reference.version))
+
+
+def _approve(change: Change, component: Component, why: str) -> None:
+    values = {"subject": component.reference.subject, "digest": str(component.digest), "approved_at": time.time()}
+    change.connection.execute(delete(approvals).where(_approval(component)))
+    change.connection.execute(insert(approvals).values(**values))
+    change.record(
+        Event(
+            "component.approved",
+            "",
+            rule=why,
+            detail={"reference": str(component.reference), "digest": str(component.digest)},
+        )
+    )
+
+
+def _approval(component: Component) -> ColumnElement[bool]:
+    return and_(approvals.c.subject == component.reference.subject, approvals.c.digest == str(component.digest))
+
+
+def _review(connection: Connection, component: Component, config: Mapping[str, Json]) -> Review:
+    row = connection.execute(
+        select(artifacts.c.digest, artifacts.c.manifest, artifacts.c.imports)
+        .join(approvals, approvals.c.digest == artifacts.c.digest)
+        .where(approvals.c.subject == component.reference.subject)
+        .order_by(approvals.c.approved_at.desc())
+        .limit(1)
+    ).first()
+    after = Request.of(component.imports, component.manifest, config)
+    if row is None:
+        return Review(component, None, Difference.between(Request.nothing(), after))
+    before = Request.of(json.loads(row.imports), _manifest(row.manifest), config)
+    return Review(component, Digest.parse(row.digest), Difference.between(before, after))
+
+
+def _has_grants(connection: Connection, reference: Reference) -> bool:
+    """Whether anything is granted to the subject, in any version."""
+    tables = (settings, secret_grants)
+    return any(
+        connection.execute(select(exists().where(table.c.subject == reference.subject))).scalar() for table in tables
+    )
+
+
+def _searched(component: Component) -> str:
+    manifest = component.manifest
+    secrets = [secret.name for secret in manifest.secrets] if manifest else []
+    return " ".join([str(component.reference), component.description, *component.imports, *secrets]).lower()

@@ -1,0 +1,16 @@
+"""The state's fixtures, for what is kept in it: each test runs on both databases."""
+
+from __future__ import annotations
+
+from tests.state.conftest import (  # noqa: F401 - fixtures
+    _nothing_from_outside,
+    database,
+    database_url,
+    journal,
+    keys,
+    kind,
+    migrated,
+    postgres,
+    state_dir,
+    workspace,
+)

@@ -1,0 +1,306 @@
+"""Installed components: references, digests, and which bytes may use what was granted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import insert, select
+
+from host.errors import InputError, NotFound, StateError
+from host.names import Digest, Reference
+from host.registry.local import Component, Components
+from host.state.blobs import Blobs
+from host.state.database import Database
+from host.state.journal import Journal
+from host.state.tables import approvals, audit, blobs, components, settings
+
+HTTP = "cyfr:http/fetch@0.1.0"
+OPENAI = Reference.parse("c:local.openai")
+
+
+@pytest.fixture
+def installed(journal: Journal, database: Database, state_dir: Path) -> Components:
+    return Components(journal, Blobs(database, state_dir))
+
+
+def manifest(**fields: Any) -> str:
+    return json.dumps({"id": "catalyst:local.openai", "domains": ["api.openai.com"], "wasi": {"http": True}, **fields})
+
+
+def register(
+    installed: Components, version: str, content: bytes = b"first", *, name: Reference = OPENAI, **more: Any
+) -> Component:
+    given: dict[str, Any] = {"manifest": manifest(), "imports": [HTTP], **more}
+    return installed.register(name.at(version), content, **given)
+
+
+def grant_something(journal: Journal, reference: Reference = OPENAI) -> None:
+    with journal.changing() as change:
+        row = {"subject": reference.subject, "version": "", "section": "policy", "field": "timeout", "value": '"5s"'}
+        change.connection.execute(insert(settings).values(**row))
+
+
+def records(database: Database) -> list[str]:
+    with database.reading() as connection:
+        return list(connection.execute(select(audit.c.kind).order_by(audit.c.seq)).scalars())
+
+
+# references
+
+
+@pytest.mark.parametrize(
+    ("versions", "latest"),
+    [
+        pytest.param(["0.1.0", "0.10.0", "0.9.0"], "0.10.0", id="the highest by number, not by letter"),
+        pytest.param(["2.0.0", "1.0.0"], "2.0.0", id="not the one registered last"),
+        pytest.param(["1.0.0", "2.0.0-beta.1"], "1.0.0", id="no prerelease, though it is higher"),
+        pytest.param(
+            ["2.0.0-beta.2", "2.0.0-beta.11"], "2.0.0-beta.11", id="the highest prerelease where there is no other"
+        ),
+    ],
+)
+def test_without_a_version_it_is_the_latest(installed: Components, versions: list[str], latest: str) -> None:
+    for version in versions:
+        register(installed, version, version.encode())
+    found = installed.resolve(OPENAI)
+    assert found.reference == OPENAI.at(latest)
+    assert installed.content(found) == latest.encode()
+
+
+def test_a_version_is_that_version(installed: Components) -> None:
+    register(installed, "0.1.0", b"old")
+    register(installed, "0.2.0", b"new")
+    assert installed.content(installed.resolve(OPENAI.at("0.1.0"))) == b"old"
+
+
+@pytest.mark.parametrize("text", ["c:local.other", "c:local.openai:9.9.9", "r:local.openai", "c:acme.openai"])
+def test_what_is_not_there_is_not_found(installed: Components, text: str) -> None:
+    register(installed, "0.1.0")
+    with pytest.raises(NotFound, match="host list"):
+        installed.resolve(Reference.parse(text))
+
+
+def test_the_list_has_the_highest_version_first(installed: Components) -> None:
+    for version in ("0.2.0", "0.10.0"):
+        register(installed, version, version.encode())
+    register(installed, "1.0.0", b"other", name=Reference.parse("c:acme.abc"))
+    assert [str(one.reference) for one in installed.all()] == [
+        "c:acme.abc:1.0.0", "c:local.openai:0.10.0", "c:local.openai:0.2.0",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        pytest.param("openai", True, id="in the name"),
+        pytest.param("CHAT speech", True, id="words of the description, in any case"),
+        pytest.param("OPENAI_API_KEY", True, id="a secret"),
+        pytest.param("cyfr:http", True, id="an import"),
+        pytest.param("openai music", False, id="every word is needed"),
+    ],
+)
+def test_a_search_looks_for_every_word(installed: Components, words: str, found: bool) -> None:
+    register(installed, "0.1.0", manifest=manifest(description="Chat and speech", secrets=["OPENAI_API_KEY"]))
+    assert bool(installed.search(words)) == found
+
+
+# bytes
+
+
+def test_other_bytes_under_the_same_version_are_refused(installed: Components) -> None:
+    register(installed, "0.1.0", b"one")
+    with pytest.raises(InputError, match="--replace"):
+        register(installed, "0.1.0", b"two")
+    assert installed.content(installed.resolve(OPENAI)) == b"one"
+
+
+def test_unless_they_are_to_replace_them_and_then_the_old_ones_go(
+    installed: Components, state_dir: Path, database: Database
+) -> None:
+    register(installed, "0.1.0", b"one")
+    register(installed, "0.1.0", b"two", replace=True)
+    assert installed.content(installed.resolve(OPENAI)) == b"two"
+    assert [file.name for file in (state_dir / "components").iterdir()] == [f"{Digest.of(b'two').hex}.wasm"]
+    with database.reading() as connection:
+        assert str(Digest.of(b"one")) not in set(connection.execute(select(blobs.c.digest)).scalars())
+
+
+def test_bytes_that_another_reference_names_stay(installed: Components) -> None:
+    other = Reference.parse("c:local.copy")
+    register(installed, "0.1.0", b"same")
+    register(installed, "0.1.0", b"same", name=other)
+    installed.unregister(OPENAI)
+    assert installed.content(installed.resolve(other)) == b"same"
+
+
+def test_the_same_bytes_again_change_nothing(installed: Components, database: Database) -> None:
+    first = register(installed, "0.1.0")
+    before = records(database)
+    assert register(installed, "0.1.0", source="elsewhere") == first
+    assert records(database) == before
+
+
+def test_bundles_that_come_later_are_added(installed: Components) -> None:
+    component = register(installed, "0.1.0", bundles=["a"])
+    register(installed, "0.1.0", bundles=["a", "b"])
+    installed.add_bundle(component, "c")
+    assert installed.bundles(component.digest) == ("a", "b", "c")
+
+
+def test_a_file_that_is_gone_is_told(installed: Components, state_dir: Path, kind: str) -> None:
+    component = register(installed, "0.1.0", b"bytes")
+    (state_dir / "components" / f"{component.digest.hex}.wasm").unlink()
+    if kind == "postgres":  # where the database has them too
+        assert installed.content(component) == b"bytes"
+        return
+    with pytest.raises(StateError, match="register or pull it again"):
+        installed.content(component)
+
+
+def test_what_is_installed_is_for_this_user_alone(installed: Components, state_dir: Path) -> None:
+    component = register(installed, "0.1.0")
+    folder = state_dir / "components"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert (folder / f"{component.digest.hex}.wasm").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_row_without_its_bytes_never_comes_of_a_registration_that_fails(
+    installed: Components, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Blobs, "put", lambda *_: (_ for _ in ()).throw(StateError("no space")))
+    with pytest.raises(StateError, match="no space"):
+        register(installed, "0.1.0")
+    with database.reading() as connection:
+        assert connection.execute(select(components)).all() == []
+    assert records(database) == []
+
+
+# versions that were there
+
+
+def test_the_newest_version_is_remembered_after_it_is_gone(installed: Components) -> None:
+    register(installed, "0.10.0", b"new")
+    register(installed, "0.9.0", b"old")
+    installed.unregister(OPENAI.at("0.10.0"))
+    assert installed.newest(OPENAI) == "0.10.0"
+    assert installed.resolve(OPENAI).reference.version == "0.9.0"
+
+
+def test_of_what_was_never_there_no_version_is_the_newest(installed: Components) -> None:
+    assert installed.newest(OPENAI) == ""
+
+
+# approval
+
+
+def test_the_first_bytes_come_approved_while_nothing_is_granted(installed: Components) -> None:
+    assert register(installed, "0.1.0").approved
+
+
+def test_bytes_that_come_to_grants_that_wait_for_them_are_not_approved(installed: Components, journal: Journal) -> None:
+    grant_something(journal)
+    assert not register(installed, "0.1.0").approved
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param({"imports": [HTTP, "cyfr:secrets/read@0.1.0"]}, id="another import"),
+        pytest.param({"manifest": manifest(domains=["api.openai.com", "evil.example"])}, id="another domain"),
+        pytest.param({"manifest": manifest(domains=["*.openai.com"])}, id="a wider domain"),
+        pytest.param({"manifest": manifest(secrets=["OPENAI_API_KEY"])}, id="a secret"),
+        pytest.param({"manifest": json.dumps({"wasi": {"http": True}})}, id="any domain, by not saying which"),
+        pytest.param({"manifest": ""}, id="anything, by having no manifest"),
+        pytest.param(
+            {"manifest": manifest(domains=["{config.base_url}"], defaults={"base_url": "https://evil.example/"})},
+            id="a domain, by a default of its configuration",
+        ),
+    ],
+)
+def test_other_local_bytes_that_ask_for_more_wait_for_the_operator(
+    installed: Components, journal: Journal, more: Any
+) -> None:
+    register(installed, "0.1.0")
+    grant_something(journal)
+    component = register(installed, "0.2.0", b"second", **more)
+    assert not component.approved
+    assert installed.review(component, {}).difference.more
+    installed.approve(component)
+    assert installed.resolve(OPENAI).approved
+
+
+@pytest.mark.parametrize(
+    "less",
+    [
+        pytest.param({}, id="the same"),
+        pytest.param({"imports": []}, id="fewer imports"),
+        pytest.param({"manifest": manifest(domains=[])}, id="no domain"),
+        pytest.param({"manifest": manifest(description="Other words")}, id="other words"),
+    ],
+)
+def test_other_local_bytes_that_ask_for_no_more_are_approved(
+    installed: Components, journal: Journal, less: Any
+) -> None:
+    register(installed, "0.1.0")
+    grant_something(journal)
+    assert register(installed, "0.1.0", b"second", replace=True, **less).approved
+
+
+def test_bytes_of_other_namespaces_always_wait_for_the_operator(installed: Components, journal: Journal) -> None:
+    acme = Reference.parse("c:acme.openai")
+    register(installed, "0.1.0", name=acme)
+    grant_something(journal, acme)
+    component = register(installed, "0.2.0", b"second", name=acme)
+    assert not component.approved
+    assert installed.review(component, {}).difference.more == ()
+
+
+def test_a_step_back_that_was_approved_before_needs_no_other(installed: Components, journal: Journal) -> None:
+    first = register(installed, "0.1.0")
+    grant_something(journal)
+    installed.unregister(OPENAI)
+    assert register(installed, "0.1.0").digest == first.digest
+    assert installed.resolve(OPENAI).approved
+
+
+def test_bytes_that_were_approved_for_want_of_grants_do_not_come_back_to_some(
+    installed: Components, journal: Journal
+) -> None:
+    register(installed, "0.1.0")
+    installed.unregister(OPENAI)
+    grant_something(journal)
+    assert not register(installed, "0.1.0").approved
+
+
+def test_whatever_comes_while_nothing_is_granted_is_approved(installed: Components) -> None:
+    acme = Reference.parse("c:acme.openai")
+    register(installed, "0.1.0", name=acme)
+    assert register(installed, "0.2.0", b"second", name=acme, imports=[HTTP, "cyfr:secrets/read@0.1.0"]).approved
+
+
+def test_what_was_approved_for_one_name_is_not_for_another(installed: Components, journal: Journal) -> None:
+    register(installed, "0.1.0", b"same")
+    other = Reference.parse("c:local.other")
+    grant_something(journal, other)
+    assert not register(installed, "0.1.0", b"same", name=other).approved
+
+
+def test_each_change_is_recorded_in_its_transaction(installed: Components, database: Database) -> None:
+    register(installed, "0.1.0")
+    register(installed, "0.1.0", b"second", replace=True)
+    installed.unregister(OPENAI)
+    assert records(database) == [
+        "component.registered", "component.approved", "component.registered", "component.approved",
+        "component.unregistered",
+    ]  # fmt: skip
+
+
+def test_an_approval_is_of_a_digest(installed: Components, database: Database) -> None:
+    component = register(installed, "0.1.0")
+    with database.reading() as connection:
+        assert connection.execute(select(approvals.c.subject, approvals.c.digest)).all() == [
+            ("catalyst:local.openai", str(component.digest))
+        ]

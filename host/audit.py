@@ -29,16 +29,17 @@ EventKind = Literal[
     "component.signed",
     "policy.changed",
     "config.changed",
+    "import.changed",
     "secret.set",
     "secret.deleted",
     "secret.granted",
     "secret.revoked",
-    "key.made",
     "key.rotated",
     "trust.added",
     "trust.revoked",
     "trust.ruled",
     "audit.pruned",
+    "audit.accepted",
 ]
 
 
@@ -123,3 +124,14 @@ class NullSink:
 
     def record(self, event: Event) -> None:
         del event
+
+
+class Both:
+    """Two sinks: `first`, then `second`. Where either fails, the effect does not happen."""
+
+    def __init__(self, first: Sink, second: Sink) -> None:
+        self._sinks = (first, second)
+
+    def record(self, event: Event) -> None:
+        for sink in self._sinks:
+            sink.record(event)

@@ -3,12 +3,14 @@
 HOST_CACHE_DIR   compiled components (default: $XDG_CACHE_HOME/catalyst-host, ~/.cache/catalyst-host)
 HOST_STATE_DIR   keys and what the operator keeps (default: $XDG_STATE_HOME/catalyst-host, ~/.local/state/catalyst-host)
 HOST_DATABASE    a database for it in place of the file there: postgresql://user@host/name
-HOST_MASTER_KEY  the key that seals the others: 32 bytes in base64, in place of a keyring or a file
+HOST_MASTER_KEY  the key that seals the others: 32 bytes in base64, in place of a keyring or a file. Of several, with
+                 spaces between them, the first is for what is new
 HOST_SECRETS     a file of NAME=VALUE lines: the last place that a secret is looked for
 DOCKER_CONFIG    the folder of docker's config.json, for the credentials of registries (default: ~/.docker)
 EDITOR, VISUAL   what `host policy edit` opens
 
-A secret given as `env:NAME` is read here too. Nothing else of the environment has any effect.
+A secret given as `env:NAME` is read here too. Nothing else of the environment has any effect, except that the library
+`keyring`, where it is installed, has a PYTHON_KEYRING_BACKEND of its own.
 """
 
 from __future__ import annotations
@@ -32,8 +34,8 @@ def database() -> str | None:
     return os.environ.get("HOST_DATABASE") or None
 
 
-def master_key() -> str | None:
-    return os.environ.get("HOST_MASTER_KEY") or None
+def master_keys() -> tuple[str, ...]:
+    return tuple(os.environ.get("HOST_MASTER_KEY", "").split())
 
 
 def secrets_file() -> Path | None:
@@ -51,10 +53,15 @@ def editor() -> str | None:
     return os.environ.get("VISUAL") or os.environ.get("EDITOR") or None
 
 
+def optional(name: str) -> str | None:
+    """The value of the variable `name`, or None where it is unset or empty."""
+    return os.environ.get(name) or None
+
+
 def variable(name: str) -> str:
     """The value of the variable `name`. Raises InputError where it is unset or empty."""
-    value = os.environ.get(name, "")
-    if not value:
+    value = optional(name)
+    if value is None:
         raise InputError(f"the environment variable {name} is not set", hint=f"export {name}=…, or name another source")
     return value
 

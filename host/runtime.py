@@ -13,7 +13,7 @@ from weakref import WeakSet
 
 from host import capabilities
 from host.attachments import Attachment
-from host.audit import NullSink, Sink
+from host.audit import Both, NullSink, Sink
 from host.call import Call, CancelToken, Placeholders
 from host.channel import Channel
 from host.egress import Egress, Reach
@@ -23,7 +23,7 @@ from host.jsontext import Json
 from host.limits import CEILING, Limits
 from host.loader import Loader
 from host.manifest import Manifest
-from host.names import Digest, SecretName
+from host.names import Digest, Reference, SecretName, looks_like_reference
 from host.policy.asked import asked_by
 from host.policy.document import Policy
 from host.policy.domains import DomainPattern
@@ -33,6 +33,7 @@ from host.policy.units import parse_duration
 from host.redaction import Redactor
 from host.sandbox import Instances, Loaded, Sandbox
 from host.sandbox.engine import MAX_MEMORY_BYTES, MAX_SANDBOXES
+from host.schema import InputSchema
 from host.secret import SecretValue, new_placeholder
 from host.streams import AsyncEventStream, EventStream, Outcome
 from host.threads import on_run_thread
@@ -43,6 +44,9 @@ T = TypeVar("T")
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
+    from host.workspace import Installed, Workspace
+
+_OCI = "oci://"
 MAX_WAITING_RUNS = 16 * MAX_SANDBOXES  # threads: a run beyond the sandboxes waits in one, until its own deadline
 
 
@@ -62,7 +66,9 @@ class Host:
     `with`.
 
     `cache_dir` and `state_dir` default to the places in `host.environment`; `sink` gets every audit event; `limits` is
-    the ceiling of every policy. `loader` is one that has begun already, in place of the directories. Raises StateError.
+    the ceiling of every policy. `loader` is one that has begun already, in place of the directories. `workspace` is
+    what the operator keeps, for catalysts loaded by reference; without one it is opened in `state_dir` when the first
+    of them is, and closed with the host. Raises StateError.
     """
 
     def __init__(
@@ -73,8 +79,12 @@ class Host:
         sink: Sink | None = None,
         limits: Limits = CEILING,
         loader: Loader | None = None,
+        workspace: Workspace | None = None,
     ) -> None:
         self._loader = loader or Loader(cache_dir, state_dir)
+        self._state_dir = state_dir
+        self._workspace = workspace
+        self._own = ExitStack()  # what was opened here, and is closed here
         self._egress = Egress()
         self._sink: Sink = NullSink() if sink is None else sink
         self._ceiling = limits.narrowed(replace(limits, max_memory_bytes=MAX_MEMORY_BYTES))
@@ -85,7 +95,7 @@ class Host:
 
     def load(
         self,
-        source: str | Path | bytes | Artifact,
+        source: str | Path | bytes | Artifact | Reference | Installed,
         *,
         policy: Policy | None = None,
         secrets: Mapping[str, str | Secret] | None = None,
@@ -94,7 +104,9 @@ class Host:
         wasi: Sequence[str] = (),
     ) -> Catalyst:
         """The catalyst in the file at `source`, in these bytes, or admitted before, with the authority that the
-        operator grants.
+        operator grants; or the one that a reference (`c:local.openai`, `oci://…`) names, with what is kept for it: its
+        policy, in place of which `policy` stands where it is given, its secrets and configuration, to which these are
+        added. Its runs are recorded in the workspace's journal as well.
 
         `policy` None allows nothing. `secrets` are values by name; a bare string is bound to the policy's
         allowed_domains. `config` is what the catalyst may read. `reference` is how messages name it (default: the
@@ -104,6 +116,11 @@ class Host:
         """
         if self._closed:
             raise StateError("the host is closed")
+        if not isinstance(source, str | Path | bytes | Artifact):
+            kept = self.installed(source) if isinstance(source, Reference) else source
+            return self._load_kept(kept, policy, secrets or {}, config or {}, wasi)
+        if isinstance(source, str) and (source.startswith(_OCI) or looks_like_reference(source)):
+            return self._load_kept(self.installed(source), policy, secrets or {}, config or {}, wasi)
         named = "" if isinstance(source, bytes | Artifact) else str(source)
         artifact = source if isinstance(source, Artifact) else admit(_read(source))
         loaded = self._loader.load(artifact, wasi=wasi)
@@ -116,7 +133,54 @@ class Host:
             secrets=bindings,
             ceiling=self._ceiling,
         )
-        return Catalyst(self, artifact, loaded, grant, values, config or {})
+        return Catalyst(self, artifact, loaded, grant, values, config or {}, self._sink)
+
+    @property
+    def workspace(self) -> Workspace:
+        """What the operator keeps; opened when it is first asked for. Raises StateError."""
+        from host.workspace import Workspace  # noqa: PLC0415 - a file needs none of it
+
+        with self._lock:
+            if self._workspace is None:
+                self._workspace = self._own.enter_context(Workspace.open(self._state_dir))
+            return self._workspace
+
+    def installed(self, reference: str | Reference, *, approved: bool = True) -> Installed:
+        """What `reference` (`c:local.openai`, `oci://…`, which is pulled) names, verified and with what is kept for it,
+        for `load`; with `approved` False also bytes that may not be run. Raises InputError, ArtifactError, StateError,
+        RegistryError."""
+        if isinstance(reference, str) and reference.startswith(_OCI):
+            reference = self.workspace.pull(reference, self._loader).reference
+        named = Reference.parse(reference) if isinstance(reference, str) else reference
+        return self.workspace.installed(named, approved=approved)
+
+    def _load_kept(
+        self,
+        kept: Installed,
+        policy: Policy | None,
+        secrets: Mapping[str, str | Secret],
+        config: Mapping[str, Json],
+        wasi: Sequence[str],
+    ) -> Catalyst:
+        loaded = self._loader.load(kept.artifact, wasi=(*kept.wasi, *wasi))
+        values, bindings = _secrets(secrets)
+        for name, binding in kept.secrets.items():
+            bindings[name] = bindings.get(name) or binding
+            if name not in values and (found := self.workspace.sources.find(name)) is not None:
+                values[name] = found.value
+        settings = {**kept.config, **config}
+        grant = grant_authority(
+            reference=str(kept.reference),
+            interfaces=loaded.imports,
+            asked=asked_by(kept.artifact.manifest, settings),
+            policy=kept.effective.policy if policy is None else _policy(policy),
+            secrets={name: binding for name, binding in bindings.items() if name in values},
+            ceiling=self._ceiling,
+            kept=kept.effective,
+            valueless=bindings.keys() - values.keys(),
+        )
+        sink = Both(self._sink, self.workspace.journal)
+        return Catalyst(self, kept.artifact, loaded, grant, values, settings, sink)
 
     def close(self) -> None:
         """Cancel what runs, wait for it, and give everything back. Any number of times."""
@@ -129,6 +193,7 @@ class Host:
             self._threads.shutdown(wait=True)
         self._egress.close()
         self._sandbox.close()
+        self._own.close()
 
     @property
     def _sandbox(self) -> Sandbox:
@@ -166,8 +231,10 @@ class Catalyst:
         grant: Grant,
         secrets: Mapping[SecretName, SecretValue],
         config: Mapping[str, Json],
+        sink: Sink,
     ) -> None:
         self._host = host
+        self._sink = sink
         self._artifact = artifact
         self.grant = grant
         self.imports = loaded.imports
@@ -177,6 +244,8 @@ class Catalyst:
         self._client = host._egress.client(reach)
         functions = capabilities.configure(grant, client=self._client, secrets=granted, config=config)
         self._instances: Instances = loaded.link(functions)
+        self._input = _schema(artifact.manifest, "input")
+        _schema(artifact.manifest, "config").check(_settings(artifact.manifest, config), "config")
 
     @property
     def manifest(self) -> Manifest | None:
@@ -185,6 +254,11 @@ class Catalyst:
     @property
     def digest(self) -> Digest:
         return self._artifact.digest
+
+    @property
+    def size(self) -> int:
+        """Of the component, in bytes."""
+        return len(self._artifact.wasm)
 
     @property
     def reference(self) -> str:
@@ -220,7 +294,7 @@ class Catalyst:
         early (`close`, or the end of a `with`) cancels the run. While iterating it raises what `run` raises, and
         OperationFailed where the operation ended in an error status."""
         call = self._call(timeout)
-        text = self._text(_streamed(operation), call, attachments)
+        text = self._text(operation, call, attachments, stream=True)
         return EventStream(call, self._started(call, text, cancel))
 
     async def arun(
@@ -257,7 +331,7 @@ class Catalyst:
         """`stream` for async code: cancelled with its task, or when the iteration is left. Called where an event loop
         runs."""
         call = self._call(timeout)
-        text = self._text(_streamed(operation), call, attachments)
+        text = self._text(operation, call, attachments, stream=True)
         return AsyncEventStream(call, lambda arrived: self._started(call, text, cancel, arrived))
 
     def _call(self, timeout: str | float | None) -> Call:
@@ -269,14 +343,21 @@ class Catalyst:
             placeholders.bind(str(name), new_placeholder())
         redactor = self._redactor.renamed(placeholders.by_name)
         host = self._host
-        call = Call(limits=limits, sink=host._sink, redactor=redactor, placeholders=placeholders)
+        call = Call(limits=limits, sink=self._sink, redactor=redactor, placeholders=placeholders)
         with host._lock:
             host._calls.add(call)
         return call
 
-    def _text(self, operation: Input, call: Call, attachments: Mapping[str, object] | None) -> str:
-        given = {name: Attachment.of(one) for name, one in (attachments or {}).items()}
-        return write_input(read_input(operation), call.attachments, given)
+    def _text(
+        self, operation: Input, call: Call, attachments: Mapping[str, object] | None, *, stream: bool = False
+    ) -> str:
+        """What the guest gets, once what the caller gave has the form that the manifest says: events, which may be
+        asked for here, are the host's wish."""
+        files = {name: Attachment.of(one) for name, one in (attachments or {}).items()}
+        given = read_input(operation)
+        text = write_input(_streamed(operation, given) if stream else given, call.attachments, files)
+        self._input.check(given)
+        return text
 
     def _started(
         self, call: Call, text: str, cancel: CancelToken | None, arrived: Callable[[], None] | None = None
@@ -307,12 +388,12 @@ class Catalyst:
                 output = self._instances.run(text, call)
             except BaseException as error:
                 code = error.code if isinstance(error, HostError) else type(error).__name__
-                call.audit("run.ended", detail={"error": code, "duration_s": round(call.elapsed_s, 6)})
+                call.audit("run.ended", detail={"error": code, **_spent(call)})
                 if call.refusals and isinstance(error, GuestException | GuestTrap):
                     raise self._recorded(Denied(call.refusals), call) from error
                 raise self._recorded(error, call)  # noqa: B904 - the same exception
             outcome = read_output(output, call.attachments)
-            call.audit("run.ended", detail={"status": outcome.status, "duration_s": round(call.elapsed_s, 6)})
+            call.audit("run.ended", detail={"status": outcome.status, **_spent(call)})
         result = Result(outcome.status, outcome.data, outcome.error, outcome.attachments, self._record(call))
         if not result.ok and call.refusals:
             raise self._recorded(Denied(call.refusals, result), call)
@@ -338,10 +419,31 @@ class Catalyst:
         )
 
 
-def _streamed(operation: Input) -> dict[str, Json]:
+def _spent(call: Call) -> dict[str, Json]:
+    """What of a run's meters goes into its last record."""
+    meters = call.meters
+    return {
+        "duration_s": round(call.elapsed_s, 6),
+        "cpu_time_s": round(meters.cpu_time_s, 6),
+        "http_requests": meters.http_requests,
+        "sent_bytes": meters.sent_bytes,
+        "received_bytes": meters.received_bytes,
+    }
+
+
+def _streamed(operation: Input, given: dict[str, Json]) -> dict[str, Json]:
     """Events are wanted, unless the input itself says that they are not."""
-    given = read_input(operation)
     return {**given, "stream": True} if isinstance(operation, Operation) else {"stream": True, **given}
+
+
+def _schema(manifest: Manifest | None, name: str) -> InputSchema:
+    """What the manifest says of its `input` or `config`. Raises ManifestError."""
+    return InputSchema.compile(manifest.schemas.get(name, True) if manifest else True, f"schema.{name}")
+
+
+def _settings(manifest: Manifest | None, config: Mapping[str, Json]) -> dict[str, Json]:
+    """The config as the catalyst sees it: with its own defaults, which it fills in itself."""
+    return {**(manifest.defaults if manifest else {}), **config}
 
 
 def _policy(given: Policy | None) -> Policy:

@@ -7,13 +7,15 @@ import json
 import re
 import secrets
 from base64 import b64decode, b64encode
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 from urllib.parse import quote, quote_plus
 
 from host.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+OPERATOR: Final = "operator"  # in the vault, the owner of what components may be granted
 
 _UNUSABLE = re.compile("[\0-\x1f\x7f\ud800-\udfff]")  # not in a header (RFC 9110, section 5.5); not in UTF-8
 _PREFIX = "host-secret-"

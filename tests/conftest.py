@@ -31,6 +31,7 @@ hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
 hypothesis.settings.register_profile("explore", deadline=None, max_examples=1_000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
+os.environ["PYTHON_KEYRING_BACKEND"] = "keyring.backends.fail.Keyring"  # a developer's own collects no keys of tests
 os.environ["HOST_CACHE_DIR"] = str(CACHE / "host")
 os.environ["HOST_STATE_DIR"] = str(CACHE / "state")
 
@@ -63,6 +64,18 @@ def cached(name: str, sources: Iterable[Path], make: Callable[[], bytes]) -> byt
                 old.unlink()
             kept.write_bytes(make())
     return kept.read_bytes()
+
+
+def fresh_state(folder: Path) -> Path:
+    """`folder` as a state directory in which there is nothing but the key of the tests' compiled components: they need
+    not be compiled again."""
+    folder.mkdir(mode=0o700)
+    key = CACHE / "state" / "cache.key"
+    if not key.exists():
+        with Host():
+            pass
+    shutil.copy(key, folder / key.name)
+    return folder
 
 
 def wat(name: str) -> bytes:

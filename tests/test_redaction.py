@@ -14,7 +14,7 @@ from itertools import pairwise
 from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from host import matcher, redaction
@@ -322,6 +322,29 @@ def test_a_near_miss_is_left_alone(text):
     assert redactor(KEY).text(text) is text
 
 
+@pytest.mark.parametrize(
+    "encode",
+    [
+        pytest.param(lambda v: v, id="plain"),
+        pytest.param(lambda v: in_base64(b"", v), id="base64"),
+        pytest.param(lambda v: v.encode().hex(), id="hex"),
+        pytest.param(lambda v: "".join(f"%{byte:02X}" for byte in v.encode()), id="percent-encoded"),
+        pytest.param(lambda v: "".join(rf"\u{ord(c):04x}" for c in v), id="JSON escapes"),
+    ],
+)
+@settings(deadline=None)
+@given(
+    value=st.text("abcdefxyz0123456789", min_size=SHORTEST_RECODED, max_size=40),
+    place=st.integers(0, 39),
+    other=st.sampled_from("abcdefxyz0123456789"),
+)
+def test_any_secret_with_one_character_changed_is_left_alone(encode, value, place, other):
+    place %= len(value)
+    assume(value[place] != other)
+    missed = f"<< {encode(value[:place] + other + value[place + 1 :])} >>"
+    assert redactor(value).text(missed) is missed
+
+
 @settings(deadline=None)
 @given(text=st.text())
 def test_a_text_without_the_secret_stays_as_it_is(text):
@@ -516,6 +539,22 @@ def test_a_secret_cut_anywhere_is_found(encode):
     for cut in range(len(data) + 1):
         assert in_chunks(redact, data, [cut]) == whole
     assert in_chunks(redact, data, list(range(len(data)))) == whole
+
+
+@pytest.mark.parametrize("encode", ENCODINGS)
+@settings(deadline=None, max_examples=25)
+@given(
+    value=secret_texts,
+    around=st.tuples(st.binary(max_size=20), st.binary(max_size=20)),
+    cuts=st.lists(st.integers(0, 500), max_size=8),
+)
+def test_every_encoding_of_every_secret_is_found_whatever_the_chunks(encode, value, around, cuts):
+    before, after = around
+    redact, data = redactor(value), before + b" " + encode(value).encode() + b" " + after
+    redacted = in_chunks(redact, data, cuts)
+    assert redacted == redact.data(data)
+    assert b"<0>" in redacted
+    assert not redact.found_in(redacted)
 
 
 def test_a_secret_across_the_slices_of_a_long_text_is_found():

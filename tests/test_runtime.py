@@ -21,6 +21,7 @@ import pytest
 import host as public
 from host import Attachment, CancelToken, Event, Host, Operation, Policy, Secret, errors
 from host.egress import Egress
+from host.embedding import embed
 from host.fakes import FakeOpenAI
 from host.sandbox.engine import MAX_SANDBOXES
 from tests.conftest import KEY, ROOT, wat
@@ -678,7 +679,8 @@ def test_every_run_is_recorded_from_its_start_to_its_end_however_it_ends(operati
     assert started.detail == {"reference": "c:local.probe", "digest": str(one.digest)}
     assert ended.kind == "run.ended"
     assert ended.detail.pop("duration_s") > 0
-    assert ended.detail == detail
+    assert ended.detail.pop("cpu_time_s") > 0
+    assert ended.detail == {**detail, "http_requests": 0, "sent_bytes": 0, "received_bytes": 0}
 
 
 def test_a_sink_that_is_empty_is_still_a_sink() -> None:
@@ -817,3 +819,71 @@ def test_a_policy_that_is_none_is_an_input_error(host: Host, openai_file: Path, 
 def test_the_domains_of_a_secret_are_a_list(host: Host, openai_file: Path) -> None:
     with pytest.raises(errors.InputError, match="domains are a list"):
         host.load(openai_file, secrets={"OPENAI_API_KEY": public.Secret("sk-0123456789", domains="api.openai.com")})
+
+
+# What the manifest says of the input and of the config.
+
+SAYING = {
+    "type": "object",
+    "required": ["say"],
+    "properties": {"say": {"type": "string"}},
+    "additionalProperties": False,
+}
+
+
+def with_schemas(**schemas: Any) -> bytes:
+    """A guest that takes anything, with a manifest that does not; its config has a default."""
+    manifest = {"schema": schemas, "defaults": {"base_url": "https://api.test"}}
+    return embed(wat("hostile/returns_not_json"), json.dumps(manifest).encode())
+
+
+def test_an_input_of_another_form_is_no_run_by_whatever_way_it_comes() -> None:
+    kept = Kept()
+    with Host(sink=kept) as host:
+        one = host.load(with_schemas(input=SAYING))
+        ways = (one.run, one.stream, lambda given: asyncio.run(one.arun(given)), one.astream)
+        for given in ({"say": 5}, '{"say": 5}', b'{"say": 5}'):
+            for way in ways:
+                with pytest.raises(errors.InputError) as error:
+                    way(given)
+                assert (error.value.field, error.value.exit_status) == ("say", 2)
+        with pytest.raises(errors.InputError, match="operation is not known here"):
+            one.run(Operation("say"))
+    assert kept == []
+
+
+def test_an_input_of_that_form_runs(host: Host) -> None:
+    one = host.load(with_schemas(input=SAYING))
+    assert one.run({"say": "hello"}).ok
+
+
+def test_events_are_the_hosts_wish_and_need_no_field_in_the_schema(host: Host) -> None:
+    with host.load(with_schemas(input=SAYING)).stream({"say": "hello"}) as events:
+        assert list(events) == []
+    assert events.result is not None
+
+
+def test_an_attachment_may_be_where_the_schema_wants_a_text(host: Host) -> None:
+    one = host.load(with_schemas(input=SAYING))
+    assert one.run({"say": {"$attachment": "speech"}}, attachments={"speech": b"hello"}).ok
+
+
+def test_a_schema_that_cannot_be_enforced_is_refused_when_loading(host: Host) -> None:
+    for name in ("input", "config"):
+        with pytest.raises(errors.ManifestError, match=rf"schema\.{name}\.type"):
+            host.load(with_schemas(**{name: {"type": "strin"}}))
+
+
+def test_a_config_of_another_form_is_refused_when_loading_and_the_key_is_named(host: Host) -> None:
+    schema = {"required": ["base_url"], "properties": {"base_url": {"type": "string"}}, "additionalProperties": False}
+    wasm = with_schemas(config=schema)
+    host.load(wasm)
+    host.load(wasm, config={"base_url": "https://other.test"})
+    for config, field in (({"base_url": 5}, "config.base_url"), ({"base_ur": "x"}, "config.base_ur")):
+        with pytest.raises(errors.InputError) as error:
+            host.load(wasm, config=config)
+        assert error.value.field == field
+
+
+def test_of_a_manifest_without_schemas_nothing_is_enforced(host: Host) -> None:
+    assert host.load(with_schemas()).run({"anything": [5]}).ok

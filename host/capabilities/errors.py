@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from host.audit import Refusal
 from host.jsontext import clean_text, write_json
+from host.policy.grant import Deny
 
 
 class GuestError(Exception):
@@ -19,6 +20,10 @@ class GuestError(Exception):
     @classmethod
     def refused(cls, refusal: Refusal) -> GuestError:
         return cls(refusal.kind, str(refusal), refusal=refusal)
+
+    @classmethod
+    def denied(cls, deny: Deny, subject: str) -> GuestError:
+        return cls(deny.kind, deny.to_guest(subject), refusal=deny.refusal(subject))
 
     def as_json(self) -> str:
         return write_json({"error": {"type": self.kind, "message": clean_text(self.message)[:1_000]}})

@@ -16,7 +16,7 @@ from host.capabilities.message import Message, read_body, read_message
 from host.capabilities.rate import RateMeter
 from host.egress import Answer, EgressClient, EgressError, Outgoing
 from host.names import SecretName
-from host.policy.grant import Deny, Grant, decide
+from host.policy.grant import Deny, Grant, decide, deny_address, to_bind
 from host.policy.secrets import Place
 from host.policy.urls import Target, UrlError
 from host.secret import SecretValue, Substitution
@@ -50,7 +50,7 @@ class Exchange:
     def _decide(self, message: Message) -> str:
         decision = decide(message.target, message.method, self.grant)
         if isinstance(decision, Deny):
-            raise GuestError.refused(decision.refusal(_subject(message)))
+            raise GuestError.denied(decision, _subject(message))
         return decision.rule
 
     def _check_size(self, message: Message, size: int) -> None:
@@ -137,10 +137,7 @@ class Exchange:
         for placeholder, name in call.placeholders.names.items():
             if placeholder.encode() in leaving:
                 rule = f"not bound to {target.origin} and where it stands in the request"
-                remedy = (
-                    f"in the policy of {self.grant.reference}, secrets.{name}: domains with it, over https or mapped "
-                    'by upstreams, and in = ["header", "url", "body"] as needed'
-                )
+                remedy = to_bind(SecretName.parse(name), target, self.grant)
                 call.refuse("secret.use", Refusal("secret_denied", f"secret {name}", rule, remedy))
 
     def _send(self, call: Call, outgoing: Outgoing, target: Target) -> Answer:
@@ -157,7 +154,7 @@ class Exchange:
         """What the guest is told; a refusal where a policy could allow it."""
         match error.kind:
             case "private_ip_blocked":
-                remedy = "add --allow-private with its network, such as 127.0.0.0/8, or map its origin with --upstream"
+                return GuestError.denied(deny_address(target.at, error.message, self.grant), target.shown)
             case "response_too_large":
                 remedy = f"raise max_response_size in the policy of {self.grant.reference}"
             case _:

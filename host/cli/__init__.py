@@ -16,10 +16,26 @@ from typing import NoReturn
 import click
 
 _COMMANDS = {  # name -> module; each is imported when it is called for
+    "approve": "host.cli.approve",
+    "audit": "host.cli.audit",
     "build": "host.cli.build",
+    "config": "host.cli.config",
     "fake": "host.cli.fake",
     "inspect": "host.cli.inspect",
+    "list": "host.cli.list",
+    "policy": "host.cli.policy",
+    "pull": "host.cli.pull",
+    "push": "host.cli.push",
+    "register": "host.cli.register",
     "run": "host.cli.run",
+    "runs": "host.cli.runs",
+    "search": "host.cli.search",
+    "secret": "host.cli.secret",
+    "sign": "host.cli.sign",
+    "signing-key": "host.cli.signing_key",
+    "trust": "host.cli.trust",
+    "unregister": "host.cli.unregister",
+    "verify": "host.cli.verify",
 }
 
 

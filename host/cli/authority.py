@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import click
@@ -14,30 +15,33 @@ from host.errors import InputError, PolicyError
 from host.jsontext import Json, parse_json
 from host.names import SecretName
 from host.policy.document import Policy
-from host.runtime import Catalyst, Host
 from host.secret import SecretValue
-from host.trust.artifact import Artifact
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")  # POSIX, Base Definitions, 3.216
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a catalyst has before any option is read: a policy, configuration, and the names of secrets."""
+
+    policy: Policy = field(default_factory=Policy)
+    config: Mapping[str, Json] = field(default_factory=dict)
+    secrets: frozenset[str] = frozenset()
+
+
 @dataclass(slots=True)
 class Given:
-    """What the operator gave. `secrets` are values by name."""
+    """What the operator gave. `secrets` are values by name, `kept` the names of others that need no option."""
 
     policy: Policy
     secrets: dict[str, str] = field(default_factory=dict, repr=False)
     config: dict[str, Json] = field(default_factory=dict)
     wasi: tuple[str, ...] = ()
-
-    def load(self, host: Host, source: Artifact | bytes, file: str) -> Catalyst:
-        """The catalyst of `file`, with what was given."""
-        return host.load(
-            source, policy=self.policy, secrets=self.secrets, config=self.config, reference=file, wasi=self.wasi
-        )
+    kept: frozenset[str] = frozenset()
 
 
 def given(
+    standing: Standing,
     *,
     policy_file: str | None,
     allow_domain: tuple[str, ...],
@@ -47,8 +51,9 @@ def given(
     config: tuple[str, ...],
     allow_import: tuple[str, ...] = (),
 ) -> Given:
-    """Raises InputError and PolicyError, which name the option."""
-    policy = read_policy(policy_file) if policy_file else Policy()
+    """`standing` and the options' additions to it; a policy from a file takes the place of its own. Raises InputError
+    and PolicyError, which name the option."""
+    policy = read_policy(policy_file) if policy_file else standing.policy
     with blaming("--allow-domain"):
         policy = with_domains(policy, *allow_domain)
     with blaming("--allow-private"):
@@ -56,8 +61,9 @@ def given(
     with blaming("--upstream", hint="like https://api.openai.com=http://127.0.0.1:8080"):
         policy = replace(policy, upstreams={**policy.upstreams, **dict(_pair(text) for text in upstream)})
     with blaming("--config", hint="KEY=VALUE for a text, KEY:=JSON for anything else"):
-        settings = dict(_setting(text) for text in config)
-    return Given(policy, dict(_secret(text) for text in secrets), settings, allow_import)
+        settings = dict(setting(text) for text in config)
+    values = dict(_secret(text) for text in secrets)
+    return Given(policy, values, {**standing.config, **settings}, allow_import, standing.secrets)
 
 
 def with_domains(policy: Policy, *domains: str) -> Policy:
@@ -105,7 +111,8 @@ def ask_secret(name: str) -> str:
     return value
 
 
-def _setting(text: str) -> tuple[str, Json]:
+def setting(text: str) -> tuple[str, Json]:
+    """The key and the value of `KEY=VALUE`, a text, or `KEY:=JSON`. Raises InputError."""
     key, value = _pair(text)
     return (key[:-1], parse_json(value, key[:-1])) if key.endswith(":") else (key, value)
 

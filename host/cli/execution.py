@@ -10,25 +10,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from host.ahead import Ahead
 from host.attachments import Attachment
 from host.cli import needs
 from host.cli.authority import given
 from host.cli.files import blaming, read_bytes, write_bytes
+from host.cli.origins import Origin
 from host.cli.show import as_json, put, say, say_logs
 from host.envelope import Result, read_input
 from host.errors import Denied, InputError, OperationFailed
 from host.jsontext import Json
 from host.policy.units import parse_duration
-from host.runtime import Catalyst, Host
+from host.runtime import Catalyst
 
 _INPUT_HINT = 'JSON like {"operation": "models.list"}, @FILE, or - for standard input'
 
 
 def execute(
-    ahead: Ahead,
+    origin: Origin,
     *,
-    file: str,
     input_: str,
     attach: tuple[str, ...],
     stream: bool,
@@ -38,17 +37,15 @@ def execute(
     no_prompt: bool,
     **authority: Any,
 ) -> int:
-    """The exit status of the operation: 0 or 1; HostError for everything else. `ahead` is loading the component."""
+    """The exit status of the operation: 0 or 1; HostError for everything else."""
     _check_output(output, stream=stream)
-    granted = given(**authority)
+    granted = given(origin.standing, **authority)
     operation, seconds = _operation(input_), _seconds(timeout)
     attachments = dict(_attachment(text) for text in attach)
-    with blaming("FILE"):
-        artifact, loader = ahead.loaded()
+    manifest = origin.manifest
     if not no_prompt and input_ != "-" and needs.may_ask():
-        needs.ask(needs.unmet(artifact.manifest, granted), granted, file)
-    with Host(loader=loader) as host:
-        catalyst = granted.load(host, artifact, file)
+        needs.ask(needs.unmet(manifest, granted), granted, origin.name)
+    with origin.catalyst(granted) as catalyst:
         try:
             if stream:
                 result = _stream(catalyst, operation, seconds, attachments, in_json=in_json)
@@ -56,7 +53,8 @@ def execute(
                 result = catalyst.run(operation, timeout=seconds, attachments=attachments)
                 _show(result, output, in_json=in_json)
         except Denied as denied:
-            denied.hint = needs.unmet(artifact.manifest, granted).hint(denied.refusals)
+            if catalyst.grant.kept is None:  # else each denial names the command that keeps what would allow it
+                denied.hint = needs.unmet(manifest, granted).hint(denied.refusals)
             raise
     if not in_json:  # there they are in the record
         say_logs(result.execution)

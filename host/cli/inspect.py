@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import click
 
+from host.ahead import Ahead
 from host.cli import needs
 from host.cli.authority import Given, given
-from host.cli.files import read_bytes
 from host.cli.options import authority_options
-from host.cli.show import as_json, errors_shown, one_line, put, size
+from host.cli.origins import File, Kept, Origin
+from host.cli.show import as_json, errors_shown, local_time, one_line, put, size
+from host.cli.sources import is_reference, source_named
 from host.contract import CAPABILITIES, CONFIG, EXPORTS, FETCH, LOG, OUTPUT, SECRETS, STREAMING
 from host.limits import MIB
 from host.policy.asked import Asked
 from host.policy.grant import Grant, overlap
 from host.policy.secrets import PLACES, Place, SecretGrant
-from host.runtime import Catalyst, Host
+from host.runtime import Catalyst
 
 _TITLES = {
     FETCH: "HTTP requests",
@@ -47,28 +50,32 @@ class Row:
 
 
 @click.command("inspect", short_help="Show what a component can and cannot reach.")
-@click.argument("file", metavar="FILE")
+@click.argument("source", metavar="FILE|REF", nargs=-1, required=True)
 @authority_options
 @click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
-def command(*, file: str, in_json: bool, **authority: Any) -> None:
-    """Show what the component in FILE is and asks for, and what it could reach with these options of `host run`."""
+def command(*, source: tuple[str, ...], in_json: bool, **authority: Any) -> None:
+    """Show what the component in FILE, or the one installed under REF, is and asks for, and what it could reach with
+    these options of `host run`."""
     with errors_shown(in_json=in_json):
-        granted = given(**authority)
-        wasm = read_bytes(file, "FILE")
-        with Host() as host:
-            catalyst = granted.load(host, wasm, file)
-        rows = tuple(_rows(catalyst.imports, catalyst.grant))
-        if in_json:
-            put(as_json(_facts(catalyst, len(wasm), rows)))
-        else:
-            put("\n".join(_page(catalyst, len(wasm), rows, granted)))
+        name = source_named(source)
+        with ExitStack() as stack:
+            kept = stack.enter_context(Kept(name, approved=False)) if is_reference(name) else None
+            origin: Origin = kept or File(Ahead(name, wasi=authority["allow_import"]), name)
+            granted = given(origin.standing, **authority)
+            catalyst = stack.enter_context(origin.catalyst(granted))
+            rows = tuple(_rows(catalyst.imports, catalyst.grant))
+            installation = kept.installation() if kept else {}
+            if in_json:
+                put(as_json({**installation, **_facts(catalyst, rows)}))
+            else:
+                put("\n".join(_page(catalyst, rows, granted, installation)))
 
 
-def _facts(catalyst: Catalyst, count: int, rows: Iterable[Row]) -> dict[str, Any]:
+def _facts(catalyst: Catalyst, rows: Iterable[Row]) -> dict[str, Any]:
     manifest = catalyst.manifest
     return {
         "digest": str(catalyst.digest),
-        "size": count,
+        "size": catalyst.size,
         "imports": list(catalyst.imports),
         "exports": list(EXPORTS),
         "manifest": None if manifest is None else asdict(manifest),
@@ -126,7 +133,7 @@ def _secret(grant: SecretGrant) -> str:
     return f"{grant.name}, in {places}, to {domains}{seen}"
 
 
-def _page(catalyst: Catalyst, count: int, rows: Iterable[Row], granted: Given) -> Iterator[str]:
+def _page(catalyst: Catalyst, rows: Iterable[Row], granted: Given, installation: Mapping[str, Any]) -> Iterator[str]:
     manifest = catalyst.manifest
     name = f"{manifest.id} {manifest.version}" if manifest else "(no manifest)"
     yield one_line(f"{catalyst.reference} {name}")
@@ -134,7 +141,8 @@ def _page(catalyst: Catalyst, count: int, rows: Iterable[Row], granted: Given) -
         yield one_line(manifest.description)
     yield ""
     yield f"digest   {catalyst.digest}"
-    yield f"size     {size(count)}"
+    yield f"size     {size(catalyst.size)}"
+    yield from _installation(**installation) if installation else ()
     if manifest and manifest.license:
         yield f"license  {one_line(manifest.license)}"
     limits = catalyst.grant.limits
@@ -148,6 +156,23 @@ def _page(catalyst: Catalyst, count: int, rows: Iterable[Row], granted: Given) -
     yield ""
     yield from _table(rows)
     yield from _ending(catalyst, granted)
+
+
+def _installation(
+    *,
+    reference: str,
+    source: str,
+    registered_at: float,
+    approved: bool,
+    signers: Iterable[str],
+    versions: Iterable[str],
+) -> Iterator[str]:
+    """How it came to be installed."""
+    del reference  # the page begins with it
+    yield f"source   {one_line(source)}, {local_time(registered_at)}"
+    yield f"versions {', '.join(versions)}"
+    yield f"signed   {', '.join(f'by {signer}' for signer in signers) or 'by nobody that is trusted'}"
+    yield f"approved {'yes' if approved else 'no: it does not run before `host approve`'}"
 
 
 def _table(rows: Iterable[Row]) -> Iterator[str]:

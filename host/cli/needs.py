@@ -50,7 +50,11 @@ def unmet(manifest: Manifest | None, given: Given) -> Needs:
     asked = asked_by(manifest, given.config).domains or ()
     return Needs(
         tuple(domain for domain in asked if not any(overlap(domain, one) for one in allowed)),
-        tuple(secret for secret in manifest.secrets if secret.required and secret.name not in given.secrets),
+        tuple(
+            secret
+            for secret in manifest.secrets
+            if secret.required and secret.name not in given.secrets and secret.name not in given.kept
+        ),
     )
 
 

@@ -13,10 +13,11 @@ import click
 
 from host.cli.options import authority_options
 from host.cli.show import errors_shown
+from host.cli.sources import is_reference, source_named
 
 
 @click.command("run", short_help="Run one operation of a catalyst.")
-@click.argument("file", metavar="FILE")
+@click.argument("source", metavar="FILE|REF", nargs=-1, required=True)
 @click.option("--input", "input_", required=True, metavar="JSON|@FILE|-", help="The operation: a JSON object.")
 @authority_options
 @click.option("--attach", multiple=True, metavar="NAME=PATH", help='Bytes for {"$attachment": NAME} in the input.')
@@ -27,19 +28,37 @@ from host.cli.show import errors_shown
 @click.option("--timeout", metavar="DURATION", help="For the whole run: 500ms, 30s, 5m.")
 @click.option("--json", "in_json", is_flag=True, help="Add the record of the run to the result; errors in JSON, too.")
 @click.option("--no-prompt", is_flag=True, help="Never ask, also on a terminal.")
-def command(*, file: str, in_json: bool, **options: Any) -> None:
-    """Run one operation of the catalyst in FILE, in a sandbox that may do what the options grant and nothing else.
+def command(*, source: tuple[str, ...], in_json: bool, **options: Any) -> None:
+    """Run one operation of the catalyst in FILE, in a sandbox that may do what the options grant and nothing else; or
+    of the one that is installed under REF, which may do what was kept for it as well.
 
     \b
     host run dist/openai.wasm \\
         --allow-domain api.openai.com --secret OPENAI_API_KEY \\
         --input '{"operation": "models.list"}'
+    host run c:local.openai --input '{"operation": "models.list"}'
     """  # noqa: D301 - the escape is click's: this paragraph is not rewrapped
     with errors_shown(in_json=in_json):
-        from host.ahead import Ahead  # noqa: PLC0415 - not for `--help`
+        name = source_named(source)
+        if is_reference(name):
+            sys.exit(_kept(name, in_json=in_json, **options))
+        sys.exit(_file(name, in_json=in_json, **options))
 
-        ahead = Ahead(file, wasi=options["allow_import"])
-        import host.loader  # noqa: F401, PLC0415 - while the file is read: what `ahead` needs next
-        from host.cli.execution import execute  # noqa: PLC0415 - while the component loads
 
-        sys.exit(execute(ahead, file=file, in_json=in_json, **options))
+def _file(name: str, **options: Any) -> int:
+    from host.ahead import Ahead  # noqa: PLC0415 - not for `--help`
+
+    ahead = Ahead(name, wasi=options["allow_import"])
+    import host.loader  # noqa: F401, PLC0415 - while the file is read: what `ahead` needs next
+    from host.cli.execution import execute  # noqa: PLC0415 - while the component loads
+    from host.cli.origins import File  # noqa: PLC0415 - as above
+
+    return execute(File(ahead, name), **options)
+
+
+def _kept(name: str, **options: Any) -> int:
+    from host.cli.execution import execute  # noqa: PLC0415 - not for `--help`
+    from host.cli.origins import Kept  # noqa: PLC0415 - as above
+
+    with Kept(name) as origin:
+        return execute(origin, **options)

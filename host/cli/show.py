@@ -6,6 +6,7 @@ import errno
 import json
 import re
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -93,6 +94,11 @@ def _end(error: HostError, *, in_json: bool) -> NoReturn:
         if error.hint:
             say(f"hint: {error.hint}")
     sys.exit(error.exit_status)
+
+
+def local_time(at: float) -> str:
+    """Unix time as people read it, in their zone: `2026-11-20 17:05:09`."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
 def size(count: int) -> str:

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Literal, TypeAlias
 
 from host.audit import Refusal
 from host.limits import Limits
-from host.names import SecretName
+from host.names import Domain, SecretName
+from host.policy.addresses import allowed
 from host.policy.asked import Asked
 from host.policy.document import METHODS, Policy, Rate, Terms, default_binding
 from host.policy.domains import DomainPattern
+from host.policy.kept import Effective
 from host.policy.secrets import SecretGrant
 from host.policy.urls import Origin, Target
 
@@ -29,15 +31,20 @@ class Allow:
 
 @dataclass(frozen=True, slots=True)
 class Deny:
-    """`kind` is the error type that the guest sees, `rule` which rule says no, `remedy` what would allow it."""
+    """`kind` is the error type that the guest sees, `rule` which rule says no, `remedy` what would allow it; `told`
+    stands in place of it where the guest reads it too: a line for a kept policy tells what else is granted."""
 
-    kind: Literal["method_blocked", "domain_blocked"]
+    kind: Literal["method_blocked", "domain_blocked", "private_ip_blocked"]
     rule: str
     remedy: str
     grantable: bool = True
+    told: str = ""
 
     def refusal(self, subject: str) -> Refusal:
         return Refusal(self.kind, subject, self.rule, self.remedy, self.grantable)
+
+    def to_guest(self, subject: str) -> str:
+        return f"{subject}: {self.rule} ({self.told or self.remedy})"
 
 
 Decision: TypeAlias = Allow | Deny
@@ -45,7 +52,8 @@ Decision: TypeAlias = Allow | Deny
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """The intersection. `reference` is how messages name the catalyst."""
+    """The intersection. `reference` is how messages name the catalyst; `kept` is the policy that the operator keeps
+    for it, None for a bare file; `valueless` has the secrets that were granted, but have no value anywhere."""
 
     reference: str
     interfaces: frozenset[str]
@@ -57,6 +65,8 @@ class Grant:
     rate: Rate | None
     limits: Limits
     asked: Asked = field(default_factory=Asked)
+    kept: Effective | None = None
+    valueless: frozenset[SecretName] = frozenset()
 
     def destination(self, target: Target) -> Target:
         """Where a request for `target` is sent: elsewhere, if the operator mapped its origin."""
@@ -76,10 +86,13 @@ def grant_authority(
     policy: Policy,
     secrets: Mapping[SecretName, SecretGrant | None],
     ceiling: Limits,
+    kept: Effective | None = None,
+    valueless: Iterable[SecretName] = (),
 ) -> Grant:
     """`interfaces` are the component's imports; `secrets` the ones whose values the operator handed over, with where
     they may go (None, or None for its domains: where the policy says, else the policy's domains); `ceiling` the host's
-    own limits. A secret that the manifest does not ask for, or that has no value, is not in the grant."""
+    own limits. A secret that the manifest does not ask for, or that has no value, is not in the grant. `kept` and
+    `valueless` only word denials: what `policy` leaves out is not allowed by them."""
     terms = policy.terms()
     bound = {name: _bound(name, given, terms) for name, given in secrets.items()}
     wanted = {name: one for name, one in bound.items() if asked.secrets is None or name in asked.secrets}
@@ -94,6 +107,8 @@ def grant_authority(
         rate=terms.rate,
         limits=terms.limits.narrowed(ceiling),
         asked=asked,
+        kept=kept,
+        valueless=frozenset(valueless),
     )
 
 
@@ -107,13 +122,7 @@ def _bound(name: SecretName, given: SecretGrant | None, terms: Terms) -> SecretG
 def decide(target: Target, method: str, grant: Grant) -> Decision:
     """May `grant`'s catalyst send `method` to `target`? Methods first, then scheme, domain and port together."""
     if method not in grant.methods:
-        if method not in METHODS:
-            return Deny("method_blocked", "not a method of the contract", "no grant can allow it")
-        return Deny(
-            "method_blocked",
-            "method not granted",
-            f"add {method} to allowed_methods in the policy of {grant.reference}",
-        )
+        return _deny_method(method, grant)
     if grant.asked.domains is not None and not any(domain.matches(target) for domain in grant.asked.domains):
         return Deny(
             "domain_blocked",
@@ -124,12 +133,38 @@ def decide(target: Target, method: str, grant: Grant) -> Decision:
     for domain in grant.domains:
         if domain.matches(target):
             return Allow(f"allowed_domains: {domain}")
-    wanted = pattern_for(target)
-    return Deny(
-        "domain_blocked",
-        "domain not granted",
-        f'add --allow-domain {wanted}, or in the policy of {grant.reference}: allowed_domains = ["{wanted}"]',
+    return _deny_domain(str(pattern_for(target)), grant)
+
+
+def _deny_method(method: str, grant: Grant) -> Deny:
+    if method not in METHODS:
+        return Deny("method_blocked", "not a method of the contract", "no grant can allow it")
+    told = f"add {method} to allowed_methods in the policy of {grant.reference}"
+    remedy = f"run: {grant.kept.adding('allowed_methods', method)}" if grant.kept else told
+    return Deny("method_blocked", "method not granted", remedy, told=told)
+
+
+def _deny_domain(wanted: str, grant: Grant) -> Deny:
+    option = f"add --allow-domain {wanted}"
+    keep = (
+        f"run: {grant.kept.adding('allowed_domains', wanted)}"
+        if grant.kept
+        else f'in the policy of {grant.reference}: allowed_domains = ["{wanted}"]'
     )
+    return Deny("domain_blocked", "domain not granted", f"{option}, or {keep}", told=option)
+
+
+def deny_address(at: Origin, rule: str, grant: Grant) -> Deny:
+    """The denial of `at`, whose address is not public; for a name it is not told which address that is."""
+    if isinstance(at.host, Domain):
+        option, network = "add --allow-private with its network, such as 127.0.0.0/8", "NETWORK"
+    elif allowed(at.host, (ip_network(at.host),)):
+        option, network = f"add --allow-private {at.host}", str(at.host)
+    else:
+        return Deny("private_ip_blocked", rule, "no grant can allow it", grantable=False)
+    told = f"{option}, or map its origin with --upstream"
+    keep = f", or run: {grant.kept.adding('allowed_private', network)}" if grant.kept else ""
+    return Deny("private_ip_blocked", rule, told + keep, told=told)
 
 
 def overlap(one: DomainPattern, other: DomainPattern) -> bool:
@@ -163,6 +198,24 @@ def decide_secret(name: SecretName, grant: Grant) -> Allow | Refusal:
             "no grant can allow it",
             grantable=False,
         )
-    return Refusal(
-        "secret_denied", f"secret {name}", "not granted", f"add --secret {name}, or hand it over as secrets={{…}}"
+    if name in grant.valueless:
+        return Refusal(
+            "secret_denied", f"secret {name}", "granted, but it has no value", f"run: host secret set {name}"
+        )
+    keep = (
+        f"run: host secret grant {grant.kept.reference.any_version} {name}"
+        if grant.kept
+        else "hand it over as secrets={…}"
     )
+    return Refusal("secret_denied", f"secret {name}", "not granted", f"add --secret {name}, or {keep}")
+
+
+def to_bind(name: SecretName, target: Target, grant: Grant) -> str:
+    """What would let the secret `name`, which is granted, into a request to `target`."""
+    if grant.kept is None:
+        return (
+            f"in the policy of {grant.reference}, secrets.{name}: domains with it, over https or mapped by upstreams, "
+            'and in = ["header", "url", "body"] as needed'
+        )
+    line = grant.kept.granting(grant.secrets[name], str(pattern_for(target)))
+    return f"run: {line}, and add --in header, url or body, where it stands; only over https or mapped by upstreams"

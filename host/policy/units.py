@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Mapping
 
 from host.errors import PolicyError
 
@@ -36,8 +37,30 @@ def parse_size(given: object) -> int:
     raise PolicyError(f"{given!r} is not a size", hint="like 512KB, 64MB or 16MiB")
 
 
+def as_duration(seconds: float) -> str:
+    """The shortest text that `parse_duration` reads as `seconds`; the number itself where there is none."""
+    return _written(seconds, _SECONDS, parse_duration)
+
+
+def as_size(count: int) -> str:
+    """The shortest text that `parse_size` reads as `count`; the number itself where there is none."""
+    return _written(count, _BYTES, parse_size)
+
+
 def parse_count(given: object) -> int:
     """A whole number, 0 or more. Raises PolicyError."""
     if isinstance(given, int) and not isinstance(given, bool) and given >= 0:
         return given
     raise PolicyError(f"{given!r} is not a count", hint="a whole number, 0 or more")
+
+
+def _written(amount: float, units: Mapping[str, float], parse: Callable[[object], float]) -> str:
+    candidates = [f"{amount / size:.15g}{unit}" for unit, size in units.items()]
+    return min((text for text in candidates if _reads_as(text, amount, parse)), key=len, default=str(amount))
+
+
+def _reads_as(text: str, amount: float, parse: Callable[[object], float]) -> bool:
+    try:
+        return parse(text) == amount
+    except PolicyError:
+        return False

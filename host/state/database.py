@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
 from sqlalchemy import Connection, Engine, event, text
@@ -19,9 +20,12 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from host.errors import InputError, StateError
 from host.state import migrations
 
+if TYPE_CHECKING:
+    import psycopg
+
 FILE = "state.db"
 _WRITERS = 0x6361_7461_6C79_7374  # the advisory lock of PostgreSQL that every writer takes: "catalyst"
-_BUSY_S = 60.0
+_BUSY_S = 15.0  # how long a writer waits for the others, of this process and of others each
 
 
 class Database:
@@ -31,6 +35,7 @@ class Database:
     def __init__(self, engine: Engine, *, shared: bool) -> None:
         self.shared = shared  # with other machines: files of this one are no place for what they need too
         self._engine = engine
+        self._writers = threading.Lock()  # in turn, where SQLite would have them try again and again
 
     @classmethod
     def open(cls, state_dir: Path, url: str | None = None) -> Database:
@@ -48,8 +53,9 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A transaction that nobody else writes beside: committed at the end, rolled back for any exception."""
-        with _told(), self._engine.connect() as connection:
+        """A transaction that nobody else writes beside: committed at the end, rolled back for any exception. Not to be
+        opened inside another."""
+        with self._alone(), _told(), self._engine.connect() as connection:
             if connection.dialect.name == "sqlite":
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             else:
@@ -70,6 +76,15 @@ class Database:
 
     def close(self) -> None:
         self._engine.dispose()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        if not self._writers.acquire(timeout=_BUSY_S):
+            raise StateError("the state's database is busy: another write of this process does not end")
+        try:
+            yield
+        finally:
+            self._writers.release()
 
     def _migrate(self) -> None:
         with self.reading() as connection:
@@ -103,8 +118,12 @@ def _sqlite(file: Path) -> Engine:
 
 
 def _configure_sqlite(connection: sqlite3.Connection, record: object) -> None:
-    """WAL: readers and the writer do not wait for each other, and a process that is killed leaves a file that opens.
-    What is deleted is overwritten; nothing in the file can call a function."""
+    """WAL: readers and the writer do not wait for each other. What is deleted is overwritten; nothing in the file can
+    call a function.
+
+    With synchronous=NORMAL a process that is killed loses nothing that was committed; a machine that loses power may
+    lose the commits of the last seconds, never more than the end of them, and the file opens
+    (https://sqlite.org/pragma.html#pragma_synchronous). `host.state.verification` then finds records missing."""
     del record
     for pragma in (
         "journal_mode=WAL",
@@ -119,22 +138,34 @@ def _configure_sqlite(connection: sqlite3.Connection, record: object) -> None:
 def _postgres(url: str) -> Engine:
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # the latter for a port that is no number
         raise InputError("the database's URL cannot be read", field="HOST_DATABASE", hint=_URL_HINT) from None
     if parsed.get_backend_name() not in ("postgresql", "postgres"):
         raise InputError(
             f"the database's URL begins with {parsed.drivername}://", field="HOST_DATABASE", hint=_URL_HINT
         )
     try:
-        return sqlalchemy.create_engine(
+        engine = sqlalchemy.create_engine(
             parsed.set(drivername="postgresql+psycopg"),
             pool_pre_ping=True,
-            connect_args={"connect_timeout": 10, "application_name": "catalyst-host"},
+            connect_args={
+                "connect_timeout": 10,
+                "tcp_user_timeout": round(_BUSY_S * 1000),  # for a server that has gone without a word
+                "application_name": "catalyst-host",
+            },
         )
     except (NoSuchModuleError, ModuleNotFoundError):
         raise StateError(
             "PostgreSQL needs psycopg, which is not installed", hint="pip install 'catalyst-host[postgres]'"
         ) from None
+    event.listen(engine, "connect", _configure_postgres)
+    return engine
+
+
+def _configure_postgres(connection: psycopg.Connection, record: object) -> None:
+    del record
+    connection.execute(f"SET lock_timeout = {round(_BUSY_S * 1000)}")
+    connection.commit()
 
 
 _URL_HINT = "like postgresql://user:password@host/name; without one, the state is a file in HOST_STATE_DIR"

@@ -1,63 +1,65 @@
 """The record of every run and of everything that the operator changes: only ever appended to.
 
 Each record's mac, HMAC-SHA256 (RFC 2104) under a key that the state holds sealed, covers the record and the mac of the
-one before it. A file beside the database keeps the head of that chain: how far it had come when a record was last
-acknowledged. So an edit, a deletion, a swap or a cut at the end is found (`host.state.verification`).
+one before it (`host.state.chain`). How far that chain has come is noted in a file apart (`host.state.head`). So an
+edit, a deletion, a swap or a cut at the end is found (`host.state.verification`).
 """
 
 from __future__ import annotations
 
-import fcntl
 import hmac
 import json
-import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
 from host.audit import Event
-from host.errors import AuditError, HostError
+from host.errors import AuditError, HostError, VaultError
+from host.jsontext import clean_text
+from host.state.chain import FIELDS, chained, last_pruned
 from host.state.database import Database
+from host.state.head import Head, HeadFile, Note
 from host.state.keys import DataKey, Keys
-from host.state.tables import audit
+from host.state.tables import audit, keys
 
-HEAD_FILE = "audit.head"
-_GENESIS = bytes(32)
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The last record: its number (0: there is none) and its mac."""
-
-    seq: int = 0
-    mac: bytes = _GENESIS
+_APPEND = insert(audit)
+_KEY = select(keys.c.id).where(keys.c.purpose == "audit", keys.c.current).scalar_subquery()
+_END = select(audit.c.seq, audit.c.mac, _KEY.label("key")).order_by(audit.c.seq.desc()).limit(1)
 
 
 class Change:
-    """A write transaction of the state, and the records that go with it: both are kept, or neither is."""
+    """A write transaction of the state, and the records that go with it: both are kept, or neither is. `head` is the
+    last record so far."""
 
     def __init__(self, connection: Connection, key: DataKey, head: Head) -> None:
         self.connection = connection
+        self.key = key
         self.head = head
-        self._key = key
 
     def record(self, event: Event) -> None:
-        row = {
-            "seq": self.head.seq + 1,
-            "at": event.at,
-            "run": event.run,
-            "kind": event.kind,
-            "decision": event.decision,
-            "rule": event.rule,
-            "detail": json.dumps(event.detail, ensure_ascii=True, separators=(",", ":")),
-            "key": self._key.id,
-        }
-        mac = chained(self._key, self.head.mac, row)
-        self.connection.execute(insert(audit).values(**row, mac=mac))
-        self.head = Head(self.head.seq + 1, mac)
+        self.append([as_row(event)])
+
+    def append(self, rows: list[dict[str, Any]]) -> None:
+        """Records that `as_row` made, in this order."""
+        for row in rows:
+            row |= {"seq": self.head.seq + 1, "key": self.key.id}
+            row["mac"] = chained(self.key, self.head.mac, [row[name] for name in FIELDS])
+            self.head = Head(row["seq"], row["mac"])
+        self.connection.execute(_APPEND, rows)
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """A record on its way, for the thread that waits for it."""
+
+    row: dict[str, Any]
+    over: bool = False
+    error: Exception | None = None
 
 
 class Journal:
@@ -66,38 +68,117 @@ class Journal:
     def __init__(self, database: Database, keys: Keys, state_dir: Path) -> None:
         self.database = database
         self.keys = keys
-        self._head_file = state_dir / HEAD_FILE
+        self.head_file = HeadFile(state_dir)
+        self._turn = threading.Condition()
+        self._queue: list[_Waiting] = []
+        self._writing = False
 
     def record(self, event: Event) -> None:
-        """Returns once the record is kept. Raises AuditError."""
+        """Returns once the record is kept. Raises AuditError.
+
+        A thread that finds another one writing waits; one of those that wait then writes for all of them, in one
+        transaction.
+        """
+        waiting = _Waiting(as_row(event))
+        batch: list[_Waiting] = []
         try:
-            with self.changing() as change:
-                change.record(event)
-        except AuditError:
-            raise
-        except HostError as error:
-            raise AuditError(f"the record cannot be written: {error.message}", hint=error.hint) from error
+            with self._turn:
+                self._queue.append(waiting)
+                self._turn.wait_for(lambda: waiting.over or not self._writing)
+                if not waiting.over:
+                    batch, self._queue = self._queue, []
+                    self._writing = True
+            self._write(batch)
+        finally:
+            if batch:
+                with self._turn:
+                    self._writing = False
+                    self._turn.notify_all()
+        if waiting.error is not None:
+            raise _unwritten(waiting.error) from waiting.error
 
     @contextmanager
     def changing(self) -> Iterator[Change]:
-        """A write transaction that records what it changes. Raises StateError."""
+        """A write transaction that records what it changes. Raises StateError. What is raised inside takes the change
+        back, and its records with it."""
         with self.database.writing() as connection:
-            key = self.keys.current(connection, "audit")
-            last = connection.execute(select(audit.c.seq, audit.c.mac).order_by(audit.c.seq.desc()).limit(1)).first()
-            change = Change(connection, key, Head(last.seq, last.mac) if last else Head())
+            change = Change(connection, *self._end(connection))
+            follows = self._follows_note(connection, change.head, change.key)
             yield change
-        self._keep(change.head)
+        if follows:
+            self.head_file.advance(change.head, change.key)
 
-    def _keep(self, head: Head) -> None:
-        """Note how far the chain has come, unless another process has noted more."""
-        with open(os.open(self._head_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b", buffering=0) as file:  # noqa: PTH123 - with its mode
-            fcntl.flock(file, fcntl.LOCK_EX)
-            noted = file.read(200).split()
-            if not noted or int(noted[0]) < head.seq:
-                os.pwrite(file.fileno(), b"%020d %s\n" % (head.seq, head.mac.hex().encode()), 0)
+    def accept(self) -> Head:
+        """Take the end of the record as it is where the note of it says otherwise: after an older copy was restored, or
+        a power failure. A record says that it was done. Returns the new head. Raises StateError."""
+        noted = self.head_file.read()
+        with self.changing() as change:
+            detail = {"noted": None if noted is None else noted.head.seq, "found": change.head.seq}
+            change.record(Event("audit.accepted", "", detail=detail))
+        self.head_file.replace(change.head, change.key)
+        return change.head
+
+    def authentic(self, connection: Connection, note: Note) -> bool:
+        """Whether it was written with a key of this state."""
+        try:
+            return note.authentic(self.keys.get(connection, note.key))
+        except VaultError:
+            return False
+
+    def _write(self, batch: list[_Waiting]) -> None:
+        if not batch:
+            return
+        failed: Exception | None = AuditError("the thread that wrote it was interrupted")
+        try:
+            with self.changing() as change:
+                change.append([waiting.row for waiting in batch])
+            failed = None
+        except Exception as error:  # noqa: BLE001 - it belongs to every thread of the batch, and each raises its own
+            failed = error
+        finally:
+            for waiting in batch:
+                waiting.error, waiting.over = failed, True
+
+    def _end(self, connection: Connection) -> tuple[DataKey, Head]:
+        """The key for the next record, and the last one."""
+        row = connection.execute(_END).first()
+        head = Head() if row is None else Head(row.seq, row.mac)
+        if row is None or row.key is None:
+            return self.keys.current(connection, "audit"), head
+        return self.keys.get(connection, row.key), head
+
+    def _follows_note(self, connection: Connection, last: Head, key: DataKey) -> bool:
+        """Whether what comes after `last` may be noted. Not where the note speaks of records that are gone, or has gone
+        itself: the file is evidence then, for `verify` to find and for the operator to decide on."""
+        note = self.head_file.read()
+        unused = note is None or (not note.head.seq and not last.seq)  # by a first record that was never committed
+        if unused and (not last.seq or self.database.shared):  # a new state, or one that this machine is new to
+            self.head_file.replace(last, key)
+            return True
+        return note is not None and self.authentic(connection, note) and _has(connection, last, note.head)
 
 
-def chained(key: DataKey, before: bytes, row: dict[str, object]) -> bytes:
-    """The mac of a record that follows the one whose mac is `before`."""
-    text = json.dumps(row, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
-    return hmac.digest(key.key, before + text.encode(), "sha256")
+def as_row(event: Event) -> dict[str, Any]:
+    """What an event is in the table, without its place in the chain. Raises TypeError for a detail that is not JSON."""
+    return {
+        "at": float(event.at),
+        "run": event.run,
+        "kind": event.kind,
+        "decision": event.decision,
+        "rule": clean_text(event.rule).replace("\0", "\ufffd"),  # neither of which PostgreSQL can hold
+        "detail": json.dumps(event.detail, separators=(",", ":")),
+    }
+
+
+def _has(connection: Connection, last: Head, noted: Head) -> bool:
+    """Whether the record that was noted is there, or was pruned."""
+    if noted.seq >= last.seq:
+        return noted == last
+    mac = connection.execute(select(audit.c.mac).where(audit.c.seq == noted.seq)).scalar()
+    return noted.seq <= last_pruned(connection).seq if mac is None else hmac.compare_digest(mac, noted.mac)
+
+
+def _unwritten(error: Exception) -> AuditError:
+    if isinstance(error, HostError):
+        return AuditError(f"the record cannot be written: {error.message}", hint=error.hint)
+    return AuditError(f"the record cannot be written: {type(error).__name__}")

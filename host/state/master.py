@@ -1,6 +1,9 @@
-"""The master key: it seals the keys that the state holds, and is itself kept elsewhere. Three places can have one, each
-looked at for the key that is needed: the variable HOST_MASTER_KEY, the desktop's keyring, a file in the state
-directory. A new state takes the first of them that there is, and makes the file where there is none.
+"""The master key: it seals the keys that the state holds, and is itself kept elsewhere. Three places can have one: the
+variable HOST_MASTER_KEY, the desktop's keyring, a file in the state directory. A state has one at a time; a new state
+takes the variable's, else it makes one and keeps it in the keyring, or in a file where there is no keyring to be used.
+
+Each is kept under its id, so that of two states in one place neither can take or remove the other's, and so that while
+one takes the place of another both are there.
 """
 
 from __future__ import annotations
@@ -17,10 +20,13 @@ from typing import Literal
 from host import environment
 from host.errors import InputError, VaultError
 from host.secret import Unspoken
+from host.state import keyrings
 from host.state.sealing import KEY_BYTES
 
-FILE = "master.key"
 Place = Literal["environment", "keyring", "file"]
+PLACES: tuple[Place, ...] = ("environment", "keyring", "file")
+KEYRING_SERVICE = "catalyst-host master key"
+_VARIABLE = "HOST_MASTER_KEY"
 
 
 class MasterKey(Unspoken):
@@ -34,49 +40,57 @@ class MasterKey(Unspoken):
         self.id = hashlib.sha256(b"catalyst-host master key\0" + key).hexdigest()[:16]
 
 
+def file_of(ident: str, state_dir: Path) -> Path:
+    """Where the master key `ident` is, if it is in a file."""
+    return state_dir / f"master-{ident}.key"
+
+
 def find(ident: str, state_dir: Path) -> MasterKey:
-    """The master key `ident`. Raises VaultError where no place has it."""
-    for found in _held(state_dir):
-        if found.id == ident:
-            return found
+    """The master key `ident`. Raises VaultError where no place has it, or the one that may have it cannot be asked;
+    InputError where what a place has is no key."""
+    for held in _held(ident, state_dir):
+        if held.id == ident:
+            return held
     raise VaultError(
         f"the master key {ident} is nowhere to be found, and the state cannot be opened without it",
-        hint=f"HOST_MASTER_KEY, the keyring or {FILE} in the state directory had it",
+        hint=f"it was in {_VARIABLE}, in the keyring, or in {file_of(ident, state_dir).name} in the state directory of "
+        f"whoever made it; other machines that share the state are given what that file holds as {_VARIABLE}",
     )
 
 
-def choose(state_dir: Path) -> MasterKey:
-    """The master key for something new. Raises VaultError."""
-    return next(_held(state_dir), None) or make(state_dir)
-
-
-def make(state_dir: Path) -> MasterKey:
-    """A new one, in a file for this user alone. Raises VaultError."""
+def make(state_dir: Path, place: Place | None = None) -> MasterKey:
+    """The one that something new is sealed with: from `place`, or from the first of them all that there is. Raises
+    InputError, VaultError."""
+    if place in (None, "environment"):
+        for given in _given():
+            return given
+    if place == "environment":
+        raise InputError(f"{_VARIABLE} is not set", field=_VARIABLE, hint="openssl rand -base64 32")
     key = secrets.token_bytes(KEY_BYTES)
-    file = state_dir / FILE
-    draft = state_dir / f".{FILE}.{secrets.token_hex(8)}"
-    try:
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as opened:  # noqa: PTH123 - with its mode from the start
-            opened.write(base64.b64encode(key) + b"\n")
-            opened.flush()
-            os.fsync(opened.fileno())
-        try:
-            os.link(draft, file)  # of two processes at once, one makes it
-        except FileExistsError:
-            return _from_file(file)
-        finally:
-            draft.unlink()
-    except OSError as error:
-        raise VaultError(f"cannot write {str(file)!r}: {error.strerror}") from None
-    return MasterKey(key, "file")
+    return (place != "file" and _into_keyring(key, required=place == "keyring")) or _into_file(key, state_dir)
 
 
-def _held(state_dir: Path) -> Iterator[MasterKey]:
-    if given := environment.master_key():
-        yield MasterKey(_decoded(given, "HOST_MASTER_KEY"), "environment")
-    file = state_dir / FILE
+def forget(key: MasterKey, state_dir: Path) -> None:
+    """Remove it from the place where it was found; what the environment has, it keeps. Raises VaultError."""
+    if key.place == "keyring":
+        keyrings.remove(KEYRING_SERVICE, key.id)
+    elif key.place == "file":
+        file_of(key.id, state_dir).unlink(missing_ok=True)
+
+
+def _held(ident: str, state_dir: Path) -> Iterator[MasterKey]:
+    """What there is, the quickest to look at first."""
+    yield from _given()
+    file = file_of(ident, state_dir)
     if file.exists():
         yield _from_file(file)
+    if text := keyrings.read(KEYRING_SERVICE, ident):
+        yield MasterKey(_decoded(text, "the keyring's master key"), "keyring")
+
+
+def _given() -> Iterator[MasterKey]:
+    for text in environment.master_keys():
+        yield MasterKey(_decoded(text, _VARIABLE), "environment")
 
 
 def _from_file(file: Path) -> MasterKey:
@@ -89,7 +103,40 @@ def _from_file(file: Path) -> MasterKey:
             f"others can read {str(file)!r}",
             hint=f"chmod 600 {file}; and if somebody may have: host secret rotate-key --master",
         )
-    return MasterKey(_decoded(text, FILE), "file")
+    return MasterKey(_decoded(text, file.name), "file")
+
+
+def _into_keyring(key: bytes, *, required: bool) -> MasterKey | None:
+    """None where there is no keyring, or none that can be used now: unless it is `required`, that is as good."""
+    made = MasterKey(key, "keyring")
+    try:
+        if keyrings.write(KEYRING_SERVICE, made.id, base64.b64encode(key).decode()):
+            return made
+    except VaultError:
+        if required:
+            raise
+    if required:
+        raise VaultError("there is no keyring that could keep a key", hint="pip install 'catalyst-host[keyring]'")
+    return None
+
+
+def _into_file(key: bytes, state_dir: Path) -> MasterKey:
+    """For this user alone, and on the disk before anything relies on it."""
+    made = MasterKey(key, "file")
+    file = file_of(made.id, state_dir)
+    try:
+        with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as opened:  # noqa: PTH123 - with its mode from the start
+            opened.write(base64.b64encode(key) + b"\n")
+            opened.flush()
+            os.fsync(opened.fileno())
+        folder = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise VaultError(f"cannot write {str(file)!r}: {error.strerror}") from None
+    return made
 
 
 def _decoded(text: str, name: str) -> bytes:

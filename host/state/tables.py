@@ -82,7 +82,7 @@ newest = Table(
     Column("version", Text, nullable=False),
 )
 
-# Policies (section "policy") and configuration (section "config"), a row for each field that was set.
+# Policies, configuration and allowed imports (sections "policy", "config", "import"): a row for each field that is set.
 settings = Table(
     "settings",
     metadata,

@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks [egress|loading|processes|runs] …`: tables, and nothing that could fail. All by default.
+"""`python -m tests.benchmarks [egress|journal|loading|processes|runs] …`: tables, and nothing that could fail. All by default.
 
 Numbers of different runs don't compare unless the machine was as idle both times: each table measures both sides of
 what it compares in turns. Needs `dist/openai.wasm` (`./build.sh build`).
@@ -10,10 +10,16 @@ import os
 import platform
 import sys
 
-from tests.benchmarks import egress, loading, processes, runs
+from tests.benchmarks import egress, journal, loading, processes, runs
 from tests.benchmarks.measure import COMPONENT
 
-TABLES = {"processes": processes.main, "runs": runs.main, "loading": loading.main, "egress": egress.main}
+TABLES = {
+    "processes": processes.main,
+    "runs": runs.main,
+    "loading": loading.main,
+    "egress": egress.main,
+    "journal": journal.main,
+}
 
 
 def main(names: list[str]) -> None:

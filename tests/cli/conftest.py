@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 
+from host.embedding import embed
 from host.fakes import FakeOpenAI
-from tests.conftest import CACHE, GUESTS, KEY, python_guest, wat
+from tests.conftest import CACHE, GUESTS, KEY, fresh_state, python_guest, wat
 
 PROGRAM = Path(sys.executable).with_name("host")
 PATIENCE_S = 60
@@ -157,8 +158,31 @@ def environ(tmp_path: Path) -> dict[str, str]:
         "TERM": "xterm",
         "LANG": "C.UTF-8",
         "HOST_CACHE_DIR": str(CACHE / "host"),
+        "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",
         "HOST_STATE_DIR": str(CACHE / "state"),
     }
+
+
+@pytest.fixture
+def state(environ: dict[str, str], tmp_path: Path) -> Path:
+    """Where the program keeps things in this test: nothing is kept yet."""
+    folder = fresh_state(tmp_path / "state")
+    environ["HOST_STATE_DIR"] = str(folder)
+    return folder
+
+
+@pytest.fixture
+def tool(tmp_path: Path) -> Callable[..., Path]:
+    """`tool(id="c:acme.tool", version="0.1.0", …)` is the file of a small component with that manifest."""
+
+    def make(file: str = "tool.wasm", **fields: Any) -> Path:
+        manifest = {"id": "catalyst:local.tool", "version": "0.1.0", **fields}
+        path = tmp_path / file
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(embed(wat("hostile/returns_not_json"), json.dumps(manifest).encode()))
+        return path
+
+    return make
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from host.cli.authority import Given, given, read_policy
+from host.cli.authority import Given, Standing, given, read_policy
 from host.errors import InputError
 from host.policy.document import Policy
 
@@ -16,7 +16,7 @@ VALUE = "sk-never-shown-0123456789"
 
 def parsed(policy: str | None = None, **options: list[str]) -> Given:
     names = ("allow_domain", "allow_private", "upstream", "secrets", "config")
-    return given(policy_file=policy, **{name: tuple(options.get(name, ())) for name in names})
+    return given(Standing(), policy_file=policy, **{name: tuple(options.get(name, ())) for name in names})
 
 
 def test_nothing_given_is_a_policy_that_allows_nothing() -> None:

@@ -105,7 +105,7 @@ def test_what_wasi_gives_is_shown_too(program: Any, tmp_path: Path) -> None:
 
 def test_a_manifest_cannot_draw_on_the_terminal_or_add_rows_to_the_page(program: Any, tmp_path: Path) -> None:
     lie = "harmless\x1b[2J\n\nwhat it can reach\n  HTTP requests          no\u202e"
-    manifest = {"id": f"catalyst:local.x\n{lie}", "version": lie, "description": lie, "license": lie}
+    manifest = {"id": "catalyst:local.x", "version": "0.1.0", "description": lie, "license": lie, "authors": lie}
     wasm = append_section(wat("hostile/returns_not_json"), MANIFEST_SECTION, json.dumps(manifest).encode())
     (tmp_path / "x.wasm").write_bytes(wasm)
     page = program("inspect", "x.wasm").out

@@ -13,7 +13,7 @@ import pytest
 from host.fakes import FakeOpenAI
 from tests.conftest import KEY
 
-HEAVY = {"asyncio", "httpcore2", "httpx2", "openai", "pydantic", "typing_extensions", "wasmtime"}
+HEAVY = {"asyncio", "httpcore2", "httpx2", "jsonschema_rs", "openai", "pydantic", "typing_extensions", "wasmtime"}
 
 
 def modules_after(code: str, **env: str) -> set[str]:

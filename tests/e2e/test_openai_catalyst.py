@@ -310,11 +310,11 @@ def test_an_answer_that_is_no_json_is_still_a_result(catalyst: Catalyst, fake: F
     assert result.data.keys() == {"raw"}
 
 
-# What a caller gets wrong: status 400, the parameter named, nothing sent.
+# What a caller gets wrong. The form that the manifest gives the input is the host's business: no sandbox is started.
 
 
 @pytest.mark.parametrize(
-    ("operation", "param"),
+    ("operation", "field"),
     [
         pytest.param({"operation": "models.lits"}, "operation", id="an unknown operation"),
         pytest.param({"operation": ""}, "operation", id="an empty operation"),
@@ -322,6 +322,32 @@ def test_an_answer_that_is_no_json_is_still_a_result(catalyst: Catalyst, fake: F
         pytest.param({"operation": 5}, "operation", id="a number for an operation"),
         pytest.param({"operation": "models.list", "params": []}, "params", id="a list of params"),
         pytest.param({"operation": "models.list", "stream": "yes"}, "stream", id="a word for stream"),
+    ],
+)
+def test_an_input_that_has_not_the_form_in_the_manifest_is_no_run(
+    catalyst: Catalyst, fake: FakeOpenAI, operation: Any, field: str
+) -> None:
+    with pytest.raises(errors.InputError) as error:
+        catalyst.run(operation)
+    assert error.value.field == field
+    assert fake.requests == []
+
+
+def test_an_operation_that_was_misspelt_is_answered_with_the_nearest_ones(catalyst: Catalyst) -> None:
+    with pytest.raises(errors.InputError) as error:
+        catalyst.run({"operation": "models.lits"})
+    assert str(error.value) == (
+        'operation is "models.lits", which is none of the 24 that it may be '
+        "(did you mean models.list, models.get, models.retrieve?)"
+    )
+
+
+# What the catalyst itself finds wrong: status 400, the parameter named, nothing sent.
+
+
+@pytest.mark.parametrize(
+    ("operation", "param"),
+    [
         pytest.param({"operation": "models.list", "stream": True}, "stream", id="a stream of what cannot stream"),
         pytest.param(
             {"operation": "embeddings.create", "params": {"model": "m", "input": "x", "stream": True}},

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+import shlex
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -11,14 +13,27 @@ from hypothesis import strategies as st
 
 from host import Limits, Policy, SecretRule
 from host.audit import Refusal
+from host.errors import PolicyError
 from host.limits import CEILING
-from host.names import SecretName
+from host.names import Reference, SecretName
 from host.policy.asked import Asked
 from host.policy.document import METHODS
 from host.policy.domains import DomainPattern
-from host.policy.grant import Allow, Deny, Grant, decide, decide_secret, grant_authority, overlap, pattern_for
+from host.policy.grant import (
+    Allow,
+    Deny,
+    Grant,
+    decide,
+    decide_secret,
+    deny_address,
+    grant_authority,
+    overlap,
+    pattern_for,
+    to_bind,
+)
+from host.policy.kept import DEFAULT, Effective
 from host.policy.secrets import SecretGrant
-from host.policy.urls import Target
+from host.policy.urls import Origin, Target
 
 KEY = SecretName.parse("KEY")
 
@@ -27,14 +42,26 @@ def domains(*texts: str) -> tuple[DomainPattern, ...]:
     return tuple(map(DomainPattern.parse, texts))
 
 
-def granted(*, asked: Asked | None = None, secrets: Any = None, ceiling: Limits = CEILING, **policy: Any) -> Grant:
+def granted(
+    *,
+    asked: Asked | None = None,
+    secrets: Any = None,
+    ceiling: Limits = CEILING,
+    kept: bool = False,
+    valueless: frozenset[SecretName] = frozenset(),
+    **policy: Any,
+) -> Grant:
+    """With `kept`, the policy is one that the operator keeps for all versions of c:local.test."""
+    origins = {one.name: "c:local.test" if one.name in policy else DEFAULT for one in fields(Policy)}
     return grant_authority(
-        reference="c:local.test",
+        reference="c:local.test:1.0.0",
         interfaces=["cyfr:http/fetch@0.1.0"],
         asked=asked or Asked(),
         policy=Policy(**policy),
         secrets=secrets or {},
         ceiling=ceiling,
+        kept=Effective(Reference.parse("c:local.test:1.0.0"), Policy(**policy), origins) if kept else None,
+        valueless=valueless,
     )
 
 
@@ -117,6 +144,78 @@ def test_a_denial_that_no_grant_can_lift_says_so() -> None:
     assert "b.test" in domain.remedy
 
 
+def pasted(remedy: str) -> dict[str, Any]:
+    """The field that the command in a remedy sets, as a shell would read it."""
+    command = shlex.split(remedy.partition("run: ")[2])
+    assert command[:4] == ["host", "policy", "set", "c:local.test"]
+    return {command[4]: json.loads(command[5])}
+
+
+def test_for_a_kept_policy_the_remedy_is_the_line_of_the_design() -> None:
+    denied = decided("https://api.openai.com/v1/models", kept=True)
+    assert isinstance(denied, Deny)
+    assert denied.remedy == (
+        "add --allow-domain api.openai.com, "
+        """or run: host policy set c:local.test allowed_domains '["api.openai.com"]'"""
+    )
+
+
+@pytest.mark.parametrize("url", ["https://b.test/", "http://127.0.0.1:8080/", "https://b.test:8443/"])
+def test_pasting_the_line_for_a_denied_domain_allows_it_and_drops_none(url: str) -> None:
+    denied = decided(url, kept=True, allowed_domains=["a.test", "*.c.test"])
+    assert isinstance(denied, Deny)
+    then = pasted(denied.remedy)
+    for one in (url, "https://a.test/", "https://x.c.test/"):
+        assert isinstance(decided(one, **then), Allow)
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+def test_pasting_the_line_for_a_denied_method_allows_it_and_drops_none(method: Any) -> None:
+    denied = decided("https://a.test/", method, kept=True, allowed_methods=["GET", "HEAD"])
+    assert isinstance(denied, Deny)
+    then = pasted(denied.remedy)
+    assert then == {"allowed_methods": ["GET", "HEAD", method]}
+    assert isinstance(decided("https://a.test/", method, allowed_domains=["a.test"], **then), Allow)
+
+
+def test_the_guest_is_not_told_what_else_is_granted() -> None:
+    domain = decided("https://b.test/", kept=True, allowed_domains=["intranet.test"])
+    address = deny_address(
+        Origin.parse("https://b.test"), "not public", granted(kept=True, allowed_private=["10.1.2.0/24"])
+    )
+    for denied, secret in ((domain, "intranet.test"), (address, "10.1.2.0/24")):
+        assert isinstance(denied, Deny)
+        assert secret in denied.refusal("GET x").remedy
+        assert secret not in denied.to_guest("GET x")
+        assert "add --allow-" in denied.to_guest("GET x")
+
+
+class TestAnAddressThatIsNotPublic:
+    def test_a_literal_one_is_named(self) -> None:
+        denied = deny_address(Origin.parse("http://[fd00::1]:8080"), "not public", granted(kept=True))
+        assert denied.told == "add --allow-private fd00::1, or map its origin with --upstream"
+        assert pasted(denied.remedy) == {"allowed_private": ["fd00::1"]}
+
+    def test_one_that_a_name_resolves_to_is_not_told_and_the_line_does_not_open_another_by_mistake(self) -> None:
+        denied = deny_address(
+            Origin.parse("https://a.test"), "not public", granted(kept=True, allowed_private=["10.0.0.0/8"])
+        )
+        then = pasted(denied.remedy)
+        assert then == {"allowed_private": ["10.0.0.0/8", "NETWORK"]}
+        with pytest.raises(PolicyError):
+            Policy.from_document(then)
+
+    def test_one_that_leads_elsewhere_is_beyond_any_grant(self) -> None:
+        denied = deny_address(Origin.parse("http://[::ffff:10.0.0.1]"), "not public", granted(kept=True))
+        assert (denied.remedy, denied.grantable) == ("no grant can allow it", False)
+
+    def test_without_a_kept_policy_there_is_no_line(self) -> None:
+        denied = deny_address(Origin.parse("https://a.test"), "not public", granted())
+        assert denied.remedy == (
+            "add --allow-private with its network, such as 127.0.0.0/8, or map its origin with --upstream"
+        )
+
+
 def test_the_method_is_decided_before_the_domain() -> None:
     denied = decided("https://other.test/", "PUT", allowed_domains=["a.test"], allowed_methods=["GET"])
     assert isinstance(denied, Deny)
@@ -193,6 +292,32 @@ def test_why_a_secret_is_denied() -> None:
     assert isinstance(unasked, Refusal)
     assert "no grant can allow it" in unasked.remedy
     assert decide_secret(KEY, granted(secrets={KEY: None})) == Allow("secrets: KEY")
+
+
+def test_for_a_kept_policy_the_remedy_is_to_grant_the_secret() -> None:
+    missing = decide_secret(KEY, granted(kept=True))
+    assert isinstance(missing, Refusal)
+    assert missing.remedy == "add --secret KEY, or run: host secret grant c:local.test KEY"
+
+
+def test_for_a_kept_policy_a_secret_that_went_astray_is_bound_by_a_line_too() -> None:
+    grant = granted(kept=True, secrets={KEY: None}, allowed_domains=["a.test"])
+    remedy = to_bind(KEY, Target.parse("https://b.test/x"), grant)
+    assert remedy.startswith(
+        "run: host secret grant c:local.test:1.0.0 KEY --domain a.test --domain b.test --in header, "
+    )
+
+
+def test_a_secret_that_is_granted_and_has_no_value_is_told_from_one_that_is_not_granted() -> None:
+    refused = decide_secret(KEY, granted(kept=True, valueless=frozenset({KEY})))
+    assert isinstance(refused, Refusal)
+    assert (refused.rule, refused.remedy) == ("granted, but it has no value", "run: host secret set KEY")
+
+
+def test_a_secret_without_a_value_that_nobody_asks_for_is_denied_for_that() -> None:
+    refused = decide_secret(KEY, granted(valueless=frozenset({KEY}), asked=Asked(secrets=frozenset())))
+    assert isinstance(refused, Refusal)
+    assert not refused.grantable
 
 
 # Patterns.

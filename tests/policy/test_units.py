@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from host.errors import PolicyError
-from host.policy.units import parse_count, parse_duration, parse_size
+from host.policy.units import as_duration, as_size, parse_count, parse_duration, parse_size
 
 ANYTHING = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.lists(st.integers())
 
@@ -116,3 +116,27 @@ def test_anything_is_a_finite_amount_or_a_policy_error(value: object) -> None:
         except PolicyError:
             continue
         assert least <= amount < float("inf")
+
+
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [
+        pytest.param(as_duration(60.0), "1m", id="a minute"),
+        pytest.param(as_duration(90.0), "90s", id="a minute and a half"),
+        pytest.param(as_duration(0.005), "5ms", id="five milliseconds"),
+        pytest.param(as_duration(24 * 3600.0), "24h", id="a day"),
+        pytest.param(as_duration(1 / 3), str(1 / 3), id="a number that no text of ours spells"),
+        pytest.param(as_size(128 << 20), "128MiB", id="a power of two"),
+        pytest.param(as_size(64_000_000), "64MB", id="a power of ten"),
+        pytest.param(as_size(0), "0B", id="nothing"),
+        pytest.param(as_size(1_234_567), "1234567B", id="an odd number of bytes"),
+    ],
+)
+def test_an_amount_is_written_as_short_as_it_can_be(written: str, text: str) -> None:
+    assert written == text
+
+
+@given(st.integers(0, 1 << 45), st.integers(1, 10**9))
+def test_an_amount_that_is_written_is_read_back_as_it_was(count: int, milliseconds: int) -> None:
+    assert parse_size(as_size(count)) == count
+    assert parse_duration(as_duration(milliseconds * 0.001)) == milliseconds * 0.001

@@ -26,8 +26,8 @@ def upgrade(connection: Connection) -> None:
     """Bring the tables to the newest version, in the transaction of `connection`. Raises StateError where they are
     newer than this host."""
     from alembic import command  # noqa: PLC0415 - see version
-    from alembic.config import Config  # noqa: PLC0415
-    from alembic.util import CommandError  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415 - as above
+    from alembic.util import CommandError  # noqa: PLC0415 - as above
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))

@@ -1,0 +1,173 @@
+"""`host audit`: the record of everything that was allowed, denied and changed."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from host.cli.events import events
+from host.cli.exports import FORMATS
+from host.cli.files import blaming
+from host.cli.moments import moment
+from host.cli.show import as_json, errors_shown, local_time, put, say
+from host.errors import InputError
+
+if TYPE_CHECKING:
+    from host.state.head import Head
+    from host.state.records import Wanted
+    from host.state.verification import Verified
+
+
+_HEAD = re.compile(r"([0-9]{1,18}):([0-9a-f]{64})\Z")
+
+
+@click.group("audit", short_help="Show, export, verify and prune the audit record.")
+def command() -> None:
+    """The record of every run and of every change that the operator made: each entry is chained to the one before it
+    under a key, so that nobody can change one afterwards without `host audit verify` finding it."""
+
+
+@command.command("list", short_help="List the latest records.")
+@click.option("--run", metavar="ID", help="Of this run.")
+@click.option("--kind", metavar="KIND", help="Of this kind: run.started, http.request, secret.use, policy.changed, …")
+@click.option("--denied", is_flag=True, help="Only what was denied.")
+@click.option("--since", metavar="AGE|TIME", help="Not older: 30m, 1h, 90d, 2026-11-20.")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1), help="How many at most.")
+@click.option("--json", "in_json", is_flag=True, help="Print a JSON list.")
+def list_(*, run: str | None, kind: str | None, denied: bool, since: str | None, limit: int, in_json: bool) -> None:
+    """List the latest records, the last one at the end."""
+    with errors_shown(in_json=in_json):
+        from host.state.records import newest_records  # noqa: PLC0415 - not for `--help`
+        from host.workspace import Workspace  # noqa: PLC0415
+
+        wanted = _wanted(run, kind, since, denied=denied)
+        with Workspace.open() as workspace:
+            found = newest_records(workspace.database, limit, wanted)
+        if in_json:
+            put(as_json([record.as_dict() for record in found]))
+            return
+        if not found:
+            say("there are no such records")
+        for line in events(found):
+            put(line)
+
+
+@command.command("export", short_help="Write the record for other programs.")
+@click.option("--format", "format_", default="jsonl", show_default=True, type=click.Choice(sorted(FORMATS)))
+@click.option("--since", metavar="AGE|TIME", help="Not older: 30m, 1h, 90d, 2026-11-20.")
+@click.option("--output", metavar="FILE", default="-", help="Write it there; - is stdout, the default.")
+def export(*, format_: str, since: str | None, output: str) -> None:
+    """Write all records, the oldest first: as JSON lines, as CSV, or as JSON lines in the Elastic Common Schema."""
+    with errors_shown():
+        from host.state.records import records  # noqa: PLC0415 - not for `--help`
+        from host.workspace import Workspace  # noqa: PLC0415
+
+        wanted = _wanted(None, None, since, denied=False)
+        with Workspace.open() as workspace:
+            lines = FORMATS[format_](records(workspace.database, wanted))
+            if output == "-":
+                for line in lines:
+                    put(line)
+            else:
+                _write(lines, output)
+
+
+@command.command("verify", short_help="Find out whether a record was changed.")
+@click.option("--head", metavar="NUMBER:MAC", help="As an earlier verify printed it: it has to be part of the record.")
+@click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
+def verify(*, head: str | None, in_json: bool) -> None:
+    """Find out whether any record was edited, deleted, exchanged, put in or cut off. Exit status 6 if one was.
+
+    What it prints as the head proves more when it is kept elsewhere: that nobody put the whole state back to an earlier
+    one."""
+    with errors_shown(in_json=in_json):
+        from host.state.verification import verify as verified  # noqa: PLC0415 - not for `--help`
+        from host.workspace import Workspace  # noqa: PLC0415
+
+        expected = None if head is None else _head(head)
+        with Workspace.open() as workspace:
+            found = verified(workspace.journal, expected)
+        if in_json:
+            put(as_json({**asdict(found), "head": str(found.head)}))
+        else:
+            _tell(found)
+
+
+@command.command("prune", short_help="Delete old records.")
+@click.option("--older-than", required=True, metavar="AGE|TIME", help="90d, 2w, 2026-01-01.")
+def prune(*, older_than: str) -> None:
+    """Delete the records that are older. What stays can still be verified: a record says what was pruned."""
+    with errors_shown():
+        from host.state.retention import prune as pruned  # noqa: PLC0415 - not for `--help`
+        from host.workspace import Workspace  # noqa: PLC0415
+
+        with blaming("--older-than"):
+            before = moment(older_than)
+        with Workspace.open() as workspace:
+            gone = pruned(workspace.journal, before)
+        put(f"{_records(gone.records)} from before {local_time(before)} pruned")
+        if gone.broken is not None:
+            say(f"among them, record {gone.broken} was not as it was written; the record of this says so")
+
+
+@command.command("accept", short_help="Take the record's end as it is.")
+def accept() -> None:
+    """Take the end of the record as it is, where `host audit verify` finds some missing: after an older copy was
+    restored, or a power failure. A record says that this was done."""
+    with errors_shown():
+        from host.workspace import Workspace  # noqa: PLC0415 - not for `--help`
+
+        with Workspace.open() as workspace:
+            put(f"the record's head is now {workspace.journal.accept()}")
+
+
+def _wanted(run: str | None, kind: str | None, since: str | None, *, denied: bool) -> Wanted:
+    from host.state.records import Wanted  # noqa: PLC0415 - not for `--help`
+
+    with blaming("--since"):
+        return Wanted(run=run, kind=kind, denied=denied, since=None if since is None else moment(since))
+
+
+def _head(text: str) -> Head:
+    from host.state.head import Head  # noqa: PLC0415 - not for `--help`
+
+    if match := _HEAD.match(text):
+        return Head(int(match[1]), bytes.fromhex(match[2]))
+    raise InputError(
+        f"--head: {text[:80]!r} is no head", field="--head", hint="NUMBER:MAC, as an earlier verify printed it"
+    )
+
+
+def _tell(found: Verified) -> None:
+    if found.since is None:
+        put("there are no records yet")
+    else:
+        put(f"{_records(found.records)} since {local_time(found.since)}, all as they were written")
+        put(f"head {found.head}")
+    if found.pruned_through:
+        say(f"records up to {found.pruned_through} were pruned")
+    if found.noted is None and found.records:
+        say("this machine has noted no head: that none are missing at the end, another one has to say")
+
+
+def _records(count: int) -> str:
+    return "1 record" if count == 1 else f"{count} records"
+
+
+def _write(lines: Iterable[str], path: str) -> None:
+    """For this user alone: what a catalyst was asked to do may be nobody else's business."""
+    try:
+        with open(  # noqa: PTH123 - with its mode from the start
+            os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600),
+            "w",
+            encoding="utf-8",
+            newline="",
+        ) as file:
+            file.writelines(f"{line}\n" for line in lines)
+    except OSError as error:
+        raise InputError(f"--output: cannot write {path!r}: {error.strerror}", field="--output") from None

@@ -1,0 +1,43 @@
+"""Times as people write them."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+
+import pytest
+
+from host.cli.moments import moment
+from host.errors import InputError
+
+NOW = 1_700_000_000.0
+
+
+@pytest.fixture(autouse=True)
+def _now(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: NOW)
+
+
+@pytest.mark.parametrize(
+    ("text", "before_s"),
+    [("500ms", 0.5), ("30s", 30), ("30m", 1_800), ("1h", 3_600), ("90d", 7_776_000), ("2w", 1_209_600)],
+)
+def test_an_age_is_so_long_ago(text: str, before_s: float) -> None:
+    assert moment(text) == NOW - before_s
+
+
+@pytest.mark.parametrize("text", ["2026-11-20", "2026-11-20T17:00", "2026-11-20 17:00:09"])
+def test_a_date_is_in_the_zone_of_who_wrote_it(text: str) -> None:
+    assert moment(text) == datetime.fromisoformat(text).timestamp()
+
+
+def test_a_date_may_name_its_zone() -> None:
+    assert moment("2001-09-09T01:46:40Z") == 1_000_000_000.0
+    assert moment("2001-09-09T03:46:40+02:00") == 1_000_000_000.0
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "-1d", "1.5d", "999999d", "1y", "2026-13-01", "12"])
+def test_anything_else_is_a_mistake(text: str) -> None:
+    with pytest.raises(InputError, match="is no time") as caught:
+        moment(text)
+    assert caught.value.hint is not None

@@ -1,0 +1,99 @@
+"""`host runs`: what people see of the runs there were."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from host.audit import Event
+from host.workspace import Workspace
+
+DIGEST = "sha256:" + "0" * 64
+
+
+@pytest.fixture
+def filled(state: Path) -> Path:
+    with Workspace.open(state) as workspace:
+        for ident, reference, end in (
+            ("run_a1", "c:local.openai:0.1.0", {"status": 200, "duration_s": 0.25}),
+            ("run_a2", "c:local.openai:0.2.0", {"error": "guest_trap", "duration_s": 1.5}),
+            ("run_b1", "bad\x1b[31m\nname.wasm", None),
+        ):
+            journal = workspace.journal
+            journal.record(Event("run.started", ident, detail={"reference": reference, "digest": DIGEST}))
+            journal.record(
+                Event("http.request", ident, "deny", "domain not granted", {"subject": "GET https://evil.example/"})
+            )
+            if end:
+                journal.record(Event("run.ended", ident, detail=end))
+    return state
+
+
+def test_the_last_run_comes_first(program: Any, filled: Path) -> None:
+    ran = program("runs", "list")
+    head, *rows = ran.out.splitlines()
+    assert (ran.status, ran.err) == (0, "")
+    assert head.split() == ["RUN", "STARTED", "REFERENCE", "OUTCOME", "TOOK", "REQUESTS", "DENIED"]
+    assert [row.split()[0] for row in rows] == ["run_b1", "run_a2", "run_a1"]
+    assert rows[1].split()[3:] == ["c:local.openai:0.2.0", "guest_trap", "1.500", "s", "0", "1"]
+    assert "unfinished" in rows[0]
+    assert "\x1b" not in ran.out
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        pytest.param(["--limit", "1"], ["run_b1"], id="the last one"),
+        pytest.param(["--failed"], ["run_b1", "run_a2"], id="that failed"),
+        pytest.param(["--reference", "catalyst:local.openai"], ["run_a2", "run_a1"], id="of any version"),
+        pytest.param(["--reference", "c:local.openai@0.1.0"], ["run_a1"], id="of one version"),
+    ],
+)
+def test_which(program: Any, filled: Path, options: list[str], found: list[str]) -> None:
+    assert [run["id"] for run in json.loads(program("runs", "list", "--json", *options).out)] == found
+
+
+def test_a_reference_that_is_none_is_a_mistake(program: Any, state: Path) -> None:
+    ran = program("runs", "list", "--reference", "c:Openai")
+    assert (ran.status, ran.err.splitlines()[0]) == (2, "error: --reference: 'c:Openai' is not a reference")
+
+
+@pytest.mark.parametrize(("options", "said"), [([], "there are no runs yet"), (["--failed"], "there are no such runs")])
+def test_there_are_none(program: Any, state: Path, options: list[str], said: str) -> None:
+    ran = program("runs", "list", *options)
+    assert (ran.status, ran.out, ran.err) == (0, "", f"{said}\n")
+
+
+def test_one_run_is_a_page(program: Any, filled: Path) -> None:
+    ran = program("runs", "show", "run_a2")
+    assert (ran.status, ran.err) == (0, "")
+    facts, _, records = ran.out.partition("\n\n")
+    assert [line.split()[0] for line in facts.splitlines()] == ["run", "reference", "digest", "started", "outcome"]
+    assert "outcome    guest_trap after 1.500 s" in facts
+    assert "http.request  DENIED    subject=GET https://evil.example/ (domain not granted)" in records
+
+
+def test_one_run_for_a_program(program: Any, filled: Path) -> None:
+    shown = json.loads(program("runs", "show", "run_b", "--json").out)
+    assert shown["run"]["outcome"] == "unfinished"
+    assert [record["kind"] for record in shown["records"]] == ["run.started", "http.request"]
+
+
+def test_what_a_name_holds_is_not_obeyed_by_the_terminal(program: Any, filled: Path) -> None:
+    ran = program("runs", "show", "run_b1")
+    assert "reference  bad\ufffd[31m name.wasm" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("ident", "said"),
+    [
+        pytest.param("run_c", "error: there is no run 'run_c'", id="there is none"),
+        pytest.param("run_a", "error: several runs begin with 'run_a'", id="there are several"),
+    ],
+)
+def test_an_id_that_names_no_run_is_a_mistake(program: Any, filled: Path, ident: str, said: str) -> None:
+    ran = program("runs", "show", ident)
+    assert (ran.status, ran.err.splitlines()) == (2, [said, "hint: host runs list"])

@@ -1,0 +1,138 @@
+"""Where the state is kept: made once, for its user alone, in the version that this host knows."""
+
+from __future__ import annotations
+
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import sqlalchemy
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import text
+
+from host.errors import InputError, StateError
+from host.state.database import FILE, Database
+from host.state.tables import keys, metadata
+from tests.state.postgres import PASSWORD, PATIENCE_S
+
+OPENS_WHEN_TOLD = """
+import sys
+from pathlib import Path
+from host.state import migrations
+from host.state.database import Database
+import alembic.command
+print("ready", flush=True)
+sys.stdin.readline()
+database = Database.open(Path(sys.argv[1]), sys.argv[2] or None)
+with database.reading() as connection:
+    print(migrations.version(connection))
+database.close()
+"""
+
+
+def test_the_migrations_make_the_tables_that_the_code_knows(state_dir: Path, empty_url: str | None) -> None:
+    database = Database.open(state_dir, empty_url)
+    with database.reading() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    database.close()
+
+
+def test_a_state_that_is_open_already_opens_as_it_is(
+    state_dir: Path, database: Database, database_url: str | None
+) -> None:
+    with database.writing() as connection:
+        connection.execute(
+            keys.insert().values(id="k", purpose="audit", sealed=b"", master="m", made_at=0.0, current=False)
+        )
+    again = Database.open(state_dir, database_url)
+    with again.reading() as connection:
+        assert connection.execute(sqlalchemy.select(keys.c.id)).scalar() == "k"
+    again.close()
+
+
+def test_a_state_of_a_newer_host_is_left_alone(state_dir: Path, database: Database, database_url: str | None) -> None:
+    with database.writing() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(StateError, match=r"another version \(9999\)") as caught:
+        Database.open(state_dir, database_url)
+    assert caught.value.hint is not None
+    assert "newer" in caught.value.hint
+
+
+def test_processes_that_open_a_new_state_at_once_all_find_it_made(state_dir: Path, empty_url: str | None) -> None:
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", OPENS_WHEN_TOLD, state_dir, empty_url or ""],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:  # they wait for no more than this line
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    said = [process.communicate(timeout=PATIENCE_S) for process in processes]
+    assert said == [("0001\n", "")] * 3
+
+
+def test_what_is_written_in_a_block_that_fails_is_not_kept(database: Database) -> None:
+    with pytest.raises(StateError), database.writing() as connection:  # noqa: PT012 - the second statement is what fails
+        connection.execute(text("INSERT INTO rules VALUES ('local', true, 1)"))
+        connection.execute(text("INSERT INTO rules VALUES ('local', true, 1)"))
+    with database.reading() as connection:
+        assert connection.execute(text("SELECT count(*) FROM rules")).scalar() == 0
+
+
+def test_nobody_else_can_read_the_file_or_what_is_beside_it(tmp_path: Path) -> None:
+    database = Database.open(tmp_path / "new" / "state")
+    with database.writing() as connection:
+        connection.execute(text("INSERT INTO rules VALUES ('local', true, 1)"))
+        modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in (tmp_path / "new" / "state").iterdir()}
+    database.close()
+    assert modes == {FILE: 0o600, f"{FILE}-wal": 0o600, f"{FILE}-shm": 0o600}
+    assert stat.S_IMODE((tmp_path / "new" / "state").stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [
+        pytest.param(f"postgresql://me:{PASSWORD}@127.0.0.1:1/state", StateError, id="nobody listens there"),
+        pytest.param(f"postgresql://me:{PASSWORD}@no.such.host.invalid/state", StateError, id="there is no such host"),
+        pytest.param(f"mysql://me:{PASSWORD}@127.0.0.1/state", InputError, id="another kind of database"),
+        pytest.param(f"postgresql://me:{PASSWORD}@127.0.0.1:port/state", InputError, id="the port is no number"),
+        pytest.param(f"me:{PASSWORD}@127.0.0.1/state", InputError, id="no URL"),
+        pytest.param(f"postgresql://me:{PASSWORD}@127.0.0.1/s?no_such_option=1", StateError, id="an unknown option"),
+    ],
+)
+def test_an_error_does_not_tell_the_urls_password(
+    state_dir: Path, url: str, error: type[StateError | InputError]
+) -> None:
+    with pytest.raises(error) as caught:
+        Database.open(state_dir, url)
+    shown: BaseException | None = caught.value
+    while shown is not None:  # a traceback shows causes too
+        assert PASSWORD not in f"{shown} {shown!r} {getattr(shown, 'hint', '')}"
+        shown = None if shown.__suppress_context__ else shown.__cause__ or shown.__context__
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_that_says_what_else_could(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StateError, match="cannot make") as caught:
+        Database.open(tmp_path / "file" / "state")
+    assert caught.value.hint == "HOST_STATE_DIR names another"
+
+
+def test_a_file_that_is_no_database_is_an_error(state_dir: Path) -> None:
+    state_dir.mkdir()
+    (state_dir / FILE).write_bytes(b"not a database at all, and long enough to be looked at" * 100)
+    with pytest.raises(StateError, match="file is not a database"):
+        Database.open(state_dir)

@@ -9,10 +9,11 @@ import click
 from host.cli.needs import may_ask
 from host.cli.show import errors_shown, one_line, put, say
 from host.cli.sources import source_named
+from host.cli.state import opened
 from host.errors import NotApproved
 from host.names import Reference
 from host.registry.local import Review
-from host.workspace import Installed, Workspace
+from host.workspace import Installed
 
 
 @click.command("approve", short_help="Let a component's new bytes use what was granted.")
@@ -25,7 +26,7 @@ def command(*, reference: tuple[str, ...], yes: bool) -> None:
     """
     with errors_shown():
         named = Reference.parse(source_named(reference))
-        with Workspace.open() as workspace:
+        with opened() as workspace:
             installed = workspace.installed(named, approved=False)
             component = installed.component
             if component.approved:

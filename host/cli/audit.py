@@ -15,6 +15,7 @@ from host.cli.exports import FORMATS
 from host.cli.files import blaming
 from host.cli.moments import moment
 from host.cli.show import as_json, errors_shown, local_time, put, say
+from host.cli.state import opened
 from host.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,10 +44,9 @@ def list_(*, run: str | None, kind: str | None, denied: bool, since: str | None,
     """List the latest records, the last one at the end."""
     with errors_shown(in_json=in_json):
         from host.state.records import newest_records  # noqa: PLC0415 - not for `--help`
-        from host.workspace import Workspace  # noqa: PLC0415
 
         wanted = _wanted(run, kind, since, denied=denied)
-        with Workspace.open() as workspace:
+        with opened() as workspace:
             found = newest_records(workspace.database, limit, wanted)
         if in_json:
             put(as_json([record.as_dict() for record in found]))
@@ -65,10 +65,9 @@ def export(*, format_: str, since: str | None, output: str) -> None:
     """Write all records, the oldest first: as JSON lines, as CSV, or as JSON lines in the Elastic Common Schema."""
     with errors_shown():
         from host.state.records import records  # noqa: PLC0415 - not for `--help`
-        from host.workspace import Workspace  # noqa: PLC0415
 
         wanted = _wanted(None, None, since, denied=False)
-        with Workspace.open() as workspace:
+        with opened() as workspace:
             lines = FORMATS[format_](records(workspace.database, wanted))
             if output == "-":
                 for line in lines:
@@ -87,10 +86,9 @@ def verify(*, head: str | None, in_json: bool) -> None:
     one."""
     with errors_shown(in_json=in_json):
         from host.state.verification import verify as verified  # noqa: PLC0415 - not for `--help`
-        from host.workspace import Workspace  # noqa: PLC0415
 
         expected = None if head is None else _head(head)
-        with Workspace.open() as workspace:
+        with opened() as workspace:
             found = verified(workspace.journal, expected)
         if in_json:
             put(as_json({**asdict(found), "head": str(found.head)}))
@@ -104,11 +102,10 @@ def prune(*, older_than: str) -> None:
     """Delete the records that are older. What stays can still be verified: a record says what was pruned."""
     with errors_shown():
         from host.state.retention import prune as pruned  # noqa: PLC0415 - not for `--help`
-        from host.workspace import Workspace  # noqa: PLC0415
 
         with blaming("--older-than"):
             before = moment(older_than)
-        with Workspace.open() as workspace:
+        with opened() as workspace:
             gone = pruned(workspace.journal, before)
         put(f"{_records(gone.records)} from before {local_time(before)} pruned")
         if gone.broken is not None:
@@ -119,11 +116,8 @@ def prune(*, older_than: str) -> None:
 def accept() -> None:
     """Take the end of the record as it is, where `host audit verify` finds some missing: after an older copy was
     restored, or a power failure. A record says that this was done."""
-    with errors_shown():
-        from host.workspace import Workspace  # noqa: PLC0415 - not for `--help`
-
-        with Workspace.open() as workspace:
-            put(f"the record's head is now {workspace.journal.accept()}")
+    with errors_shown(), opened() as workspace:
+        put(f"the record's head is now {workspace.journal.accept()}")
 
 
 def _wanted(run: str | None, kind: str | None, since: str | None, *, denied: bool) -> Wanted:

@@ -7,6 +7,7 @@ import click
 from host.cli.authority import setting
 from host.cli.files import blaming
 from host.cli.show import as_json, errors_shown, put, say
+from host.cli.state import opened
 from host.cli.table import table
 from host.jsontext import Json
 from host.names import Reference
@@ -29,10 +30,8 @@ def set_(*, reference: str, words: tuple[str, ...]) -> None:
     host config set c:local.openai base_url=https://llm.example/v1 retries:=2
     """  # noqa: D301 - the escape is click's: this paragraph is not rewrapped
     with errors_shown():
-        from host.workspace import Workspace  # noqa: PLC0415 - not for `--help`
-
         named, given = Reference.parse(reference), _given(words)
-        with Workspace.open() as workspace:
+        with opened() as workspace:
             workspace.config.update(named, given)
         say(f"set for {named}: {', '.join(given)}")
 
@@ -44,9 +43,7 @@ def set_(*, reference: str, words: tuple[str, ...]) -> None:
 def show(*, reference: str | None, effective: bool, in_json: bool) -> None:
     """Show what is set for exactly REF; without REF, for which references there is something."""
     with errors_shown(in_json=in_json):
-        from host.workspace import Workspace  # noqa: PLC0415 - not for `--help`
-
-        with Workspace.open() as workspace:
+        with opened() as workspace:
             if reference is None:
                 found = {str(one): document for one, document in workspace.config.all().items()}
             else:
@@ -66,10 +63,8 @@ def show(*, reference: str | None, effective: bool, in_json: bool) -> None:
 def unset(*, reference: str, key: str | None) -> None:
     """Forget what is set for exactly REF: one key, or all of them."""
     with errors_shown():
-        from host.workspace import Workspace  # noqa: PLC0415 - not for `--help`
-
         named = Reference.parse(reference)
-        with Workspace.open() as workspace:
+        with opened() as workspace:
             gone = workspace.config.reset(named, key)
         say(f"no longer set for {named}: {', '.join(gone)}" if gone else f"nothing was set for {named}")
 

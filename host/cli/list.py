@@ -8,6 +8,7 @@ import click
 
 from host.cli.components import as_facts
 from host.cli.show import as_json, errors_shown, put, say, size
+from host.cli.state import opened
 from host.cli.table import table
 from host.registry.local import Component
 
@@ -16,11 +17,8 @@ from host.registry.local import Component
 @click.option("--json", "in_json", is_flag=True, help="Print a JSON list.")
 def command(*, in_json: bool) -> None:
     """List the components that are installed, by reference."""
-    with errors_shown(in_json=in_json):
-        from host.workspace import Workspace  # noqa: PLC0415 - not for `--help`
-
-        with Workspace.open() as workspace:
-            show(workspace.components.all(), in_json=in_json, none="nothing is installed: host register, or host pull")
+    with errors_shown(in_json=in_json), opened() as workspace:
+        show(workspace.components.all(), in_json=in_json, none="nothing is installed: host register, or host pull")
 
 
 def show(found: Iterable[Component], *, in_json: bool, none: str) -> None:

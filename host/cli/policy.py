@@ -12,6 +12,7 @@ from host.cli.policy_edit import edit
 from host.cli.policy_show import show
 from host.cli.policy_text import EXAMPLES, read_document, read_value, set_line, write_document
 from host.cli.show import as_json, errors_shown, put, say
+from host.cli.state import opened
 from host.cli.table import table
 from host.errors import InputError, PolicyError
 from host.jsontext import Json, kind_of
@@ -41,11 +42,9 @@ def set_(*, reference: str, field: str, value: str) -> None:
     host policy set c:local.openai:0.1.0 timeout 30s
     """  # noqa: D301 - the escape is click's: this paragraph is not rewrapped
     with errors_shown():
-        from host.workspace import Workspace  # noqa: PLC0415 - not for `--help`
-
         named = Reference.parse(reference)
         given = read_value(named, field, value)
-        with Workspace.open() as workspace:
+        with opened() as workspace:
             try:
                 workspace.policies.set(named, field, given)
             except PolicyError as error:
@@ -60,9 +59,7 @@ def set_(*, reference: str, field: str, value: str) -> None:
 def list_(*, in_json: bool) -> None:
     """List the references that something is set for, and which fields."""
     with errors_shown():
-        from host.workspace import Workspace  # noqa: PLC0415 - not for `--help`
-
-        with Workspace.open() as workspace:
+        with opened() as workspace:
             found = workspace.policies.all()
         if in_json:
             put(as_json(_by_name(found)))
@@ -79,10 +76,8 @@ def list_(*, in_json: bool) -> None:
 def reset(*, reference: str, field: str | None) -> None:
     """Forget what is set for exactly REF: one field, or all of them."""
     with errors_shown():
-        from host.workspace import Workspace  # noqa: PLC0415 - not for `--help`
-
         named = Reference.parse(reference)
-        with Workspace.open() as workspace:
+        with opened() as workspace:
             gone = workspace.policies.reset(named, field)
         say(f"no longer set for {_scope(named)}: {', '.join(gone)}" if gone else f"nothing was set for {_scope(named)}")
 
@@ -94,10 +89,8 @@ def export(*, words: tuple[str, ...], every: bool) -> None:
     """Write what is set for exactly REF, as `host run --policy` and `host policy import` read it: TOML, or JSON where
     FILE ends in .json; without FILE, JSON on standard output."""
     with errors_shown():
-        from host.workspace import Workspace  # noqa: PLC0415 - not for `--help`
-
         named, file = _named(words, every=every)
-        with Workspace.open() as workspace:
+        with opened() as workspace:
             document = _by_name(workspace.policies.all()) if named is None else workspace.policies.document(named)
         if file is None:
             put(as_json(document))
@@ -112,14 +105,12 @@ def import_(*, words: tuple[str, ...], every: bool) -> None:
     """Make what FILE says all that is set for REF: TOML, or JSON where its name ends in .json. A mistake in it changes
     nothing. With --all, references that FILE does not name stay as they are."""
     with errors_shown():
-        from host.workspace import Workspace  # noqa: PLC0415 - not for `--help`
-
         named, file = _named(words, every=every)
         if file is None:
             raise InputError("there is no FILE to read", field="FILE")
         document = read_document(read_text(file, "FILE"), f"FILE {file}", in_json=file.endswith(".json"))
         documents = _by_reference(document) if named is None else {named: document}
-        with Workspace.open() as workspace:
+        with opened() as workspace:
             workspace.policies.replace_all(documents)
         say(f"set: {', '.join(map(str, documents)) or 'nothing'}")
 

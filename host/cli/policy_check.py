@@ -11,6 +11,7 @@ import click
 
 from host.cli.foresight import Foreseen, foresee
 from host.cli.show import as_json, as_words, errors_shown, put
+from host.cli.state import opened
 from host.contract import FETCH, STREAMING
 from host.errors import Denied, InputError
 from host.names import Domain, Reference
@@ -29,10 +30,8 @@ def check(*, reference: str, url: str, method: str, in_json: bool) -> None:
     """Say whether REF may send a request to URL, by which rule, and what would allow it. Nothing is sent and no name is
     looked up. Exit status 0: allowed; 3: denied."""
     with errors_shown(in_json=in_json):
-        from host.workspace import Workspace  # noqa: PLC0415 - not for `--help`
-
         target = _target(url)
-        with Workspace.open() as workspace:
+        with opened() as workspace:
             answer = _answer(target, method.upper(), foresee(workspace, Reference.parse(reference)))
         put(as_json(answer.as_dict()) if in_json else "\n".join(answer.lines()))
         sys.exit(0 if isinstance(answer.decision, Allow) else Denied.exit_status)

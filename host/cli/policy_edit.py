@@ -11,6 +11,7 @@ import click
 from host import environment
 from host.cli.policy_text import page, read_document, write_document
 from host.cli.show import errors_shown, say
+from host.cli.state import opened
 from host.errors import HostError, InputError
 from host.jsontext import Json
 from host.names import Reference
@@ -24,10 +25,8 @@ if TYPE_CHECKING:
 def edit(*, reference: str) -> None:
     """Change what is set for exactly REF in $VISUAL or $EDITOR, as TOML. A mistake changes nothing."""
     with errors_shown():
-        from host.workspace import Workspace  # noqa: PLC0415 - not for `--help`
-
         named = Reference.parse(reference)
-        with Workspace.open() as workspace:
+        with opened() as workspace:
             changed = _edited(workspace, named)
         say(f"the policy of {named} is set" if changed else f"the policy of {named} is as it was")
 

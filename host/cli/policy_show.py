@@ -10,6 +10,7 @@ import click
 from host.cli.foresight import Foreseen, foresee
 from host.cli.policy_text import EXAMPLES, default
 from host.cli.show import as_json, as_words, errors_shown, put, say
+from host.cli.state import opened
 from host.jsontext import Json
 from host.names import Reference
 from host.policy.grant import overlap
@@ -25,10 +26,8 @@ from host.policy.kept import DEFAULT
 def show(*, reference: str, effective: bool, in_json: bool) -> None:
     """Show what is set for exactly REF; with --effective, what a run of REF may reach and spend."""
     with errors_shown(in_json=in_json):
-        from host.workspace import Workspace  # noqa: PLC0415 - not for `--help`
-
         named = Reference.parse(reference)
-        with Workspace.open() as workspace:
+        with opened() as workspace:
             if effective:
                 foreseen = foresee(workspace, named)
                 merged = workspace.policies.merged(foreseen.reference)

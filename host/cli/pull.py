@@ -7,6 +7,7 @@ import click
 from host.cli.bars import Bars
 from host.cli.components import as_facts, next_step
 from host.cli.show import as_json, errors_shown, one_line, put, say
+from host.cli.state import opened
 
 
 @click.command("pull", short_help="Install a component from a registry.")
@@ -26,9 +27,8 @@ def command(
     """
     with errors_shown(in_json=in_json):
         from host.loader import Loader  # noqa: PLC0415 - not for `--help`
-        from host.workspace import Workspace  # noqa: PLC0415
 
-        with Workspace.open() as workspace:
+        with opened() as workspace:
             one = workspace.pull(
                 source,
                 Loader(),

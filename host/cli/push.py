@@ -7,6 +7,7 @@ import click
 from host.cli.bars import Bars
 from host.cli.show import errors_shown, put, say
 from host.cli.sources import source_named
+from host.cli.state import opened
 from host.names import Reference
 
 
@@ -22,11 +23,10 @@ def command(*, reference: tuple[str, ...], target: str, plain_http: bool) -> Non
     """
     with errors_shown():
         from host.registry.oci.reference import OciReference  # noqa: PLC0415 - not for `--help`
-        from host.workspace import Workspace  # noqa: PLC0415
 
         named = Reference.parse(source_named(reference))
         at = OciReference.parse(target)
-        with Workspace.open() as workspace:
+        with opened() as workspace:
             component = workspace.components.resolve(named)
             if not workspace.components.bundles(component.digest):
                 say(f"{component.reference} is not signed, and so nobody can pull it: host sign {component.reference}")

@@ -9,6 +9,7 @@ import click
 
 from host.cli.components import as_facts, next_step
 from host.cli.show import as_json, errors_shown, one_line, put, say
+from host.cli.state import opened
 from host.errors import InputError
 from host.names import Reference
 
@@ -36,7 +37,6 @@ def command(
     """  # noqa: D301 - the escape is click's: this paragraph is not rewrapped
     with errors_shown(in_json=in_json):
         from host.loader import Loader  # noqa: PLC0415 - not for `--help`
-        from host.workspace import Workspace  # noqa: PLC0415
 
         reference = Reference.parse(name) if name else None
         if reference is not None and not reference.version:
@@ -44,7 +44,7 @@ def command(
         files = components_at(Path(path))
         if reference is not None and len(files) > 1:
             raise InputError(f"--as: {len(files)} components are in {path!r}", field="--as", hint="name one file")
-        with Workspace.open() as workspace:
+        with opened() as workspace:
             loader = Loader()
             found = [
                 workspace.register(

@@ -11,6 +11,7 @@ import click
 from host.cli.events import events
 from host.cli.files import blaming
 from host.cli.show import as_json, errors_shown, local_time, one_line, put, say
+from host.cli.state import opened
 from host.cli.table import table
 from host.names import Reference, looks_like_reference
 
@@ -33,10 +34,9 @@ def list_(*, limit: int, reference: str | None, failed: bool, in_json: bool) -> 
     """List the latest runs, the last one first. One without an end goes on, or its process was killed."""
     with errors_shown(in_json=in_json):
         from host.state.runs import runs  # noqa: PLC0415 - not for `--help`
-        from host.workspace import Workspace  # noqa: PLC0415
 
         named = None if reference is None else _canonical(reference)
-        with Workspace.open() as workspace:
+        with opened() as workspace:
             found = runs(workspace.database, limit=limit, reference=named, failed=failed)
         if in_json:
             put(as_json([_facts(run) for run in found]))
@@ -54,9 +54,8 @@ def show(*, ident: str, in_json: bool) -> None:
     """Show what the run ID did, and what it was refused. The beginning of ID will do, where only one run has it."""
     with errors_shown(in_json=in_json):
         from host.state.runs import run  # noqa: PLC0415 - not for `--help`
-        from host.workspace import Workspace  # noqa: PLC0415
 
-        with Workspace.open() as workspace:
+        with opened() as workspace:
             summary, records = run(workspace.database, ident)
         if in_json:
             shown = None if summary is None else _facts(summary)

@@ -6,6 +6,7 @@ import click
 
 from host.cli.list import show
 from host.cli.show import errors_shown
+from host.cli.state import opened
 
 
 @click.command("search", short_help="Search what is installed.")
@@ -14,8 +15,6 @@ from host.cli.show import errors_shown
 def command(*, words: tuple[str, ...], in_json: bool) -> None:
     """List the installed components with every one of WORDS in their name, description, imports or secrets."""
     with errors_shown(in_json=in_json):
-        from host.workspace import Workspace  # noqa: PLC0415 - not for `--help`
-
         text = " ".join(words)
-        with Workspace.open() as workspace:
+        with opened() as workspace:
             show(workspace.components.search(text), in_json=in_json, none=f"nothing that is installed has {text!r}")

@@ -11,9 +11,10 @@ import click
 
 from host.audit import Event
 from host.cli.needs import may_ask
-from host.cli.secret_grant import grant, opened, revoke
+from host.cli.secret_grant import grant, revoke
 from host.cli.secret_value import doubt, masked, named, read_value
 from host.cli.show import as_json, errors_shown, local_time, one_line, put, say
+from host.cli.state import opened
 from host.cli.table import table
 from host.errors import InputError, NotFound
 from host.names import SecretName

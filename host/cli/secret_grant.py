@@ -9,6 +9,7 @@ import click
 
 from host.cli.show import errors_shown, say
 from host.cli.sources import source_named
+from host.cli.state import opened
 from host.errors import InputError
 from host.names import Reference, SecretName
 from host.policy.asked import asked_by
@@ -70,12 +71,6 @@ def revoke(*, reference: tuple[str, ...], name: str) -> None:
         say(f"{secret} is no longer granted to {_scope(named)}" + (" alone" if left else ""))
         if left:
             say(f"all versions still have it: host secret revoke {named.any_version} {secret}")
-
-
-def opened() -> Workspace:
-    from host.workspace import Workspace  # noqa: PLC0415 - not for `--help`
-
-    return Workspace.open()
 
 
 def _open_ends(workspace: Workspace, reference: Reference, name: SecretName) -> Iterator[str]:

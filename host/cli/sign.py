@@ -9,6 +9,7 @@ import click
 from host.cli.files import blaming, read_bytes, write_bytes
 from host.cli.show import errors_shown, put, say
 from host.cli.sources import is_reference, source_named
+from host.cli.state import opened
 from host.errors import InputError
 from host.names import Reference, SecretName
 
@@ -28,12 +29,10 @@ def command(*, source: tuple[str, ...], name: str | None) -> None:
     cosign verify-blob --key key.pem --bundle tool.wasm.sigstore.json --insecure-ignore-tlog tool.wasm
     """  # noqa: D301 - the escape is click's: this paragraph is not rewrapped
     with errors_shown():
-        from host.workspace import Workspace  # noqa: PLC0415 - not for `--help`
-
         named = source_named(source)
         with blaming("--key"):
             wanted = SecretName.parse(name) if name else None
-        with Workspace.open() as workspace:
+        with opened() as workspace:
             key = workspace.signing_keys.get(wanted)
             if is_reference(named):
                 _sign_installed(workspace, Reference.parse(named), key)

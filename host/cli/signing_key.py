@@ -6,6 +6,7 @@ import click
 
 from host.cli.files import blaming
 from host.cli.show import as_json, errors_shown, local_time, put, say
+from host.cli.state import opened
 from host.cli.table import table
 from host.names import SecretName
 
@@ -33,10 +34,8 @@ def generate(*, name: str, algorithm: str) -> None:
     host sign dist/tool.wasm --key acme
     """  # noqa: D301 - the escape is click's: this paragraph is not rewrapped
     with errors_shown():
-        from host.workspace import Workspace  # noqa: PLC0415 - not for `--help`
-
         named = _name(name)
-        with Workspace.open() as workspace:
+        with opened() as workspace:
             key = workspace.signing_keys.generate(named, "ed25519" if algorithm == "ed25519" else "ecdsa-p256").public
         put(key.pem.rstrip("\n"))
         say(f"made {named}: {key.algorithm}, {key.id}")
@@ -47,9 +46,7 @@ def generate(*, name: str, algorithm: str) -> None:
 def list_(*, in_json: bool) -> None:
     """List the keys by name."""
     with errors_shown(in_json=in_json):
-        from host.workspace import Workspace  # noqa: PLC0415 - not for `--help`
-
-        with Workspace.open() as workspace:
+        with opened() as workspace:
             found = workspace.signing_keys.all()
         if in_json:
             facts = [
@@ -76,10 +73,8 @@ def list_(*, in_json: bool) -> None:
 def export(*, name: str) -> None:
     """Print the public half of the key NAME (PEM), for those who are to trust it."""
     with errors_shown():
-        from host.workspace import Workspace  # noqa: PLC0415 - not for `--help`
-
         named = _name(name)
-        with Workspace.open() as workspace:
+        with opened() as workspace:
             put(workspace.signing_keys.get(named).public.pem.rstrip("\n"))
 
 

@@ -9,6 +9,7 @@ import click
 
 from host.cli.files import blaming, read_bytes
 from host.cli.show import as_json, errors_shown, local_time, put, say
+from host.cli.state import opened
 from host.cli.table import table
 from host.errors import InputError
 
@@ -36,9 +37,7 @@ def add(*, key: str, namespaces: tuple[str, ...], comment: str) -> None:
     """Trust KEY: a file with a public key (PEM), - for one on standard input, or the id of a key that is trusted
     already, for further namespaces."""
     with errors_shown():
-        from host.workspace import Workspace  # noqa: PLC0415 - not for `--help`
-
-        with Workspace.open() as workspace:
+        with opened() as workspace:
             kept = workspace.trust.add(_key(workspace.trust, key), namespaces, comment)
         put(kept.id)
         say(f"trusted for {', '.join(sorted(kept.trusted.namespaces))}")
@@ -49,9 +48,7 @@ def add(*, key: str, namespaces: tuple[str, ...], comment: str) -> None:
 def list_(*, in_json: bool) -> None:
     """List the keys that are trusted, those that were revoked, and what namespaces ask for beside the default."""
     with errors_shown(in_json=in_json):
-        from host.workspace import Workspace  # noqa: PLC0415 - not for `--help`
-
-        with Workspace.open() as workspace:
+        with opened() as workspace:
             keys, rules = workspace.trust.all(), workspace.trust.rules()
         if in_json:
             named = {namespace: _rule_facts(rule) for namespace, rule in rules.items()}
@@ -71,9 +68,7 @@ def revoke(*, key: str) -> None:
     """Never trust KEY again: what it signed is no longer installed or run, whenever it was signed. KEY is its id, or
     the beginning of it, as `host trust list` shows it."""
     with errors_shown():
-        from host.workspace import Workspace  # noqa: PLC0415 - not for `--help`
-
-        with Workspace.open() as workspace:
+        with opened() as workspace:
             kept = workspace.trust.revoke(key)
         say(f"revoked: {kept.id}")
 
@@ -87,12 +82,11 @@ def require(*, namespace: str, threshold: int, unsigned: bool, default: bool) ->
     """Say how many keys have to have signed a component of NAMESPACE."""
     with errors_shown():
         from host.trust.verification import Rule  # noqa: PLC0415 - not for `--help`
-        from host.workspace import Workspace  # noqa: PLC0415 - the same
 
         if unsigned + default + (threshold > 1) > 1:
             raise InputError("one of --threshold, --unsigned and --default", field="--threshold")
         rule = None if default else Rule(require_signature=not unsigned, threshold=threshold)
-        with Workspace.open() as workspace:
+        with opened() as workspace:
             workspace.trust.require(namespace, rule)
             now = workspace.trust.snapshot().rule(namespace)
         say(f"{namespace} asks for {_asks_for(now)}")

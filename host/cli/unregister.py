@@ -6,6 +6,7 @@ import click
 
 from host.cli.show import errors_shown, put, say
 from host.cli.sources import source_named
+from host.cli.state import opened
 from host.names import Reference
 
 
@@ -14,10 +15,8 @@ from host.names import Reference
 def command(*, reference: tuple[str, ...]) -> None:
     """Remove the version that REF names, or all versions. Policies, grants and the record stay."""
     with errors_shown():
-        from host.workspace import Workspace  # noqa: PLC0415 - not for `--help`
-
         named = Reference.parse(source_named(reference))
-        with Workspace.open() as workspace:
+        with opened() as workspace:
             for one in workspace.components.unregister(named):
                 put(f"{one.reference} {one.digest.short}")
         say(f"removed; what was granted to it stays: host policy reset {named}, host secret revoke {named} NAME")

@@ -9,6 +9,7 @@ import click
 from host.cli.files import read_bytes
 from host.cli.show import as_json, errors_shown, one_line, put
 from host.cli.sources import is_reference, source_named
+from host.cli.state import opened
 from host.names import Reference
 
 if TYPE_CHECKING:
@@ -25,11 +26,9 @@ def command(*, source: tuple[str, ...], name: str | None, allow_older: bool, in_
     """Verify the component in FILE, by the signatures beside it, or the one that is installed as REF: as installing and
     running it does. Exits with 5 and names the step that failed, where one did."""
     with errors_shown(in_json=in_json):
-        from host.workspace import Workspace  # noqa: PLC0415 - not for `--help`
-
         named = source_named(source)
         asked = Reference.parse(name) if name else None
-        with Workspace.open() as workspace:
+        with opened() as workspace:
             if is_reference(named):
                 component = workspace.components.resolve(Reference.parse(named))
                 reference, verified = component.reference, workspace.verified(component)

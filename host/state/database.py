@@ -4,6 +4,8 @@ either, so that what is read in a write transaction stays true until it ends.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import sqlite3
 import threading
@@ -30,10 +32,14 @@ _BUSY_S = 15.0  # how long a writer waits for the others, of this process and of
 
 class Database:
     """One per process, thread-safe. `writing` and `reading` are transactions; both raise StateError, which has no
-    part of the URL's password. To be closed."""
+    part of the URL's password. To be closed.
 
-    def __init__(self, engine: Engine, *, shared: bool) -> None:
-        self.shared = shared  # with other machines: files of this one are no place for what they need too
+    `shared` says that other machines may use it: files of this one are no place for what they need too. `name` is ""
+    for the one in the state directory, and tells others apart."""
+
+    def __init__(self, engine: Engine, name: str = "") -> None:
+        self.name = name
+        self.shared = bool(name)
         self._engine = engine
         self._writers = threading.Lock()  # in turn, where SQLite would have them try again and again
 
@@ -43,7 +49,7 @@ class Database:
         for a URL of another kind, StateError."""
         make_private(state_dir)
         engine = _postgres(url) if url else _sqlite(state_dir / FILE)
-        database = cls(engine, shared=bool(url))
+        database = cls(engine, _name(engine.url) if url else "")
         try:
             database._migrate()
         except BaseException:
@@ -160,6 +166,12 @@ def _postgres(url: str) -> Engine:
         ) from None
     event.listen(engine, "connect", _configure_postgres)
     return engine
+
+
+def _name(url: URL) -> str:
+    """Of where it is, and not of who connects."""
+    place = [url.host or url.query.get("host"), url.port or url.query.get("port"), url.database]
+    return hashlib.sha256(json.dumps(place).encode()).hexdigest()[:12]
 
 
 def _configure_postgres(connection: psycopg.Connection, record: object) -> None:

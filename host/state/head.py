@@ -1,5 +1,6 @@
 """How far the record had come when one was last acknowledged, noted in a file beside the database: without it, nobody
-could tell that the last records were cut off. Each machine notes what it knows of a shared record itself.
+could tell that the last records were cut off. Each machine notes what it knows of a shared record itself, in a file for
+each database.
 
 The note carries a mac of its own, so that whoever cuts the record cannot write another to match. It is one line of
 fixed length, written over the one before by one write within one block of the disk: a process that is killed leaves
@@ -20,7 +21,6 @@ from pathlib import Path
 from host.errors import AuditError
 from host.state.keys import DataKey
 
-FILE = "audit.head"
 _GENESIS = bytes(32)
 _LONGEST = 512
 _PATIENCE_S = 5.0  # for a lock that is held for microseconds
@@ -51,10 +51,11 @@ class Note:
 
 
 class HeadFile:
-    """Thread-safe, also between processes. Methods raise AuditError where the file cannot be read or written."""
+    """Thread-safe, also between processes. `database` is the name that a Database has. Methods raise AuditError where
+    the file cannot be read or written."""
 
-    def __init__(self, state_dir: Path) -> None:
-        self._path = state_dir / FILE
+    def __init__(self, state_dir: Path, database: str = "") -> None:
+        self.path = state_dir / (f"audit-{database}.head" if database else "audit.head")
 
     def read(self) -> Note | None:
         """None where there is no file, or an empty one: made by a process that was killed before it could write."""
@@ -77,7 +78,7 @@ class HeadFile:
     def _opened(self, flags: int, lock: int) -> Iterator[int | None]:
         try:
             try:
-                file = os.open(self._path, flags | os.O_CLOEXEC, 0o600)
+                file = os.open(self.path, flags | os.O_CLOEXEC, 0o600)
             except FileNotFoundError:
                 yield None
                 return
@@ -87,7 +88,7 @@ class HeadFile:
             finally:
                 os.close(file)
         except OSError as error:
-            raise AuditError(f"{str(self._path)!r} cannot be read or written: {error.strerror}") from None
+            raise AuditError(f"{str(self.path)!r} cannot be read or written: {error.strerror}") from None
 
 
 def _lock(file: int, kind: int) -> None:

@@ -68,7 +68,7 @@ class Journal:
     def __init__(self, database: Database, keys: Keys, state_dir: Path) -> None:
         self.database = database
         self.keys = keys
-        self.head_file = HeadFile(state_dir)
+        self.head_file = HeadFile(state_dir, database.name)
         self._turn = threading.Condition()
         self._queue: list[_Waiting] = []
         self._writing = False

@@ -19,7 +19,6 @@ from sqlalchemy import Connection, exists, select
 
 from host.errors import AuditBroken
 from host.state.chain import beginning, missing, walk
-from host.state.head import FILE as HEAD_FILE
 from host.state.head import Head, Note
 from host.state.journal import Journal
 from host.state.tables import keys
@@ -72,12 +71,13 @@ def verify(journal: Journal, expected: Head | None = None) -> Verified:
 
 def _check_note(journal: Journal, connection: Connection, note: Note | None, last: Head) -> None:
     """That it is there, and from here."""
+    name = journal.head_file.path.name
     if note is None:
         begun = last.seq or connection.execute(_ANY_KEY).scalar()
         if begun and not journal.database.shared:
-            raise _broken(f"{HEAD_FILE} is gone: nobody can tell whether records came after {last.seq}", last.seq + 1)
+            raise _broken(f"{name} is gone: nobody can tell whether records came after {last.seq}", last.seq + 1)
     elif (note.head.seq or last.seq) and not journal.authentic(connection, note):
-        raise _broken(f"{HEAD_FILE} was not written with a key of this state", last.seq + 1)
+        raise _broken(f"{name} was not written with a key of this state", last.seq + 1)
 
 
 def _cut_off(last: Head, noted: Head) -> AuditBroken:

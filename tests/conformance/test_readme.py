@@ -18,12 +18,14 @@ from pathlib import Path
 import pytest
 
 from host.fakes import FakeOpenAI
-from tests.conftest import CACHE, KEY, ROOT
+from tests.conftest import CACHE, KEY, ROOT, fresh_state
+from tests.registry.oci.conftest import running_registry
 
 _BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _SET_UP = re.compile(r"^(\./build\.sh\b|host fake\b).*\n", re.MULTILINE)
 _STATUS = re.compile(r"\(exit status (\d+)\)")
 _PORT = "4747"
+_REGISTRY = "localhost:5000"
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,24 @@ def place(openai_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fresh_state(tmp_path_factory.mktemp("kept") / "state")
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with running_registry(tmp_path_factory.mktemp("registry")) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
 def server() -> Iterator[FakeOpenAI]:
     with FakeOpenAI() as one:
         yield one
 
 
-def typed(block: Block, place: Path, port: str) -> subprocess.CompletedProcess[str]:
-    source = block.source.replace(_PORT, port)
+def typed(block: Block, place: Path, state: Path, port: str, registry: str) -> subprocess.CompletedProcess[str]:
+    source = block.source.replace(_PORT, port).replace(_REGISTRY, registry)
     bin_folder = Path(sys.executable).parent
     argv = [sys.executable, "-c", source] if block.language == "python" else ["bash", "-euo", "pipefail", "-c", source]
     environment = {
@@ -71,7 +84,8 @@ def typed(block: Block, place: Path, port: str) -> subprocess.CompletedProcess[s
         "LANG": "C.UTF-8",
         "OPENAI_API_KEY": KEY,
         "HOST_CACHE_DIR": str(CACHE / "host"),
-        "HOST_STATE_DIR": str(CACHE / "state"),
+        "HOST_STATE_DIR": str(state),
+        "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",
     }
     return subprocess.run(
         argv, cwd=place, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False
@@ -79,8 +93,8 @@ def typed(block: Block, place: Path, port: str) -> subprocess.CompletedProcess[s
 
 
 @pytest.mark.parametrize("block", README, ids=lambda block: f"{block.language} at line {block.line}")
-def test_what_the_readme_says_works(block: Block, place: Path, server: FakeOpenAI) -> None:
-    done = typed(block, place, server.url.rpartition(":")[2])
+def test_what_the_readme_says_works(block: Block, place: Path, state: Path, server: FakeOpenAI, registry: str) -> None:
+    done = typed(block, place, state, server.url.rpartition(":")[2], registry)
     assert done.returncode == block.status, f"{block.source}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
     assert KEY not in done.stdout + done.stderr
     assert "Traceback" not in done.stderr

@@ -27,7 +27,7 @@ def postgres() -> Iterator[Postgres]:
 
 @pytest.fixture(scope="session")
 def migrated(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The name of a database of `postgres` to copy: that is four times as fast as migrating another."""
+    """The name of a database of `postgres` to copy: twice as fast as migrating another."""
     url = postgres.create()
     Database.open(tmp_path_factory.mktemp("template"), url).close()
     postgres.rename(url, TEMPLATE)

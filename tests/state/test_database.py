@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from sqlalchemy import text
 from host.errors import InputError, StateError
 from host.state.database import FILE, Database
 from host.state.tables import keys, metadata
-from tests.state.postgres import PASSWORD, PATIENCE_S
+from tests.state.postgres import PASSWORD, PATIENCE_S, Postgres
 
 OPENS_WHEN_TOLD = """
 import sys
@@ -136,3 +137,15 @@ def test_a_file_that_is_no_database_is_an_error(state_dir: Path) -> None:
     (state_dir / FILE).write_bytes(b"not a database at all, and long enough to be looked at" * 100)
     with pytest.raises(StateError, match="file is not a database"):
         Database.open(state_dir)
+
+
+def test_its_name_is_of_where_it_is_and_not_of_who_connects(state_dir: Path, postgres: Postgres) -> None:
+    one, other = postgres.create(), postgres.create()
+    names = []
+    for url in (one, f"{one}&connect_timeout=9", one.replace(PASSWORD, "other"), other, None):
+        with closing(Database.open(state_dir, url)) as database:
+            names.append(database.name)
+    assert names[0] == names[1] == names[2]
+    assert len({names[0], names[3], names[4]}) == 3
+    postgres.drop(one)
+    postgres.drop(other)

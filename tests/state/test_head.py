@@ -51,14 +51,14 @@ def test_it_is_not_made_by_moving_forward(file: HeadFile, tmp_path: Path) -> Non
 
 
 def test_a_file_without_a_word_is_as_none(file: HeadFile, tmp_path: Path) -> None:
-    (tmp_path / head.FILE).touch()
+    file.path.touch()
     assert file.read() is None
     file.advance(FIRST, KEY)
     assert file.read() is None
 
 
 def test_what_somebody_left_behind_the_line_is_no_part_of_it(file: HeadFile, tmp_path: Path) -> None:
-    (tmp_path / head.FILE).write_text("x" * 1_000)
+    file.path.write_text("x" * 1_000)
     assert file.read() == Note()
     file.replace(FIRST, KEY)
     assert noted(file) == FIRST
@@ -91,14 +91,14 @@ def test_every_line_has_the_same_length_so_that_one_covers_another(file: HeadFil
     lengths = set()
     for seq in (0, 1, 10**12):
         file.replace(Head(seq, bytes(32)), KEY)
-        lengths.add((tmp_path / head.FILE).stat().st_size)
+        lengths.add(file.path.stat().st_size)
     [length] = lengths
     assert length < 512, "what a disk writes as a whole"
 
 
 def test_nobody_else_can_read_it(file: HeadFile, tmp_path: Path) -> None:
     file.replace(FIRST, KEY)
-    assert stat.S_IMODE((tmp_path / head.FILE).stat().st_mode) == 0o600
+    assert stat.S_IMODE(file.path.stat().st_mode) == 0o600
 
 
 def test_a_process_that_was_stopped_over_it_is_not_waited_for_without_end(
@@ -106,7 +106,7 @@ def test_a_process_that_was_stopped_over_it_is_not_waited_for_without_end(
 ) -> None:
     monkeypatch.setattr(head, "_PATIENCE_S", 0.05)
     file.replace(FIRST, KEY)
-    other = os.open(tmp_path / head.FILE, os.O_RDWR)
+    other = os.open(file.path, os.O_RDWR)
     fcntl.flock(other, fcntl.LOCK_EX)
     with pytest.raises(AuditError, match="cannot be read or written"):
         file.advance(SECOND, KEY)

@@ -20,7 +20,6 @@ from sqlalchemy import func, select, text
 from host.audit import Event
 from host.errors import AuditError, StateError
 from host.state import database as module
-from host.state import head
 from host.state.database import FILE, Database
 from host.state.head import HeadFile
 from host.state.journal import Change, Journal
@@ -216,13 +215,13 @@ class TestARecordThatCannotBeWritten:
         journal.record(Event("log", ""))
         assert verify(journal).records == 2
 
-    def test_because_the_head_cannot_be_noted(self, journal: Journal, state_dir: Path) -> None:
+    def test_because_the_head_cannot_be_noted(self, journal: Journal) -> None:
         journal.record(Event("log", ""))
-        note = state_dir / head.FILE
+        note = journal.head_file.path
         kept = note.read_bytes()
         note.unlink()
         note.mkdir()
-        with pytest.raises(AuditError, match=r"audit\.head' cannot be read or written"):
+        with pytest.raises(AuditError, match=r"\.head' cannot be read or written"):
             journal.record(Event("log", ""))
         note.rmdir()
         note.write_bytes(kept)

@@ -135,7 +135,15 @@ class TestTheVariable:
         assert master.make(folder).id != before.id
         assert master.find(before.id, folder).key == before.key
 
-    @pytest.mark.parametrize("text", ["hunter2-hunter2", "00" * 32, key() + "A", "é"])
+    @pytest.mark.parametrize(
+        "text",
+        [
+            pytest.param("hunter2-hunter2", id="a password"),
+            pytest.param("00" * 32, id="hexadecimal digits"),
+            pytest.param(key() + "A", id="a letter too many"),
+            pytest.param("é", id="not ASCII"),
+        ],
+    )
     def test_that_is_no_key_is_an_error_and_never_passed_over(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch, text: str
     ) -> None:

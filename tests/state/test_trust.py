@@ -87,7 +87,19 @@ def test_a_key_is_found_by_the_beginning_of_its_id(store: TrustStore, told) -> N
     assert store.key(told(KEY.id)).id == KEY.id
 
 
-@pytest.mark.parametrize("ident", ["", "sha256:", "sha256:0", "0" * 64, "%", KEY.id[:14], KEY.id + "0", KEY.id.upper()])
+@pytest.mark.parametrize(
+    "ident",
+    [
+        pytest.param("", id="nothing"),
+        pytest.param("sha256:", id="the algorithm alone"),
+        pytest.param("sha256:0", id="a digit"),
+        pytest.param("0" * 64, id="another key"),
+        pytest.param("%", id="a wildcard"),
+        pytest.param(KEY.id[:14], id="too few digits"),
+        pytest.param(KEY.id + "0", id="a digit too many"),
+        pytest.param(KEY.id.upper(), id="capitals"),
+    ],
+)
 def test_what_names_no_key_or_too_many(store: TrustStore, ident: str) -> None:
     store.add(KEY, ["acme"])
     with pytest.raises(NotFound):

@@ -12,7 +12,6 @@ import pytest
 
 from host.audit import Event
 from host.errors import AuditBroken
-from host.state import head
 from host.state.chain import FIELDS, chained
 from host.state.database import FILE, Database
 from host.state.head import Head
@@ -187,8 +186,8 @@ class TestTheNoteOfTheHead:
     """The file beside the database, and what is done to it."""
 
     @pytest.fixture
-    def note(self, state_dir: Path, filled: Journal) -> Path:
-        return state_dir / head.FILE
+    def note(self, filled: Journal) -> Path:
+        return filled.head_file.path
 
     def test_one_written_to_match_a_cut_does_not_pass(
         self, raw: Raw, note: Path, verified: Callable[[], Verified]
@@ -240,7 +239,7 @@ class TestTheNoteOfTheHead:
         self, raw: Raw, database: Database, tmp_path: Path, state_dir: Path, filled: Journal
     ) -> None:
         elsewhere = tmp_path / "elsewhere"
-        shutil.copytree(state_dir, elsewhere, ignore=shutil.ignore_patterns(head.FILE))
+        shutil.copytree(state_dir, elsewhere, ignore=shutil.ignore_patterns("*.head"))
         other = Journal(database, Keys(elsewhere), elsewhere)
         assert verify(other).noted is None
         fill(other, 1)
@@ -250,6 +249,16 @@ class TestTheNoteOfTheHead:
         assert verify(other).records == COUNT + 1, "as far as this machine knows"
         with pytest.raises(AuditBroken, match="record 12 is missing"):
             verify(filled)
+
+    @pytest.mark.parametrize("kind", ["postgres"], indirect=True)
+    def test_the_databases_that_a_machine_uses_have_one_each(
+        self, state_dir: Path, note: Path, filled: Journal
+    ) -> None:
+        with closing(Database.open(state_dir)) as own:
+            journal = Journal(own, Keys(state_dir), state_dir)
+            fill(journal, 3)
+            assert (verify(journal).noted, verify(filled).noted) == (3, COUNT)
+            assert journal.head_file.path != note
 
     @pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
     def test_an_older_copy_of_the_database_beside_it_is_found(
@@ -314,11 +323,11 @@ class TestAHeadKeptElsewhere:
         assert verify(filled, seen).records == COUNT + 3
 
     def test_it_shows_that_everything_was_put_back(self, raw: Raw, state_dir: Path, filled: Journal) -> None:
-        note = (state_dir / head.FILE).read_bytes()
+        note = filled.head_file.path.read_bytes()
         fill(filled, 3)
         seen = verify(filled).head
         raw("DELETE FROM audit WHERE seq > 10")
-        (state_dir / head.FILE).write_bytes(note)
+        filled.head_file.path.write_bytes(note)
         assert verify(filled).records == COUNT, "nothing on this machine shows it"
         with pytest.raises(AuditBroken, match="records 11 to 13 are missing"):
             verify(filled, seen)

@@ -10,46 +10,43 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import NoReturn
 
 import click
 
-_COMMANDS = {  # name -> module; each is imported when it is called for
-    "approve": "host.cli.approve",
-    "audit": "host.cli.audit",
-    "build": "host.cli.build",
-    "config": "host.cli.config",
-    "fake": "host.cli.fake",
-    "inspect": "host.cli.inspect",
-    "list": "host.cli.list",
-    "policy": "host.cli.policy",
-    "pull": "host.cli.pull",
-    "push": "host.cli.push",
-    "register": "host.cli.register",
-    "run": "host.cli.run",
-    "runs": "host.cli.runs",
-    "search": "host.cli.search",
-    "secret": "host.cli.secret",
-    "sign": "host.cli.sign",
-    "signing-key": "host.cli.signing_key",
-    "trust": "host.cli.trust",
-    "unregister": "host.cli.unregister",
-    "verify": "host.cli.verify",
+_SECTIONS: Mapping[str, Sequence[str]] = {
+    "Run": ("run", "inspect", "build", "fake"),
+    "Keep": ("register", "list", "search", "unregister", "approve", "secret", "policy", "config"),
+    "Hand on": ("sign", "verify", "signing-key", "trust", "push", "pull"),
+    "Look back": ("runs", "audit"),
 }
+COMMANDS = tuple(name for names in _SECTIONS.values() for name in names)
 
 
 class _Lazy(click.Group):
+    """Each command is in a module of its name, which is imported when it is called for."""
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
-        return sorted(_COMMANDS)
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         del ctx
-        if cmd_name not in _COMMANDS:
+        if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(_COMMANDS[cmd_name]).command
+        command: click.Command = import_module(f"host.cli.{cmd_name.replace('-', '_')}").command
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        width = max(map(len, COMMANDS))
+        for section, names in _SECTIONS.items():
+            with formatter.section(section):
+                found = ((name, self.get_command(ctx, name)) for name in names)
+                formatter.write_dl(
+                    [(f"{name:{width}}", command.get_short_help_str()) for name, command in found if command]
+                )
 
 
 _EXIT_STATUS = """\b

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,8 +13,10 @@ from host.cli.sources import source_named
 from host.cli.state import opened
 from host.errors import NotApproved
 from host.names import Reference
-from host.registry.local import Review
-from host.workspace import Installed
+
+if TYPE_CHECKING:
+    from host.registry.local import Review
+    from host.workspace import Installed
 
 
 @click.command("approve", short_help="Let a component's new bytes use what was granted.")

@@ -58,7 +58,9 @@ def list_(*, run: str | None, kind: str | None, denied: bool, since: str | None,
 
 
 @command.command("export", short_help="Write the record for other programs.")
-@click.option("--format", "format_", default="jsonl", show_default=True, type=click.Choice(sorted(FORMATS)))
+@click.option(
+    "--format", "format_", default="jsonl", show_default=True, type=click.Choice(sorted(FORMATS)), help="How."
+)
 @click.option("--since", metavar="AGE|TIME", help="Not older: 30m, 1h, 90d, 2026-11-20.")
 @click.option("--output", metavar="FILE", default="-", help="Write it there; - is stdout, the default.")
 def export(*, format_: str, since: str | None, output: str) -> None:

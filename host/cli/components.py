@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from host.registry.local import Component
+if TYPE_CHECKING:
+    from host.registry.local import Component
 
 
 def as_facts(component: Component) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,7 +11,9 @@ from host.cli.components import as_facts
 from host.cli.show import as_json, errors_shown, put, say, size
 from host.cli.state import opened
 from host.cli.table import table
-from host.registry.local import Component
+
+if TYPE_CHECKING:
+    from host.registry.local import Component
 
 
 @click.command("list", short_help="List what is installed.")

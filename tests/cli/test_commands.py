@@ -12,9 +12,13 @@ from click.testing import CliRunner
 
 import host
 from host import errors
-from host.cli import main
+from host.cli import COMMANDS, main
 
-COMMANDS = ("build", "fake", "inspect", "run")
+
+def every(name: str) -> list[click.Command]:
+    """The command, and those that it groups."""
+    command = import_module(f"host.cli.{name.replace('-', '_')}").command
+    return [command, *(command.commands.values() if isinstance(command, click.Group) else ())]
 
 
 def options(command: click.Command) -> list[click.Option]:
@@ -31,13 +35,15 @@ def test_every_command_has_help(command: list[str]) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_of_every_command_is_explained(name: str) -> None:
-    command = import_module(f"host.cli.{name}").command
-    assert [option.opts for option in options(command) if not option.help] == []
+    for command in every(name):
+        assert [option.opts for option in options(command) if not option.help] == []
 
 
 def test_the_list_of_commands_fits_a_terminal() -> None:
     shown = CliRunner().invoke(main, ["--help"]).stdout
-    listed = re.findall(r"^  (\w+)  +(\S.*)$", shown.partition("Commands:\n")[2].partition("\n\n")[0], re.MULTILINE)
+    listed = re.findall(
+        r"^  ([a-z-]+)  +(\S.*)$", shown.partition("\nRun:\n")[2].partition("  Exit status")[0], re.MULTILINE
+    )
     assert [name for name, _ in listed] == list(COMMANDS)
     assert all(words.endswith(".") and not words.endswith("...") for _, words in listed)
 

@@ -13,7 +13,21 @@ import pytest
 from host.fakes import FakeOpenAI
 from tests.conftest import KEY
 
-HEAVY = {"asyncio", "httpcore2", "httpx2", "jsonschema_rs", "openai", "pydantic", "typing_extensions", "wasmtime"}
+HEAVY = {
+    "alembic",
+    "cryptography",
+    "keyring",
+    "semver",
+    "sqlalchemy",
+    "asyncio",
+    "httpcore2",
+    "httpx2",
+    "jsonschema_rs",
+    "openai",
+    "pydantic",
+    "typing_extensions",
+    "wasmtime",
+}
 
 
 def modules_after(code: str, **env: str) -> set[str]:

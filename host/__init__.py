@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from host.envelope import Result as Result
     from host.limits import Limits as Limits
     from host.manifest import Manifest as Manifest
+    from host.names import Reference as Reference
     from host.policy.document import Policy as Policy
     from host.policy.document import RateLimit as RateLimit
     from host.policy.document import SecretRule as SecretRule
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from host.runtime import Secret as Secret
     from host.streams import AsyncEventStream as AsyncEventStream
     from host.streams import EventStream as EventStream
+    from host.workspace import Workspace as Workspace
 
 _HOME = {
     "AsyncEventStream": "host.streams",
@@ -54,11 +56,13 @@ _HOME = {
     "Operation": "host.envelope",
     "Policy": "host.policy.document",
     "RateLimit": "host.policy.document",
+    "Reference": "host.names",
     "Refusal": "host.audit",
     "Result": "host.envelope",
     "Secret": "host.runtime",
     "SecretRule": "host.policy.document",
     "Sink": "host.audit",
+    "Workspace": "host.workspace",
 }
 
 __all__ = [  # noqa: PLE0604 - sorted by the table above, which a test compares with it

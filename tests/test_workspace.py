@@ -1,0 +1,202 @@
+"""What is kept, from Python: `Host.load` by reference, and installing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from host import Event, Host, Policy, Reference, Secret, Workspace, errors
+from host.embedding import embed
+from host.fakes import FakeOpenAI
+from host.loader import Loader
+from host.names import SecretName
+from host.secret import OPERATOR, SecretValue
+from host.state.runs import run, runs
+from host.trust.bundle import sign
+from host.trust.keys import SigningKey
+from tests.conftest import CACHE, KEY, wat
+from tests.state.conftest import (  # noqa: F401 - fixtures
+    _nothing_from_outside,
+    database_url,
+    kind,
+    migrated,
+    postgres,
+    state_dir,
+    workspace,
+)
+
+OPENAI = Reference.parse("c:local.openai")
+MODELS = {"operation": "models.list"}
+
+
+@pytest.fixture(scope="module")
+def loader() -> Loader:
+    """With the tests' own cache and its key."""
+    return Loader(CACHE / "host", CACHE / "state")
+
+
+@pytest.fixture
+def kept(workspace: Workspace, loader: Loader) -> Iterator[Host]:  # noqa: F811 - the fixture
+    with Host(workspace=workspace, loader=Loader(CACHE / "host", CACHE / "state")) as one:
+        yield one
+
+
+def tool(**fields: Any) -> bytes:
+    manifest = {"id": "catalyst:local.tool", "version": "0.1.0", **fields}
+    return embed(wat("hostile/returns_not_json"), json.dumps(manifest).encode())
+
+
+@pytest.fixture
+def install(workspace: Workspace, loader: Loader) -> Callable[..., Any]:  # noqa: F811 - the fixture
+    def installed(wasm: bytes, *bundles: str, source: str = "/tool.wasm", **more: Any) -> Any:
+        return workspace.install(wasm, loader, bundles=bundles, source=source, **more)
+
+    return installed
+
+
+@pytest.fixture
+def openai(workspace: Workspace, install: Any, openai_wasm: bytes, fake: FakeOpenAI) -> Workspace:  # noqa: F811 - the fixture
+    """The OpenAI catalyst, installed, with a policy that sends it to the fake."""
+    install(openai_wasm)
+    workspace.policies.update(
+        OPENAI, {"allowed_domains": ["api.openai.com"], "upstreams": {"https://api.openai.com": fake.url}}
+    )
+    return workspace
+
+
+def test_a_catalyst_is_loaded_by_its_reference_with_what_is_kept_for_it(
+    openai: Workspace, kept: Host, fake: FakeOpenAI
+) -> None:
+    openai.vault.set(OPERATOR, SecretName("OPENAI_API_KEY"), SecretValue(KEY))
+    openai.grants.grant(OPENAI, SecretName("OPENAI_API_KEY"))
+    catalyst = kept.load("c:local.openai")
+    assert catalyst.reference == "c:local.openai:0.1.0"
+    assert catalyst.run(MODELS).ok
+    assert fake.requests[0]["headers"]["authorization"] == f"Bearer {KEY}"
+
+
+def test_values_that_are_handed_over_come_before_kept_ones(openai: Workspace, kept: Host, fake: FakeOpenAI) -> None:
+    openai.vault.set(OPERATOR, SecretName("OPENAI_API_KEY"), SecretValue("sk-of-the-store-0123456789"))
+    openai.grants.grant(OPENAI, SecretName("OPENAI_API_KEY"))
+    assert kept.load(OPENAI, secrets={"OPENAI_API_KEY": KEY}).run(MODELS).ok
+    assert fake.requests[0]["headers"]["authorization"] == f"Bearer {KEY}"
+
+
+def test_where_a_kept_grant_binds_a_secret_a_bare_value_goes_there_alone(
+    openai: Workspace, kept: Host, fake: FakeOpenAI
+) -> None:
+    openai.grants.grant(OPENAI, SecretName("OPENAI_API_KEY"), domains=["elsewhere.example"])
+    result = kept.load("c:local.openai", secrets={"OPENAI_API_KEY": KEY}).run(MODELS)
+    assert "host-secret-" in fake.requests[0]["headers"]["authorization"]
+    assert [refusal.subject for refusal in result.execution.refusals] == ["secret OPENAI_API_KEY"]
+    bound = Secret(KEY, domains=["api.openai.com"])
+    assert kept.load("c:local.openai", secrets={"OPENAI_API_KEY": bound}).run(MODELS).ok
+    assert fake.requests[1]["headers"]["authorization"] == f"Bearer {KEY}"
+
+
+def test_a_secret_that_exists_and_is_not_granted_is_not_used(openai: Workspace, kept: Host, fake: FakeOpenAI) -> None:
+    openai.vault.set(OPERATOR, SecretName("OPENAI_API_KEY"), SecretValue(KEY))
+    with pytest.raises(errors.Denied, match=r"host secret grant c:local\.openai OPENAI_API_KEY"):
+        kept.load("c:local.openai").run(MODELS)
+    assert fake.requests == []
+
+
+def test_a_secret_that_is_granted_and_has_no_value_says_what_is_missing(openai: Workspace, kept: Host) -> None:
+    openai.grants.grant(OPENAI, SecretName("OPENAI_API_KEY"))
+    with pytest.raises(errors.Denied, match="host secret set OPENAI_API_KEY"):
+        kept.load("c:local.openai").run(MODELS)
+
+
+def test_a_policy_that_is_handed_over_takes_the_place_of_the_kept_one(openai: Workspace, kept: Host) -> None:
+    catalyst = kept.load("c:local.openai", policy=Policy(), secrets={"OPENAI_API_KEY": KEY})
+    with pytest.raises(errors.Denied, match="domain not granted"):
+        catalyst.run(MODELS)
+
+
+def test_runs_are_recorded_in_the_journal_and_in_the_hosts_own_sink(openai: Workspace) -> None:
+    events: list[Event] = []
+
+    class Kept:
+        def record(self, event: Event) -> None:
+            events.append(event)
+
+    with Host(workspace=openai, loader=Loader(CACHE / "host", CACHE / "state"), sink=Kept()) as host:
+        result = host.load("c:local.openai", secrets={"OPENAI_API_KEY": KEY}).run(MODELS)
+    _, told = run(openai.database, result.execution.id)
+    assert [record.kind for record in told] == [event.kind for event in events]
+    (summary,) = runs(openai.database, limit=10)
+    assert (summary.reference, summary.outcome) == ("c:local.openai:0.1.0", "200")
+
+
+def test_what_a_component_reads_is_what_was_kept_and_what_is_handed_over(
+    openai: Workspace, kept: Host, fake: FakeOpenAI
+) -> None:
+    openai.config.set(OPENAI, "organization", "org-kept")
+    openai.config.set(OPENAI, "project", "proj-kept")
+    catalyst = kept.load("c:local.openai", secrets={"OPENAI_API_KEY": KEY}, config={"project": "proj-given"})
+    assert catalyst.run(MODELS).ok
+    headers = fake.requests[0]["headers"]
+    assert (headers["openai-organization"], headers["openai-project"]) == ("org-kept", "proj-given")
+
+
+def test_a_host_without_a_workspace_opens_the_one_of_its_state_directory_when_it_needs_it(
+    tmp_path: Path, install: Any
+) -> None:
+    with Host(state_dir=tmp_path / "other", cache_dir=CACHE / "host") as host:
+        assert not (tmp_path / "other" / "state.db").exists()
+        with pytest.raises(errors.NotFound):
+            host.load("c:local.tool")
+        assert (tmp_path / "other" / "state.db").exists()
+
+
+def test_what_a_host_did_not_open_it_does_not_close(workspace: Workspace, install: Any) -> None:  # noqa: F811 - the fixture
+    install(tool())
+    with Host(workspace=workspace, loader=Loader(CACHE / "host", CACHE / "state")) as host:
+        host.load("c:local.tool").run({})
+    assert [str(one.reference) for one in workspace.components.all()] == ["c:local.tool:0.1.0"]
+
+
+# installing
+
+
+def test_nothing_is_kept_of_what_is_refused(workspace: Workspace, install: Any) -> None:  # noqa: F811 - the fixture
+    with pytest.raises(errors.VerificationFailed):
+        install(tool(id="catalyst:acme.tool"))
+    assert workspace.components.all() == []
+    assert not (workspace.state_dir / "components").exists()
+
+
+def test_a_signed_one_is_verified_again_at_every_load(workspace: Workspace, install: Any, kept: Host) -> None:  # noqa: F811 - the fixture
+    key = SigningKey.generate()
+    workspace.trust.add(key.public, ["acme"])
+    wasm = tool(id="catalyst:acme.tool")
+    install(wasm, sign(wasm, key).text())
+    assert kept.load("c:acme.tool").run({}).ok
+    workspace.trust.revoke(key.public.id)
+    with pytest.raises(errors.VerificationFailed) as caught:
+        kept.load("c:acme.tool")
+    assert caught.value.step == 8
+
+
+def test_the_parts_of_wasi_that_were_allowed_are_kept_with_it(workspace: Workspace, install: Any, kept: Host) -> None:  # noqa: F811 - the fixture
+    reference = Reference.parse("c:local.polls:0.1.0")
+    install(wat("rust_like"), reference=reference, wasi=["wasi:io/poll"])
+    assert workspace.installed(reference).wasi == ("wasi:io/poll",)
+    assert kept.load(reference).imports
+
+
+def test_a_manifest_beside_the_component_becomes_part_of_it(
+    workspace: Workspace,  # noqa: F811 - the fixture
+    loader: Loader,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "catalyst.wasm").write_bytes(wat("hostile/returns_not_json"))
+    manifest = json.dumps({"id": "catalyst:local.theirs", "version": "1.0.0"})
+    (tmp_path / "cyfr-manifest.json").write_text(manifest)
+    component = workspace.register(tmp_path / "catalyst.wasm", loader)
+    assert component.reference == Reference.parse("c:local.theirs:1.0.0")
+    assert manifest.encode() in workspace.components.content(component)

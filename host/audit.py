@@ -7,25 +7,20 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, TypeAlias, get_args
 
 from host.errors import AuditError
 
-EventKind = Literal[
-    # of a run
-    "run.started",
-    "run.ended",
-    "http.request",
-    "secret.use",
-    "secret.reveal",
-    "log",
-    # of the operator: `run` is empty
+RunKind = Literal["run.started", "run.ended", "http.request", "secret.use", "secret.reveal", "log"]
+
+# What happened without a run, and changed nothing that is kept; as does a `secret.reveal` to the operator.
+OtherKind = Literal["component.refused", "component.pulled", "component.pushed"]
+
+# What the operator changed: recorded in the transaction that changes it (host.state.journal).
+ChangeKind = Literal[
     "component.registered",
     "component.unregistered",
     "component.approved",
-    "component.refused",
-    "component.pulled",
-    "component.pushed",
     "component.signed",
     "policy.changed",
     "config.changed",
@@ -41,6 +36,9 @@ EventKind = Literal[
     "audit.pruned",
     "audit.accepted",
 ]
+CHANGES: Final[tuple[ChangeKind, ...]] = get_args(ChangeKind)
+
+EventKind: TypeAlias = RunKind | OtherKind | ChangeKind  # `run` is empty but for the first
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,7 @@ class InputError(HostError):
 
 
 class PolicyError(InputError, ValueError):
-    """Also a ValueError: so that pydantic, which reads policies from documents, says where in one it was raised."""
+    """Also a ValueError, as it is to whoever makes a Policy in Python."""
 
     code = "invalid_policy"
     blame = "operator"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from math import isfinite
 from typing import Any, TypeAlias
 
@@ -20,14 +21,18 @@ _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
-def parse_json(text: str | bytes, what: str, *, most: int = MAX_VALUES) -> Json:
+def parse_json(text: str | bytes, what: str, *, most: int = MAX_VALUES, names_once: bool = False) -> Json:
     """The value of `text`, JSON by RFC 8259; `what` names it in the InputError that anything else raises. NaN, nesting
     that is too deep, numbers that are too long and more than `most` values are mistakes like any other; a lone
-    surrogate becomes U+FFFD, so that what comes out can be encoded and printed."""
+    surrogate becomes U+FFFD, so that what comes out can be encoded and printed.
+
+    With `names_once` so is a name that one object has twice, of which readers take the one or the other: for what
+    decides something."""
     try:
         decoded = text if isinstance(text, str) else text.decode("utf-8")
         _check_values(decoded, what, most)
-        value = json.loads(decoded, parse_constant=_no_constant, parse_float=_finite)
+        pairs = _names_once(what) if names_once else None
+        value = json.loads(decoded, parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=pairs)
     except json.JSONDecodeError as error:
         raise InputError(f"{what} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
     except UnicodeDecodeError:
@@ -46,9 +51,9 @@ def parse_json(text: str | bytes, what: str, *, most: int = MAX_VALUES) -> Json:
     return value
 
 
-def parse_object(text: str | bytes, what: str, *, most: int = MAX_VALUES) -> dict[str, Json]:
+def parse_object(text: str | bytes, what: str, *, most: int = MAX_VALUES, names_once: bool = False) -> dict[str, Json]:
     """Like `parse_json`, for text that has to be a JSON object."""
-    value = parse_json(text, what, most=most)
+    value = parse_json(text, what, most=most, names_once=names_once)
     if not isinstance(value, dict):
         raise InputError(f"{what} is a JSON {kind_of(value)}, not an object")
     return value
@@ -106,6 +111,18 @@ def _separators(text: str) -> int:
 
 def _encodable(text: str) -> bool:
     return text.isascii() or not _LONE_SURROGATE.search(text)
+
+
+def _names_once(what: str) -> Callable[[list[tuple[str, Json]]], dict[str, Json]]:
+    def named(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+        found: dict[str, Json] = {}
+        for name, value in pairs:
+            if name in found:
+                raise InputError(f"{what} has {name[:80]!r} twice in one object", field=name[:80])
+            found[name] = value
+        return found
+
+    return named
 
 
 def _no_constant(name: str) -> Json:

@@ -149,10 +149,9 @@ class Host:
         """What `reference` (`c:local.openai`, `oci://…`, which is pulled) names, verified and with what is kept for it,
         for `load`; with `approved` False also bytes that may not be run. Raises InputError, ArtifactError, StateError,
         RegistryError."""
-        if isinstance(reference, str) and reference.startswith(_OCI):
-            reference = self.workspace.pull(reference, self._loader).reference
-        named = Reference.parse(reference) if isinstance(reference, str) else reference
-        return self.workspace.installed(named, approved=approved)
+        if isinstance(reference, str):
+            return self.workspace.find(reference, self._loader, approved=approved)
+        return self.workspace.installed(reference, approved=approved)
 
     def _load_kept(
         self,
@@ -471,7 +470,10 @@ def _secrets(
     for text, one in given.items():
         name = SecretName.parse(text)
         secret = one if isinstance(one, Secret) else Secret(one)
-        values[name] = SecretValue(secret.value)
+        try:
+            values[name] = SecretValue(secret.value)
+        except InputError as error:
+            raise InputError(f"secret {name}: {error.message}", field=f"secrets.{name}") from None
         bindings[name] = _binding(name, secret)
     return values, bindings
 

@@ -49,8 +49,10 @@ class SecretValue(Unspoken):
     __hash__ = None  # type: ignore[assignment]  # how Python says "not hashable"
 
     def __init__(self, text: str) -> None:
-        if not text or text != text.strip() or _UNUSABLE.search(text):
-            raise InputError("a secret's value is empty, begins or ends in white space, or holds a control character")
+        if not text:
+            raise InputError("a secret's value is empty")
+        if text != text.strip() or _UNUSABLE.search(text):
+            raise InputError("a secret's value begins or ends in white space, or holds a control character")
         self._text = text
 
     @classmethod

@@ -34,6 +34,7 @@ from host.state.sources import SecretSources
 from host.state.trust import TrustStore
 from host.state.vault import Vault
 from host.trust.artifact import Artifact, read_component
+from host.trust.bundle import speaking_of
 from host.trust.files import bundles_beside
 from host.trust.verification import Verified, verify
 
@@ -143,7 +144,7 @@ class Workspace:
             wasm,
             manifest=(embedded_text(wasm) or b"").decode(),
             imports=loaded.imports,
-            bundles=bundles,
+            bundles=speaking_of(verified.artifact.digest, bundles),
             source=source,
             replace=replace,
             config=self.config.effective(named),
@@ -195,23 +196,25 @@ class Workspace:
     ) -> Digest:
         """Put what `reference` names, verified, with its signatures, where the OCI reference `target` says. Returns the
         digest of its manifest there. Raises NotFound, VerificationFailed, InputError, RegistryError, StateError."""
+        from host.registry.oci.layout import lay_out  # noqa: PLC0415 - for this alone
         from host.registry.oci.transfer import push  # noqa: PLC0415 - brings httpx2
 
         named = OciReference.parse(target)
         component = self.components.resolve(reference)
         artifact = self.verified(component).artifact
+        imports, exports, manifest = component.imports, tuple(EXPORTS), artifact.manifest
+        digest = lay_out(artifact.wasm, imports=imports, exports=exports, manifest=manifest).descriptor.digest
+        self._moved("component.pushed", component, named, digest)
         with self._registry(named, plain_http=plain_http) as registry:
-            digest = push(
+            return push(
                 registry,
                 wasm=artifact.wasm,
-                imports=component.imports,
-                exports=tuple(EXPORTS),
-                manifest=artifact.manifest,
+                imports=imports,
+                exports=exports,
+                manifest=manifest,
                 bundles=self.components.bundles(component.digest),
                 progress=progress,
             )
-        self._moved("component.pushed", component, named, digest)
-        return digest
 
     def _registry(self, named: OciReference, *, plain_http: bool) -> RegistryClient:
         from host.registry.oci.client import RegistryClient  # noqa: PLC0415 - brings httpx2
@@ -231,11 +234,21 @@ class Workspace:
 
     # use
 
+    def find(self, name: str, loader: Loader, *, approved: bool = True) -> Installed:
+        """What `name` names: a reference, or one of a registry (`oci://…`), which is pulled. Raises what `installed`
+        and `pull` do."""
+        named = self.pull(name, loader).reference if looks_like_oci(name) else Reference.parse(name)
+        return self.installed(named, approved=approved)
+
     def installed(self, reference: Reference, *, approved: bool = True) -> Installed:
-        """What `reference` names, ready to be run; with `approved` False, to be looked at. Raises NotFound,
-        VerificationFailed, NotApproved, StateError."""
+        """What `reference` names, ready to be run; with `approved` False, to be looked at. All of it as it was at one
+        moment, under its seal. Raises NotFound, VerificationFailed, NotApproved, StateError."""
+        with self._sealed():
+            return self._installed(reference, approved=approved)
+
+    def _installed(self, reference: Reference, *, approved: bool) -> Installed:
         component = self.components.resolve(reference)
-        verified = self.verified(component, older=bool(reference.version))
+        verified = self._verified(component, older=bool(reference.version))
         if approved and not component.approved:
             raise self._not_approved(component)
         at = component.reference
@@ -251,11 +264,22 @@ class Workspace:
 
     def verified(self, component: Component, *, older: bool = True) -> Verified:
         """Its bytes, verified anew, and who signed them. Raises VerificationFailed."""
+        with self._sealed():
+            return self._verified(component, older=older)
+
+    def _verified(self, component: Component, *, older: bool) -> Verified:
         with self._refusals(component.reference):
             wasm = self.components.content(component)
             bundles = self.components.bundles(component.digest)
             at, pinned = component.reference, component.digest
             return self._verify(wasm, bundles, at, component.source, pinned=pinned, older=older)
+
+    @contextmanager
+    def _sealed(self) -> Iterator[None]:
+        """What is read inside is what was there at its beginning, and is what was sealed. Raises StateError."""
+        with self.database.snapshot() as connection:
+            self.journal.check(connection)
+            yield
 
     def review(self, component: Component) -> Review:
         """What approving it would mean."""

@@ -21,6 +21,18 @@ VALUES = st.recursive(
 
 
 @given(VALUES)
+def test_a_value_whose_names_are_there_once_is_read_back(value: Any) -> None:
+    assert parse_json(write_json(value), "it", names_once=True) == value
+
+
+@pytest.mark.parametrize("text", ['{"a": 1, "a": 1}', '[{"b": {"a": 1, "\\u0061": 2}}]'])
+def test_a_name_that_is_there_twice_is_a_mistake_where_it_decides_something(text: str) -> None:
+    with pytest.raises(InputError, match="it has 'a' twice in one object"):
+        parse_json(text, "it", names_once=True)
+    parse_json(text, "it")
+
+
+@given(VALUES)
 def test_a_value_is_read_back_as_it_was_written(value: Any) -> None:
     assert parse_json(write_json(value), "it") == value
     assert parse_json(json.dumps(value).encode(), "it") == value

@@ -105,8 +105,9 @@ def test_without_a_policy_nothing_is_reachable(host: Host) -> None:
 
 @pytest.mark.parametrize("value", ["", " x", 5 * "\n"])
 def test_a_secret_that_could_not_travel_is_refused_when_loading(host: Host, value: str) -> None:
-    with pytest.raises(errors.InputError):
+    with pytest.raises(errors.InputError, match="secret TOKEN: ") as error:
         host.load(guest("probe"), secrets={"TOKEN": value})
+    assert error.value.field == "secrets.TOKEN"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from host.loader import Loader
 from host.names import SecretName
 from host.secret import OPERATOR, SecretValue
 from host.state.runs import run, runs
-from host.trust.bundle import sign
+from host.trust.bundle import sign, speaking_of
 from host.trust.keys import SigningKey
 from tests.conftest import CACHE, KEY, wat
 from tests.state.conftest import (  # noqa: F401 - fixtures
@@ -163,6 +164,25 @@ def test_what_a_host_did_not_open_it_does_not_close(workspace: Workspace, instal
 # installing
 
 
+def test_nothing_is_pushed_that_cannot_be_recorded(
+    workspace: Workspace,  # noqa: F811 - the fixture
+    install: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(event: Event) -> None:
+        raise errors.AuditError(f"no room for {event.kind}")
+
+    install(tool())
+    monkeypatch.setattr(workspace.journal, "record", full)
+    with socket.create_server(("127.0.0.1", 0)) as registry:
+        registry.setblocking(False)
+        place = f"oci://127.0.0.1:{registry.getsockname()[1]}/tool:1"
+        with pytest.raises(errors.AuditError, match=r"component\.pushed"):
+            workspace.push(Reference.parse("c:local.tool"), place)
+        with pytest.raises(BlockingIOError):
+            registry.accept()
+
+
 def test_nothing_is_kept_of_what_is_refused(workspace: Workspace, install: Any) -> None:  # noqa: F811 - the fixture
     with pytest.raises(errors.VerificationFailed):
         install(tool(id="catalyst:acme.tool"))
@@ -180,6 +200,23 @@ def test_a_signed_one_is_verified_again_at_every_load(workspace: Workspace, inst
     with pytest.raises(errors.VerificationFailed) as caught:
         kept.load("c:acme.tool")
     assert caught.value.step == 8
+
+
+def test_signatures_that_anybody_attaches_do_not_keep_an_installed_component_from_running(
+    workspace: Workspace,  # noqa: F811 - the fixture
+    install: Any,
+    kept: Host,
+) -> None:
+    key, signed = SigningKey.generate(), tool(id="catalyst:acme.tool")
+    workspace.trust.add(key.public, ["acme"])
+    good = sign(signed, key).text()
+    for wave in range(3):
+        strangers = [sign(signed, SigningKey.generate()).text() for _ in range(17)]
+        install(signed, *strangers, f"junk {wave}", sign(b"other bytes", key).text(), good)
+    installed = kept.installed("c:acme.tool")
+    assert installed.signers == (key.public.id,)
+    assert good in speaking_of(installed.artifact.digest, workspace.components.bundles(installed.artifact.digest))
+    assert not any("junk" in text for text in workspace.components.bundles(installed.artifact.digest))
 
 
 def test_the_parts_of_wasi_that_were_allowed_are_kept_with_it(workspace: Workspace, install: Any, kept: Host) -> None:  # noqa: F811 - the fixture

@@ -1,8 +1,8 @@
 """The command line. Faces translate, they do not decide: each command turns arguments into a call of `host.runtime` and
 shows what came of it, JSON on standard output and words on standard error.
 
-Exit status: 0 done; 1 the operation answered with an error status; 2 usage; 3 denied by policy; 4 the sandbox failed;
-5 the artifact is not acceptable; 6 the host's own state; 130 interrupted.
+Exit status: 0 done; 1 the operation answered with an error status, or a registry failed; 2 usage; 3 denied by policy;
+4 the sandbox failed; 5 the artifact is not acceptable; 6 the host's own state; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class _Lazy(click.Group):
 _EXIT_STATUS = """\b
 Exit status:
   0    done
-  1    the operation answered with an error status
+  1    the operation answered with an error status, or a registry failed
   2    usage: an argument, an input or a policy is malformed
   3    denied: the policy refused something, and the run failed
   4    the sandbox failed: an exception, a deadline, a limit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import click
@@ -21,12 +21,28 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")  # POSIX, Base Definitions, 
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """A secret's value that is there without an option, and where it is, in words."""
+
+    value: str = field(repr=False)
+    place: str
+
+
+def in_environment(name: str) -> Found | None:
+    """The variable of that name."""
+    value = environment.optional(name)
+    return Found(value, f"the variable {name} of your environment") if value else None
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
-    """What a catalyst has before any option is read: a policy, configuration, and the names of secrets."""
+    """What a catalyst has before any option is read: a policy, configuration, and the names of secrets. `find` looks
+    for the value of one that is not granted, to be asked about."""
 
     policy: Policy = field(default_factory=Policy)
     config: Mapping[str, Json] = field(default_factory=dict)
     secrets: frozenset[str] = frozenset()
+    find: Callable[[str], Found | None] = in_environment
 
 
 @dataclass(slots=True)
@@ -38,6 +54,7 @@ class Given:
     config: dict[str, Json] = field(default_factory=dict)
     wasi: tuple[str, ...] = ()
     kept: frozenset[str] = frozenset()
+    find: Callable[[str], Found | None] = in_environment
 
 
 def given(
@@ -63,7 +80,7 @@ def given(
     with blaming("--config", hint="KEY=VALUE for a text, KEY:=JSON for anything else"):
         settings = dict(setting(text) for text in config)
     values = dict(_secret(text) for text in secrets)
-    return Given(policy, values, {**standing.config, **settings}, allow_import, standing.secrets)
+    return Given(policy, values, {**standing.config, **settings}, allow_import, standing.secrets, standing.find)
 
 
 def with_domains(policy: Policy, *domains: str) -> Policy:

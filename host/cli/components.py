@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from host.cli.show import as_line
+from host.errors import InputError
+from host.names import SecretName
+from host.policy.kept import DEFAULT
+
 if TYPE_CHECKING:
     from host.registry.local import Component
+    from host.workspace import Workspace
 
 
 def as_facts(component: Component) -> dict[str, Any]:
@@ -24,17 +31,29 @@ def as_facts(component: Component) -> dict[str, Any]:
     }
 
 
-def next_step(component: Component) -> str:
+def next_step(workspace: Workspace, component: Component) -> str:
+    """What to type for `component` to have all that its manifest asks for: nothing that was done before."""
+    reference, manifest = component.reference, component.manifest
     if not component.approved:
-        return f"not approved yet: host approve {component.reference}"
-    manifest = component.manifest
-    lines = [f"next: host inspect {component.reference}"]
-    lines += [
-        f"      host secret set {secret.name}; host secret grant {component.reference} {secret.name}"
-        for secret in (manifest.secrets if manifest else ())
-    ]
-    domains = [domain for domain in (manifest.domains if manifest else None) or () if "{" not in domain]
-    if domains:
-        said = shlex.quote("[" + ", ".join(f'"{domain}"' for domain in domains) + "]")
-        lines.append(f"      host policy set {component.reference} allowed_domains {said}")
-    return "\n".join(lines)
+        return f"not approved yet: host approve {reference}"
+    lines, scope = [f"next: host inspect {reference}"], reference.any_version
+    granted = {str(name) for name in workspace.grants.of(reference)}
+    for secret in manifest.secrets if manifest else ():
+        missing = [] if _is_found(workspace, secret.name) else [f"host secret set {secret.name}"]
+        missing += [] if secret.name in granted else [f"host secret grant {scope} {secret.name}"]
+        lines += [f"      {'; '.join(missing)}"] if missing else []
+    policy = workspace.policies.effective(reference)
+    allowed, asked = policy.policy.allowed_domains, (manifest.domains if manifest else None) or ()
+    if lacking := [domain for domain in asked if domain not in allowed and "{" not in domain]:
+        origin = policy.origins["allowed_domains"]
+        said = shlex.quote(json.dumps([*allowed, *lacking]))
+        lines.append(f"      host policy set {scope if origin == DEFAULT else origin} allowed_domains {said}")
+    return "\n".join(map(as_line, lines))
+
+
+def _is_found(workspace: Workspace, secret: str) -> bool:
+    """Whether any place has its value. A place that cannot be read is told of where it matters."""
+    try:
+        return workspace.sources.find(SecretName.parse(secret)) is not None
+    except InputError:
+        return False

@@ -37,7 +37,7 @@ def set_(*, reference: str, words: tuple[str, ...]) -> None:
 
 
 @command.command("show", short_help="Show what is set.")
-@click.argument("reference", metavar="REF", required=False)
+@click.argument("reference", metavar="[REF]", required=False)
 @click.option("--effective", is_flag=True, help="What REF reads: of its version, and of all versions.")
 @click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
 def show(*, reference: str | None, effective: bool, in_json: bool) -> None:
@@ -66,7 +66,10 @@ def unset(*, reference: str, key: str | None) -> None:
         named = Reference.parse(reference)
         with opened() as workspace:
             gone = workspace.config.reset(named, key)
-        say(f"no longer set for {named}: {', '.join(gone)}" if gone else f"nothing was set for {named}")
+        if gone:
+            say(f"no longer set for {named}: {', '.join(gone)}")
+        else:
+            say(f"{key} was not set for {named}" if key else f"nothing was set for {named}")
 
 
 def _given(words: tuple[str, ...]) -> dict[str, Json]:

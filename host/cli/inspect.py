@@ -6,11 +6,12 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import click
 
-from host.ahead import Ahead
+from host.ahead import Ahead, load_file
 from host.cli import needs
 from host.cli.authority import Given, given
 from host.cli.options import authority_options
@@ -59,8 +60,9 @@ def command(*, source: tuple[str, ...], in_json: bool, **authority: Any) -> None
     with errors_shown(in_json=in_json):
         name = source_named(source)
         with ExitStack() as stack:
-            kept = stack.enter_context(Kept(name, approved=False)) if is_reference(name) else None
-            origin: Origin = kept or File(Ahead(name, wasi=authority["allow_import"]), name)
+            wasi = authority["allow_import"]
+            kept = stack.enter_context(Kept(name, approved=False, wasi=wasi)) if is_reference(name) else None
+            origin: Origin = kept or File(Ahead(partial(load_file, name, wasi=wasi)), name)
             granted = given(origin.standing, **authority)
             catalyst = stack.enter_context(origin.catalyst(granted))
             rows = tuple(_rows(catalyst.imports, catalyst.grant))

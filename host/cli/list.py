@@ -10,7 +10,7 @@ import click
 from host.cli.components import as_facts
 from host.cli.show import as_json, errors_shown, put, say, size
 from host.cli.state import opened
-from host.cli.table import table
+from host.cli.table import table, terminal_width
 
 if TYPE_CHECKING:
     from host.registry.local import Component
@@ -37,5 +37,6 @@ def show(found: Iterable[Component], *, in_json: bool, none: str) -> None:
             (str(one.reference), one.digest.short, size(one.size), "yes" if one.approved else "no", one.description)
             for one in components
         ),
+        width=terminal_width(),
     ):
         put(line)

@@ -9,11 +9,9 @@ from dataclasses import dataclass
 
 import click
 
-from host import environment
 from host.audit import Refusal
 from host.cli.authority import Given, ask_secret, with_domains
 from host.cli.show import one_line, say
-from host.errors import InputError
 from host.manifest import Manifest, SecretNeed
 from host.policy.asked import asked_by
 from host.policy.domains import DomainPattern
@@ -67,9 +65,9 @@ def ask(needs: Needs, given: Given, name: str) -> None:
     for secret in needs.secrets:
         about = f" ({one_line(secret.description)})" if secret.description else ""
         say(f"{name} asks for the secret {secret.name}{about}; it never sees the value.")
-        found = _from_environment(secret.name)
-        if found and _confirmed(f"Use the variable {secret.name} of your environment?"):
-            given.secrets[secret.name] = found
+        found = given.find(secret.name)
+        if found and _confirmed(f"Use {found.place}?"):
+            given.secrets[secret.name] = found.value
         elif not found and (value := ask_secret(f"{secret.name}, or nothing to refuse")):
             given.secrets[secret.name] = value
 
@@ -80,10 +78,3 @@ def may_ask() -> bool:
 
 def _confirmed(question: str) -> bool:
     return click.confirm(question, default=False, err=True)
-
-
-def _from_environment(name: str) -> str:
-    try:
-        return environment.variable(name)
-    except InputError:
-        return ""

@@ -4,19 +4,23 @@ installed under a reference, with what is kept for it, to which they add.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from host.cli.authority import Given, Standing
+from host.ahead import Ahead
+from host.cli.authority import Found, Given, Standing
 from host.cli.files import blaming
+from host.cli.state import opened
 from host.manifest import Manifest
-from host.runtime import Catalyst, Host
+from host.names import SecretName
 
 if TYPE_CHECKING:
-    from host.ahead import Ahead
-    from host.workspace import Installed
+    from host.loader import Loader
+    from host.runtime import Catalyst
+    from host.trust.artifact import Artifact
 
 
 class Origin(Protocol):
@@ -36,7 +40,7 @@ class Origin(Protocol):
 class File:
     """A component that is loading already."""
 
-    def __init__(self, ahead: Ahead, name: str) -> None:
+    def __init__(self, ahead: Ahead[tuple[Artifact, Loader]], name: str) -> None:
         self.name = name
         self.standing = Standing()
         self._ahead = ahead
@@ -50,6 +54,8 @@ class File:
     def catalyst(self, granted: Given) -> Iterator[Catalyst]:
         with blaming("FILE"):
             artifact, loader = self._ahead.loaded()
+        from host.runtime import Host  # noqa: PLC0415 - imported by others while the component loads
+
         with Host(loader=loader) as host:
             yield host.load(
                 artifact,
@@ -62,26 +68,36 @@ class File:
 
 
 class Kept:
-    """What is installed under a reference, or is pulled by it. To be used in a `with`."""
+    """What is installed under a reference, or is pulled by it, and is loading from then on. To be used in a `with`."""
 
-    def __init__(self, name: str, *, approved: bool = True) -> None:
-        """`approved`: only bytes that may use what is granted. Raises what `Host.installed` does."""
+    def __init__(self, name: str, *, approved: bool = True, wasi: Iterable[str] = ()) -> None:
+        """`approved`: only bytes that may use what is granted. `wasi`: what it may import beyond what is kept for it.
+        Raises what `Host.installed` does."""
         with ExitStack() as stack:
-            self._host = stack.enter_context(Host())
-            self._installed: Installed = self._host.installed(name, approved=approved)
+            self._workspace = stack.enter_context(opened())
+            from host.loader import Loader  # noqa: PLC0415 - not where there is nothing to be opened
+
+            self._loader = Loader()
+            self._installed = self._workspace.find(name, self._loader, approved=approved)
             self._stack = stack.pop_all()
-        self.name = str(self._installed.reference)
         kept = self._installed
-        self.standing = Standing(kept.effective.policy, kept.config, frozenset(map(str, kept.secrets)))
+        self._ahead = Ahead(partial(self._loader.load, kept.artifact, wasi=(*kept.wasi, *wasi)))
+        self.name = str(kept.reference)
+        secrets = frozenset(map(str, kept.secrets))
+        self.standing = Standing(kept.effective.policy, kept.config, secrets, self._find)
 
     @property
     def manifest(self) -> Manifest | None:
         return self._installed.artifact.manifest
 
+    def _find(self, name: str) -> Found | None:
+        found = self._workspace.sources.find(SecretName.parse(name))
+        return Found(found.value.reveal(), str(found)) if found else None
+
     def installation(self) -> dict[str, Any]:
         """How it came to be installed: reference, source, registered_at, approved, signers (key ids), versions."""
         component = self._installed.component
-        versions = self._host.workspace.components.versions(component.reference.any_version)
+        versions = self._workspace.components.versions(component.reference.any_version)
         return {
             "reference": str(component.reference),
             "source": component.source,
@@ -93,13 +109,17 @@ class Kept:
 
     @contextmanager
     def catalyst(self, granted: Given) -> Iterator[Catalyst]:
-        yield self._host.load(
-            self._installed,
-            policy=granted.policy,
-            secrets=granted.secrets,
-            config=granted.config,
-            wasi=granted.wasi,
-        )
+        self._ahead.loaded()
+        from host.runtime import Host  # noqa: PLC0415 - see File
+
+        with Host(loader=self._loader, workspace=self._workspace) as host:
+            yield host.load(
+                self._installed,
+                policy=granted.policy,
+                secrets=granted.secrets,
+                config=granted.config,
+                wasi=granted.wasi,
+            )
 
     def __enter__(self) -> Self:
         return self

@@ -79,7 +79,10 @@ def reset(*, reference: str, field: str | None) -> None:
         named = Reference.parse(reference)
         with opened() as workspace:
             gone = workspace.policies.reset(named, field)
-        say(f"no longer set for {_scope(named)}: {', '.join(gone)}" if gone else f"nothing was set for {_scope(named)}")
+        if gone:
+            say(f"no longer set for {_scope(named)}: {', '.join(gone)}")
+        else:
+            say(f"{field} was not set for {_scope(named)}" if field else f"nothing was set for {_scope(named)}")
 
 
 @command.command("export", short_help="Write what is set to a file.")
@@ -119,7 +122,8 @@ def _named(words: tuple[str, ...], *, every: bool) -> tuple[Reference | None, st
     """The reference (None: all of them), and the file where there is one."""
     least = 0 if every else 1
     if not least <= len(words) <= least + 1:
-        raise InputError(f"this takes {'--all' if every else 'REF'} and FILE, and was given {len(words)} words")
+        takes = "FILE beside --all" if every else "REF (or --all) and FILE"
+        raise InputError(f"this takes {takes}, and was given {len(words)} words")
     named = None if every else Reference.parse(words[0])
     return named, words[least] if len(words) > least else None
 
@@ -132,8 +136,15 @@ def _by_reference(document: Mapping[str, Json]) -> dict[Reference, dict[str, Jso
     found: dict[Reference, dict[str, Json]] = {}
     for name, one in document.items():
         if not isinstance(one, dict):
-            raise InputError(f"{name} is a JSON {kind_of(one)}, not a policy", field=name)
-        found[Reference.parse(name)] = one
+            raise InputError(
+                f"{name} is a JSON {kind_of(one)}, not a policy",
+                field=name,
+                hint="--all reads what `host policy export --all` wrote; one policy goes to one REF",
+            )
+        reference = Reference.parse(name)
+        if reference in found:
+            raise InputError(f"{reference} is there twice: which one counts?", field=name)
+        found[reference] = one
     return found
 
 

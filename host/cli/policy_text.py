@@ -50,7 +50,7 @@ def read_value(reference: Reference, field: str, text: str) -> Json:
     the line to type."""
     example = EXAMPLES.get(field, "")
     try:
-        value: Json = parse_json(text, field)
+        value: Json = parse_json(text, field, names_once=True)
     except InputError as error:
         if isinstance(example, str | int):
             return text
@@ -80,7 +80,7 @@ def set_line(reference: Reference, field: str, value: Json) -> str:
 def read_document(text: str, what: str, *, in_json: bool) -> dict[str, Json]:
     """The document in `text`, JSON or TOML. Raises InputError, which begins with `what`."""
     if in_json:
-        return parse_object(text, what)
+        return parse_object(text, what, names_once=True)
     try:
         return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:

@@ -38,8 +38,9 @@ def command(
                 plain_http=plain_http,
                 progress=Bars(),
             )
+            step = "" if in_json else next_step(workspace, one)
         if in_json:
             put(as_json(as_facts(one)))
             return
         put(one_line(f"{one.reference} {one.digest.short} {one.description}"))
-        say(next_step(one))
+        say(step)

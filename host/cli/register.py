@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -10,7 +11,7 @@ import click
 from host.cli.components import as_facts, next_step
 from host.cli.show import as_json, errors_shown, one_line, put, say
 from host.cli.state import opened
-from host.errors import InputError
+from host.errors import HostError, InputError
 from host.names import Reference
 
 
@@ -46,18 +47,29 @@ def command(
             raise InputError(f"--as: {len(files)} components are in {path!r}", field="--as", hint="name one file")
         with opened() as workspace:
             loader = Loader()
-            found = [
-                workspace.register(
-                    file, loader, reference=reference, replace=replace, older=allow_older, wasi=allow_import
-                )
-                for file in files
-            ]
+            found = []
+            for file in files:
+                with _named(file, of_several=len(files) > 1):
+                    one = workspace.register(
+                        file, loader, reference=reference, replace=replace, older=allow_older, wasi=allow_import
+                    )
+                found.append(as_facts(one))
+                if not in_json:
+                    put(one_line(f"{one.reference} {one.digest.short} {one.description}"))
+                    say(next_step(workspace, one))
         if in_json:
-            put(as_json([as_facts(one) for one in found]))
-            return
-        for one in found:
-            put(one_line(f"{one.reference} {one.digest.short} {one.description}"))
-            say(next_step(one))
+            put(as_json(found))
+
+
+@contextmanager
+def _named(file: Path, *, of_several: bool) -> Iterator[None]:
+    """Puts the file's name before whatever is wrong with it, where it could be another's."""
+    try:
+        yield
+    except HostError as error:
+        if of_several:
+            error.message = f"{file.name!r}: {error.message}"
+        raise
 
 
 def components_at(path: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""`host run`: one operation, from a file.
+"""`host run`: one operation, of a file or of what is installed.
 
 Beyond its options it needs most of the host. That is imported while the component loads, on a thread of its own: both
 take about as long.
@@ -7,6 +7,7 @@ take about as long.
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import Any
 
 import click
@@ -30,7 +31,8 @@ from host.cli.sources import is_reference, source_named
 @click.option("--no-prompt", is_flag=True, help="Never ask, also on a terminal.")
 def command(*, source: tuple[str, ...], in_json: bool, **options: Any) -> None:
     """Run one operation of the catalyst in FILE, in a sandbox that may do what the options grant and nothing else; or
-    of the one that is installed under REF, which may do what was kept for it as well.
+    of the one that is installed under REF, which may do what was kept for it as well. A REF of a registry (oci://…) is
+    pulled first, as `host pull` does.
 
     \b
     host run dist/openai.wasm \\
@@ -46,9 +48,9 @@ def command(*, source: tuple[str, ...], in_json: bool, **options: Any) -> None:
 
 
 def _file(name: str, **options: Any) -> int:
-    from host.ahead import Ahead  # noqa: PLC0415 - not for `--help`
+    from host.ahead import Ahead, load_file  # noqa: PLC0415 - not for `--help`
 
-    ahead = Ahead(name, wasi=options["allow_import"])
+    ahead = Ahead(partial(load_file, name, wasi=options["allow_import"]))
     import host.loader  # noqa: F401, PLC0415 - while the file is read: what `ahead` needs next
     from host.cli.execution import execute  # noqa: PLC0415 - while the component loads
     from host.cli.origins import File  # noqa: PLC0415 - as above
@@ -57,8 +59,9 @@ def _file(name: str, **options: Any) -> int:
 
 
 def _kept(name: str, **options: Any) -> int:
-    from host.cli.execution import execute  # noqa: PLC0415 - not for `--help`
-    from host.cli.origins import Kept  # noqa: PLC0415 - as above
+    from host.cli.origins import Kept  # noqa: PLC0415 - not for `--help`
 
-    with Kept(name) as origin:
+    with Kept(name, wasi=options["allow_import"]) as origin:
+        from host.cli.execution import execute  # noqa: PLC0415 - while the component loads
+
         return execute(origin, **options)

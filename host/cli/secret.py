@@ -101,8 +101,8 @@ def list_(*, in_json: bool) -> None:
 
 
 @command.command("delete", short_help="Delete a secret.")
-@click.argument("name", metavar="NAME", required=False)
-@click.option("--all", "everything", is_flag=True, help="All of them, also where they cannot be opened any more.")
+@click.argument("name", metavar="NAME|--all", required=False)
+@click.option("--all", "everything", is_flag=True, help="All of them, also where one was damaged.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def delete(*, name: str | None, everything: bool, yes: bool) -> None:
     """Delete the secret NAME, or all that are kept. Grants stay."""
@@ -179,7 +179,6 @@ def _agree(question: str, *, yes: bool) -> None:
 
 
 def _record_reveal(workspace: Workspace, name: SecretName) -> None:
-
     workspace.journal.record(Event("secret.reveal", "", "allow", "the operator asked", {"name": str(name)}))
 
 
@@ -208,7 +207,6 @@ def _place(found: Found) -> dict[str, str]:
 
 
 def _answer(found: tuple[Found, ...]) -> Iterator[str]:
-
     first, *others = found
     yield one_line(f"{first} ({masked(first.value)})")
     for one in others:

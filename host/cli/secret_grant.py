@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
 
-from host.cli.show import errors_shown, say
+from host.cli.show import as_line, errors_shown, say
 from host.cli.sources import source_named
 from host.cli.state import opened
 from host.errors import InputError
@@ -87,7 +89,9 @@ def _open_ends(workspace: Workspace, reference: Reference, name: SecretName) -> 
     except InputError as error:
         yield f"note: {error.message}"
     if not workspace.policies.effective(reference).policy.allowed_domains:
-        yield f"next: host policy set {reference} allowed_domains '[\"DOMAIN\"]'"
+        named = {text: None for one in there if one.manifest for text in one.manifest.domains or () if "{" not in text}
+        said = shlex.quote(json.dumps([*named] or ["DOMAIN"]))
+        yield as_line(f"next: host policy set {reference} allowed_domains {said}")
 
 
 def _scope(reference: Reference) -> str:

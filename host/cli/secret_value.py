@@ -45,7 +45,7 @@ def read_value(name: SecretName, source: str | None) -> SecretValue:
         typed: str = click.prompt(f"value of {name}", hide_input=True, confirmation_prompt="once more", err=True)
         return SecretValue(typed)
     kind, _, where = (source or "-").partition(":")
-    with blaming("--from"):
+    with blaming("--from" if source else "standard input"):
         match kind:
             case "-" if not where:
                 return SecretValue.from_file_text(_standard_input())
@@ -55,7 +55,7 @@ def read_value(name: SecretName, source: str | None) -> SecretValue:
                 return SecretValue.from_file_text(read_text(where, "--from"))
             case "keyring" if "/" in where:
                 return _from_keyring(*where.rsplit("/", 1))
-        raise InputError("the source is none that there is", hint=_SOURCES)
+        raise InputError("there is no such source", hint=_SOURCES)
 
 
 def doubt(name: SecretName, value: SecretValue) -> str | None:
@@ -87,7 +87,7 @@ def _standard_input() -> str:
     try:
         return sys.stdin.buffer.read().decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise InputError("standard input is not UTF-8") from None
+        raise InputError("it is not UTF-8") from None
 
 
 def _from_keyring(service: str, user: str) -> SecretValue:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from host.envelope import Execution
 
 # What JSON may hold as it is, but a terminal acts on: DEL and the C1 controls, and what reorders or hides text.
-_TERMINAL = re.compile("[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+_TERMINAL = re.compile("[\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f]")
 _MAX_LINE = 300
 
@@ -37,6 +37,11 @@ def as_json(value: Any, *, pretty: bool | None = None) -> str:
 def as_words(text: str) -> str:
     """Text from a guest or a server, to be shown: line breaks and tabs stay, what else a terminal obeys does not."""
     return _TERMINAL.sub("\ufffd", _CONTROL.sub("\ufffd", text))
+
+
+def as_line(text: str) -> str:
+    """The same with its line breaks taken out too, and nothing cut off: for a command that is to be copied."""
+    return as_words(text).replace("\n", "\ufffd")
 
 
 def one_line(text: str) -> str:

@@ -56,7 +56,8 @@ def _sign_file(workspace: Workspace, path: str, key: SigningKey) -> None:
         )
     place = bundle_path(path, key.public)
     detail = {"reference": str(named), "digest": str(artifact.digest), "key": key.public.id, "at": str(place)}
-    workspace.journal.record(Event("component.signed", "", detail=detail))
+    with workspace.journal.changing() as change:
+        change.record(Event("component.signed", "", detail=detail))
     write_bytes(str(place), f"{sign(artifact.wasm, key).text()}\n".encode(), "FILE")
     put(str(place))
     say(f"signed {named} ({artifact.digest.short}) with {key.public.id}")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from host.cli.files import blaming
 from host.cli.show import as_json, errors_shown, local_time, put, say
 from host.cli.state import opened
 from host.cli.table import table
+from host.errors import InputError
 from host.names import SecretName
 
 
@@ -79,5 +79,9 @@ def export(*, name: str) -> None:
 
 
 def _name(text: str) -> SecretName:
-    with blaming("NAME"):
+    try:
         return SecretName.parse(text)
+    except InputError:
+        raise InputError(
+            f"{text[:80]!r} is not the name of a key", field="NAME", hint="letters, digits, _ . and -, like acme"
+        ) from None

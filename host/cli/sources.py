@@ -9,9 +9,11 @@ from host.names import looks_like_reference
 
 
 def source_named(words: Sequence[str]) -> str:
-    """The one source among `words`: `c local.openai` is two words for `c:local.openai`. Raises InputError."""
-    if len(words) == 2 and looks_like_reference(f"{words[0]}:"):
-        return ":".join(words)
+    """The one source among `words`: `c local.openai`, also as one word, stands for `c:local.openai`. Raises
+    InputError."""
+    parts = words[0].split() if len(words) == 1 else words
+    if len(parts) == 2 and looks_like_reference(f"{parts[0]}:"):
+        return ":".join(parts)
     if len(words) != 1:
         raise InputError(f"one FILE or REF, not {len(words)}: {' '.join(words)}", field="FILE|REF")
     return words[0]

@@ -58,6 +58,8 @@ def list_(*, in_json: bool) -> None:
             say("no key is trusted: host trust add KEY.pem --namespace N")
         for line in table(("key", "algorithm", "namespaces", "state", "comment"), map(_row, keys)):
             put(line)
+        if keys and rules:
+            put("")
         for line in table(("namespace", "asks for"), ((name, _asks_for(rule)) for name, rule in rules.items())):
             put(line)
 

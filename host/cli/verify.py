@@ -43,7 +43,7 @@ def command(*, source: tuple[str, ...], name: str | None, allow_older: bool, in_
         for ident in verified.signers:
             put(one_line(f"signed by {ident} {comments.get(ident, '')}"))
         if not verified.signers:
-            put("signed by nobody that is trusted, which its namespace does not ask for")
+            put(f"signed by nobody that is trusted: the namespace {reference.namespace} does not ask for it")
 
 
 def _verify_file(

@@ -7,6 +7,7 @@ byte that a server sent.
 from __future__ import annotations
 
 import os
+import socket
 import ssl
 from typing import Literal
 
@@ -73,6 +74,20 @@ def translated(error: Exception, host: str) -> EgressError:
             return EgressError("http_error", "the request is not acceptable HTTP/1.1")
         case _:
             return EgressError("http_error", f"speaking to {host} failed: {type(error).__name__}")
+
+
+def why_unreachable(error: BaseException) -> str:
+    """Why there was no connection, in the system's words: for an operator's eyes."""
+    below: BaseException | None = error
+    while below is not None and not isinstance(below, OSError):
+        below = below.__cause__ or below.__context__
+    match below:
+        case socket.gaierror():
+            return "its name does not resolve"
+        case OSError(errno=int(number)):
+            return os.strerror(number).lower()
+        case _:
+            return "there is no connection"
 
 
 def tls_error(error: BaseException) -> ssl.SSLError | None:

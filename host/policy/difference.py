@@ -9,7 +9,7 @@ from host.jsontext import Json
 from host.manifest import Manifest
 from host.policy.asked import Asked, asked_by
 
-_ANY = "any"  # a manifest that does not say, or none at all, sets no bound
+_ANY = "(any)"  # a manifest that does not say, or none at all, sets no bound; no domain or secret can be called so
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,5 +53,5 @@ class Difference:
 
 
 def _covered(by: frozenset[tuple[str, str]], wanted: frozenset[tuple[str, str]]) -> frozenset[tuple[str, str]]:
-    """Those of `wanted` that `by` has, be it as "any"."""
+    """Those of `wanted` that `by` has, be it as `_ANY`."""
     return frozenset(one for one in wanted if one in by or (one[0], _ANY) in by)

@@ -6,17 +6,16 @@ changes another. The document holds texts, each checked; `Policy.terms` has them
 
 from __future__ import annotations
 
-import json
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from reprlib import repr as shown  # short, of whatever size
 from types import UnionType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, Literal, TypeVar
 
 from host.errors import HostError, InputError, PolicyError
-from host.jsontext import Json, parse_json
+from host.jsontext import Json, kind_of, parse_json
 from host.limits import Limits
 from host.names import SecretName
 from host.policy.domains import DomainPattern
@@ -24,13 +23,10 @@ from host.policy.secrets import PLACES, Place, SecretGrant
 from host.policy.units import parse_count, parse_duration, parse_size
 from host.policy.urls import Origin, UrlError
 
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter, ValidationError
+T = TypeVar("T", bound="Policy | RateLimit | SecretRule")
 
 Method = Literal["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"]
 METHODS: tuple[Method, ...] = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS")
-
-_CLOSED: Mapping[str, Any] = {"extra": "forbid"}  # pydantic's, for documents from outside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,26 +35,24 @@ class SecretRule:
     documents: `in`), of header, url and body (default: header), and whether its value is shown to the guest (default:
     never)."""
 
-    __pydantic_config__: ClassVar[Mapping[str, Any]] = _CLOSED
-
     domains: Sequence[str] | None = None
     places: Sequence[Place] = ("header",)
     reveal: bool = False
 
     def __post_init__(self) -> None:
         with _field("domains"):
-            _each(self.domains or (), DomainPattern.parse)
+            _each(() if self.domains is None else self.domains, DomainPattern.parse)
         with _field("in"):
             _each(self.places, lambda one: _one_of(one, PLACES))
             if not self.places:
                 raise PolicyError("a secret goes somewhere", hint="one or several of " + ", ".join(PLACES))
+        with _field("reveal"):
+            _instance(bool, self.reveal)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RateLimit:
     """`requests` in any `window` (a duration)."""
-
-    __pydantic_config__: ClassVar[Mapping[str, Any]] = _CLOSED
 
     requests: int
     window: str | float
@@ -99,8 +93,6 @@ class Policy:
     """What a catalyst may do. Every default is safe: nothing is reachable until `allowed_domains` names it. Durations
     are seconds or texts like `30s`; sizes bytes or texts like `64MB`. Raises PolicyError, which names the field."""
 
-    __pydantic_config__: ClassVar[Mapping[str, Any]] = _CLOSED
-
     allowed_domains: Sequence[str] = ()
     allowed_methods: Sequence[Method] = METHODS
     allowed_private: Sequence[str] = ()
@@ -125,7 +117,7 @@ class Policy:
     def parse(cls, text: str, *, in_json: bool = False) -> Policy:
         """The policy in `text`, TOML or JSON. Raises PolicyError. An empty text is the policy that allows nothing."""
         try:
-            document = parse_json(text, "the policy") if in_json else tomllib.loads(text)
+            document = parse_json(text, "the policy", names_once=True) if in_json else tomllib.loads(text)
         except (tomllib.TOMLDecodeError, InputError, RecursionError) as error:
             raise PolicyError(f"the policy cannot be read: {error}") from None
         return cls.from_document(document)
@@ -133,12 +125,7 @@ class Policy:
     @classmethod
     def from_document(cls, document: Json) -> Policy:
         """The policy that a JSON or TOML value spells. Raises PolicyError."""
-        from pydantic import ValidationError  # noqa: PLC0415 - a third of a start-up, and `host run` mostly needs none of it
-
-        try:
-            return _adapter().validate_json(json.dumps(_in_python(document), default=str), strict=True)
-        except ValidationError as error:
-            raise _as_policy_error(error) from None
+        return _read(cls, document)
 
     def terms(self) -> Terms:
         domains = tuple(DomainPattern.parse(text) for text in self.allowed_domains)
@@ -192,20 +179,20 @@ class _field:  # noqa: N801 - a context manager, used like a function
 
 
 def _each(given: object, parse: Callable[[Any], object]) -> None:
-    if isinstance(given, str) or not isinstance(given, Iterable):
-        raise PolicyError(f"{given!r} is not a list")
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise PolicyError(f"{shown(given)} is not a list")
     for one in given:
         if not isinstance(one, str):
-            raise PolicyError(f"{one!r} is not a text")
+            raise PolicyError(f"{shown(one)} is not a text")
         parse(one)
 
 
 def _pairs(given: object, parse: Callable[[Any], object], check: Callable[[Any], object]) -> None:
     if not isinstance(given, Mapping):
-        raise PolicyError(f"{given!r} is not a table")
+        raise PolicyError(f"{shown(given)} is not a table")
     for name, one in given.items():
         if not isinstance(name, str):
-            raise PolicyError(f"{name!r} is not a text")
+            raise PolicyError(f"{shown(name)} is not a text")
         parse(name)
         check(one)
 
@@ -224,13 +211,13 @@ def _network(text: str) -> IPv4Network | IPv6Network:
 
 def _origin(given: object) -> Origin:
     if not isinstance(given, str):
-        raise PolicyError(f"{given!r} is not an origin", hint="like https://api.openai.com")
+        raise PolicyError(f"{shown(given)} is not an origin", hint="like https://api.openai.com")
     return Origin.parse(given)
 
 
 def _instance(kind: type | UnionType, given: object) -> None:
     if not isinstance(given, kind):
-        raise PolicyError(f"{given!r} is not a {getattr(kind, '__name__', kind)}")
+        raise PolicyError(f"{shown(given)} is not a {getattr(kind, '__name__', kind)}")
 
 
 _CHECKS: Mapping[str, Callable[[Any], object]] = {
@@ -251,46 +238,38 @@ _CHECKS: Mapping[str, Callable[[Any], object]] = {
 }
 
 
-@cache
-def _adapter() -> TypeAdapter[Policy]:
-    from pydantic import TypeAdapter  # noqa: PLC0415 - see from_document
-
-    return TypeAdapter(Policy)
-
-
-def _in_python(document: Json) -> Json:
-    """The document with `in`, which is a keyword in Python, as `places`, and a single place as a list of one."""
-    secrets = document.get("secrets") if isinstance(document, dict) else None
-    if not isinstance(secrets, dict):
-        return document
-    return {**document, "secrets": {name: _rule_in_python(name, rule) for name, rule in secrets.items()}}
-
-
-def _rule_in_python(name: str, rule: Json) -> Json:
-    if not isinstance(rule, dict):
-        return rule
-    if "places" in rule:
-        raise PolicyError(f"unknown field 'secrets.{name}.places'", field=f"secrets.{name}.places", hint="called in")
-    if "in" not in rule:
-        return rule
-    places = rule["in"]
-    kept = {name: value for name, value in rule.items() if name != "in"}
-    return {**kept, "places": [places] if isinstance(places, str) else places}
+def _read(kind: type[T], given: Json, path: str = "") -> T:
+    """A `kind` from the fields of a JSON object, which stands at `path` in the document. Raises PolicyError."""
+    if not isinstance(given, dict):
+        raise PolicyError(f"{path or 'a policy'} is an object, not a JSON {kind_of(given)}", field=path or None)
+    before = path and f"{path}."
+    known = {_SPELLED.get(one.name, one.name): one for one in fields(kind)}
+    for name in given:
+        if name not in known:
+            hint = f"one of {', '.join(known)}"
+            raise PolicyError(f"unknown field '{before}{name}'", field=f"{before}{name}", hint=hint)
+    for name, one in known.items():
+        if name not in given and one.default is one.default_factory is MISSING:
+            raise PolicyError(f"{before}{name} is missing", field=f"{before}{name}")
+    parts = {known[name].name: _part(name, value) for name, value in given.items()}  # which say where they are
+    try:
+        return kind(**parts)
+    except PolicyError as error:
+        field = f"{before}{error.field}" if error.field else path
+        said = error.message.removeprefix(f"{error.field}: ")
+        raise PolicyError(f"{field}: {said}", field=field, hint=error.hint) from None
 
 
-def _as_policy_error(error: ValidationError) -> PolicyError:
-    """The first mistake, with the field's path; an unknown field is answered with the known ones."""
-    first = error.errors(include_url=False)[0]
-    path = ".".join("in" if part == "places" else str(part) for part in first["loc"])
-    if first["type"] == "unexpected_keyword_argument":
-        kind: type = (
-            SecretRule if path.startswith("secrets.") else RateLimit if path.startswith("rate_limit.") else Policy
-        )
-        known = ", ".join("in" if one.name == "places" else one.name for one in fields(kind))
-        return PolicyError(f"unknown field {path!r}", field=path, hint=f"one of {known}")
-    raised = first.get("ctx", {}).get("error")
-    if isinstance(raised, PolicyError):  # by __post_init__ of the part at `path`, which knows its own fields alone
-        parts = [part for part in (path, raised.field) if part]
-        said = raised.message.removeprefix(f"{raised.field}: ")
-        return PolicyError(f"{'.'.join(parts)}: {said}", field=".".join(parts), hint=raised.hint)
-    return PolicyError(f"{path}: {first['msg']}" if path else first["msg"], field=path or None)
+def _part(name: str, given: Json) -> Any:
+    """The value of the field `name` as arguments have it, where a document writes it in another way."""
+    match name, given:
+        case "in", str():
+            return [given]
+        case "rate_limit", {}:
+            return _read(RateLimit, given, name)
+        case "secrets", {}:
+            return {secret: _read(SecretRule, rule, f"secrets.{secret}") for secret, rule in given.items()}
+    return given
+
+
+_SPELLED: Mapping[str, str] = {"places": "in"}  # a keyword in Python

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
+from reprlib import repr as shown  # short, of whatever size
 
 from host.errors import PolicyError
 
@@ -22,9 +23,9 @@ def parse_duration(given: object) -> float:
     elif isinstance(given, int | float) and not isinstance(given, bool) and given < _LONGEST_S:
         seconds = float(given)
     else:
-        raise PolicyError(f"{given!r} is not a duration", hint="like 500ms, 30s, 5m or 1h")
+        raise PolicyError(f"{shown(given)} is not a duration", hint="like 500ms, 30s, 5m or 1h")
     if not (math.isfinite(seconds) and seconds > 0):
-        raise PolicyError(f"{given!r} is not a duration above zero")
+        raise PolicyError(f"{shown(given)} is not a duration above zero")
     return seconds
 
 
@@ -34,7 +35,7 @@ def parse_size(given: object) -> int:
         return int(float(match[1]) * _BYTES[match[2]])
     if isinstance(given, int) and not isinstance(given, bool) and given >= 0:
         return given
-    raise PolicyError(f"{given!r} is not a size", hint="like 512KB, 64MB or 16MiB")
+    raise PolicyError(f"{shown(given)} is not a size", hint="like 512KB, 64MB or 16MiB")
 
 
 def as_duration(seconds: float) -> str:
@@ -51,7 +52,7 @@ def parse_count(given: object) -> int:
     """A whole number, 0 or more. Raises PolicyError."""
     if isinstance(given, int) and not isinstance(given, bool) and given >= 0:
         return given
-    raise PolicyError(f"{given!r} is not a count", hint="a whole number, 0 or more")
+    raise PolicyError(f"{shown(given)} is not a count", hint="a whole number, 0 or more")
 
 
 def _written(amount: float, units: Mapping[str, float], parse: Callable[[object], float]) -> str:

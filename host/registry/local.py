@@ -17,15 +17,16 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, exists, insert, select, update
 
 from host.audit import Event
-from host.errors import InputError, NotFound
+from host.errors import HostError, InputError, NotFound, StateError
 from host.jsontext import Json
 from host.manifest import Manifest
-from host.names import Digest, Reference
+from host.names import Digest, Reference, check_version
 from host.policy.difference import Difference, Request
 from host.registry.oci.reference import looks_like_oci
 from host.state.blobs import Blobs
 from host.state.journal import Change, Journal
 from host.state.tables import approvals, artifacts, components, newest, secret_grants, settings, signatures
+from host.trust.bundle import MAX_BUNDLES
 from host.trust.versions import is_prerelease, order
 
 LOCAL = "local"
@@ -154,6 +155,8 @@ class Components:
             _keep_artifact(connection, digest, len(wasm), manifest, imports)
             _keep_bundles(connection, digest, bundles)
             if before != str(digest):
+                if before is not None and not _has_grants(connection, reference):
+                    connection.execute(delete(approvals).where(_approval(reference, Digest.parse(before))))
                 connection.execute(delete(components).where(_is(reference)))
                 connection.execute(
                     insert(components).values(
@@ -190,7 +193,7 @@ class Components:
             for one in found:
                 change.connection.execute(delete(components).where(_is(one.reference)))
                 if idle:
-                    change.connection.execute(delete(approvals).where(_approval(one)))
+                    change.connection.execute(delete(approvals).where(_approval(one.reference, one.digest)))
                 change.record(
                     Event(
                         "component.unregistered",
@@ -241,8 +244,12 @@ class Components:
 
 
 def latest(found: Iterable[Component]) -> Component:
-    """The highest version by semver that is no prerelease; of prereleases only, the highest."""
-    return max(found, key=lambda one: (not is_prerelease(one.reference.version), order(one.reference.version)))
+    """The highest version by semver that is no prerelease; of prereleases only, the highest; of those that differ in
+    their build alone, which semver calls the same, the last by letter."""
+    return max(
+        found,
+        key=lambda one: (not is_prerelease(one.reference.version), order(one.reference.version), str(one.reference)),
+    )
 
 
 _INSTALLED: Final = select(
@@ -261,16 +268,20 @@ _INSTALLED: Final = select(
 
 
 def _component(row: Row[Any]) -> Component:
-    return Component(
-        reference=Reference.parse(row.subject).at(row.version),
-        digest=Digest.parse(row.digest),
-        size=row.size,
-        manifest=_manifest(row.manifest),
-        imports=tuple(json.loads(row.imports)),
-        source=row.source,
-        registered_at=row.registered_at,
-        approved=bool(row.approved),
-    )
+    """Raises StateError for what this program does not write."""
+    try:
+        return Component(
+            reference=Reference.parse(row.subject).at(check_version(row.version)),
+            digest=Digest.parse(row.digest),
+            size=int(row.size),
+            manifest=_manifest(row.manifest),
+            imports=tuple(map(str, json.loads(row.imports))),
+            source=str(row.source),
+            registered_at=float(row.registered_at),
+            approved=bool(row.approved),
+        )
+    except (HostError, ValueError, TypeError) as error:
+        raise StateError("an installed component cannot be read: its row was changed") from error
 
 
 def _manifest(text: str) -> Manifest | None:
@@ -295,13 +306,17 @@ def _keep_artifact(connection: Connection, digest: Digest, size: int, manifest: 
 
 
 def _keep_bundles(connection: Connection, digest: Digest, bundles: Sequence[str]) -> None:
-    """In the order in which they come, each once."""
+    """In the order in which they come, each once, and no more than are looked at: else anybody who can attach some to
+    an artifact could keep others from using it. Those that come now were enough to verify it: others give way."""
     query = select(signatures.c.bundle).where(signatures.c.digest == str(digest))
-    known = list(connection.execute(query).scalars())
-    for bundle in bundles:
-        if bundle not in known:
-            connection.execute(insert(signatures).values(digest=str(digest), position=len(known), bundle=bundle))
-            known.append(bundle)
+    known = list(connection.execute(query.order_by(signatures.c.position)).scalars())
+    both = list(dict.fromkeys([*known, *bundles]))
+    if len(both) > MAX_BUNDLES:
+        both = list(dict.fromkeys([*bundles, *known]))[:MAX_BUNDLES]
+    if both != known:
+        connection.execute(delete(signatures).where(signatures.c.digest == str(digest)))
+        rows = [{"digest": str(digest), "position": at, "bundle": bundle} for at, bundle in enumerate(both)]
+        connection.execute(insert(signatures), rows)
 
 
 def _raise_newest(connection: Connection, reference: Reference) -> None:
@@ -315,7 +330,7 @@ def _raise_newest(connection: Connection, reference: Reference) -> None:
 
 def _approve(change: Change, component: Component, why: str) -> None:
     values = {"subject": component.reference.subject, "digest": str(component.digest), "approved_at": time.time()}
-    change.connection.execute(delete(approvals).where(_approval(component)))
+    change.connection.execute(delete(approvals).where(_approval(component.reference, component.digest)))
     change.connection.execute(insert(approvals).values(**values))
     change.record(
         Event(
@@ -327,8 +342,8 @@ def _approve(change: Change, component: Component, why: str) -> None:
     )
 
 
-def _approval(component: Component) -> ColumnElement[bool]:
-    return and_(approvals.c.subject == component.reference.subject, approvals.c.digest == str(component.digest))
+def _approval(reference: Reference, digest: Digest) -> ColumnElement[bool]:
+    return and_(approvals.c.subject == reference.subject, approvals.c.digest == str(digest))
 
 
 def _review(connection: Connection, component: Component, config: Mapping[str, Json]) -> Review:

@@ -54,7 +54,7 @@ def classify(trapped: Trapped, call: Call, streams: StandardStreams | None) -> B
     """The exception that the run's caller gets."""
     if call.stopped is not None:
         return _stopped(call.stopped, call)
-    if trapped.links is not None and not (trapped.error and ran(trapped.error)):
+    if trapped.links is not None and not (trapped.error and _ran(trapped.error)):
         if not trapped.links:
             return ContractError("the component imports a WASI that this host's wasmtime does not have", subject="wasi")
         return MemoryExceeded(
@@ -127,7 +127,7 @@ def _frames(error: WasmtimeError) -> list[int]:
         ffi.wasm_frame_vec_delete(ctypes.byref(frames))
 
 
-def ran(error: WasmtimeError) -> bool:
+def _ran(error: WasmtimeError) -> bool:
     """Whether any code of the guest ran before `error`."""
     return bool(_frames(error))
 

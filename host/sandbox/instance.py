@@ -28,6 +28,13 @@ HostFunction: TypeAlias = Callable[..., HostValue]  # (call, *strings) -> value
 HostFunctions: TypeAlias = Mapping[str, Mapping[str, HostFunction]]  # interface -> function -> implementation
 
 _current = threading.local()
+_OnEpoch = ctypes.CFUNCTYPE(  # wasmtime_store_epoch_deadline_callback's
+    ctypes.c_size_t,
+    ctypes.POINTER(ffi.wasmtime_context_t),
+    ctypes.c_void_p,
+    ctypes.POINTER(ctypes.c_uint64),
+    ctypes.POINTER(ctypes.c_uint8),
+)
 
 
 class Instances:
@@ -97,14 +104,24 @@ class Instances:
 
     def _links(self) -> bool:
         """Whether there is an instance where nothing is limited but its time, which is none: a guest that would run
-        at its start traps, and linked. Asked after an instantiation failed."""
+        at its start is stopped there, and linked. Asked after an instantiation failed."""
+        started = False
+
+        @_OnEpoch  # type: ignore[untyped-decorator]
+        def stop(_context: Any, _data: Any, _delta: Any, _kind: Any) -> int:
+            nonlocal started
+            started = True
+            return _trap()
+
         store = Store(self._engine)
         try:
             if self._wasi:
                 store.set_wasi(WasiConfig())
+            ffi.wasmtime_store_epoch_deadline_callback(store.ptr(), stop, None, codec.NO_FINALIZER)
+            store.set_epoch_deadline(0)
             self._linker.instantiate(store, self._component)
-        except WasmtimeError as error:
-            return failure.ran(error)
+        except WasmtimeError:
+            return started
         finally:
             store.close()
         return True
@@ -170,13 +187,7 @@ def _callback(function: HostFunction) -> Any:
     return enter
 
 
-@ctypes.CFUNCTYPE(  # type: ignore[untyped-decorator]
-    ctypes.c_size_t,
-    ctypes.POINTER(ffi.wasmtime_context_t),
-    ctypes.c_void_p,
-    ctypes.POINTER(ctypes.c_uint64),
-    ctypes.POINTER(ctypes.c_uint8),
-)
+@_OnEpoch  # type: ignore[untyped-decorator]
 def _on_epoch(_context: Any, _data: Any, delta: Any, kind: Any) -> int:
     """Asked at each epoch: may the guest on this thread go on?"""
     call: Call = _current.call

@@ -24,6 +24,7 @@ class Ticker:
         self._engine = engine
         self._wake = threading.Condition()
         self._running = 0
+        self._asleep = False
         self._closed = False
         self._thread: threading.Thread | None = None
 
@@ -37,7 +38,7 @@ class Ticker:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._tick, name="host-epoch", daemon=True)
                 self._thread.start()
-            elif self._running == 1:
+            elif self._asleep:
                 self._wake.notify()
         try:
             yield
@@ -62,6 +63,8 @@ class Ticker:
                 while self._running == 0:
                     if self._closed:
                         return
+                    self._asleep = True
                     self._wake.wait()
+                    self._asleep = False
                 self._wake.wait(TICK_S)
             self._engine.increment_epoch()

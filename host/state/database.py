@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 FILE = "state.db"
 _WRITERS = 0x6361_7461_6C79_7374  # the advisory lock of PostgreSQL that every writer takes: "catalyst"
-_BUSY_S = 15.0  # how long a writer waits for the others, of this process and of others each
+_BUSY_S = 5.0  # how long a writer waits for the others, of this process and of others each
 
 
 class Database:
@@ -41,6 +41,7 @@ class Database:
         self.name = name
         self.shared = bool(name)
         self._engine = engine
+        self._around = threading.local()
         self._writers = threading.Lock()  # in turn, where SQLite would have them try again and again
 
     @classmethod
@@ -58,11 +59,13 @@ class Database:
         return database
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
+    def writing(self, *, durable: bool = True) -> Iterator[Connection]:
         """A transaction that nobody else writes beside: committed at the end, rolled back for any exception. Not to be
-        opened inside another."""
+        opened inside another. Once it is `durable`, it and all before it outlive a loss of power; any other outlives
+        this process."""
         with self._alone(), _told(), self._engine.connect() as connection:
             if connection.dialect.name == "sqlite":
+                connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             else:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _WRITERS})
@@ -71,7 +74,10 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A transaction that sees one state throughout."""
+        """A transaction that sees one state throughout: inside a snapshot, that one's."""
+        if (around := getattr(self._around, "connection", None)) is not None:
+            yield around
+            return
         with _told(), self._engine.connect() as connection:
             connection.exec_driver_sql(
                 "BEGIN"
@@ -79,6 +85,17 @@ class Database:
                 else "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
             )
             yield connection
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """Inside, whatever this thread reads, it reads in one transaction."""
+        with self.reading() as connection:
+            before = getattr(self._around, "connection", None)
+            self._around.connection = connection
+            try:
+                yield connection
+            finally:
+                self._around.connection = before
 
     def close(self) -> None:
         self._engine.dispose()
@@ -118,6 +135,7 @@ def _sqlite(file: Path) -> Engine:
     engine = sqlalchemy.create_engine(
         URL.create("sqlite", database=str(file)),
         connect_args={"timeout": _BUSY_S, "check_same_thread": False, "isolation_level": None},
+        hide_parameters=True,
     )
     event.listen(engine, "connect", _configure_sqlite)
     return engine
@@ -154,6 +172,7 @@ def _postgres(url: str) -> Engine:
         engine = sqlalchemy.create_engine(
             parsed.set(drivername="postgresql+psycopg"),
             pool_pre_ping=True,
+            hide_parameters=True,
             connect_args={
                 "connect_timeout": 10,
                 "tcp_user_timeout": round(_BUSY_S * 1000),  # for a server that has gone without a word
@@ -191,4 +210,16 @@ def _told() -> Iterator[None]:
     except SQLAlchemyError as error:
         cause: Any = getattr(error, "orig", None) or error
         said = " ".join(str(cause).split())[:300] if isinstance(cause, sqlite3.Error) else type(cause).__name__
-        raise StateError(f"the state's database failed: {said}") from error
+        raise StateError(f"the state's database failed: {said}", hint=_remedy(cause)) from error
+
+
+def _remedy(cause: object) -> str | None:
+    if isinstance(cause, sqlite3.Error):
+        match getattr(cause, "sqlite_errorcode", 0) & 0xFF:  # the rest says more of the same
+            case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_FULL:
+                return "is the disk of HOST_STATE_DIR full?"
+            case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
+                return f"put back a backup of {FILE}, or name another place with HOST_STATE_DIR"
+    elif getattr(cause, "sqlstate", "") is None:  # the server has said nothing: there was no connection
+        return 'psql "$HOST_DATABASE" says why it cannot be connected to'
+    return None

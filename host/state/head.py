@@ -54,8 +54,8 @@ class HeadFile:
     """Thread-safe, also between processes. `database` is the name that a Database has. Methods raise AuditError where
     the file cannot be read or written."""
 
-    def __init__(self, state_dir: Path, database: str = "") -> None:
-        self.path = state_dir / (f"audit-{database}.head" if database else "audit.head")
+    def __init__(self, state_dir: Path, database: str = "", *, of: str = "audit") -> None:
+        self.path = state_dir / (f"{of}-{database}.head" if database else f"{of}.head")
 
     def read(self) -> Note | None:
         """None where there is no file, or an empty one: made by a process that was killed before it could write."""

@@ -16,20 +16,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, exists, insert, select
 
-from host.audit import Event
+from host.audit import CHANGES, Event
 from host.errors import AuditError, HostError, VaultError
 from host.jsontext import clean_text
 from host.state.chain import FIELDS, chained, last_pruned
 from host.state.database import Database
 from host.state.head import Head, HeadFile, Note
+from host.state.integrity import check, seal
 from host.state.keys import DataKey, Keys
 from host.state.tables import audit, keys
 
 _APPEND = insert(audit)
 _KEY = select(keys.c.id).where(keys.c.purpose == "audit", keys.c.current).scalar_subquery()
 _END = select(audit.c.seq, audit.c.mac, _KEY.label("key")).order_by(audit.c.seq.desc()).limit(1)
+_ANY_KEY = select(exists().select_from(keys))  # the first is made with the first record, and all of them never go
 
 
 class Change:
@@ -42,6 +44,9 @@ class Change:
         self.head = head
 
     def record(self, event: Event) -> None:
+        """One of `host.audit.CHANGES`."""
+        if event.kind not in CHANGES:
+            raise ValueError(f"{event.kind} is not a change")
         self.append([as_row(event)])
 
     def append(self, rows: list[dict[str, Any]]) -> None:
@@ -69,16 +74,19 @@ class Journal:
         self.database = database
         self.keys = keys
         self.head_file = HeadFile(state_dir, database.name)
+        self.seal_file = HeadFile(state_dir, database.name, of="seal")
         self._turn = threading.Condition()
         self._queue: list[_Waiting] = []
         self._writing = False
 
     def record(self, event: Event) -> None:
-        """Returns once the record is kept. Raises AuditError.
+        """Returns once the record is kept. Raises AuditError. (Of a change, the record is kept with it: `changing`.)
 
         A thread that finds another one writing waits; one of those that wait then writes for all of them, in one
         transaction.
         """
+        if event.kind in CHANGES:
+            raise ValueError(f"{event.kind} is a change")
         waiting = _Waiting(as_row(event))
         batch: list[_Waiting] = []
         try:
@@ -99,23 +107,47 @@ class Journal:
 
     @contextmanager
     def changing(self) -> Iterator[Change]:
-        """A write transaction that records what it changes. Raises StateError. What is raised inside takes the change
-        back, and its records with it."""
-        with self.database.writing() as connection:
-            change = Change(connection, *self._end(connection))
-            follows = self._follows_note(connection, change.head, change.key)
+        """A write transaction that records what it changes, and seals the outcome (`host.state.integrity`). Raises
+        StateError, also where what is there is not what was sealed. What is raised inside takes the change back, and
+        its records with it."""
+        with self._appending() as change:
+            key = self.keys.current(change.connection, "state")
+            self.check(change.connection)
+            if self.seal_file.read() is None:  # a new state, or one that this machine is new to
+                self.seal_file.replace(Head(), key)  # so that there is a file before there is a seal to note in it
+            before = change.head
+            yield change
+            made = None if change.head == before else seal(change.connection, key, change.head.seq)
+        if made is not None:
+            self.seal_file.advance(made, key)
+
+    def check(self, connection: Connection) -> None:
+        """That what is kept is what was sealed last (`host.state.integrity`). Raises StateError."""
+        check(connection, self.keys, self.seal_file, shared=self.database.shared)
+
+    @contextmanager
+    def _appending(self, *, durable: bool = True) -> Iterator[Change]:
+        """A write transaction at the end of the chain."""
+        with self.database.writing(durable=durable) as connection:
+            key, last, begun = self._end(connection)
+            follows = self._follows_note(connection, last, key, begun=begun)
+            change = Change(connection, key, last)
             yield change
         if follows:
             self.head_file.advance(change.head, change.key)
 
     def accept(self) -> Head:
-        """Take the end of the record as it is where the note of it says otherwise: after an older copy was restored, or
-        a power failure. A record says that it was done. Returns the new head. Raises StateError."""
+        """Take the end of the record as it is where the note of it says otherwise, and what is kept as it is where its
+        seal does: after an older copy was restored, or a power failure. A record says that it was done. Returns the new
+        head. Raises StateError."""
         noted = self.head_file.read()
-        with self.changing() as change:
+        with self._appending() as change:
             detail = {"noted": None if noted is None else noted.head.seq, "found": change.head.seq}
             change.record(Event("audit.accepted", "", detail=detail))
+            key = self.keys.current(change.connection, "state")
+            made = seal(change.connection, key, change.head.seq)
         self.head_file.replace(change.head, change.key)
+        self.seal_file.replace(made, key)
         return change.head
 
     def authentic(self, connection: Connection, note: Note) -> bool:
@@ -125,12 +157,16 @@ class Journal:
         except VaultError:
             return False
 
+    def begun(self, connection: Connection) -> bool:
+        """Whether there ever was a record, though they may all be gone."""
+        return bool(connection.execute(_ANY_KEY).scalar())
+
     def _write(self, batch: list[_Waiting]) -> None:
         if not batch:
             return
         failed: Exception | None = AuditError("the thread that wrote it was interrupted")
         try:
-            with self.changing() as change:
+            with self._appending(durable=False) as change:
                 change.append([waiting.row for waiting in batch])
             failed = None
         except Exception as error:  # noqa: BLE001 - it belongs to every thread of the batch, and each raises its own
@@ -139,20 +175,22 @@ class Journal:
             for waiting in batch:
                 waiting.error, waiting.over = failed, True
 
-    def _end(self, connection: Connection) -> tuple[DataKey, Head]:
-        """The key for the next record, and the last one."""
+    def _end(self, connection: Connection) -> tuple[DataKey, Head, bool]:
+        """The key for the next record, the last one, and whether there ever was one."""
         row = connection.execute(_END).first()
+        begun = row is not None or self.begun(connection)  # before there is a key for the next
         head = Head() if row is None else Head(row.seq, row.mac)
         if row is None or row.key is None:
-            return self.keys.current(connection, "audit"), head
-        return self.keys.get(connection, row.key), head
+            return self.keys.current(connection, "audit"), head, begun
+        return self.keys.get(connection, row.key), head, begun
 
-    def _follows_note(self, connection: Connection, last: Head, key: DataKey) -> bool:
+    def _follows_note(self, connection: Connection, last: Head, key: DataKey, *, begun: bool) -> bool:
         """Whether what comes after `last` may be noted. Not where the note speaks of records that are gone, or has gone
-        itself: the file is evidence then, for `verify` to find and for the operator to decide on."""
+        itself, be it with all of them: that is evidence then, for `verify` to find and for the operator to decide on.
+        """
         note = self.head_file.read()
         unused = note is None or (not note.head.seq and not last.seq)  # by a first record that was never committed
-        if unused and (not last.seq or self.database.shared):  # a new state, or one that this machine is new to
+        if unused and (not begun or self.database.shared):  # a new state, or one that this machine is new to
             self.head_file.replace(last, key)
             return True
         return note is not None and self.authentic(connection, note) and _has(connection, last, note.head)

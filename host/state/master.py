@@ -14,6 +14,7 @@ import hashlib
 import os
 import secrets
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -135,6 +136,8 @@ def _into_file(key: bytes, state_dir: Path) -> MasterKey:
         finally:
             os.close(folder)
     except OSError as error:
+        with suppress(OSError):
+            file.unlink()  # half a key would only puzzle whoever finds it
         raise VaultError(f"cannot write {str(file)!r}: {error.strerror}") from None
     return made
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from host.state.database import Database
 from host.state.tables import audit
 
 _AT_ONCE = 1_000  # rows in memory
+_LATEST = 253_402_300_799  # the end of the year 9999, which is the last that has a date
 ENTRIES = select(
     audit.c.seq, audit.c.at, audit.c.run, audit.c.kind, audit.c.decision, audit.c.rule, audit.c.detail, audit.c.mac
 )
@@ -74,8 +76,9 @@ def newest_records(database: Database, limit: int, wanted: Wanted = Wanted()) ->
 
 def as_record(row: Any) -> Record:
     """What a row of ENTRIES says. Raises AuditBroken where a value is none that a record has: somebody put it there."""
-    try:
+    with suppress(InputError, TypeError, AttributeError):
         detail = parse_object(row.detail, "the detail")
-        return Record(row.seq, row.at, row.run, row.kind, row.decision, row.rule, detail, row.mac.hex())
-    except (InputError, TypeError, AttributeError):
-        raise AuditBroken(f"record {row.seq} cannot be read", seq=row.seq, hint="host audit verify") from None
+        texts = (row.run, row.kind, row.decision or "", row.rule)
+        if all(isinstance(text, str) for text in texts) and 0 <= row.at <= _LATEST:
+            return Record(row.seq, row.at, row.run, row.kind, row.decision, row.rule, detail, row.mac.hex())
+    raise AuditBroken(f"record {row.seq} cannot be read", seq=row.seq, hint="host audit verify")

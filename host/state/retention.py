@@ -1,12 +1,14 @@
 """Letting go of old records, so that what stays can still be verified.
 
 An `audit.pruned` record names the last record that went, and its mac: the chain may begin after that one, and nowhere
-else. Records go by age alone, and the beginning of a run that was going on just then goes with them.
+else. It tells the vault's seals again, which records that went may have told. Records go by age alone, and the
+beginning of a run that was going on just then goes with them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, delete, func, select
 
@@ -15,6 +17,7 @@ from host.errors import AuditBroken
 from host.state.chain import beginning, walk
 from host.state.journal import Journal
 from host.state.tables import audit
+from host.state.vault import all_told
 
 _AT_ONCE = 10_000  # records in one transaction: others wait for it
 
@@ -57,9 +60,12 @@ def _prune_some(journal: Journal, through: int) -> Pruned:
         if last is None:
             return Pruned()
         broken = _broken(journal, connection, last.seq)
+        told = all_told(connection)
         count = connection.execute(delete(audit).where(audit.c.seq <= last.seq)).rowcount
-        detail = {"through": last.seq, "mac": last.mac.hex(), "records": count}
-        change.record(Event("audit.pruned", "", detail=detail if broken is None else {**detail, "broken": broken}))
+        detail: dict[str, Any] = {"through": last.seq, "mac": last.mac.hex(), "records": count}
+        detail |= {} if broken is None else {"broken": broken}
+        detail |= {"seals": told} if told else {}
+        change.record(Event("audit.pruned", "", detail=detail))
         return Pruned(count, broken)
 
 

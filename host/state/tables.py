@@ -137,6 +137,16 @@ seals = Table(
     Column("mac", LargeBinary, nullable=False),
 )
 
+# One row: a keyed digest of what the operator decided, and the number of the record that changed it last
+# (host.state.integrity).
+state_seal = Table(
+    "state_seal",
+    metadata,
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("key", Text, ForeignKey("keys.id"), nullable=False),
+    Column("mac", LargeBinary, nullable=False),
+)
+
 trusted_keys = Table(
     "trusted_keys",
     metadata,

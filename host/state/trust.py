@@ -155,8 +155,14 @@ def _rules(connection: Connection) -> dict[str, Rule]:
 
 def _find(kept: Iterable[KeptKey], ident: str) -> KeptKey:
     digits = ident.removeprefix(_PREFIX)
+    if len(digits) < _LEAST_DIGITS:
+        raise NotFound(
+            f"{ident[:80]!r} is too short for a key's id",
+            field="key",
+            hint=f"its first {_LEAST_DIGITS} digits at least, as host trust list shows them",
+        )
     found = [one for one in kept if one.id.removeprefix(_PREFIX).startswith(digits)]
-    if len(digits) < _LEAST_DIGITS or len(found) != 1:
+    if len(found) != 1:
         raise NotFound(f"no trusted key is {ident[:80]!r}", field="key", hint="host trust list shows those there are")
     return found[0]
 

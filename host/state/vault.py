@@ -13,6 +13,7 @@ import json
 import secrets
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -29,7 +30,7 @@ from host.state.sealing import NotSealed, seal, unseal
 from host.state.tables import audit, seals
 from host.state.tables import secrets as rows
 
-_CHANGES: Final[tuple[EventKind, ...]] = ("secret.set", "secret.deleted", "key.rotated")
+_CHANGES: Final[tuple[EventKind, ...]] = ("secret.set", "secret.deleted", "key.rotated", "audit.pruned")
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +200,17 @@ def _last_told(connection: Connection, owner: str) -> str | None:
             if told is not None:
                 return told
     return None
+
+
+def all_told(connection: Connection) -> dict[str, str]:
+    """For each owner, the seal that the newest record of a change tells: for a record to tell them all again, before
+    those are pruned. What cannot be read is passed over."""
+    told: dict[str, str] = {}
+    records = select(audit.c.detail).where(audit.c.kind.in_(_CHANGES)).order_by(audit.c.seq)
+    for detail in connection.execute(records).scalars():
+        with suppress(ValueError, KeyError, TypeError):
+            told |= json.loads(detail)["seals"]
+    return told
 
 
 def _changed(owner: str) -> VaultError:

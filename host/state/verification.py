@@ -15,15 +15,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, exists, select
+from sqlalchemy import Connection
 
 from host.errors import AuditBroken
 from host.state.chain import beginning, missing, walk
 from host.state.head import Head, Note
 from host.state.journal import Journal
-from host.state.tables import keys
-
-_ANY_KEY = select(exists().where(keys.c.purpose == "audit"))  # made with the first record
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +70,7 @@ def _check_note(journal: Journal, connection: Connection, note: Note | None, las
     """That it is there, and from here."""
     name = journal.head_file.path.name
     if note is None:
-        begun = last.seq or connection.execute(_ANY_KEY).scalar()
-        if begun and not journal.database.shared:
+        if journal.begun(connection) and not journal.database.shared:
             raise _broken(f"{name} is gone: nobody can tell whether records came after {last.seq}", last.seq + 1)
     elif (note.head.seq or last.seq) and not journal.authentic(connection, note):
         raise _broken(f"{name} was not written with a key of this state", last.seq + 1)

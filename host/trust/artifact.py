@@ -33,7 +33,9 @@ def read_component(path: str | Path) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise InputError(f"cannot read {str(path)!r}: {error.strerror}", field="source") from None
+        meant = isinstance(error, FileNotFoundError) and "/" not in str(path) and Path(path).suffix != ".wasm"
+        hint = "what is installed is named with its type, like c:local.openai: see host list" if meant else None
+        raise InputError(f"cannot read {str(path)!r}: {error.strerror}", field="source", hint=hint) from None
 
 
 def admit(wasm: bytes, pinned: Digest | None = None) -> Artifact:

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -90,23 +89,24 @@ def sign(wasm: bytes, key: SigningKey) -> Bundle:
     return Bundle(Digest.of(wasm), key.public.hint, key.sign(wasm))
 
 
+def speaking_of(digest: Digest, texts: Iterable[str]) -> tuple[str, ...]:
+    """Those that are bundles over the artifact with that digest: of the others, none will ever hold."""
+    return tuple(text for text in texts if _speaks_of(digest, text))
+
+
+def _speaks_of(digest: Digest, text: str) -> bool:
+    try:
+        return Bundle.parse(text).digest == digest
+    except InputError:
+        return False
+
+
 def _read(text: str | bytes) -> Mapping[str, Json]:
     """The object in `text`, in which no name occurs twice: two readers may not see two bundles in it."""
     data = text.encode("utf-8", "replace") if isinstance(text, str) else text
     if len(data) > MAX_BUNDLE_BYTES:
         raise InputError(f"the bundle has more than {MAX_BUNDLE_BYTES} bytes")
-    read = parse_object(data, "the bundle", most=_MAX_VALUES)
-    json.loads(data, object_pairs_hook=_each_name_once)
-    return read
-
-
-def _each_name_once(pairs: Sequence[tuple[str, Json]]) -> Mapping[str, Json]:
-    named: dict[str, Json] = {}
-    for name, value in pairs:
-        if name in named:
-            raise InputError(f"the bundle has {name[:80]!r} twice in one object", field=name[:80])
-        named[name] = value
-    return named
+    return parse_object(data, "the bundle", most=_MAX_VALUES, names_once=True)
 
 
 def _object(value: Json, at: str, names: Sequence[str], passed_over: Sequence[str] = ()) -> Mapping[str, Json]:

@@ -11,6 +11,8 @@ Where no signature is asked for, none is needed; but one that is there and false
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass, field, replace
 from typing import Final
@@ -196,7 +198,7 @@ def _signer(artifact: Artifact, text: str, namespace: str, trust: Trust) -> str:
     # 7. Its key is one that the operator knows. The hint is a claim, which step 10 settles.
     known = trust.named(bundle.hint)
     if known is None:
-        raise _failed(7, f"no trusted key has the hint {bundle.hint[:80]!r}", _trust_it("KEY.pem", namespace))
+        raise _failed(7, f"no trusted key is {_key_id(bundle.hint)}", _trust_it("KEY.pem", namespace))
 
     # 8. The operator has not revoked it.
     if known.revoked:
@@ -247,6 +249,15 @@ def _reaches(version: str, newest: str) -> bool:
 
 def _failed(step: int, what: str, hint: str | None) -> VerificationFailed:
     return VerificationFailed(f"verification step {step} ({_STEPS[step]}): {what}", step=step, hint=hint)
+
+
+def _key_id(hint: str) -> str:
+    """The id of the key that `hint` means, as `host trust list` shows it; of a hint of another kind, the hint."""
+    try:
+        digest = base64.b64decode(hint, validate=True)
+    except ValueError:
+        digest = b""
+    return f"sha256:{digest.hex()}" if len(digest) == hashlib.sha256().digest_size else f"meant by {hint[:80]!r}"
 
 
 def _trust_it(key: str, namespace: str) -> str:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 
 import httpx2
 
 from host import Catalyst, Host, Policy
+from host.audit import Event
+from host.workspace import Workspace
 from tests.benchmarks.measure import (
     CHAT,
     COMPONENT,
@@ -41,9 +45,25 @@ def both() -> Iterator[tuple[Catalyst, httpx2.Client]]:
     """A catalyst and a client that reach the same fake, each with its connection made."""
     with fake_openai() as url, Host() as host:
         client = httpx2.Client(base_url=f"{url}/v1", headers={"authorization": f"Bearer {KEY}"}, trust_env=False)
-        policy = Policy(allowed_domains=["api.openai.com"], upstreams={ORIGIN: url})
         with client:
-            yield host.load(COMPONENT, policy=policy, secrets={"OPENAI_API_KEY": KEY}), client
+            yield loaded(host, url), client
+
+
+def loaded(host: Host, url: str) -> Catalyst:
+    policy = Policy(allowed_domains=["api.openai.com"], upstreams={ORIGIN: url})
+    return host.load(COMPONENT, policy=policy, secrets={"OPENAI_API_KEY": KEY})
+
+
+class Counting:
+    """A sink that only counts, and hands on."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.count = 0
+        self._journal = workspace.journal
+
+    def record(self, event: Event) -> None:
+        self.count += 1
+        self._journal.record(event)
 
 
 def one_by_one(catalyst: Catalyst, client: httpx2.Client) -> None:
@@ -92,6 +112,26 @@ def per_second(action: Callable[[], object], threads: int) -> float:
     return done / (time.perf_counter() - began)
 
 
+def recorded() -> None:
+    """What it takes to keep the record of each run, as runs by reference do."""
+    with (
+        fake_openai() as url,
+        tempfile.TemporaryDirectory() as folder,
+        Workspace.open(folder) as workspace,
+        Host() as plain,
+        Host(sink=(sink := Counting(workspace))) as keeping,
+    ):
+        actions = [partial(loaded(host, url).run, CHAT) for host in (plain, keeping)]
+        alternating(20, *actions)
+        sink.count = 0
+        times = alternating(COUNT, *actions)
+        title = f"Chat completions, each with its {sink.count / COUNT:.0f} records in SQLite"
+        rates = [[f"{per_second(action, threads):.0f}" for threads in (1, 8)] for action in actions]
+    names = ("not kept", "kept")
+    rows = [[name, *median_and_best(taken), *rate] for name, taken, rate in zip(names, times, rates, strict=True)]
+    table(title, ["records", "median ms", "best ms", "a second, 1 thread", "8 threads"], rows)
+
+
 def streams(catalyst: Catalyst, client: httpx2.Client) -> None:
     firsts: dict[str, list[float]] = {"host.stream()": [], "httpx2.Client": []}
     counts: dict[str, int] = {}
@@ -130,6 +170,7 @@ def main() -> None:
         one_by_one(catalyst, client)
         at_once(catalyst, client)
         streams(catalyst, client)
+    recorded()
 
 
 if __name__ == "__main__":

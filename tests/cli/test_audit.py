@@ -25,7 +25,7 @@ def filled(state: Path) -> Path:
     now = time.time()
     with Workspace.open(state) as workspace:
         for event in (
-            Event("policy.changed", "", detail={"reference": "c:local.tool"}, at=now - 86_400 * 100),
+            Event("component.pulled", "", detail={"reference": "c:local.tool"}, at=now - 86_400 * 100),
             Event("run.started", "run_a", detail={"reference": "c:local.tool:0.1.0"}, at=now - 86_400 * 100),
             Event("http.request", "run_a", "allow", "api.example", {"url": "https://api.example"}, at=now - 7_200),
             Event("http.request", "run_a", "deny", "domain not granted", DENIED, at=now - 60),
@@ -47,7 +47,7 @@ class TestList:
         assert head.split() == ["RECORD", "AT", "RUN", "WHAT", "DECISION", "DETAIL"]
         assert [row.split()[0] for row in rows] == ["1", "2", "3", "4"]
         start = head.index("WHAT")
-        assert rows[2][start:] == "http.request    allowed   url=https://api.example (api.example)"
+        assert rows[2][start:] == "http.request      allowed   url=https://api.example (api.example)"
 
     def test_nothing_in_it_reaches_the_terminal_as_it_is(self, program: Any, filled: Path) -> None:
         ran = program("audit", "list")
@@ -60,7 +60,7 @@ class TestList:
         [
             pytest.param(["--limit", "2"], [3, 4], id="the latest"),
             pytest.param(["--denied"], [4], id="what was denied"),
-            pytest.param(["--kind", "policy.changed"], [1], id="of a kind"),
+            pytest.param(["--kind", "component.pulled"], [1], id="of a kind"),
             pytest.param(["--run", "run_a"], [2, 3, 4], id="of a run"),
             pytest.param(["--since", "1h"], [4], id="of the last hour"),
             pytest.param(["--since", "90d"], [3, 4], id="of the last three months"),

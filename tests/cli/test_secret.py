@@ -244,6 +244,12 @@ class TestGrant:
         ]
         assert records(state)[0][0] == "secret.granted"
 
+    def test_names_the_domains_that_the_manifest_asks_for(self, kept: Any, program: Any, tool: Any) -> None:
+        program(
+            "register", tool(id="catalyst:local.openai", secrets=[NAME], domains=["a.example", "{config.base_url}"])
+        )
+        assert f"""next: host policy set {REF} allowed_domains '["a.example"]'""" in kept("grant", REF, NAME).err
+
     def test_of_a_reference_in_two_words_is_for_all_versions(self, kept: Any) -> None:
         assert f"{NAME} is granted to {REF}, all versions" in kept("grant", "c", "local.openai", NAME).err
 

@@ -72,13 +72,13 @@ def test_the_other_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        pytest.param(VALUE, "the source is none that there is", id="a value in the place of a source"),
-        pytest.param("env:", "the source is none that there is", id="a variable without a name"),
+        pytest.param(VALUE, "there is no such source", id="a value in the place of a source"),
+        pytest.param("env:", "there is no such source", id="a variable without a name"),
         pytest.param("env:NOT_SET_ANYWHERE", "the environment variable NOT_SET_ANYWHERE is not set", id="a variable that is not set"),
         pytest.param("file:/none", "cannot read '/none'", id="a file that is not there"),
-        pytest.param("keyring:service", "the source is none that there is", id="a keyring without a user"),
+        pytest.param("keyring:service", "there is no such source", id="a keyring without a user"),
         pytest.param("keyring:service/user", "no keyring has a password of 'user' for 'service'", id="a keyring that has none"),
-        pytest.param("-:x", "the source is none that there is", id="more than standard input"),
+        pytest.param("-:x", "there is no such source", id="more than standard input"),
     ],
 )  # fmt: skip
 def test_a_source_that_has_nothing_is_a_mistake(source: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:

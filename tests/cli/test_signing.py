@@ -139,12 +139,13 @@ def test_signing_keys_are_listed_and_exported_by_their_public_half(host: Host, p
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        pytest.param(("signing-key", "generate", "a b"), "NAME: ", id="a key's name that is none"),
+        pytest.param(("signing-key", "generate", "a b"), "'a b' is not the name of a key", id="a key's name that is none"),
         pytest.param(("signing-key", "export", "nobody"), "there is no signing key nobody", id="a key that there is not"),
         pytest.param(("trust", "add", "nowhere.pem", "--namespace", "acme"), "KEY: cannot read", id="a file that there is not"),
         pytest.param(("trust", "add", "tool.wasm", "--namespace", "acme"), "KEY: ", id="a file that is no text"),
         pytest.param(("trust", "add", "sha256:0123456789", "--namespace", "acme"), "no trusted key is", id="an id that there is not"),
         pytest.param(("trust", "revoke", "0123456789"), "no trusted key is", id="to revoke an id that there is not"),
+        pytest.param(("trust", "revoke", "sha256:0123"), "'sha256:0123' is too short", id="to revoke too short an id"),
         pytest.param(("trust", "require", "Acme"), "not a namespace", id="a namespace that is none"),
         pytest.param(("trust", "require", "acme", "--unsigned", "--threshold", "2"), "one of --threshold", id="two answers to one question"),
         pytest.param(("trust", "require", "acme", "--threshold", "0"), "--threshold", id="a threshold of none"),

@@ -22,7 +22,7 @@ from tests.conftest import CACHE, KEY, ROOT, fresh_state
 from tests.registry.oci.conftest import running_registry
 
 _BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_SET_UP = re.compile(r"^(\./build\.sh\b|host fake\b).*\n", re.MULTILINE)
+_SET_UP = re.compile(r"^(\./build\.sh\b|host fake\b|docker run\b).*\n", re.MULTILINE)
 _STATUS = re.compile(r"\(exit status (\d+)\)")
 _PORT = "4747"
 _REGISTRY = "localhost:5000"

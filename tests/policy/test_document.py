@@ -117,8 +117,12 @@ def test_toml_json_and_arguments_make_the_same_policy() -> None:
 )
 def test_an_unknown_field_is_an_error_that_names_it(document: Any, field: str) -> None:
     error = refused(document)
-    assert error.field == field
+    assert (error.field, error.message) == (field, f"unknown field {field!r}")
     assert error.hint
+
+
+def test_a_field_that_is_missing_is_named_once() -> None:
+    assert refused({"rate_limit": {"requests": 5}}).message == "rate_limit.window is missing"
 
 
 @pytest.mark.parametrize(
@@ -130,6 +134,7 @@ def test_an_unknown_field_is_an_error_that_names_it(document: Any, field: str) -
         pytest.param({"allowed_domains": ["https://a.test/path"]}, "allowed_domains", id="a URL for a domain"),
         pytest.param({"allowed_domains": [5]}, "allowed_domains", id="a number for a domain"),
         pytest.param({"allowed_domains": None}, "allowed_domains", id="null for the domains"),
+        pytest.param({"allowed_domains": {"a.test": True}}, "allowed_domains", id="domains as an object"),
         pytest.param({"allowed_methods": ["TRACE"]}, "allowed_methods", id="an unknown method"),
         pytest.param({"allowed_methods": ["get"]}, "allowed_methods", id="a method in small letters"),
         pytest.param({"allowed_private": ["10.0.0.1/8"]}, "allowed_private", id="a network with host bits"),
@@ -143,7 +148,10 @@ def test_an_unknown_field_is_an_error_that_names_it(document: Any, field: str) -
         pytest.param({"secrets": {"K": {"reveal": "yes"}}}, "secrets.K.reveal", id="a word for true"),
         pytest.param({"secrets": {"K": {"reveal": 1}}}, "secrets.K.reveal", id="a number for true"),
         pytest.param({"secrets": {"K": {"domains": ["*"]}}}, "domains", id="a secret for every domain"),
+        pytest.param({"secrets": {"K": {"domains": ""}}}, "domains", id="an empty text for the domains of a secret"),
+        pytest.param({"secrets": {"K": {"domains": False}}}, "domains", id="false for the domains of a secret"),
         pytest.param({"secrets": {"K": "value"}}, "secrets.K", id="a value in place of a rule"),
+        pytest.param({"rate_limit": "5/s"}, "rate_limit", id="a text for a rate"),
         pytest.param({"rate_limit": {"requests": 5}}, "rate_limit", id="a rate without a window"),
         pytest.param({"rate_limit": {"requests": -1, "window": 1}}, "requests", id="a negative rate"),
         pytest.param({"rate_limit": {"requests": 1, "window": "0s"}}, "window", id="an empty window"),
@@ -164,6 +172,11 @@ def test_a_bad_value_is_an_error_that_names_the_field(document: Any, field: str)
     error = refused(document)
     assert field in (error.field or "")
     assert field in str(error)
+
+
+def test_a_mistake_is_told_in_short_however_large_the_value_is() -> None:
+    for value in ({"a": [0] * 100_000}, "x" * 100_000, [[[[[[[["deep"]]]]]]]]):
+        assert len(str(refused({"timeout": value}))) < 200
 
 
 @pytest.mark.parametrize(
@@ -191,6 +204,7 @@ def test_a_text_that_is_no_policy_is_a_policy_error(text: str, in_json: bool) ->
         {"timeout": 0},
         {"max_streams": -1},
         {"secrets": {"K": {"reveal": True}}},
+        {"allowed_domains": iter(["api.test"])},
         {"rate_limit": {"requests": 1, "window": 1}},
         {"upstreams": {"https://a.test": 5}},
     ],
@@ -199,6 +213,13 @@ def test_a_text_that_is_no_policy_is_a_policy_error(text: str, in_json: bool) ->
 def test_arguments_are_checked_like_documents(given_: dict[str, Any]) -> None:
     with pytest.raises(PolicyError) as error:
         Policy(**given_)
+    assert error.value.field == next(iter(given_))
+
+
+@pytest.mark.parametrize("given_", [{"reveal": 1}, {"domains": {}}, {"domains": ""}], ids=repr)
+def test_a_rule_s_arguments_are_checked_like_documents(given_: dict[str, Any]) -> None:
+    with pytest.raises(PolicyError) as error:
+        SecretRule(**given_)
     assert error.value.field == next(iter(given_))
 
 
@@ -291,7 +312,7 @@ def test_any_text_is_a_policy_or_a_policy_error(text: str) -> None:
     ("text", "path"),
     [
         pytest.param('[secrets.A]\ndomains = ["*"]', "secrets.A.domains", id="a domain of a secret"),
-        pytest.param('[secrets.A]\nin = "cookie"', "secrets.A.in.0", id="a place of a secret"),
+        pytest.param('[secrets.A]\nin = "cookie"', "secrets.A.in", id="a place of a secret"),
         pytest.param("[secrets.A]\nin = []", "secrets.A.in", id="no place for a secret"),
         pytest.param('[rate_limit]\nrequests = 1\nwindow = "soon"', "rate_limit.window", id="the window of a rate"),
         pytest.param("[rate_limit]\nrequests = -1\nwindow = 1.0", "rate_limit.requests", id="the requests of a rate"),

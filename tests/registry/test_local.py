@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 
+from host.audit import Event
 from host.errors import InputError, NotFound, StateError
 from host.names import Digest, Reference
 from host.registry.local import Component, Components
 from host.state.blobs import Blobs
 from host.state.database import Database
 from host.state.journal import Journal
-from host.state.tables import approvals, audit, blobs, components, settings
+from host.state.tables import approvals, artifacts, audit, blobs, components, settings
+from host.trust.bundle import MAX_BUNDLES
 
 HTTP = "cyfr:http/fetch@0.1.0"
 OPENAI = Reference.parse("c:local.openai")
@@ -41,6 +43,7 @@ def grant_something(journal: Journal, reference: Reference = OPENAI) -> None:
     with journal.changing() as change:
         row = {"subject": reference.subject, "version": "", "section": "policy", "field": "timeout", "value": '"5s"'}
         change.connection.execute(insert(settings).values(**row))
+        change.record(Event("policy.changed", ""))
 
 
 def records(database: Database) -> list[str]:
@@ -59,6 +62,9 @@ def records(database: Database) -> list[str]:
         pytest.param(["1.0.0", "2.0.0-beta.1"], "1.0.0", id="no prerelease, though it is higher"),
         pytest.param(
             ["2.0.0-beta.2", "2.0.0-beta.11"], "2.0.0-beta.11", id="the highest prerelease where there is no other"
+        ),
+        pytest.param(
+            ["1.0.0+b", "1.0.0", "1.0.0+a"], "1.0.0+b", id="of versions that semver calls the same, always one"
         ),
     ],
 )
@@ -107,6 +113,15 @@ def test_a_search_looks_for_every_word(installed: Components, words: str, found:
     assert bool(installed.search(words)) == found
 
 
+@pytest.mark.parametrize("column", ["imports", "manifest"])
+def test_a_row_that_somebody_put_there_is_told(installed: Components, journal: Journal, column: str) -> None:
+    register(installed, "0.1.0")
+    with journal.database.writing() as connection:
+        connection.execute(update(artifacts).values({column: "{"}))
+    with pytest.raises(StateError, match="cannot be read: its row was changed"):
+        installed.all()
+
+
 # bytes
 
 
@@ -148,6 +163,14 @@ def test_bundles_that_come_later_are_added(installed: Components) -> None:
     register(installed, "0.1.0", bundles=["a", "b"])
     installed.add_bundle(component, "c")
     assert installed.bundles(component.digest) == ("a", "b", "c")
+
+
+def test_a_flood_of_bundles_takes_the_place_of_no_bundle_that_comes_with_it(installed: Components) -> None:
+    for wave in "abc":
+        component = register(installed, "0.1.0", bundles=[*(f"{wave}{number}" for number in range(19)), "good"])
+    kept = installed.bundles(component.digest)
+    assert len(kept) == MAX_BUNDLES
+    assert "good" in kept
 
 
 def test_a_file_that_is_gone_is_told(installed: Components, state_dir: Path, kind: str) -> None:
@@ -249,6 +272,17 @@ def test_other_local_bytes_that_ask_for_no_more_are_approved(
     assert register(installed, "0.1.0", b"second", replace=True, **less).approved
 
 
+def test_a_domain_and_a_secret_called_any_do_not_stand_for_all_of_them(installed: Components, journal: Journal) -> None:
+    register(installed, "0.1.0", manifest=manifest(domains=["any"], secrets=["any"]))
+    grant_something(journal)
+    wider = manifest(domains=["evil.example"], secrets=["OPENAI_API_KEY"])
+    component = register(installed, "0.2.0", b"second", manifest=wider)
+    assert not component.approved
+    assert installed.review(component, {}).difference.more == (
+        ("domain", "evil.example"), ("secret", "OPENAI_API_KEY"),
+    )  # fmt: skip
+
+
 def test_bytes_of_other_namespaces_always_wait_for_the_operator(installed: Components, journal: Journal) -> None:
     acme = Reference.parse("c:acme.openai")
     register(installed, "0.1.0", name=acme)
@@ -273,6 +307,17 @@ def test_bytes_that_were_approved_for_want_of_grants_do_not_come_back_to_some(
     installed.unregister(OPENAI)
     grant_something(journal)
     assert not register(installed, "0.1.0").approved
+
+
+def test_bytes_that_were_replaced_while_nothing_was_granted_do_not_come_back_to_some(
+    installed: Components, journal: Journal
+) -> None:
+    register(installed, "0.1.0", b"hostile", imports=[HTTP, "cyfr:secrets/read@0.1.0"])
+    register(installed, "0.1.0", b"honest", replace=True)
+    grant_something(journal)
+    assert installed.resolve(OPENAI).approved
+    hostile = {"replace": True, "imports": [HTTP, "cyfr:secrets/read@0.1.0"]}
+    assert not register(installed, "0.1.0", b"hostile", **hostile).approved
 
 
 def test_whatever_comes_while_nothing_is_granted_is_approved(installed: Components) -> None:

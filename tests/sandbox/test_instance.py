@@ -57,6 +57,13 @@ def test_memory_that_a_guest_begins_with_counts(load, new_call) -> None:
         guest.run("x", new_call(max_memory_bytes=65_536))
 
 
+def test_memory_that_a_guest_begins_with_counts_also_where_it_runs_code_at_its_start(load, new_call) -> None:
+    guest = load(component_text(extra="(func $begin) (start $begin)")).link({})
+    assert guest.run("x", new_call()) == "x"
+    with pytest.raises(errors.MemoryExceeded):
+        guest.run("x", new_call(max_memory_bytes=65_536))
+
+
 def test_a_run_that_was_cancelled_before_it_began_does_not_run(load, new_call) -> None:
     call = new_call()
     call.cancel()

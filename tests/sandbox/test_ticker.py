@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 from wasmtime import wat2wasm
@@ -43,3 +44,16 @@ def test_closing_waits_for_the_guests_that_run_and_they_still_end_in_time(places
     sandbox.close()
     thread.join(5)
     assert [type(error) for error in ended] == [errors.DeadlineExceeded]
+
+
+@pytest.mark.parametrize("asleep", [False, True], ids=["at once", "after a pause"])
+def test_a_run_that_follows_another_is_asked_like_the_first(asleep: bool, places, new_call) -> None:
+    sandbox = Sandbox(*places)
+    wasm = bytes(wat2wasm(component_text(body="(loop $l (br $l))")))
+    spins = sandbox.load(wasm, Digest.of(wasm)).link({})
+    for _ in range(3):
+        with pytest.raises(errors.DeadlineExceeded):
+            spins.run("x", new_call(timeout_s=0.05))
+        while asleep and not sandbox.ticker._asleep:
+            time.sleep(0)
+    sandbox.close()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 import stat
 import subprocess
 import sys
+import traceback
 from contextlib import closing
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import sqlalchemy
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from host.errors import InputError, StateError
 from host.state.database import FILE, Database
@@ -39,6 +42,13 @@ def test_the_migrations_make_the_tables_that_the_code_knows(state_dir: Path, emp
     with database.reading() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
     database.close()
+
+
+def test_no_error_tells_what_was_sent(database: Database) -> None:
+    value = "sk-" + "0123456789abcdef"
+    with pytest.raises(StateError) as caught, database.writing() as connection:
+        connection.execute(text("INSERT INTO nowhere VALUES (:value)"), {"value": value})
+    assert value not in "".join(traceback.format_exception(caught.value))
 
 
 def test_a_state_that_is_open_already_opens_as_it_is(
@@ -135,8 +145,31 @@ def test_a_folder_that_cannot_be_made_is_an_error_that_says_what_else_could(tmp_
 def test_a_file_that_is_no_database_is_an_error(state_dir: Path) -> None:
     state_dir.mkdir()
     (state_dir / FILE).write_bytes(b"not a database at all, and long enough to be looked at" * 100)
-    with pytest.raises(StateError, match="file is not a database"):
+    with pytest.raises(StateError, match="file is not a database") as caught:
         Database.open(state_dir)
+    assert "a backup of state.db" in str(caught.value.hint)
+
+
+def test_a_server_that_is_not_there_is_an_error_that_says_what_tells_more(state_dir: Path) -> None:
+    with pytest.raises(StateError, match="OperationalError") as caught:
+        Database.open(state_dir, "postgresql://me@127.0.0.1:1/state")
+    assert str(caught.value.hint).startswith('psql "$HOST_DATABASE"')
+
+
+@pytest.mark.parametrize(
+    ("code", "asked"),
+    [
+        pytest.param(sqlite3.SQLITE_FULL, True, id="it says that it is"),
+        pytest.param(sqlite3.SQLITE_IOERR | 19 << 8, True, id="the file that its processes share cannot grow"),
+        pytest.param(sqlite3.SQLITE_BUSY, False, id="somebody else writes"),
+    ],
+)
+def test_a_disk_that_may_be_full_is_asked_about(database: Database, code: int, asked: bool) -> None:
+    error = sqlite3.OperationalError("x")
+    error.sqlite_errorcode = code
+    with pytest.raises(StateError) as caught, database.reading():
+        raise OperationalError("a statement", None, error)
+    assert ("full?" in str(caught.value.hint)) is asked
 
 
 def test_its_name_is_of_where_it_is_and_not_of_who_connects(state_dir: Path, postgres: Postgres) -> None:
@@ -149,3 +182,13 @@ def test_its_name_is_of_where_it_is_and_not_of_who_connects(state_dir: Path, pos
     assert len({names[0], names[3], names[4]}) == 3
     postgres.drop(one)
     postgres.drop(other)
+
+
+def test_what_the_operator_changes_outlives_a_loss_of_power_and_the_next_record_waits_for_no_disk(
+    tmp_path: Path,
+) -> None:
+    """In SQLite: 2 is FULL, 1 is NORMAL. A seal that is noted and not on the disk would look like a row put back."""
+    with closing(Database.open(tmp_path / "state")) as database:
+        for durable, level in ((True, 2), (False, 1), (True, 2)):
+            with database.writing(durable=durable) as connection:
+                assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == level

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import errno
+import os
 import pickle
 import secrets
 from pathlib import Path
@@ -111,6 +113,17 @@ class TestAFile:
     def test_that_cannot_be_written_is_an_error(self, folder: Path) -> None:
         with pytest.raises(VaultError, match="cannot write"):
             master.make(folder / "none")
+
+    def test_that_could_not_be_written_whole_leaves_nothing(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(descriptor: int) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(VaultError, match="No space left"):
+            master.make(folder, "file")
+        assert list(folder.iterdir()) == []
 
     def test_moved_into_the_variable_is_found_there(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         made = master.make(folder)

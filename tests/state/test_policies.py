@@ -123,6 +123,9 @@ class TestEditedByHand:
     def test_it_is_not_built_on(self, policies: Policies, journal: Journal) -> None:
         policies.set(ALL, "timeout", "5s")
         damage(journal, value='"forever"')
+        with pytest.raises(StateError, match="host audit accept"):
+            policies.set(ONE, "allowed_domains", ["a.test"])
+        journal.accept()
         with pytest.raises(PolicyError, match="timeout"):
             policies.set(ONE, "allowed_domains", ["a.test"])
         policies.reset(ALL, "timeout")
@@ -131,6 +134,7 @@ class TestEditedByHand:
     def test_a_document_that_is_right_takes_its_place(self, policies: Policies, journal: Journal) -> None:
         policies.set(ALL, "timeout", "5s")
         damage(journal, value='"forever"')
+        journal.accept()
         policies.replace(ALL, {"timeout": "6s"})
         assert policies.document(ALL) == {"timeout": "6s"}
 

@@ -22,7 +22,7 @@ def filled(journal: Journal) -> Journal:
     for event in (
         Event("run.started", "run_a", at=1.0),
         Event("http.request", "run_a", "deny", "domain not granted", at=2.0),
-        Event("policy.changed", "", at=3.0),
+        Event("component.pulled", "", at=3.0),
         Event("run.started", "run_b", at=4.0),
         Event("http.request", "run_b", "allow", at=5.0),
     ):
@@ -56,6 +56,23 @@ def test_they_are_read_a_part_at_a_time(database: Database, monkeypatch: pytest.
     assert [next(found).seq, next(found).seq] == [1, 2]
     found.close()  # and need not be read to the end
     assert [record.seq for record in records(database)] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("at", [-1.0, 1e300, 253_402_300_800.0])
+@pytest.mark.usefixtures("filled")
+def test_a_time_that_no_calendar_has_is_told_by_its_number(raw: Raw, database: Database, at: float) -> None:
+    raw("UPDATE audit SET at = ? WHERE seq = 3", at)
+    with pytest.raises(AuditBroken, match="record 3 cannot be read"):
+        list(records(database))
+
+
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)  # the other holds columns to their types
+@pytest.mark.parametrize("column", ["at", "run", "kind", "decision", "rule"])
+@pytest.mark.usefixtures("filled")
+def test_a_value_of_another_type_is_told_by_its_number(raw: Raw, database: Database, column: str) -> None:
+    raw(f"UPDATE audit SET {column} = x'00ff' WHERE seq = 3")
+    with pytest.raises(AuditBroken, match="record 3 cannot be read"):
+        list(records(database))
 
 
 @pytest.mark.parametrize("detail", ["", "[]", "{", '{"a":' * 300])

@@ -108,7 +108,7 @@ def test_a_beginning_that_several_have_is_asked_about(database: Database) -> Non
 
 @pytest.mark.parametrize("ident", ["run_e", "%", "run%1", ""])
 def test_there_is_no_such_run(journal: Journal, database: Database, ident: str) -> None:
-    journal.record(Event("policy.changed", ""))
+    journal.record(Event("component.pulled", ""))
     with pytest.raises(NotFound):
         run(database, ident)
 

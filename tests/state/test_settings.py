@@ -205,6 +205,9 @@ class TestDamage:
     def test_it_can_be_forgotten_without_being_read(self, numbers: Numbers, journal: Journal) -> None:
         numbers.set(ALL, "a", 1)
         write_raw(journal, value="{")
+        with pytest.raises(StateError, match="host audit accept"):
+            numbers.reset(ALL, "a")
+        journal.accept()
         assert numbers.reset(ALL, "a") == ("a",)
         assert numbers.all() == {}
 

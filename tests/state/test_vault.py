@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +23,7 @@ from host.redaction import Redactor
 from host.secret import OPERATOR, SecretValue
 from host.state import tables
 from host.state.journal import Change
+from host.state.retention import prune
 from host.state.vault import Rotated, Vault
 from host.workspace import Workspace
 
@@ -296,6 +298,20 @@ def test_an_older_value_put_back_with_its_seal_is_an_error(vault: Vault, hands: 
         vault.get(OPERATOR, NAME)
 
 
+def test_an_older_value_put_back_with_its_seal_is_an_error_also_after_the_record_was_pruned(
+    vault: Vault, hands: Hands, workspace: Workspace
+) -> None:
+    vault.set(OPERATOR, NAME, SecretValue(OLD))
+    older = hands.copy("keys", "secrets", "seals")
+    vault.set(OPERATOR, NAME, SecretValue(NEW))
+    for _ in range(2):
+        assert prune(workspace.journal, time.time() + 1).records
+    assert value(vault) == NEW
+    hands.put_back({name: older[name] for name in ("secrets", "seals")})
+    with pytest.raises(VaultError):
+        vault.get(OPERATOR, NAME)
+
+
 def test_all_of_before_a_rotation_put_back_is_an_error(filled: Vault, hands: Hands, keys: Any, workspace: Any) -> None:
     older = hands.copy("keys", "secrets", "seals")
     filled.rotate()
@@ -422,8 +438,8 @@ def test_a_rotation_seals_everything_anew_and_drops_the_keys_before(filled: Vaul
     assert {row["sealed"] for row in before["secrets"]}.isdisjoint({row["sealed"] for row in after["secrets"]})
     assert {row["changed_at"] for row in before["secrets"]} == {row["changed_at"] for row in after["secrets"]}
     kept = {row["id"] for row in before["keys"]} & {row["id"] for row in after["keys"]}
-    assert {row["purpose"] for row in before["keys"] if row["id"] in kept} == {"audit"}
-    assert sorted(row["purpose"] for row in after["keys"]) == ["audit", "secrets", "vault"]
+    assert {row["purpose"] for row in before["keys"] if row["id"] in kept} == {"audit", "state"}
+    assert sorted(row["purpose"] for row in after["keys"]) == ["audit", "secrets", "state", "vault"]
 
 
 def test_a_new_master_key_takes_the_place_of_the_one_before(

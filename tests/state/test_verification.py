@@ -234,6 +234,22 @@ class TestTheNoteOfTheHead:
         with pytest.raises(AuditBroken, match=r"audit\.head is gone"):
             verified()
 
+    @pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+    @pytest.mark.parametrize("key", [False, True], ids=["but the key", "with its key"])
+    def test_everything_gone_is_not_hidden_by_what_comes_after_it(
+        self, raw: Raw, note: Path, keys: Keys, state_dir: Path, database: Database, verified: Any, key: bool
+    ) -> None:
+        with Journal(database, keys, state_dir).changing() as change:
+            keys.current(change.connection, "vault")  # of what else is kept: it stays
+        note.unlink()
+        raw("DELETE FROM audit")
+        if key:
+            raw("DELETE FROM keys WHERE purpose = 'audit'")
+        fill(Journal(database, Keys(state_dir), state_dir), 2)
+        assert not note.exists()
+        with pytest.raises(AuditBroken, match=r"audit\.head is gone"):
+            verified()
+
     @pytest.mark.parametrize("kind", ["postgres"], indirect=True)
     def test_another_machine_begins_one_of_its_own(
         self, raw: Raw, database: Database, tmp_path: Path, state_dir: Path, filled: Journal

@@ -219,6 +219,7 @@ def test_signed_by_nobody_who_is_trusted(key: SigningKey, other_key: SigningKey)
     failure = failed(7, tool(), bundle(tool(), other_key), trusting(key))
     assert failure.hint is not None
     assert "host trust add KEY.pem --namespace acme" in failure.hint
+    assert failure.message.endswith(f"no trusted key is {other_key.public.id}")
     failed(7, tool(), bundle(tool(), key), NOBODY)
 
 

@@ -12,6 +12,7 @@ upload.py       a blob into a registry, in pieces, continued after a broken conn
 download.py     a blob out of a registry, continued and verified
 partial.py      the file that a download is in until it is complete
 progress.py     how far a transfer has come
+wire.py         dataclasses as JSON that others write and read
 documents.py    descriptors, manifests and indexes, read strictly
 layout.py       a component and its signature bundles as OCI manifests
 transfer.py     `push` and `pull`: what the rest of the host uses

@@ -67,7 +67,7 @@ class _Filling:
             return
         ranged = {"Range": f"bytes={offset}-"} if offset else {}
         ask = Ask("GET", self._exchange.url(f"blobs/{self._blob.digest}"), f"send {self._what}", ranged, elsewhere=True)
-        with self._exchange.begun(ask, (200, 206, 416) if offset else (200,)) as response:
+        with self._exchange.begun(ask, (200, 206, 416) if offset else (200,), _DEADLINE_S) as response:
             if not self._continues(response, offset):
                 self._restart()
                 if response.status_code != httpx2.codes.OK:

@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 import httpx2
 
 from host.egress import system_tls
+from host.egress.patience import Patience
 from host.errors import RegistryError
 from host.registry.oci import failures
 from host.registry.oci.challenges import parse_challenges
@@ -26,6 +27,8 @@ T = TypeVar("T")
 PAUSES_S: Final = (0.5, 2.0)  # between tries: three in all
 _MAX_REDIRECTS = 5
 _TIMEOUT = httpx2.Timeout(30.0, connect=10.0)  # for each operation on the socket
+_PATIENCE_S: Final = 120.0  # for a request and its answer, however many bytes now and then keep it going
+_SLOWEST = 16 * 1024  # bytes in a second that we are to be able to send
 _HEADERS: Final = {"User-Agent": "catalyst-host", "Accept-Encoding": "identity"}  # digests are of bytes as they are
 
 
@@ -72,12 +75,14 @@ class Exchange:
         self._credentials = credentials
         self._pause = pause
         self._authorization: SecretValue | None = None
+        self._patience = Patience()
         self._client = httpx2.Client(
             trust_env=False,
             verify=system_tls(),
             timeout=_TIMEOUT,
             headers=_HEADERS,
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+            event_hooks={"request": [self._patience.watch]},
         )
 
     def close(self) -> None:
@@ -122,10 +127,10 @@ class Exchange:
             return Answer(response.status_code, response.headers, body, response.url, next_page)
 
     @contextmanager
-    def begun(self, ask: Ask, expected: Collection[int]) -> Iterator[httpx2.Response]:
-        """The answer, whose body is still to be read, with `iter_raw`. Raises as `fetch` does, also for what reading it
-        raises inside."""
-        with failures.entering(self.registry, ask.what):
+    def begun(self, ask: Ask, expected: Collection[int], within_s: float | None = None) -> Iterator[httpx2.Response]:
+        """The answer, whose body is still to be read, with `iter_raw`: within two minutes, or `within_s`, beside the
+        time that sending takes. Raises as `fetch` does, also for what reading it raises inside."""
+        with self._within(within_s or _PATIENCE_S, ask), failures.entering(self.registry, ask.what):
             response = self._authorized(ask)
             try:
                 if response.status_code not in expected:
@@ -140,6 +145,19 @@ class Exchange:
         if len(body) > most:
             raise RegistryError(f"{self.registry} sends more than {most} bytes, asked to {what}")
         return body
+
+    @contextmanager
+    def _within(self, seconds: float, ask: Ask) -> Iterator[None]:
+        """Raises RegistryError where it takes longer, not counting what there is to send."""
+        seconds += len(ask.content or b"") / _SLOWEST
+        with self._patience.within(seconds) as over:
+            try:
+                yield
+            except PassingError:
+                if over.is_set():
+                    said = f"{self.registry} takes more than {seconds:.0f} s, asked to {ask.what}"
+                    raise RegistryError(said) from None
+                raise
 
     def _authorized(self, ask: Ask) -> httpx2.Response:
         """Sends, and where the registry itself asks who we are, says so and sends once more."""

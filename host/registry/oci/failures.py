@@ -9,7 +9,7 @@ from typing import Final, NoReturn
 
 import httpx2
 
-from host.egress.failures import is_about_certificate, tls_error, translated
+from host.egress.failures import is_about_certificate, tls_error, translated, why_unreachable
 from host.errors import InputError, RegistryError
 from host.jsontext import parse_object
 
@@ -46,7 +46,7 @@ def _translated(error: Exception, host: str, what: str) -> RegistryError | Passi
         case httpx2.TimeoutException():
             return PassingError(RegistryError(f"{host} stopped answering, asked to {what}"))
         case httpx2.ConnectError():
-            return _unreachable(error, host, what)
+            return _unreachable(error, host)
         case httpx2.NetworkError() | httpx2.RemoteProtocolError():
             return PassingError(RegistryError(f"the connection to {host} broke off, asked to {what}"))
         case httpx2.InvalidURL() | httpx2.UnsupportedProtocol() | UnicodeError():
@@ -55,10 +55,10 @@ def _translated(error: Exception, host: str, what: str) -> RegistryError | Passi
             return RegistryError(f"asking {host} to {what} failed: {type(error).__name__}")
 
 
-def _unreachable(error: BaseException, host: str, what: str) -> RegistryError:
+def _unreachable(error: BaseException, host: str) -> RegistryError:
     below = tls_error(error)
     if below is None:
-        return RegistryError(f"{host} cannot be reached, asked to {what}", hint="check the name and the port")
+        return RegistryError(f"{host} cannot be reached: {why_unreachable(error)}", hint="check the name and the port")
     hint = None if is_about_certificate(below) else "if it is meant to speak plain HTTP: --plain-http"
     return RegistryError(translated(below, host).message, hint=hint)
 

@@ -9,25 +9,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from host.errors import ArtifactError, InputError
-from host.jsontext import Json, parse_object
+from host.jsontext import parse_object
 from host.manifest import Manifest
 from host.names import Digest
 from host.registry.oci.documents import EMPTY, EMPTY_CONTENT, IMAGE_MANIFEST, Descriptor, ImageManifest, as_bytes
+from host.registry.oci.wire import json_object, read, wired
+from host.trust.bundle import MAX_BUNDLE_BYTES
 
 WASM: Final = "application/wasm"
 WASM_CONFIG: Final = "application/vnd.wasm.config.v0+json"
 BUNDLE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
 MAX_COMPONENT_BYTES: Final = 256 * 1024 * 1024
 MAX_CONFIG_BYTES: Final = 64 * 1024
-MAX_BUNDLE_BYTES: Final = 64 * 1024
-MAX_BUNDLES: Final = 20
 _OCI: Final = "org.opencontainers.image."  # image-spec, annotations.md
 _LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)  # `created` may not be left out: wkg's reader insists on it
-_ARCHITECTURE: Final = "wasm"
-_OS: Final = "wasip2"  # as the layout calls a component, whichever version of WASI it imports
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +49,15 @@ class ComponentConfig:
     exports: tuple[str, ...]
 
 
+@wired
+@dataclass(frozen=True, slots=True)
+class _Config:
+    architecture: Literal["wasm"]
+    os: Literal["wasip2"]  # as the layout calls a component, whichever version of WASI it imports
+    layer_digests: tuple[str, ...]
+    component: ComponentConfig
+
+
 def lay_out(
     wasm: bytes,
     *,
@@ -66,8 +73,8 @@ def lay_out(
     if manifest is not None and manifest.authors:
         config["author"] = manifest.authors
     config |= {
-        "architecture": _ARCHITECTURE,
-        "os": _OS,
+        "architecture": "wasm",
+        "os": "wasip2",
         "layerDigests": [str(layer.digest)],
         "component": {"exports": list(exports), "imports": list(imports)},
     }
@@ -95,18 +102,10 @@ def read_manifest(content: bytes, media_type: str) -> ImageManifest:
 
 def read_config(content: bytes, manifest: ImageManifest) -> ComponentConfig:
     """Raises ArtifactError where the config is not a component's, or contradicts the manifest."""
-    try:
-        config = parse_object(content, "the config", most=100_000)
-    except InputError as error:
-        raise ArtifactError(str(error)) from None
-    if (config.get("architecture"), config.get("os")) != (_ARCHITECTURE, _OS):
-        raise ArtifactError(f"the config is not for {_ARCHITECTURE} on {_OS}")
-    if config.get("layerDigests") != [str(layer.digest) for layer in manifest.layers]:
+    config = read(_Config, json_object(content, "the config"), "the config")
+    if config.layer_digests != tuple(str(layer.digest) for layer in manifest.layers):
         raise ArtifactError("the config lists other layers than the manifest")
-    component = config.get("component")
-    if not isinstance(component, dict):
-        raise ArtifactError("the config does not say what the component imports and exports")
-    return ComponentConfig(_names(component, "imports"), _names(component, "exports"))
+    return config.component
 
 
 def lay_out_bundle(bundle: bytes, subject: Descriptor) -> ImageManifest:
@@ -155,13 +154,6 @@ def _annotations(manifest: Manifest, created: datetime | None) -> Mapping[str, s
 
 def _rfc3339(time: datetime) -> str:
     return time.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def _names(component: Mapping[str, Json], field_name: str) -> tuple[str, ...]:
-    names = component.get(field_name)
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ArtifactError(f"the config: component.{field_name} is not a list of names")
-    return tuple(names)
 
 
 def _check_size(described: Descriptor, most: int, what: str) -> None:

@@ -15,6 +15,7 @@ from host.registry.oci import layout
 from host.registry.oci.client import RegistryClient
 from host.registry.oci.documents import EMPTY_CONTENT, IMAGE_MANIFEST
 from host.registry.oci.progress import Progress
+from host.trust.bundle import MAX_BUNDLES
 
 _MAX_BUNDLE_MANIFEST_BYTES = 64 * 1024
 
@@ -95,10 +96,10 @@ def pull(registry: RegistryClient, *, partial: Path, progress: Progress | None =
 
 
 def _bundles(registry: RegistryClient, subject: Digest) -> Iterator[str]:
-    """Those among the first twenty that are said to be bundles. What is none is passed over, and so is one that the
-    registry has no more: whoever may push could otherwise stop every pull. A bundle that is missing is missed where
-    signatures are verified."""
-    for described in islice(registry.referrers(subject, layout.BUNDLE), layout.MAX_BUNDLES):
+    """Those among the first that are said to be bundles, as many as are looked at. What is none is passed over, and so
+    is one that the registry has no more: whoever may push could otherwise stop every pull. A bundle that is missing is
+    missed where signatures are verified."""
+    for described in islice(registry.referrers(subject, layout.BUNDLE), MAX_BUNDLES):
         try:
             found = registry.manifest(str(described.digest), most=_MAX_BUNDLE_MANIFEST_BYTES)
             yield registry.blob(layout.read_bundle_manifest(found.content, subject), "a signature").decode()
@@ -113,5 +114,5 @@ def _check_push(registry: RegistryClient, digest: Digest, bundles: int) -> None:
     wanted = registry.reference.digest
     if wanted is not None and wanted != digest:
         raise InputError(f"what is pushed has the digest {digest}, not {wanted}", field="reference", hint="name a tag")
-    if bundles > layout.MAX_BUNDLES:
-        raise InputError(f"an artifact has at most {layout.MAX_BUNDLES} signatures")
+    if bundles > MAX_BUNDLES:
+        raise InputError(f"an artifact has at most {MAX_BUNDLES} signatures")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from pydantic import ValidationError
 
 from host.errors import ArtifactError
 from host.registry.oci.documents import IMAGE_INDEX, IMAGE_MANIFEST, Descriptor, ImageManifest, as_bytes, document
@@ -38,6 +39,10 @@ def test_fields_that_are_not_known_are_passed_over():
     assert ImageManifest.parse(_manifest(later="something")).layers[0].size == 2
 
 
+def test_annotations_that_are_null_are_none():
+    assert ImageManifest.parse(_manifest(annotations=None)).annotations == {}
+
+
 def test_an_index_lists_the_type_of_the_config_where_there_is_no_other():
     assert ImageManifest.parse(_manifest()).described().artifact_type == "application/vnd.test"
     assert ImageManifest.parse(_manifest(artifactType="application/x")).described().artifact_type == "application/x"
@@ -64,6 +69,7 @@ def test_an_index_lists_the_type_of_the_config_where_there_is_no_other():
         pytest.param(_manifest(layers=[CONFIG | {"size": True}]), id="a size that is true"),
         pytest.param(_manifest(layers=[CONFIG | {"size": "2"}]), id="a size in quotes"),
         pytest.param(_manifest(layers=[CONFIG | {"digest": "sha512:" + "a" * 128}]), id="another algorithm"),
+        pytest.param(_manifest(layers=[CONFIG | {"digest": ["sha256:" + "a" * 64]}]), id="a digest that is a list"),
         pytest.param(_manifest(layers=[CONFIG | {"digest": "sha256:../../../etc/passwd"}]), id="a digest that climbs"),
         pytest.param(_manifest(layers=[CONFIG | {"mediaType": None}]), id="a type that is null"),
         pytest.param(_manifest(annotations={"a": 1}), id="an annotation that is a number"),
@@ -78,6 +84,26 @@ def test_what_is_no_manifest_is_refused(content):
 def test_the_error_names_the_field():
     with pytest.raises(ArtifactError, match=r"the manifest\.layers\[1\]\.size"):
         ImageManifest.parse(_manifest(layers=[CONFIG, CONFIG | {"size": None}]))
+
+
+def test_the_error_has_no_name_that_others_chose():
+    with pytest.raises(ArtifactError) as caught:
+        ImageManifest.parse(_manifest(annotations={"\x1b[2J": 1}))
+    assert str(caught.value) == "the manifest.annotations: not texts by name"
+
+
+@pytest.mark.parametrize(
+    "many",
+    [
+        pytest.param({"layers": [0] * 100_000}, id="layers"),
+        pytest.param({"annotations": dict.fromkeys(map(str, range(100_000)), 0)}, id="annotations"),
+    ],
+)
+def test_of_many_mistakes_one_is_kept(many):
+    with pytest.raises(ArtifactError) as caught:
+        ImageManifest.parse(_manifest(**many))
+    assert isinstance(caught.value.__context__, ValidationError)
+    assert caught.value.__context__.error_count() == 1
 
 
 def test_a_document_says_of_itself_what_it_is():

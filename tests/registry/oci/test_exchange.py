@@ -7,11 +7,14 @@ import socket
 import ssl
 import subprocess
 from base64 import b64encode
+from contextlib import suppress
+from threading import Event
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from host.errors import RegistryError
+from host.registry.oci import exchange
 from host.registry.oci.client import RegistryClient
 from host.registry.oci.credentials import Credential
 from host.registry.oci.documents import Descriptor
@@ -344,10 +347,41 @@ def test_what_does_not_pass_is_not_tried_again(registry, relay, status):
 # What cannot be reached
 
 
+_BEGINNINGS = [
+    pytest.param(b"HTTP/1.1 200 OK\r\nX-Padding: ", b"a", id="in a field that does not end"),
+    pytest.param(b"", b"HTTP/1.1 103 Early Hints\r\n\r\n", id="in answers before the answer"),
+    pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;", b"a", id="in a chunk that does not begin"),
+    pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", b"a", id="in a body"),
+]
+
+
+@pytest.mark.parametrize(("beginning", "drop"), _BEGINNINGS)
+def test_a_registry_that_answers_drop_by_drop_is_given_up(relay, monkeypatch, beginning, drop):
+    monkeypatch.setattr(exchange, "_PATIENCE_S", 0.3)
+
+    def drip(visit):
+        visit.write(beginning)
+        with suppress(OSError):  # at last nobody is there
+            while not given_up.wait(0.01):
+                visit.write(drop)
+
+    given_up = Event()
+    between = relay("", drip)
+    try:
+        with client(between.address) as one, pytest.raises(RegistryError, match="takes more than 0 s, asked to send"):
+            one.manifest("latest", most=1 << 30)
+        assert len(between.asked) == 1, "it is not asked again"
+    finally:
+        given_up.set()
+
+
 def test_a_registry_that_nobody_runs_is_named():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
-    with client(address) as one, pytest.raises(RegistryError, match=f"{address} cannot be reached") as caught:
+    with (
+        client(address) as one,
+        pytest.raises(RegistryError, match=f"{address} cannot be reached: connection refused") as caught,
+    ):
         one.manifest()
     assert caught.value.status is None
     assert caught.value.hint

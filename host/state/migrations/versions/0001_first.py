@@ -123,6 +123,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("owner", name=op.f("pk_seals")),
     )
     op.create_table(
+        "state_seal",
+        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("mac", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(["key"], ["keys.id"], name=op.f("fk_state_seal_key")),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_state_seal")),
+    )
+    op.create_table(
         "secrets",
         sa.Column("owner", sa.Text(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),

@@ -204,7 +204,7 @@ def test_a_text_that_is_no_policy_is_a_policy_error(text: str, in_json: bool) ->
         {"timeout": 0},
         {"max_streams": -1},
         {"secrets": {"K": {"reveal": True}}},
-        {"allowed_domains": iter(["api.test"])},
+        pytest.param({"allowed_domains": iter(["api.test"])}, id="what can be read once"),
         {"rate_limit": {"requests": 1, "window": 1}},
         {"upstreams": {"https://a.test": 5}},
     ],

@@ -17,5 +17,5 @@ documents.py    descriptors, manifests and indexes, read strictly
 layout.py       a component and its signature bundles as OCI manifests
 transfer.py     `push` and `pull`: what the rest of the host uses
 
-Only `reference` is free of httpx2; import what you need from the module that has it.
+Only `reference` is free of httpx2 and pydantic; import what you need from the module that has it.
 """

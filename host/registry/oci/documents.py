@@ -3,15 +3,14 @@ and written so that the same content is the same bytes."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from pydantic import FailFast, Field, PlainSerializer, PlainValidator
 
 from host.errors import ArtifactError, InputError
-from host.jsontext import Json
+from host.jsontext import Json, write_json
 from host.names import Digest
 from host.registry.oci.wire import json_object, read, wired, written
 
@@ -62,7 +61,7 @@ class Descriptor:
         """Raises ArtifactError, which names what is wrong after `where`."""
         return read(cls, value, where)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Json]:
         return written(self)
 
 
@@ -108,4 +107,4 @@ def document(content: bytes, media_type: str, what: str) -> dict[str, Json]:
 
 def as_bytes(value: Json) -> bytes:
     """Compact JSON."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return write_json(value).encode()

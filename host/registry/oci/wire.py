@@ -1,7 +1,8 @@
-"""Dataclasses as JSON that others write and read: pydantic checks the types, and passes over fields that are not ours."""
+"""Dataclasses as JSON that others write and read. Pydantic checks the types, and passes over what is not ours."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any, Final, TypeVar
 
@@ -11,7 +12,8 @@ from pydantic.alias_generators import to_camel
 from host.errors import ArtifactError, InputError
 from host.jsontext import Json, parse_object, write_json
 
-wired: Final = with_config(strict=True, alias_generator=to_camel, hide_input_in_errors=True)
+wired: Final = with_config(strict=True, alias_generator=to_camel)
+_adapter: Final[Callable[[type], TypeAdapter[Any]]] = cache(TypeAdapter)
 _MOST_VALUES = 200_000  # in one document; a descriptor is some ten
 
 T = TypeVar("T")
@@ -26,20 +28,19 @@ def json_object(content: bytes, what: str) -> dict[str, Json]:
 
 
 def read(kind: type[T], value: Json, where: str) -> T:
-    """A `wired` dataclass from `value`, which `where` names. Raises ArtifactError with the path of the first mistake."""
+    """The `wired` dataclass that `value` spells. Raises ArtifactError with the first mistake: `where`, and its path."""
     try:
-        return _adapter(kind).validate_json(write_json(value))  # strictly, a list is a tuple in JSON alone
+        found: T = _adapter(kind).validate_json(write_json(value))  # strictly, a list is a tuple in JSON alone
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
-        raise ArtifactError(f"{where}{path}: {first.get('ctx', {}).get('error') or first['msg']}") from None
+    else:
+        return found
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
+    reason = first.get("ctx", {}).get("error") or first["msg"]
+    raise ArtifactError(f"{where}{path}: {reason}")  # out here, so that it has no context: that has what was read
 
 
-def written(value: object) -> dict[str, Any]:
-    """The JSON object of a `wired` dataclass, without the fields that have their defaults."""
-    return _adapter(type(value)).dump_python(value, by_alias=True, exclude_defaults=True)
-
-
-@cache
-def _adapter(kind: Any) -> Any:
-    return TypeAdapter(kind)
+def written(value: object) -> dict[str, Json]:
+    """A `wired` dataclass as a JSON object, without the fields that have their defaults."""
+    shown: dict[str, Json] = _adapter(type(value)).dump_python(value, by_alias=True, exclude_defaults=True)
+    return shown

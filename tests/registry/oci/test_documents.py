@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from host.errors import ArtifactError
 from host.registry.oci.documents import IMAGE_INDEX, IMAGE_MANIFEST, Descriptor, ImageManifest, as_bytes, document
@@ -100,10 +100,9 @@ def test_the_error_has_no_name_that_others_chose():
     ],
 )
 def test_of_many_mistakes_one_is_kept(many):
-    with pytest.raises(ArtifactError) as caught:
-        ImageManifest.parse(_manifest(**many))
-    assert isinstance(caught.value.__context__, ValidationError)
-    assert caught.value.__context__.error_count() == 1
+    with pytest.raises(ValidationError) as caught:
+        TypeAdapter(ImageManifest).validate_json(_manifest(**many))
+    assert caught.value.error_count() == 1
 
 
 def test_a_document_says_of_itself_what_it_is():

@@ -32,23 +32,28 @@ def as_facts(component: Component) -> dict[str, Any]:
 
 
 def next_step(workspace: Workspace, component: Component) -> str:
-    """What to type for `component` to have all that its manifest asks for: nothing that was done before."""
-    reference, manifest = component.reference, component.manifest
+    """What to type now."""
     if not component.approved:
-        return f"not approved yet: host approve {reference}"
-    lines, scope = [f"next: host inspect {reference}"], reference.any_version
+        return f"not approved yet: host approve {component.reference}"
+    return "\n      ".join([f"next: host inspect {component.reference}", *lacking(workspace, component)])
+
+
+def lacking(workspace: Workspace, component: Component) -> list[str]:
+    """The lines to type for `component` to have all that its manifest asks for: nothing that was done before."""
+    reference, manifest, lines = component.reference, component.manifest, list[str]()
+    scope = reference.any_version
     granted = {str(name) for name in workspace.grants.of(reference)}
     for secret in manifest.secrets if manifest else ():
         missing = [] if _is_found(workspace, secret.name) else [f"host secret set {secret.name}"]
         missing += [] if secret.name in granted else [f"host secret grant {scope} {secret.name}"]
-        lines += [f"      {'; '.join(missing)}"] if missing else []
+        lines += ["; ".join(missing)] if missing else []
     policy = workspace.policies.effective(reference)
     allowed, asked = policy.policy.allowed_domains, (manifest.domains if manifest else None) or ()
-    if lacking := [domain for domain in asked if domain not in allowed and "{" not in domain]:
+    if more := [domain for domain in asked if domain not in allowed and "{" not in domain]:
         origin = policy.origins["allowed_domains"]
-        said = shlex.quote(json.dumps([*allowed, *lacking]))
-        lines.append(f"      host policy set {scope if origin == DEFAULT else origin} allowed_domains {said}")
-    return "\n".join(map(as_line, lines))
+        said = shlex.quote(json.dumps([*allowed, *more]))
+        lines.append(f"host policy set {scope if origin == DEFAULT else origin} allowed_domains {said}")
+    return [as_line(line) for line in lines]
 
 
 def _is_found(workspace: Workspace, secret: str) -> bool:

@@ -53,8 +53,7 @@ def execute(
                 result = catalyst.run(operation, timeout=seconds, attachments=attachments)
                 _show(result, output, in_json=in_json)
         except Denied as denied:
-            if catalyst.grant.kept is None:  # else each denial names the command that keeps what would allow it
-                denied.hint = needs.unmet(manifest, granted).hint(denied.refusals)
+            denied.hint = origin.hint(granted, denied.refusals)
             raise
     if not in_json:  # there they are in the record
         say_logs(result.execution)

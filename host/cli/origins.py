@@ -4,14 +4,17 @@ installed under a reference, with what is kept for it, to which they add.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from host.ahead import Ahead
+from host.audit import Refusal
+from host.cli import needs
 from host.cli.authority import Found, Given, Standing
+from host.cli.components import lacking
 from host.cli.files import blaming
 from host.cli.state import opened
 from host.manifest import Manifest
@@ -34,6 +37,10 @@ class Origin(Protocol):
 
     def catalyst(self, granted: Given) -> AbstractContextManager[Catalyst]:
         """It, with what was granted, until the end of the `with`."""
+        ...
+
+    def hint(self, granted: Given, refusals: Sequence[Refusal]) -> str | None:
+        """After a denial: what would allow all that the manifest asks for."""
         ...
 
 
@@ -66,6 +73,9 @@ class File:
                 wasi=granted.wasi,
             )
 
+    def hint(self, granted: Given, refusals: Sequence[Refusal]) -> str | None:
+        return needs.unmet(self.manifest, granted).hint(refusals)
+
 
 class Kept:
     """What is installed under a reference, or is pulled by it, and is loading from then on. To be used in a `with`."""
@@ -92,7 +102,7 @@ class Kept:
 
     def _find(self, name: str) -> Found | None:
         found = self._workspace.sources.find(SecretName.parse(name))
-        return Found(found.value.reveal(), str(found)) if found else None
+        return Found(found.value.reveal(), f"the one in {found}") if found else None
 
     def installation(self) -> dict[str, Any]:
         """How it came to be installed: reference, source, registered_at, approved, signers (key ids), versions."""
@@ -120,6 +130,13 @@ class Kept:
                 config=granted.config,
                 wasi=granted.wasi,
             )
+
+    def hint(self, granted: Given, refusals: Sequence[Refusal]) -> str | None:
+        del granted
+        if not any(refusal.grantable for refusal in refusals):
+            return None
+        lines = lacking(self._workspace, self._installed.component)
+        return "\n".join(["to allow all that its manifest asks for:", *lines]) if len(lines) > 1 else None
 
     def __enter__(self) -> Self:
         return self

@@ -5,6 +5,7 @@
 3. What the newest `audit.pruned` record says of the beginning was itself read on the way.
 4. The head that this machine noted is one of the records: nothing was cut off at the end, and nothing was rewritten.
    What an operator expects, from a note kept elsewhere, is held to the same.
+5. What is kept is what the last record of a change left (`host.state.integrity`).
 
 What cannot be seen from here: that the whole state was put back to an earlier one, the noted head included. A head
 that is kept elsewhere shows that. And the end of the record may be missing because the machine lost power: SQLite
@@ -56,6 +57,8 @@ def verify(journal: Journal, expected: Head | None = None) -> Verified:
             raise _cut_off(last, head)
         if met.get(head.seq, head.mac) != head.mac and (head.seq or last.seq):
             raise _broken(f"record {head.seq} is another than the one that was noted: it was written anew", head.seq)
+    with journal.database.reading() as connection:
+        journal.check(connection)
     return Verified(
         records=last.seq - start.seq,
         first=start.seq + 1 if since is not None else 0,

@@ -259,6 +259,31 @@ def test_options_add_to_what_is_kept_for_one_run(
     assert "host secret grant c:local.openai OPENAI_API_KEY" in denied.err
 
 
+def test_a_denial_names_all_that_is_missing_at_once(program: Any, openai_file: Path) -> None:
+    program("register", openai_file)
+    denied = program("run", "c:local.openai", "--no-prompt", "--input", MODELS)
+    assert denied.status == 3
+    assert denied.err.endswith(
+        "hint: to allow all that its manifest asks for:\n"
+        "host secret set OPENAI_API_KEY; host secret grant c:local.openai OPENAI_API_KEY\n"
+        "host policy set c:local.openai allowed_domains '[\"api.openai.com\"]'\n"
+    )
+
+
+def test_a_secret_that_is_kept_and_not_granted_is_offered_on_a_terminal(
+    program: Any, openai_file: Path, fake: FakeOpenAI, terminal: Any
+) -> None:
+    program("register", openai_file)
+    program("policy", "set", "c:local.openai", "allowed_domains", '["api.openai.com"]')
+    program("policy", "set", "c:local.openai", "upstreams", json.dumps({"https://api.openai.com": fake.url}))
+    program("secret", "set", "OPENAI_API_KEY", stdin=KEY)
+    screen = terminal("run", "c:local.openai", "--input", MODELS)
+    screen.expect("Use the one in the store? [y/N]: ")
+    screen.send("y\n")
+    assert screen.finish().status == 0
+    assert fake.requests[0]["headers"]["authorization"] == f"Bearer {KEY}"
+
+
 def test_a_run_of_what_is_installed_is_recorded(program: Any, tool: Any) -> None:
     program("register", tool())
     run = json.loads(program("run", "c:local.tool", "--input", "{}", "--json").out)["execution"]

@@ -19,6 +19,7 @@ from host.names import SecretName
 from host.secret import OPERATOR, SecretValue
 from host.state.head import HeadFile
 from host.state.journal import Journal
+from host.state.verification import verify
 from host.trust.keys import SigningKey
 from tests.conftest import CACHE
 from tests.test_workspace import tool
@@ -52,6 +53,8 @@ def found(workspace: Workspace) -> None:
         workspace.verified(workspace.components.resolve(TOOL))
     with pytest.raises(StateError, match="changed in the database"):
         workspace.policies.set(TOOL, "timeout", "5s")
+    with pytest.raises(StateError):  # of the record, where that was changed as well
+        verify(workspace.journal)
 
 
 def test_what_nobody_touched_is_as_it_was_sealed(kept: Workspace) -> None:

@@ -112,6 +112,13 @@ class Components:
         """The bytes as they are kept: to be verified."""
         return self._blobs.get(component.digest)
 
+    def held(self, digest: Digest) -> bytes | None:
+        """The bytes with this digest, where there are any; to be verified as well."""
+        try:
+            return self._blobs.get(digest)
+        except StateError:
+            return None
+
     def bundles(self, digest: Digest) -> tuple[str, ...]:
         """The signature bundles that came with it, or were added since."""
         query = select(signatures.c.bundle).where(signatures.c.digest == str(digest)).order_by(signatures.c.position)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -72,9 +72,16 @@ def push(
     return subject.digest
 
 
-def pull(registry: RegistryClient, *, partial: Path, progress: Progress | None = None) -> Pulled:
+def pull(
+    registry: RegistryClient,
+    *,
+    partial: Path,
+    held: Callable[[Digest], bytes | None] = lambda _: None,
+    progress: Progress | None = None,
+) -> Pulled:
     """What the reference names, every byte of it verified against a digest, beginning with the reference's own if it
-    has one. A download that breaks off leaves a file in the folder `partial`, which the next pull continues.
+    has one. A download that breaks off leaves a file in the folder `partial`, which the next pull continues. What is
+    here already, as `held` has it, is not fetched.
 
     Raises RegistryError (it cannot be had, or other bytes come), ArtifactError (it is not a component as the layout has
     it) and StateError (`partial` cannot be used).
@@ -83,7 +90,9 @@ def pull(registry: RegistryClient, *, partial: Path, progress: Progress | None =
     manifest = layout.read_manifest(fetched.content, fetched.media_type)
     config = layout.read_config(registry.blob(manifest.config, "its config"), manifest)
     layer = manifest.layers[0]
-    wasm = registry.download(layer, partial, "the component", progress)
+    wasm = held(layer.digest)
+    if wasm is None or Digest.of(wasm) != layer.digest:
+        wasm = registry.download(layer, partial, "the component", progress)
     return Pulled(
         wasm=wasm,
         bundles=tuple(_bundles(registry, fetched.digest)),

@@ -70,6 +70,19 @@ def test_pushing_again_changes_nothing(registry, relay, repository):
     assert between.paths("PATCH") == []
 
 
+def test_what_is_here_already_is_not_fetched(registry, relay, repository, tmp_path):
+    pushed(registry, repository, bundles=[bundle("a")])
+    between = relay(registry)
+    found = pulled(between.address, repository, tmp_path, held={Digest.of(WASM): WASM}.get)
+    assert (found.wasm, found.bundles) == (WASM, (bundle("a"),))
+    assert not [one for one in between.asked if Digest.of(WASM).value in one.path]
+
+
+def test_what_is_here_and_was_changed_is_fetched(registry, repository, tmp_path):
+    pushed(registry, repository)
+    assert pulled(registry, repository, tmp_path, held=lambda _: WASM + b"!").wasm == WASM
+
+
 def test_a_signature_can_be_added_later(registry, repository, tmp_path):
     pushed(registry, repository, bundles=[bundle("a")])
     pushed(registry, repository, bundles=[bundle("b")])

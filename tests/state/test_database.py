@@ -7,8 +7,10 @@ import stat
 import subprocess
 import sys
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 import sqlalchemy
@@ -17,6 +19,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
+from host import Reference, Workspace
 from host.errors import InputError, StateError
 from host.state.database import FILE, Database
 from host.state.tables import keys, metadata
@@ -25,6 +28,7 @@ from tests.state.postgres import PASSWORD, PATIENCE_S, Postgres
 OPENS_WHEN_TOLD = """
 import sys
 from pathlib import Path
+from threading import Barrier
 from host.state import migrations
 from host.state.database import Database
 import alembic.command
@@ -182,6 +186,21 @@ def test_its_name_is_of_where_it_is_and_not_of_who_connects(state_dir: Path, pos
     assert len({names[0], names[3], names[4]}) == 3
     postgres.drop(one)
     postgres.drop(other)
+
+
+def test_a_new_state_that_many_open_at_once_opens_for_all(tmp_path: Path) -> None:
+    for turn in range(10):
+        folder, together = tmp_path / str(turn), Barrier(4)
+
+        def work(number: int, folder: Path = folder, together: Barrier = together) -> None:
+            together.wait()
+            with Workspace.open(folder) as one:
+                one.config.set(Reference.parse("c:local.tool"), f"key_{number}", number)
+
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(work, range(4)))
+        with Workspace.open(folder) as one:
+            assert len(one.config.document(Reference.parse("c:local.tool"))) == 4
 
 
 def test_what_the_operator_changes_outlives_a_loss_of_power_and_the_next_record_waits_for_no_disk(

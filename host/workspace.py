@@ -20,7 +20,9 @@ from host.manifest import Manifest, embedded_text
 from host.names import Digest, Reference, SecretName
 from host.policy.kept import Effective
 from host.policy.secrets import SecretGrant
-from host.registry.local import Component, Components, Review
+from host.registry.approvals import Review
+from host.registry.component import Component
+from host.registry.local import Components
 from host.registry.oci.reference import OciReference, looks_like_oci
 from host.state.blobs import Blobs
 from host.state.config import Config

@@ -15,7 +15,7 @@ from host.errors import NotApproved
 from host.names import Reference
 
 if TYPE_CHECKING:
-    from host.registry.local import Review
+    from host.registry.approvals import Review
     from host.workspace import Installed
 
 

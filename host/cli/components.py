@@ -13,7 +13,7 @@ from host.names import SecretName
 from host.policy.kept import DEFAULT
 
 if TYPE_CHECKING:
-    from host.registry.local import Component
+    from host.registry.component import Component
     from host.workspace import Workspace
 
 

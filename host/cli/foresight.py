@@ -12,7 +12,7 @@ from host.policy.asked import Asked, asked_by
 from host.policy.grant import Grant, grant_authority
 
 if TYPE_CHECKING:
-    from host.registry.local import Component
+    from host.registry.component import Component
     from host.workspace import Workspace
 
 

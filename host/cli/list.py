@@ -13,7 +13,7 @@ from host.cli.state import opened
 from host.cli.table import table, terminal_width
 
 if TYPE_CHECKING:
-    from host.registry.local import Component
+    from host.registry.component import Component
 
 
 @click.command("list", short_help="List what is installed.")

@@ -1,17 +1,10 @@
-"""The components that are installed: a reference names a digest, and the digest the bytes.
-
-Which bytes may use what was granted to a subject is decided here too. While nothing is granted to it, they are approved
-as they come: there is nothing for them to gain, and whoever grants something then grants it to what is there. After
-that they are when the operator says so; and in the namespace `local`, where they come from this machine, when they ask
-for nothing more than the ones approved last.
-"""
+"""The components that are installed: a reference names a digest, and the digest the bytes."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, exists, insert, select, update
@@ -19,46 +12,15 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, delete, exists, ins
 from host.audit import Event
 from host.errors import HostError, InputError, NotFound, StateError
 from host.jsontext import Json
-from host.manifest import Manifest
 from host.names import Digest, Reference, check_version
-from host.policy.difference import Difference, Request
-from host.registry.oci.reference import looks_like_oci
+from host.registry import approvals
+from host.registry.approvals import Review
+from host.registry.component import Component, latest, parse_manifest
 from host.state.blobs import Blobs
-from host.state.journal import Change, Journal
-from host.state.tables import approvals, artifacts, components, newest, secret_grants, settings, signatures
+from host.state.journal import Journal
+from host.state.tables import artifacts, components, newest, signatures
 from host.trust.bundle import MAX_BUNDLES
-from host.trust.versions import is_prerelease, order
-
-LOCAL = "local"
-
-
-@dataclass(frozen=True, slots=True)
-class Component:
-    """One that is installed. `size` in bytes, `registered_at` Unix time, `source` the file or oci:// reference that it
-    came from."""
-
-    reference: Reference
-    digest: Digest
-    size: int
-    manifest: Manifest | None
-    imports: tuple[str, ...]
-    source: str
-    registered_at: float
-    approved: bool
-
-    @property
-    def description(self) -> str:
-        return self.manifest.description if self.manifest else ""
-
-
-@dataclass(frozen=True, slots=True)
-class Review:
-    """What the operator has to look at: `before` is the component's request that was approved last (None: there is
-    none), `difference` what the new bytes ask for beside it."""
-
-    component: Component
-    before: Digest | None
-    difference: Difference
+from host.trust.versions import order
 
 
 class Components:
@@ -162,8 +124,8 @@ class Components:
             _keep_artifact(connection, digest, len(wasm), manifest, imports)
             _keep_bundles(connection, digest, bundles)
             if before != str(digest):
-                if before is not None and not _has_grants(connection, reference):
-                    connection.execute(delete(approvals).where(_approval(reference, Digest.parse(before))))
+                if before is not None and not approvals.has_grants(connection, reference):
+                    approvals.forget(connection, reference, Digest.parse(before))
                 connection.execute(delete(components).where(_is(reference)))
                 connection.execute(
                     insert(components).values(
@@ -183,8 +145,8 @@ class Components:
                     )
                 )
             component = _component(connection.execute(_INSTALLED.where(_is(reference))).one())
-            if not component.approved and self._comes_approved(connection, component, config or {}):
-                _approve(change, component, "asks for nothing more")
+            if not component.approved and approvals.come_approved(connection, component, config or {}):
+                approvals.approve(change, component, "asks for nothing more")
         if before not in (None, str(digest)):
             self._drop(Digest.parse(before))
         return self.resolve(reference)
@@ -196,11 +158,11 @@ class Components:
         if not found:
             raise NotFound(f"there is no {reference}", field="reference", hint="`host list` shows what there is")
         with self._journal.changing() as change:
-            idle = not _has_grants(change.connection, reference)
+            idle = not approvals.has_grants(change.connection, reference)
             for one in found:
                 change.connection.execute(delete(components).where(_is(one.reference)))
                 if idle:
-                    change.connection.execute(delete(approvals).where(_approval(one.reference, one.digest)))
+                    approvals.forget(change.connection, one.reference, one.digest)
                 change.record(
                     Event(
                         "component.unregistered",
@@ -226,21 +188,12 @@ class Components:
     def review(self, component: Component, config: Mapping[str, Json]) -> Review:
         """What approving it means. `config` is what the operator set for it."""
         with self._journal.database.reading() as connection:
-            return _review(connection, component, config)
+            return approvals.review(connection, component, config)
 
     def approve(self, component: Component) -> None:
         """These bytes may use what is granted to their subject."""
         with self._journal.changing() as change:
-            _approve(change, component, "by the operator")
-
-    def _comes_approved(self, connection: Connection, component: Component, config: Mapping[str, Json]) -> bool:
-        if not _has_grants(connection, component.reference):
-            return True
-        review = _review(connection, component, config)
-        if review.before is None:
-            return False
-        made_here = component.reference.namespace == LOCAL and not looks_like_oci(component.source)
-        return made_here and not review.difference.more
+            approvals.approve(change, component, "by the operator")
 
     def _drop(self, digest: Digest) -> None:
         """The bytes, where no reference names them any more. In a transaction of its own, after the one that let go of
@@ -248,15 +201,6 @@ class Components:
         with self._journal.database.writing() as connection:
             if not connection.execute(select(exists().where(components.c.digest == str(digest)))).scalar():
                 self._blobs.delete(connection, digest)
-
-
-def latest(found: Iterable[Component]) -> Component:
-    """The highest version by semver that is no prerelease; of prereleases only, the highest; of those that differ in
-    their build alone, which semver calls the same, the last by letter."""
-    return max(
-        found,
-        key=lambda one: (not is_prerelease(one.reference.version), order(one.reference.version), str(one.reference)),
-    )
 
 
 _INSTALLED: Final = select(
@@ -268,9 +212,7 @@ _INSTALLED: Final = select(
     artifacts.c.size,
     artifacts.c.manifest,
     artifacts.c.imports,
-    exists()
-    .where(approvals.c.subject == components.c.subject, approvals.c.digest == components.c.digest)
-    .label("approved"),
+    approvals.OF_COMPONENT.label("approved"),
 ).join(artifacts, artifacts.c.digest == components.c.digest)
 
 
@@ -281,7 +223,7 @@ def _component(row: Row[Any]) -> Component:
             reference=Reference.parse(row.subject).at(check_version(row.version)),
             digest=Digest.parse(row.digest),
             size=int(row.size),
-            manifest=_manifest(row.manifest),
+            manifest=parse_manifest(row.manifest),
             imports=tuple(map(str, json.loads(row.imports))),
             source=str(row.source),
             registered_at=float(row.registered_at),
@@ -289,10 +231,6 @@ def _component(row: Row[Any]) -> Component:
         )
     except (HostError, ValueError, TypeError) as error:
         raise StateError("an installed component cannot be read: its row was changed") from error
-
-
-def _manifest(text: str) -> Manifest | None:
-    return Manifest.parse(text) if text else None
 
 
 def _is(reference: Reference) -> ColumnElement[bool]:
@@ -333,47 +271,6 @@ def _raise_newest(connection: Connection, reference: Reference) -> None:
         connection.execute(insert(newest).values(subject=reference.subject, version=reference.version))
     elif order(reference.version) > order(known):
         connection.execute(update(newest).where(at).values(version=reference.version))
-
-
-def _approve(change: Change, component: Component, why: str) -> None:
-    values = {"subject": component.reference.subject, "digest": str(component.digest), "approved_at": time.time()}
-    change.connection.execute(delete(approvals).where(_approval(component.reference, component.digest)))
-    change.connection.execute(insert(approvals).values(**values))
-    change.record(
-        Event(
-            "component.approved",
-            "",
-            rule=why,
-            detail={"reference": str(component.reference), "digest": str(component.digest)},
-        )
-    )
-
-
-def _approval(reference: Reference, digest: Digest) -> ColumnElement[bool]:
-    return and_(approvals.c.subject == reference.subject, approvals.c.digest == str(digest))
-
-
-def _review(connection: Connection, component: Component, config: Mapping[str, Json]) -> Review:
-    row = connection.execute(
-        select(artifacts.c.digest, artifacts.c.manifest, artifacts.c.imports)
-        .join(approvals, approvals.c.digest == artifacts.c.digest)
-        .where(approvals.c.subject == component.reference.subject)
-        .order_by(approvals.c.approved_at.desc())
-        .limit(1)
-    ).first()
-    after = Request.of(component.imports, component.manifest, config)
-    if row is None:
-        return Review(component, None, Difference.between(Request.nothing(), after))
-    before = Request.of(json.loads(row.imports), _manifest(row.manifest), config)
-    return Review(component, Digest.parse(row.digest), Difference.between(before, after))
-
-
-def _has_grants(connection: Connection, reference: Reference) -> bool:
-    """Whether anything is granted to the subject, in any version."""
-    tables = (settings, secret_grants)
-    return any(
-        connection.execute(select(exists().where(table.c.subject == reference.subject))).scalar() for table in tables
-    )
 
 
 def _searched(component: Component) -> str:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
+from host import Workspace
+from host.registry.local import Components
 from tests.state.conftest import (  # noqa: F401 - fixtures
     _nothing_from_outside,
     database,
@@ -14,3 +18,8 @@ from tests.state.conftest import (  # noqa: F401 - fixtures
     state_dir,
     workspace,
 )
+
+
+@pytest.fixture
+def installed(workspace: Workspace) -> Components:  # noqa: F811 - the fixture
+    return workspace.components

@@ -2,54 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-from sqlalchemy import insert, select, update
+from sqlalchemy import select, update
 
-from host.audit import Event
 from host.errors import InputError, NotFound, StateError
 from host.names import Digest, Reference
-from host.registry.local import Component, Components
+from host.registry.local import Components
 from host.state.blobs import Blobs
 from host.state.database import Database
 from host.state.journal import Journal
-from host.state.tables import approvals, artifacts, audit, blobs, components, settings
+from host.state.tables import artifacts, blobs, components
 from host.trust.bundle import MAX_BUNDLES
-
-HTTP = "cyfr:http/fetch@0.1.0"
-OPENAI = Reference.parse("c:local.openai")
-
-
-@pytest.fixture
-def installed(journal: Journal, database: Database, state_dir: Path) -> Components:
-    return Components(journal, Blobs(database, state_dir))
-
-
-def manifest(**fields: Any) -> str:
-    return json.dumps({"id": "catalyst:local.openai", "domains": ["api.openai.com"], "wasi": {"http": True}, **fields})
-
-
-def register(
-    installed: Components, version: str, content: bytes = b"first", *, name: Reference = OPENAI, **more: Any
-) -> Component:
-    given: dict[str, Any] = {"manifest": manifest(), "imports": [HTTP], **more}
-    return installed.register(name.at(version), content, **given)
-
-
-def grant_something(journal: Journal, reference: Reference = OPENAI) -> None:
-    with journal.changing() as change:
-        row = {"subject": reference.subject, "version": "", "section": "policy", "field": "timeout", "value": '"5s"'}
-        change.connection.execute(insert(settings).values(**row))
-        change.record(Event("policy.changed", ""))
-
-
-def records(database: Database) -> list[str]:
-    with database.reading() as connection:
-        return list(connection.execute(select(audit.c.kind).order_by(audit.c.seq)).scalars())
-
+from tests.registry.kept import OPENAI, manifest, records, register
 
 # references
 
@@ -216,123 +182,6 @@ def test_of_what_was_never_there_no_version_is_the_newest(installed: Components)
     assert installed.newest(OPENAI) == ""
 
 
-# approval
-
-
-def test_the_first_bytes_come_approved_while_nothing_is_granted(installed: Components) -> None:
-    assert register(installed, "0.1.0").approved
-
-
-def test_bytes_that_come_to_grants_that_wait_for_them_are_not_approved(installed: Components, journal: Journal) -> None:
-    grant_something(journal)
-    assert not register(installed, "0.1.0").approved
-
-
-@pytest.mark.parametrize(
-    "more",
-    [
-        pytest.param({"imports": [HTTP, "cyfr:secrets/read@0.1.0"]}, id="another import"),
-        pytest.param({"manifest": manifest(domains=["api.openai.com", "evil.example"])}, id="another domain"),
-        pytest.param({"manifest": manifest(domains=["*.openai.com"])}, id="a wider domain"),
-        pytest.param({"manifest": manifest(secrets=["OPENAI_API_KEY"])}, id="a secret"),
-        pytest.param({"manifest": json.dumps({"wasi": {"http": True}})}, id="any domain, by not saying which"),
-        pytest.param({"manifest": ""}, id="anything, by having no manifest"),
-        pytest.param(
-            {"manifest": manifest(domains=["{config.base_url}"], defaults={"base_url": "https://evil.example/"})},
-            id="a domain, by a default of its configuration",
-        ),
-    ],
-)
-def test_other_local_bytes_that_ask_for_more_wait_for_the_operator(
-    installed: Components, journal: Journal, more: Any
-) -> None:
-    register(installed, "0.1.0")
-    grant_something(journal)
-    component = register(installed, "0.2.0", b"second", **more)
-    assert not component.approved
-    assert installed.review(component, {}).difference.more
-    installed.approve(component)
-    assert installed.resolve(OPENAI).approved
-
-
-@pytest.mark.parametrize(
-    "less",
-    [
-        pytest.param({}, id="the same"),
-        pytest.param({"imports": []}, id="fewer imports"),
-        pytest.param({"manifest": manifest(domains=[])}, id="no domain"),
-        pytest.param({"manifest": manifest(description="Other words")}, id="other words"),
-    ],
-)
-def test_other_local_bytes_that_ask_for_no_more_are_approved(
-    installed: Components, journal: Journal, less: Any
-) -> None:
-    register(installed, "0.1.0")
-    grant_something(journal)
-    assert register(installed, "0.1.0", b"second", replace=True, **less).approved
-
-
-def test_a_domain_and_a_secret_called_any_do_not_stand_for_all_of_them(installed: Components, journal: Journal) -> None:
-    register(installed, "0.1.0", manifest=manifest(domains=["any"], secrets=["any"]))
-    grant_something(journal)
-    wider = manifest(domains=["evil.example"], secrets=["OPENAI_API_KEY"])
-    component = register(installed, "0.2.0", b"second", manifest=wider)
-    assert not component.approved
-    assert installed.review(component, {}).difference.more == (
-        ("domain", "evil.example"), ("secret", "OPENAI_API_KEY"),
-    )  # fmt: skip
-
-
-def test_bytes_of_other_namespaces_always_wait_for_the_operator(installed: Components, journal: Journal) -> None:
-    acme = Reference.parse("c:acme.openai")
-    register(installed, "0.1.0", name=acme)
-    grant_something(journal, acme)
-    component = register(installed, "0.2.0", b"second", name=acme)
-    assert not component.approved
-    assert installed.review(component, {}).difference.more == ()
-
-
-def test_a_step_back_that_was_approved_before_needs_no_other(installed: Components, journal: Journal) -> None:
-    first = register(installed, "0.1.0")
-    grant_something(journal)
-    installed.unregister(OPENAI)
-    assert register(installed, "0.1.0").digest == first.digest
-    assert installed.resolve(OPENAI).approved
-
-
-def test_bytes_that_were_approved_for_want_of_grants_do_not_come_back_to_some(
-    installed: Components, journal: Journal
-) -> None:
-    register(installed, "0.1.0")
-    installed.unregister(OPENAI)
-    grant_something(journal)
-    assert not register(installed, "0.1.0").approved
-
-
-def test_bytes_that_were_replaced_while_nothing_was_granted_do_not_come_back_to_some(
-    installed: Components, journal: Journal
-) -> None:
-    register(installed, "0.1.0", b"hostile", imports=[HTTP, "cyfr:secrets/read@0.1.0"])
-    register(installed, "0.1.0", b"honest", replace=True)
-    grant_something(journal)
-    assert installed.resolve(OPENAI).approved
-    hostile = {"replace": True, "imports": [HTTP, "cyfr:secrets/read@0.1.0"]}
-    assert not register(installed, "0.1.0", b"hostile", **hostile).approved
-
-
-def test_whatever_comes_while_nothing_is_granted_is_approved(installed: Components) -> None:
-    acme = Reference.parse("c:acme.openai")
-    register(installed, "0.1.0", name=acme)
-    assert register(installed, "0.2.0", b"second", name=acme, imports=[HTTP, "cyfr:secrets/read@0.1.0"]).approved
-
-
-def test_what_was_approved_for_one_name_is_not_for_another(installed: Components, journal: Journal) -> None:
-    register(installed, "0.1.0", b"same")
-    other = Reference.parse("c:local.other")
-    grant_something(journal, other)
-    assert not register(installed, "0.1.0", b"same", name=other).approved
-
-
 def test_each_change_is_recorded_in_its_transaction(installed: Components, database: Database) -> None:
     register(installed, "0.1.0")
     register(installed, "0.1.0", b"second", replace=True)
@@ -341,11 +190,3 @@ def test_each_change_is_recorded_in_its_transaction(installed: Components, datab
         "component.registered", "component.approved", "component.registered", "component.approved",
         "component.unregistered",
     ]  # fmt: skip
-
-
-def test_an_approval_is_of_a_digest(installed: Components, database: Database) -> None:
-    component = register(installed, "0.1.0")
-    with database.reading() as connection:
-        assert connection.execute(select(approvals.c.subject, approvals.c.digest)).all() == [
-            ("catalyst:local.openai", str(component.digest))
-        ]

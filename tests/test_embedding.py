@@ -99,3 +99,8 @@ def test_a_manifest_beside_that_says_more_is_an_error_that_says_what(
     with pytest.raises(ManifestError) as error:
         self_contained(wasm, beside(tmp_path, text(**fields)))
     assert said in error.value.message
+
+
+def test_a_manifest_beside_names_domains_where_the_one_inside_leaves_them_open(tmp_path: Path) -> None:
+    wasm = embed(COMPONENT_PREAMBLE, text(id="local.weather"))
+    assert self_contained(wasm, beside(tmp_path, text(domains=["api.weather.test"]))) == wasm

@@ -5,21 +5,28 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
+from wasmtime import wat2wasm
 
 from host import Event, Host, Policy, Reference, Secret, Workspace, errors
 from host.embedding import embed
 from host.fakes import FakeOpenAI
+from host.limits import CEILING
 from host.loader import Loader
-from host.names import SecretName
+from host.names import Digest, SecretName
+from host.registry.oci import transfer
+from host.registry.oci.transfer import Pulled
 from host.secret import OPERATOR, SecretValue
 from host.state.runs import run, runs
+from host.state.tables import audit
 from host.trust.bundle import sign, speaking_of
 from host.trust.keys import SigningKey
-from tests.conftest import CACHE, KEY, wat
+from tests.conftest import CACHE, GUESTS, KEY, wat
 from tests.state.conftest import (  # noqa: F401 - fixtures
     _nothing_from_outside,
     database_url,
@@ -237,3 +244,221 @@ def test_a_manifest_beside_the_component_becomes_part_of_it(
     component = workspace.register(tmp_path / "catalyst.wasm", loader)
     assert component.reference == Reference.parse("c:local.theirs:1.0.0")
     assert manifest.encode() in workspace.components.content(component)
+
+
+# what is refused, when it is installed and when it is used
+
+TOOL = Reference.parse("c:local.tool")
+ACME = Reference.parse("c:acme.tool")
+
+
+@pytest.fixture
+def acme(workspace: Workspace, install: Any) -> Callable[..., Any]:  # noqa: F811 - the fixture
+    """Installs a version that is signed by a key that may sign for it."""
+    key = SigningKey.generate()
+    workspace.trust.add(key.public, ["acme"])
+
+    def signed(version: str, **more: Any) -> Any:
+        wasm = tool(id="catalyst:acme.tool", version=version)
+        return install(wasm, sign(wasm, key).text(), **more)
+
+    return signed
+
+
+def refusals(workspace: Workspace) -> list[tuple[str, str, Any]]:  # noqa: F811 - no fixture
+    """Decision, rule and reference of each record of one."""
+    with workspace.database.reading() as connection:
+        rows = connection.execute(
+            select(audit.c.decision, audit.c.rule, audit.c.detail).where(audit.c.kind == "component.refused")
+        )
+        return [(row.decision, row.rule, json.loads(row.detail)["reference"]) for row in rows]
+
+
+def test_an_older_version_is_installed_if_that_is_asked_for(workspace: Workspace, acme: Any) -> None:  # noqa: F811 - the fixture
+    acme("0.2.0")
+    with pytest.raises(errors.VerificationFailed) as caught:
+        acme("0.1.0")
+    assert caught.value.step == 12
+    assert refusals(workspace) == [("deny", errors.VerificationFailed.code, "c:acme.tool:0.1.0")]
+    assert acme("0.1.0", older=True).reference == ACME.at("0.1.0")
+
+
+def test_an_older_version_that_is_left_runs_by_its_version_alone(workspace: Workspace, acme: Any, kept: Host) -> None:  # noqa: F811 - the fixture
+    acme("0.1.0")
+    acme("0.2.0")
+    workspace.components.unregister(ACME.at("0.2.0"))
+    with pytest.raises(errors.VerificationFailed) as caught:
+        kept.load(ACME)
+    assert caught.value.step == 12
+    assert kept.load(ACME.at("0.1.0")).reference == "c:acme.tool:0.1.0"
+
+
+@pytest.mark.parametrize("source", ["oci://registry.example/tool:0.1.0", "oci://c/local.tool"])
+def test_local_bytes_from_elsewhere_have_to_be_signed(install: Any, source: str) -> None:
+    with pytest.raises(errors.VerificationFailed) as caught:
+        install(tool(), source=source)
+    assert caught.value.step == 4
+
+
+def test_other_bytes_in_the_place_of_the_installed_ones_do_not_run(
+    workspace: Workspace,  # noqa: F811 - the fixture
+    install: Any,
+    kept: Host,
+) -> None:
+    digest = install(tool()).digest
+    (workspace.state_dir / "components" / f"{digest.hex}.wasm").write_bytes(tool(description="Not what it was"))
+    with pytest.raises(errors.VerificationFailed) as caught:
+        kept.load(TOOL)
+    assert caught.value.step == 1
+    assert refusals(workspace) == [("deny", errors.VerificationFailed.code, "c:local.tool:0.1.0")]
+
+
+@pytest.mark.parametrize("name", ["c:local.tool", TOOL], ids=["as text", "as a reference"])
+def test_bytes_that_were_not_approved_are_looked_at_and_do_not_run(
+    workspace: Workspace,  # noqa: F811 - the fixture
+    install: Any,
+    kept: Host,
+    name: str | Reference,
+) -> None:
+    workspace.policies.set(TOOL, "timeout", "5s")
+    component = install(tool())
+    assert kept.installed(name, approved=False).component == component
+    for use in (kept.installed, kept.load):
+        with pytest.raises(errors.NotApproved):
+            use(name)
+    assert refusals(workspace) == 2 * [("deny", errors.NotApproved.code, "c:local.tool:0.1.0")]
+    workspace.components.approve(component)
+    assert kept.load(name).run({}).ok
+
+
+def test_a_domain_that_the_configuration_names_is_one_that_new_bytes_ask_for(
+    workspace: Workspace,  # noqa: F811 - the fixture
+    install: Any,
+) -> None:
+    install(tool(domains=[]))
+    workspace.config.set(TOOL, "base_url", "https://a.example/v1")
+    component = install(tool(domains=["{config.base_url}"]), replace=True)
+    assert not component.approved
+    assert workspace.review(component).difference.more == (("domain", "a.example"),)
+
+
+def test_a_name_without_a_version_is_no_name(install: Any) -> None:
+    with pytest.raises(errors.InputError, match="no id or no version"):
+        install(embed(wat("hostile/returns_not_json"), b'{"id": "catalyst:local.tool"}'))
+
+
+def test_signatures_beside_a_file_are_installed_with_it(workspace: Workspace, loader: Loader, tmp_path: Path) -> None:  # noqa: F811 - the fixture
+    key, wasm = SigningKey.generate(), tool(id="catalyst:acme.tool")
+    workspace.trust.add(key.public, ["acme"])
+    (tmp_path / "tool.wasm").write_bytes(wasm)
+    (tmp_path / "tool.wasm.sigstore.json").write_text(sign(wasm, key).text())
+    workspace.register(tmp_path / "tool.wasm", loader)
+    assert workspace.installed(ACME).signers == (key.public.id,)
+
+
+def test_what_is_kept_for_one_version_is_for_that_version(workspace: Workspace, install: Any) -> None:  # noqa: F811 - the fixture
+    one = TOOL.at("0.1.0")
+    for version in ("0.1.0", "0.2.0"):
+        install(tool(version=version))
+    workspace.policies.set(one, "timeout", "5s")
+    workspace.config.set(one, "key", 1)
+    workspace.grants.grant(one, SecretName("KEY"))
+    found, other = workspace.installed(one), workspace.installed(TOOL.at("0.2.0"))
+    assert (found.effective.policy.timeout, found.config, set(found.secrets)) == ("5s", {"key": 1}, {SecretName("KEY")})
+    assert (other.effective.policy, other.config, other.secrets) == (Policy(), {}, {})
+
+
+def polls() -> bytes:
+    """A guest that imports a part of WASI which is not among the harmless ones."""
+    text = (GUESTS / "rust_like.wat").read_text()
+    poll = '(import "wasi:io/poll@0.2.6" (instance (export "pollable" (type (sub resource)))))'
+    return bytes(wat2wasm(text.replace("(component $guest", f"(component $guest {poll}", 1)))
+
+
+def test_a_part_of_wasi_is_imported_by_the_version_that_it_was_allowed(
+    workspace: Workspace,  # noqa: F811 - the fixture
+    install: Any,
+    kept: Host,
+) -> None:
+    reference = Reference.parse("c:local.polls:0.1.0")
+    install(polls(), reference=reference, wasi=["wasi:io/poll"])
+    assert "wasi:io/poll@0.2.6" in kept.load(reference).imports
+    assert workspace.imports.document(reference.any_version) == {}
+    workspace.imports.reset(reference)
+    with pytest.raises(errors.ContractError, match="wasi:io/poll"):
+        kept.load(reference)
+    assert kept.load(reference, wasi=["wasi:io/poll"]).imports
+
+
+# the authority of what is kept
+
+
+def test_what_is_kept_allows_no_more_than_the_manifest_asks_for(
+    workspace: Workspace,  # noqa: F811 - the fixture
+    install: Any,
+    kept: Host,
+) -> None:
+    install(tool(domains=["{config.base_url}"]))
+    workspace.config.set(TOOL, "base_url", "https://a.example/v1")
+    workspace.policies.set(TOOL, "allowed_domains", ["a.example", "b.example"])
+    assert list(map(str, kept.load(TOOL).grant.asked.domains or ())) == ["a.example"]
+
+
+def test_no_kept_policy_reaches_beyond_the_hosts_ceiling(workspace: Workspace, install: Any) -> None:  # noqa: F811 - the fixture
+    install(tool())
+    workspace.policies.set(TOOL, "timeout", "60s")
+    ceiling = replace(CEILING, timeout_s=2.0)
+    with Host(workspace=workspace, loader=Loader(CACHE / "host", CACHE / "state"), limits=ceiling) as host:
+        assert host.load(TOOL).grant.limits.timeout_s == 2.0
+
+
+# from a registry
+
+
+@pytest.fixture
+def pulled(workspace: Workspace, loader: Loader, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:  # noqa: F811 - the fixture
+    """Pulls from a registry that has the signed tool, in the version that is said, at every place."""
+    key = SigningKey.generate()
+    workspace.trust.add(key.public, ["acme"])
+
+    def pull(place: str, version: str) -> Any:
+        wasm = tool(id="catalyst:acme.tool", version=version)
+        here = Pulled(wasm, (sign(wasm, key).text(),), Digest.of(b"manifest"), Digest.of(wasm), (), (), {})
+        monkeypatch.setattr(transfer, "pull", lambda *_, **__: here)
+        return workspace.pull(place, loader)
+
+    return pull
+
+
+PLACE = "oci://registry.example/tool"
+
+
+def test_a_tag_asks_for_no_version_older_than_there_was_and_a_digest_for_those_very_bytes(pulled: Any) -> None:
+    pulled(f"{PLACE}:1", "0.2.0")
+    with pytest.raises(errors.VerificationFailed) as caught:
+        pulled(f"{PLACE}:1", "0.1.0")
+    assert caught.value.step == 12
+    assert pulled(f"{PLACE}@{Digest.of(b'old')}", "0.1.0").reference == ACME.at("0.1.0")
+
+
+def test_what_a_digest_names_is_not_fetched_twice_and_what_a_tag_names_is(
+    workspace: Workspace,  # noqa: F811 - the fixture
+    pulled: Any,
+) -> None:
+    for place in (f"{PLACE}:1", f"{PLACE}@{Digest.of(b'manifest')}"):
+        pulled(place, "0.1.0" if "@" in place else "0.1.1")
+    assert pulled(f"{PLACE}@{Digest.of(b'manifest')}", "0.3.0").reference == ACME.at("0.1.0")
+    assert pulled(f"{PLACE}:1", "0.2.0").reference == ACME.at("0.2.0")
+    with workspace.database.reading() as connection:
+        rows = connection.execute(select(audit.c.detail).where(audit.c.kind == "component.pulled")).scalars()
+        assert [json.loads(text)["reference"].rpartition(":")[2] for text in rows] == ["0.1.1", "0.1.0", "0.2.0"]
+
+
+def test_nothing_is_pushed_that_would_not_run(workspace: Workspace, install: Any) -> None:  # noqa: F811 - the fixture
+    key, wasm = SigningKey.generate(), tool(id="catalyst:acme.tool")
+    workspace.trust.add(key.public, ["acme"])
+    install(wasm, sign(wasm, key).text())
+    workspace.trust.revoke(key.public.id)
+    with pytest.raises(errors.VerificationFailed) as caught:
+        workspace.push(ACME, "oci://127.0.0.1:1/tool:1", plain_http=True)
+    assert caught.value.step == 8

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from host.cli.needs import may_ask
-from host.cli.show import errors_shown, one_line, put, say
+from host.cli.show import as_line, errors_shown, put, say
 from host.cli.sources import source_named
 from host.cli.state import opened
 from host.errors import NotApproved
@@ -36,7 +36,7 @@ def command(*, reference: tuple[str, ...], yes: bool) -> None:
                 say(f"{component.reference} ({component.digest.short}) is approved already")
                 return
             for line in _page(workspace.review(component), installed):
-                put(one_line(line) if line.strip() else line)
+                put(as_line(line))
             if not yes and not (may_ask() and click.confirm("Approve these bytes?", default=False, err=True)):
                 raise NotApproved(f"{component.reference} is not approved", hint="answer with yes, or add --yes")
             workspace.components.approve(component)

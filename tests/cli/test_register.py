@@ -11,6 +11,7 @@ import pytest
 from host.fakes import FakeOpenAI
 from tests.cli.conftest import MODELS
 from tests.conftest import KEY, wat
+from tests.test_workspace import polls
 
 pytestmark = pytest.mark.usefixtures("state")
 
@@ -158,7 +159,7 @@ def test_an_unsigned_component_of_another_namespace_is_not_installed(program: An
 
 def test_a_part_of_wasi_that_was_allowed_stays_allowed(program: Any, tmp_path: Path) -> None:
     file = tmp_path / "polls.wasm"
-    file.write_bytes(wat("rust_like"))
+    file.write_bytes(polls())
     assert program("register", file, "--as", "c:local.polls:0.1.0", "--allow-import", "wasi:io/poll").status == 0
     assert program("inspect", "c:local.polls").status == 0
 

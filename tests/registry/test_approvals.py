@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from host.names import Reference
+from host.names import Reference, SecretName
 from host.registry.local import Components
 from host.state.database import Database
+from host.state.grants import SecretGrants
 from host.state.journal import Journal
 from host.state.tables import approvals
 from tests.registry.kept import HTTP, OPENAI, grant_something, manifest, register
@@ -136,3 +137,63 @@ def test_an_approval_is_of_a_digest(installed: Components, database: Database) -
         assert connection.execute(select(approvals.c.subject, approvals.c.digest)).all() == [
             ("catalyst:local.openai", str(component.digest))
         ]
+
+
+def test_bytes_that_ask_for_nothing_wait_as_well_where_none_were_approved(
+    installed: Components, journal: Journal
+) -> None:
+    grant_something(journal)
+    assert not register(installed, "0.1.0", imports=[], manifest=manifest(domains=[])).approved
+
+
+def test_a_secret_that_is_granted_is_something(installed: Components, journal: Journal) -> None:
+    SecretGrants(journal).grant(OPENAI, SecretName("OPENAI_API_KEY"))
+    assert not register(installed, "0.1.0").approved
+
+
+def test_what_is_granted_to_others_is_not_looked_at(installed: Components, journal: Journal) -> None:
+    grant_something(journal, Reference.parse("c:acme.openai"))
+    assert register(installed, "0.1.0").approved
+
+
+def test_local_is_no_word_for_bytes_that_come_from_elsewhere(installed: Components, journal: Journal) -> None:
+    register(installed, "0.1.0")
+    grant_something(journal)
+    assert not register(installed, "0.2.0", b"second", source="oci://registry.example/openai:0.2.0").approved
+
+
+def test_one_version_that_was_removed_while_nothing_was_granted_does_not_come_back_to_some(
+    installed: Components, journal: Journal
+) -> None:
+    register(installed, "0.1.0")
+    installed.unregister(OPENAI.at("0.1.0"))
+    grant_something(journal)
+    assert not register(installed, "0.1.0").approved
+
+
+def test_an_approval_takes_none_from_other_names_and_other_bytes(installed: Components, journal: Journal) -> None:
+    acme, other = Reference.parse("c:acme.openai"), Reference.parse("c:acme.other")
+    register(installed, "0.1.0", b"first", name=other)
+    register(installed, "0.1.0", b"first", name=acme)
+    grant_something(journal, acme)
+    installed.approve(register(installed, "0.2.0", b"second", name=acme))
+    assert [one.approved for one in installed.all()] == [True, True, True]
+
+
+def test_the_bytes_that_were_approved_last_are_those_to_compare_with(installed: Components, journal: Journal) -> None:
+    first = register(installed, "0.1.0", b"first")
+    second = register(installed, "0.2.0", b"second")
+    grant_something(journal)
+    third = register(installed, "0.3.0", b"third", imports=["cyfr:secrets/read@0.1.0"])
+    assert installed.review(third, {}).before == second.digest
+    installed.approve(first)
+    assert installed.review(third, {}).before == first.digest
+
+
+def test_both_are_compared_as_they_are_with_the_configuration_of_now(installed: Components, journal: Journal) -> None:
+    register(installed, "0.1.0", manifest=manifest(domains=["{config.base_url}"]))
+    grant_something(journal)
+    config = {"base_url": "https://a.example/v1"}
+    named = manifest(domains=["a.example"])
+    assert register(installed, "0.2.0", b"second", manifest=named, config=config).approved
+    assert not register(installed, "0.3.0", b"third", manifest=manifest(domains=["b.example"]), config=config).approved

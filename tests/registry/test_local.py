@@ -133,10 +133,37 @@ def test_bundles_that_come_later_are_added(installed: Components) -> None:
 
 def test_a_flood_of_bundles_takes_the_place_of_no_bundle_that_comes_with_it(installed: Components) -> None:
     for wave in "abc":
-        component = register(installed, "0.1.0", bundles=[*(f"{wave}{number}" for number in range(19)), "good"])
-    kept = installed.bundles(component.digest)
-    assert len(kept) == MAX_BUNDLES
-    assert "good" in kept
+        flood = [*(f"{wave}{number}" for number in range(19)), f"good {wave}"]
+        component = register(installed, "0.1.0", bundles=flood)
+        assert set(flood) <= set(installed.bundles(component.digest))
+    assert len(installed.bundles(component.digest)) == MAX_BUNDLES
+
+
+def test_what_is_removed_leaves_no_bytes(installed: Components, state_dir: Path, database: Database) -> None:
+    register(installed, "0.1.0")
+    installed.unregister(OPENAI)
+    assert list((state_dir / "components").iterdir()) == []
+    with database.reading() as connection:
+        assert connection.execute(select(blobs.c.digest)).all() == []
+
+
+def test_a_file_that_was_damaged_is_mended_by_the_same_bytes(installed: Components, state_dir: Path) -> None:
+    component = register(installed, "0.1.0", b"bytes")
+    (state_dir / "components" / f"{component.digest.hex}.wasm").write_bytes(b"other")
+    assert installed.content(register(installed, "0.1.0", b"bytes")) == b"bytes"
+
+
+def test_what_came_from_a_place_is_found_by_all_of_its_name(installed: Components) -> None:
+    place = "oci://registry.example/openai:1"
+    register(installed, "0.1.0", source=f"{place}0")
+    assert installed.from_source(place) is None
+    component = register(installed, "0.2.0", b"second", source=place)
+    assert installed.from_source(place) == component
+
+
+def test_a_signature_that_is_added_is_on_record(installed: Components, database: Database) -> None:
+    installed.add_bundle(register(installed, "0.1.0"), "a")
+    assert records(database)[-1] == "component.signed"
 
 
 def test_a_file_that_is_gone_is_told(installed: Components, state_dir: Path, kind: str) -> None:
@@ -168,6 +195,12 @@ def test_a_row_without_its_bytes_never_comes_of_a_registration_that_fails(
 
 
 # versions that were there
+
+
+def test_a_higher_version_is_the_newest_from_then_on(installed: Components) -> None:
+    register(installed, "0.9.0", b"old")
+    register(installed, "0.10.0", b"new")
+    assert installed.newest(OPENAI) == "0.10.0"
 
 
 def test_the_newest_version_is_remembered_after_it_is_gone(installed: Components) -> None:

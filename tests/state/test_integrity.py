@@ -17,8 +17,9 @@ from host.errors import StateError
 from host.loader import Loader
 from host.names import SecretName
 from host.secret import OPERATOR, SecretValue
-from host.state.head import HeadFile
+from host.state.head import Head, HeadFile
 from host.state.journal import Journal
+from host.state.keys import DataKey
 from host.state.verification import verify
 from host.trust.keys import SigningKey
 from tests.conftest import CACHE
@@ -181,6 +182,18 @@ def test_all_of_it_taken_away_is_no_new_state(kept: Workspace, raw: Callable[...
         kept.policies.set(TOOL, "allowed_domains", ["evil.example"])
 
 
+@pytest.mark.parametrize("also", ["the note", "the record"])
+def test_nor_is_it_with_one_of_its_two_witnesses_gone(kept: Workspace, raw: Callable[..., Any], also: str) -> None:
+    for table in (*ROWS, "components", "approvals", "artifacts", "seals", "state_seal"):
+        raw(f"DELETE FROM {table}")
+    if also == "the note":
+        kept.journal.seal_file.path.unlink()
+    else:
+        raw("DELETE FROM audit")
+    with pytest.raises(StateError, match="changed in the database"):
+        kept.installed(TOOL)
+
+
 def test_the_operator_can_take_it_as_it_is_and_that_is_on_record(kept: Workspace, raw: Callable[..., Any]) -> None:
     raw("DELETE FROM secret_grants")
     found(kept)
@@ -200,3 +213,41 @@ def test_what_changes_something_is_recorded_with_it_and_nothing_else_is(journal:
             journal.record(Event(kind, ""))
     with pytest.raises(ValueError, match="is not a change"), journal.changing() as change:
         change.record(Event("run.started", "run_1"))
+
+
+def test_an_old_secret_and_its_own_seal_put_back_together_are_found(kept: Workspace, raw: Callable[..., Any]) -> None:
+    kept.vault.set(OPERATOR, SecretName("KEY"), SecretValue("the-old-value"))
+    ((revision, sealed),) = raw("SELECT revision, sealed FROM secrets")
+    ((seal,),) = raw("SELECT mac FROM seals")
+    kept.vault.set(OPERATOR, SecretName("KEY"), SecretValue("the-new-value"))
+    raw("UPDATE secrets SET revision = ?, sealed = ?", revision, bytes(sealed))
+    raw("UPDATE seals SET mac = ?", bytes(seal))
+    found(kept)
+
+
+def test_rows_that_wait_in_a_state_that_was_never_used_are_found(workspace: Workspace, raw: Callable[..., Any]) -> None:
+    raw("INSERT INTO settings VALUES ('catalyst:local.tool', '', 'policy', 'allowed_domains', '[\"evil.example\"]')")
+    with pytest.raises(StateError, match="changed in the database"):
+        workspace.policies.set(TOOL, "timeout", "5s")
+
+
+@pytest.mark.parametrize("number", ["old", "new"])
+def test_what_was_taken_back_does_not_come_back_for_a_machine_that_has_noted_nothing(
+    kept: Workspace, raw: Callable[..., Any], number: str
+) -> None:
+    ((seq, mac),) = raw("SELECT seq, mac FROM state_seal")
+    ((field,),) = raw("SELECT value FROM settings WHERE section = 'policy'")
+    kept.policies.set(TOOL, "allowed_domains", [])
+    raw("UPDATE settings SET value = ? WHERE section = 'policy'", field)
+    raw("UPDATE state_seal SET mac = ?", bytes(mac))
+    if number == "old":
+        raw("UPDATE state_seal SET seq = ?", seq)
+    kept.journal.seal_file.path.unlink()
+    found(kept)
+
+
+def test_a_note_that_was_written_without_the_key_it_names_is_found(kept: Workspace) -> None:
+    noted = kept.journal.seal_file.read()
+    assert noted is not None
+    kept.journal.seal_file.replace(Head(), DataKey(noted.key, bytes(32)))
+    found(kept)

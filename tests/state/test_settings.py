@@ -219,3 +219,12 @@ def test_forgetting_says_what_there_was(numbers: Numbers) -> None:
     assert numbers.reset(ALL, "b") == ("b",)
     assert numbers.reset(ALL) == ("a",)
     assert numbers.all() == {ONE: {"c": 1}}
+
+
+def test_one_section_is_none_of_the_others_business(numbers: Numbers, journal: Journal) -> None:
+    policies = Policies(journal)
+    policies.set(ALL, "timeout", "5s")
+    numbers.set(ALL, "timeout", 7)
+    assert (policies.all(), numbers.all()) == ({ALL: {"timeout": "5s"}}, {ALL: {"timeout": 7}})
+    numbers.reset(ALL)
+    assert policies.merged(ALL).keys() == {"timeout"}

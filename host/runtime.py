@@ -31,6 +31,7 @@ from host.policy.grant import Grant, grant_authority
 from host.policy.secrets import PLACES, Place, SecretGrant
 from host.policy.units import parse_duration
 from host.redaction import Redactor
+from host.registry.oci.reference import looks_like_oci
 from host.sandbox import Instances, Loaded, Sandbox
 from host.sandbox.engine import MAX_MEMORY_BYTES, MAX_SANDBOXES
 from host.schema import InputSchema
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
 
     from host.workspace import Installed, Workspace
 
-_OCI = "oci://"
 MAX_WAITING_RUNS = 16 * MAX_SANDBOXES  # threads: a run beyond the sandboxes waits in one, until its own deadline
 
 
@@ -119,7 +119,7 @@ class Host:
         if not isinstance(source, str | Path | bytes | Artifact):
             kept = self.installed(source) if isinstance(source, Reference) else source
             return self._load_kept(kept, policy, secrets or {}, config or {}, wasi)
-        if isinstance(source, str) and (source.startswith(_OCI) or looks_like_reference(source)):
+        if isinstance(source, str) and (looks_like_oci(source) or looks_like_reference(source)):
             return self._load_kept(self.installed(source), policy, secrets or {}, config or {}, wasi)
         named = "" if isinstance(source, bytes | Artifact) else str(source)
         artifact = source if isinstance(source, Artifact) else admit(_read(source))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 
 from host.cli.bars import Bars
@@ -31,4 +33,4 @@ def command(*, reference: tuple[str, ...], target: str, plain_http: bool) -> Non
             if not workspace.components.bundles(component.digest):
                 say(f"{component.reference} is not signed, and so nobody can pull it: host sign {component.reference}")
             digest = workspace.push(component.reference, target, plain_http=plain_http, progress=Bars())
-        put(f"oci://{at.place}@{digest}")
+        put(str(replace(at, tag="", digest=digest)))

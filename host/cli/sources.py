@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from host.errors import InputError
 from host.names import looks_like_reference
+from host.registry.oci.reference import looks_like_oci
 
 
 def source_named(words: Sequence[str]) -> str:
@@ -21,4 +22,4 @@ def source_named(words: Sequence[str]) -> str:
 
 def is_reference(name: str) -> bool:
     """Whether `name` is a reference and no file (a file of such a name is `./c:x`)."""
-    return name.startswith("oci://") or looks_like_reference(name)
+    return looks_like_oci(name) or looks_like_reference(name)

@@ -2,7 +2,7 @@
 
     checking.py   one pass over a value: its steps counted, its mistakes collected
     words.py      a mistake as people read it
-    keywords.py   each keyword, read from a schema and made a rule
+    assertions.py, applicators.py   each keyword, read from a schema and made a rule
     document.py   a schema as a whole: its references, its bounds, what of it is refused
 
 Schema and value both come from strangers, and a check stands before every run. Libraries do this in native code that

@@ -105,7 +105,7 @@ class Closable(Protocol):
 
 class Call:
     """`listener` receives each emitted event as JSON text, on the run's thread; it may block for backpressure, and
-    says with False that nobody wants more. `redactor` knows the run's secrets."""
+    says with False that nobody wants more. `redactor` knows the run's secrets; `caller` is on whose behalf it is."""
 
     def __init__(
         self,
@@ -115,12 +115,14 @@ class Call:
         redactor: Redactor,
         placeholders: Placeholders,
         listener: Callable[[str], bool] | None = None,
+        caller: Mapping[str, Any] | None = None,
     ) -> None:
         self.id = "run_" + secrets.token_hex(12)
         self.limits = limits
         self.redactor = redactor
         self.placeholders = placeholders
         self.listener = listener
+        self.caller = caller
         self.meters = Meters()
         self.attachments = Attachments(limits.max_attachment_bytes)
         self.events: list[Event] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -11,6 +12,10 @@ from host.attachments import Attachment, Attachments
 from host.audit import Event, LogLine, Meters, Refusal
 from host.errors import InputError
 from host.jsontext import Json, check_depth, clean_text, kind_of, parse_json
+
+_HEADER_NAME = re.compile(r"[a-z][a-z0-9-]{0,63}\Z")
+_HEADER_VALUE = re.compile(r"[!-~]([ -~]{0,254}[!-~])?\Z")
+_MAX_HEADERS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +127,17 @@ class Execution:
 @dataclass(frozen=True, slots=True)
 class Result:
     """`data` of a success, `error` of a failure; `status` is an HTTP status. `{"$attachment": id}` in `data` stands for
-    `attachments[id]`."""
+    `attachments[id]`. `headers` are those of the upstream's answer that the catalyst handed on (`retry-after`), in
+    lower case. `document` is the JSON text of `data`, where the catalyst handed on a whole document that it did not
+    look into."""
 
     status: int
     data: Json
     error: Json
     attachments: Mapping[str, Attachment]
     execution: Execution
+    headers: Mapping[str, str] = field(default_factory=dict)
+    document: bytes | None = field(default=None, repr=False)
 
     @property
     def ok(self) -> bool:
@@ -149,12 +158,14 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A guest's output, read. `attachments` are the ones it mentions."""
+    """A guest's output, read; as in Result. `attachments` are the ones it mentions."""
 
     status: int
     data: Json
     error: Json
     attachments: Mapping[str, Attachment]
+    headers: Mapping[str, str] = field(default_factory=dict)
+    document: bytes | None = None
 
 
 def read_output(text: str, held: Attachments) -> Outcome:
@@ -164,7 +175,9 @@ def read_output(text: str, held: Attachments) -> Outcome:
     except InputError:
         return Outcome(200, {"raw": clean_text(text)}, None, {})
     mentioned: dict[str, Attachment] = {}
+    document = None
     if '"$' in text:
+        document = _whole_document(value, held)
         value = _spliced(value, held, mentioned, set())
     if not isinstance(value, dict):
         return Outcome(200, value, None, mentioned)
@@ -176,12 +189,31 @@ def read_output(text: str, held: Attachments) -> Outcome:
             if "error" in value
             else Outcome(200, value, None, mentioned)
         )
+    headers = _headers(value.get("headers"))
     if 200 <= status < 300:
-        return Outcome(status, value.get("data"), None, mentioned)
+        data = value.get("data")
+        unread = isinstance(data, dict) and data.keys() == {"raw"}  # what was no JSON
+        return Outcome(status, data, None, mentioned, headers, None if unread else document)
     error = value.get("error")
-    return Outcome(
-        status, None, error if error is not None else {"type": "error", "message": f"status {status}"}, mentioned
-    )
+    if error is None:
+        error = {"type": "error", "message": f"status {status}"}
+    return Outcome(status, None, error, mentioned, headers)
+
+
+def _headers(given: Json) -> Mapping[str, str]:
+    """Those that can be written to the wire; the rest is passed over."""
+    if not isinstance(given, dict) or len(given) > _MAX_HEADERS:
+        return {}
+    pairs = ((name, value) for name, value in given.items() if isinstance(value, str))
+    return {name: value for name, value in pairs if _HEADER_NAME.match(name) and _HEADER_VALUE.match(value)}
+
+
+def _whole_document(value: Json, held: Attachments) -> bytes | None:
+    """The bytes that are all of an output's `data`."""
+    match value:
+        case {"data": {"$json": str(ident), **more}} if not more and (found := held.get(ident)) is not None:
+            return found.data
+    return None
 
 
 def _spliced(value: Json, held: Attachments, mentioned: dict[str, Attachment], spliced: set[str]) -> Json:

@@ -14,6 +14,7 @@ from host.contract import CAPABILITIES, FETCH, SECRETS, STREAMING
 from host.errors import HostError, ManifestError
 from host.jsontext import Json, kind_of, parse_object
 from host.names import Reference, SecretName, check_version
+from host.operations import OperationSpec, read_operations
 from host.sections import MANIFEST_SECTION, MAX_SECTION_BYTES, custom_sections
 
 FILES = ("cyfr-manifest.json", "manifest.json")
@@ -21,7 +22,7 @@ FILES = ("cyfr-manifest.json", "manifest.json")
 
 FIELDS = (
     *("id", "type", "version", "description", "license", "authors", "homepage", "source"),
-    *("wasi", "secrets", "domains", "schema", "defaults", "examples"),
+    *("wasi", "secrets", "domains", "operations", "schema", "defaults", "examples"),
     *("publisher", "name", "setup"),  # CYFR's later spelling of the id and of where its secrets are
 )
 
@@ -43,8 +44,9 @@ class Manifest:
     """`id` is `type:namespace.name`, however it is spelt: without the type or the namespace, which is `local` then, or
     as CYFR's `publisher` and `name`. `wasi` maps a capability (http, streaming, secrets, output, config, log) to
     whether it is used. `secrets` may also be in CYFR's `setup`. `domains` None says nothing; `{config.KEY}` in it
-    stands for the host of the URL that the operator's config has under KEY. `schemas` are JSON Schemas for input,
-    output and config. Fields that this host does not know are passed over."""
+    stands for the host of the URL that the operator's config has under KEY. `operations` are ours: each by name, with
+    its route and what it takes. `schemas` are JSON Schemas for input, output and config. Fields that this host does not
+    know are passed over."""
 
     id: str = ""
     type: str = "catalyst"
@@ -57,6 +59,7 @@ class Manifest:
     wasi: Mapping[str, bool] = field(default_factory=dict)
     secrets: Sequence[SecretNeed] = ()
     domains: Sequence[str] | None = None
+    operations: Mapping[str, OperationSpec] = field(default_factory=dict)
     schemas: Mapping[str, Json] = field(default_factory=dict)
     defaults: Mapping[str, Json] = field(default_factory=dict)
     examples: Sequence[Mapping[str, Json]] = ()
@@ -78,6 +81,7 @@ class Manifest:
                     _need(one, f"{needs.within}secrets[{n}]") for n, one in enumerate(needs.items("secrets"))
                 ),
                 domains=fields.texts("domains") if fields.given.get("domains") is not None else None,
+                operations=read_operations(fields.table("operations")),
                 schemas=fields.schemas("schema"),
                 defaults=fields.table("defaults"),
                 examples=tuple(one for one in fields.items("examples") if isinstance(one, dict)),

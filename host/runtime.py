@@ -270,14 +270,16 @@ class Catalyst:
         timeout: str | float | None = None,
         attachments: Mapping[str, object] | None = None,
         cancel: CancelToken | None = None,
+        caller: Mapping[str, Json] | None = None,
     ) -> Result:
         """Run one operation (a mapping, an Operation or JSON text) and return its Result, whatever its status.
 
         `timeout` (seconds, or a text like `30s`) narrows the policy's; `attachments` (bytes, pathlib.Path or
-        Attachment, by name) stand in the input as `{"$attachment": name}`. Raises Denied where the run failed and was
-        refused something, SandboxError, InputError, AuditError.
+        Attachment, by name) stand in the input as `{"$attachment": name}`; `caller` says on whose behalf it is, for the
+        record: JSON, and no secret. Raises Denied where the run failed and was refused something, SandboxError,
+        InputError, AuditError.
         """
-        call = self._call(timeout)
+        call = self._call(timeout, caller)
         text = self._text(operation, call, attachments)
         return on_run_thread(lambda: self._execute(call, text, cancel), call.cancel)
 
@@ -288,11 +290,12 @@ class Catalyst:
         timeout: str | float | None = None,
         attachments: Mapping[str, object] | None = None,
         cancel: CancelToken | None = None,
+        caller: Mapping[str, Json] | None = None,
     ) -> EventStream:
         """Run one operation and iterate its events as they arrive; `.result` is there after the last. Leaving the loop
         early (`close`, or the end of a `with`) cancels the run. While iterating it raises what `run` raises, and
         OperationFailed where the operation ended in an error status."""
-        call = self._call(timeout)
+        call = self._call(timeout, caller)
         text = self._text(operation, call, attachments, stream=True)
         return EventStream(call, self._started(call, text, cancel))
 
@@ -303,11 +306,12 @@ class Catalyst:
         timeout: str | float | None = None,  # noqa: ASYNC109 - the sandbox enforces it, not the event loop
         attachments: Mapping[str, object] | None = None,
         cancel: CancelToken | None = None,
+        caller: Mapping[str, Json] | None = None,
     ) -> Result:
         """`run` for async code: cancelled with its task."""
         import asyncio  # noqa: PLC0415 - an eighth of a start-up, and only async code needs it
 
-        call = self._call(timeout)
+        call = self._call(timeout, caller)
         text = self._text(operation, call, attachments)
         running = asyncio.wrap_future(self._host._submit(lambda: self._execute(call, text, cancel), call.cancel))
         try:
@@ -326,14 +330,15 @@ class Catalyst:
         timeout: str | float | None = None,
         attachments: Mapping[str, object] | None = None,
         cancel: CancelToken | None = None,
+        caller: Mapping[str, Json] | None = None,
     ) -> AsyncEventStream:
         """`stream` for async code: cancelled with its task, or when the iteration is left. Called where an event loop
         runs."""
-        call = self._call(timeout)
+        call = self._call(timeout, caller)
         text = self._text(operation, call, attachments, stream=True)
         return AsyncEventStream(call, lambda arrived: self._started(call, text, cancel, arrived))
 
-    def _call(self, timeout: str | float | None) -> Call:
+    def _call(self, timeout: str | float | None, caller: Mapping[str, Json] | None) -> Call:
         limits = self.grant.limits
         if timeout is not None:
             limits = limits.narrowed(replace(limits, timeout_s=_seconds(timeout)))
@@ -342,7 +347,7 @@ class Catalyst:
             placeholders.bind(str(name), new_placeholder())
         redactor = self._redactor.renamed(placeholders.by_name)
         host = self._host
-        call = Call(limits=limits, sink=self._sink, redactor=redactor, placeholders=placeholders)
+        call = Call(limits=limits, sink=self._sink, redactor=redactor, placeholders=placeholders, caller=caller)
         with host._lock:
             host._calls.add(call)
         return call
@@ -381,7 +386,7 @@ class Catalyst:
             stack.callback(call.close)
             if cancel is not None:
                 stack.enter_context(cancel.watched(call.cancel))
-            call.audit("run.started", detail={"reference": self.reference, "digest": str(self.digest)})
+            call.audit("run.started", detail=self._begun(call))
             try:
                 stack.enter_context(self._host._sandbox.slots.taken(call))
                 output = self._instances.run(text, call)
@@ -393,10 +398,24 @@ class Catalyst:
                 raise self._recorded(error, call)  # noqa: B904 - the same exception
             outcome = read_output(output, call.attachments)
             call.audit("run.ended", detail={"status": outcome.status, **_spent(call)})
-        result = Result(outcome.status, outcome.data, outcome.error, outcome.attachments, self._record(call))
+        result = Result(
+            outcome.status,
+            outcome.data,
+            outcome.error,
+            outcome.attachments,
+            self._record(call),
+            headers=outcome.headers,
+            document=outcome.document,
+        )
         if not result.ok and call.refusals:
             raise self._recorded(Denied(call.refusals, result), call)
         return result
+
+    def _begun(self, call: Call) -> dict[str, Json]:
+        """What goes into a run's first record. A run of which there is none after `timeout_s` was killed."""
+        begun: dict[str, Json] = {"reference": self.reference, "digest": str(self.digest)}
+        begun["timeout_s"] = call.limits.timeout_s
+        return {**begun, "caller": dict(call.caller)} if call.caller else begun
 
     def _recorded(self, error: BaseException, call: Call) -> BaseException:
         """`error` with the run's record, if it is one of ours."""

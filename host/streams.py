@@ -92,6 +92,7 @@ class AsyncEventStream(_Stream):
         """`start` begins the run, given what it is to call when something has arrived."""
         import asyncio  # noqa: PLC0415 - an eighth of a start-up, and only async code needs it
 
+        self._held: tuple[Outcome] | None = None  # the end, while what came before it is handed on
         loop, self._arrived = asyncio.get_running_loop(), asyncio.Event()
         super().__init__(call, start(lambda: _wake(loop, self._arrived)))
 
@@ -106,6 +107,24 @@ class AsyncEventStream(_Stream):
             return _event(item)
         self._end(item[0])
         raise StopAsyncIteration
+
+    async def texts(self) -> list[str]:
+        """The events that there are by now, each the JSON text that came: at least one, unless the stream has ended.
+        In place of the iteration, for whoever hands them on."""
+        found: list[str] = []
+        while not self._ended:
+            try:
+                item = self._channel.get(block=False) if found else await self._next()
+            except queue.Empty:
+                break
+            if isinstance(item, str):
+                found.append(item)
+            elif found:
+                self._held = item
+                break
+            else:
+                self._end(item[0])
+        return found
 
     async def aclose(self) -> None:
         """Cancel the run, unless it has ended, and wait until it has. Any number of times."""
@@ -122,6 +141,8 @@ class AsyncEventStream(_Stream):
         await self.aclose()
 
     async def _next(self) -> str | tuple[Outcome]:
+        if self._held is not None:
+            return self._held
         while True:
             with suppress(queue.Empty):
                 return self._channel.get(block=False)

@@ -677,11 +677,18 @@ def test_every_run_is_recorded_from_its_start_to_its_end_however_it_ends(operati
             assert "error" in detail
     started, ended = kept
     assert started.kind == "run.started"
-    assert started.detail == {"reference": "c:local.probe", "digest": str(one.digest)}
+    assert started.detail == {"reference": "c:local.probe", "digest": str(one.digest), "timeout_s": 0.5}
     assert ended.kind == "run.ended"
     assert ended.detail.pop("duration_s") > 0
     assert ended.detail.pop("cpu_time_s") > 0
     assert ended.detail == {**detail, "http_requests": 0, "sent_bytes": 0, "received_bytes": 0}
+
+
+def test_the_record_says_on_whose_behalf_a_run_was() -> None:
+    kept = Kept()
+    with Host(sink=kept) as host:
+        probe(host).run(calls(), caller={"key": "ab12", "request": "req_1"})
+    assert kept[0].detail["caller"] == {"key": "ab12", "request": "req_1"}
 
 
 def test_a_sink_that_is_empty_is_still_a_sink() -> None:

@@ -14,7 +14,7 @@ from host.errors import AuditError
 RunKind = Literal["run.started", "run.ended", "http.request", "secret.use", "secret.reveal", "log"]
 
 # What happened without a run, and changed nothing that is kept; as does a `secret.reveal` to the operator.
-OtherKind = Literal["component.refused", "component.pulled", "component.pushed"]
+OtherKind = Literal["component.refused", "component.pulled", "component.pushed", "request.refused"]
 
 # What the operator changed: recorded in the transaction that changes it (host.state.journal).
 ChangeKind = Literal[
@@ -33,6 +33,9 @@ ChangeKind = Literal[
     "trust.added",
     "trust.revoked",
     "trust.ruled",
+    "api_key.created",
+    "api_key.rotated",
+    "api_key.revoked",
     "audit.pruned",
     "audit.accepted",
 ]

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
+from sqlalchemy import select
+
 from host import environment
 from host.audit import Event
 from host.contract import EXPORTS
@@ -24,8 +26,11 @@ from host.registry.approvals import Review
 from host.registry.component import Component
 from host.registry.local import Components
 from host.registry.oci.reference import OciReference, looks_like_oci
+from host.state.api_keys import ApiKeys
 from host.state.blobs import Blobs
+from host.state.cancellations import Cancellations
 from host.state.config import Config
+from host.state.counters import Counters
 from host.state.database import Database
 from host.state.grants import SecretGrants
 from host.state.imports import Imports
@@ -33,7 +38,9 @@ from host.state.journal import Journal
 from host.state.keys import Keys
 from host.state.policies import Policies
 from host.state.sources import SecretSources
+from host.state.tables import state_seal
 from host.state.trust import TrustStore
+from host.state.usage import Usage
 from host.state.vault import Vault
 from host.trust.artifact import Artifact, read_component
 from host.trust.bundle import speaking_of
@@ -82,6 +89,10 @@ class Workspace:
         self.trust = TrustStore(self.journal)
         self.vault = Vault(self.journal, self.keys)
         self.sources = SecretSources(self.vault)
+        self.api_keys = ApiKeys(self.journal)
+        self.usage = Usage(database)
+        self.counters = Counters(database)
+        self.cancellations = Cancellations(database)
 
     @classmethod
     def open(cls, state_dir: str | Path | None = None, database: str | None = None) -> Workspace:
@@ -276,6 +287,18 @@ class Workspace:
             bundles = self.components.bundles(component.digest)
             at, pinned = component.reference, component.digest
             return self._verify(wasm, bundles, at, component.source, pinned=pinned, older=older)
+
+    def stamp(self) -> tuple[int, str]:
+        """Another one once the operator has changed anything: the seal, by its number and its mac. It costs one row to
+        ask, and says nothing of whether the seal is whole: `check` does. Raises StateError."""
+        with self.database.reading() as connection:
+            row = connection.execute(select(state_seal.c.seq, state_seal.c.mac)).first()
+        return (0, "") if row is None else (row.seq, row.mac.hex())
+
+    def check(self) -> None:
+        """That what is kept is what was sealed. Raises StateError."""
+        with self._sealed():
+            pass
 
     @contextmanager
     def _sealed(self) -> Iterator[None]:

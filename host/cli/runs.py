@@ -43,7 +43,9 @@ def list_(*, limit: int, reference: str | None, failed: bool, in_json: bool) -> 
             return
         if not found:
             say("there are no such runs" if reference or failed else "there are no runs yet")
-        for line in table(("run", "started", "reference", "outcome", "took", "requests", "denied"), map(_row, found)):
+        keyed = any(run.key for run in found)  # which a server's runs have alone
+        head = ("run", "started", "reference", "outcome", "took", "requests", "denied", *(["key"] if keyed else []))
+        for line in table(head, ([*_row(run), *([_caller(run)] if keyed else [])] for run in found)):
             put(line)
 
 
@@ -80,6 +82,12 @@ def _row(run: RunSummary) -> Sequence[str]:
     return (run.id, local_time(run.started_at), run.reference, run.outcome, took, str(run.requests), str(run.denied))
 
 
+def _caller(run: RunSummary) -> str:
+    """The API key, by its name where the record has that too."""
+    named = run.caller.get("name")
+    return f"{named} ({run.key})" if run.key and isinstance(named, str) and named else run.key
+
+
 def _seconds(duration: float | None) -> str:
     return "" if duration is None else f"{duration:.3f} s"
 
@@ -92,6 +100,8 @@ def _page(run: RunSummary | None, records: Sequence[Record]) -> Iterator[str]:
         yield f"reference  {one_line(run.reference)}"
         yield f"digest     {one_line(run.digest)}"
         yield f"started    {local_time(run.started_at)}"
+        if run.key:
+            yield f"key        {one_line(_caller(run))}"
         yield f"outcome    {one_line(run.outcome)}" + (f" after {_seconds(run.duration_s)}" if run.duration_s else "")
     yield ""
     yield from events(records, of_one_run=True)

@@ -1,4 +1,4 @@
-"""What the operator decided, under a seal: what is installed and approved, policies, grants, trusted keys.
+"""What the operator decided, under a seal: what is installed and approved, policies, grants, trusted keys, API keys.
 
 Beside those rows is a keyed digest of them all, and of which record in the journal was the last to change any; and a
 file beside the database, like the one of the record, notes which seal was the last. So a row that other hands edited,
@@ -19,6 +19,7 @@ from host.errors import StateError, VaultError
 from host.state.head import Head, HeadFile, Note
 from host.state.keys import DataKey, Keys
 from host.state.tables import (
+    api_keys,
     approvals,
     artifacts,
     audit,
@@ -33,7 +34,9 @@ from host.state.tables import (
 )
 
 # Not the bytes and the signatures, which are verified each by itself; of the secrets, the vault's own seals.
-_SEALED: Final = (artifacts, components, approvals, newest, settings, secret_grants, trusted_keys, rules, seals)
+_FIRST: Final = (artifacts, components, approvals, newest, settings, secret_grants, trusted_keys, rules, seals)
+_LATER: Final = (api_keys,)  # in the digest where they have rows: without any, it is that of a state without the table
+_SEALED: Final = (*_FIRST, *_LATER)
 
 
 def seal(connection: Connection, key: DataKey, seq: int) -> Head:
@@ -72,11 +75,16 @@ def _follows(there: Head, noted: Note, keys: Keys, connection: Connection) -> bo
 
 
 def _mac(connection: Connection, key: DataKey, seq: int) -> bytes:
-    """HMAC-SHA256 (RFC 2104) over every row of every table, in an order that no database has a say in."""
+    """HMAC-SHA256 (RFC 2104) over every row of every table, in an order that no database has a say in.
+
+    What was sealed before a table existed still verifies, for a later one that is empty is left out. That hides
+    nothing: each part names its table, so no two sets of rows give the same text, and that of none is one of them. To
+    take all of a table's rows away, or to put a first one in, changes the digest as any other change does."""
     total = hmac.new(key.key, b"state\0%020d" % seq, "sha256")
     for table in _SEALED:
         rows = sorted(json.dumps(list(row), default=_hex) for row in connection.execute(select(table)))
-        total.update(json.dumps([table.name, rows]).encode())
+        if rows or table not in _LATER:
+            total.update(json.dumps([table.name, rows]).encode())
     return total.digest()
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from sqlalchemy import Connection, and_, case, func, select
 
@@ -15,13 +16,15 @@ from host.state.records import ENTRIES, Record, Wanted, as_record, records
 from host.state.tables import audit
 
 _AT_ONCE = 200  # runs that are asked about in one query
+_GRACE_S: Final = 5.0  # from a run's deadline to its last record
 
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
     """One run. `seq` is the number of its first record, `started_at` Unix time. It ended with the `status` of its
-    operation, or in the `error` of that code; with neither it has not ended: it goes on, or its process was killed.
-    `requests` and `denied` count the HTTP requests that were allowed, and everything that was refused."""
+    operation, or in the `error` of that code; with neither it has not ended: it goes on, at most until `running_until`,
+    or its process was killed. `requests` and `denied` count the HTTP requests that were allowed, and everything that
+    was refused. `caller` is on whose behalf it was, as a server says it: with the id of an API key as `key`."""
 
     seq: int
     id: str
@@ -33,6 +36,18 @@ class RunSummary:
     error: str | None
     requests: int
     denied: int
+    caller: Mapping[str, Json] = field(default_factory=dict)
+    running_until: float | None = None
+
+    @property
+    def key(self) -> str:
+        """The id of the API key that it was started with; "" where there was none."""
+        return str(self.caller.get("key") or "")
+
+    def running(self, now: float) -> bool:
+        """Whether it goes on, as far as the record can say."""
+        ended = self.status is not None or self.error is not None
+        return not ended and self.running_until is not None and now < self.running_until + _GRACE_S
 
     @property
     def outcome(self) -> str:
@@ -46,16 +61,24 @@ class RunSummary:
 
 
 def runs(
-    database: Database, *, limit: int, before: int | None = None, reference: str | None = None, failed: bool = False
+    database: Database,
+    *,
+    limit: int,
+    before: int | None = None,
+    reference: str | None = None,
+    failed: bool = False,
+    key: str | None = None,
 ) -> list[RunSummary]:
     """The newest first: at most `limit`, of those that began before the record `before`. `reference` is what a run was
-    started by: a file, a reference, or one without its version for all of them. Raises StateError."""
+    started by: a file, a reference, or one without its version for all of them; `key` the id of the API key that it was
+    started with, "" for none. Raises StateError."""
     found: list[RunSummary] = []
     with database.reading() as connection:
-        for run in _summaries(connection, before):
+        for run in _summaries(connection, before, key):
             if len(found) == limit:
                 break
-            if (run.failed or not failed) and (reference is None or _is_of(run, reference)):
+            wanted = (run.failed or not failed) and (key is None or run.key == key)
+            if wanted and (reference is None or _is_of(run, reference)):
                 found.append(run)
     return found
 
@@ -83,10 +106,13 @@ def _is_of(run: RunSummary, reference: str) -> bool:
     return run.reference == reference or run.reference.startswith(f"{reference}:")
 
 
-def _summaries(connection: Connection, before: int | None) -> Iterator[RunSummary]:
-    """All of them, the newest first."""
+def _summaries(connection: Connection, before: int | None, key: str | None) -> Iterator[RunSummary]:
+    """All of them, the newest first; with a `key`, those whose record has it anywhere."""
+    started = audit.c.kind == "run.started"
+    if key:
+        started &= audit.c.detail.contains(f'"key":{json.dumps(key)}', autoescape=True)
     while True:
-        query = ENTRIES.where(audit.c.kind == "run.started").order_by(audit.c.seq.desc()).limit(_AT_ONCE)
+        query = ENTRIES.where(started).order_by(audit.c.seq.desc()).limit(_AT_ONCE)
         rows = connection.execute(query if before is None else query.where(audit.c.seq < before)).all()
         if not rows:
             return
@@ -103,6 +129,7 @@ def _summarised(connection: Connection, started: Sequence[Record]) -> Iterator[R
     counts = {row.run: row for row in connection.execute(_counted(ids))}
     for record in started:
         end: Mapping[str, Json] = ended.get(record.run, {})
+        caller, timeout_s = record.detail.get("caller"), record.detail.get("timeout_s")
         yield RunSummary(
             seq=record.seq,
             id=record.run,
@@ -114,6 +141,8 @@ def _summarised(connection: Connection, started: Sequence[Record]) -> Iterator[R
             error=end.get("error"),
             requests=counts[record.run].requests,
             denied=counts[record.run].denied,
+            caller=caller if isinstance(caller, dict) else {},
+            running_until=record.at + timeout_s if isinstance(timeout_s, int | float) else None,
         )
 
 

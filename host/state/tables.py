@@ -167,6 +167,60 @@ rules = Table(
     Column("threshold", Integer, nullable=False),
 )
 
+# Who may ask a server, and for what. The keys themselves are nowhere: `hash` is SHA-256 of one (host.state.api_keys).
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("scopes", Text, nullable=False),  # json
+    Column("hash", LargeBinary, nullable=False),
+    Column("previous_hash", LargeBinary),  # the key before it, until its time is over
+    Column("previous_until", Double),
+    Column("rate_limit", Text),  # these three as host.policy.allowance writes them
+    Column("request_budget", Text),
+    Column("token_budget", Text),
+    Column("ip_allowlist", Text, nullable=False),  # json, as the next two; empty: any
+    Column("models", Text, nullable=False),
+    Column("catalysts", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double),
+    Column("revoked_at", Double),
+    Column("rotated_at", Double),
+)
+
+# What was used: for each day (UTC, `2026-11-20`), key ("": nobody's) and catalyst (a reference with its version).
+usage = Table(
+    "usage",
+    metadata,
+    Column("day", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("catalyst", Text, primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+)
+
+# What a limit has counted in a window of time, by the window's number (host.server.limits).
+counters = Table(
+    "counters",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("window", BigInteger, primary_key=True, autoincrement=False),
+    Column("count", BigInteger, nullable=False),
+    Column("expires_at", Double, nullable=False, index=True),
+)
+
+# Runs that somebody asked to end, for whichever process has them.
+cancellations = Table(
+    "cancellations",
+    metadata,
+    Column("run", Text, primary_key=True),
+    Column("asked_at", Double, nullable=False),
+)
+
 # The record: each row's mac covers the row and the mac of the row before it (host.state.journal).
 audit = Table(
     "audit",

@@ -21,6 +21,7 @@ from sqlalchemy.exc import OperationalError
 
 from host import Reference, Workspace
 from host.errors import InputError, StateError
+from host.state import migrations
 from host.state.database import FILE, Database
 from host.state.tables import keys, metadata
 from tests.state.postgres import PASSWORD, PATIENCE_S, Postgres
@@ -96,7 +97,7 @@ def test_processes_that_open_a_new_state_at_once_all_find_it_made(state_dir: Pat
         process.stdin.write("\n")
         process.stdin.flush()
     said = [process.communicate(timeout=PATIENCE_S) for process in processes]
-    assert said == [("0001\n", "")] * 3
+    assert said == [(f"{migrations.NEWEST}\n", "")] * 3
 
 
 def test_what_is_written_in_a_block_that_fails_is_not_kept(database: Database) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, column, inspect, select, table
 
 from host.errors import StateError
 
-NEWEST: Final = "0001"
+NEWEST: Final = "0002"
 _VERSION = table("alembic_version", column("version_num"))
 
 

@@ -16,7 +16,8 @@ Response: TypeAlias = Literal["json", "binary", "text"]
 
 MAX_OPERATIONS: Final = 2_000
 _NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\Z")
-_PATH = re.compile(r"(/([A-Za-z0-9_.:-]+|\{[A-Za-z_][A-Za-z0-9_]*\}))+\Z")
+_PATH = re.compile(r"(/(?!\.{1,2}(/|\Z))([A-Za-z0-9_.:-]+|\{[A-Za-z_][A-Za-z0-9_]*\}))+\Z")  # no dot segments
+_PLACE = re.compile(r"\{\w+\}")
 _LONGEST = 200
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "method": get_args(Method),
@@ -55,8 +56,11 @@ class OperationSpec:
         if not isinstance(given, dict):
             raise _wrong(where, given, "an object")
         method, path = _choice(given, "method", "", where), _text(given, "path", where)
-        if bool(method) != bool(path) or (path and (len(path) > _LONGEST or not _PATH.match(path))):
-            raise ManifestError(f"the manifest: {where} has no route like GET and /models/{{model}}")
+        in_path = tuple(part[1:-1] for part in path.split("/") if part.startswith("{"))
+        if path and (len(path) > _LONGEST or not _PATH.match(path) or len(set(in_path)) < len(in_path)):
+            raise ManifestError(f"the manifest: {where}.path is no path like /models/{{model}}")
+        if bool(method) != bool(path):
+            raise ManifestError(f"the manifest: {where}.{'path' if method else 'method'} is missing: a route has both")
         params = given.get("params", True)
         if not isinstance(params, dict | bool):
             raise _wrong(f"{where}.params", params, "a schema: an object, true or false")
@@ -76,7 +80,7 @@ class OperationSpec:
             stream=stream,
             params=params,
             aliases=tuple(str(one) for one in aliases),
-            in_path=tuple(part[1:-1] for part in path.split("/") if part.startswith("{")),
+            in_path=in_path,
         )
 
 
@@ -87,13 +91,18 @@ def read_operations(given: Json) -> Mapping[str, OperationSpec]:
     if len(given) > MAX_OPERATIONS:
         raise ManifestError(f"the manifest: operations are more than {MAX_OPERATIONS}")
     found = {name: OperationSpec.read(name, one, f"operations.{name[:80]}") for name, one in given.items()}
-    taken: set[object] = set()
+    names = set(found)
+    routes: dict[str, str] = {}
     for one in found.values():
-        route = (one.method, re.sub(r"\{\w+\}", "{}", one.path)) if one.path else one.name
-        for claim in {one.name, route, *one.aliases}:
-            if claim in taken:
-                raise ManifestError(f"the manifest: operations.{one.name}: another has this name or route already")
-            taken.add(claim)
+        for alias in one.aliases:
+            if alias in names:
+                raise ManifestError(f"the manifest: operations.{one.name}.aliases: {alias} is taken already")
+            names.add(alias)
+        route = f"{one.method} {_PLACE.sub('{}', one.path)}"
+        if one.path and (other := routes.setdefault(route, one.name)) != one.name:
+            raise ManifestError(
+                f"the manifest: operations.{one.name}.path: {one.method} {one.path} is operations.{other} already"
+            )
     return found
 
 

@@ -24,6 +24,7 @@ from host.limits import CEILING, Limits
 from host.loader import Loader
 from host.manifest import Manifest
 from host.names import Digest, Reference, SecretName, looks_like_reference
+from host.operations import OperationSpec
 from host.policy.asked import asked_by
 from host.policy.document import Policy
 from host.policy.domains import DomainPattern
@@ -244,6 +245,9 @@ class Catalyst:
         functions = capabilities.configure(grant, client=self._client, secrets=granted, config=config)
         self._instances: Instances = loaded.link(functions)
         self._input = _schema(artifact.manifest, "input")
+        self.operations: Mapping[str, OperationSpec] = artifact.manifest.operations if artifact.manifest else {}
+        self._named = {alias: one for one in self.operations.values() for alias in (one.name, *one.aliases)}
+        self._params: dict[str, InputSchema] = {}  # compiled when they are first asked for
         _schema(artifact.manifest, "config").check(_settings(artifact.manifest, config), "config")
 
     @property
@@ -262,6 +266,31 @@ class Catalyst:
     @property
     def reference(self) -> str:
         return self.grant.reference
+
+    def operation(self, name: str) -> OperationSpec | None:
+        """The one of `operations` with this name or alias."""
+        return self._named.get(name)
+
+    def check(self, operation: Input) -> None:
+        """Raises InputError where the input is none that the manifest describes, with the path of the field
+        (`params.messages[0].role`); for whoever wants to know that before anything is begun. `run` leaves to the
+        catalyst what it makes of an operation's `params`, and operations that the manifest does not name are its own
+        business here too. Raises ManifestError where their schema is none that can be enforced."""
+        given = read_input(operation)
+        name = given.get("operation")
+        try:
+            self._input.check(given)
+            if isinstance(name, str) and (found := self.operation(name)) is not None:
+                self._params_of(found).check(given.get("params", {}), "params")
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InputError(f"the input is not JSON: {error}") from None
+
+    def _params_of(self, operation: OperationSpec) -> InputSchema:
+        """Two threads may compile it: they make the same."""
+        if (known := self._params.get(operation.name)) is None:
+            known = InputSchema.compile(operation.params, f"operations.{operation.name}.params")
+            self._params[operation.name] = known
+        return known
 
     def run(
         self,

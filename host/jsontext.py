@@ -16,6 +16,8 @@ MAX_DEPTH = 200  # what walks a value takes two frames a level; Python has 1,000
 
 MAX_VALUES = 5_000_000  # a list of lists takes some thirty times its text's size
 
+_NESTS = (dict, list, tuple)  # made once: a union of types takes longer to make than to ask
+
 _STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)  # one that does not end too: so it never starts again
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -62,13 +64,13 @@ def parse_object(text: str | bytes, what: str, *, most: int = MAX_VALUES, names_
 def check_depth(value: Json, what: str, most: int = MAX_DEPTH) -> None:
     """Raises InputError where `value` is nested more than `most` deep: some 1,600 levels end a Python guest without a
     word."""
-    level: list[Json] = [value] if isinstance(value, dict | list | tuple) else []
+    level: list[Json] = [value] if isinstance(value, _NESTS) else []
     for _ in range(most):
         level = [
             inner
             for one in level
             for inner in (one.values() if isinstance(one, dict) else one)
-            if isinstance(inner, dict | list | tuple)
+            if isinstance(inner, _NESTS)
         ]
         if not level:
             return

@@ -56,6 +56,16 @@ _IS: Mapping[str, Callable[[Json], bool]] = {
     "null": lambda value: value is None,
 }
 
+_PLAIN: Mapping[str, tuple[type, ...]] = {  # what is of a type without a test: nearly every value that is right
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "array": (list, tuple),
+    "object": (dict,),
+    "null": (type(None),),
+}
+
 
 class _Bound(NamedTuple):
     """`on` are the values that a keyword speaks of, `takes` what its own value has to be."""
@@ -121,9 +131,10 @@ def _type(reader: Reader, node: Node, schema: Mapping[str, Json], where: str) ->
     if not types or not all(is_text(one) and one in _IS for one in types):
         raise reader.wrong(f"{where}.type", f"one of {', '.join(_IS)}, or a list of them")
     tests = [_IS[one] for one in types]
+    plain = frozenset(one for name in types for one in _PLAIN[name])
 
     def rule(value: Json, at: Path, run: Pass) -> Keys:
-        if not any(test(value) for test in tests):
+        if type(value) not in plain and not any(test(value) for test in tests):
             run.mistake(at, lambda: words.not_of_type(value, types), types)
         return NONE
 

@@ -462,3 +462,24 @@ def test_nothing_is_pushed_that_would_not_run(workspace: Workspace, install: Any
     with pytest.raises(errors.VerificationFailed) as caught:
         workspace.push(ACME, "oci://127.0.0.1:1/tool:1", plain_http=True)
     assert caught.value.step == 8
+
+
+def test_the_stamp_is_another_once_the_operator_changed_anything(workspace: Workspace) -> None:  # noqa: F811 - the fixture
+    stamps = [workspace.stamp()]
+    for change in (
+        lambda: workspace.policies.set(OPENAI, "timeout", "5s"),
+        lambda: workspace.vault.set(OPERATOR, SecretName("KEY"), SecretValue("a-value-0123456789")),
+        lambda: workspace.api_keys.create(name="ci", type="secret"),
+        lambda: workspace.api_keys.revoke("ci"),
+    ):
+        change()
+        stamps.append(workspace.stamp())
+    assert len(set(stamps)) == len(stamps)
+    workspace.journal.record(Event("run.started", "run_1"))
+    assert workspace.stamp() == stamps[-1]
+
+
+def test_a_state_is_checked_before_there_is_anything_and_after(workspace: Workspace) -> None:  # noqa: F811 - the fixture
+    workspace.check()
+    workspace.policies.set(OPENAI, "timeout", "5s")
+    workspace.check()

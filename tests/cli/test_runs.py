@@ -97,3 +97,16 @@ def test_what_a_name_holds_is_not_obeyed_by_the_terminal(program: Any, filled: P
 def test_an_id_that_names_no_run_is_a_mistake(program: Any, filled: Path, ident: str, said: str) -> None:
     ran = program("runs", "show", ident)
     assert (ran.status, ran.err.splitlines()) == (2, [said, "hint: host runs list"])
+
+
+def test_the_key_is_shown_where_a_run_has_one(program: Any, filled: Path) -> None:
+    with Workspace.open(filled) as workspace:
+        named = {"reference": "c:local.openai:0.1.0", "digest": DIGEST}
+        for ident, caller in (("run_k1", {"key": "k1", "name": "ci"}), ("run_k2", {"key": "k2"})):
+            workspace.journal.record(Event("run.started", ident, detail={**named, "caller": caller}))
+    head, *rows = program("runs", "list").out.splitlines()
+    assert head.split()[-1] == "KEY"
+    assert [row.split()[-1] for row in rows[:2]] == ["k2", "(k1)"]
+    assert "key        ci (k1)" in program("runs", "show", "run_k1").out.splitlines()
+    assert "key  " not in program("runs", "show", "run_a1").out
+    assert json.loads(program("runs", "show", "run_k1", "--json").out)["run"]["caller"] == {"key": "k1", "name": "ci"}

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hmac
+import json
 import sqlite3
 import stat
 import subprocess
 import sys
+import time
 import traceback
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from threading import Barrier
+from typing import Any
 
 import pytest
 import sqlalchemy
@@ -21,11 +26,25 @@ from sqlalchemy.exc import OperationalError
 
 from host import Reference, Workspace
 from host.errors import InputError, StateError
+from host.names import SecretName
+from host.secret import OPERATOR, SecretValue
 from host.state import migrations
 from host.state.database import FILE, Database
 from host.state.tables import keys, metadata
+from host.state.verification import verify
 from tests.state.postgres import PASSWORD, PATIENCE_S, Postgres
 
+TABLES_OF_0001 = (
+    "artifacts",
+    "components",
+    "approvals",
+    "newest",
+    "settings",
+    "secret_grants",
+    "trusted_keys",
+    "rules",
+    "seals",
+)
 OPENS_WHEN_TOLD = """
 import sys
 from pathlib import Path
@@ -76,6 +95,50 @@ def test_a_state_of_a_newer_host_is_left_alone(state_dir: Path, database: Databa
         Database.open(state_dir, database_url)
     assert caught.value.hint is not None
     assert "newer" in caught.value.hint
+
+
+def as_0001_left_it(workspace: Workspace, raw: Callable[..., Any]) -> None:
+    """The tables of the first version, and the seal as that made it: over all the tables that there were then."""
+    with workspace.database.reading() as connection:
+        ((seq, key),) = raw("SELECT seq, key FROM state_seal")
+        total = hmac.new(workspace.keys.get(connection, key).key, b"state\0%020d" % seq, "sha256")
+        for name in TABLES_OF_0001:
+            rows = connection.execute(sqlalchemy.select(metadata.tables[name]))
+            shown = sorted(json.dumps(list(row), default=bytes.hex) for row in rows)
+            total.update(json.dumps([name, shown]).encode())
+    ((mac,),) = raw("SELECT mac FROM state_seal")
+    assert bytes(mac) == total.digest()
+    for name in ("api_keys", "usage", "counters", "cancellations"):
+        raw(f"DROP TABLE {name}")
+    raw("UPDATE alembic_version SET version_num = '0001'")
+
+
+def test_a_state_of_the_first_version_opens_as_it_was_sealed(
+    state_dir: Path, workspace: Workspace, database_url: str | None, raw: Callable[..., Any]
+) -> None:
+    tool = Reference.parse("c:local.tool")
+    workspace.policies.set(tool, "timeout", "5s")
+    workspace.vault.set(OPERATOR, SecretName("KEY"), SecretValue("a-value-0123456789"))
+    as_0001_left_it(workspace, raw)
+    with Workspace.open(state_dir, database_url) as opened:
+        opened.check()
+        assert opened.policies.effective(tool).policy.timeout == "5s"
+        assert not opened.api_keys.snapshot().any
+        with opened.database.reading() as connection:
+            assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        _, text = opened.api_keys.create(name="ci", type="secret")
+        assert opened.api_keys.snapshot().authenticate(text, time.time()) is not None
+        assert verify(opened.journal).records == 3
+
+
+def test_nor_does_it_open_with_a_row_that_was_edited_before_it_did(
+    state_dir: Path, workspace: Workspace, database_url: str | None, raw: Callable[..., Any]
+) -> None:
+    workspace.policies.set(Reference.parse("c:local.tool"), "timeout", "5s")
+    as_0001_left_it(workspace, raw)
+    raw("UPDATE settings SET value = '\"50s\"'")
+    with Workspace.open(state_dir, database_url) as opened, pytest.raises(StateError, match="changed in the database"):
+        opened.check()
 
 
 def test_processes_that_open_a_new_state_at_once_all_find_it_made(state_dir: Path, empty_url: str | None) -> None:

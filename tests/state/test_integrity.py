@@ -5,6 +5,8 @@ Each attack is one that would let a component have more than it was granted, or 
 
 from __future__ import annotations
 
+import hashlib
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,13 @@ from host.audit import CHANGES, Event
 from host.errors import StateError
 from host.loader import Loader
 from host.names import SecretName
+from host.policy.allowance import Allowance
 from host.secret import OPERATOR, SecretValue
+from host.state.api_keys import network
 from host.state.head import Head, HeadFile
 from host.state.journal import Journal
 from host.state.keys import DataKey
+from host.state.keytext import new_id, new_text
 from host.state.verification import verify
 from host.trust.keys import SigningKey
 from tests.conftest import CACHE
@@ -251,3 +256,102 @@ def test_a_note_that_was_written_without_the_key_it_names_is_found(kept: Workspa
     assert noted is not None
     kept.journal.seal_file.replace(Head(), DataKey(noted.key, bytes(32)))
     found(kept)
+
+
+def locked_out(workspace: Workspace) -> None:
+    """Nobody is let in by what is there, and nothing runs."""
+    with pytest.raises(StateError, match="changed in the database"):
+        workspace.api_keys.snapshot()
+    with pytest.raises(StateError, match="changed in the database"):
+        workspace.check()
+    with pytest.raises(StateError, match="changed in the database"):
+        workspace.api_keys.create(name="another", type="admin")
+    found(workspace)
+
+
+def put_in_a_key(raw: Callable[..., Any]) -> str:
+    """As somebody would who knows the table. Returns the text."""
+    ident = new_id()
+    text = new_text("admin", ident)
+    values = (ident, "mine", "admin", '["manage"]', hashlib.sha256(text.encode()).digest(), "[]", "[]", "[]", 1.0)
+    raw(
+        "INSERT INTO api_keys (id, name, type, scopes, hash, ip_allowlist, models, catalysts, created_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        *values,
+    )
+    return text
+
+
+def test_an_api_key_put_in_by_hand(kept: Workspace, raw: Callable[..., Any]) -> None:
+    put_in_a_key(raw)
+    locked_out(kept)
+
+
+def test_an_api_key_put_in_by_hand_beside_others(kept: Workspace, raw: Callable[..., Any]) -> None:
+    kept.api_keys.create(name="ci", type="secret")
+    put_in_a_key(raw)
+    locked_out(kept)
+
+
+def test_an_api_key_put_in_by_hand_into_a_state_that_was_never_used(
+    workspace: Workspace, raw: Callable[..., Any]
+) -> None:
+    put_in_a_key(raw)
+    with pytest.raises(StateError, match="changed in the database"):
+        workspace.api_keys.snapshot()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        pytest.param("UPDATE api_keys SET hash = ?", id="the hash swapped for that of another text"),
+        pytest.param("UPDATE api_keys SET previous_hash = ?, previous_until = 1e12", id="a text before it, made up"),
+    ],
+)
+def test_a_hash_of_ones_own_in_place_of_an_api_keys(kept: Workspace, raw: Callable[..., Any], statement: str) -> None:
+    key, _ = kept.api_keys.create(name="ci", type="secret")
+    raw(statement, hashlib.sha256(new_text("secret", key.id).encode()).digest())
+    locked_out(kept)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        pytest.param("UPDATE api_keys SET revoked_at = NULL", id="one that was revoked made active"),
+        pytest.param("UPDATE api_keys SET expires_at = NULL", id="one without an end"),
+        pytest.param("UPDATE api_keys SET type = 'admin', scopes = '[\"manage\"]'", id="one that manages"),
+        pytest.param("UPDATE api_keys SET token_budget = NULL", id="one without a budget"),
+        pytest.param("UPDATE api_keys SET ip_allowlist = '[]'", id="one for any address"),
+        pytest.param("UPDATE api_keys SET models = '[]'", id="one for any model"),
+        pytest.param("DELETE FROM api_keys WHERE name = 'ci'", id="one taken away"),
+        pytest.param("DELETE FROM api_keys", id="all of them taken away: nobody would be asked for one"),
+    ],
+)
+def test_an_api_key_that_other_hands_wrote(kept: Workspace, raw: Callable[..., Any], statement: str) -> None:
+    kept.api_keys.create(
+        name="ci",
+        type="secret",
+        token_budget=Allowance.parse("2M/30d"),
+        ip_allowlist=[network("10.0.0.0/8")],
+        models=["gpt-*"],
+        expires_at=time.time() + 60.0,
+    )
+    kept.api_keys.create(name="old", type="secret")
+    kept.api_keys.revoke("old")
+    raw(statement)
+    locked_out(kept)
+
+
+def test_an_api_key_of_before_put_back_with_its_seal(kept: Workspace, raw: Callable[..., Any]) -> None:
+    kept.api_keys.create(name="ci", type="secret")
+    ((seq, key, mac),) = raw("SELECT seq, key, mac FROM state_seal")
+    kept.api_keys.revoke("ci")
+    raw("UPDATE api_keys SET revoked_at = NULL")
+    raw("UPDATE state_seal SET seq = ?, key = ?, mac = ?", seq, key, bytes(mac))
+    locked_out(kept)
+
+
+def test_api_keys_that_nobody_touched_let_in_whom_they_did(kept: Workspace) -> None:
+    key, text = kept.api_keys.create(name="ci", type="secret")
+    kept.check()
+    assert kept.api_keys.snapshot().authenticate(text, time.time()) == key

@@ -119,3 +119,57 @@ def test_a_run_whose_beginning_was_pruned_is_still_shown(filled: Journal, databa
     assert summary is None
     assert [record.kind for record in records][-1] == "run.ended"
     assert "run_a1" not in [one.id for one in runs(database, limit=9)]
+
+
+@pytest.fixture
+def served(journal: Journal) -> Journal:
+    """Runs of a server's: of two keys, of nobody, and one whose caller says what nobody's does."""
+    for ident, detail in (
+        ("run_k1", {"caller": {"key": "k1", "name": "ci"}, "timeout_s": 30.0}),
+        ("run_k2", {"caller": {"key": "k2"}, "timeout_s": 30.0}),
+        ("run_no", {"caller": {"via": "mcp"}, "timeout_s": 30.0}),
+        ("run_odd", {"caller": {"via": '"key":"k1"', "about": {"key": "k1"}}, "timeout_s": "long"}),
+        ("run_list", {"caller": ["k1"]}),
+        ("run_k1_done", {"caller": {"key": "k1"}, "timeout_s": 30.0}),
+    ):
+        named = {"reference": "c:local.openai:0.1.0", "digest": DIGEST}
+        journal.record(Event("run.started", ident, detail={**named, **detail}, at=100.0))
+    journal.record(Event("run.ended", "run_k1_done", detail={"status": 200, "duration_s": 0.1}, at=101.0))
+    return journal
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        pytest.param({"key": "k1"}, ["run_k1_done", "run_k1"], id="of one key"),
+        pytest.param({"key": "k1", "limit": 1}, ["run_k1_done"], id="the last of one key"),
+        pytest.param({"key": "k1", "failed": True}, ["run_k1"], id="of one key, that did not end"),
+        pytest.param({"key": "k"}, [], id="a part of a key is no key"),
+        pytest.param({"key": '"'}, [], id="nor is a mark"),
+        pytest.param({"key": "%"}, [], id="nor is a wildcard"),
+        pytest.param({"key": ""}, ["run_list", "run_odd", "run_no"], id="of no key"),
+    ],
+)
+@pytest.mark.usefixtures("served")
+def test_whose_runs_are_wanted(
+    database: Database, monkeypatch: pytest.MonkeyPatch, asked: dict[str, object], found: list[str]
+) -> None:
+    monkeypatch.setattr(module, "_AT_ONCE", 2)
+    assert [one.id for one in runs(database, **{"limit": 9, **asked})] == found
+
+
+@pytest.mark.usefixtures("served")
+def test_on_whose_behalf_a_run_was(database: Database) -> None:
+    callers = {one.id: (one.key, one.caller) for one in runs(database, limit=9)}
+    assert callers["run_k1"] == ("k1", {"key": "k1", "name": "ci"})
+    assert callers["run_no"] == ("", {"via": "mcp"})
+    assert callers["run_list"] == ("", {})
+
+
+@pytest.mark.usefixtures("served")
+def test_a_run_goes_on_until_it_ends_or_must_have(database: Database) -> None:
+    found = {one.id: one for one in runs(database, limit=9)}
+    assert [found["run_k1"].running(at) for at in (101.0, 134.9, 135.0)] == [True, True, False]
+    assert not found["run_k1_done"].running(101.0)
+    assert not found["run_odd"].running(101.0)  # nobody said for how long
+    assert found["run_k1"].running_until == 130.0

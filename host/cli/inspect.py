@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -18,36 +19,13 @@ from host.cli.options import authority_options
 from host.cli.origins import File, Kept, Origin
 from host.cli.show import as_json, errors_shown, local_time, one_line, put, size
 from host.cli.sources import is_reference, source_named
-from host.contract import CAPABILITIES, CONFIG, EXPORTS, FETCH, LOG, OUTPUT, SECRETS, STREAMING
+from host.contract import EXPORTS
 from host.limits import MIB
-from host.policy.asked import Asked
-from host.policy.grant import Grant, overlap
-from host.policy.secrets import PLACES, Place, SecretGrant
+from host.operations import OperationSpec
+from host.policy.authority import Row, authorities
 from host.runtime import Catalyst
 
-_TITLES = {
-    FETCH: "HTTP requests",
-    STREAMING: "streamed answers",
-    SECRETS: "secrets",
-    OUTPUT: "events to its caller",
-    CONFIG: "its configuration",
-    LOG: "log messages",
-}
-_PLACES: dict[Place, str] = {"header": "a header", "url": "the URL", "body": "the body"}
-_NEVER = ("files", "sockets", "environment variables", "other programs", "other catalysts")
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One authority; `interface` is empty where no import leads to it. `granted` is what of it the operator grants,
-    `asked` what the manifest asks for beyond that: both empty where no grant is needed."""
-
-    authority: str
-    interface: str
-    imported: bool
-    can: bool
-    granted: tuple[str, ...] = ()
-    asked: tuple[str, ...] = ()
+_LISTED = 40  # operations, or kinds of them
 
 
 @click.command("inspect", short_help="Show what a component can and cannot reach.")
@@ -65,7 +43,7 @@ def command(*, source: tuple[str, ...], in_json: bool, **authority: Any) -> None
             origin: Origin = kept or File(Ahead(partial(load_file, name, wasi=wasi)), name)
             granted = given(origin.standing, **authority)
             catalyst = stack.enter_context(origin.catalyst(granted))
-            rows = tuple(_rows(catalyst.imports, catalyst.grant))
+            rows = tuple(authorities(catalyst.imports, catalyst.grant))
             installation = kept.installation() if kept else {}
             if in_json:
                 put(as_json({**installation, **_facts(catalyst, rows)}))
@@ -84,55 +62,6 @@ def _facts(catalyst: Catalyst, rows: Iterable[Row]) -> dict[str, Any]:
         "authority": [asdict(row) for row in rows],
         "limits": asdict(catalyst.grant.limits),
     }
-
-
-def _rows(imports: Iterable[str], grant: Grant) -> Iterator[Row]:
-    imported = frozenset(imports)
-    for interface in CAPABILITIES.values():
-        title = _TITLES[interface]
-        if interface not in imported:
-            yield Row(title, interface, imported=False, can=False)
-        elif interface in (FETCH, STREAMING):
-            domains, open_ = _domains(grant, grant.asked)
-            yield Row(title, interface, imported=True, can=bool(domains), granted=domains, asked=open_)
-        elif interface == SECRETS:
-            secrets, open_ = _secrets(grant, grant.asked)
-            yield Row(title, interface, imported=True, can=bool(secrets), granted=secrets, asked=open_)
-        else:
-            yield Row(title, interface, imported=True, can=True)
-    for interface in sorted(name for name in imported if name.startswith("wasi:")):
-        yield Row(interface, interface, imported=True, can=True)
-    for title in _NEVER:
-        yield Row(title, "", imported=False, can=False)
-
-
-def _domains(grant: Grant, asked: Asked) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The domains that it can reach, and those that it asks for and cannot."""
-    wanted = asked.domains
-    allowed = [one for one in grant.domains if wanted is None or any(overlap(one, want) for want in wanted)]
-    sent = {(source.scheme, source.host, source.port): target for source, target in grant.upstreams.items()}
-    return (
-        tuple(
-            f"{one}, sent to {sent[at]}" if (at := (one.scheme, one.host, one.port)) in sent else str(one)
-            for one in allowed
-        ),
-        tuple(str(want) for want in wanted or () if not any(overlap(one, want) for one in allowed)),
-    )
-
-
-def _secrets(grant: Grant, asked: Asked) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The secrets that it can use, with where they go, and those that it asks for and cannot."""
-    return (
-        tuple(_secret(one) for one in grant.secrets.values()),
-        tuple(sorted(str(name) for name in asked.secrets or () if name not in grant.secrets)),
-    )
-
-
-def _secret(grant: SecretGrant) -> str:
-    domains = ", ".join(str(domain) for domain in grant.domains or ()) or "no domain"
-    seen = "; the guest sees its value" if grant.reveal else ""
-    places = " and ".join(_PLACES[place] for place in PLACES if place in grant.places)
-    return f"{grant.name}, in {places}, to {domains}{seen}"
 
 
 def _page(catalyst: Catalyst, rows: Iterable[Row], granted: Given, installation: Mapping[str, Any]) -> Iterator[str]:
@@ -157,6 +86,7 @@ def _page(catalyst: Catalyst, rows: Iterable[Row], granted: Given, installation:
         yield f"{'' if index else 'imports':9}{name}"
     yield ""
     yield from _table(rows)
+    yield from _operations(catalyst.operations)
     yield from _ending(catalyst, granted)
 
 
@@ -193,6 +123,23 @@ def _said(row: Row) -> tuple[str, ...]:
         return ("not imported",)
     refused = tuple(f"{text} is asked for, not granted" for text in row.asked)
     return (*row.granted, *refused) or ("" if row.can else "nothing is granted",)
+
+
+def _operations(operations: Mapping[str, OperationSpec]) -> Iterator[str]:
+    """Each with its route; of very many, how many there are of each kind, which is the first word of their names."""
+    if not operations:
+        return
+    yield ""
+    yield f"what it can do: {len(operations)} operation{'s' if len(operations) > 1 else ''}"
+    if len(operations) <= _LISTED:
+        width = max(map(len, operations))
+        for name, one in operations.items():
+            yield f"  {name:{width}}  {one.method:6} {one.path}{' (streams)' if one.stream else ''}".rstrip()
+        return
+    kinds = Counter(name.partition(".")[0] for name in operations)
+    for kind, count in list(kinds.items())[:_LISTED]:
+        yield f"  {kind:22} {count}"
+    yield f"  {f'and {len(kinds) - _LISTED} other kinds; ' if len(kinds) > _LISTED else ''}each is in --json"
 
 
 def _ending(catalyst: Catalyst, granted: Given) -> Iterator[str]:

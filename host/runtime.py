@@ -15,6 +15,7 @@ from host import capabilities
 from host.attachments import Attachment
 from host.audit import Both, NullSink, Sink
 from host.call import Call, CancelToken, Placeholders
+from host.capabilities.rate import Rates
 from host.channel import Channel
 from host.egress import Egress, Reach
 from host.envelope import Execution, Input, Operation, Result, read_input, read_output, write_input
@@ -69,7 +70,8 @@ class Host:
     `cache_dir` and `state_dir` default to the places in `host.environment`; `sink` gets every audit event; `limits` is
     the ceiling of every policy. `loader` is one that has begun already, in place of the directories. `workspace` is
     what the operator keeps, for catalysts loaded by reference; without one it is opened in `state_dir` when the first
-    of them is, and closed with the host. Raises StateError.
+    of them is, and closed with the host. `rates` counts the requests that policies limit (default: each loaded
+    catalyst's, in this process). Raises StateError.
     """
 
     def __init__(
@@ -81,7 +83,9 @@ class Host:
         limits: Limits = CEILING,
         loader: Loader | None = None,
         workspace: Workspace | None = None,
+        rates: Rates | None = None,
     ) -> None:
+        self._rates = rates
         self._loader = loader or Loader(cache_dir, state_dir)
         self._state_dir = state_dir
         self._workspace = workspace
@@ -242,7 +246,9 @@ class Catalyst:
         self._redactor = Redactor({str(name): value for name, value in granted.items()})
         reach = Reach(private=grant.private, mapped=frozenset(str(origin) for origin in grant.upstreams.values()))
         self._client = host._egress.client(reach)
-        functions = capabilities.configure(grant, client=self._client, secrets=granted, config=config)
+        functions = capabilities.configure(
+            grant, client=self._client, secrets=granted, config=config, rates=host._rates
+        )
         self._instances: Instances = loaded.link(functions)
         self._input = _schema(artifact.manifest, "input")
         self.operations: Mapping[str, OperationSpec] = artifact.manifest.operations if artifact.manifest else {}

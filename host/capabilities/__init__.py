@@ -15,6 +15,7 @@ from host.capabilities.exchange import Exchange
 from host.capabilities.http import Fetch
 from host.capabilities.log import Log
 from host.capabilities.output import Output
+from host.capabilities.rate import Rates
 from host.capabilities.secrets import Secrets
 from host.capabilities.streaming import Streaming
 from host.egress import EgressClient
@@ -33,10 +34,16 @@ class Capability(Protocol):
 
 
 def configure(
-    grant: Grant, *, client: EgressClient, secrets: Mapping[SecretName, SecretValue], config: Mapping[str, Json]
+    grant: Grant,
+    *,
+    client: EgressClient,
+    secrets: Mapping[SecretName, SecretValue],
+    config: Mapping[str, Json],
+    rates: Rates | None = None,
 ) -> dict[str, Mapping[str, Any]]:
-    """Interface -> function -> implementation, for every interface in the grant: nothing else is linked."""
-    exchange = Exchange(grant, client, secrets)
+    """Interface -> function -> implementation, for every interface in the grant: nothing else is linked. `rates` counts
+    its requests, in place of a window of its own."""
+    exchange = Exchange(grant, client, secrets, rates)
     offered: tuple[Capability, ...] = (
         Fetch(exchange),
         Streaming(exchange, grant),

@@ -13,9 +13,10 @@ from host.audit import Refusal
 from host.call import Call
 from host.capabilities.errors import GuestError
 from host.capabilities.message import Message, read_body, read_message
-from host.capabilities.rate import RateMeter
+from host.capabilities.rate import RateMeter, Rates
 from host.egress import Answer, EgressClient, EgressError, Outgoing
 from host.names import SecretName
+from host.policy.document import Rate
 from host.policy.grant import Deny, Grant, decide, deny_address, to_bind
 from host.policy.secrets import Place
 from host.policy.urls import Target, UrlError
@@ -23,13 +24,20 @@ from host.secret import SecretValue, Substitution
 
 
 class Exchange:
-    """One catalyst's requests: its grant, its connections, its rate."""
+    """One catalyst's requests: its grant, its connections, its rate, which `rates` counts where it is given."""
 
-    def __init__(self, grant: Grant, client: EgressClient, secrets: Mapping[SecretName, SecretValue]) -> None:
+    def __init__(
+        self,
+        grant: Grant,
+        client: EgressClient,
+        secrets: Mapping[SecretName, SecretValue],
+        rates: Rates | None = None,
+    ) -> None:
         self.grant = grant
         self._client = client
         self._secrets = secrets
-        self._rate = RateMeter(grant.rate)
+        self._meter = RateMeter(grant.rate)
+        self._rates = rates
 
     def begin(self, call: Call, text: str) -> tuple[Message, Answer]:
         """Send what `text` asks for; the answer is to be closed. Raises GuestError, with any refusal recorded."""
@@ -65,14 +73,15 @@ class Exchange:
         if call.meters.http_requests >= most:
             remedy = f"raise max_http_requests in the policy of {self.grant.reference}"
             raise GuestError.refused(Refusal("rate_limited", "http requests", f"a run may make {most}", remedy))
-        wait = self._rate.take()
-        if wait is not None:
-            rate = self.grant.rate
-            assert rate is not None
+        rate = self.grant.rate
+        if rate is not None and (wait := self._wait(rate)) is not None:
             rule = f"over {rate.requests} requests in {rate.window_s:g} s: retry after {wait:.1f} s"
             remedy = f"or raise rate_limit in the policy of {self.grant.reference}"
             raise GuestError.refused(Refusal("rate_limited", _subject(message), rule, remedy))
         call.meters.http_requests += 1
+
+    def _wait(self, rate: Rate) -> float | None:
+        return self._meter.take() if self._rates is None else self._rates.take(self.grant.reference, rate)
 
     def _with_secrets(self, call: Call, message: Message, body: bytes, content_type: str | None, rule: str) -> Outgoing:
         """The request as it leaves: recorded, then with values in the places that the grants name."""

@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks [egress|journal|loading|processes|runs] …`: tables, and nothing that could fail. All by default.
+"""`python -m tests.benchmarks [egress|gateway|journal|loading|processes|runs] …`: tables, and nothing that could fail. All by default.
 
 Numbers of different runs don't compare unless the machine was as idle both times: each table measures both sides of
 what it compares in turns. Needs `dist/openai.wasm` (`./build.sh build`).
@@ -11,6 +11,7 @@ import platform
 import sys
 
 from tests.benchmarks import egress, journal, loading, processes, runs
+from tests.benchmarks.gateway import comparison
 from tests.benchmarks.measure import COMPONENT
 
 TABLES = {
@@ -19,6 +20,7 @@ TABLES = {
     "loading": loading.main,
     "egress": egress.main,
     "journal": journal.main,
+    "gateway": comparison.main,
 }
 
 

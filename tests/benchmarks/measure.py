@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import subprocess
 import sys
@@ -43,6 +44,11 @@ def alternating(count: int, *actions: Callable[[], object]) -> list[list[float]]
             action()
             taken.append(time.perf_counter() - began)
     return times
+
+
+def percentile(times: Sequence[float], of: float) -> float:
+    """The least of `times` that so large a part of them does not exceed: 0.5 is the median, 0.99 the slow end."""
+    return sorted(times)[max(0, math.ceil(of * len(times)) - 1)]
 
 
 def ms(seconds: float) -> str:

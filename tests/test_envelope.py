@@ -218,3 +218,77 @@ def test_an_id_that_stands_for_nothing_stays_as_it_is(key: str, ident: Any) -> N
     outcome = read({"status": 200, "data": {key: ident}})
     assert outcome.data == {key: ident}
     assert outcome.attachments == {}
+
+
+@pytest.mark.parametrize("status", [200, 429, 503])
+def test_the_headers_of_the_upstream_that_a_guest_hands_on(status: int) -> None:
+    headers = {"retry-after": "20", "x-ratelimit-remaining-requests": "0", "x-request-id": "req a!~"}
+    assert read({"status": status, "error": {}, "headers": headers}).headers == headers
+    assert read({"status": status, "error": {}}).headers == {}
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        pytest.param({"Retry-After": "20"}, id="a name in capitals"),
+        pytest.param({"": "20"}, id="no name"),
+        pytest.param({"retry after": "20"}, id="a name with a blank"),
+        pytest.param({"retry-after:": "20"}, id="a name with a colon"),
+        pytest.param({"retry-after\r\nset-cookie": "20"}, id="two lines in a name"),
+        pytest.param({"a" * 65: "20"}, id="a long name"),
+        pytest.param({"retry-after": ""}, id="no value"),
+        pytest.param({"retry-after": 20}, id="a number"),
+        pytest.param({"retry-after": None}, id="null"),
+        pytest.param({"retry-after": ["20"]}, id="a list"),
+        pytest.param({"retry-after": "20\r\nset-cookie: a=1"}, id="two lines"),
+        pytest.param({"retry-after": "20\n"}, id="a line break at the end"),
+        pytest.param({"retry-after": " 20"}, id="a blank at the beginning"),
+        pytest.param({"retry-after": "20 "}, id="a blank at the end"),
+        pytest.param({"retry-after": "2\x000"}, id="NUL"),
+        pytest.param({"retry-after": "\x1b[2J"}, id="what a terminal obeys"),
+        pytest.param({"retry-after": "é"}, id="what is not ASCII"),
+        pytest.param({"retry-after": "x" * 257}, id="a long value"),
+    ],
+)
+def test_a_header_that_cannot_be_written_to_the_wire_is_passed_over(header: dict[str, Any]) -> None:
+    outcome = read({"status": 429, "error": {"type": "t"}, "headers": {**header, "x-request-id": "x" * 256}})
+    assert outcome == Outcome(429, None, {"type": "t"}, {}, {"x-request-id": "x" * 256})
+
+
+@pytest.mark.parametrize(
+    "headers", [None, [], "retry-after: 20", 5, {f"x-ratelimit-{n}": "1" for n in range(17)}], ids=type
+)
+def test_headers_that_are_none_or_too_many_are_passed_over_as_a_whole(headers: Any) -> None:
+    assert read({"status": 429, "error": {}, "headers": headers}).headers == {}
+
+
+def test_without_a_status_headers_are_data_like_any_other() -> None:
+    outcome = read({"data": 1, "headers": {"retry-after": "20"}})
+    assert (outcome.data, outcome.headers) == ({"data": 1, "headers": {"retry-after": "20"}}, {})
+
+
+def test_a_document_that_is_all_of_the_data_is_there_as_the_text_that_came() -> None:
+    text = b'{ "a": [1.0, 1e2] }'
+    held, (ident,) = holding(text)
+    outcome = read({"status": 200, "data": {"$json": ident}}, held)
+    assert (outcome.data, outcome.document) == ({"a": [1.0, 100.0]}, text)
+
+
+@pytest.mark.parametrize(
+    ("content", "output"),
+    [
+        pytest.param(b"{}", {"status": 200, "data": {"of": {"$json": "ID"}}}, id="it is a part of the data"),
+        pytest.param(b"{}", {"status": 200, "data": {"$json": "ID", "more": 1}}, id="there is more beside it"),
+        pytest.param(b"{}", {"status": 404, "error": {"$json": "ID"}}, id="it is the error"),
+        pytest.param(b"{}", {"status": 404, "data": {"$json": "ID"}}, id="the status is no success"),
+        pytest.param(b"{}", {"data": {"$json": "ID"}}, id="there is no status"),
+        pytest.param(b"no JSON", {"status": 200, "data": {"$json": "ID"}}, id="it is no JSON"),
+        pytest.param(b"\xff", {"status": 200, "data": {"$json": "ID"}}, id="it is no text"),
+        pytest.param(b"NaN", {"status": 200, "data": {"$json": "ID"}}, id="it is NaN"),
+        pytest.param(b"{}", {"status": 200, "data": {"$json": "another"}}, id="there is none of that id"),
+        pytest.param(b"{}", {"status": 200, "data": {"$json": 5}}, id="the id is a number"),
+    ],
+)
+def test_there_is_no_document_where(content: bytes, output: Any) -> None:
+    held, (ident,) = holding(content)
+    assert read(json.dumps(output).replace('"ID"', f'"{ident}"'), held).document is None

@@ -35,7 +35,7 @@ def perform(
         **request.content,
     )
     if not response.ok:
-        raise UpstreamError.of(response.status, response.text)
+        raise UpstreamError.of(response.status, response.text, response.headers)
     return {"status": response.status, "data": _SHAPES[request.answer](response)}
 
 
@@ -68,7 +68,7 @@ def _stream(
 ) -> dict[str, Any]:
     with streaming.open_stream(request.method, url, headers=headers, relay=True, **request.content) as stream:
         if not stream.ok:
-            raise UpstreamError.of(stream.status or 502, "".join(stream))
+            raise UpstreamError.of(stream.status or 502, "".join(stream), stream.headers)
         chunks: list[Any] = []
         combined: list[str] = []
         seen, delivered = False, True
@@ -82,7 +82,7 @@ def _stream(
             if not delivered:
                 chunks.append(document)
         if stream.head and not seen:
-            raise UpstreamError.of(502, stream.head)  # text but no event: an error, from a host that tells no status
+            raise UpstreamError.of(502, stream.head, stream.headers)  # no event: an error, where no status is told
         if (last := _object(stream.last)) is not None:
             _check(last)
         return {"status": stream.status or 200, "data": {"chunks": chunks, "combined_text": "".join(combined)}}

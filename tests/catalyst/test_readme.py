@@ -2,6 +2,12 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
+from host.errors import InputError
+from host.manifest import Manifest
+from host.schema import InputSchema
+
 README = (Path(__file__).parents[2] / "catalyst" / "README.md").read_text()
 
 
@@ -21,3 +27,13 @@ def test_the_readme_names_every_module_of_the_sdk(guest):
     plumbing = {"__init__", "entry", "errors", "interfaces"}
     for module in {path.stem for path in folder.glob("*.py")} - plumbing:
         assert f"`{module}`" in README
+
+
+def test_the_operations_of_the_readme_are_some():
+    [text] = re.findall(r'```json\n("operations": .*?)```', README, re.DOTALL)
+    operations = Manifest.parse(f"{{{text}}}").operations
+    assert operations["cities.retrieve"].in_path == ("city",)
+    params = InputSchema.compile(operations["cities.retrieve"].params)
+    params.check({"city": "Köln"})
+    with pytest.raises(InputError, match="city is required"):
+        params.check({})

@@ -130,6 +130,60 @@ class TestAnErrorOfTheUpstream:
         assert world.closed == ["h1"]
 
 
+RETRY = {
+    "retry-after": "20",
+    "retry-after-ms": "20000",
+    "x-should-retry": "true",
+    "x-request-id": "req_1",
+    "x-ratelimit-limit-requests": "60",
+    "x-ratelimit-remaining-requests": "0",
+    "x-ratelimit-reset-requests": "1s",
+}
+LIMITED = {"type": "requests", "message": "too many"}
+
+
+class TestTheHeadersOfAnErrorOfTheUpstream:
+    def test_those_that_a_client_needs_to_try_again_are_handed_on(self, call, world):
+        others = {"content-type": "application/json", "set-cookie": "a=1", "x-ratelimit": "1", "server": "x"}
+        world.answer(json.dumps({"error": LIMITED}), status=429, headers={**others, **RETRY})
+        assert call("models.list") == {"status": 429, "error": LIMITED, "headers": RETRY}
+
+    def test_instead_of_a_stream_too(self, call, world):
+        world.stream(json.dumps({"error": LIMITED}), status=429, headers={**RETRY, "date": "today"})
+        result = call("chat.completions.create", CHAT, stream=True)
+        assert result == {"status": 429, "error": LIMITED, "headers": RETRY}
+
+    @pytest.mark.parametrize("interfaces", [CYFR, ("fetch", "streaming", "read", "output")])
+    def test_instead_of_a_binary_answer_and_on_any_host(self, call, world, interfaces):
+        world.answer("busy", status=503, headers={"retry-after": "1"})
+        result = call("audio.speech", SPEECH, interfaces=interfaces)
+        assert (result["status"], result["headers"]) == (503, {"retry-after": "1"})
+
+    @pytest.mark.parametrize("headers", [{}, {"content-type": "text/html"}])
+    def test_where_there_are_none_the_result_has_none(self, call, world, headers):
+        world.answer("busy", status=503, headers=headers)
+        assert call("models.list").keys() == {"status", "error"}
+
+    def test_they_are_at_most_sixteen_and_the_limits_are_left_out_first(self, call, world):
+        limits = {f"x-ratelimit-{n:02}": str(n) for n in range(30)}
+        world.answer("busy", status=429, headers={**limits, "retry-after": "20", "x-request-id": "req_1"})
+        headers = call("models.list")["headers"]
+        kept = [f"x-ratelimit-{n:02}" for n in range(14)]
+        assert list(headers) == ["retry-after", "x-request-id", *kept]
+
+    def test_one_that_is_no_text_is_left_out(self, call, world):
+        world.answer("busy", status=429, headers={"retry-after": 20, "x-request-id": ["a"], "x-should-retry": "false"})
+        assert call("models.list")["headers"] == {"x-should-retry": "false"}
+
+    def test_an_error_in_the_middle_of_a_stream_has_none(self, call, world, sse):
+        world.stream(sse(delta("a"), end='data: {"error": {"message": "m", "code": 429}}\n\n'), headers=RETRY)
+        assert call("chat.completions.create", CHAT, stream=True).keys() == {"status", "error"}
+
+    def test_nor_has_a_success(self, call, world):
+        world.answer(headers=RETRY)
+        assert call("models.list", interfaces=CYFR) == {"status": 200, "data": {}}
+
+
 def test_a_redirect_is_an_error_and_not_followed(call, world):
     world.answer("", status=302)
     result = call("models.list")

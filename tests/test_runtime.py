@@ -508,6 +508,29 @@ def test_a_slow_consumer_does_not_make_a_buffer_grow(host: Host) -> None:
             assert [next(stream)["n"] for _ in range(200)] == list(range(1, 201))
 
 
+# What the upstream says of trying again.
+
+LIMITED = {"Retry-After": "20", "X-RateLimit-Remaining-Requests": "0", "X-Request-Id": "req_1", "X-Other": "no"}
+HANDED_ON = {"retry-after": "20", "x-ratelimit-remaining-requests": "0", "x-request-id": "req_1"}
+
+
+def test_a_failure_has_the_headers_that_say_when_to_try_again(openai: public.Catalyst, fake: FakeOpenAI) -> None:
+    fake.fail_next(429, headers=LIMITED)
+    result = openai.run(LIST)
+    assert (result.status, result.error["type"]) == (429, "requests")
+    assert HANDED_ON.items() <= result.headers.items()
+    assert "x-other" not in result.headers
+    assert result.as_dict().keys() == {"status", "error"}
+    assert openai.run(LIST).headers == {}
+
+
+def test_a_stream_that_did_not_begin_has_them_too(openai: public.Catalyst, fake: FakeOpenAI) -> None:
+    fake.fail_next(429, headers=LIMITED)
+    with pytest.raises(errors.OperationFailed) as failed:
+        list(openai.stream(CHAT))
+    assert HANDED_ON.items() <= failed.value.result.headers.items()
+
+
 # Async.
 
 
@@ -627,6 +650,32 @@ def test_astream_raises_what_stream_raises(openai: public.Catalyst, fake: FakeOp
     async def consume() -> None:
         async for _ in openai.astream(CHAT):
             pass
+
+    with pytest.raises(errors.OperationFailed):
+        asyncio.run(consume())
+
+
+def test_texts_are_the_events_as_the_upstream_wrote_them(openai: public.Catalyst, fake: FakeOpenAI) -> None:
+    async def consume() -> list[str]:
+        texts: list[str] = []
+        async with openai.astream(CHAT) as events:
+            while batch := await events.texts():
+                texts += batch
+            assert events.result.ok
+        return texts
+
+    texts = asyncio.run(consume())
+    events = [json.loads(text) for text in texts]
+    assert len(events) > 1
+    assert {one["object"] for one in events} == {"chat.completion.chunk"}
+
+
+def test_texts_raise_what_the_iteration_raises(openai: public.Catalyst, fake: FakeOpenAI) -> None:
+    fake.fail_next(401)
+
+    async def consume() -> None:
+        async with openai.astream(CHAT) as events:
+            await events.texts()
 
     with pytest.raises(errors.OperationFailed):
         asyncio.run(consume())
@@ -895,3 +944,133 @@ def test_a_config_of_another_form_is_refused_when_loading_and_the_key_is_named(h
 
 def test_of_a_manifest_without_schemas_nothing_is_enforced(host: Host) -> None:
     assert host.load(with_schemas()).run({"anything": [5]}).ok
+
+
+# What the manifest says of its operations.
+
+SPEAKING = {
+    "chat.create": {"method": "POST", "path": "/chat", "params": SAYING, "aliases": ["chat"], "stream": True},
+    "anything": {},
+    "broken": {"params": {"type": "strin"}},
+}
+
+
+def with_operations(**schemas: Any) -> bytes:
+    manifest = {"operations": SPEAKING, "schema": schemas}
+    return embed(wat("hostile/returns_not_json"), json.dumps(manifest).encode())
+
+
+def test_a_catalyst_has_its_operations_by_name_and_by_alias(host: Host, openai: public.Catalyst) -> None:
+    one = host.load(with_operations())
+    assert list(one.operations) == ["chat.create", "anything", "broken"]
+    found = one.operation("chat")
+    assert found is one.operation("chat.create") is one.operations["chat.create"]
+    assert found is not None
+    assert (found.method, found.path, found.stream) == ("POST", "/chat", True)
+    assert one.operation("chat.creat") is None
+    assert openai.operation("audio.speech") is openai.operations["audio.speech.create"]
+    assert (host.load(with_schemas()).operations, host.load(wat("hostile/returns_not_json")).operations) == ({}, {})
+
+
+@pytest.mark.parametrize("name", ["chat", "chat.create"])
+@pytest.mark.parametrize(
+    ("params", "field"),
+    [
+        pytest.param({"say": 5}, "params.say", id="of another type"),
+        pytest.param({}, "params.say", id="missing"),
+        pytest.param(None, "params", id="null in place of all"),
+        pytest.param([], "params", id="a list in place of all"),
+        pytest.param({"say": "x", "louder": True}, "params.louder", id="not known there"),
+    ],
+)
+def test_params_of_another_form_are_an_input_error_to_whoever_asks(
+    host: Host, name: str, params: Any, field: str
+) -> None:
+    one = host.load(with_operations())
+    given = {"operation": name, "params": params}
+    for form in (given, json.dumps(given), json.dumps(given).encode()):
+        with pytest.raises(errors.InputError) as error:
+            one.check(form)
+        assert (error.value.field, error.value.code) == (field, "invalid_input")
+
+
+def test_params_that_are_left_out_are_none(host: Host) -> None:
+    one = host.load(with_operations())
+    one.check({"operation": "anything"})
+    with pytest.raises(errors.InputError, match=r"params\.say is required"):
+        one.check({"operation": "chat"})
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        {"operation": "chat", "params": {"say": "x"}},
+        {"operation": "chat", "params": {"say": {"$attachment": "speech"}}, "stream": True},
+        {"operation": "anything", "params": {"say": 5}},
+        {"operation": "not.named", "params": {"say": 5}},
+        {"operation": 5},
+        {"operation": ["chat"]},
+        {"say": "x"},
+        {},
+        Operation("chat", {"say": "x"}),
+    ],
+    ids=str,
+)
+def test_what_fits_or_what_the_manifest_does_not_name_passes(host: Host, operation: Any) -> None:
+    host.load(with_operations()).check(operation)
+
+
+def test_a_check_is_of_the_whole_input_and_runs_nothing() -> None:
+    kept = Kept()
+    with Host(sink=kept) as host:
+        one = host.load(with_operations(input={"properties": {"operation": {"enum": ["chat"]}}}))
+        one.check({"operation": "chat", "params": {"say": "x"}})
+        with pytest.raises(errors.InputError) as error:
+            one.check({"operation": "chatt", "params": {"say": "x"}})
+        assert error.value.field == "operation"
+        with pytest.raises(errors.InputError, match="not JSON"):
+            one.check("{")
+    assert kept == []
+
+
+@pytest.mark.parametrize(
+    "value", [{1}, b"x", float("nan"), float("inf"), object()], ids=["set", "bytes", "nan", "inf", "object"]
+)
+@pytest.mark.parametrize("schema", [{"enum": ["x"]}, {"type": "integer"}, {"multipleOf": 2}, {"uniqueItems": True}])
+def test_a_check_of_what_is_no_json_is_an_input_error_or_none(host: Host, value: Any, schema: Any) -> None:
+    manifest = {"operations": {"x": {"params": {"properties": {"a": schema}}}}}
+    one = host.load(embed(wat("hostile/returns_not_json"), json.dumps(manifest).encode()))
+    for given in (value, [value, value]):
+        try:
+            one.check({"operation": "x", "params": {"a": given}})
+        except errors.InputError:
+            continue
+
+
+def test_an_operations_schema_that_cannot_be_enforced_is_told_when_it_is_needed(host: Host) -> None:
+    one = host.load(with_operations())
+    one.check({"operation": "anything"})
+    for _ in range(2):
+        with pytest.raises(errors.ManifestError, match=r"operations\.broken\.params\.type"):
+            one.check({"operation": "broken"})
+
+
+def test_a_schema_is_compiled_once(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    from host.schema import InputSchema
+
+    one = host.load(with_operations())
+    compiled = []
+    make = InputSchema.compile
+    monkeypatch.setattr(InputSchema, "compile", lambda *given: compiled.append(given[1]) or make(*given))
+    for name in ("chat", "chat.create", "anything", "chat"):
+        one.check({"operation": name, "params": {"say": "x"}})
+    assert compiled == ["operations.chat.create.params", "operations.anything.params"]
+
+
+def test_a_run_leaves_params_to_the_catalyst(openai: public.Catalyst) -> None:
+    bad = {"operation": "chat.completions.create", "params": {"model": "gpt-4o-mini"}}
+    with pytest.raises(errors.InputError) as error:
+        openai.check(bad)
+    assert error.value.field == "params.messages"
+    result = openai.run(bad)
+    assert (result.status, result.error["param"]) == (400, "messages")

@@ -69,6 +69,61 @@ def test_its_examples_can_be_pasted_into_run(program: Any, openai_file: Path) ->
     assert '\n  --input \'{"operation":"models.list"}\'\n' in page
 
 
+def listed(page: str) -> list[str]:
+    """What the page says of operations: how many there are, then a line each."""
+    return page.partition("\nwhat it can do: ")[2].partition("\n\n")[0].splitlines()
+
+
+def with_operations(folder: Path, operations: dict[str, Any]) -> Path:
+    manifest = {"id": "catalyst:local.x", "version": "0.1.0", "operations": operations}
+    wasm = append_section(wat("hostile/returns_not_json"), MANIFEST_SECTION, json.dumps(manifest).encode())
+    (folder / "x.wasm").write_bytes(wasm)
+    return folder / "x.wasm"
+
+
+def test_the_page_has_each_operation_with_its_route(program: Any, openai_file: Path) -> None:
+    first, *lines = listed(program("inspect", openai_file).out)
+    assert first == "18 operations"
+    assert len(lines) == 18
+    words = [line.split() for line in lines]
+    assert words[0] == ["chat.completions.create", "POST", "/chat/completions", "(streams)"]
+    assert words[-1] == ["files.delete", "DELETE", "/files/{file_id}"]
+    assert len({line.index(words[n][1]) for n, line in enumerate(lines)}) == 1
+
+
+def test_of_one_operation_the_page_has_one_line_and_of_none_no_word(program: Any, tmp_path: Path) -> None:
+    assert listed(program("inspect", with_operations(tmp_path, {"a.b": {}})).out) == ["1 operation", "  a.b"]
+    assert "what it can do" not in program("inspect", with_operations(tmp_path, {})).out
+
+
+def test_of_many_operations_the_page_has_how_many_there_are_of_each_kind(program: Any, tmp_path: Path) -> None:
+    many = {f"{kind}.things.n{n}": {} for kind, count in (("chat", 3), ("admin", 397)) for n in range(count)}
+    page = program("inspect", with_operations(tmp_path, many)).out
+    assert [line.split() for line in listed(page)[:3]] == [["400", "operations"], ["chat", "3"], ["admin", "397"]]
+    assert listed(page)[3:] == ["  each is in --json"]
+
+
+def test_of_very_many_kinds_the_page_stays_a_page(program: Any, tmp_path: Path) -> None:
+    page = program("inspect", with_operations(tmp_path, {f"k{n}.x": {} for n in range(400)})).out
+    assert len(listed(page)) == 42
+    assert listed(page)[-1] == "  and 360 other kinds; each is in --json"
+
+
+def test_in_json_each_operation_has_all_that_the_manifest_says_of_it(
+    program: Any, openai_file: Path, tmp_path: Path
+) -> None:
+    found = json.loads(program("inspect", openai_file, "--json").out)["manifest"]["operations"]
+    assert len(found) == 18
+    assert found["models.retrieve"]["aliases"] == ["models.get"]
+    assert found["models.retrieve"]["in_path"] == ["model"]
+    assert found["chat.completions.create"]["params"]["required"] == ["model", "messages"]
+    deep: Any = {}
+    for _ in range(190):
+        deep = {"not": deep}
+    ran = program("inspect", with_operations(tmp_path, {"a": {"params": deep}}), "--json")
+    assert (ran.status, json.loads(ran.out)["manifest"]["operations"]["a"]["params"]) == (0, deep)
+
+
 def test_in_json_everything_is_there(program: Any, openai_file: Path) -> None:
     found = json.loads(program("inspect", openai_file, "--json").out)
     assert found["digest"].startswith("sha256:")

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Outcome: TypeAlias = Result | BaseException
 
+MAX_TEXTS = 64
+
 
 class _Stream:
     """What both faces share: how it ended, and leaving early."""
@@ -109,10 +111,11 @@ class AsyncEventStream(_Stream):
         raise StopAsyncIteration
 
     async def texts(self) -> list[str]:
-        """The events that there are by now, each the JSON text that came: at least one, unless the stream has ended.
-        In place of the iteration, for whoever hands them on."""
+        """The events that there are by now, each the JSON text that came: at least one, unless the stream has ended,
+        and at most MAX_TEXTS, so that others have their turn beside a run that is faster. In place of the iteration,
+        for whoever hands them on. Raises what that raises, after the last of them."""
         found: list[str] = []
-        while not self._ended:
+        while not self._ended and len(found) < MAX_TEXTS:
             try:
                 item = self._channel.get(block=False) if found else await self._next()
             except queue.Empty:

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from host.attachments import Attachment, Attachments
 from host.audit import Event, LogLine, Meters, Refusal
-from host.errors import InputError
+from host.errors import InputError, OperationFailed
 from host.jsontext import Json, check_depth, clean_text, kind_of, parse_json
 
 _HEADER_NAME = re.compile(r"[a-z][a-z0-9-]{0,63}\Z")
@@ -150,6 +150,11 @@ class Result:
             case {"$attachment": str(ident)} if ident in self.attachments:
                 return self.attachments[ident].data
         raise InputError("the result is not binary", hint="see .data and .attachments")
+
+    def raise_for_status(self) -> None:
+        """Raises OperationFailed for a failure."""
+        if not self.ok:
+            raise OperationFailed(self)
 
     def as_dict(self) -> dict[str, Json]:
         """`{"status", "data"}` or `{"status", "error"}`."""

@@ -8,6 +8,10 @@ HOST_MASTER_KEY  the key that seals the others: 32 bytes in base64, in place of 
 HOST_SECRETS     a file of NAME=VALUE lines: the last place that a secret is looked for
 DOCKER_CONFIG    the folder of docker's config.json, for the credentials of registries (default: ~/.docker)
 EDITOR, VISUAL   what `host policy edit` opens
+OTEL_…           where the server's traces go, as OpenTelemetry defines it: one of OTEL_EXPORTER_OTLP_ENDPOINT,
+                 OTEL_EXPORTER_OTLP_TRACES_ENDPOINT and OTEL_TRACES_EXPORTER turns them on
+
+PROMETHEUS_MULTIPROC_DIR is set here for the server's workers, who count in the files there.
 
 A secret given as `env:NAME` is read here too. Nothing else of the environment has any effect, except that the library
 `keyring`, where it is installed, has a PYTHON_KEYRING_BACKEND of its own.
@@ -64,6 +68,24 @@ def variable(name: str) -> str:
     if value is None:
         raise InputError(f"the environment variable {name} is not set", hint=f"export {name}=…, or name another source")
     return value
+
+
+def traces_wanted() -> bool:
+    """Whether OpenTelemetry's variables ask for traces (opentelemetry.io, SDK environment variables)."""
+    if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or os.environ.get("OTEL_TRACES_EXPORTER") == "none":
+        return False
+    names = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_TRACES_EXPORTER")
+    return any(os.environ.get(name) for name in names)
+
+
+def metrics_dir() -> str | None:
+    """Where the workers of one server count together; None where there is one process."""
+    return os.environ.get("PROMETHEUS_MULTIPROC_DIR") or None
+
+
+def share_metrics(folder: Path) -> None:
+    """For this process and its children, before any of them counts."""
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
 
 
 def for_children() -> dict[str, str]:

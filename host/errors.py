@@ -3,8 +3,13 @@
 HostError                          code                   blame     exit
 ├── InputError                     invalid_input          caller    2     an argument, an operation or a document
 │   ├── PolicyError                invalid_policy         operator  2     a policy says something it cannot mean
-│   └── NotFound                   not_found              caller    2     there is nothing of that name
+│   ├── NotFound                   not_found              caller    2     there is nothing of that name
+│   └── TooLarge                   too_large              caller    2     more bytes than are taken
 ├── Denied                         denied                 operator  3     the run failed, and something was refused
+├── RequestRefused                 request_refused        caller    3     the server does not do this for its caller
+│   ├── Unauthenticated            unauthenticated        caller    3     no key, or none that counts
+│   ├── Forbidden                  forbidden              caller    3     the key may not do this
+│   └── LimitExceeded              limit_exceeded         caller    3     the key, or the catalyst, has spent what it may
 ├── OperationFailed                operation_failed       upstream  1     a stream ended in an error status
 ├── SandboxError                   sandbox_failed         guest     4     the guest did not end well
 │   ├── DeadlineExceeded           deadline_exceeded      guest     4     over the wall-clock limit
@@ -104,6 +109,10 @@ class NotFound(InputError):
     code = "not_found"
 
 
+class TooLarge(InputError):
+    code = "too_large"
+
+
 class Denied(HostError):
     """A run that failed, and in which the host had refused something. `refusals` has each; `result` what the guest
     returned (None when it returned nothing)."""
@@ -119,6 +128,31 @@ class Denied(HostError):
 
     def as_dict(self) -> dict[str, Any]:
         return {**super().as_dict(), "refusals": [refusal.as_dict() for refusal in self.refusals]}
+
+
+class RequestRefused(HostError):
+    code = "request_refused"
+    blame: Blame = "caller"
+    exit_status = 3
+
+
+class Unauthenticated(RequestRefused):
+    code = "unauthenticated"
+
+
+class Forbidden(RequestRefused):
+    code = "forbidden"
+
+
+class LimitExceeded(RequestRefused):
+    """`unit` is what was spent: `requests` or `tokens`; `retry_after_s` when to try again."""
+
+    code = "limit_exceeded"
+
+    def __init__(self, message: str, *, unit: str, retry_after_s: float, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.unit = unit
+        self.retry_after_s = retry_after_s
 
 
 class OperationFailed(HostError):

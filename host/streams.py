@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self, TypeAlias
 from host.call import Call
 from host.channel import Channel
 from host.envelope import Result
-from host.errors import InputError, OperationFailed, StateError
+from host.errors import InputError, StateError
 from host.jsontext import Json, parse_json
 
 if TYPE_CHECKING:
@@ -32,6 +32,11 @@ class _Stream:
         self._result: Result | None = None
 
     @property
+    def id(self) -> str:
+        """The run's, by which the record knows it."""
+        return self._call.id
+
+    @property
     def result(self) -> Result:
         """The run's Result, after the last event. Raises StateError before that."""
         if self._result is None:
@@ -44,8 +49,11 @@ class _Stream:
         if isinstance(how, BaseException):
             raise how
         self._result = how
-        if not how.ok:
-            raise OperationFailed(how)
+        how.raise_for_status()
+
+    def cancel(self) -> None:
+        """Take the run back, from any thread: it ends as Cancelled."""
+        self._call.cancel()
 
     def _leave(self) -> None:
         self._channel.abandon()

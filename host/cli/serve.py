@@ -1,0 +1,151 @@
+"""`host serve`: what is installed, over HTTP."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from host.cli.files import blaming
+from host.cli.show import errors_shown, say
+from host.cli.state import opened
+from host.errors import InputError, StateError
+from host.policy.units import parse_duration
+
+if TYPE_CHECKING:
+    from host.server.settings import ServerSettings
+    from host.workspace import Workspace
+
+
+@click.command("serve", short_help="Serve OpenAI's API and MCP over catalysts.")
+@click.option("--port", default=4000, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+@click.option("--host", "address", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes; one a core.")
+@click.option("--config", "config_file", metavar="FILE", help="Settings in TOML, YAML or JSON; options add to them.")
+@click.option("--route", multiple=True, metavar="PREFIX=REF", help="Models whose names begin so are this catalyst's.")
+@click.option("--default", metavar="REF", help="The catalyst for other models, and for what names none.")
+@click.option("--alias", multiple=True, metavar="NAME=MODEL", help="Another name for a model.")
+@click.option("--allowed-host", multiple=True, metavar="NAME", help="A name that this server goes by; * for any.")
+@click.option("--cors-origin", multiple=True, metavar="ORIGIN", help="Whose pages may use it.")
+@click.option("--trusted-proxy", multiple=True, metavar="CIDR", help="Whose X-Forwarded-For counts.")
+@click.option("--limits", metavar="URL", help="redis://… to count requests and tokens across machines.")
+@click.option("--grace", default="30s", show_default=True, help="How long what is under way may take at the end.")
+@click.option("--tls-cert", metavar="FILE", help="A certificate, for https; with --tls-key.")
+@click.option("--tls-key", metavar="FILE", help="Its private key.")
+@click.option("--log-format", type=click.Choice(["json", "text"]), default=None, help="Default: text on a terminal.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
+def command(**options: Any) -> None:
+    """Serve what is installed: OpenAI's API at /v1, MCP at /mcp, a console at /, /health, /ready and /metrics.
+
+    \b
+    host serve --port 4000
+    curl http://127.0.0.1:4000/v1/chat/completions -H 'Content-Type: application/json' \\
+        -d '{"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]}'
+
+    Whoever asks needs a key (`host key create`). While there is none, this machine's users need none, and others
+    cannot reach it.
+    """  # noqa: D301 - the escape is click's: this paragraph is not rewrapped
+    with errors_shown():
+        _serve(**options)
+
+
+def _serve(
+    *,
+    address: str,
+    port: int,
+    workers: int,
+    grace: str,
+    tls_cert: str | None,
+    tls_key: str | None,
+    log_format: str | None,
+    log_level: str,
+    **options: Any,
+) -> None:
+    try:
+        from host.server import serving as program  # noqa: PLC0415 - not for `--help`
+    except ModuleNotFoundError as error:
+        raise StateError(
+            f"the server needs {error.name}, which is not installed", hint="pip install 'catalyst-host[serve]'"
+        ) from None
+    if bool(tls_cert) != bool(tls_key):
+        raise InputError("--tls-cert and --tls-key go together", field="--tls-cert")
+    with blaming("--grace"):
+        grace_s = parse_duration(grace)
+    serving = program.Serving(
+        settings=_settings(**options),
+        address=address,
+        port=port,
+        workers=workers,
+        grace_s=grace_s,
+        certificate=tls_cert,
+        private_key=tls_key,
+        log_level=log_level,
+        log_format=log_format or ("text" if sys.stderr.isatty() else "json"),
+    )
+    with opened() as workspace:
+        has_key = program.check(serving, workspace)
+        served = _served(workspace, serving.settings)
+    program.serve(serving, lambda url: _say_what(url, served, has_key=has_key))
+
+
+def _settings(
+    *,
+    config_file: str | None,
+    route: tuple[str, ...],
+    default: str | None,
+    alias: tuple[str, ...],
+    allowed_host: tuple[str, ...],
+    cors_origin: tuple[str, ...],
+    trusted_proxy: tuple[str, ...],
+    limits: str | None,
+) -> ServerSettings:
+    from dataclasses import replace  # noqa: PLC0415 - not for `--help`
+
+    from host.server.settings import ServerSettings, networks  # noqa: PLC0415 - as above
+
+    settings = ServerSettings.read(config_file) if config_file else ServerSettings()
+    settings = settings.with_routes(
+        routes=dict(_pair(text, "--route", "PREFIX=REF") for text in route),
+        aliases=dict(_pair(text, "--alias", "NAME=MODEL") for text in alias),
+        default=default,
+    )
+    return replace(
+        settings,
+        allowed_hosts=(*settings.allowed_hosts, *allowed_host),
+        cors_origins=(*settings.cors_origins, *cors_origin),
+        trusted_proxies=(*settings.trusted_proxies, *networks(trusted_proxy, "--trusted-proxy")),
+        limits_url=limits or settings.limits_url,
+    )
+
+
+def _pair(text: str, option: str, form: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not separator or not name or not value:
+        raise InputError(f"{option}: {text!r} is not {form}", field=option)
+    return name, value
+
+
+def _served(workspace: Workspace, settings: ServerSettings) -> list[str]:
+    """A line for each catalyst that models are routed to. Raises NotFound for one that is not there."""
+    from host.server.served import completed  # noqa: PLC0415 - not for `--help`
+
+    components = workspace.components.all()
+    routing = completed(settings.routing, components)
+    for reference in routing.references:
+        workspace.components.resolve(reference)
+    lines = [f"models {prefix}… by {reference}" for prefix, reference in sorted(routing.prefix_map.items())]
+    if routing.default is not None:
+        lines.append(f"{'other' if lines else 'all'} models by {routing.default}")
+    if not lines:
+        installed = "nothing is installed" if not components else "several are installed"
+        lines.append(f"no catalyst has any model: {installed}, and none is the default (--default REF, --route)")
+    return lines
+
+
+def _say_what(url: str, served: list[str], *, has_key: bool) -> None:
+    say(f"serving on {url} (OpenAI's API: {url}/v1, MCP: {url}/mcp, console: {url}/; Ctrl-C ends it)")
+    for line in served:
+        say(f"  {line}")
+    if not has_key:
+        say("there is no key: any is accepted, on this machine alone (`host key create` ends that)")

@@ -1,0 +1,141 @@
+"""The server, put together: which part answers for which path, what they share, and how all of it begins and ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Mount
+
+from host.errors import HostError
+from host.runtime import Host
+from host.server.asgi import App, Receive, Scope, Send
+from host.server.front import Front
+from host.server.gateway import Gateway
+from host.server.gateway.app import CATALYST, RUN
+from host.server.limits import open_limiter
+from host.server.limits.rates import SharedRates
+from host.server.metrics import Metrics
+from host.server.probes import Probes
+from host.server.runner import Runner
+from host.server.served import Served
+from host.server.settings import ServerSettings
+from host.server.spending import Spending
+from host.server.tracing import Tracing
+from host.workspace import Workspace
+
+_log = logging.getLogger("host.server")
+
+_CANCELLED_EVERY_S = 0.5  # how often it is looked whether somebody else took a run of this process back
+_CORS_MAX_AGE_S = 600
+
+
+class Application:
+    """What all parts of one process's server share; an ASGI application. It begins when it is made, and ends with its
+    lifespan, or by `close`. Raises StateError, InputError."""
+
+    def __init__(
+        self,
+        settings: ServerSettings | None = None,
+        *,
+        state_dir: str | Path | None = None,
+        workspace: Workspace | None = None,
+        host: Host | None = None,
+    ) -> None:
+        self.settings = settings or ServerSettings()
+        with ExitStack() as stack:
+            self.workspace = workspace or stack.enter_context(Workspace.open(state_dir))
+            limiter = open_limiter(self.settings.limits_url, self.workspace)
+            stack.callback(limiter.close)
+            self.host = host or stack.enter_context(
+                Host(state_dir=state_dir, workspace=self.workspace, rates=SharedRates(limiter))
+            )
+            self.metrics = Metrics()
+            self.tracing = Tracing()
+            stack.callback(self.tracing.close)
+            self.served = Served(self.host, self.workspace, self.settings.routing)
+            stack.callback(self.served.close)
+            spending = Spending(self.workspace.usage)
+            stack.callback(spending.close)
+            self.limiter = limiter
+            self.runner = Runner(self.served, limiter, spending, self.metrics, self.tracing, self.settings.budgets)
+            self._own = stack.pop_all()
+        self._asgi = self._composed()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._asgi(scope, receive, send)
+
+    def close(self) -> None:
+        """End what is under way, write what was gathered, and give everything back. Any number of times."""
+        self._own.close()
+
+    def _composed(self) -> App:
+        probes = Probes(self.served, self.metrics, self.settings)
+        routes = [
+            Mount("/v1", app=Gateway(self.served, self.runner, self.settings)),
+            *probes.routes(),
+        ]
+        inner: App = Starlette(routes=routes, lifespan=self._lifespan)
+        if self.settings.cors_origins:
+            inner = CORSMiddleware(
+                inner,
+                allow_origins=self.settings.cors_origins,
+                allow_methods=["GET", "POST", "DELETE"],
+                allow_headers=["*"],
+                expose_headers=["x-request-id", CATALYST, RUN],
+                max_age=_CORS_MAX_AGE_S,
+            )
+        return Front(inner, self.settings, self.metrics, self.tracing)
+
+    @asynccontextmanager
+    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        del app
+        watching = asyncio.get_running_loop().create_task(self._watch())
+        try:
+            await self._warm_up()
+            yield
+        finally:
+            watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await watching
+            self.close()
+
+    async def _warm_up(self) -> None:
+        """Load what is routed to, so that nobody's request waits for it. What cannot be loaded is told of, and again to
+        whoever asks for it."""
+        try:
+            view = await self.served.current()
+            for reference in view.routing.references:
+                await self.served.catalyst(view, reference)
+        except HostError as error:
+            _log.warning("not ready: %s", error)
+
+    async def _watch(self) -> None:
+        """Runs that somebody took back by another process, or another machine."""
+        cancellations = self.workspace.cancellations
+        while True:
+            await asyncio.sleep(_CANCELLED_EVERY_S)
+            if ids := self.runner.running:
+                try:
+                    self.runner.cancel(await self.served.off_loop(partial(cancellations.among, ids)))
+                except HostError as error:
+                    _log.warning("cancelled runs cannot be looked up: %s", error.code)
+
+
+def create_app(
+    settings: ServerSettings | None = None,
+    *,
+    state_dir: str | Path | None = None,
+    workspace: Workspace | None = None,
+    host: Host | None = None,
+) -> Application:
+    """The server as an ASGI application. `settings` None: the catalyst that is installed answers for every model, and
+    names of the loopback interface are the only ones it goes by. `workspace` and `host` are used and not closed;
+    without them they are opened, in `state_dir` where that is given. Raises InputError, StateError."""
+    return Application(settings, state_dir=state_dir, workspace=workspace, host=host)

@@ -1,0 +1,112 @@
+"""The few things of ASGI (asgi.readthedocs.io, HTTP 2.5) that the server's parts do themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from typing import Any, Self, TypeAlias
+
+from host.errors import Cancelled, InputError, TooLarge
+from host.jsontext import Json
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+JSON = "application/json"
+BODY_S = 120.0  # for a whole body to come: a slow sender holds a connection, and no more than that
+
+
+def header(scope: Scope, name: str) -> str | None:
+    """The first header called `name`, which is in lower case."""
+    wanted = name.encode()
+    found: bytes | None = next((value for key, value in scope["headers"] if key == wanted), None)
+    return None if found is None else found.decode("latin-1")
+
+
+def state(scope: Scope) -> dict[str, Any]:
+    """What the server's parts tell each other of this request: `request_id`, `route`, `principal`, `run`, …"""
+    known: dict[str, Any] = scope.setdefault("state", {})
+    return known
+
+
+async def read_body(scope: Scope, receive: Receive, most: int) -> bytes:
+    """The request's body. Raises TooLarge as soon as it is over `most` bytes, Cancelled where the client left."""
+    declared = header(scope, "content-length")
+    if declared is not None and declared.isdecimal() and int(declared[:20]) > most:
+        raise _too_large(most)
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(BODY_S):
+            while True:
+                message = await receive()
+                if message["type"] != "http.request":
+                    raise Cancelled("the client left before its request was whole")
+                if part := message.get("body", b""):
+                    size += len(part)
+                    if size > most:
+                        raise _too_large(most)
+                    parts.append(part)
+                if not message.get("more_body", False):
+                    return parts[0] if len(parts) == 1 else b"".join(parts)
+    except TimeoutError:
+        raise InputError(f"the request's body did not come within {BODY_S:.0f} s", field="body") from None
+
+
+async def disconnected(receive: Receive) -> None:
+    """Returns once the client has left; after its request was read whole."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def send_whole(
+    send: Send,
+    status: int,
+    body: bytes,
+    content_type: str = JSON,
+    headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+) -> None:
+    more = headers.items() if isinstance(headers, Mapping) else headers
+    fields = [(b"content-type", content_type.encode("latin-1")), (b"content-length", str(len(body)).encode())]
+    fields += [(name.encode("latin-1"), value.encode("latin-1")) for name, value in more]
+    await send({"type": "http.response.start", "status": status, "headers": fields})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_json(send: Send, status: int, value: Json, headers: Mapping[str, str] | None = None) -> None:
+    await send_whole(send, status, encoded(value), JSON, headers or {})
+
+
+def encoded(value: Json) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+class Leaving:
+    """Watches, while it is entered, whether the client leaves; then `left` is true and `then` was called once."""
+
+    def __init__(self, receive: Receive, then: Callable[[], None]) -> None:
+        self._receive = receive
+        self._then = then
+        self._task: asyncio.Task[None] | None = None
+        self.left = False
+
+    async def _watch(self) -> None:
+        await disconnected(self._receive)
+        self.left = True
+        self._then()
+
+    def __enter__(self) -> Self:
+        self._task = asyncio.get_running_loop().create_task(self._watch())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+
+def _too_large(most: int) -> TooLarge:
+    return TooLarge(f"the request's body is larger than {most} bytes", hint="the operator sets max_body_size")

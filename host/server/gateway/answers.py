@@ -1,0 +1,83 @@
+"""A run's result as OpenAI's API answers: documents, bytes, text, and events as they come (WHATWG HTML, 9.2)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable, Mapping
+
+from host.envelope import Result
+from host.jsontext import Json, write_json
+from host.operations import OperationSpec
+from host.server.asgi import JSON, encoded
+from host.server.gateway import errors
+
+EVENT_STREAM = "text/event-stream"
+DONE = b"data: [DONE]\n\n"
+_TYPE = re.compile(r'\s*\{\s*"type"\s*:\s*"([a-z0-9_.]{1,100})"')
+_MEDIA_TYPE = re.compile(r"[a-zA-Z0-9!#$&^_.+-]+/[a-zA-Z0-9!#$&^_.+-]+(?:; ?[a-zA-Z0-9-]+=[a-zA-Z0-9._\"-]+)*\Z")
+_BINARY = "application/octet-stream"
+
+
+def whole(result: Result, spec: OperationSpec) -> tuple[bytes, str]:
+    """The body and its media type."""
+    if not result.ok:
+        return encoded(errors.of_upstream(result.error)), JSON
+    if result.document is not None:
+        return result.document, JSON
+    match result.data:
+        case {"$attachment": str(ident), **more} if ident in result.attachments:
+            held = result.attachments[ident]
+            return held.data, _media_type(more.get("content_type") or held.content_type)
+        case {"response_encoding": "base64"} if (found := _in_base64(result.data)) is not None:
+            return found
+        case str() as text if spec.response == "text" or spec.request == "multipart":  # a transcription as text
+            return text.encode("utf-8", "replace"), "text/plain; charset=utf-8"
+    return encoded(result.data), JSON
+
+
+def events(texts: Iterable[str]) -> bytes:
+    """JSON texts as events, each with its name where its document has a type, as OpenAI's have."""
+    return "".join(map(_event, texts)).encode("utf-8", "replace")
+
+
+def collected(result: Result) -> list[str]:
+    """The events of a run that handed out none, from the catalyst that gathered them."""
+    chunks = result.data.get("chunks") if isinstance(result.data, dict) else None
+    return [write_json(chunk) for chunk in chunks] if isinstance(chunks, list) else []
+
+
+def ends_with_done(first: str) -> bool:
+    """Whether a stream that begins so ends in `[DONE]`: those whose events have types do not."""
+    return _TYPE.match(first) is None
+
+
+def failure(error: Mapping[str, Json]) -> bytes:
+    """An error in the middle of a stream, which has its status already."""
+    return f"event: error\ndata: {write_json(error)}\n\n".encode("utf-8", "replace")
+
+
+def _event(text: str) -> str:
+    data = text.replace("\n", "\ndata: ") if "\n" in text else text
+    named = _TYPE.match(text)
+    return f"event: {named[1]}\ndata: {data}\n\n" if named else f"data: {data}\n\n"
+
+
+def _in_base64(found: Mapping[str, Json]) -> tuple[bytes, str] | None:
+    """How a catalyst that knows no attachments gives bytes."""
+    for name, media_type in (("audio_base64", "audio/mpeg"), ("base64", _BINARY)):
+        text = found.get(name)
+        if isinstance(text, str):
+            try:
+                return base64.b64decode(text, validate=True), media_type
+            except (binascii.Error, ValueError):
+                return None
+    return None
+
+
+def _media_type(given: Json) -> str:
+    """It is a guest's word: one that is a media type, and none that a browser would run."""
+    text = given if isinstance(given, str) and len(given) < 200 and _MEDIA_TYPE.match(given) else _BINARY
+    lowered = text.lower()
+    return _BINARY if "html" in lowered or "xml" in lowered or "javascript" in lowered else text

@@ -1,0 +1,54 @@
+"""Logs for machines: one JSON object a line on standard error, each with the request that it belongs to.
+
+A line has `time` (RFC 3339, UTC), `level`, `logger`, `message`, and what else is known of it. Of a request there are
+its method, the route that it matched and never its path, query or headers: those may hold what is not for a log.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import traceback
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import TextIO
+
+REQUEST: ContextVar[str] = ContextVar("catalyst_host_request", default="")
+"""The id of the request that is being answered."""
+
+
+class JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        line = {"time": at, "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
+        if request := REQUEST.get():
+            line["request"] = request
+        line |= getattr(record, "facts", {})
+        if record.exc_info and record.exc_info[0] is not None:
+            line["exception"] = "".join(traceback.format_exception(*record.exc_info))
+        return json.dumps(line, ensure_ascii=True, default=str)
+
+
+class Words(logging.Formatter):
+    """For people at a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
+        facts = " ".join(f"{name}={value}" for name, value in getattr(record, "facts", {}).items() if value != "")
+        line = f"{at} {record.levelname.lower():7} {record.getMessage()} {facts}".rstrip()
+        if record.exc_info and record.exc_info[0] is not None:
+            line += "\n" + "".join(traceback.format_exception(*record.exc_info)).rstrip()
+        return "".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in line)
+
+
+def configure(*, level: str = "info", in_json: bool = True, stream: TextIO | None = None) -> None:
+    """For a process that is the server alone; whoever mounts it has logging of his own."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(JsonLines() if in_json else Words())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    for name in ("host", "uvicorn"):
+        logging.getLogger(name).setLevel(level.upper())
+    logging.getLogger("uvicorn.access").disabled = True  # there is a line of ours for each request

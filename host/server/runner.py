@@ -1,0 +1,255 @@
+"""One operation for whoever asked: admitted, run, counted. What the gateway, MCP and the console have in common.
+
+    ask → may he? → limits and budgets → the run, in its sandbox → usage
+
+Everything about it is in the record under the run's id, with the key that it was for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from host.attachments import Attachment
+from host.envelope import Result
+from host.errors import HostError, LimitExceeded, OperationFailed
+from host.jsontext import Json
+from host.names import Reference
+from host.policy.allowance import Allowance
+from host.runtime import Catalyst
+from host.server.limits import Limit, Limiter
+from host.server.principal import Principal
+from host.server.settings import Budget
+from host.server.tokens import Tokens, asking_for_usage, estimated, only_tells_usage, tokens_in, tokens_in_text
+from host.streams import AsyncEventStream
+
+if TYPE_CHECKING:
+    from host.server.metrics import Metrics
+    from host.server.served import Served
+    from host.server.spending import Spending
+    from host.server.tracing import Tracing
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One operation for `principal`, who may: that was found out before. `request` is the request's id."""
+
+    principal: Principal
+    catalyst: Catalyst
+    operation: str
+    params: Mapping[str, Json]
+    stream: bool = False
+    attachments: Mapping[str, Attachment] = field(default_factory=dict)
+    request: str = ""
+    timeout_s: float | None = None
+    via: str = "gateway"
+
+    def given(self) -> dict[str, Json]:
+        return {"operation": self.operation, "params": self.params, "stream": self.stream}
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """`outcome` is a status, or an error's code."""
+
+    outcome: str
+    tokens: Tokens
+    took_s: float
+
+
+class Running:
+    """A run that has begun: `async with`, and out of it the run has ended, whichever way, and was counted."""
+
+    def __init__(self, runner: Runner, ask: Ask, limits: Sequence[Limit]) -> None:
+        self._runner = runner
+        self._began = time.monotonic()
+        self._tokens: Tokens | None = None
+        self._outcome = "cancelled"  # unless it ends before its caller leaves
+        self._hides_usage = False
+        self.events = 0
+        self.ask = ask
+        self.limits = limits
+        params = ask.params
+        if ask.stream and any(limit.unit == "tokens" for limit in limits):
+            params, self._hides_usage = asking_for_usage(ask.operation, params)
+        caller: dict[str, Json] = {"via": ask.via, "operation": ask.operation[:200], "request": ask.request}
+        if ask.principal.key is not None:
+            caller = {"key": ask.principal.id, "name": ask.principal.name, **caller}
+        self._stream: AsyncEventStream = ask.catalyst.astream(
+            {"operation": ask.operation, "params": params, "stream": ask.stream},
+            attachments=ask.attachments,
+            timeout=ask.timeout_s,
+            caller=caller,
+        )
+
+    @property
+    def id(self) -> str:
+        return self._stream.id
+
+    @property
+    def tokens(self) -> Tokens | None:
+        """What it cost, as far as its answer has said."""
+        return self._tokens
+
+    def cancel(self) -> None:
+        self._stream.cancel()
+
+    async def texts(self) -> list[str]:
+        """The events that there are by now, each as JSON text: at least one, unless the run has ended. Raises
+        HostError: OperationFailed where it ended in an error status."""
+        while True:
+            found = await self._texts()
+            if not found:
+                return found
+            if not self.events:
+                self._runner.metrics.first_event(self.ask, time.monotonic() - self._began)
+            self.events += len(found)
+            for text in found:
+                self._tokens = tokens_in_text(text) or self._tokens
+            if self._hides_usage:
+                found = [text for text in found if not only_tells_usage(text)]
+            if found:
+                return found
+
+    async def result(self) -> Result:
+        """The run's, whatever its status, once all events were taken. Raises HostError."""
+        try:
+            while await self.texts():
+                pass
+        except OperationFailed as error:
+            return error.result
+        return self._stream.result
+
+    async def _texts(self) -> list[str]:
+        try:
+            found = await self._stream.texts()
+        except OperationFailed as failed:
+            self._outcome = str(failed.result.status)
+            raise
+        except HostError as error:
+            self._outcome = error.code
+            raise
+        if not found:
+            result = self._stream.result
+            self._outcome = str(result.status)
+            self._tokens = tokens_in(result.data) or self._tokens
+        return found
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._stream.aclose()
+        finally:
+            await self._runner.ended(self, self._ended())
+
+    def _ended(self) -> Ended:
+        tokens = self._tokens
+        if tokens is None:
+            tokens = estimated(len(str(self.ask.params)), self.events) if self.events else Tokens()
+        return Ended(self._outcome, tokens, time.monotonic() - self._began)
+
+
+class Runner:
+    """One per process, for its event loop."""
+
+    def __init__(
+        self,
+        served: Served,
+        limiter: Limiter,
+        spending: Spending,
+        metrics: Metrics,
+        tracing: Tracing,
+        budgets: Mapping[Reference, Budget],
+    ) -> None:
+        self._served = served
+        self._limiter = limiter
+        self._spending = spending
+        self._tracing = tracing
+        self._budgets = budgets
+        self._running: dict[str, Running] = {}
+        self.metrics = metrics
+
+    async def start(self, ask: Ask) -> Running:
+        """Admitted and begun; to be entered at once. Raises InputError where the parameters are not what the catalyst
+        says it takes, LimitExceeded, StateError."""
+        ask.catalyst.check(ask.given())
+        limits = self._limits(ask)
+        if limits and (exceeded := await self._served.off_loop(lambda: self._limiter.admit(limits))) is not None:
+            self.metrics.refused(exceeded.limit.unit)
+            raise LimitExceeded(
+                f"{exceeded.limit.subject} has spent its {exceeded.limit.allowance} {exceeded.limit.unit}",
+                unit=exceeded.limit.unit,
+                retry_after_s=exceeded.retry_after_s,
+            )
+        running = Running(self, ask, limits)
+        self._running[running.id] = running
+        self.metrics.started()
+        return running
+
+    async def run(self, ask: Ask) -> tuple[str, Result]:
+        """The run's id, and its Result, whatever its status. Raises HostError. Cancelled with its task."""
+        async with await self.start(ask) as running:
+            return running.id, await running.result()
+
+    def cancel(self, ids: Collection[str]) -> None:
+        """Take back those of the runs that are this process's."""
+        for ident in ids:
+            if (running := self._running.get(ident)) is not None:
+                running.cancel()
+
+    @property
+    def running(self) -> tuple[str, ...]:
+        """The ids of what runs in this process."""
+        return tuple(self._running)
+
+    async def ended(self, running: Running, how: Ended) -> None:
+        """What a Running says at its end: counted, before anybody is told of it."""
+        self._running.pop(running.id, None)
+        ask = running.ask
+        self.metrics.ended(ask, how)
+        self._tracing.ran(ask, running.id, how)
+        self._spending.used(
+            day=datetime.now(UTC).date().isoformat(),
+            key=ask.principal.id,
+            catalyst=ask.catalyst.reference,
+            failed=not how.outcome.startswith("2"),
+            tokens=how.tokens,
+        )
+        spent = [limit for limit in running.limits if limit.unit == "tokens"]
+        if spent and how.tokens.total:
+            try:
+                await asyncio.shield(self._served.off_loop(lambda: self._limiter.spend(spent, how.tokens.total)))
+            except HostError:
+                _log.exception("the tokens of %s could not be counted", running.id)
+
+    def _limits(self, ask: Ask) -> list[Limit]:
+        found: list[Limit] = []
+        if (key := ask.principal.key) is not None:
+            subject = f"the key {key.name!r}"
+            found += _limits(f"key:{key.id}:rate", key.rate_limit, None, subject)
+            found += _limits(f"key:{key.id}", key.request_budget, key.token_budget, subject)
+        reference = Reference.parse(ask.catalyst.reference).any_version
+        if (budget := self._budgets.get(reference)) is not None:
+            found += _limits(f"catalyst:{reference}", budget.requests, budget.tokens, f"the catalyst {reference}")
+        return found
+
+
+def _limits(name: str, requests: Allowance | None, tokens: Allowance | None, subject: str) -> list[Limit]:
+    found = []
+    if requests is not None:
+        found.append(Limit(f"{name}:requests", requests, "requests", subject))
+    if tokens is not None:
+        found.append(Limit(f"{name}:tokens", tokens, "tokens", subject))
+    return found

@@ -1,0 +1,158 @@
+"""What is served, as the operator last left it: his keys, and the catalysts with the authority that he gave them.
+
+A View is of one moment. Whoever asks for the current one is told of a change at most `LOOK_S` after it was made, by
+any process that shares the state: the state's seal says by one number whether there was any.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeVar
+
+from host.audit import Event
+from host.errors import Forbidden, NotFound
+from host.names import Reference
+from host.operations import OperationSpec
+from host.registry.component import Component, latest
+from host.runtime import Catalyst, Host
+from host.server.known import KNOWN
+from host.server.routing import Routing
+from host.state.api_keys import KeyRing
+from host.workspace import Workspace
+
+T = TypeVar("T")
+
+LOOK_S = 0.2
+
+
+class View:
+    """What there was at one moment; thread-safe. Catalysts are loaded when they are first asked for."""
+
+    def __init__(self, host: Host, workspace: Workspace, routing: Routing, stamp: object) -> None:
+        self._host = host
+        self.stamp = stamp
+        self.keys: KeyRing = workspace.api_keys.snapshot()
+        self.components: Sequence[Component] = workspace.components.all()
+        self.routing = completed(routing, self.components)
+        self._loaded: dict[Reference, Catalyst] = {}
+        self._locks: dict[Reference, threading.Lock] = {}
+        self._lock = threading.Lock()
+
+    def component(self, reference: Reference) -> Component:
+        """The component that `reference` names: that version, or the latest. Raises NotFound."""
+        found = [
+            one
+            for one in self.components
+            if one.reference.any_version == reference.any_version and reference.version in ("", one.reference.version)
+        ]
+        if not found:
+            raise NotFound(f"there is no {reference}", field="reference", hint="host list shows what there is")
+        return latest(found)
+
+    def loaded(self, reference: Reference) -> Catalyst | None:
+        """The catalyst that `reference` names, where it is loaded already."""
+        return self._loaded.get(reference)
+
+    def load(self, reference: Reference) -> Catalyst:
+        """Verified, approved and loaded, with its authority: it takes some 50 ms the first time. One without a version
+        is the latest, which may not be older than one that was there before. Raises HostError."""
+        with self._lock:
+            lock = self._locks.setdefault(reference, threading.Lock())
+        with lock:
+            if (found := self._loaded.get(reference)) is None:
+                found = self._loaded[reference] = self._host.load(reference)
+            return found
+
+
+class Served:
+    """One per process. `current` and `catalyst` are for its event loop; blocking work is done on threads of its own."""
+
+    def __init__(self, host: Host, workspace: Workspace, routing: Routing) -> None:
+        self._host = host
+        self._workspace = workspace
+        self._routing = routing
+        self._threads = ThreadPoolExecutor(4, thread_name_prefix="host-served")
+        self._view: View | None = None
+        self._looked_at = 0.0
+        self._looking: asyncio.Task[View] | None = None
+
+    async def current(self) -> View:
+        """Raises StateError where what is kept cannot be read, or is not what the operator left."""
+        if self._view is not None and time.monotonic() - self._looked_at < LOOK_S:
+            return self._view
+        if self._looking is None:
+            self._looking = asyncio.get_running_loop().create_task(self._look())
+            self._looking.add_done_callback(self._looked)
+        return await asyncio.shield(self._looking)
+
+    async def catalyst(self, view: View, reference: Reference) -> Catalyst:
+        """Raises HostError."""
+        found = view.loaded(reference)
+        return found if found is not None else await self.off_loop(partial(view.load, reference))
+
+    async def off_loop(self, work: Callable[[], T]) -> T:
+        """What `work` returns, which may block."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    async def record_refusal(self, known: Mapping[str, Any], error: Forbidden) -> None:
+        """On record: somebody with a key wanted what it is not for. Raises AuditError."""
+        principal = known.get("principal")
+        detail = {"key": principal.id if principal else "", "request": known.get("request_id", "")}
+        event = Event("request.refused", "", "deny", error.message, {**detail, "route": known.get("route", "")})
+        await self.off_loop(lambda: self._workspace.journal.record(event))
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=True)
+
+    async def _look(self) -> View:
+        return await self.off_loop(self._newest)
+
+    def _looked(self, task: asyncio.Task[View]) -> None:
+        self._looking = None
+        if not task.cancelled() and task.exception() is None:
+            self._view, self._looked_at = task.result(), time.monotonic()
+
+    def _newest(self) -> View:
+        stamp = self._workspace.stamp()
+        if self._view is not None and self._view.stamp == stamp:
+            return self._view
+        self._workspace.check()
+        return View(self._host, self._workspace, self._routing, stamp)
+
+
+def operations_of(component: Component) -> Mapping[str, OperationSpec]:
+    """By name: what the manifest says, or where it says nothing (CYFR's do not), what such catalysts have."""
+    if component.manifest is not None and component.manifest.operations:
+        return component.manifest.operations
+    return KNOWN if _takes_operations(component) else {}
+
+
+def _takes_operations(component: Component) -> bool:
+    """Whether its input is the operation envelope, as far as its manifest says."""
+    schema: Any = component.manifest.schemas.get("input") if component.manifest else None
+    properties = schema.get("properties") if isinstance(schema, dict) else None
+    return isinstance(properties, dict) and "operation" in properties
+
+
+def completed(routing: Routing, components: Sequence[Component]) -> Routing:
+    """Where the operator named no catalyst, the only one there is with routes has all of them."""
+    if routing.references:
+        return routing
+    subjects = {
+        one.reference.any_version
+        for one in components
+        if one.approved and any(spec.path for spec in operations_of(one).values())
+    }
+    return replace(routing, default=subjects.pop()) if len(subjects) == 1 else routing
+
+
+def must_be_there(view: View) -> None:
+    """Raises what keeps a routed catalyst from being found: for `/ready`, and for the start."""
+    for reference in view.routing.references:
+        view.component(reference)

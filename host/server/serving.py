@@ -1,0 +1,147 @@
+"""The server as a program: where it listens, with how many processes, and how it ends.
+
+It ends when it is told to (SIGTERM, SIGINT): it takes no more requests, and those under way have `grace_s` to finish,
+streams as well. Each of several workers has a sandbox engine of its own, the only boundary that contains a fault of
+the runtime; what they share is the state, and the compiled components.
+"""
+
+from __future__ import annotations
+
+import gc
+import signal
+import socket
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from host import environment
+from host.errors import InputError, StateError
+from host.server import logs
+from host.server.app import Application
+from host.server.settings import ServerSettings
+from host.workspace import Workspace
+
+_BACKLOG = 2_048
+_KEEP_ALIVE_S = 75  # longer than the idle time of the usual load balancers, so that they and not we close first
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """`port` 0 takes a free one. `certificate` and `private_key` are files, for https. `log_format` is `json` or
+    `text`."""
+
+    settings: ServerSettings
+    address: str = "127.0.0.1"
+    port: int = 4000
+    workers: int = 1
+    grace_s: float = 30.0
+    certificate: str | None = None
+    private_key: str | None = None
+    log_level: str = "info"
+    log_format: str = "json"
+
+    @property
+    def scheme(self) -> str:
+        return "https" if self.certificate else "http"
+
+    @property
+    def local(self) -> bool:
+        """Whether only this machine can reach it."""
+        try:
+            return ip_address(self.address).is_loopback
+        except ValueError:
+            return self.address == "localhost"
+
+
+def check(serving: Serving, workspace: Workspace) -> bool:
+    """Whether there is a key. Raises InputError where there is none, and others could reach the server; StateError
+    where what is kept is not what the operator left."""
+    workspace.check()
+    has_key = workspace.api_keys.snapshot().any
+    if not has_key and not serving.local:
+        raise InputError(
+            f"there is no key yet, and {serving.address} can be reached from elsewhere",
+            field="--host",
+            hint="make one first: host key create --name NAME --type secret",
+        )
+    return has_key
+
+
+def serve(serving: Serving, began: Callable[[str], None]) -> None:
+    """Returns when it was told to end, and has. `began` gets its URL once it listens. Raises HostError."""
+    with _listening(serving) as listener:
+        host, port = listener.getsockname()[:2]
+        began(f"{serving.scheme}://{f'[{host}]' if ':' in host else host}:{port}")
+        if serving.workers == 1:
+            _one(serving, listener)
+            return
+        with tempfile.TemporaryDirectory(prefix="catalyst-host-") as counted:
+            environment.share_metrics(Path(counted))
+            Multiprocess(_config(serving, _Worker(serving), factory=True), sockets=[listener]).run()
+
+
+def _one(serving: Serving, listener: socket.socket) -> None:
+    application = _Worker(serving)()
+    signal.signal(signal.SIGTERM, _nothing_more)  # uvicorn raises again what told it to end, once it has
+    signal.signal(signal.SIGINT, _nothing_more)
+    try:
+        uvicorn.Server(_config(serving, application)).run(sockets=[listener])
+    finally:
+        application.close()
+
+
+def _nothing_more(number: int, frame: object) -> None:
+    del number, frame
+
+
+@dataclass(frozen=True, slots=True)
+class _Worker:
+    """Makes the application, in the process that is to serve it."""
+
+    serving: Serving
+
+    def __call__(self) -> Application:
+        logs.configure(level=self.serving.log_level, in_json=self.serving.log_format == "json")
+        application = Application(self.serving.settings)
+        gc.collect()
+        gc.freeze()  # what is there now stays, and no collection has to look at it again
+        return application
+
+
+def _config(serving: Serving, app: Callable[..., object], *, factory: bool = False) -> uvicorn.Config:
+    """No header that tells where a request came from is believed here: `host.server.auth` knows whose may be."""
+    return uvicorn.Config(
+        app,
+        factory=factory,
+        workers=serving.workers,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=_BACKLOG,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=round(serving.grace_s),
+        ssl_certfile=serving.certificate,
+        ssl_keyfile=serving.private_key,
+    )
+
+
+def _listening(serving: Serving) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(serving.address, serving.port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.create_server((serving.address, serving.port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise StateError(
+            f"cannot listen on {serving.address}:{serving.port}: {error.strerror}", hint="another --port, or --host"
+        ) from None
+    listener.set_inheritable(True)
+    return listener

@@ -1,0 +1,188 @@
+"""How a server is set up: its options, and the file that they may stand in (TOML, YAML or JSON).
+
+default = "c:local.openai"                # for other models, and for what names none
+allowed_hosts = ["api.example.com"]       # names that this server goes by, beside those of the loopback interface
+cors_origins = ["https://app.example.com"]  # whose pages may use it
+trusted_proxies = ["10.0.0.0/8"]          # whose X-Forwarded-For counts
+max_body_size = "64MB"
+limits = "redis://cache.internal/0"       # where requests and tokens are counted; default: the state's database
+
+[prefix_map]                              # the beginning of a model's name: who has it
+gpt = "c:local.openai"
+
+[aliases]
+fast = "gpt-4o-mini"
+
+[budgets."c:local.openai"]
+requests = "10000/1d"
+tokens = "5M/1d"
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from host.errors import HostError, InputError
+from host.jsontext import parse_json
+from host.names import Reference
+from host.policy.allowance import Allowance
+from host.policy.units import parse_size
+from host.server.routing import Routing
+
+MAX_BODY_BYTES = 64 * 1024 * 1024  # audio goes up to 25 MB, and base64 makes a third more of it
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What all keys together may spend on one catalyst."""
+
+    requests: Allowance | None = None
+    tokens: Allowance | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """`allowed_hosts` are names in the Host header, `*` for any; `budgets` are by reference without a version;
+    `limits_url` may hold a password. `anonymous` lets whoever asks on the loopback interface in while there is no key.
+    """
+
+    routing: Routing = field(default_factory=Routing)
+    budgets: Mapping[Reference, Budget] = field(default_factory=dict)
+    allowed_hosts: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ()
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    max_body_bytes: int = MAX_BODY_BYTES
+    limits_url: str | None = field(default=None, repr=False)
+    anonymous: bool = True
+
+    @classmethod
+    def read(cls, path: str | Path) -> ServerSettings:
+        """From the file at `path`: YAML by its name `.yml` or `.yaml`, JSON by `.json`, else TOML. Raises InputError,
+        which names the field."""
+        file = Path(path)
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            said = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            raise InputError(f"cannot read {str(path)!r}: {said}", field="--config") from None
+        return cls.from_document(_parsed(file.suffix, text))
+
+    @classmethod
+    def from_document(cls, document: object) -> ServerSettings:
+        try:
+            given = _Document.model_validate(document)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            name = ".".join(map(str, first["loc"]))
+            known = ", ".join(_Document.model_fields)
+            hint = f"one of {known}" if first["type"] == "extra_forbidden" else None
+            raise InputError(f"{name or 'the configuration'}: {first['msg']}", field=name or None, hint=hint) from None
+        return cls(
+            routing=Routing(
+                {prefix: _reference(f"prefix_map.{prefix}", text) for prefix, text in given.prefix_map.items()},
+                given.aliases,
+                None if given.default is None else _reference("default", given.default),
+            ),
+            budgets={
+                _reference(f"budgets.{text}", text).any_version: Budget(
+                    _allowance(f"budgets.{text}.requests", one.requests),
+                    _allowance(f"budgets.{text}.tokens", one.tokens),
+                )
+                for text, one in given.budgets.items()
+            },
+            allowed_hosts=tuple(given.allowed_hosts),
+            cors_origins=tuple(given.cors_origins),
+            trusted_proxies=networks(given.trusted_proxies, "trusted_proxies"),
+            max_body_bytes=_named("max_body_size", lambda: parse_size(given.max_body_size)),
+            limits_url=given.limits,
+        )
+
+    def with_routes(
+        self,
+        *,
+        routes: Mapping[str, str] | None = None,
+        aliases: Mapping[str, str] | None = None,
+        default: str | None = None,
+    ) -> ServerSettings:
+        """With more prefixes and aliases, or in place of those of the same name. Raises InputError."""
+        more = {prefix: _reference(f"--route {prefix}", text) for prefix, text in (routes or {}).items()}
+        routing = Routing(
+            {**self.routing.prefix_map, **more},
+            {**self.routing.aliases, **(aliases or {})},
+            self.routing.default if default is None else _reference("--default", default),
+        )
+        return replace(self, routing=routing)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class _Budget(_Strict):
+    requests: str | None = None
+    tokens: str | None = None
+
+
+class _Document(_Strict):
+    default: str | None = None
+    prefix_map: dict[str, str] = Field(default_factory=dict)
+    aliases: dict[str, str] = Field(default_factory=dict)
+    budgets: dict[str, _Budget] = Field(default_factory=dict)
+    allowed_hosts: list[str] = Field(default_factory=list)
+    cors_origins: list[str] = Field(default_factory=list)
+    trusted_proxies: list[str] = Field(default_factory=list)
+    max_body_size: str | int = MAX_BODY_BYTES
+    limits: str | None = None
+
+
+def _parsed(suffix: str, text: str) -> object:
+    if suffix in (".yml", ".yaml"):
+        import yaml  # noqa: PLC0415 - only for this form
+
+        try:
+            return yaml.safe_load(text) or {}
+        except yaml.YAMLError as error:
+            raise InputError(f"the configuration is not YAML: {' '.join(str(error).split())[:200]}") from None
+    if suffix == ".json":
+        return parse_json(text, "the configuration")
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"the configuration is not TOML: {error}") from None
+
+
+def _named(name: str, read: Any) -> Any:
+    """What `read` returns; its errors name the field."""
+    try:
+        return read()
+    except HostError as error:
+        raise InputError(f"{name}: {error.message}", field=name, hint=error.hint) from None
+
+
+def _reference(name: str, text: str) -> Reference:
+    found: Reference = _named(name, lambda: Reference.parse(text))
+    return found
+
+
+def _allowance(name: str, text: str | None) -> Allowance | None:
+    found: Allowance | None = None if text is None else _named(name, lambda: Allowance.parse(text))
+    return found
+
+
+def _network(name: str, text: str) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(text)
+    except ValueError as error:
+        raise InputError(f"{name}: {error}", field=name, hint="a network like 10.0.0.0/8") from None
+
+
+def networks(texts: Sequence[str], name: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Raises InputError."""
+    return tuple(_network(name, text) for text in texts)

@@ -1,0 +1,69 @@
+"""Errors of the host as HTTP statuses (RFC 9110, section 15). One table for every part of the server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from math import ceil
+from typing import Final
+
+from host.errors import (
+    ArtifactError,
+    Busy,
+    Cancelled,
+    CpuTimeExceeded,
+    DeadlineExceeded,
+    Denied,
+    Forbidden,
+    HostError,
+    InputError,
+    LimitExceeded,
+    NotFound,
+    OperationFailed,
+    PolicyError,
+    RegistryError,
+    SandboxError,
+    StateError,
+    TooLarge,
+    Unauthenticated,
+)
+
+_TABLE: Final[Mapping[type[HostError], int]] = {
+    TooLarge: 413,
+    NotFound: 404,
+    PolicyError: 503,  # the operator's: a policy that is kept cannot be read
+    InputError: 400,
+    Unauthenticated: 401,
+    LimitExceeded: 429,
+    Forbidden: 403,
+    Denied: 403,
+    DeadlineExceeded: 504,
+    CpuTimeExceeded: 504,
+    Cancelled: 409,  # by somebody else: a client that left is not answered
+    SandboxError: 500,
+    RegistryError: 502,
+    ArtifactError: 503,
+    Busy: 503,
+    StateError: 503,
+}
+
+
+def status_of(error: HostError) -> int:
+    """Of a run that was refused what a policy limits (`rate_limited`), 429; of one that an upstream ended, its own."""
+    if isinstance(error, OperationFailed):
+        return error.result.status
+    if isinstance(error, Denied) and error.refusals and error.refusals[0].kind == "rate_limited":
+        return 429
+    return next((status for kind, status in _TABLE.items() if isinstance(error, kind)), 500)
+
+
+def headers_of(error: HostError) -> Iterator[tuple[str, str]]:
+    """What goes with that status: when to try again, and how to say who one is (RFC 9110, 10.2.3 and 11.6.1)."""
+    match error:
+        case LimitExceeded():
+            yield "retry-after", str(max(1, ceil(error.retry_after_s)))
+        case Busy():
+            yield "retry-after", "1"
+        case Denied() if status_of(error) == 429:
+            yield "retry-after", "1"
+        case Unauthenticated():
+            yield "www-authenticate", 'Bearer realm="catalyst-host"'

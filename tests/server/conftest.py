@@ -1,0 +1,113 @@
+"""A server over a state of its own, in which the OpenAI catalyst is installed and may reach the fake of the test."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import uvicorn
+
+from host.fakes import FakeOpenAI
+from host.loader import Loader
+from host.names import Reference, SecretName
+from host.secret import OPERATOR, SecretValue
+from host.server import Application, ServerSettings
+from host.workspace import Workspace
+from tests.conftest import KEY, fresh_state
+
+OPENAI = Reference.parse("c:local.openai")
+PATIENCE_S = 60
+
+
+class Server:
+    """One process's server, on a thread and a free port of the loopback interface."""
+
+    def __init__(self, application: Application) -> None:
+        self.application = application
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        config = uvicorn.Config(
+            application, http="httptools", ws="none", lifespan="on", log_config=None, access_log=False,
+            proxy_headers=False, server_header=False, timeout_graceful_shutdown=10,
+        )  # fmt: skip
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, args=([self._listener],), daemon=True)
+        self._thread.start()
+        self._client = httpx2.Client(base_url=self.url, timeout=PATIENCE_S, trust_env=False)
+        for _ in range(PATIENCE_S * 20):
+            if self._server.started:
+                break
+            self._thread.join(0.05)
+        assert self._server.started
+
+    def get(self, path: str, **more: Any) -> httpx2.Response:
+        return self._client.get(path, **more)
+
+    def post(self, path: str, **more: Any) -> httpx2.Response:
+        return self._client.post(path, **more)
+
+    def request(self, method: str, path: str, **more: Any) -> httpx2.Response:
+        return self._client.request(method, path, **more)
+
+    def stop(self) -> None:
+        """As SIGTERM does; returns once it has ended."""
+        self._server.should_exit = True
+        self._thread.join(PATIENCE_S)
+        assert not self._thread.is_alive()
+
+    def close(self) -> None:
+        self.stop()
+        self._client.close()
+        self._listener.close()
+
+
+@pytest.fixture
+def state_dir(tmp_path: Path) -> Path:
+    return fresh_state(tmp_path / "state")
+
+
+@pytest.fixture
+def workspace(state_dir: Path, openai_file: Path, fake: FakeOpenAI) -> Iterator[Workspace]:
+    """With the catalyst, its secret, and a policy that sends it to the fake."""
+    with Workspace.open(state_dir) as opened:
+        install(opened, openai_file, fake.url)
+        yield opened
+
+
+def install(workspace: Workspace, openai_file: Path, upstream: str, reference: Reference | None = None) -> None:
+    loader = Loader(None, workspace.state_dir)
+    try:
+        component = workspace.register(openai_file, loader, reference=reference)
+    finally:
+        loader.sandbox.close()
+    at = component.reference.any_version
+    workspace.vault.set(OPERATOR, SecretName.parse("OPENAI_API_KEY"), SecretValue(KEY))
+    workspace.grants.grant(at, SecretName.parse("OPENAI_API_KEY"))
+    workspace.policies.update(
+        at, {"allowed_domains": ["api.openai.com"], "upstreams": {"https://api.openai.com": upstream}}
+    )
+
+
+@pytest.fixture
+def serving(workspace: Workspace, state_dir: Path) -> Iterator[Callable[..., Server]]:
+    """`serving(settings)` is a server with these settings; what of it runs at the end of the test is stopped."""
+    with ExitStack() as stack:
+
+        def start(settings: ServerSettings | None = None) -> Server:
+            application = Application(settings, state_dir=state_dir, workspace=workspace)
+            stack.callback(application.close)
+            return stack.enter_context(closing(Server(application)))
+
+        yield start
+
+
+@pytest.fixture
+def server(serving: Callable[..., Server]) -> Server:
+    return serving()

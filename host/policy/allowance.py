@@ -13,9 +13,9 @@ _AMOUNT = re.compile(r"([0-9]{1,16}(?:\.[0-9]{1,6})?)([kM]?)\Z")
 _WINDOW = re.compile(r"([0-9]{1,16}(?:\.[0-9]{1,20})?)(ms|s|m|h|d)\Z")
 _TIMES: Final = {"": 1, "k": 1_000, "M": 1_000_000}
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-_MOST: Final = 10**15  # which any database counts to, and a float
-_SHORTEST_S: Final = 0.001
-_LONGEST_S: Final = 366 * 86_400.0
+MOST: Final = 10**15  # which any database counts to, and a float
+SHORTEST_S: Final = 0.001
+LONGEST_S: Final = 36_525 * 86_400.0
 _HINT: Final = (
     "like 100/1m, 1k/1h or 2M/30d: a number, with k or M for thousands or millions, in so many ms, s, m, h or d"
 )
@@ -23,16 +23,16 @@ _HINT: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """`amount` (1 to 10^15) in any `window_s` seconds (a millisecond to 366 days). Raises InputError for others."""
+    """`amount` (1 to 10^15) in any `window_s` seconds (a millisecond to 100 years). Raises InputError for others."""
 
     amount: int
     window_s: float
 
     def __post_init__(self) -> None:
-        if not isinstance(self.amount, int) or isinstance(self.amount, bool) or not 1 <= self.amount <= _MOST:
+        if not isinstance(self.amount, int) or isinstance(self.amount, bool) or not 1 <= self.amount <= MOST:
             _refuse(f"its amount is {str(self.amount)[:40]}, and not a whole number from 1 to 10^15")
-        if not _SHORTEST_S <= self.window_s <= _LONGEST_S:  # nor is NaN
-            _refuse(f"its window is {self.window_s:g} s, and not between a millisecond and 366 days")
+        if not SHORTEST_S <= self.window_s <= LONGEST_S:  # nor is NaN
+            _refuse(f"its window is {self.window_s:g} s, and not between a millisecond and 100 years")
 
     @classmethod
     def parse(cls, text: str) -> Allowance:

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 
 import click
 
-from host.cli.foresight import Foreseen, foresee
 from host.cli.policy_text import EXAMPLES, default
 from host.cli.show import as_json, as_words, errors_shown, put, say
 from host.cli.state import opened
+from host.foresight import Foreseen, foresee
 from host.jsontext import Json
 from host.names import Reference
 from host.policy.grant import overlap

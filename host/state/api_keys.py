@@ -130,6 +130,11 @@ class KeyRing:
             return None
         return held.key
 
+    def active(self, ident: str, now: float) -> ApiKey | None:
+        """The key of that id, unless it was revoked or has expired: for whoever was authenticated before."""
+        key = self._by_id.get(ident, _NOBODY).key
+        return key if key is not None and key.state(now) == "active" else None
+
 
 class ApiKeys:
     """One per process, thread-safe. Each change is recorded in the transaction that makes it. Methods raise StateError,
@@ -164,7 +169,7 @@ class ApiKeys:
             id=new_id(),
             name=_check_name(name),
             type=_check_type(type),
-            scopes=_check_scopes(type, scopes),
+            scopes=check_scopes(type, scopes),
             rate_limit=rate_limit,
             request_budget=request_budget,
             token_budget=token_budget,
@@ -262,7 +267,8 @@ def _check_type(kind: str) -> KeyType:
     raise InputError(f"{kind[:80]!r} is no type of a key", field="type", hint=f"one of {', '.join(KEY_TYPES)}")
 
 
-def _check_scopes(kind: KeyType, wanted: Collection[str] | None) -> frozenset[Scope]:
+def check_scopes(kind: KeyType, wanted: Collection[str] | None) -> frozenset[Scope]:
+    """What a key of this type may, of these words; None: what it may by default. Raises InputError."""
     if wanted is None:
         return BY_DEFAULT[kind]
     found = frozenset(scope for scope in SCOPES if scope in wanted)
@@ -338,7 +344,7 @@ def _key(row: Row[Any]) -> ApiKey:
             id=row.id,
             name=row.name,
             type=kind,
-            scopes=_check_scopes(kind, json.loads(row.scopes)),
+            scopes=check_scopes(kind, json.loads(row.scopes)),
             **{name: None if text is None else Allowance.parse(text) for name, text in allowances.items()},
             ip_allowlist=tuple(network(text) for text in json.loads(row.ip_allowlist)),
             models=tuple(_check_glob(text) for text in json.loads(row.models)),

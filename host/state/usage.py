@@ -51,9 +51,13 @@ class Usage:
             with self._database.writing(durable=False) as connection:
                 connection.execute(_ADD[connection.dialect.name], [totals[place] for place in sorted(totals)])
 
-    def totals(self, since_day: str | None = None) -> list[Used]:
-        """The newest day first; of the days from `since_day` on, where it is given."""
+    def totals(self, since_day: str | None = None, key: str | None = None) -> list[Used]:
+        """The newest day first; of the days from `since_day` on, and of the key with the id `key`, where they are
+        given."""
         query = select(usage).order_by(usage.c.day.desc(), usage.c.key, usage.c.catalyst)
+        if since_day is not None:
+            query = query.where(usage.c.day >= since_day)
+        if key is not None:
+            query = query.where(usage.c.key == key)
         with self._database.reading() as connection:
-            found = connection.execute(query if since_day is None else query.where(usage.c.day >= since_day))
-            return [Used(**row) for row in found.mappings()]
+            return [Used(**row) for row in connection.execute(query).mappings()]

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import pytest
 
-from host.cli.moments import moment
+from host.cli.moments import deadline, moment, span
 from host.errors import InputError
 
 NOW = 1_700_000_000.0
@@ -22,13 +22,15 @@ def _now(monkeypatch: pytest.MonkeyPatch) -> None:
     ("text", "before_s"),
     [("500ms", 0.5), ("30s", 30), ("30m", 1_800), ("1h", 3_600), ("90d", 7_776_000), ("2w", 1_209_600)],
 )
-def test_an_age_is_so_long_ago(text: str, before_s: float) -> None:
+def test_a_span_is_so_long_ago_or_to_come(text: str, before_s: float) -> None:
     assert moment(text) == NOW - before_s
+    assert deadline(text) == NOW + before_s
+    assert span(text) == before_s
 
 
 @pytest.mark.parametrize("text", ["2026-11-20", "2026-11-20T17:00", "2026-11-20 17:00:09"])
 def test_a_date_is_in_the_zone_of_who_wrote_it(text: str) -> None:
-    assert moment(text) == datetime.fromisoformat(text).timestamp()
+    assert moment(text) == deadline(text) == datetime.fromisoformat(text).timestamp()
 
 
 def test_a_date_may_name_its_zone() -> None:
@@ -38,6 +40,12 @@ def test_a_date_may_name_its_zone() -> None:
 
 @pytest.mark.parametrize("text", ["", "yesterday", "-1d", "1.5d", "999999d", "1y", "2026-13-01", "12"])
 def test_anything_else_is_a_mistake(text: str) -> None:
-    with pytest.raises(InputError, match="is no time") as caught:
-        moment(text)
-    assert caught.value.hint is not None
+    for read, said in ((moment, "is no time"), (deadline, "is no time"), (span, "is no span of time")):
+        with pytest.raises(InputError, match=said) as caught:
+            read(text)
+        assert "90d" in str(caught.value.hint)
+
+
+def test_a_date_is_no_span() -> None:
+    with pytest.raises(InputError):
+        span("2026-11-20")

@@ -30,6 +30,8 @@ def test_what_is_added_is_added_up_by_day_key_and_catalyst(usage: Usage) -> None
     ]
     assert [one.day for one in usage.totals("2026-11-21")] == ["2026-11-21"]
     assert usage.totals("2026-11-22") == []
+    assert [(one.day, one.requests) for one in usage.totals(key="")] == [("2026-11-20", 7)]
+    assert [one.requests for one in usage.totals("2026-11-21", "k1")] == [1]
 
 
 def test_nothing_added_is_nothing_written(usage: Usage, monkeypatch: pytest.MonkeyPatch) -> None:

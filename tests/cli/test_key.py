@@ -1,0 +1,197 @@
+"""`host key`: keys of a server, each shown once."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from host.state.keytext import id_in
+from host.state.usage import Used
+from host.workspace import Workspace
+
+EVERYTHING = [
+    "--name", "web front end", "--type", "secret", "--scope", "run,metrics", "--rate-limit", "100/1m",
+    "--request-budget", "10k/1d", "--token-budget", "2M/30d", "--ip-allowlist", "10.0.0.0/8,192.0.2.7", "--ip-allowlist",
+    "2001:db8::/32", "--models", "gpt-*", "--models", "o3, o4-mini", "--catalysts", "catalyst:local.openai,c:local.other:1.0.0",
+    "--expires", "90d",
+]  # fmt: skip
+
+
+@pytest.fixture
+def ci(program: Any, state: Path) -> str:
+    """The text of a key that is called so."""
+    return str(program("key", "create", "--name", "ci", "--type", "secret").out).strip()
+
+
+def gets_in(state: Path, text: str) -> bool:
+    with Workspace.open(state) as workspace:
+        return workspace.api_keys.snapshot().authenticate(text, time.time()) is not None
+
+
+def test_the_key_is_alone_on_standard_output_and_the_words_are_not(program: Any, state: Path) -> None:
+    ran = program("key", "create", "--name", "ci", "--type", "secret")
+    (text,) = ran.out.splitlines()
+    assert ran.status == 0
+    assert id_in(text)
+    assert gets_in(state, text)
+    assert f"the key 'ci' ({id_in(text)}) is shown this once: store it" in ran.err
+    assert "it is the first: from now on, host serve asks everybody for a key" in ran.err
+    assert text not in ran.err
+    assert "it is the first" not in program("key", "create", "--name", "other", "--type", "public").err
+
+
+def test_for_a_program_it_is_one_object(program: Any, state: Path) -> None:
+    made = json.loads(program("key", "create", "--json", *EVERYTHING).out)
+    text, expires_at = made.pop("key"), made.pop("expires_at")
+    assert gets_in(state, text)
+    assert expires_at == pytest.approx(time.time() + 90 * 86_400, abs=600)
+    assert made.pop("created_at") == pytest.approx(time.time(), abs=600)
+    assert made == {
+        "id": id_in(text),
+        "name": "web front end",
+        "type": "secret",
+        "scopes": ["run", "metrics"],
+        "rate_limit": "100/1m",
+        "request_budget": "10k/1d",
+        "token_budget": "2M/30d",
+        "ip_allowlist": ["10.0.0.0/8", "192.0.2.7/32", "2001:db8::/32"],
+        "models": ["gpt-*", "o3", "o4-mini"],
+        "catalysts": ["c:local.openai", "c:local.other:1.0.0"],
+        "revoked_at": None,
+        "rotated_at": None,
+        "state": "active",
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        pytest.param(["--name", "a\nb"], "--name: 'a\\nb' is no name for a key", id="a name"),
+        pytest.param(["--scope", "all"], "--scope: 'all' is no scope", id="a scope"),
+        pytest.param(["--scope", "run,manage"], "--scope: a key of the type secret cannot have the scope manage", id="a scope beyond the type"),
+        pytest.param(["--rate-limit", "100"], "--rate-limit: not an allowance: '100' does not say in how long", id="a rate"),
+        pytest.param(["--request-budget", "0/1d"], "--request-budget: not an allowance: its amount is 0", id="a budget"),
+        pytest.param(["--token-budget", "x/1d"], "--token-budget: not an allowance: 'x' is no amount", id="a budget of tokens"),
+        pytest.param(["--ip-allowlist", "10.0.0.1/8"], "--ip-allowlist: 10.0.0.1/8 has host bits set", id="a network"),
+        pytest.param(["--models", "gpt-4,"], "--models: '' names no models", id="a comma too much"),
+        pytest.param(["--catalysts", "openai"], "--catalysts: 'openai' is not a reference", id="a reference"),
+        pytest.param(["--catalysts", "f:local.flow"], "--catalysts: f:local.flow is no catalyst", id="a formula"),
+        pytest.param(["--expires", "soon"], "--expires: 'soon' is no time", id="a time"),
+        pytest.param(["--expires", "2020-01-01"], "--expires: it would have expired already", id="a time that is over"),
+    ],
+)  # fmt: skip
+def test_a_mistake_names_the_option(program: Any, state: Path, options: list[str], said: str) -> None:
+    ran = program("key", "create", "--name", "ci", "--type", "secret", *options)
+    assert (ran.status, ran.out) == (2, "")
+    assert ran.err.startswith(f"error: {said}")
+    assert program("key", "list", "--json").out == "[]\n"
+
+
+def test_a_type_that_is_none_is_a_mistake(program: Any, state: Path) -> None:
+    ran = program("key", "create", "--name", "ci", "--type", "root")
+    assert (ran.status, ran.out) == (2, "")
+    assert "--type" in ran.err
+
+
+def test_a_second_key_of_a_name_is_a_mistake_that_says_what_else(program: Any, state: Path, ci: str) -> None:
+    ran = program("key", "create", "--name", "ci", "--type", "public")
+    assert (ran.status, ran.out) == (2, "")
+    assert ran.err.splitlines() == [
+        "error: --name: there is a key 'ci' already",
+        "hint: host key rotate ci gives it a new text, and revoke ends it",
+    ]
+
+
+def test_the_list_has_what_each_may_and_no_key(program: Any, state: Path, ci: str) -> None:
+    other = program("key", "create", *EVERYTHING).out.strip()
+    program("key", "revoke", "ci")
+    ran = program("key", "list")
+    head, first, second = ran.out.splitlines()
+    assert (ran.status, ran.err) == (0, "")
+    assert head.split() == ["ID", "NAME", "TYPE", "STATE", "EXPIRES", "SCOPES", "LIMITS"]
+    assert first.split() == [id_in(ci), "ci", "secret", "revoked", "run,runs,components"]
+    assert second.split()[:6] == [id_in(other), "web", "front", "end", "secret", "active"]
+    assert "  run,metrics  " in second
+    assert "rate-limit 100/1m, request-budget 10k/1d, token-budget 2M/30d, ip-allowlist 10.0.0.0/8" in second
+    for text in (ci, other):
+        assert text[20:] not in ran.out + program("key", "list", "--json").out
+
+
+def test_there_are_none(program: Any, state: Path) -> None:
+    ran = program("key", "list")
+    assert (ran.status, ran.out) == (0, "")
+    assert ran.err == "there are no keys: host key create --name ci --type secret\n"
+
+
+def test_one_key_is_a_page_with_what_was_used(program: Any, state: Path, ci: str) -> None:
+    ident = id_in(ci)
+    assert "nothing was used with it yet" in program("key", "show", "ci").out
+    with Workspace.open(state) as workspace:
+        workspace.usage.add(
+            [
+                Used("2026-11-20", ident, "c:local.openai:0.1.0", 7, 2, 30, 40),
+                Used("2026-11-20", "another", "c:local.openai:0.1.0", 99),
+            ]
+        )
+    ran = program("key", "show", ident)
+    facts, _, used = ran.out.partition("\n\n")
+    assert [line.split()[0] for line in facts.splitlines()] == ["name", "id", "type", "state", "scopes", "created"]
+    assert used.splitlines()[1].split() == ["2026-11-20", "c:local.openai:0.1.0", "7", "2", "30", "40"]
+    assert "99" not in used
+    assert json.loads(program("key", "show", "ci", "--json").out)["usage"] == [
+        {
+            "day": "2026-11-20",
+            "key": ident,
+            "catalyst": "c:local.openai:0.1.0",
+            "requests": 7,
+            "failed": 2,
+            "input_tokens": 30,
+            "output_tokens": 40,
+        }
+    ]
+
+
+def test_a_rotated_key_has_a_new_text(program: Any, state: Path, ci: str) -> None:
+    ran = program("key", "rotate", "ci")
+    assert (ran.status, ran.err.splitlines()[-1]) == (0, "the old one is over")
+    assert id_in(ran.out.strip()) == id_in(ci)
+    assert [gets_in(state, text) for text in (ci, ran.out.strip())] == [False, True]
+
+
+def test_with_an_overlap_the_old_text_goes_on_for_a_while(program: Any, state: Path, ci: str) -> None:
+    ran = program("key", "rotate", "ci", "--overlap", "1h", "--json")
+    assert "the old one works until" in ran.err
+    assert [gets_in(state, text) for text in (ci, json.loads(ran.out)["key"])] == [True, True]
+    ran = program("key", "rotate", "ci", "--overlap", "a while")
+    assert (ran.status, ran.err.splitlines()[0]) == (2, "error: --overlap: 'a while' is no span of time")
+
+
+def test_a_revoked_key_is_over(program: Any, state: Path, ci: str) -> None:
+    ran = program("key", "revoke", "ci")
+    assert (ran.status, ran.out) == (0, "")
+    assert ran.err.splitlines() == [
+        f"revoked: ci ({id_in(ci)})",
+        "it was the last: host serve answers on the loopback interface alone now, whoever asks",
+    ]
+    assert not gets_in(state, ci)
+    assert program("key", "rotate", "ci").status == 2
+
+
+@pytest.mark.parametrize("do", ["show", "rotate", "revoke"])
+def test_there_is_no_such_key(program: Any, state: Path, do: str) -> None:
+    ran = program("key", do, "ci")
+    assert (ran.status, ran.out) == (2, "")
+    assert ran.err.splitlines() == ["error: no key is called 'ci'", "hint: host key list shows those there are"]
+
+
+def test_each_change_is_on_record(program: Any, state: Path, ci: str) -> None:
+    program("key", "rotate", "ci")
+    program("key", "revoke", "ci")
+    records = program("audit", "list", "--json").out
+    assert all(f"api_key.{what}" in records for what in ("created", "rotated", "revoked"))
+    assert ci[20:] not in records
+    assert program("audit", "verify").status == 0

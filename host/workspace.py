@@ -54,6 +54,9 @@ if TYPE_CHECKING:
     from host.state.signing import SigningKeys
 
 
+_SEAL = select(state_seal.c.seq, state_seal.c.mac)
+
+
 @dataclass(frozen=True, slots=True)
 class Installed:
     """A component that was resolved, verified and found approved, with what is kept for it. `secrets` are granted by
@@ -292,7 +295,7 @@ class Workspace:
         """Another one once the operator has changed anything: the seal, by its number and its mac. It costs one row to
         ask, and says nothing of whether the seal is whole: `check` does. Raises StateError."""
         with self.database.reading() as connection:
-            row = connection.execute(select(state_seal.c.seq, state_seal.c.mac)).first()
+            row = connection.execute(_SEAL).first()
         return (0, "") if row is None else (row.seq, row.mac.hex())
 
     def check(self) -> None:

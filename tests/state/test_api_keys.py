@@ -306,6 +306,18 @@ def test_two_processes_see_the_same_keys(keys: ApiKeys, state_dir: Path, databas
     assert keys.snapshot().authenticate(text, time.time()) is None
 
 
+def test_who_was_let_in_before_is_known_by_the_id_while_the_key_is_active(
+    keys: ApiKeys, later: Callable[[float], float]
+) -> None:
+    key, _ = keys.create(name="ci", type="secret", expires_at=later(0.0) + 60.0)
+    gone, _ = keys.create(name="gone", type="secret")
+    keys.revoke("gone")
+    ring = keys.snapshot()
+    assert ring.active(key.id, later(0.0)) == key
+    assert [ring.active(ident, later(0.0)) for ident in (gone.id, new_id(), "ci", "")] == [None] * 4
+    assert ring.active(key.id, later(60.0)) is None
+
+
 def test_nobody_is_in_an_empty_ring() -> None:
     ring = KeyRing([])
     assert not ring.any

@@ -366,11 +366,12 @@ class Catalyst:
         attachments: Mapping[str, object] | None = None,
         cancel: CancelToken | None = None,
         caller: Mapping[str, Json] | None = None,
+        asks: bool = True,
     ) -> AsyncEventStream:
         """`stream` for async code: cancelled with its task, or when the iteration is left. Called where an event loop
-        runs."""
+        runs. Without `asks` the input stays as it is, and events come only where it asks for them itself."""
         call = self._call(timeout, caller)
-        text = self._text(operation, call, attachments, stream=True)
+        text = self._text(operation, call, attachments, stream=asks)
         return AsyncEventStream(call, lambda arrived: self._started(call, text, cancel, arrived))
 
     def _call(self, timeout: str | float | None, caller: Mapping[str, Json] | None) -> Call:

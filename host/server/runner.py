@@ -40,7 +40,8 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One operation for `principal`, who may: that was found out before. `request` is the request's id."""
+    """One operation for `principal`, who may: that was found out before. `request` is the request's id. `more` is what
+    the input has beside these; of a catalyst that takes no operations (`operation` ""), all that it has."""
 
     principal: Principal
     catalyst: Catalyst
@@ -51,9 +52,12 @@ class Ask:
     request: str = ""
     timeout_s: float | None = None
     via: str = "gateway"
+    more: Mapping[str, Json] = field(default_factory=dict)
 
     def given(self) -> dict[str, Json]:
-        return {"operation": self.operation, "params": self.params, "stream": self.stream}
+        if not self.operation:
+            return dict(self.more)
+        return {**self.more, "operation": self.operation, "params": self.params, "stream": self.stream}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +81,18 @@ class Running:
         self.events = 0
         self.ask = ask
         self.limits = limits
-        params = ask.params
+        given = ask.given()
         if ask.stream and any(limit.unit == "tokens" for limit in limits):
-            params, self._hides_usage = asking_for_usage(ask.operation, params)
+            given["params"], self._hides_usage = asking_for_usage(ask.operation, ask.params)
         caller: dict[str, Json] = {"via": ask.via, "operation": ask.operation[:200], "request": ask.request}
         if ask.principal.key is not None:
             caller = {"key": ask.principal.id, "name": ask.principal.name, **caller}
         self._stream: AsyncEventStream = ask.catalyst.astream(
-            {"operation": ask.operation, "params": params, "stream": ask.stream},
+            given,
             attachments=ask.attachments,
             timeout=ask.timeout_s,
             caller=caller,
+            asks=False,
         )
 
     @property

@@ -24,7 +24,7 @@ from host.runtime import Catalyst, Host
 from host.server.known import KNOWN
 from host.server.routing import Routing
 from host.state.api_keys import KeyRing
-from host.workspace import Workspace
+from host.workspace import Installed, Workspace
 
 T = TypeVar("T")
 
@@ -95,6 +95,15 @@ class Served:
         """Raises HostError."""
         found = view.loaded(reference)
         return found if found is not None else await self.off_loop(partial(view.load, reference))
+
+    async def installed(self, name: str | Reference, *, approved: bool = True) -> Installed:
+        """What `name` names, verified: a reference, or one of a registry (`oci://…`), which is pulled. With `approved`
+        False also what may not be run. Raises HostError."""
+        return await self.off_loop(lambda: self._host.installed(name, approved=approved))
+
+    async def looked_into(self, installed: Installed) -> Catalyst:
+        """It, with its authority, for somebody to see what that is. Raises HostError."""
+        return await self.off_loop(lambda: self._host.load(installed))
 
     async def off_loop(self, work: Callable[[], T]) -> T:
         """What `work` returns, which may block."""

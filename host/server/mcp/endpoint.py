@@ -1,0 +1,169 @@
+"""`/mcp` by Streamable HTTP, without sessions: each POST is whole in itself, so that any worker can answer any of them.
+
+Whoever accepts events gets them, with progress notifications; whoever does not, as `curl`, gets plain JSON. A client
+that leaves ends its run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp.server.transport_security import TransportSecuritySettings
+from mcp_types import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR
+from sse_starlette.sse import AppStatus
+
+from host.errors import Cancelled, HostError, InputError
+from host.jsontext import Json, parse_json
+from host.server.asgi import Leaving, Message, Receive, Scope, Send, encoded, header, read_body, send_whole, state
+from host.server.auth import principal_of
+from host.server.mcp import results
+from host.server.mcp.desk import Desk
+from host.server.runner import Runner
+from host.server.served import Served
+from host.server.settings import ServerSettings
+from host.server.statuses import headers_of, status_of
+from host.workspace import Workspace
+
+_EVENTS = "text/event-stream"
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+_UNAUTHENTICATED = -32001  # of the range that JSON-RPC leaves to servers: no code of it is given to this by anybody
+
+
+class McpEndpoint:
+    """An ASGI application for one path. It needs no lifespan of its own; whoever has one calls `aclose` at its end."""
+
+    def __init__(self, served: Served, runner: Runner, workspace: Workspace, settings: ServerSettings) -> None:
+        self._served = served
+        self._settings = settings
+        desk = Desk(served, runner, workspace)
+        self._json, self._events = (
+            StreamableHTTPSessionManager(
+                desk.server,
+                json_response=as_json,
+                stateless=True,
+                security_settings=_security(settings),
+                max_request_body_size=settings.max_body_bytes,
+            )
+            for as_json in (True, False)
+        )
+        AppStatus.enable_automatic_graceful_drain = False  # the server finishes its streams, by their runs' deadlines
+        self._holding: asyncio.Task[None] | None = None
+        self._held = asyncio.Event()
+        self._closing = asyncio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        known = state(scope)
+        known["route"] = f"{'POST' if scope['method'] == 'POST' else 'other'} /mcp"
+        try:
+            view = await self._served.current()
+            principal = principal_of(scope, view.keys, self._settings)
+            known |= {"key": principal.name, "principal": principal}
+            if scope["method"] != "POST":
+                await _send_error(send, 405, INVALID_REQUEST, "only POST is answered here", headers={"allow": "POST"})
+                return
+            body = await read_body(scope, receive, self._settings.max_body_bytes)
+            await self._answer(scope, _checked(body), receive, send)
+        except Cancelled:
+            raise
+        except HostError as error:
+            await _send_refusal(send, error)
+
+    async def aclose(self) -> None:
+        """End what is under way. Any number of times."""
+        self._closing.set()
+        if self._holding is not None:
+            await self._holding
+
+    async def _answer(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+        await self._hold()
+        accepts = header(scope, "accept") or ""
+        wanted = _EVENTS in accepts
+        if wanted or not accepts:
+            scope = {
+                **scope,
+                "headers": [*_without_accept(scope), (b"accept", f"application/json, {_EVENTS}".encode())],
+            }
+        manager = self._events if wanted else self._json
+        task = asyncio.current_task()
+        assert task is not None
+        with Leaving(receive, lambda: _end(task)) as leaving:
+            try:
+                await manager.handle_request(scope, _replayed(body), send)
+            except asyncio.CancelledError:
+                if not leaving.left:
+                    raise
+                task.uncancel()
+                raise Cancelled("the client left") from None
+
+    async def _hold(self) -> None:
+        """The managers are entered and left in one task, as they ask for: from the first request on."""
+        if self._holding is None:
+            self._holding = asyncio.get_running_loop().create_task(self._hold_open())
+        await self._held.wait()
+
+    async def _hold_open(self) -> None:
+        async with AsyncExitStack() as stack:
+            for manager in (self._json, self._events):
+                await stack.enter_async_context(manager.run())
+            self._held.set()
+            await self._closing.wait()
+
+
+def _end(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+
+
+def _security(settings: ServerSettings) -> TransportSecuritySettings:
+    """The SDK's own checks of host and origin, behind those of `front`, which are as strict or stricter."""
+    if "*" in settings.allowed_hosts:
+        return TransportSecuritySettings(enable_dns_rebinding_protection=False)
+    hosts = [*_LOOPBACK, *settings.allowed_hosts]
+    with_ports = [text for name in hosts for text in (name, f"{name}:*")]
+    own = [f"{scheme}://{name}" for scheme in ("http", "https") for name in with_ports]
+    return TransportSecuritySettings(allowed_hosts=with_ports, allowed_origins=[*own, *settings.cors_origins])
+
+
+def _checked(body: bytes) -> bytes:
+    """The body, if it is one JSON object that the host can take: written anew where something in it could not be
+    encoded. Raises InputError."""
+    value: Json = parse_json(body, "the body")
+    if not isinstance(value, dict):
+        raise InputError("the body is not one JSON-RPC message, which is an object", field="body")
+    return encoded(value) if b"\\ud" in body.lower() else body
+
+
+def _replayed(body: bytes) -> Receive:
+    """The request as it was read. That the client leaves is noticed elsewhere."""
+    parts: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> Message:
+        if parts:
+            return parts.pop()
+        never: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        return await never
+
+    return receive
+
+
+def _without_accept(scope: Scope) -> Sequence[tuple[bytes, bytes]]:
+    return [(name, value) for name, value in scope["headers"] if name != b"accept"]
+
+
+async def _send_refusal(send: Send, error: HostError) -> None:
+    status = status_of(error)
+    code = PARSE_ERROR if isinstance(error, InputError) else _UNAUTHENTICATED if status == 401 else INTERNAL_ERROR
+    shown = results.told(error)
+    message = f"{shown['message']} ({shown['hint']})" if "hint" in shown else str(shown["message"])
+    await _send_error(send, status, code, message, shown, dict(headers_of(error)))
+
+
+async def _send_error(
+    send: Send, status: int, code: int, message: str, data: Json = None, headers: dict[str, str] | None = None
+) -> None:
+    error = {"code": code, "message": message, **({} if data is None else {"data": data})}
+    body = encoded({"jsonrpc": "2.0", "id": None, "error": error})
+    await send_whole(send, status, body, headers=headers or {})

@@ -1,0 +1,148 @@
+"""What a run returned, or an error, as a tool's result: for the model that reads it, and for the program around it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from math import ceil
+from typing import Any, Final
+
+from mcp_types import (
+    AudioContent,
+    BlobResourceContents,
+    CallToolResult,
+    ContentBlock,
+    EmbeddedResource,
+    ImageContent,
+    TextContent,
+)
+
+from host.envelope import Result
+from host.errors import Denied, HostError, LimitExceeded, OperationFailed, TooLarge
+from host.jsontext import Json, write_json
+from host.operations import OperationSpec
+from host.server.asgi import JSON
+from host.server.gateway.answers import whole
+from host.server.mcp.performing import MOST_BYTES, Performed
+
+RUN: Final = "catalyst-host/run"
+"""Of a result's `_meta`: the id of the run, by which `execution` knows it."""
+
+_PLAIN: Final = OperationSpec("")
+
+
+def of_json(
+    value: Mapping[str, Json], *, failed: bool = False, more: list[ContentBlock] | None = None
+) -> CallToolResult:
+    """An object, as it is and as text. Raises TooLarge."""
+    text = TextContent(text=_bounded(write_json(value)))
+    return CallToolResult(content=[text, *(more or [])], structured_content=dict(value), is_error=failed)
+
+
+def of_operation(done: Performed, spec: OperationSpec | None) -> CallToolResult:
+    """What an operation of its own tool returned: its data alone. Raises TooLarge."""
+    result = done.result
+    if not result.ok:
+        return of_json({**result.as_dict(), "execution_id": done.run}, failed=True)
+    body, media_type = whole(result, spec or _PLAIN)
+    if len(body) > MOST_BYTES:
+        raise _too_large(len(body))
+    structured: Json = None
+    block: ContentBlock
+    if media_type == JSON:
+        structured = result.data if isinstance(result.data, dict) else None
+        said = structured.get("combined_text") if structured and done.events else None
+        block = TextContent(text=said or body.decode("utf-8", "replace"))
+    elif media_type.startswith("text/"):
+        block = TextContent(text=body.decode("utf-8", "replace"))
+    else:
+        block = binary(body, media_type, done.run)
+    return CallToolResult(content=[block], structured_content=structured, _meta={RUN: done.run})
+
+
+def of_execution(done: Performed, catalyst: str, spec: OperationSpec | None) -> CallToolResult:
+    """The contract's envelope, with what the run was. Bytes stand beside it where they are all of the answer, and in
+    base64 inside where they are a part of it. Raises TooLarge."""
+    result = done.result
+    shown = result.as_dict()
+    more: list[ContentBlock] = []
+    if result.ok and result.attachments:
+        match result.data:
+            case {"$attachment": str(ident)} if ident in result.attachments:
+                body, media_type = whole(result, spec or _PLAIN)
+                if len(body) > MOST_BYTES:
+                    raise _too_large(len(body))
+                more.append(binary(body, media_type, done.run))
+                shown["data"] = {"content_type": media_type, "size": len(body)}
+            case _:
+                shown["data"] = _with_bytes(result.data, result)
+    told = {"execution_id": done.run, "reference": catalyst, "duration_s": round(result.execution.duration_s, 6)}
+    return of_json({**shown, **told}, failed=not result.ok, more=more)
+
+
+def of_error(error: HostError, status: int | None = None) -> CallToolResult:
+    """With `status`, as the contract's envelope."""
+    shown: dict[str, Json] = {} if status is None else {"status": status}
+    if isinstance(error, OperationFailed):
+        shown |= {"error": error.result.error}
+    else:
+        shown |= {"error": told(error)}
+    if error.execution is not None:
+        shown["execution_id"] = error.execution.id
+    return of_json(shown, failed=True)
+
+
+def told(error: HostError) -> dict[str, Any]:
+    """Words for whoever asks, from outside: of the host's own troubles, and of what a guest said at its end, no more
+    than what they are called."""
+    match error:
+        case LimitExceeded():
+            again = max(1, ceil(error.retry_after_s))
+            return {**error.as_dict(), "retry_after_s": again, "hint": f"try again in {again} s"}
+        case Denied():
+            return error.as_dict()
+    if error.blame == "host":
+        return {"type": error.code, "message": "the server cannot do this now", "blame": "host"}
+    if error.blame == "guest":
+        shown = {"type": error.code, "message": f"the catalyst failed: {error.code}", "blame": "guest"}
+        if error.execution is not None:
+            shown["hint"] = "the tool execution, action logs, has the run's record"
+        return shown
+    return error.as_dict()
+
+
+def binary(body: bytes, media_type: str, run: str) -> ContentBlock:
+    """Audio and images as such; other bytes as a resource that is in the result whole."""
+    data = base64.b64encode(body).decode("ascii")
+    if media_type.startswith("audio/"):
+        return AudioContent(data=data, mime_type=media_type)
+    if media_type.startswith("image/"):
+        return ImageContent(data=data, mime_type=media_type)
+    at = f"catalyst-host://runs/{run}/answer"
+    return EmbeddedResource(resource=BlobResourceContents(uri=at, mime_type=media_type, blob=data))
+
+
+def _with_bytes(value: Json, result: Result) -> Json:
+    match value:
+        case {"$attachment": str(ident), **more} if ident in result.attachments:
+            held = result.attachments[ident]
+            known = {"content_type": held.content_type, "size": len(held.data), **more}
+            return {**known, "base64": base64.b64encode(held.data).decode("ascii")}
+        case dict():
+            return {key: _with_bytes(inner, result) for key, inner in value.items()}
+        case list():
+            return [_with_bytes(inner, result) for inner in value]
+    return value
+
+
+def _bounded(text: str) -> str:
+    if len(text) > MOST_BYTES:
+        raise _too_large(len(text))
+    return text
+
+
+def _too_large(size: int) -> TooLarge:
+    return TooLarge(
+        f"the result has {size} bytes, and a tool's has at most {MOST_BYTES}",
+        hint="ask for less at once",
+    )

@@ -1,0 +1,90 @@
+"""The protocol over standard input and output, one message a line, for a client that starts this process.
+
+Standard input is read on a thread that nobody waits for: an interrupt ends the program also while a read goes on.
+Nothing else gets onto standard output: it is standard error for all that writes to it meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+
+from mcp.server.lowlevel import Server
+from mcp.server.stdio import stdio_server
+
+_log = logging.getLogger(__name__)
+
+STDIN, STDOUT, STDERR = 0, 1, 2
+
+
+async def serve(server: Server[Any]) -> None:
+    """Until standard input ends, or whoever reads standard output has gone."""
+    with _standard_streams() as (given, out):
+        lines = _Lines(given)
+        try:
+            async with stdio_server(lines, _Writer(out)) as (read, write):  # type: ignore[arg-type]  # it iterates the one, and writes and flushes the other
+                await server.run(read, write, server.create_initialization_options())
+        except* BrokenPipeError:
+            _log.info("whoever read has gone")
+
+
+class _Lines:
+    """The lines of a file, as they come."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._loop = asyncio.get_running_loop()
+        self._queue: asyncio.Queue[str | None] = asyncio.Queue()
+        self._room = threading.Semaphore(64)  # lines that were read and not taken yet
+        threading.Thread(target=self._read, name="host-mcp-stdin", daemon=True).start()
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        while (line := await self._queue.get()) is not None:
+            self._room.release()
+            yield line
+
+    def _read(self) -> None:
+        for line in self._file:
+            self._room.acquire()
+            if not self._put(line.decode("utf-8", "replace")):
+                return
+        self._put(None)
+
+    def _put(self, line: str | None) -> bool:
+        try:
+            self._loop.call_soon_threadsafe(self._queue.put_nowait, line)
+        except RuntimeError:  # the loop has closed
+            return False
+        return True
+
+
+class _Writer:
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    async def write(self, text: str) -> None:
+        """On a thread: a reader that is slow holds up its own answers, and no runs."""
+        await asyncio.to_thread(self._file.write, text.encode("utf-8", "replace"))
+
+    async def flush(self) -> None:
+        await asyncio.to_thread(self._file.flush)
+
+
+@contextmanager
+def _standard_streams() -> Iterator[tuple[BinaryIO, BinaryIO]]:
+    """Standard input and output, for the protocol alone."""
+    given, out = os.dup(STDIN), os.dup(STDOUT)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, STDIN)
+    os.close(nothing)
+    os.dup2(STDERR, STDOUT)
+    try:
+        yield os.fdopen(given, "rb", closefd=False), os.fdopen(out, "wb", closefd=False)
+    finally:
+        os.dup2(given, STDIN)
+        os.dup2(out, STDOUT)

@@ -1,0 +1,79 @@
+"""What a tool is, and one call of it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeAlias
+
+from mcp_types import CallToolResult, Tool, ToolAnnotations
+
+from host.jsontext import Json
+from host.schema import InputSchema
+from host.server.principal import Principal
+from host.server.served import View
+from host.state.api_keys import Scope
+
+Report: TypeAlias = Callable[[int, str], Awaitable[None]]
+"""Tells the caller how far a run is: after so many events, with what they say."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One call. `known` is what the server's parts tell each other of the request; `report` None where the caller did
+    not ask for progress."""
+
+    view: View
+    principal: Principal
+    arguments: Mapping[str, Json]
+    known: dict[str, Any]
+    report: Report | None = None
+
+    @property
+    def request(self) -> str:
+        return str(self.known.get("request_id", ""))
+
+
+@dataclass(frozen=True)
+class BuiltIn:
+    """A tool of the host's own. `parameters` is its JSON Schema, which the arguments were checked against when `call`
+    gets them; there is such a tool for whoever has one of `scopes`."""
+
+    name: str
+    description: str
+    parameters: dict[str, Json]
+    scopes: tuple[Scope, ...]
+    call: Callable[[ToolCall], Awaitable[CallToolResult]] = field(repr=False)
+    reads_only: bool = False
+
+    def listed(self, principal: Principal) -> bool:
+        return any(map(principal.may, self.scopes))
+
+    def require(self, principal: Principal) -> None:
+        """Raises Forbidden."""
+        if not self.listed(principal):
+            principal.require(self.scopes[0])
+
+    @cached_property
+    def shown(self) -> Tool:
+        hints = ToolAnnotations(read_only_hint=self.reads_only, open_world_hint=False)
+        return Tool(name=self.name, description=self.description, input_schema=self.parameters, annotations=hints)
+
+    @cached_property
+    def schema(self) -> InputSchema:
+        return InputSchema.compile(self.parameters, f"the tool {self.name}")
+
+
+def parameters(required: tuple[str, ...] = ("action",), /, **properties: Json) -> dict[str, Json]:
+    """The schema of an object with these properties and no others."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(required),
+        "additionalProperties": False,
+    }
+
+
+def text(description: str, **more: Json) -> dict[str, Json]:
+    return {"type": "string", "description": description, **more}

@@ -30,7 +30,7 @@ def test_the_readme_names_every_module_of_the_sdk(guest):
 
 
 def test_the_operations_of_the_readme_are_some():
-    [text] = re.findall(r'```json\n("operations": .*?)```', README, re.DOTALL)
+    [text] = re.findall(r'```jsonc\n("operations": .*?)```', README, re.DOTALL)
     operations = Manifest.parse(f"{{{text}}}").operations
     assert operations["cities.retrieve"].in_path == ("city",)
     params = InputSchema.compile(operations["cities.retrieve"].params)

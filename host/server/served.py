@@ -154,9 +154,7 @@ def completed(routing: Routing, components: Sequence[Component]) -> Routing:
     if routing.references:
         return routing
     subjects = {
-        one.reference.any_version
-        for one in components
-        if one.approved and any(spec.path for spec in operations_of(one).values())
+        one.reference.any_version for one in components if any(spec.path for spec in operations_of(one).values())
     }
     return replace(routing, default=subjects.pop()) if len(subjects) == 1 else routing
 

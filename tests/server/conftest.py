@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -23,6 +24,14 @@ from tests.conftest import KEY, fresh_state
 
 OPENAI = Reference.parse("c:local.openai")
 PATIENCE_S = 60
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait for what another thread or process is about to do."""
+    end = time.monotonic() + PATIENCE_S
+    while not true():
+        assert time.monotonic() < end, "it never came to be so"
+        time.sleep(0.02)
 
 
 class Server:

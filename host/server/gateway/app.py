@@ -97,8 +97,8 @@ class Gateway:
 
     def _matched(self, view: View, scope: Scope) -> Matched | Sequence[str]:
         if self._routes is None or self._routes[0] is not view:
-            declared = ((one.reference, operations_of(one).values()) for one in view.components if one.approved)
-            self._routes = view, Routes(declared)
+            approved_first = sorted(view.components, key=lambda one: not one.approved)
+            self._routes = view, Routes((one.reference, operations_of(one).values()) for one in approved_first)
         path = (scope.get("raw_path") or scope["path"].encode()).partition(b"?")[0].decode("latin-1")
         below = path.removeprefix(scope.get("root_path", "")).removeprefix(PREFIX)
         return self._routes[1].find(scope["method"], below)

@@ -51,4 +51,4 @@ def _told(error: HostError) -> str:
         return "the server cannot do this now"
     if error.blame == "guest":
         return f"the catalyst failed: {error.code}"
-    return error.message
+    return str(error)

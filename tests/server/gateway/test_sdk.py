@@ -111,7 +111,7 @@ def transcriptions_streamed(client: openai.OpenAI) -> None:
 
 
 def translations(client: openai.OpenAI) -> None:
-    with pytest.warns(DeprecationWarning):  # the SDK's own
+    with pytest.warns(DeprecationWarning, match="deprecated"):  # the SDK's own
         assert client.audio.translations.create(model="whisper-1", file=("speech.wav", SPEECH, "audio/wav")).text
 
 

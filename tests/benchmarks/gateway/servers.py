@@ -47,6 +47,9 @@ class Server:
         """The last that it said."""
         return self.log.read_text(errors="replace")[-2_000:]
 
+    def get(self, path: str) -> Answer:
+        return self.ask(request("GET", path))
+
     def chat(self, *, stream: bool, paced: bool = False) -> bytes:
         """The request for a chat completion; `paced`, its events don't come all at once."""
         document = {**CHAT, **({"stream": True} if stream else {}), **({"user": PACED} if paced else {})}

@@ -34,20 +34,33 @@ class Tree:
         """Resident memory; what processes share counts for each of them."""
         return sum(int(fields[21]) for fields in map(_stat, self.pids()) if fields) * _PAGE
 
+    def own_bytes(self) -> int:
+        """Resident memory that maps no file: heaps and stacks. Not the sandboxes', which map their component's file."""
+        return sum(map(_without_files, self.pids()))
+
     def threads(self) -> int:
         return sum(int(fields[17]) for fields in map(_stat, self.pids()) if fields)
 
     def descriptors(self) -> int:
-        return sum(len(self.open_files(pid)) for pid in self.pids())
+        return sum(map(_descriptors, self.pids()))
 
-    def open_files(self, pid: int) -> list[str]:
-        """What the descriptors of one process stand for."""
-        found = []
-        with suppress(*_GONE):
-            for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-                with suppress(*_GONE):
-                    found.append(str(descriptor.readlink()))
-        return found
+
+def _descriptors(pid: int) -> int:
+    with suppress(*_GONE):
+        return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+    return 0
+
+
+def _without_files(pid: int) -> int:
+    found, counts = 0, False
+    with suppress(*_GONE):
+        for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+            name, _, rest = line.partition(" ")
+            if not name.endswith(":"):  # the head of a mapping: addresses, and at the end the path, if it has one
+                counts = len(fields := rest.split()) < 5 or fields[4].startswith("[")
+            elif counts and name == "Rss:":
+                found += int(rest.split()[0]) << 10
+    return found
 
 
 def _stat(pid: int) -> list[str]:

@@ -2,8 +2,8 @@
 `python -m tests.benchmarks.gateway.upstream --port N [--pause S] [--delay S]`.
 
 A chat completion is always the same JSON, `delay` seconds after it was asked for. A stream is EVENTS events, each written
-on its own, and `[DONE]`: as fast as they can be, or for the user PACED `pause` seconds apart. `GET /counts` tells how many answers were begun and how many of
-those were cut because whoever asked had left.
+on its own, and `[DONE]`: as fast as they can be, or for the user PACED `pause` seconds apart. `GET /counts` tells how many answers were begun, how many of those were
+cut because whoever asked had left, how many go on, and how many connections there are beside the one that asks.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+from typing import ClassVar
 
 import httptools
 import uvloop
@@ -63,10 +64,11 @@ STREAM = [*map(_event, range(EVENTS)), _chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n
 
 
 class Answering(asyncio.Protocol):
-    """One connection: `begun` and `cut` count for all of them."""
+    """One connection; what is counted is of all of them."""
 
     begun = 0
     cut = 0
+    there: ClassVar[set[Answering]] = set()
 
     def __init__(self, loop: asyncio.AbstractEventLoop, pause: float, delay: float) -> None:
         self._loop, self._pause, self._delay = loop, pause, delay
@@ -76,8 +78,10 @@ class Answering(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
+        Answering.there.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        Answering.there.discard(self)
         if self._next is not None:
             self._next.cancel()
             Answering.cut += 1
@@ -96,7 +100,7 @@ class Answering(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         if self._url == b"/counts":
-            self._transport.write(_json_answer({"begun": Answering.begun, "cut": Answering.cut}))
+            self._transport.write(_json_answer(self._counts()))
             return
         Answering.begun += 1
         if self._parser.get_method() == b"GET":
@@ -108,6 +112,11 @@ class Answering(asyncio.Protocol):
             self._next = self._loop.call_later(self._delay, self._complete)
         else:
             self._complete()
+
+    def _counts(self) -> dict[str, int]:
+        under_way = sum(one._next is not None for one in Answering.there)
+        others = len(Answering.there) - 1
+        return {"begun": Answering.begun, "cut": Answering.cut, "under_way": under_way, "connections": others}
 
     def _complete(self) -> None:
         self._next = None

@@ -157,10 +157,10 @@ def revoke(*, name: str) -> None:
     with errors_shown():
         with opened() as workspace:
             key = workspace.api_keys.revoke(name)
-            left = workspace.api_keys.snapshot().any
+            left = any(one.state(time.time()) == "active" for one in workspace.api_keys.all())
         say(f"revoked: {key.name} ({key.id})")
         if not left:
-            say("it was the last: host serve answers on the loopback interface alone now, whoever asks")
+            say("it was the last that counts: host serve lets nobody in until there is another (host key create)")
 
 
 def _hand_over(key: ApiKey, text: str, *, in_json: bool) -> None:

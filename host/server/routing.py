@@ -63,7 +63,3 @@ class Routing:
         """Every catalyst that is named, the default first, each once."""
         named = ([self.default] if self.default else []) + list(self.prefix_map.values())
         return tuple(dict.fromkeys(named))
-
-    def alias_of(self, model: str) -> str:
-        """The name under which callers know `model`, where it has an alias: the first by letter."""
-        return min((alias for alias, name in self.aliases.items() if name == model), default=model)

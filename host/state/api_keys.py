@@ -109,12 +109,12 @@ _NOBODY: Final = _Held(None, _NO_HASH, _NO_HASH, 0.0)
 
 
 class KeyRing:
-    """All keys, as they were at one moment: what a server asks at each request. `any`: whether there is one that was
-    not revoked. One that expired counts: a server whose only key is over has not become open to all."""
+    """All keys, as they were at one moment: what a server asks at each request. `any`: whether there ever was one. One
+    that was revoked or has expired counts: a server whose only key is over has not become open to all."""
 
     def __init__(self, held: Iterable[_Held]) -> None:
         self._by_id = {one.key.id: one for one in held if one.key is not None}
-        self.any = any(one.key is not None and one.key.revoked_at is None for one in self._by_id.values())
+        self.any = bool(self._by_id)
 
     def __repr__(self) -> str:
         return f"KeyRing({len(self._by_id)} keys)"

@@ -175,7 +175,7 @@ def test_a_revoked_key_is_over(program: Any, state: Path, ci: str) -> None:
     assert (ran.status, ran.out) == (0, "")
     assert ran.err.splitlines() == [
         f"revoked: ci ({id_in(ci)})",
-        "it was the last: host serve answers on the loopback interface alone now, whoever asks",
+        "it was the last that counts: host serve lets nobody in until there is another (host key create)",
     ]
     assert not gets_in(state, ci)
     assert program("key", "rotate", "ci").status == 2

@@ -25,7 +25,7 @@ from tests.benchmarks.measure import ms, percentile, table
 
 SECONDS = float(os.environ.get("BENCH_SECONDS", "5"))
 ROUNDS = 3
-WARM_UP_S = 1.0
+WARM_UP_S = 1.5
 DIRECT = "direct"
 
 
@@ -81,7 +81,7 @@ def checked(server: Server) -> None:
         answer = server.ask(server.chat(stream=stream))
         if answer.status != 200 or answer.text() != TEXT or answer.ended is not stream:
             sys.exit(f"{server.name} answered {answer.status}: {answer.body[:500]!r}\n{server.words()}")
-        load(server, clients=8, seconds=WARM_UP_S, stream=stream)
+        load(server, clients=8 if stream else 64, seconds=WARM_UP_S, stream=stream)
 
 
 def measured(servers: Sequence[Server]) -> Cells:

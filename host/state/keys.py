@@ -18,7 +18,7 @@ from host.state.master import MasterKey, Place
 from host.state.sealing import KEY_BYTES, NotSealed, seal, unseal
 from host.state.tables import keys
 
-Purpose = Literal["audit", "secrets", "state", "vault"]
+Purpose = Literal["audit", "console", "secrets", "state", "vault"]
 
 
 class DataKey(Unspoken):

@@ -1,0 +1,293 @@
+"""The console's routes: the page and its files, and the API that the page, or the bearer of an admin key, uses."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeAlias
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from host.errors import Cancelled, Forbidden, HostError, InputError, NotFound
+from host.jsontext import Json
+from host.names import Reference
+from host.registry.component import Component
+from host.server.asgi import JSON, App, encoded, state
+from host.server.console import bodies, facts
+from host.server.console.access import MAKE_ONE, Access, Visitor
+from host.server.console.assets import PAGE, Assets
+from host.server.console.playground import Playground
+from host.server.runner import Runner
+from host.server.served import Served, View, operations_of
+from host.server.settings import ServerSettings
+from host.server.statuses import headers_of, status_of
+from host.state import runs
+from host.workspace import Workspace
+
+API = "/console/api"
+_RECENT = 25
+_LOOKED_AT = 200  # runs among which those that go on are looked for
+_AT_ONCE = 50
+_RECORDS = 2_000
+_DAYS = 14
+
+_Answer: TypeAlias = Response | App
+_Open: TypeAlias = Callable[[Request], Awaitable[_Answer]]
+_Managed: TypeAlias = Callable[[Request, Visitor], Awaitable[Json | _Answer]]
+
+
+class Console:
+    """One per process, for its event loop."""
+
+    def __init__(self, served: Served, runner: Runner, workspace: Workspace, settings: ServerSettings) -> None:
+        self._served = served
+        self._runner = runner
+        self._workspace = workspace
+        self._access = Access(served, workspace, settings)
+        self._playground = Playground(served, runner, settings)
+        self._assets = Assets()
+        self._looked_at: tuple[View, dict[Reference, Json]] | None = None
+
+    def routes(self) -> list[Route]:
+        return [
+            self._open("GET", "/", self.page),
+            self._open("GET", "/console/{name}", self.asset),
+            self._open("GET", f"{API}/session", self.session),
+            self._open("POST", f"{API}/session", self.sign_in),
+            self._managed("DELETE", f"{API}/session", self.sign_out),
+            self._managed("GET", f"{API}/overview", self.overview),
+            self._managed("GET", f"{API}/runs", self.runs),
+            self._managed("GET", f"{API}/runs/{{id}}", self.run),
+            self._managed("POST", f"{API}/runs/{{id}}/cancel", self.cancel),
+            self._managed("GET", f"{API}/catalysts", self.catalysts),
+            self._managed("GET", f"{API}/catalysts/{{reference}}", self.catalyst),
+            self._managed("GET", f"{API}/catalysts/{{reference}}/operations/{{name}}", self.operation),
+            self._managed("GET", f"{API}/keys", self.keys),
+            self._managed("POST", f"{API}/keys", self.create_key),
+            self._managed("POST", f"{API}/keys/{{id}}/rotate", self.rotate_key),
+            self._managed("POST", f"{API}/keys/{{id}}/revoke", self.revoke_key),
+            self._managed("GET", f"{API}/usage", self.usage),
+            self._managed("POST", f"{API}/playground", self.play),
+        ]
+
+    # the page
+
+    async def page(self, request: Request) -> _Answer:
+        return self._assets.answer(request, PAGE)
+
+    async def asset(self, request: Request) -> _Answer:
+        return self._assets.answer(request, request.path_params["name"])
+
+    # sessions
+
+    async def session(self, request: Request) -> _Answer:
+        """Whether this is one, and if not, what it takes."""
+        view = await self._served.current()
+        if not view.keys.any:
+            return _json({"signed_in": False, "configured": False, "command": MAKE_ONE})
+        try:
+            visitor = await self._access.visitor(request)
+        except HostError:
+            return _json({"signed_in": False, "configured": True})
+        return _json(await self._about(visitor))
+
+    async def sign_in(self, request: Request) -> _Answer:
+        given = await bodies.read(request, bodies.SignIn)
+        key = await self._access.sign_in(request, given.key.strip())
+        response = Response(media_type=JSON)
+        session = await self._access.begin(request, key, response)
+        response.body = encoded(await self._about(Visitor(key, session)))
+        return _finished(response)
+
+    async def sign_out(self, request: Request, visitor: Visitor) -> _Answer:
+        del visitor
+        response = Response(encoded({"signed_in": False}), media_type=JSON)
+        self._access.end(request, response)
+        return _finished(response)
+
+    async def _about(self, visitor: Visitor) -> dict[str, Json]:
+        shown: dict[str, Json] = {"signed_in": True, "configured": True, "key": facts.of_key(visitor.key, time.time())}
+        if visitor.session is not None:
+            shown["token"] = await self._access.token(visitor.session)
+            shown["expires_at"] = visitor.session.expires_at
+        return shown
+
+    # runs
+
+    async def overview(self, request: Request, visitor: Visitor) -> Json:
+        del request, visitor
+        return await self._served.off_loop(self._overview)
+
+    def _overview(self) -> Json:
+        now = time.time()
+        database = self._workspace.database
+        found = [facts.of_run(one, now) for one in runs.runs(database, limit=_LOOKED_AT)]
+        return {
+            "now": now,
+            "running": [one for one in found if one["state"] == "running"],
+            "recent": [one for one in found if one["state"] != "running"][:_RECENT],
+            "today": facts.today(self._workspace.usage.totals(facts.first_day(1))),
+        }
+
+    async def runs(self, request: Request, visitor: Visitor) -> Json:
+        del visitor
+        before, failed = request.query_params.get("before"), request.query_params.get("failed") == "true"
+        if before is not None and not (before.isdecimal() and len(before) < 19):
+            raise InputError("before is the number of a record", field="before")
+        query = partial(
+            runs.runs,
+            self._workspace.database,
+            limit=_AT_ONCE,
+            before=None if before is None else int(before),
+            failed=failed,
+        )
+        now, found = time.time(), await self._served.off_loop(query)
+        return {"now": now, "runs": [facts.of_run(one, now) for one in found], "more": len(found) == _AT_ONCE}
+
+    async def run(self, request: Request, visitor: Visitor) -> Json:
+        del visitor
+        ident = request.path_params["id"]
+        summary, records = await self._served.off_loop(lambda: runs.run(self._workspace.database, ident))
+        now = time.time()
+        return {
+            "now": now,
+            "run": None if summary is None else facts.of_run(summary, now),
+            "records": [facts.of_record(one) for one in records[:_RECORDS]],
+            "more": max(0, len(records) - _RECORDS),
+        }
+
+    async def cancel(self, request: Request, visitor: Visitor) -> Json:
+        """Whoever has the run ends it: this process at once, another one as soon as it looks."""
+        del visitor
+        await bodies.read(request, bodies.Nothing)
+        ident = request.path_params["id"]
+        summary = (await self._served.off_loop(lambda: runs.run(self._workspace.database, ident)))[0]
+        if summary is None or not summary.running(time.time()):
+            raise InputError(f"the run {ident[:80]!r} has ended", field="id")
+        self._runner.cancel([summary.id])
+        await self._served.off_loop(lambda: self._workspace.cancellations.ask(summary.id))
+        return {"id": summary.id}
+
+    # catalysts
+
+    async def catalysts(self, request: Request, visitor: Visitor) -> Json:
+        del request, visitor
+        view = await self._served.current()
+        return {"now": time.time(), "catalysts": [facts.of_component(one) for one in view.components]}
+
+    async def catalyst(self, request: Request, visitor: Visitor) -> Json:
+        """What it can and cannot reach; also where it was not approved, and cannot be run."""
+        del visitor
+        view = await self._served.current()
+        component = _named(view, request)
+        if self._looked_at is None or self._looked_at[0] is not view:
+            self._looked_at = view, {}
+        known = self._looked_at[1]
+        if component.reference not in known:  # at each view once, whatever comes of it: a refusal is put on record
+            known[component.reference] = await self._reached(view, component)
+        return {**facts.of_component(component), **known[component.reference]}
+
+    async def _reached(self, view: View, component: Component) -> dict[str, Json]:
+        try:
+            if component.approved:
+                catalyst = await self._served.catalyst(view, component.reference)
+            else:
+                installed = await self._served.installed(component.reference, approved=False)
+                catalyst = await self._served.looked_into(installed)
+        except HostError as error:
+            return {"error": error.as_dict()}
+        return facts.of_authority(catalyst)
+
+    async def operation(self, request: Request, visitor: Visitor) -> Json:
+        del visitor
+        component = _named(await self._served.current(), request)
+        spec = operations_of(component).get(request.path_params["name"])
+        if spec is None:
+            raise NotFound(f"{component.reference} has no such operation", field="name")
+        return facts.of_operation(component.manifest, spec)
+
+    # keys
+
+    async def keys(self, request: Request, visitor: Visitor) -> Json:
+        del request, visitor
+        now, found = time.time(), await self._served.off_loop(self._workspace.api_keys.all)
+        return {"now": now, "keys": [facts.of_key(one, now) for one in found]}
+
+    async def create_key(self, request: Request, visitor: Visitor) -> Json:
+        del visitor
+        given = await bodies.read(request, bodies.NewKey)
+        key, text = await self._served.off_loop(lambda: given.create(self._workspace.api_keys))
+        return {"key": facts.of_key(key, time.time()), "text": text}
+
+    async def rotate_key(self, request: Request, visitor: Visitor) -> _Answer:
+        """A session that was begun with the key goes on, and with it others end."""
+        given = await bodies.read(request, bodies.Rotate)
+        ident = request.path_params["id"]
+        key, text = await self._served.off_loop(lambda: self._workspace.api_keys.rotate(ident, given.overlap_s))
+        shown: dict[str, Json] = {"key": facts.of_key(key, time.time()), "text": text}
+        response = Response(media_type=JSON)
+        if visitor.session is not None and visitor.key.id == key.id:
+            shown["session"] = await self._about(Visitor(key, await self._access.begin(request, key, response)))
+        response.body = encoded(shown)
+        return _finished(response)
+
+    async def revoke_key(self, request: Request, visitor: Visitor) -> Json:
+        del visitor
+        await bodies.read(request, bodies.Nothing)
+        ident = request.path_params["id"]
+        key = await self._served.off_loop(lambda: self._workspace.api_keys.revoke(ident))
+        return {"key": facts.of_key(key, time.time())}
+
+    async def usage(self, request: Request, visitor: Visitor) -> Json:
+        del request, visitor
+        rows = await self._served.off_loop(lambda: self._workspace.usage.totals(facts.first_day(_DAYS)))
+        return facts.of_usage(rows, _DAYS)
+
+    # playground
+
+    async def play(self, request: Request, visitor: Visitor) -> _Answer:
+        return await self._playground.begin(request, visitor.principal)
+
+    # how all of them are asked, and answer
+
+    def _managed(self, method: str, path: str, endpoint: _Managed) -> Route:
+        """A route for whoever may manage, and nobody else."""
+
+        async def answer(request: Request) -> _Answer:
+            found = await endpoint(request, await self._access.visitor(request))
+            return _json(found) if isinstance(found, dict) else found
+
+        return self._open(method, path, answer)
+
+    def _open(self, method: str, path: str, endpoint: _Open) -> Route:
+        async def answer(request: Request) -> _Answer:
+            known = state(request.scope)
+            known["route"] = f"{method} {path}"
+            try:
+                return await endpoint(request)
+            except Cancelled:
+                raise  # the client left
+            except HostError as error:
+                if isinstance(error, Forbidden) and "principal" in known:
+                    await self._served.record_refusal(known, error)
+                return _json({"error": error.as_dict()}, status_of(error), dict(headers_of(error)))
+
+        return Route(path, answer, methods=[method])
+
+
+def _named(view: View, request: Request) -> Component:
+    return view.component(Reference.parse(request.path_params["reference"]))
+
+
+def _json(value: Json, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(encoded(value), status, {**(headers or {}), "cache-control": "no-store"}, JSON)
+
+
+def _finished(response: Response) -> Response:
+    """`response`, once its body is there."""
+    response.headers["content-length"] = str(len(response.body))
+    response.headers["cache-control"] = "no-store"
+    return response

@@ -1,0 +1,130 @@
+"""What is posted to the console's API: JSON, and of these forms."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import time
+from collections.abc import Mapping
+from typing import Annotated, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.requests import Request
+
+from host.attachments import Attachment
+from host.errors import HostError, InputError
+from host.jsontext import Json, parse_object
+from host.names import Reference
+from host.policy.allowance import Allowance
+from host.server.asgi import JSON, read_body
+from host.state.api_keys import ApiKey, ApiKeys, network
+
+SMALL = 64 * 1024
+
+Body = TypeVar("Body", bound="_Strict")
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=False)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class SignIn(_Strict):
+    key: str = Field(repr=False)
+
+
+class Nothing(_Strict):
+    pass
+
+
+class Rotate(_Strict):
+    overlap_s: Seconds = 0.0
+
+
+class NewKey(_Strict):
+    """Empty texts and lists are what was left open."""
+
+    name: str
+    type: str
+    scopes: list[str] | None = None
+    rate_limit: str = ""
+    request_budget: str = ""
+    token_budget: str = ""
+    ip_allowlist: list[str] = []
+    models: list[str] = []
+    catalysts: list[str] = []
+    expires_in_s: Seconds | None = None
+
+    def create(self, keys: ApiKeys) -> tuple[ApiKey, str]:
+        """Raises InputError, which names the field."""
+        return keys.create(
+            name=self.name,
+            type=self.type,  # type: ignore[arg-type]  # it is checked there
+            scopes=self.scopes,  # type: ignore[arg-type]  # as above
+            rate_limit=_allowance("rate_limit", self.rate_limit),
+            request_budget=_allowance("request_budget", self.request_budget),
+            token_budget=_allowance("token_budget", self.token_budget),
+            ip_allowlist=[network(one) for one in self.ip_allowlist],
+            models=self.models,
+            catalysts=[_reference(one) for one in self.catalysts],
+            expires_at=None if self.expires_in_s is None else time.time() + self.expires_in_s,
+        )
+
+
+class File(_Strict):
+    """`data` in base64."""
+
+    data: str = Field(repr=False)
+    filename: str = Field("", max_length=300)
+    content_type: str = Field("", max_length=200)
+
+
+class Play(_Strict):
+    """Which operation of which catalyst; `params` mention each of `files` as `{"$attachment": name}`. Of a catalyst
+    that takes no operations, `params` are its input, and `operation` is empty."""
+
+    reference: str
+    operation: str = Field(max_length=200)
+    params: dict[str, Json] = {}
+    stream: bool = False
+    files: dict[str, File] = {}
+
+    def attachments(self) -> Mapping[str, Attachment]:
+        """Raises InputError."""
+        return {name: _attachment(name, one) for name, one in self.files.items()}
+
+
+async def read(request: Request, form: type[Body], most: int = SMALL) -> Body:
+    """Raises InputError, which names the field; TooLarge. Other types of content can be sent by any page's form."""
+    if (request.headers.get("content-type") or "").partition(";")[0].strip().lower() != JSON:
+        raise InputError("the request's body is not JSON", hint=f"content-type: {JSON}")
+    text = await read_body(request.scope, request.receive, most)
+    given = parse_object(text or b"{}", "the request's body")
+    try:
+        return form.model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        name = ".".join(str(one) for one in first["loc"])[:200]
+        raise InputError(f"{name}: {first['msg']}", field=name) from None
+
+
+def _allowance(name: str, text: str) -> Allowance | None:
+    try:
+        return Allowance.parse(text.strip()) if text.strip() else None
+    except InputError as error:
+        raise InputError(error.message, field=name, hint=error.hint) from None
+
+
+def _reference(text: str) -> Reference:
+    try:
+        return Reference.parse(text)
+    except HostError as error:
+        raise InputError(error.message, field="catalysts", hint=error.hint) from None
+
+
+def _attachment(name: str, given: File) -> Attachment:
+    try:
+        data = base64.b64decode(given.data, validate=True)
+    except (binascii.Error, ValueError):
+        raise InputError("the file is not base64", field=f"files.{name[:80]}.data") from None
+    return Attachment(data, given.filename, given.content_type)

@@ -1,0 +1,92 @@
+// One run: what it was, and everything that is on record of it.
+
+import { get } from "./api.js";
+import { cancel, outcome } from "./overview.js";
+import { badge, bytes, code, count, fill, h, json, keyed, seconds, section, since, sync, time } from "./dom.js";
+
+const KINDS = {
+  "run.started": "started", "run.ended": "ended", "http.request": "HTTP", "secret.use": "secret",
+  "secret.reveal": "secret revealed", log: "log",
+};
+
+// What of a record's detail makes its line; the rest is below it.
+function line(record) {
+  const detail = record.detail;
+  switch (record.kind) {
+    case "http.request":
+      return [h("span.method", {}, detail.method ?? ""), " ", detail.url ?? detail.subject ?? "", detail.status ? ` → ${detail.status}` : ""];
+    case "secret.use":
+    case "secret.reveal":
+      return [detail.secret ?? detail.subject ?? detail.name ?? ""];
+    case "log":
+      return [detail.level ? `${detail.level}: ` : "", detail.message ?? ""];
+    case "run.ended":
+      return [detail.error ? `in ${detail.error}` : `with status ${detail.status}`];
+    case "run.started":
+      return [detail.caller?.operation ?? detail.reference ?? ""];
+    default:
+      return [detail.subject ?? ""];
+  }
+}
+
+function record(began) {
+  return (one) => h(`li.${one.decision ?? "plain"}`, {},
+    h("span.at", { title: new Date(one.at * 1000).toISOString() }, `+${seconds(Math.max(0, one.at - began))}`),
+    h("span.kind", {}, KINDS[one.kind] ?? one.kind),
+    h("span.decision", {}, one.decision && badge(one.decision, one.decision === "deny" ? "denied" : "allowed")),
+    h("div.said", {},
+      h("p", {}, line(one)),
+      one.rule && h("p.rule", {}, one.rule),
+      h("details", {}, h("summary", {}, `record ${one.seq}`), h("pre", {}, json(one.detail)))));
+}
+
+export function run(place, [id]) {
+  const head = h("div.head");
+  const facts = h("dl.facts");
+  const list = h("ol.records");
+  const rest = h("p.hint");
+  fill(place,
+    h("p.back", {}, h("a", { href: "#/overview" }, "Overview")),
+    head, facts, section("Decisions, in order", list, rest));
+  const view = { refresh, live: true };
+
+  async function refresh() {
+    const found = await get(`/runs/${encodeURIComponent(id)}`);
+    sync(found.now);
+    const one = found.run;
+    const began = one?.started_at ?? found.records[0]?.at ?? 0;
+    const said = JSON.stringify(one);
+    if (head.dataset.said !== said) {
+      head.dataset.said = said;
+      show(one, found.records);
+    }
+    keyed(list, found.records, (record) => record.seq, record(began));
+    fill(rest, found.more > 0 && `and ${count(found.more)} more: host runs show ${id}`);
+    view.live = one?.state === "running";
+  }
+
+  function show(one, records) {
+    if (!one) {
+      fill(head, h("h1", {}, id), h("p.hint", {}, "The beginning of its record was pruned."));
+      return;
+    }
+    const button = one.state === "running" && h("button.danger", { onclick: () => cancel(one, button) }, "Cancel");
+    fill(head, h("h1", {}, one.caller.operation || "Run"), outcome(one), button);
+    const ended = records.find((record) => record.kind === "run.ended")?.detail ?? {};
+    const fact = (title, ...value) => h("div", {}, h("dt", {}, title), h("dd", {}, ...value));
+    fill(facts,
+      fact("Took", one.state === "running" ? since(one.started_at) : seconds(one.duration_s)),
+      fact("CPU time", seconds(ended.cpu_time_s)),
+      fact("HTTP requests", count(one.requests)),
+      fact("Denied", one.denied ? h("span.denied", {}, count(one.denied)) : "0"),
+      fact("Sent", ended.sent_bytes === undefined ? "–" : bytes(ended.sent_bytes)),
+      fact("Received", ended.received_bytes === undefined ? "–" : bytes(ended.received_bytes)),
+      fact("Started", time(one.started_at)),
+      fact("Key", one.caller.name || "none"),
+      fact("By", one.caller.via || "the command line"),
+      h("div.wide", {}, h("dt", {}, "Catalyst"), h("dd", {}, code(one.reference))),
+      h("div.wide", {}, h("dt", {}, "Run"), h("dd", {}, code(one.id))));
+  }
+
+  return view;
+}

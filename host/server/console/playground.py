@@ -1,0 +1,135 @@
+"""One operation of one catalyst, run as any other is, for whoever has the console: its events as they arrive.
+
+The answer is lines of JSON: `{"run": id}`, `{"event": …}` for each event, and last `{"result": …}` or `{"error": …}`,
+with what it took.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from starlette.requests import Request
+
+from host.envelope import Result
+from host.errors import HostError, InputError, OperationFailed
+from host.jsontext import Json, parse_json
+from host.names import Reference
+from host.operations import OperationSpec
+from host.server.asgi import Leaving, Receive, Scope, Send, encoded, state
+from host.server.console import bodies, facts
+from host.server.principal import Principal
+from host.server.runner import Ask, Runner, Running
+from host.server.served import Served, operations_of
+from host.server.settings import ServerSettings
+from host.server.tokens import Tokens, asking_for_usage, only_tells_usage, tokens_in
+
+LINES = "application/jsonl"
+
+
+class Playground:
+    """One per process, for its event loop."""
+
+    def __init__(self, served: Served, runner: Runner, settings: ServerSettings) -> None:
+        self._served = served
+        self._runner = runner
+        self._settings = settings
+
+    async def begin(self, request: Request, principal: Principal) -> Lines:
+        """An ASGI application that answers the request. Raises HostError: then nothing has begun."""
+        principal.require("run")
+        asked = await bodies.read(request, bodies.Play, self._settings.max_body_bytes)
+        view = await self._served.current()
+        component = view.component(Reference.parse(asked.reference))
+        principal.require_catalyst(component.reference)
+        spec = operations_of(component).get(asked.operation)
+        _require_model(principal, spec, asked.params)
+        known = state(request.scope)
+        known |= {"catalyst": str(component.reference), "operation": asked.operation}
+        params, added = asking_for_usage(asked.operation, asked.params) if asked.stream else (asked.params, False)
+        running = await self._runner.start(
+            Ask(
+                principal=principal,
+                catalyst=await self._served.catalyst(view, component.reference),
+                operation=asked.operation,
+                params=params,
+                stream=asked.stream,
+                attachments=asked.attachments(),
+                request=known["request_id"],
+                via="console",
+                more={} if asked.operation else params,
+            )
+        )
+        known["run"] = running.id
+        return Lines(running, hides_usage=added)
+
+
+class Lines:
+    """A run, as the answer to a request. Whoever leaves ends it. `hides_usage`: the event that tells what was used was
+    not asked for."""
+
+    def __init__(self, running: Running, *, hides_usage: bool) -> None:
+        self._running = running
+        self._hides_usage = hides_usage
+        self._began = time.monotonic()
+        self._tokens: Tokens | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        del scope
+        headers = [
+            (b"content-type", LINES.encode()),
+            (b"cache-control", b"no-store"),
+            (b"x-accel-buffering", b"no"),  # nginx's word for: hand each line on as it comes
+        ]
+        with Leaving(receive, self._running.cancel):
+            async with self._running as running:
+                await send({"type": "http.response.start", "status": 200, "headers": headers})
+                await _tell(send, {"run": running.id})
+                try:
+                    result = await self._result(send)
+                    self._tokens = tokens_in(result.data) or self._tokens
+                    last: dict[str, Json] = {"result": facts.of_result(result)}
+                except HostError as error:
+                    last = {"error": error.as_dict()}
+            took = round(time.monotonic() - self._began, 6)
+            used = {"input": self._tokens.input, "output": self._tokens.output} if self._tokens else None
+            await _tell(send, {**last, "duration_s": took, "tokens": used})
+            await send({"type": "http.response.body", "body": b""})
+
+    async def _result(self, send: Send) -> Result:
+        """The run's, whatever its status, once its events were sent. Raises HostError."""
+        try:
+            while texts := await self._running.texts():
+                await _tell(send, *self._events(texts))
+        except OperationFailed as error:
+            return error.result
+        return await self._running.result()
+
+    def _events(self, texts: list[str]) -> Iterator[Json]:
+        for text in texts:
+            event = _parsed(text)
+            self._tokens = tokens_in(event) or self._tokens
+            if not (self._hides_usage and only_tells_usage(text)):
+                yield {"event": event}
+
+
+async def _tell(send: Send, *lines: Json) -> None:
+    body = b"".join(encoded(line) + b"\n" for line in lines)
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+
+
+def _parsed(text: str) -> Json:
+    try:
+        return parse_json(text, "the event")
+    except InputError:
+        return {"raw": text}
+
+
+def _require_model(principal: Principal, spec: OperationSpec | None, params: dict[str, Json]) -> None:
+    """As the gateway does. Raises Forbidden."""
+    model = params.get("model")
+    properties = spec.params.get("properties") if spec and isinstance(spec.params, dict) else None
+    if isinstance(model, str):
+        principal.require_model(model)
+    elif spec is None or (isinstance(properties, dict) and "model" in properties):
+        principal.require_any_model()

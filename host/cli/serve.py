@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 @click.option("--tls-cert", metavar="FILE", help="A certificate, for https; with --tls-key.")
 @click.option("--tls-key", metavar="FILE", help="Its private key.")
 @click.option("--log-format", type=click.Choice(["json", "text"]), default=None, help="Default: text on a terminal.")
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", help="From where on."
+)
 def command(**options: Any) -> None:
     """Serve what is installed: OpenAI's API at /v1, MCP at /mcp, a console at /, /health, /ready and /metrics.
 

@@ -9,18 +9,19 @@ from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Mount
+from starlette.routing import Mount, Route, Router
 
-from host.errors import HostError
+from host.errors import HostError, NotFound
 from host.runtime import Host
 from host.server.asgi import App, Receive, Scope, Send
+from host.server.console import Console
 from host.server.front import Front
 from host.server.gateway import Gateway
 from host.server.gateway.app import CATALYST, RUN
 from host.server.limits import open_limiter
 from host.server.limits.rates import SharedRates
+from host.server.mcp import McpEndpoint
 from host.server.metrics import Metrics
 from host.server.probes import Probes
 from host.server.runner import Runner
@@ -66,6 +67,7 @@ class Application:
             self.limiter = limiter
             self.runner = Runner(self.served, limiter, spending, self.metrics, self.tracing, self.settings.budgets)
             self._own = stack.pop_all()
+        self._mcp = McpEndpoint(self.served, self.runner, self.workspace, self.settings)
         self._asgi = self._composed()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -79,9 +81,13 @@ class Application:
         probes = Probes(self.served, self.metrics, self.settings)
         routes = [
             Mount("/v1", app=Gateway(self.served, self.runner, self.settings)),
+            Route("/mcp", self._mcp),
             *probes.routes(),
+            *Console(self.served, self.runner, self.workspace, self.settings).routes(),
         ]
-        inner: App = Starlette(routes=routes, lifespan=self._lifespan)
+        inner: App = Router(
+            routes=routes, lifespan=lambda _: self.alive(), default=_nothing_here, redirect_slashes=False
+        )
         if self.settings.cors_origins:
             inner = CORSMiddleware(
                 inner,
@@ -94,8 +100,9 @@ class Application:
         return Front(inner, self.settings, self.metrics, self.tracing)
 
     @asynccontextmanager
-    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
-        del app
+    async def alive(self) -> AsyncIterator[None]:
+        """While it serves, over HTTP or not: what is routed to is loaded, runs that were taken back elsewhere end, and
+        at the end all is closed."""
         watching = asyncio.get_running_loop().create_task(self._watch())
         try:
             await self._warm_up()
@@ -104,6 +111,7 @@ class Application:
             watching.cancel()
             with suppress(asyncio.CancelledError):
                 await watching
+            await self._mcp.aclose()
             self.close()
 
     async def _warm_up(self) -> None:
@@ -126,6 +134,13 @@ class Application:
                     self.runner.cancel(await self.served.off_loop(partial(cancellations.among, ids)))
                 except HostError as error:
                     _log.warning("cancelled runs cannot be looked up: %s", error.code)
+
+
+async def _nothing_here(scope: Scope, receive: Receive, send: Send) -> None:
+    del receive
+    if scope["type"] == "http":
+        raise NotFound(f"there is nothing at {scope['path'][:200]!r}", hint="/v1, /mcp, /health, /ready, /metrics, /")
+    await send({"type": "websocket.close", "code": 1000})
 
 
 def create_app(

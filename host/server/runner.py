@@ -41,7 +41,8 @@ _log = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class Ask:
     """One operation for `principal`, who may: that was found out before. `request` is the request's id. `more` is what
-    the input has beside these; of a catalyst that takes no operations (`operation` ""), all that it has."""
+    the input has beside these; of a catalyst that takes no operations (`operation` ""), all that it has. One that is
+    `large` is not looked through on the event loop."""
 
     principal: Principal
     catalyst: Catalyst
@@ -53,6 +54,7 @@ class Ask:
     timeout_s: float | None = None
     via: str = "gateway"
     more: Mapping[str, Json] = field(default_factory=dict)
+    large: bool = False
 
     def given(self) -> dict[str, Json]:
         if not self.operation:
@@ -189,7 +191,10 @@ class Runner:
     async def start(self, ask: Ask) -> Running:
         """Admitted and begun; to be entered at once. Raises InputError where the parameters are not what the catalyst
         says it takes, LimitExceeded, StateError."""
-        ask.catalyst.check(ask.given())
+        if ask.large:
+            await self._served.off_loop(lambda: ask.catalyst.check(ask.given()))
+        else:
+            ask.catalyst.check(ask.given())
         limits = self._limits(ask)
         if limits and (exceeded := await self._served.off_loop(lambda: self._limiter.admit(limits))) is not None:
             self.metrics.refused(exceeded.limit.unit)

@@ -79,6 +79,7 @@ class Gateway:
                 stream=asked.content.stream,
                 attachments=asked.content.attachments,
                 request=known["request_id"],
+                large=asked.content.large,
             )
         )
         known["run"] = running.id

@@ -19,7 +19,7 @@ import click
 _SECTIONS: Mapping[str, Sequence[str]] = {
     "Run": ("run", "inspect", "build", "fake"),
     "Keep": ("register", "list", "search", "unregister", "approve", "secret", "policy", "config"),
-    "Serve": ("serve", "key"),
+    "Serve": ("serve", "mcp", "key"),
     "Hand on": ("sign", "verify", "signing-key", "trust", "push", "pull"),
     "Look back": ("runs", "audit"),
 }

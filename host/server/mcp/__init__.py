@@ -1,7 +1,7 @@
 """`/mcp`, and `host mcp`: catalysts as tools, by the Model Context Protocol (modelcontextprotocol.io).
 
 endpoint.py    Streamable HTTP, without sessions
-stdio.py       the same over standard input and output
+stdio.py       the same over standard input and output; program.py: for the user who starts it
 desk.py        who asks for which tool, and what comes of it; the SDK's server
 tool.py        what a tool is, and one call of it
 execution.py   the tool `execution`: runs

@@ -1,7 +1,8 @@
 """`/mcp` by Streamable HTTP, without sessions: each POST is whole in itself, so that any worker can answer any of them.
 
-Whoever accepts events gets them, with progress notifications; whoever does not, as `curl`, gets plain JSON. A client
-that leaves ends its run.
+Whoever accepts events gets them where there are any: progress notifications, and of 2026-07-28 on pings in a long wait.
+All others, `curl` among them, get plain JSON, which may be as large as it is: the SDK's client takes an event of 1 MiB
+at most. A client that leaves ends its run.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import Any
 
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp_types import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from sse_starlette.sse import AppStatus
 
 from host.errors import Cancelled, HostError, InputError
@@ -29,6 +32,8 @@ from host.server.statuses import headers_of, status_of
 from host.workspace import Workspace
 
 _EVENTS = "text/event-stream"
+_VERSION = "mcp-protocol-version"
+_BEFORE_2026 = (None, *HANDSHAKE_PROTOCOL_VERSIONS)
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _UNAUTHENTICATED = -32001  # of the range that JSON-RPC leaves to servers: no code of it is given to this by anybody
 
@@ -65,8 +70,8 @@ class McpEndpoint:
             if scope["method"] != "POST":
                 await _send_error(send, 405, INVALID_REQUEST, "only POST is answered here", headers={"allow": "POST"})
                 return
-            body = await read_body(scope, receive, self._settings.max_body_bytes)
-            await self._answer(scope, _checked(body), receive, send)
+            message = _Message.read(await read_body(scope, receive, self._settings.max_body_bytes))
+            await self._answer(scope, message, receive, send)
         except Cancelled:
             raise
         except HostError as error:
@@ -78,10 +83,10 @@ class McpEndpoint:
         if self._holding is not None:
             await self._holding
 
-    async def _answer(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+    async def _answer(self, scope: Scope, message: _Message, receive: Receive, send: Send) -> None:
         await self._hold()
         accepts = header(scope, "accept") or ""
-        wanted = _EVENTS in accepts
+        wanted = _EVENTS in accepts and (message.tells or header(scope, _VERSION) not in _BEFORE_2026)
         if wanted or not accepts:
             scope = {
                 **scope,
@@ -92,7 +97,7 @@ class McpEndpoint:
         assert task is not None
         with Leaving(receive, lambda: _end(task)) as leaving:
             try:
-                await manager.handle_request(scope, _replayed(body), send)
+                await manager.handle_request(scope, _replayed(message.body), send)
             except asyncio.CancelledError:
                 if not leaving.left:
                     raise
@@ -127,13 +132,26 @@ def _security(settings: ServerSettings) -> TransportSecuritySettings:
     return TransportSecuritySettings(allowed_hosts=with_ports, allowed_origins=[*own, *settings.cors_origins])
 
 
-def _checked(body: bytes) -> bytes:
-    """The body, if it is one JSON object that the host can take: written anew where something in it could not be
-    encoded. Raises InputError."""
-    value: Json = parse_json(body, "the body")
-    if not isinstance(value, dict):
-        raise InputError("the body is not one JSON-RPC message, which is an object", field="body")
-    return encoded(value) if b"\\ud" in body.lower() else body
+@dataclass(frozen=True, slots=True)
+class _Message:
+    """`tells` is whether its sender wants to be told how far it is."""
+
+    body: bytes
+    tells: bool
+
+    @classmethod
+    def read(cls, body: bytes) -> _Message:
+        """One JSON object that the host can take; written anew where something in it could not be encoded. Raises
+        InputError."""
+        value: Json = parse_json(body, "the body")
+        if not isinstance(value, dict):
+            raise InputError("the body is not one JSON-RPC message, which is an object", field="body")
+        match value:
+            case {"params": {"_meta": {"progressToken": _}}}:
+                tells = True
+            case _:
+                tells = False
+        return cls(encoded(value) if b"\\ud" in body.lower() else body, tells)
 
 
 def _replayed(body: bytes) -> Receive:

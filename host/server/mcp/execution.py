@@ -93,8 +93,8 @@ class Execution:
 
     async def _run(self, call: ToolCall) -> CallToolResult:
         call.principal.require("run")
-        given = _input(call.arguments.get("input"))
         try:
+            given = _input(call.arguments.get("input"))
             catalyst = await self._catalyst(call)
             ask = self._asked(call, catalyst, given)
             done = await perform(self._runner, call, ask)
@@ -222,7 +222,12 @@ def _input(given: Json) -> dict[str, Json]:
         raise InputError(
             "input is missing", field="input", hint='what the catalyst takes, like {"operation": "models.list"}'
         )
-    return given if isinstance(given, dict) else parse_object(given, "input")
+    if isinstance(given, dict):
+        return given
+    try:
+        return parse_object(given, "input")
+    except InputError as error:
+        raise InputError(error.message, field="input") from None
 
 
 def _reference(given: Json) -> Reference | OciReference:

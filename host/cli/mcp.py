@@ -1,0 +1,54 @@
+"""`host mcp`: what is installed, as tools for a program that starts this one."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import click
+
+from host.cli.show import errors_shown
+from host.errors import StateError
+from host.names import Reference
+
+
+@click.command("mcp", short_help="Serve MCP to a desktop client, over standard input and output.")
+@click.option("--reference", "references", multiple=True, metavar="REF", help="Only these catalysts; all without one.")
+@click.option(
+    "--manage",
+    is_flag=True,
+    help="Also the tools that set secrets and policies. An agent reads what strangers wrote, and may do what it says.",
+)
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="warning", help="Of logs."
+)
+def command(*, references: tuple[str, ...], manage: bool, log_level: str) -> None:
+    """Serve what is installed as tools, by the Model Context Protocol, to a program that starts this one. Each run is
+    in a sandbox, with what was granted to its catalyst and nothing else.
+
+    In the configuration of a desktop client:
+
+    \b
+    {
+      "mcpServers": {
+        "catalysts": {"command": "host", "args": ["mcp"]}
+      }
+    }
+
+    It may run operations, look at runs, and see what is installed; to change anything takes --manage. It ends with its
+    standard input.
+    """  # noqa: D301 - the escape is click's: this paragraph is not rewrapped
+    with errors_shown():
+        only = [Reference.parse(text) for text in references]
+        try:
+            from host.server import logs  # noqa: PLC0415 - not for `--help`
+            from host.server.mcp.program import serve  # noqa: PLC0415 - as above
+        except ModuleNotFoundError as error:
+            raise StateError(
+                f"this needs {error.name}, which is not installed", hint="pip install 'catalyst-host[serve]'"
+            ) from None
+        logs.configure(level=log_level, in_json=not sys.stderr.isatty())
+        try:
+            asyncio.run(serve(only, manage=manage))
+        except KeyboardInterrupt:  # which is how a person tells it to end
+            return

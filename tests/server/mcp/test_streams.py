@@ -1,0 +1,236 @@
+"""Events as progress, and what becomes of a run whose caller leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import anyio
+import pytest
+
+from host.fakes import FakeOpenAI
+from host.names import Reference
+from host.state.runs import RunSummary, runs
+from host.workspace import Workspace
+from tests.server.conftest import OPENAI, PATIENCE_S, Server
+from tests.server.mcp.conftest import CHAT, asked, called, connected, finished, posted
+
+STREAM = {"operation": "chat.completions.create", "params": CHAT, "stream": True}
+EXECUTION = {"action": "run", "reference": {"local": "c:local.openai"}, "input": STREAM}
+
+
+def told(server: Server, name: str, arguments: dict[str, Any], mode: str) -> tuple[Any, list[tuple[float, str]]]:
+    """The result, and the progress on the way to it."""
+    notes: list[tuple[float, str]] = []
+
+    async def note(progress: float, total: float | None, message: str | None) -> None:
+        notes.append((progress, message or ""))
+
+    async def ask(client: Any) -> Any:
+        return await client.call_tool(name, arguments, progress_callback=note)
+
+    return asked(server, ask, mode=mode), notes
+
+
+def test_whoever_asks_for_progress_reads_along(server: Server, fake: FakeOpenAI, era: str) -> None:
+    fake.script([{"event_delay_s": 0.02}])
+    result, notes = told(server, "openai_chat_completions_create", CHAT, era)
+    assert not result.is_error
+    assert len(notes) > 3
+    assert [at for at, _ in notes] == sorted({at for at, _ in notes})
+    combined = "".join(text for _, text in notes)
+    assert combined == result.structured_content["combined_text"] == result.content[0].text
+    assert len(result.structured_content["chunks"]) == notes[-1][0]
+    assert fake.requests[-1]["body"]["stream"] is True
+
+
+def test_whoever_does_not_is_answered_whole(server: Server, fake: FakeOpenAI, era: str) -> None:
+    result = called(server, "openai_chat_completions_create", CHAT, mode=era)
+    assert result.structured_content["choices"]
+    assert not fake.requests[-1]["body"].get("stream")
+
+
+def test_execution_streams_where_its_input_says_so(server: Server, era: str) -> None:
+    result, notes = told(server, "execution", EXECUTION, era)
+    data = result.structured_content["data"]
+    assert data["combined_text"] == "".join(text for _, text in notes)
+    assert data["chunks"][0]["object"] == "chat.completion.chunk"
+
+
+def test_a_stream_is_gathered_for_whoever_takes_no_events(server: Server) -> None:
+    result = posted(server, "tools/call", {"name": "execution", "arguments": EXECUTION}).json()["result"]
+    data = result["structuredContent"]["data"]
+    assert data["chunks"]
+    assert data["combined_text"]
+
+
+def test_a_token_alone_does_not_bring_events_to_whoever_takes_none(server: Server) -> None:
+    params = {"name": "openai_chat_completions_create", "arguments": CHAT, "_meta": {"progressToken": 1}}
+    answer = posted(server, "tools/call", params)
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json()["result"]["structuredContent"]["combined_text"]
+
+
+def test_progress_comes_as_events_before_the_result(server: Server, fake: FakeOpenAI) -> None:
+    fake.script([{"event_delay_s": 0.05}])
+    params = {"name": "openai_chat_completions_create", "arguments": CHAT, "_meta": {"progressToken": "t"}}
+    answer = posted(server, "tools/call", params, accept="application/json, text/event-stream")
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    messages = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
+    *notes, last = messages
+    assert {one["method"] for one in notes} == {"notifications/progress"}
+    assert {one["params"]["progressToken"] for one in notes} == {"t"}
+    assert last["result"]["structuredContent"]["combined_text"]
+
+
+def test_an_upstream_that_fails_in_mid_stream_is_an_error(server: Server, fake: FakeOpenAI, era: str) -> None:
+    fake.script([{"cut_after_events": 2}])
+    result, _ = told(server, "openai_chat_completions_create", CHAT, era)
+    assert result.is_error
+
+
+@pytest.fixture
+def silent(workspace: Workspace) -> Iterator[socket.socket]:
+    """In place of the fake: an upstream that takes connections and says nothing."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        listener.settimeout(PATIENCE_S)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        workspace.policies.set(OPENAI, "upstreams", {"https://api.openai.com": url})
+        yield listener
+
+
+def request_on(listener: socket.socket) -> socket.socket:
+    """The connection on which a request has come."""
+    connection, _ = listener.accept()
+    connection.settimeout(PATIENCE_S)
+    received = b""
+    while b"\r\n\r\n" not in received:
+        received += connection.recv(65536)
+    return connection
+
+
+def closes(connection: socket.socket) -> bool:
+    """Whether the other side ends it, which is waited for."""
+    try:
+        while connection.recv(65536):
+            pass
+    except ConnectionResetError:
+        return True
+    return True
+
+
+def ended(workspace: Workspace) -> RunSummary:
+    """The latest run, once it has."""
+    until = time.monotonic() + PATIENCE_S
+    while time.monotonic() < until:
+        [latest] = runs(workspace.database, limit=1)
+        if latest.outcome != "unfinished":
+            return latest
+        time.sleep(0.01)
+    raise AssertionError("the run goes on")
+
+
+def test_a_client_of_2026_that_cancels_its_call_ends_the_run_and_the_request_upstream(
+    server: Server, workspace: Workspace, silent: socket.socket
+) -> None:
+    async def cancelled() -> None:
+        async with connected(server, mode="2026-07-28") as client, anyio.create_task_group() as tasks:
+            tasks.start_soon(client.call_tool, "openai_models_list", {})
+            connection = await asyncio.to_thread(request_on, silent)
+            tasks.cancel_scope.cancel()
+        with closing(connection):
+            assert await asyncio.to_thread(closes, connection)
+
+    finished(cancelled())
+    assert ended(workspace).outcome == "cancelled"
+
+
+@pytest.mark.parametrize("accept", ["*/*", "application/json, text/event-stream"])
+@pytest.mark.parametrize("version", ["2025-11-25", "2025-06-18"])
+def test_a_client_that_closes_its_post_ends_the_run_and_the_request_upstream(
+    server: Server, workspace: Workspace, silent: socket.socket, accept: str, version: str
+) -> None:
+    body = json.dumps(
+        {
+            "jsonrpc": "2.0", "id": 1, "method": "tools/call",
+            "params": {"name": "openai_models_list", "arguments": {}, "_meta": {"progressToken": 1}},
+        }
+    ).encode()  # fmt: skip
+    head = (
+        f"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nAccept: {accept}\r\n"
+        f"MCP-Protocol-Version: {version}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with closing(socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S)) as client:
+        client.sendall(head.encode() + body)
+        upstream = request_on(silent)
+    with closing(upstream):
+        assert closes(upstream)
+    assert ended(workspace).outcome == "cancelled"
+    assert posted(server, "tools/list", {}).status_code == 200
+
+
+def test_a_stream_whose_reader_leaves_is_cancelled_in_its_middle(
+    server: Server, workspace: Workspace, fake: FakeOpenAI
+) -> None:
+    fake.script([{"event_delay_s": 0.2}])
+
+    async def left() -> None:
+        begun = anyio.Event()
+
+        async def note(progress: float, total: float | None, message: str | None) -> None:
+            begun.set()
+
+        async def call(client: Any) -> None:
+            await client.call_tool("openai_chat_completions_create", CHAT, progress_callback=note)
+
+        async with connected(server, mode="2026-07-28") as client, anyio.create_task_group() as tasks:
+            tasks.start_soon(call, client)
+            await begun.wait()
+            tasks.cancel_scope.cancel()
+
+    finished(left())
+    assert ended(workspace).outcome == "cancelled"
+
+
+def test_a_run_can_be_cancelled_by_the_key_that_began_it(
+    server: Server, workspace: Workspace, silent: socket.socket, key: Callable[..., str]
+) -> None:
+    bearer, other = key("mine"), key("other")
+    answers: list[Any] = []
+    running = threading.Thread(target=lambda: answers.append(called(server, "openai_models_list", {}, bearer)))
+    running.start()
+    with closing(request_on(silent)) as upstream:
+        [run] = called(server, "execution", {"action": "list"}, bearer).structured_content["runs"]
+        assert run["running"]
+        assert called(server, "execution", {"action": "list"}, other).structured_content["runs"] == []
+        cancel = {"action": "cancel", "run": run["execution_id"]}
+        refused = called(server, "execution", cancel, other)
+        assert refused.structured_content["error"]["type"] == "not_found"
+        assert running.is_alive()
+        assert called(server, "execution", cancel, bearer).structured_content["cancelled"]
+        assert closes(upstream)
+    running.join(PATIENCE_S)
+    assert answers[0].structured_content["error"]["type"] == "cancelled"
+    again = called(server, "execution", cancel, bearer).structured_content
+    assert again == {"execution_id": run["execution_id"], "cancelled": False, "outcome": "cancelled"}
+
+
+def test_a_run_of_another_process_is_cancelled_as_soon_as_that_looks(
+    serving: Callable[..., Server], workspace: Workspace, silent: socket.socket
+) -> None:
+    first, second = serving(), serving()
+    running = threading.Thread(target=lambda: called(first, "openai_models_list", {}))
+    running.start()
+    with closing(request_on(silent)) as upstream:
+        [run] = called(second, "execution", {"action": "list"}).structured_content["runs"]
+        called(second, "execution", {"action": "cancel", "run": run["execution_id"]})
+        assert closes(upstream)
+    running.join(PATIENCE_S)
+    assert ended(workspace).outcome == "cancelled"
+    assert Reference.parse(run["reference"]).any_version == OPENAI

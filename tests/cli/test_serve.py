@@ -1,0 +1,275 @@
+"""`host serve` as people start it: a process, its words, its workers, and its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from host.fakes import FakeOpenAI
+from host.state.runs import runs
+from host.workspace import Workspace
+from tests.cli.conftest import PATIENCE_S, Ran, Upstream
+from tests.server.conftest import OPENAI, install, until
+from tests.server.gateway.test_gateway import CHAT, EVENT, STREAM_HEAD, Client
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def workspace(state: Path, openai_file: Path, fake: FakeOpenAI) -> Iterator[Workspace]:
+    with Workspace.open(state) as opened:
+        install(opened, openai_file, fake.url)
+        yield opened
+
+
+class Serving:
+    """`host serve …` on a free port. `said` are the lines of its standard error until now."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.said: list[str] = []
+        threading.Thread(target=self._read, daemon=True).start()
+        until(lambda: self.url is not None or process.poll() is not None)
+        assert self.url, self.said
+        self.port = int(self.url.rpartition(":")[2])
+        self.client = httpx2.Client(base_url=self.url, timeout=PATIENCE_S, trust_env=False, verify=False)
+        until(lambda: self.status("/ready") == 200)
+
+    @property
+    def url(self) -> str | None:
+        found = re.search(r"serving on (\S+)", "".join(self.said))
+        return found[1] if found else None
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.said.append(line)
+
+    def status(self, path: str) -> int:
+        try:
+            return self.client.get(path).status_code
+        except httpx2.TransportError:
+            return 0
+
+    def end(self, how: signal.Signals = signal.SIGTERM) -> int:
+        self.process.send_signal(how)
+        return self.process.wait(PATIENCE_S)
+
+
+@pytest.fixture
+def serve(started: Start, workspace: Workspace) -> Iterator[Callable[..., Serving]]:
+    del workspace
+    opened: list[Serving] = []
+
+    def start(*options: str, **more: Any) -> Serving:
+        opened.append(Serving(started("serve", "--port", "0", *options, **more)))
+        return opened[-1]
+
+    yield start
+    for one in opened:
+        one.client.close()
+
+
+def test_it_says_what_it_serves_and_who_may_ask(serve: Any) -> None:
+    one = serve()
+    said = "".join(one.said)
+    assert f"{one.url}/v1" in said
+    assert f"{one.url}/mcp" in said
+    assert "all models by c:local.openai" in said
+    assert "there is no key: any is accepted, on this machine alone" in said
+    assert one.client.post("/v1/chat/completions", json=CHAT).status_code == 200
+
+
+def test_with_a_key_it_says_nothing_of_going_without(serve: Any, workspace: Workspace) -> None:
+    workspace.api_keys.create(name="ci", type="secret")
+    assert "there is no key" not in "".join(serve().said)
+
+
+def test_without_a_key_it_does_not_listen_where_others_could_reach_it(program: Any, workspace: Workspace) -> None:
+    ran: Ran = program("serve", "--host", "0.0.0.0", "--port", "0")
+    assert ran.status == 2
+    assert "host key create" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "said"),
+    [
+        pytest.param(["--default", "c:local.nothing"], 2, "there is no c:local.nothing", id="a catalyst that is not there"),
+        pytest.param(["--route", "gpt"], 2, "PREFIX=REF", id="a route that is none"),
+        pytest.param(["--config", "nothing.toml"], 2, "cannot read", id="a file that is not there"),
+        pytest.param(["--limits", "memcached://x"], 2, "redis", id="a place to count that is none"),
+        pytest.param(["--tls-cert", "x.pem"], 2, "--tls-key", id="half of what https needs"),
+        pytest.param(["--trusted-proxy", "somewhere"], 2, "--trusted-proxy", id="a network that is none"),
+        pytest.param(["--grace", "long"], 2, "--grace", id="a span that is none"),
+        pytest.param(["--host", "192.0.2.1"], 2, "host key create", id="an address of somebody else, without a key"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_named_before_it_serves(
+    program: Any, workspace: Workspace, options: list[str], status: int, said: str
+) -> None:
+    ran: Ran = program("serve", "--port", "0", *options)
+    assert (ran.status, said in ran.err) == (status, True), ran.err
+
+
+def test_a_port_that_is_taken_is_named(program: Any, serve: Any) -> None:
+    one = serve()
+    ran: Ran = program("serve", "--port", str(one.port))
+    assert ran.status == 6
+    assert f"cannot listen on 127.0.0.1:{one.port}" in ran.err
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_it_ends_when_it_is_told_to_once_its_streams_have(
+    serve: Any, workspace: Workspace, how: signal.Signals
+) -> None:
+    with closing(Upstream()) as upstream:
+        workspace.policies.set(OPENAI, "upstreams", {"https://api.openai.com": upstream.url})
+        one = serve()
+        with closing(Client(one, {**CHAT, "stream": True})) as client:
+            upstream.send(STREAM_HEAD + EVENT % b"one")
+            client.read_until(b'"one"')
+            one.process.send_signal(how)
+            until(lambda: one.status("/health") == 0)  # it takes no more
+            assert one.process.poll() is None
+            upstream.send(EVENT % b"two" + b"data: [DONE]\n\n")
+            upstream.close()
+            client.read_until(b"data: [DONE]\n\n")
+        assert one.process.wait(PATIENCE_S) == 0
+
+
+def test_what_takes_longer_than_its_grace_is_cancelled_and_recorded(serve: Any, workspace: Workspace) -> None:
+    with closing(Upstream()) as upstream:
+        workspace.policies.set(OPENAI, "upstreams", {"https://api.openai.com": upstream.url})
+        one = serve("--grace", "1s")
+        with closing(Client(one, {**CHAT, "stream": True})) as client:
+            upstream.send(STREAM_HEAD + EVENT % b"one")
+            client.read_until(b'"one"')
+            assert one.end() == 0
+        assert runs(workspace.database, limit=1)[0].outcome == "cancelled"
+
+
+class TestWorkers:
+    def test_share_keys_metrics_and_what_was_compiled(self, serve: Any, workspace: Workspace) -> None:
+        one = serve("--workers", "2")
+        pids = children(one.process.pid)
+        assert len(pids) >= 2
+        for _ in range(12):
+            with httpx2.Client(base_url=one.url, trust_env=False, timeout=PATIENCE_S) as client:  # a connection each
+                assert client.post("/v1/chat/completions", json=CHAT).status_code == 200
+        said = one.client.get("/metrics").text
+        found = re.search(r'catalyst_host_runs_total\{.*outcome="200".*\} (\S+)', said)
+        assert found
+        assert float(found[1]) == 12.0
+        workspace.api_keys.create(name="ci", type="secret")
+        until(lambda: all(refused(one.url) for _ in range(8)))
+        assert one.end() == 0
+
+    def test_one_that_dies_is_replaced(self, serve: Any) -> None:
+        one = serve("--workers", "2")
+        before = workers(one)
+        os.kill(before[0], signal.SIGKILL)
+        until(lambda: len(set(workers(one)) - set(before)) == 1)
+        until(lambda: one.status("/ready") == 200)
+        assert one.client.post("/v1/chat/completions", json=CHAT).status_code == 200
+        assert one.end() == 0
+
+    def test_a_run_is_cancelled_whichever_has_it(self, serve: Any, workspace: Workspace) -> None:
+        with closing(Upstream()) as upstream:
+            workspace.policies.set(OPENAI, "upstreams", {"https://api.openai.com": upstream.url})
+            one = serve("--workers", "2")
+            with closing(Client(one, {**CHAT, "stream": True})) as client:
+                upstream.send(STREAM_HEAD + EVENT % b"one")
+                client.read_until(b'"one"')
+                workspace.cancellations.ask(runs(workspace.database, limit=1)[0].id)
+                client.read_until(b'"code":"cancelled"')
+            assert one.end() == 0
+
+
+def children(pid: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def workers(one: Serving) -> list[int]:
+    """Those that serve: not what multiprocessing starts beside them."""
+    return [pid for pid in children(one.process.pid) if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
+
+
+def refused(url: str) -> bool:
+    with httpx2.Client(base_url=url, trust_env=False, timeout=PATIENCE_S) as client:
+        return client.get("/v1/models").status_code == 401
+
+
+def test_it_speaks_https(serve: Any, tmp_path: Path) -> None:
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+         "-keyout", str(key), "-out", str(certificate), "-subj", "/CN=localhost"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    one = serve("--tls-cert", str(certificate), "--tls-key", str(key))
+    assert one.url.startswith("https://")
+    assert one.client.post("/v1/chat/completions", json=CHAT).status_code == 200
+
+
+def test_a_file_says_how_it_is_set_up(serve: Any, tmp_path: Path, fake: FakeOpenAI) -> None:
+    file = tmp_path / "server.yml"
+    file.write_text("prefix_map:\n  gpt: c:local.openai\naliases:\n  fast: gpt-4o-mini\n")
+    one = serve("--config", str(file), "--alias", "slow=gpt-4o")
+    assert "models gpt… by c:local.openai" in "".join(one.said)
+    for alias, model in (("fast", "gpt-4o-mini"), ("slow", "gpt-4o")):
+        assert one.client.post("/v1/chat/completions", json={**CHAT, "model": alias}).status_code == 200
+        assert fake.requests[-1]["body"]["model"] == model
+    assert one.client.post("/v1/chat/completions", json={**CHAT, "model": "claude"}).status_code == 404
+
+
+def test_its_log_is_json_lines_where_nobody_watches(serve: Any) -> None:
+    one = serve()
+    answer = one.client.post("/v1/chat/completions", json=CHAT)
+    until(lambda: any(answer.headers["x-request-id"] in line for line in one.said))
+    [line] = [json.loads(line) for line in one.said if answer.headers["x-request-id"] in line]
+    assert (line["message"], line["route"], line["status"]) == ("request", "POST /v1/chat/completions", 200)
+
+
+def test_traces_are_sent_where_the_environment_says(serve: Any) -> None:
+    got: list[bytes] = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            got.append(self.rfile.read(int(self.headers["content-length"])))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Collector) as collector:
+        threading.Thread(target=collector.serve_forever, daemon=True).start()
+        one = serve(env={"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}"})
+        parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        answer = one.client.post("/v1/chat/completions", json=CHAT, headers={"traceparent": parent})
+        assert one.end() == 0
+        collector.shutdown()
+    sent = b"".join(got)
+    assert bytes.fromhex("0af7651916cd43dd8448eb211c80319c") in sent
+    assert b"POST /v1/chat/completions" in sent
+    assert b"run chat.completions.create" in sent
+    assert answer.headers["x-catalyst-run"].encode() in sent
+    assert b"Say hello" not in sent
+
+
+def test_its_help_tells_how_to_begin(program: Any) -> None:
+    ran: Ran = program("serve", "--help")
+    assert ran.status == 0
+    assert "curl http://127.0.0.1:4000/v1/chat/completions" in ran.out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 
 import click
@@ -48,7 +47,4 @@ def command(*, references: tuple[str, ...], manage: bool, log_level: str) -> Non
                 f"this needs {error.name}, which is not installed", hint="pip install 'catalyst-host[serve]'"
             ) from None
         logs.configure(level=log_level, in_json=not sys.stderr.isatty())
-        try:
-            asyncio.run(serve(only, manage=manage))
-        except KeyboardInterrupt:  # which is how a person tells it to end
-            return
+        serve(only, manage=manage)

@@ -10,6 +10,7 @@ from typing import Any
 from mcp.server.lowlevel import Server
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
+    INTERNAL_ERROR,
     INVALID_PARAMS,
     CallToolRequestParams,
     CallToolResult,
@@ -78,12 +79,15 @@ class Desk:
 
     async def _on_list(self, ctx: Any, params: PaginatedRequestParams | None) -> ListToolsResult:
         del params
-        try:
-            view = await self._served.current()
-        except HostError as error:
-            raise _refused(error) from None
         principal, _ = self._asker(ctx)
-        return ListToolsResult(tools=self._tools(view, principal))
+        try:
+            return ListToolsResult(tools=self._tools(await self._served.current(), principal))
+        except HostError as error:
+            shown = results.told(error)
+            raise MCPError(INTERNAL_ERROR, str(shown["message"]), shown) from None
+        except Exception as error:
+            _log.exception("the call failed")
+            raise _failed() from error
 
     async def _on_call(self, ctx: Any, params: CallToolRequestParams) -> CallToolResult:
         principal, known = self._asker(ctx)
@@ -96,6 +100,11 @@ class Desk:
             return results.of_error(error)
         except HostError as error:
             return results.of_error(error)
+        except MCPError:
+            raise
+        except Exception as error:
+            _log.exception("the call failed")
+            raise _failed() from error
 
     async def _answered(self, name: str, call: ToolCall) -> CallToolResult:
         """Raises HostError; MCPError for what is no call of any tool."""
@@ -150,9 +159,9 @@ def _report(ctx: Any) -> Report | None:
     return report
 
 
-def _refused(error: HostError) -> MCPError:
-    shown = results.told(error)
-    return MCPError(INVALID_PARAMS if error.blame == "caller" else -32603, str(shown["message"]), shown)
+def _failed() -> MCPError:
+    """A fault of ours: its words are for the log, while the SDK would send them to the client."""
+    return MCPError(INTERNAL_ERROR, "the server failed")
 
 
 def _no_headers(name: str) -> None:

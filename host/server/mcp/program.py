@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection
+from contextlib import suppress
 from typing import Final
 
 from host.names import Reference
@@ -15,9 +17,14 @@ from host.state.api_keys import Scope
 SCOPES: Final[frozenset[Scope]] = frozenset({"run", "runs", "components"})
 
 
-async def serve(only: Collection[Reference] = (), *, manage: bool = False) -> None:
-    """Until standard input ends. `only` narrows to some catalysts; with `manage` secrets and policies can be set as
-    well. Raises HostError."""
+def serve(only: Collection[Reference] = (), *, manage: bool = False) -> None:
+    """Until standard input ends, or the process is interrupted. `only` narrows to some catalysts; with `manage` secrets
+    and policies can be set as well. Raises HostError."""
+    with suppress(KeyboardInterrupt):
+        asyncio.run(_serve(only, manage=manage))
+
+
+async def _serve(only: Collection[Reference], *, manage: bool) -> None:
     application = Application()
     try:
         async with application.alive():

@@ -14,6 +14,7 @@ from mcp import MCPError
 from host.fakes import FakeOpenAI
 from host.manifest import Manifest
 from host.names import Reference
+from host.server.mcp.performing import MOST_BYTES
 from host.trust.verification import Rule
 from host.workspace import Workspace
 from tests.conftest import ROOT, wat
@@ -134,6 +135,13 @@ def test_what_the_upstream_refuses_is_an_error_with_its_words(server: Server, fa
     assert result.is_error
     assert result.structured_content["status"] == 429
     assert result.structured_content["error"]["message"]
+
+
+def test_a_result_that_is_too_large_is_an_error_that_says_so(server: Server, fake: FakeOpenAI) -> None:
+    fake.script([{"body_bytes": MOST_BYTES + 1, "headers": {"content-type": "application/octet-stream"}}])
+    result = called(server, "openai_files_content", {"file_id": "file-1"})
+    assert result.is_error
+    assert result.structured_content["error"]["type"] == "too_large"
 
 
 def test_a_tool_that_there_is_not_is_no_call(server: Server, era: str) -> None:

@@ -7,11 +7,13 @@ from typing import Any
 
 import httpx2
 import pytest
+from mcp import MCPError
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, KNOWN_PROTOCOL_VERSIONS
 
 from host.server import ServerSettings
+from host.server.mcp.operations import Operations
 from tests.server.conftest import Server
-from tests.server.mcp.conftest import asked, posted
+from tests.server.mcp.conftest import asked, called, posted
 
 LIST = {"jsonrpc": "2.0", "id": 7, "method": "tools/list", "params": {}}
 
@@ -148,3 +150,16 @@ def test_any_name_is_let_in_where_the_operator_said_so(serving: Callable[..., Se
     server = serving(ServerSettings(allowed_hosts=("*",)))
     assert posted(server, "tools/list", {}, host="whatever.example").status_code == 200
     assert posted(server, "tools/list", {}, origin="https://evil.example").status_code == 403
+
+
+def test_what_fails_in_the_server_stays_in_its_log(
+    server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, era: str
+) -> None:
+    def fails(self: Any, name: str) -> None:
+        raise RuntimeError("words with /a/path in them")
+
+    monkeypatch.setattr(Operations, "find", fails)
+    with pytest.raises(MCPError) as raised:
+        called(server, "openai_models_list", {}, mode=era)
+    assert raised.value.error.message == "the server failed"
+    assert "/a/path" in caplog.text

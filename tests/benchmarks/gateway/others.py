@@ -22,10 +22,8 @@ from tests.conftest import CACHE
 
 LITELLM = "1.108.7"
 PORTKEY = "1.15.2"
-HONO = {
-    "@hono/node-server": "1.13.5",
-    "@hono/node-ws": "1.2.0",
-}  # with later ones each stream is a 500 (its issue 1389)
+# As in Portkey's own lock file: npm would take later ones, with which it answers each stream with 500 (its issue 1389).
+HONO = {"@hono/node-server": "1.13.5", "@hono/node-ws": "1.2.0"}
 QUIET = {  # of LiteLLM: no outside calls, no pages, no words
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",
@@ -47,7 +45,7 @@ class NotInstalled(Exception):
 
 @contextmanager
 def litellm(upstream: Server, folder: Path) -> Iterator[Server]:
-    """One worker, as their documentation has it for one core. Raises NotInstalled, DidNotStart."""
+    """One worker, as `host serve` has: it would take as many as there are cores. Raises NotInstalled, DidNotStart."""
     place = CACHE / "bench" / f"litellm-{LITELLM}"
     python = place / "bin" / "python"
     _install(

@@ -22,7 +22,7 @@ from tests.conftest import CACHE
 
 LITELLM = "1.108.7"
 PORTKEY = "1.15.2"
-# As in Portkey's own lock file: npm would take later ones, with which it answers each stream with 500 (its issue 1389).
+# npm would take later ones, with which Portkey answers each stream with 500 (its issue 1389).
 HONO = {"@hono/node-server": "1.13.5", "@hono/node-ws": "1.2.0"}
 QUIET = {  # of LiteLLM: no outside calls, no pages, no words
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",

@@ -10,6 +10,7 @@ management.py  the tools `secret`, `policy` and `audit`
 operations.py  every operation of a catalyst as a tool of its own
 schemas.py     their parameters, as an agent fills them in
 naming.py      their names
+models.py      what a key for some models may name
 performing.py  a run, with its events as progress notifications
 results.py     what a run returned, or an error, as a tool's result
 """

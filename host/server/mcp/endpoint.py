@@ -93,15 +93,14 @@ class McpEndpoint:
                 "headers": [*_without_accept(scope), (b"accept", f"application/json, {_EVENTS}".encode())],
             }
         manager = self._events if wanted else self._json
-        task = asyncio.current_task()
-        assert task is not None
-        with Leaving(receive, lambda: _end(task)) as leaving:
+        answering = _Answering(send)
+        with Leaving(receive, answering.leave):
             try:
-                await manager.handle_request(scope, _replayed(message.body), send)
+                await manager.handle_request(scope, _replayed(message.body), answering.send)
             except asyncio.CancelledError:
-                if not leaving.left:
+                if not answering.left:
                     raise
-                task.uncancel()
+                answering.task.uncancel()
                 raise Cancelled("the client left") from None
 
     async def _hold(self) -> None:
@@ -118,8 +117,26 @@ class McpEndpoint:
             await self._closing.wait()
 
 
-def _end(task: asyncio.Task[Any]) -> None:
-    task.cancel()
+class _Answering:
+    """The task that answers, which a client that leaves cancels: but not after the answer was whole, when to the server
+    every client has left, and the SDK is about to tidy up."""
+
+    def __init__(self, send: Send) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.task: asyncio.Task[Any] = task
+        self.left = False
+        self._send = send
+        self._whole = False
+
+    async def send(self, message: Message) -> None:
+        self._whole = message["type"] == "http.response.body" and not message.get("more_body", False)
+        await self._send(message)
+
+    def leave(self) -> None:
+        if not self._whole:
+            self.left = True
+            self.task.cancel()
 
 
 def _security(settings: ServerSettings) -> TransportSecuritySettings:

@@ -15,7 +15,8 @@ from host.names import Reference
 from host.registry.oci.reference import OciReference, looks_like_oci
 from host.runtime import Catalyst
 from host.server.mcp import results
-from host.server.mcp.performing import check_model, may_use, perform
+from host.server.mcp.models import check_model
+from host.server.mcp.performing import perform
 from host.server.mcp.schemas import with_attachments
 from host.server.mcp.tool import BuiltIn, ToolCall, parameters, text
 from host.server.runner import Ask, Runner
@@ -114,7 +115,9 @@ class Execution:
         if self._only and not {there, there.any_version} & set(self._only):
             raise NotFound(f"there is no {reference} here", field="reference")
         catalyst = await self._served.catalyst(call.view, reference)
-        may_use(call.principal, catalyst.reference)
+        call.principal.require_catalyst(
+            Reference.parse(catalyst.reference)
+        )  # which may be newer than what was looked up
         return catalyst
 
     async def _pulled(self, call: ToolCall, named: OciReference) -> Reference:
@@ -141,7 +144,7 @@ class Execution:
         spec = catalyst.operation(envelope.operation)
         if spec is None and not catalyst.operations:
             spec = operations_of(call.view.component(Reference.parse(catalyst.reference))).get(envelope.operation)
-        params = check_model(call.principal, call.view, spec, envelope.params, True)
+        params = check_model(call.principal, call.view, spec, envelope.params)
         lifted, attachments = with_attachments(spec, params)
         more = {name: value for name, value in given.items() if name not in ("operation", "params", "stream")}
         return Ask(

@@ -13,8 +13,9 @@ from host.names import Reference
 from host.operations import OperationSpec
 from host.registry.component import Component, latest
 from host.server.mcp import results
+from host.server.mcp.models import check_model
 from host.server.mcp.naming import names
-from host.server.mcp.performing import check_model, may_use, perform
+from host.server.mcp.performing import perform
 from host.server.mcp.schemas import document_schema, input_schema, with_attachments
 from host.server.mcp.tool import ToolCall
 from host.server.principal import Principal
@@ -73,9 +74,9 @@ class OperationCalls:
         principal, spec = call.principal, tool.spec
         principal.require("run")
         principal.require_catalyst(tool.component.reference)
-        given = check_model(principal, call.view, spec, dict(call.arguments), _input(tool.component))
+        given = check_model(principal, call.view, spec, call.arguments, _input(tool.component))
         catalyst = await self._served.catalyst(call.view, tool.reference)
-        may_use(principal, catalyst.reference)
+        principal.require_catalyst(Reference.parse(catalyst.reference))  # which may be newer than what was looked up
         if spec is None:
             ask = Ask(principal, catalyst, "", {}, request=call.request, via="mcp", more=given)
         else:

@@ -5,20 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 import anyio
 
 from host.envelope import Result
 from host.errors import InputError, OperationFailed, TooLarge
 from host.jsontext import Json, parse_json
-from host.names import Reference
-from host.operations import OperationSpec
-from host.server.gateway.models import takes_one
 from host.server.mcp.tool import ToolCall
-from host.server.principal import Principal
 from host.server.runner import Ask, Runner, Running
-from host.server.served import View
 
 MOST_BYTES = 16 * 1024 * 1024  # of a result, and of the events that one is made of
 _TEXT_EVENTS = ("response.output_text.delta", "transcript.text.delta")
@@ -64,33 +58,6 @@ async def _held(running: Running) -> AsyncIterator[None]:
             await running.__aexit__(None, None, None)
 
 
-def check_model(
-    principal: Principal, view: View, spec: OperationSpec | None, given: dict[str, Any], schema: Json
-) -> dict[str, Any]:
-    """`given`, parameters or a whole input, with the model's own name in place of an alias. Where a key is for some
-    models, it has to name one of those; unless what takes it says that it takes none. `spec` None: it says nothing, or
-    what `schema` says. Raises Forbidden, InputError."""
-    name = "model"
-    if spec is not None and spec.path.startswith("/models/{"):
-        name = spec.in_path[0]
-    model = given.get(name)
-    if model is not None and not isinstance(model, str):
-        raise InputError(f"{name} must be a string", field=f"params.{name}")
-    if model:
-        own = view.routing.aliases.get(model, model)
-        principal.require_model(model, own)
-        return {**given, name: own}
-    properties = schema.get("properties") if isinstance(schema, dict) else None
-    says_none = takes_no_model(spec) if spec is not None else isinstance(properties, dict) and "model" not in properties
-    if not says_none:
-        principal.require_any_model()
-    return given
-
-
-def takes_no_model(spec: OperationSpec) -> bool:
-    return isinstance(spec.params, dict) and not takes_one(spec)
-
-
 def _with_events(result: Result, events: Sequence[str]) -> Result:
     """A stream's result as the sandbox would have gathered it, which does not keep events that it could hand out."""
     data = result.data
@@ -128,8 +95,3 @@ def _of_choice(choice: Json) -> str:
 
 def _text(value: Json) -> str:
     return value if isinstance(value, str) else ""
-
-
-def may_use(principal: Principal, catalyst: str) -> None:
-    """Of what was loaded, which may be newer than what was looked up. Raises Forbidden."""
-    principal.require_catalyst(Reference.parse(catalyst))

@@ -16,6 +16,8 @@ from host.fakes import FakeOpenAI
 from host.loader import Loader
 from host.names import Reference
 from host.policy.allowance import Allowance
+from host.runtime import Catalyst
+from host.server import ServerSettings
 from host.state.records import Wanted, newest_records
 from host.trust.bundle import sign
 from host.trust.keys import SigningKey
@@ -176,6 +178,29 @@ def test_a_catalyst_that_takes_no_operations_gets_its_input_as_it_is(
     assert run(server, reference=str(there), input=given).structured_content["data"] == ["hello"]
 
 
+def test_an_input_that_is_no_operation_is_handed_on_word_for_word(
+    server: Server, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registered(workspace, tmp_path, wat("rust_like"), id="catalyst:local.around", wasi={"http": True, "secrets": True})
+    handed_on: list[str] = []
+    before = Catalyst._text
+
+    def noted(*arguments: Any, **more: Any) -> str:
+        handed_on.append(before(*arguments, **more))
+        return handed_on[-1]
+
+    monkeypatch.setattr(Catalyst, "_text", noted)
+    assert not run(server, reference="c:local.around", input={"text": "hello"}).is_error
+    assert handed_on == ['{"text": "hello"}']
+
+
+def test_an_alias_stands_for_its_model(serving: Callable[..., Server], fake: FakeOpenAI) -> None:
+    server = serving(ServerSettings().with_routes(aliases={"fast": "gpt-4o-mini"}, default="c:local.openai"))
+    given = {"operation": "chat.completions.create", "params": {**CHAT, "model": "fast"}}
+    assert not run(server, input=given).is_error
+    assert fake.requests[-1]["body"]["model"] == "gpt-4o-mini"
+
+
 def test_a_denial_says_what_would_allow_it(server: Server, workspace: Workspace) -> None:
     workspace.policies.reset(OPENAI)
     result = run(server)
@@ -269,9 +294,22 @@ def test_each_action_takes_its_scope_and_a_refusal_is_on_record(
     [
         pytest.param({"operation": "chat.completions.create", "params": {**CHAT, "model": "gpt-4o"}}, id="plainly"),
         pytest.param({"operation": "models.get", "params": {"model_id": "gpt-4o"}}, id="under the path's older name"),
+        pytest.param(
+            {"operation": "models.get", "params": {"model": "gpt-4o-mini", "model_id": "gpt-4o"}}, id="under both names"
+        ),
         pytest.param({"operation": "images.generate", "params": {"prompt": "a cat"}}, id="by naming none"),
         pytest.param({"operation": "no.such.thing", "params": {}}, id="by an operation that nobody knows"),
         pytest.param({"model": "gpt-4o", "params": CHAT}, id="by an input that is no operation"),
+        pytest.param(
+            {
+                "operation": "audio.transcriptions",
+                "params": {
+                    "model": "gpt-4o-mini",
+                    "multipart": [{"name": "model", "value": "gpt-4o"}, {"name": "file", "data": "aGk="}],
+                },
+            },
+            id="by a form that is made ready",
+        ),
         pytest.param(
             {"operation": "chat.completions.create", "params": {**CHAT, "model": "gpt-4o"}, "model": "gpt-4o-mini"},
             id="by a second model beside the parameters",
@@ -284,6 +322,15 @@ def test_a_key_for_some_models_does_not_get_around_them(
     result = run(server, key(models=["gpt-4o-mini"]), input=given)
     assert error_of(result)["type"] == "forbidden"
     assert fake.requests == []
+
+
+@pytest.mark.parametrize("name", ["model", "model_id"])
+def test_a_key_for_some_models_asks_for_those_by_either_name(
+    server: Server, key: Callable[..., str], name: str
+) -> None:
+    bearer = key(models=["gpt-4o-*"])
+    given = {"operation": "models.get", "params": {name: "gpt-4o-mini"}}
+    assert run(server, bearer, input=given).structured_content["data"]["id"] == "gpt-4o-mini"
 
 
 def test_a_key_for_another_catalyst_does_not_run_this_one(

@@ -125,6 +125,19 @@ def closes(connection: socket.socket) -> bool:
     return True
 
 
+def leaving_call(server: Server, accept: str, version: str) -> socket.socket:
+    """The connection on which a call was sent, for the test to close."""
+    params = {"name": "openai_models_list", "arguments": {}, "_meta": {"progressToken": 1}}
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).encode()
+    head = (
+        f"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nAccept: {accept}\r\n"
+        f"MCP-Protocol-Version: {version}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    client = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S)
+    client.sendall(head.encode() + body)
+    return client
+
+
 def ended(workspace: Workspace) -> RunSummary:
     """The latest run, once it has."""
     until = time.monotonic() + PATIENCE_S
@@ -156,18 +169,7 @@ def test_a_client_of_2026_that_cancels_its_call_ends_the_run_and_the_request_ups
 def test_a_client_that_closes_its_post_ends_the_run_and_the_request_upstream(
     server: Server, workspace: Workspace, silent: socket.socket, accept: str, version: str
 ) -> None:
-    body = json.dumps(
-        {
-            "jsonrpc": "2.0", "id": 1, "method": "tools/call",
-            "params": {"name": "openai_models_list", "arguments": {}, "_meta": {"progressToken": 1}},
-        }
-    ).encode()  # fmt: skip
-    head = (
-        f"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nAccept: {accept}\r\n"
-        f"MCP-Protocol-Version: {version}\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    with closing(socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S)) as client:
-        client.sendall(head.encode() + body)
+    with closing(leaving_call(server, accept, version)):
         upstream = request_on(silent)
     with closing(upstream):
         assert closes(upstream)
@@ -234,3 +236,29 @@ def test_a_run_of_another_process_is_cancelled_as_soon_as_that_looks(
     running.join(PATIENCE_S)
     assert ended(workspace).outcome == "cancelled"
     assert Reference.parse(run["reference"]).any_version == OPENAI
+
+
+def test_nothing_is_left_of_calls_that_were_answered_or_left(
+    server: Server, workspace: Workspace, silent: socket.socket
+) -> None:
+    def tasks() -> int:
+        return len(asyncio.all_tasks(server.application._mcp._holding.get_loop()))  # type: ignore[union-attr]  # it has begun
+
+    accepts = ("*/*", "application/json, text/event-stream")
+    params = {"_meta": {"progressToken": 1}}
+    for accept in accepts:
+        assert posted(server, "tools/list", params, accept=accept).status_code == 200
+    before = tasks()
+    for _ in range(20):
+        for accept in accepts:
+            assert posted(server, "tools/list", params, accept=accept).status_code == 200
+    for accept in accepts:
+        with closing(leaving_call(server, accept, "2025-11-25")):
+            upstream = request_on(silent)
+        with closing(upstream):
+            assert closes(upstream)
+    assert ended(workspace).outcome == "cancelled"
+    until = time.monotonic() + PATIENCE_S
+    while tasks() > before and time.monotonic() < until:
+        time.sleep(0.01)
+    assert tasks() <= before

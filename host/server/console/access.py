@@ -76,11 +76,11 @@ class Access:
     async def sign_in(self, request: Request, text: str) -> ApiKey:
         """The key whose text this is. Raises Unauthenticated, Forbidden, LimitExceeded."""
         self._must_be_ours(request.scope)
-        address = client_address(request.scope, self._settings)
-        self._throttle.check(address)
         view = await self._served.current()
         if not view.keys.any:
             raise Unauthenticated("there is no key yet", hint=f"the operator makes one: {MAKE_ONE}")
+        address = client_address(request.scope, self._settings)
+        self._throttle.check(address)  # and until it is told of a failure, no other request comes between
         try:
             key = holder(text, request.scope, view.keys, self._settings)
         except Unauthenticated:

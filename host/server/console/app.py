@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TypeAlias
 
@@ -33,6 +34,7 @@ _LOOKED_AT = 200  # runs among which those that go on are looked for
 _AT_ONCE = 50
 _RECORDS = 2_000
 _DAYS = 14
+_PRIVATE = {"cache-control": "no-store", "cross-origin-resource-policy": "same-origin"}
 
 _Answer: TypeAlias = Response | App
 _Open: TypeAlias = Callable[[Request], Awaitable[_Answer]]
@@ -119,18 +121,28 @@ class Console:
 
     async def overview(self, request: Request, visitor: Visitor) -> Json:
         del request, visitor
-        return await self._served.off_loop(self._overview)
+        ids = self._runner.running
+        return await self._served.off_loop(lambda: self._overview(ids))
 
-    def _overview(self) -> Json:
-        now = time.time()
-        database = self._workspace.database
-        found = [facts.of_run(one, now) for one in runs.runs(database, limit=_LOOKED_AT)]
+    def _overview(self, ids: Sequence[str]) -> Json:
+        """`ids` are this process's runs: of a busy server, some may have begun before the latest that are looked at."""
+        now, database = time.time(), self._workspace.database
+        latest = runs.runs(database, limit=_LOOKED_AT)
+        earlier = set(ids) - {one.id for one in latest}
+        found = [facts.of_run(one, now) for one in (*latest, *self._summaries(sorted(earlier)[:_AT_ONCE]))]
         return {
             "now": now,
             "running": [one for one in found if one["state"] == "running"],
             "recent": [one for one in found if one["state"] != "running"][:_RECENT],
             "today": facts.today(self._workspace.usage.totals(facts.first_day(1))),
         }
+
+    def _summaries(self, ids: Iterable[str]) -> Iterator[runs.RunSummary]:
+        for ident in ids:
+            with suppress(NotFound):  # its first record is just being written
+                summary = runs.run(self._workspace.database, ident)[0]
+                if summary is not None:
+                    yield summary
 
     async def runs(self, request: Request, visitor: Visitor) -> Json:
         del visitor
@@ -283,11 +295,11 @@ def _named(view: View, request: Request) -> Component:
 
 
 def _json(value: Json, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(encoded(value), status, {**(headers or {}), "cache-control": "no-store"}, JSON)
+    return Response(encoded(value), status, {**(headers or {}), **_PRIVATE}, JSON)
 
 
 def _finished(response: Response) -> Response:
     """`response`, once its body is there."""
     response.headers["content-length"] = str(len(response.body))
-    response.headers["cache-control"] = "no-store"
+    response.headers.update(_PRIVATE)
     return response

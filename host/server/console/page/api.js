@@ -1,6 +1,6 @@
 // The server's API, asked with the session that the browser has.
 
-const BASE = "/console/api";
+const BASE = new URL("api", import.meta.url).pathname; // wherever the server is mounted
 let token = "";
 let whenSignedOut = () => {};
 

@@ -18,6 +18,7 @@ let session = null;
 
 async function start() {
   leave();
+  for (const box of document.querySelectorAll("dialog")) box.close();
   try {
     session = await get("/session");
   } catch (error) {

@@ -19,7 +19,6 @@ export function h(what, properties = {}, ...children) {
     if (value === undefined || value === null || value === false) continue;
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else if (name === "value" || name === "checked" || name === "open") node[name] = value;
-    else if (name === "width") node.style.width = value;
     else node.setAttribute(name, value === true ? "" : plain(value));
   }
   node.append(...nodes(children));

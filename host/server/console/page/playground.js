@@ -61,7 +61,7 @@ export function playground(place, [wanted, operation]) {
   const schema = h("div");
   const params = h("textarea", { name: "params", spellcheck: "false", rows: 14, autocomplete: "off", autocapitalize: "off" });
   const stream = h("input", { type: "checkbox", name: "stream" });
-  const streams = h("label.check", {}, stream, "As it is written");
+  const streams = h("label.check", {}, stream, "Stream the answer");
   const files = h("input", { type: "file", multiple: true, name: "files", onchange: () => mention() });
   const filed = h("div");
   const refused = h("p.refused", { role: "alert" });

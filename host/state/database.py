@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import sqlalchemy
 from sqlalchemy import Connection, Engine, event, text
@@ -25,6 +25,7 @@ from host.state import migrations
 
 if TYPE_CHECKING:
     import psycopg
+    from sqlalchemy import PoolProxiedConnection
 
 FILE = "state.db"
 _WRITERS = 0x6361_7461_6C79_7374  # the advisory lock of PostgreSQL that every writer takes: "catalyst"
@@ -36,13 +37,15 @@ class Database:
     part of the URL's password. To be closed.
 
     `shared` says that other machines may use it: files of this one are no place for what they need too. `name` is ""
-    for the one in the state directory, and tells others apart."""
+    for the one in the state directory, and tells others apart. `quick` is whether there is `appending`."""
 
     def __init__(self, engine: Engine, name: str = "") -> None:
         self.name = name
         self.shared = bool(name)
+        self.quick = engine.dialect.name == "sqlite"
         self._engine = engine
         self._around = threading.local()
+        self._appender: PoolProxiedConnection | None = None
         self._writers = threading.Lock()  # in turn, where SQLite would have them try again and again
 
     @classmethod
@@ -74,6 +77,24 @@ class Database:
             connection.commit()
 
     @contextmanager
+    def appending(self) -> Iterator[sqlite3.Connection]:
+        """`writing(durable=False)` for what is written several times in every run: on a connection of its own, which is
+        kept, and without what SQLAlchemy does around each statement. Where `quick`."""
+        with self._alone(), _told():
+            if self._appender is None:
+                self._appender = self._engine.raw_connection()
+                connection = cast("sqlite3.Connection", self._appender.driver_connection)
+                connection.execute("PRAGMA synchronous=NORMAL").close()
+            connection = cast("sqlite3.Connection", self._appender.driver_connection)
+            connection.execute("BEGIN IMMEDIATE").close()
+            try:
+                yield connection
+            except BaseException:
+                connection.rollback()
+                raise
+            connection.commit()
+
+    @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A transaction that sees one state throughout: inside a snapshot, that one's."""
         if (around := getattr(self._around, "connection", None)) is not None:
@@ -99,6 +120,9 @@ class Database:
                 self._around.connection = before
 
     def close(self) -> None:
+        if self._appender is not None:
+            self._appender.close()
+            self._appender = None
         self._engine.dispose()
 
     @contextmanager
@@ -218,7 +242,7 @@ def _told() -> Iterator[None]:
     """The database's errors as StateError. Their own words go along where they hold nothing that was sent to it."""
     try:
         yield
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, sqlite3.Error) as error:
         cause: Any = getattr(error, "orig", None) or error
         said = " ".join(str(cause).split())[:300] if isinstance(cause, sqlite3.Error) else type(cause).__name__
         raise StateError(f"the state's database failed: {said}", hint=_remedy(cause)) from error

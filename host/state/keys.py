@@ -46,6 +46,10 @@ class Keys:
             self._opened[ident] = self._open(row)
         return self._opened[ident]
 
+    def opened(self, ident: object) -> DataKey | None:
+        """The key of that name, where it was opened before."""
+        return self._opened.get(ident) if isinstance(ident, str) else None
+
     def current(self, connection: Connection, purpose: Purpose) -> DataKey:
         """The key for what is new: made where there is none, so in a write transaction."""
         ident: str | None = connection.execute(

@@ -1,6 +1,7 @@
 """What the README says to type is typed, in order, in a copy of what it builds on, against a fake on a free port.
 
-Left out are the lines that set up this very checkout (`./build.sh`) or start the fake. A block runs until its first
+Left out are the lines that set up this very checkout (`./build.sh`), and those that start the fake, the registry and the
+server, which run on free ports. A block runs until its first
 failure; "(exit status N)" in the paragraph before it is what its last command ends in.
 """
 
@@ -11,7 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,10 +23,12 @@ from tests.conftest import CACHE, KEY, ROOT, fresh_state
 from tests.registry.oci.conftest import running_registry
 
 _BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_SET_UP = re.compile(r"^(\./build\.sh\b|host fake\b|docker run\b).*\n", re.MULTILINE)
+_SET_UP = re.compile(r"^(\./build\.sh\b|host fake\b|host serve\b|docker run\b).*\n", re.MULTILINE)
 _STATUS = re.compile(r"\(exit status (\d+)\)")
+_BIN = Path(sys.executable).parent
 _PORT = "4747"
 _REGISTRY = "localhost:5000"
+_SERVED = "127.0.0.1:4000"
 
 
 @dataclass(frozen=True)
@@ -74,12 +77,9 @@ def server() -> Iterator[FakeOpenAI]:
         yield one
 
 
-def typed(block: Block, place: Path, state: Path, port: str, registry: str) -> subprocess.CompletedProcess[str]:
-    source = block.source.replace(_PORT, port).replace(_REGISTRY, registry)
-    bin_folder = Path(sys.executable).parent
-    argv = [sys.executable, "-c", source] if block.language == "python" else ["bash", "-euo", "pipefail", "-c", source]
-    environment = {
-        "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
+def environment(place: Path, state: Path) -> dict[str, str]:
+    return {
+        "PATH": f"{_BIN}{os.pathsep}{os.environ['PATH']}",
         "HOME": str(place),
         "LANG": "C.UTF-8",
         "OPENAI_API_KEY": KEY,
@@ -87,16 +87,48 @@ def typed(block: Block, place: Path, state: Path, port: str, registry: str) -> s
         "HOST_STATE_DIR": str(state),
         "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",
     }
+
+
+@pytest.fixture(scope="module")
+def served(place: Path, state: Path) -> Iterator[Callable[[], str]]:
+    """Where `host serve` listens, once it is asked for: over what the lines before have kept."""
+    running: list[tuple[subprocess.Popen[str], str]] = []
+
+    def address() -> str:
+        if not running:
+            process = subprocess.Popen(
+                [str(_BIN / "host"), "serve", "--port", "0"],
+                cwd=place, env=environment(place, state), stderr=subprocess.PIPE, text=True,
+            )  # fmt: skip
+            assert process.stderr is not None
+            found = re.search(r"serving on http://(\S+)", process.stderr.readline())
+            assert found
+            running.append((process, found[1]))
+        return running[0][1]
+
+    yield address
+    for process, _ in running:
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+def typed(block: Block, source: str, place: Path, state: Path) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-c", source] if block.language == "python" else ["bash", "-euo", "pipefail", "-c", source]
     return subprocess.run(
-        argv, cwd=place, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False
+        argv, cwd=place, env=environment(place, state), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=120, check=False,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("block", README, ids=lambda block: f"{block.language} at line {block.line}")
-def test_what_the_readme_says_works(block: Block, place: Path, state: Path, server: FakeOpenAI, registry: str) -> None:
-    done = typed(block, place, state, server.url.rpartition(":")[2], registry)
+def test_what_the_readme_says_works(
+    block: Block, place: Path, state: Path, server: FakeOpenAI, registry: str, served: Callable[[], str]
+) -> None:
+    source = block.source.replace(_PORT, server.url.rpartition(":")[2]).replace(_REGISTRY, registry)
+    done = typed(block, source.replace(_SERVED, served()) if _SERVED in source else source, place, state)
     assert done.returncode == block.status, f"{block.source}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
     assert KEY not in done.stdout + done.stderr
+    assert '"error"' not in done.stdout or block.status
     assert "Traceback" not in done.stderr
 
 

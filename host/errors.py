@@ -9,7 +9,7 @@ HostError                          code                   blame     exit
 ├── RequestRefused                 request_refused        caller    3     the server does not do this for its caller
 │   ├── Unauthenticated            unauthenticated        caller    3     no key, or none that counts
 │   ├── Forbidden                  forbidden              caller    3     the key may not do this
-│   └── LimitExceeded              limit_exceeded         caller    3     the key, or the catalyst, has spent what it may
+│   └── LimitExceeded              limit_exceeded         caller    3     the key or the catalyst spent what it may
 ├── OperationFailed                operation_failed       upstream  1     a stream ended in an error status
 ├── SandboxError                   sandbox_failed         guest     4     the guest did not end well
 │   ├── DeadlineExceeded           deadline_exceeded      guest     4     over the wall-clock limit

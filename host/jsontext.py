@@ -33,8 +33,7 @@ def parse_json(text: str | bytes, what: str, *, most: int = MAX_VALUES, names_on
     try:
         decoded = text if isinstance(text, str) else text.decode("utf-8")
         _check_values(decoded, what, most)
-        pairs = _names_once(what) if names_once else None
-        value = json.loads(decoded, parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=pairs)
+        value = _decoder(_names_once(what)).decode(decoded) if names_once else _DECODE(decoded)
     except json.JSONDecodeError as error:
         raise InputError(f"{what} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
     except UnicodeDecodeError:
@@ -79,7 +78,7 @@ def check_depth(value: Json, what: str, most: int = MAX_DEPTH) -> None:
 
 def write_json(value: Json) -> str:
     """Compact JSON that can be encoded as UTF-8. The value is one that `parse_json` could have made."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _ENCODE(value)
 
 
 def clean_text(text: str) -> str:
@@ -127,6 +126,10 @@ def _names_once(what: str) -> Callable[[list[tuple[str, Json]]], dict[str, Json]
     return named
 
 
+def _decoder(pairs: Callable[[list[tuple[str, Json]]], dict[str, Json]] | None = None) -> json.JSONDecoder:
+    return json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=pairs)
+
+
 def _no_constant(name: str) -> Json:
     raise ValueError(name)
 
@@ -136,3 +139,7 @@ def _finite(text: str) -> float:
     if not isfinite(value):
         raise ValueError(text)
     return value
+
+
+_DECODE = _decoder().decode  # made once: making one takes as long as reading a short text
+_ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode

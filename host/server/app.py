@@ -112,6 +112,7 @@ class Application:
             with suppress(asyncio.CancelledError):
                 await watching
             await self._mcp.aclose()
+            await self.runner.end()
             self.close()
 
     async def _warm_up(self) -> None:

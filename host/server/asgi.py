@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any, Self, TypeAlias
 
 from host.errors import Cancelled, InputError, TooLarge
-from host.jsontext import Json
+from host.jsontext import Json, write_json
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -82,7 +81,7 @@ async def send_json(send: Send, status: int, value: Json, headers: Mapping[str, 
 
 
 def encoded(value: Json) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return write_json(value).encode("utf-8", "replace")
 
 
 class Leaving:

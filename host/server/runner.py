@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from host.server.tracing import Tracing
 
 _log = logging.getLogger(__name__)
+
+_LONGEST_END_S = 5.0  # of cancelled runs: each ends at the next epoch, or the next host call
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +189,8 @@ class Runner:
         self._tracing = tracing
         self._budgets = budgets
         self._running: dict[str, Running] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
         self.metrics = metrics
 
     async def start(self, ask: Ask) -> Running:
@@ -205,6 +210,7 @@ class Runner:
             )
         running = Running(self, ask, limits)
         self._running[running.id] = running
+        self._idle.clear()
         self.metrics.started()
         return running
 
@@ -219,6 +225,13 @@ class Runner:
             if (running := self._running.get(ident)) is not None:
                 running.cancel()
 
+    async def end(self) -> None:
+        """Take back all that still runs, and return once it has ended."""
+        self.cancel(self.running)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LONGEST_END_S):
+                await self._idle.wait()
+
     @property
     def running(self) -> tuple[str, ...]:
         """The ids of what runs in this process."""
@@ -227,6 +240,8 @@ class Runner:
     async def ended(self, running: Running, how: Ended) -> None:
         """What a Running says at its end: counted, before anybody is told of it."""
         self._running.pop(running.id, None)
+        if not self._running:
+            self._idle.set()
         ask = running.ask
         self.metrics.ended(ask, how)
         self._tracing.ran(ask, running.id, how)

@@ -56,6 +56,17 @@ class Server:
             self._thread.join(0.05)
         assert self._server.started
 
+    def up_to_date(self) -> Server:
+        """Once it has seen what was changed until now."""
+
+        def seen() -> bool:
+            self.get("/ready")
+            view = self.application.served._view
+            return view is not None and view.stamp == self.application.workspace.stamp()
+
+        until(seen)
+        return self
+
     def get(self, path: str, **more: Any) -> httpx2.Response:
         return self._client.get(path, **more)
 

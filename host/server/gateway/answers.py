@@ -18,10 +18,18 @@ DONE = b"data: [DONE]\n\n"
 _TYPE = re.compile(r'\s*\{\s*"type"\s*:\s*"([a-z0-9_.]{1,100})"')
 _MEDIA_TYPE = re.compile(r"[a-zA-Z0-9!#$&^_.+-]+/[a-zA-Z0-9!#$&^_.+-]+(?:; ?[a-zA-Z0-9-]+=[a-zA-Z0-9._\"-]+)*\Z")
 _BINARY = "application/octet-stream"
+_WITHOUT_BODY = frozenset({204, 205, 304})  # RFC 9110, sections 15.3.5, 15.3.6 and 15.4.5
+
+
+def status(result: Result) -> int:
+    """A guest's word: one that ends an exchange, and not, say, one that announces another."""
+    return result.status if result.status >= 200 else 502
 
 
 def whole(result: Result, spec: OperationSpec) -> tuple[bytes, str]:
     """The body and its media type."""
+    if result.status in _WITHOUT_BODY:
+        return b"", JSON
     if not result.ok:
         return encoded(errors.of_upstream(result.error)), JSON
     if result.document is not None:
@@ -59,7 +67,9 @@ def failure(error: Mapping[str, Json]) -> bytes:
 
 
 def _event(text: str) -> str:
-    data = text.replace("\n", "\ndata: ") if "\n" in text else text
+    data = text
+    if "\n" in text or "\r" in text:  # each of which ends a line
+        data = text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\ndata: ")
     named = _TYPE.match(text)
     return f"event: {named[1]}\ndata: {data}\n\n" if named else f"data: {data}\n\n"
 

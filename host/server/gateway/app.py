@@ -94,15 +94,15 @@ class Gateway:
                     return
                 result = await running.result()
             body, media_type = answers.whole(result, asked.spec)
-            await send_whole(send, result.status, body, media_type, {**result.headers, **_about(running)})
+            more = {**errors.handed_on(result.headers), **_about(running)}
+            await send_whole(send, answers.status(result), body, media_type, more)
 
     def _matched(self, view: View, scope: Scope) -> Matched | Sequence[str]:
         if self._routes is None or self._routes[0] is not view:
             approved_first = sorted(view.components, key=lambda one: not one.approved)
             self._routes = view, Routes((one.reference, operations_of(one).values()) for one in approved_first)
         path = (scope.get("raw_path") or scope["path"].encode()).partition(b"?")[0].decode("latin-1")
-        below = path.removeprefix(scope.get("root_path", "")).removeprefix(PREFIX)
-        return self._routes[1].find(scope["method"], below)
+        return self._routes[1].find(scope["method"], path.removeprefix(scope.get("root_path", "")))
 
     async def _understood(
         self, scope: Scope, receive: Receive, view: View, principal: Principal, matched: Matched

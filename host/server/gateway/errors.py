@@ -5,9 +5,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from host.errors import Denied, HostError, InputError, LimitExceeded, NotFound, OperationFailed, Unauthenticated
 from host.jsontext import Json
 from host.server.statuses import headers_of, status_of
+
+_HANDED_ON = frozenset({"retry-after", "retry-after-ms", "x-should-retry"})
 
 INVALID = "invalid_request_error"
 
@@ -21,7 +25,7 @@ def of_host(error: HostError) -> tuple[int, dict[str, Json], dict[str, str]]:
     headers = dict(headers_of(error))
     match error:
         case OperationFailed():
-            return error.result.status, of_upstream(error.result.error), dict(error.result.headers)
+            return status_of(error), of_upstream(error.result.error), handed_on(error.result.headers)
         case Unauthenticated():
             shown = body(str(error), INVALID, code="invalid_api_key")
         case LimitExceeded():
@@ -37,6 +41,14 @@ def of_host(error: HostError) -> tuple[int, dict[str, Json], dict[str, str]]:
         case _:
             shown = body(_told(error), error.code, code=error.code)
     return status_of(error), shown, headers
+
+
+def handed_on(headers: Mapping[str, str]) -> dict[str, str]:
+    """Of those that a guest handed on, the ones that tell when to try again. It is not for a guest to set a cookie, or
+    to say how long the answer is."""
+    known = {name: value for name, value in headers.items() if name in _HANDED_ON or name.startswith("x-ratelimit-")}
+    upstream = headers.get("x-request-id")
+    return known if upstream is None else {**known, "x-upstream-request-id": upstream}
 
 
 def of_upstream(error: Json) -> dict[str, Json]:

@@ -98,6 +98,25 @@ def test_a_text_is_an_event(text: str, event: str) -> None:
     assert answers.events([text]) == event.encode()
 
 
+@pytest.mark.parametrize("text", ["a\rdata: forged", "a\r\ndata: forged", "a\n\ndata: [DONE]"])
+def test_a_guest_cannot_forge_the_lines_of_a_stream(text: str) -> None:
+    lines = answers.events([text]).decode().split("\n")
+    assert all(line.startswith("data: ") for line in lines[:-2])
+    assert "\r" not in "".join(lines)
+    assert "data: forged" not in lines
+    assert "data: [DONE]" not in lines
+
+
+@pytest.mark.parametrize(("said", "status"), [(101, 502), (100, 502), (200, 200), (418, 418), (599, 599)])
+def test_a_guest_cannot_announce_another_answer(said: int, status: int) -> None:
+    assert answers.status(result(status=said, error={})) == status
+
+
+@pytest.mark.parametrize("status", [204, 205, 304])
+def test_an_answer_that_has_no_body_has_none(status: int) -> None:
+    assert answers.whole(result({"a": 1}, status=status), SPEC)[0] == b""
+
+
 def test_what_a_catalyst_gathered_is_events_too() -> None:
     assert answers.collected(result({"chunks": [{"a": 1}, {"b": 2}], "combined_text": ""})) == ['{"a":1}', '{"b":2}']
     assert answers.collected(result({"chunks": "none"})) == []

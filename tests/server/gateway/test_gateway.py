@@ -75,7 +75,7 @@ def errors_of(answer: Any) -> dict[str, Any]:
 
 
 class TestAStream:
-    def test_hands_the_first_event_out_before_the_second_is_in(self, server: Server, upstream: Upstream) -> None:
+    def test_hands_the_first_event_out_before_the_second_is_in(self, upstream: Upstream, server: Server) -> None:
         with closing(Client(server, {**CHAT, "stream": True})) as client:
             upstream.send(STREAM_HEAD + EVENT % b"one")
             client.read_until(b'"one"')  # nothing else has been sent
@@ -85,7 +85,7 @@ class TestAStream:
             client.read_until(b"data: [DONE]\n\n")
 
     def test_that_its_client_leaves_is_cancelled_and_so_is_the_request_upstream(
-        self, server: Server, upstream: Upstream, workspace: Workspace
+        self, upstream: Upstream, server: Server, workspace: Workspace
     ) -> None:
         client = Client(server, {**CHAT, "stream": True})
         upstream.send(STREAM_HEAD + EVENT % b"one")
@@ -95,7 +95,7 @@ class TestAStream:
         until(lambda: has_left(upstream))
 
     def test_that_nobody_reads_makes_its_upstream_wait_and_no_buffer_grow(
-        self, server: Server, upstream: Upstream
+        self, upstream: Upstream, server: Server
     ) -> None:
         """4 kB an event: what is between the two ends is some events and the sockets' own buffers."""
         client = Client(server, {**CHAT, "stream": True})
@@ -145,7 +145,7 @@ class TestAStream:
 
 
 def test_a_client_that_leaves_before_its_answer_cancels_the_run(
-    server: Server, upstream: Upstream, workspace: Workspace
+    upstream: Upstream, server: Server, workspace: Workspace
 ) -> None:
     client = Client(server, CHAT)
     assert upstream.asked.wait(PATIENCE_S)
@@ -169,7 +169,7 @@ def test_an_answer_is_the_upstreams_own_bytes(server: Server, fake: FakeOpenAI) 
 
 def test_the_record_says_for_whom_a_run_was(server: Server, workspace: Workspace) -> None:
     _, text = workspace.api_keys.create(name="ci", type="secret")
-    answer = server.post(
+    answer = server.up_to_date().post(
         "/v1/chat/completions", json=CHAT, headers={"authorization": f"Bearer {text}", "x-request-id": "my-request-1"}
     )
     assert answer.headers["x-request-id"] == "my-request-1"
@@ -268,6 +268,7 @@ class TestWhatTheHostRefuses:
 
     def test_by_a_policys_rate_is_429(self, server: Server, workspace: Workspace) -> None:
         workspace.policies.set(OPENAI, "rate_limit", {"requests": 1, "window": "1h"})
+        server.up_to_date()
         assert server.post("/v1/chat/completions", json=CHAT).status_code == 200
         answer = server.post("/v1/chat/completions", json=CHAT)
         assert answer.status_code == 429
@@ -276,6 +277,7 @@ class TestWhatTheHostRefuses:
     def test_by_its_deadline_is_504(self, server: Server, workspace: Workspace, fake: FakeOpenAI) -> None:
         workspace.policies.set(OPENAI, "timeout", "300ms")
         fake.script([{"path": "/v1/*", "delay_s": 5.0}])
+        server.up_to_date()
         assert server.post("/v1/chat/completions", json=CHAT).status_code == 504
 
     def test_because_bytes_are_not_approved_is_503(

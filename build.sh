@@ -75,7 +75,7 @@ show() {
 }
 
 demo() {
-    set_up build
+    set_up build,serve
     build_openai
     local port=""
     log=$(mktemp) # global, like fake_pid: the trap outlives this function
@@ -123,7 +123,7 @@ run_tests() {
 case ${1:-} in
 demo) demo ;;
 test) shift && run_tests "$@" ;;
-build) set_up build && build_openai ;;
+build) set_up build,serve && build_openai ;;
 bench) set_up test && build_openai && .venv/bin/python -m tests.benchmarks ;;
 clean) rm -rf .venv .cache dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis ;;
 -h | --help | help) usage ;;

@@ -579,7 +579,7 @@ def test_the_headers_that_are_the_hosts_cannot_be_set_by_a_guest(host: Host) -> 
         answer = fetched(probe(host, origin_of(server)), method="POST", body="x", headers=forged)
         sent = b"".join(server.requests).lower()
     assert b"evil.test" not in sent
-    assert b"999" not in sent
+    assert b": 999" not in sent  # which a port may end in
     assert answer.get("status", 200) == 200 or error_type(answer) == "http_error"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import threading
 import time
@@ -88,16 +89,27 @@ class Server:
         self._listener.close()
 
 
-@pytest.fixture
-def state_dir(tmp_path: Path) -> Path:
-    return fresh_state(tmp_path / "state")
+@pytest.fixture(scope="session")
+def installed_state(openai_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A state in which the catalyst is installed, with its secret: to be copied, since installing takes a second."""
+    folder = fresh_state(tmp_path_factory.mktemp("installed") / "state")
+    with Workspace.open(folder) as opened:
+        install(opened, openai_file, "http://127.0.0.1:9")
+    return folder
 
 
 @pytest.fixture
-def workspace(state_dir: Path, openai_file: Path, fake: FakeOpenAI) -> Iterator[Workspace]:
+def state_dir(installed_state: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "state"
+    shutil.copytree(installed_state, folder)
+    return folder
+
+
+@pytest.fixture
+def workspace(state_dir: Path, fake: FakeOpenAI) -> Iterator[Workspace]:
     """With the catalyst, its secret, and a policy that sends it to the fake."""
     with Workspace.open(state_dir) as opened:
-        install(opened, openai_file, fake.url)
+        send_to(opened, OPENAI, fake.url)
         yield opened
 
 
@@ -110,9 +122,12 @@ def install(workspace: Workspace, openai_file: Path, upstream: str, reference: R
     at = component.reference.any_version
     workspace.vault.set(OPERATOR, SecretName.parse("OPENAI_API_KEY"), SecretValue(KEY))
     workspace.grants.grant(at, SecretName.parse("OPENAI_API_KEY"))
-    workspace.policies.update(
-        at, {"allowed_domains": ["api.openai.com"], "upstreams": {"https://api.openai.com": upstream}}
-    )
+    workspace.policies.set(at, "allowed_domains", ["api.openai.com"])
+    send_to(workspace, at, upstream)
+
+
+def send_to(workspace: Workspace, reference: Reference, upstream: str) -> None:
+    workspace.policies.set(reference, "upstreams", {"https://api.openai.com": upstream})
 
 
 @pytest.fixture

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from host.server.principal import Principal
 from host.server.settings import ServerSettings
 from host.state.api_keys import SCOPES, KeyRing
 from host.workspace import Workspace
+from tests.conftest import fresh_state
 from tests.server.conftest import OPENAI
 
 PROXIES = (ip_network("10.0.0.0/8"),)
@@ -26,8 +29,8 @@ def scope(client: str | None = "127.0.0.1", **headers: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def empty(state_dir: Any) -> Any:
-    with Workspace.open(state_dir) as workspace:
+def empty(tmp_path: Path) -> Iterator[Workspace]:
+    with Workspace.open(fresh_state(tmp_path / "state")) as workspace:
         yield workspace
 
 

@@ -61,3 +61,9 @@ def test_the_event_that_was_asked_for_is_known_by_having_no_choices() -> None:
 def test_a_stream_that_did_not_say_is_estimated_and_never_at_nothing() -> None:
     assert estimated(400, 25) == Tokens(101, 25)
     assert estimated(0, 1).total > 0
+
+
+def test_a_count_that_no_database_could_hold_is_bounded() -> None:
+    most = tokens_in({"usage": {"prompt_tokens": 10**400, "completion_tokens": 2**63, "total_tokens": 10**400}})
+    assert most is not None
+    assert 0 < most.total < 2**40

@@ -6,16 +6,13 @@ import queue
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import Self, TypeAlias
 
 from host.call import Call
 from host.channel import Channel
 from host.envelope import Result
 from host.errors import InputError, StateError
 from host.jsontext import Json, parse_json
-
-if TYPE_CHECKING:
-    import asyncio
 
 Outcome: TypeAlias = Result | BaseException
 
@@ -103,8 +100,9 @@ class AsyncEventStream(_Stream):
         import asyncio  # noqa: PLC0415 - an eighth of a start-up, and only async code needs it
 
         self._held: tuple[Outcome] | None = None  # the end, while what came before it is handed on
-        loop, self._arrived = asyncio.get_running_loop(), asyncio.Event()
-        super().__init__(call, start(lambda: _wake(loop, self._arrived)))
+        self._loop, self._arrived = asyncio.get_running_loop(), asyncio.Event()
+        self._told = False  # whether the loop was told that something arrived, since it last looked
+        super().__init__(call, start(self._tell))
 
     def __aiter__(self) -> AsyncIterator[Json]:
         return self
@@ -163,6 +161,14 @@ class AsyncEventStream(_Stream):
                 self._leave()
                 raise
             self._arrived.clear()
+            self._told = False  # before the look: what comes after it tells again
+
+    def _tell(self) -> None:
+        """On the run's thread, after something was put: waking the loop is a system call, and one will do."""
+        if not self._told:
+            self._told = True
+            with suppress(RuntimeError):  # the loop has closed, and nobody waits on it
+                self._loop.call_soon_threadsafe(self._arrived.set)
 
 
 def _event(text: str) -> Json:
@@ -170,8 +176,3 @@ def _event(text: str) -> Json:
         return parse_json(text, "the event")
     except InputError:
         return {"raw": text}
-
-
-def _wake(loop: asyncio.AbstractEventLoop, arrived: asyncio.Event) -> None:
-    with suppress(RuntimeError):  # the loop has closed, and nobody waits on it
-        loop.call_soon_threadsafe(arrived.set)

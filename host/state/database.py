@@ -86,13 +86,13 @@ class Database:
                 connection = cast("sqlite3.Connection", self._appender.driver_connection)
                 connection.execute("PRAGMA synchronous=NORMAL").close()
             connection = cast("sqlite3.Connection", self._appender.driver_connection)
-            connection.execute("BEGIN IMMEDIATE").close()
             try:
+                connection.execute("BEGIN IMMEDIATE").close()
                 yield connection
+                connection.commit()
             except BaseException:
-                connection.rollback()
+                connection.rollback()  # also where it could not be committed: the next one begins its own
                 raise
-            connection.commit()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

@@ -275,3 +275,17 @@ def test_what_the_operator_changes_outlives_a_loss_of_power_and_the_next_record_
         for durable, level in ((True, 2), (False, 1), (True, 2)):
             with database.writing(durable=durable) as connection:
                 assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == level
+
+
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+def test_a_quick_append_that_cannot_be_committed_leaves_no_transaction_open(database: Database) -> None:
+    def but_no_commit(action: int, what: str | None, *_: object) -> int:
+        ends = action == sqlite3.SQLITE_TRANSACTION and what == "COMMIT"
+        return sqlite3.SQLITE_DENY if ends else sqlite3.SQLITE_OK
+
+    with pytest.raises(StateError, match="not authorized"), database.appending() as connection:
+        connection.set_authorizer(but_no_commit)
+        connection.execute("INSERT INTO rules VALUES ('lost', true, 1)").close()
+    with database.appending() as connection:
+        connection.set_authorizer(None)
+        assert connection.execute("SELECT count(*) FROM rules").fetchone() == (0,)

@@ -23,6 +23,7 @@ from host import environment
 from host.errors import InputError, StateError
 from host.server import logs
 from host.server.app import Application
+from host.server.protocol import Protocol
 from host.server.settings import ServerSettings
 from host.workspace import Workspace
 
@@ -120,7 +121,7 @@ def _config(serving: Serving, app: Callable[..., object], *, factory: bool = Fal
         factory=factory,
         workers=serving.workers,
         loop="uvloop",
-        http="httptools",
+        http=Protocol,
         ws="none",
         lifespan="on",
         log_config=None,

@@ -14,7 +14,7 @@ from host.cli.files import blaming
 from host.cli.moments import deadline, span
 from host.cli.show import as_json, errors_shown, local_time, one_line, put, say
 from host.cli.state import opened
-from host.cli.table import table
+from host.cli.table import table, terminal_width
 from host.errors import InputError
 from host.names import Reference
 from host.policy.allowance import Allowance
@@ -50,7 +50,7 @@ def command() -> None:
     "kind",
     required=True,
     type=click.Choice(KEY_TYPES),
-    help="public: may be seen, and can run; secret: for servers; admin: can manage.",
+    help="public: runs operations, and no more; secret: also sees its own runs and what is installed; admin: manages.",
 )
 @click.option(
     "--scope",
@@ -59,12 +59,14 @@ def command() -> None:
     metavar="SCOPE",
     help="run, runs, components, metrics, manage; default: public run, secret run,runs,components, admin all.",
 )
-@click.option("--rate-limit", metavar="N/TIME", help="So many requests in so long: 100/1m.")
+@click.option("--rate-limit", metavar="N/TIME", help="At most so many requests in so long: 100/1m.")
 @click.option("--request-budget", metavar="N/TIME", help="The same over a longer time: 10k/1d.")
-@click.option("--token-budget", metavar="N/TIME", help="So many tokens, as upstream counts them: 2M/30d.")
-@click.option("--ip-allowlist", "networks", multiple=True, metavar="CIDR", help="Only from there: 10.0.0.0/8.")
-@click.option("--models", multiple=True, metavar="GLOB", help="Only for these: gpt-4o, gpt-*.")
-@click.option("--catalysts", multiple=True, metavar="REF", help="Only for these: c:local.openai.")
+@click.option("--token-budget", metavar="N/TIME", help="At most so many tokens, as upstream counts them: 2M/30d.")
+@click.option(
+    "--ip-allowlist", "networks", multiple=True, metavar="CIDR", help="Only from these addresses: 10.0.0.0/8."
+)
+@click.option("--models", multiple=True, metavar="GLOB", help="Only for these models: gpt-4o, gpt-*.")
+@click.option("--catalysts", multiple=True, metavar="REF", help="Only for these catalysts: c:local.openai.")
 @click.option("--expires", metavar="WHEN", help="In 90d, or on 2027-01-01.")
 @click.option("--json", "in_json", is_flag=True, help="Print one JSON object, the key in it.")
 def create(
@@ -108,7 +110,8 @@ def create(
 @command.command("list", short_help="List the keys.")
 @click.option("--json", "in_json", is_flag=True, help="Print a JSON list.")
 def list_(*, in_json: bool) -> None:
-    """List the keys, also those that are over."""
+    """List the keys, also those that are expired or revoked. On a terminal the last column is cut at its width; `host key
+    show NAME` has all of a key."""
     with errors_shown(in_json=in_json):
         with opened() as workspace:
             keys = workspace.api_keys.all()
@@ -117,7 +120,8 @@ def list_(*, in_json: bool) -> None:
             return
         if not keys:
             say("there are no keys: host key create --name ci --type secret")
-        for line in table(("id", "name", "type", "state", "expires", "scopes", "limits"), map(_row, keys)):
+        head = ("id", "name", "type", "state", "expires", "limits")
+        for line in table(head, map(_row, keys), width=terminal_width()):
             put(line)
 
 
@@ -160,7 +164,7 @@ def revoke(*, name: str) -> None:
             left = any(one.state(time.time()) == "active" for one in workspace.api_keys.all())
         say(f"revoked: {key.name} ({key.id})")
         if not left:
-            say("it was the last that counts: host serve lets nobody in until there is another (host key create)")
+            say("it was the last active key: host serve lets nobody in until there is another (host key create)")
 
 
 def _hand_over(key: ApiKey, text: str, *, in_json: bool) -> None:
@@ -197,9 +201,12 @@ def _facts(key: ApiKey) -> dict[str, Any]:
 
 
 def _row(key: ApiKey) -> Sequence[str]:
-    limits = ", ".join(f"{what} {allowed}" for what, allowed in _bounds(key))
-    expires = "" if key.expires_at is None else local_time(key.expires_at)
-    return key.id, key.name, key.type, key.state(time.time()), expires, ",".join(key.as_dict()["scopes"]), limits
+    from host.state.api_keys import BY_DEFAULT  # noqa: PLC0415 - not for `--help`
+
+    bounds = [("scopes", ",".join(key.as_dict()["scopes"]))] if key.scopes != BY_DEFAULT[key.type] else []
+    limits = ", ".join(f"{what} {allowed}" for what, allowed in (*bounds, *_bounds(key)))
+    expires = "" if key.expires_at is None else local_time(key.expires_at)[: len("2027-01-01 00:00")]
+    return key.id, key.name, key.type, key.state(time.time()), expires, limits
 
 
 def _bounds(key: ApiKey) -> Iterator[tuple[str, str]]:

@@ -110,8 +110,8 @@ def create(
 @command.command("list", short_help="List the keys.")
 @click.option("--json", "in_json", is_flag=True, help="Print a JSON list.")
 def list_(*, in_json: bool) -> None:
-    """List the keys, also those that are expired or revoked. On a terminal the last column is cut at its width; `host key
-    show NAME` has all of a key."""
+    """List the keys, also those that are expired or revoked. On a terminal the last column is cut at its width;
+    host key show NAME has all of a key."""
     with errors_shown(in_json=in_json):
         with opened() as workspace:
             keys = workspace.api_keys.all()

@@ -26,6 +26,14 @@ def header(scope: Scope, name: str) -> str | None:
     return None if found is None else found.decode("latin-1")
 
 
+def headers(scope: Scope, name: str) -> str | None:
+    """All headers called `name`, which is in lower case, as one (RFC 9110, section 5.3): some proxies add a line of
+    their own after those that came."""
+    wanted = name.encode()
+    found = [value.decode("latin-1") for key, value in scope["headers"] if key == wanted]
+    return ", ".join(found) if found else None
+
+
 def state(scope: Scope) -> dict[str, Any]:
     """What the server's parts tell each other of this request: `request_id`, `route`, `principal`, `run`, …"""
     known: dict[str, Any] = scope.setdefault("state", {})

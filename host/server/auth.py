@@ -9,7 +9,7 @@ import time
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from host.errors import Unauthenticated
-from host.server.asgi import Scope, header
+from host.server.asgi import Scope, header, headers
 from host.server.principal import ANONYMOUS_SCOPES, Principal
 from host.server.settings import ServerSettings
 from host.state.api_keys import ApiKey, KeyRing
@@ -51,14 +51,14 @@ def on_this_machine(scope: Scope) -> bool:
     """Whether the peer is on the loopback interface, and speaks for itself rather than for somebody else."""
     address = peer(scope)
     local = address is None if scope.get("client") is None else address is not None and address.is_loopback
-    return local and not any(header(scope, name) for name in _FORWARDED)
+    return local and all(header(scope, name) is None for name in _FORWARDED)
 
 
 def client_address(scope: Scope, settings: ServerSettings) -> IPv4Address | IPv6Address | None:
     """The nearest address that is not a trusted proxy's: of X-Forwarded-For, which each proxy adds its peer to, the
     last one that was added by a proxy that is trusted. None for a Unix socket's."""
     address = peer(scope)
-    forwarded = [part.strip() for part in (header(scope, "x-forwarded-for") or "").split(",") if part.strip()]
+    forwarded = [part.strip() for part in (headers(scope, "x-forwarded-for") or "").split(",") if part.strip()]
     while address is not None and forwarded and any(address in network for network in settings.trusted_proxies):
         address = _address(forwarded.pop())
     return address

@@ -58,6 +58,13 @@ class TestWithoutAnyKey:
         with pytest.raises(Unauthenticated):
             principal_of(scope(**{header: "127.0.0.1"}), ring(empty), ServerSettings())
 
+    @pytest.mark.parametrize("header", ["x_forwarded_for", "forwarded", "x_real_ip", "via"])
+    def test_nor_where_whoever_sent_it_began_with_an_empty_one(self, empty: Workspace, header: str) -> None:
+        given = scope(**{header: ""})
+        given["headers"].append((header.replace("_", "-").encode(), b"192.0.2.1"))
+        with pytest.raises(Unauthenticated):
+            principal_of(given, ring(empty), ServerSettings())
+
     def test_nobody_gets_in_where_the_server_says_so(self, empty: Workspace) -> None:
         with pytest.raises(Unauthenticated):
             principal_of(scope(), ring(empty), ServerSettings(anonymous=False))
@@ -192,3 +199,10 @@ class TestAPrincipal:
         principal.require_catalyst(OPENAI)
         principal.require_model("anything")
         principal.require_any_model()
+
+
+def test_a_proxy_that_adds_a_line_of_its_own_is_believed_and_not_the_lines_before_it() -> None:
+    """As HAProxy does: what it was sent stays in front of it."""
+    given = scope("10.0.0.1", x_forwarded_for="10.0.0.5, 10.0.0.6")
+    given["headers"].append((b"x-forwarded-for", b"192.0.2.1"))
+    assert str(client_address(given, ServerSettings(trusted_proxies=PROXIES))) == "192.0.2.1"

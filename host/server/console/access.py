@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from host.errors import Forbidden, Unauthenticated
-from host.server.asgi import Scope, header, state
+from host.server.asgi import Scope, header, headers, state
 from host.server.auth import bearer, client_address, from_where_it_may_be, holder, peer
 from host.server.console.sessions import SESSION_S, Session, Sessions
 from host.server.console.throttle import Throttle
@@ -127,7 +127,7 @@ class Access:
             return True
         address = peer(scope)
         trusted = address is not None and any(address in network for network in self._settings.trusted_proxies)
-        said = (header(scope, "x-forwarded-proto") or "").rpartition(",")[2].strip().lower()
+        said = (headers(scope, "x-forwarded-proto") or "").rpartition(",")[2].strip().lower()
         return trusted and said == "https"
 
     def _set_cookie(self, request: Request, response: Response, text: str, age_s: int) -> None:

@@ -8,7 +8,6 @@ import logging
 import threading
 from collections import defaultdict
 
-from host.errors import HostError
 from host.server.tokens import Tokens
 from host.state.usage import Usage, Used
 
@@ -51,5 +50,5 @@ class Spending:
             return
         try:
             self._usage.add(rows)
-        except HostError:
+        except Exception:  # noqa: BLE001 - the thread goes on, or nothing would be written from then on
             _log.exception("the usage of the last second could not be written")

@@ -10,6 +10,7 @@ from host.errors import InputError
 from host.jsontext import Json, parse_json
 
 _CHARACTERS_A_TOKEN = 4  # a rule of thumb, for answers that do not say
+_MOST = 1_000_000_000  # of one answer, whatever it says: what is added up has to stay a number that a database can hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ def only_tells_usage(event: str) -> bool:
 
 
 def _count(usage: Mapping[str, Any], *names: str) -> int:
-    """The first of `names` that is a count: 0 where none is."""
+    """The first of `names` that is a count: 0 where none is. It is a stranger's word."""
     values = (usage.get(name) for name in names)
-    return next((one for one in values if isinstance(one, int) and not isinstance(one, bool) and one >= 0), 0)
+    found = next((one for one in values if isinstance(one, int) and not isinstance(one, bool) and one >= 0), 0)
+    return min(found, _MOST)

@@ -98,8 +98,9 @@ class Front:
             said = f"this server does not go by the name {_name(host)[:200]!r}"
             return 421, _error("unknown_host", said, "the operator adds it: host serve --allowed-host NAME")
         origin = header(scope, "origin")
-        if origin and origin not in self._settings.cors_origins and urlsplit(origin).netloc.lower() != host:
-            said = f"pages of {origin[:200]!r} may not use this server"
+        strange = origin and origin not in self._settings.cors_origins and _site(origin) != host
+        if strange or _embedded(scope, origin):
+            said = f"pages of {(origin or 'another site')[:200]!r} may not use this server"
             return 403, _error("unknown_origin", said, "the operator adds it to cors_origins")
         return None
 
@@ -108,6 +109,20 @@ def _name(host: str) -> str:
     """Without its port."""
     name, colon, port = host.rpartition(":")
     return name if colon and port.isdecimal() else host
+
+
+def _site(origin: str) -> str | None:
+    """The host and port of an origin; None where it names none."""
+    try:
+        return urlsplit(origin).netloc.lower() or None
+    except ValueError:
+        return None
+
+
+def _embedded(scope: Scope, origin: str | None) -> bool:
+    """Whether a page of another site asks without an origin: by an image, a script, a frame or a link (Fetch Metadata,
+    w3.org/TR/fetch-metadata). What a link may lead to is the console's page."""
+    return not origin and header(scope, "sec-fetch-site") in ("cross-site", "same-site") and scope["path"] != "/"
 
 
 def _error(code: str, message: str, hint: str) -> dict[str, object]:

@@ -15,11 +15,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from host.attachments import Attachment
 from host.envelope import Result
-from host.errors import HostError, LimitExceeded, OperationFailed
+from host.errors import Cancelled, DeadlineExceeded, Forbidden, HostError, LimitExceeded, OperationFailed
 from host.jsontext import Json
 from host.names import Reference
 from host.policy.allowance import Allowance
@@ -35,9 +35,12 @@ if TYPE_CHECKING:
     from host.server.served import Served
     from host.server.spending import Spending
     from host.server.tracing import Tracing
+    from host.state.api_keys import ApiKey
 
 _log = logging.getLogger(__name__)
 
+_SLOW_S = 0.05  # that a check may take on the event loop: others wait meanwhile
+_UNTOLD = (Cancelled.code, DeadlineExceeded.code)  # of runs whose upstream may have done all of its work
 _LONGEST_END_S = 5.0  # of cancelled runs: each ends at the next epoch, or the next host call
 
 
@@ -81,7 +84,7 @@ class Running:
         self._runner = runner
         self._began = time.monotonic()
         self._tokens: Tokens | None = None
-        self._outcome = "cancelled"  # unless it ends before its caller leaves
+        self._outcome = Cancelled.code  # unless it ends before its caller leaves
         self._hides_usage = False
         self.events = 0
         self.ask = ask
@@ -167,7 +170,8 @@ class Running:
     def _ended(self) -> Ended:
         tokens = self._tokens
         if tokens is None:
-            tokens = estimated(len(str(self.ask.params)), self.events) if self.events else Tokens()
+            untold = self.events or self._outcome in _UNTOLD
+            tokens = estimated(len(str(self.ask.params)), self.events) if untold else Tokens()
         return Ended(self._outcome, tokens, time.monotonic() - self._began)
 
 
@@ -189,6 +193,7 @@ class Runner:
         self._tracing = tracing
         self._budgets = budgets
         self._running: dict[str, Running] = {}
+        self._slow: set[str] = set()  # catalysts whose schemas take long
         self._idle = asyncio.Event()
         self._idle.set()
         self.metrics = metrics
@@ -196,11 +201,29 @@ class Runner:
     async def start(self, ask: Ask) -> Running:
         """Admitted and begun; to be entered at once. Raises InputError where the parameters are not what the catalyst
         says it takes, LimitExceeded, StateError."""
-        if ask.large:
-            await self._served.off_loop(lambda: ask.catalyst.check(ask.given()))
-        else:
-            ask.catalyst.check(ask.given())
+        await self._check(ask)
         limits = self._limits(ask)
+        await self._admit(limits)
+        running = Running(self, ask, limits)
+        self._running[running.id] = running
+        self._idle.clear()
+        self.metrics.started()
+        return running
+
+    async def refused(self, known: Mapping[str, Any], error: Forbidden) -> HostError:
+        """What to tell whoever wanted what his key is not for. It is put on record and counts as one of his requests:
+        once he has spent those, neither is done. Raises StateError."""
+        principal = known.get("principal")
+        if principal is not None and principal.key is not None:
+            try:
+                await self._admit([limit for limit in _of_key(principal.key) if limit.unit == "requests"])
+            except LimitExceeded as exceeded:
+                return exceeded
+        await self._served.record_refusal(known, error)
+        return error
+
+    async def _admit(self, limits: Sequence[Limit]) -> None:
+        """Raises LimitExceeded, StateError."""
         if limits and (exceeded := await self._served.off_loop(lambda: self._limiter.admit(limits))) is not None:
             self.metrics.refused(exceeded.limit.unit)
             raise LimitExceeded(
@@ -208,11 +231,19 @@ class Runner:
                 unit=exceeded.limit.unit,
                 retry_after_s=exceeded.retry_after_s,
             )
-        running = Running(self, ask, limits)
-        self._running[running.id] = running
-        self._idle.clear()
-        self.metrics.started()
-        return running
+
+    async def _check(self, ask: Ask) -> None:
+        """A schema is a stranger's: one that took long once is checked beside the event loop from then on."""
+        digest = str(ask.catalyst.digest)
+        if ask.large or digest in self._slow:
+            await asyncio.to_thread(lambda: ask.catalyst.check(ask.given()))
+            return
+        began = time.thread_time()
+        try:
+            ask.catalyst.check(ask.given())
+        finally:
+            if time.thread_time() - began > _SLOW_S:
+                self._slow.add(digest)
 
     async def run(self, ask: Ask) -> tuple[str, Result]:
         """The run's id, and its Result, whatever its status. Raises HostError. Cancelled with its task."""
@@ -260,15 +291,17 @@ class Runner:
                 _log.exception("the tokens of %s could not be counted", running.id)
 
     def _limits(self, ask: Ask) -> list[Limit]:
-        found: list[Limit] = []
-        if (key := ask.principal.key) is not None:
-            subject = f"the key {key.name!r}"
-            found += _limits(f"key:{key.id}:rate", key.rate_limit, None, subject)
-            found += _limits(f"key:{key.id}", key.request_budget, key.token_budget, subject)
+        found = [] if ask.principal.key is None else _of_key(ask.principal.key)
         reference = Reference.parse(ask.catalyst.reference).any_version
         if (budget := self._budgets.get(reference)) is not None:
             found += _limits(f"catalyst:{reference}", budget.requests, budget.tokens, f"the catalyst {reference}")
         return found
+
+
+def _of_key(key: ApiKey) -> list[Limit]:
+    subject = f"the key {key.name!r}"
+    rate = _limits(f"key:{key.id}:rate", key.rate_limit, None, subject)
+    return rate + _limits(f"key:{key.id}", key.request_budget, key.token_budget, subject)
 
 
 def _limits(name: str, requests: Allowance | None, tokens: Allowance | None, subject: str) -> list[Limit]:

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from host.audit import Event
-from host.errors import Forbidden, NotFound
+from host.errors import Forbidden, HostError, NotFound
 from host.names import Reference
 from host.operations import OperationSpec
 from host.registry.component import Component, latest
@@ -29,6 +29,7 @@ from host.workspace import Installed, Workspace
 T = TypeVar("T")
 
 LOOK_S = 0.2
+_AGAIN_S = 1.0  # after which what could not be loaded is tried again, where nothing has changed
 
 
 class View:
@@ -41,6 +42,7 @@ class View:
         self.components: Sequence[Component] = workspace.components.all()
         self.routing = completed(routing, self.components)
         self._loaded: dict[Reference, Catalyst] = {}
+        self._failed: dict[Reference, tuple[HostError, float]] = {}
         self._locks: dict[Reference, threading.Lock] = {}
         self._lock = threading.Lock()
 
@@ -66,8 +68,19 @@ class View:
             lock = self._locks.setdefault(reference, threading.Lock())
         with lock:
             if (found := self._loaded.get(reference)) is None:
-                found = self._loaded[reference] = self._host.load(reference)
+                found = self._loaded[reference] = self._tried(reference)
             return found
+
+    def _tried(self, reference: Reference) -> Catalyst:
+        """What cannot be loaded is not tried again at once, whoever asks: each try may be put on record."""
+        before, until = self._failed.get(reference, (None, 0.0))
+        if before is not None and time.monotonic() < until:
+            raise before.with_traceback(None)
+        try:
+            return self._host.load(reference)
+        except HostError as error:
+            self._failed[reference] = error, time.monotonic() + _AGAIN_S
+            raise
 
 
 class Served:

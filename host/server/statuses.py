@@ -52,10 +52,15 @@ _TABLE: Final[Mapping[type[HostError], int]] = {
 def status_of(error: HostError) -> int:
     """Of a run that was refused what a policy limits (`rate_limited`), 429; of one that an upstream ended, its own."""
     if isinstance(error, OperationFailed):
-        return error.result.status
+        return final(error.result.status)
     if isinstance(error, Denied) and error.refusals and error.refusals[0].kind == "rate_limited":
         return 429
     return next((status for kind, status in _TABLE.items() if isinstance(error, kind)), 500)
+
+
+def final(status: int) -> int:
+    """A guest's word: one that ends an exchange, and not, say, one that announces another."""
+    return status if status >= 200 else 502
 
 
 def headers_of(error: HostError) -> Iterator[tuple[str, str]]:

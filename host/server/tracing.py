@@ -52,7 +52,7 @@ class Tracing:
             return
         carrier = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         with self._tracer.start_as_current_span(
-            f"{scope['method']} {scope['path'].split('/')[1]}",
+            scope["method"],
             context=self._propagate.extract(carrier),
             kind=self._trace.SpanKind.SERVER,
             attributes={"http.request.method": scope["method"], "catalyst_host.request": request_id},

@@ -284,7 +284,7 @@ class Console:
                 raise  # the client left
             except HostError as error:
                 if isinstance(error, Forbidden) and "principal" in known:
-                    await self._served.record_refusal(known, error)
+                    error = await self._runner.refused(known, error)
                 return _json({"error": error.as_dict()}, status_of(error), dict(headers_of(error)))
 
         return Route(path, answer, methods=[method])

@@ -15,9 +15,9 @@ from host.envelope import Result
 from host.errors import HostError, InputError, OperationFailed
 from host.jsontext import Json, parse_json
 from host.names import Reference
-from host.operations import OperationSpec
 from host.server.asgi import Leaving, Receive, Scope, Send, encoded, state
 from host.server.console import bodies, facts
+from host.server.models import check_model
 from host.server.principal import Principal
 from host.server.runner import Ask, Runner, Running
 from host.server.served import Served, operations_of
@@ -43,10 +43,11 @@ class Playground:
         component = view.component(Reference.parse(asked.reference))
         principal.require_catalyst(component.reference)
         spec = operations_of(component).get(asked.operation)
-        _require_model(principal, spec, asked.params)
+        takes = component.manifest.schemas.get("input", True) if component.manifest else True
+        given = check_model(principal, view, spec, asked.params, takes)
         known = state(request.scope)
         known |= {"catalyst": str(component.reference), "operation": asked.operation}
-        params, added = asking_for_usage(asked.operation, asked.params) if asked.stream else (asked.params, False)
+        params, added = asking_for_usage(asked.operation, given) if asked.stream else (given, False)
         running = await self._runner.start(
             Ask(
                 principal=principal,
@@ -123,13 +124,3 @@ def _parsed(text: str) -> Json:
         return parse_json(text, "the event")
     except InputError:
         return {"raw": text}
-
-
-def _require_model(principal: Principal, spec: OperationSpec | None, params: dict[str, Json]) -> None:
-    """As the gateway does. Raises Forbidden."""
-    model = params.get("model")
-    properties = spec.params.get("properties") if spec and isinstance(spec.params, dict) else None
-    if isinstance(model, str):
-        principal.require_model(model)
-    elif spec is None or (isinstance(properties, dict) and "model" in properties):
-        principal.require_any_model()

@@ -21,11 +21,6 @@ _BINARY = "application/octet-stream"
 _WITHOUT_BODY = frozenset({204, 205, 304})  # RFC 9110, sections 15.3.5, 15.3.6 and 15.4.5
 
 
-def status(result: Result) -> int:
-    """A guest's word: one that ends an exchange, and not, say, one that announces another."""
-    return result.status if result.status >= 200 else 502
-
-
 def whole(result: Result, spec: OperationSpec) -> tuple[bytes, str]:
     """The body and its media type."""
     if result.status in _WITHOUT_BODY:

@@ -8,15 +8,18 @@ from dataclasses import dataclass, replace
 from host.errors import Cancelled, Forbidden, HostError, InputError, OperationFailed
 from host.names import Reference
 from host.operations import OperationSpec
+from host.registry.component import Component
 from host.server.asgi import Leaving, Receive, Scope, Send, encoded, header, send_whole, state
 from host.server.auth import principal_of
 from host.server.gateway import answers, errors, models
 from host.server.gateway.requests import Content, read_content
 from host.server.gateway.routes import Matched, Routes
+from host.server.models import check_model
 from host.server.principal import Principal
 from host.server.runner import Ask, Runner, Running
 from host.server.served import Served, View, operations_of
 from host.server.settings import ServerSettings
+from host.server.statuses import final
 
 PREFIX = "/v1"
 CATALYST = "x-catalyst"  # of a request: which catalyst it is for, whatever its model; of an answer: which one answered
@@ -48,8 +51,7 @@ class Gateway:
             if not state(scope).get("left"):
                 await _send_error(send, error)
         except Forbidden as error:
-            await self._served.record_refusal(state(scope), error)
-            await _send_error(send, error)
+            await _send_error(send, await self._runner.refused(state(scope), error))
         except HostError as error:
             await _send_error(send, error)
 
@@ -70,10 +72,12 @@ class Gateway:
             return
         asked = await self._understood(scope, receive, view, principal, matched)
         known |= {"catalyst": str(asked.reference), "operation": asked.spec.name}
+        catalyst = await self._served.catalyst(view, asked.reference)
+        principal.require_catalyst(Reference.parse(catalyst.reference))  # which may be newer than what was looked up
         running = await self._runner.start(
             Ask(
                 principal=principal,
-                catalyst=await self._served.catalyst(view, asked.reference),
+                catalyst=catalyst,
                 operation=asked.spec.name,
                 params=asked.content.params,
                 stream=asked.content.stream,
@@ -95,12 +99,11 @@ class Gateway:
                 result = await running.result()
             body, media_type = answers.whole(result, asked.spec)
             more = {**errors.handed_on(result.headers), **_about(running)}
-            await send_whole(send, answers.status(result), body, media_type, more)
+            await send_whole(send, final(result.status), body, media_type, more)
 
     def _matched(self, view: View, scope: Scope) -> Matched | Sequence[str]:
         if self._routes is None or self._routes[0] is not view:
-            approved_first = sorted(view.components, key=lambda one: not one.approved)
-            self._routes = view, Routes((one.reference, operations_of(one).values()) for one in approved_first)
+            self._routes = view, Routes((one.reference, operations_of(one).values()) for one in _known_first(view))
         path = (scope.get("raw_path") or scope["path"].encode()).partition(b"?")[0].decode("latin-1")
         return self._routes[1].find(scope["method"], path.removeprefix(scope.get("root_path", "")))
 
@@ -112,25 +115,17 @@ class Gateway:
         some = next(iter(matched.route.specs.values()))  # how the body is read is the same for all that have the route
         content = await read_content(scope, receive, some, self._settings.max_body_bytes)
         model = models.in_path(matched) or content.model
-        reference: Reference | None = None
-        if model is not None:
-            routed = view.routing.of_model(model) if header(scope, CATALYST) is None else None
-            name = routed.model if routed else view.routing.aliases.get(model, model)
-            principal.require_model(model, name)
-            reference = routed.reference if routed else None
-            if models.in_path(matched):
-                matched = replace(matched, values=(name, *matched.values[1:]))
-            else:
-                content = replace(content, params={**content.params, "model": name})
-        elif models.takes_one(some):
-            principal.require_any_model()
         if (given := header(scope, CATALYST)) is not None:
             reference = _named(given)
-        reference = reference or view.routing.of_rest()
+        elif model is not None:
+            reference = view.routing.of_model(model).reference
+        else:
+            reference = view.routing.of_rest()
         there = view.component(reference).reference
         principal.require_catalyst(there)
         spec = matched.route.spec(there)
-        return Asked(reference, spec, replace(content, params={**content.params, **matched.in_path(spec)}))
+        params = check_model(principal, view, spec, {**content.params, **matched.in_path(spec)})
+        return Asked(reference, spec, replace(content, params=params))
 
 
 async def _streamed(running: Running, send: Send) -> bool:
@@ -160,6 +155,13 @@ async def _streamed(running: Running, send: Send) -> bool:
         last = answers.failure(errors.of_host(error)[1])
     await send({"type": "http.response.body", "body": last})
     return True
+
+
+def _known_first(view: View) -> Sequence[Component]:
+    """Those that the operator routes to go before others: how a body is read is for them to say, and not for whatever
+    else declares the same route."""
+    routed = [one.any_version for one in view.routing.references]
+    return sorted(view.components, key=lambda one: (not one.approved, one.reference.any_version not in routed))
 
 
 def _about(running: Running) -> dict[str, str]:

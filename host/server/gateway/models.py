@@ -8,7 +8,6 @@ import logging
 from host.errors import HostError, NotFound
 from host.jsontext import Json
 from host.names import Reference
-from host.operations import OperationSpec
 from host.server.gateway.routes import Matched
 from host.server.principal import Principal
 from host.server.runner import Ask, Runner
@@ -26,12 +25,6 @@ def is_list(matched: Matched) -> bool:
 def in_path(matched: Matched) -> str | None:
     """The model that the path names: `/models/{model}`."""
     return matched.values[0] if matched.route.template.startswith("/models/{") else None
-
-
-def takes_one(spec: OperationSpec) -> bool:
-    """Whether the operation has a model among its parameters, be it one that may be left out."""
-    properties = spec.params.get("properties") if isinstance(spec.params, dict) else None
-    return isinstance(properties, dict) and "model" in properties
 
 
 async def listed(served: Served, runner: Runner, view: View, principal: Principal, request_id: str) -> dict[str, Json]:

@@ -56,6 +56,7 @@ class Desk:
         only: Collection[Reference] = (),
     ) -> None:
         self._served = served
+        self._runner = runner
         self._local = local
         self._only = only
         own = [
@@ -96,8 +97,7 @@ class Desk:
             call = ToolCall(view, principal, params.arguments or {}, known, _report(ctx))
             return await self._answered(params.name, call)
         except Forbidden as error:
-            await self._record(known, error)
-            return results.of_error(error)
+            return results.of_error(await self._refused(known, error))
         except HostError as error:
             return results.of_error(error)
         except MCPError:
@@ -134,11 +134,12 @@ class Desk:
         known = state(ctx.request.scope)
         return known["principal"], known
 
-    async def _record(self, known: dict[str, Any], error: Forbidden) -> None:
+    async def _refused(self, known: dict[str, Any], error: Forbidden) -> HostError:
         try:
-            await self._served.record_refusal(known, error)
+            return await self._runner.refused(known, error)
         except HostError as unwritten:
             _log.warning("a refusal could not be recorded: %s", unwritten.code)
+            return error
 
 
 def _check(tool: BuiltIn, call: ToolCall) -> None:

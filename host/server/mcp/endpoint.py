@@ -23,6 +23,7 @@ from host.errors import Cancelled, HostError, InputError
 from host.jsontext import Json, parse_json
 from host.server.asgi import Leaving, Message, Receive, Scope, Send, encoded, header, read_body, send_whole, state
 from host.server.auth import principal_of
+from host.server.gateway.requests import LARGE_BYTES
 from host.server.mcp import results
 from host.server.mcp.desk import Desk
 from host.server.runner import Runner
@@ -35,6 +36,7 @@ _EVENTS = "text/event-stream"
 _VERSION = "mcp-protocol-version"
 _BEFORE_2026 = (None, *HANDSHAKE_PROTOCOL_VERSIONS)
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+_MOST_VALUES = 500_000  # in a message: the SDK takes it apart and puts it together on the event loop
 _UNAUTHENTICATED = -32001  # of the range that JSON-RPC leaves to servers: no code of it is given to this by anybody
 
 
@@ -70,7 +72,9 @@ class McpEndpoint:
             if scope["method"] != "POST":
                 await _send_error(send, 405, INVALID_REQUEST, "only POST is answered here", headers={"allow": "POST"})
                 return
-            message = _Message.read(await read_body(scope, receive, self._settings.max_body_bytes))
+            body = await read_body(scope, receive, self._settings.max_body_bytes)
+            known["large"] = len(body) > LARGE_BYTES
+            message = await asyncio.to_thread(_Message.read, body) if known["large"] else _Message.read(body)
             await self._answer(scope, message, receive, send)
         except Cancelled:
             raise
@@ -160,7 +164,7 @@ class _Message:
     def read(cls, body: bytes) -> _Message:
         """One JSON object that the host can take; written anew where something in it could not be encoded. Raises
         InputError."""
-        value: Json = parse_json(body, "the body")
+        value: Json = parse_json(body, "the body", most=_MOST_VALUES)
         if not isinstance(value, dict):
             raise InputError("the body is not one JSON-RPC message, which is an object", field="body")
         match value:

@@ -15,10 +15,10 @@ from host.names import Reference
 from host.registry.oci.reference import OciReference, looks_like_oci
 from host.runtime import Catalyst
 from host.server.mcp import results
-from host.server.mcp.models import check_model
 from host.server.mcp.performing import perform
 from host.server.mcp.schemas import with_attachments
 from host.server.mcp.tool import BuiltIn, ToolCall, parameters, text
+from host.server.models import check_model
 from host.server.runner import Ask, Runner
 from host.server.served import Served, operations_of
 from host.server.statuses import status_of
@@ -110,7 +110,7 @@ class Execution:
         reference = await self._pulled(call, named) if isinstance(named, OciReference) else named
         if reference.type != "catalyst":
             raise InputError(f"{reference} is no catalyst", field="reference")
-        there = reference if reference.version else call.view.component(reference).reference
+        there = call.view.component(reference).reference
         call.principal.require_catalyst(there)
         if self._only and not {there, there.any_version} & set(self._only):
             raise NotFound(f"there is no {reference} here", field="reference")
@@ -136,7 +136,7 @@ class Execution:
     def _asked(self, call: ToolCall, catalyst: Catalyst, given: dict[str, Json]) -> Ask:
         """Raises Forbidden, InputError."""
         schema = catalyst.manifest.schemas.get("input", True) if catalyst.manifest else True
-        known: dict[str, Any] = {"request": call.request, "via": "mcp"}
+        known: dict[str, Any] = {"request": call.request, "via": "mcp", "large": call.large}
         if not _is_operation(given, schema):
             more = check_model(call.principal, call.view, None, given, schema)
             return Ask(call.principal, catalyst, "", {}, more=more, **known)
@@ -145,11 +145,13 @@ class Execution:
         if spec is None and not catalyst.operations:
             spec = operations_of(call.view.component(Reference.parse(catalyst.reference))).get(envelope.operation)
         params = check_model(call.principal, call.view, spec, envelope.params)
+        stream = envelope.stream
+        if spec is not None and spec.stream and params.get("stream") is True:  # where OpenAI's API has it
+            del params["stream"]
+            stream = True
         lifted, attachments = with_attachments(spec, params)
         more = {name: value for name, value in given.items() if name not in ("operation", "params", "stream")}
-        return Ask(
-            call.principal, catalyst, envelope.operation, lifted, envelope.stream, attachments, more=more, **known
-        )
+        return Ask(call.principal, catalyst, envelope.operation, lifted, stream, attachments, more=more, **known)
 
     async def _list(self, call: ToolCall) -> CallToolResult:
         call.principal.require("runs")

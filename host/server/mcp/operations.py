@@ -13,11 +13,11 @@ from host.names import Reference
 from host.operations import OperationSpec
 from host.registry.component import Component, latest
 from host.server.mcp import results
-from host.server.mcp.models import check_model
 from host.server.mcp.naming import names
 from host.server.mcp.performing import perform
 from host.server.mcp.schemas import document_schema, input_schema, with_attachments
 from host.server.mcp.tool import ToolCall
+from host.server.models import check_model
 from host.server.principal import Principal
 from host.server.runner import Ask, Runner
 from host.server.served import Served, View
@@ -78,12 +78,14 @@ class OperationCalls:
         catalyst = await self._served.catalyst(call.view, tool.reference)
         principal.require_catalyst(Reference.parse(catalyst.reference))  # which may be newer than what was looked up
         if spec is None:
-            ask = Ask(principal, catalyst, "", {}, request=call.request, via="mcp", more=given)
+            ask = Ask(principal, catalyst, "", {}, request=call.request, via="mcp", more=given, large=call.large)
         else:
             params, attachments = with_attachments(spec, given)
             params = {name: value for name, value in params.items() if not (spec.stream and name == "stream")}
             stream = spec.stream and call.report is not None
-            ask = Ask(principal, catalyst, spec.name, params, stream, attachments, call.request, via="mcp")
+            ask = Ask(
+                principal, catalyst, spec.name, params, stream, attachments, call.request, via="mcp", large=call.large
+            )
         return results.of_operation(await perform(self._runner, call, ask), spec)
 
 

@@ -34,6 +34,10 @@ class ToolCall:
     def request(self) -> str:
         return str(self.known.get("request_id", ""))
 
+    @property
+    def large(self) -> bool:
+        return bool(self.known.get("large", False))
+
 
 @dataclass(frozen=True)
 class BuiltIn:

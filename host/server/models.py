@@ -1,4 +1,4 @@
-"""Keys that are for some models: what a call names has to be one of those."""
+"""Keys that are for some models: what a request names has to be one of those, by whichever face it comes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 from host.errors import InputError
 from host.jsontext import Json
 from host.operations import OperationSpec
-from host.server.gateway.models import takes_one
 from host.server.principal import Principal
 from host.server.served import View
 
@@ -32,6 +31,12 @@ def check_model(
     if _form_made_ready(spec, given) or not (named or _takes_none(spec, schema)):
         principal.require_any_model()
     return found
+
+
+def takes_one(spec: OperationSpec) -> bool:
+    """Whether the operation has a model among its parameters, be it one that may be left out."""
+    properties = spec.params.get("properties") if isinstance(spec.params, dict) else None
+    return isinstance(properties, dict) and "model" in properties
 
 
 def _form_made_ready(spec: OperationSpec | None, given: Mapping[str, Any]) -> bool:

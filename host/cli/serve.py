@@ -21,21 +21,45 @@ if TYPE_CHECKING:
 @click.command("serve", short_help="Serve OpenAI's API and MCP over catalysts.")
 @click.option("--port", default=4000, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
 @click.option("--host", "address", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes; one a core.")
-@click.option("--config", "config_file", metavar="FILE", help="Settings in TOML, YAML or JSON; options add to them.")
+@click.option(
+    "--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes: one for each core is usual."
+)
+@click.option(
+    "--config",
+    "config_file",
+    metavar="FILE",
+    help="Settings in TOML, YAML or JSON, by its suffix; options add to them.",
+)
 @click.option("--route", multiple=True, metavar="PREFIX=REF", help="Models whose names begin so are this catalyst's.")
 @click.option("--default", metavar="REF", help="The catalyst for other models, and for what names none.")
 @click.option("--alias", multiple=True, metavar="NAME=MODEL", help="Another name for a model.")
-@click.option("--allowed-host", multiple=True, metavar="NAME", help="A name that this server goes by; * for any.")
-@click.option("--cors-origin", multiple=True, metavar="ORIGIN", help="Whose pages may use it.")
-@click.option("--trusted-proxy", multiple=True, metavar="CIDR", help="Whose X-Forwarded-For counts.")
-@click.option("--limits", metavar="URL", help="redis://… to count requests and tokens across machines.")
-@click.option("--grace", default="30s", show_default=True, help="How long what is under way may take at the end.")
+@click.option(
+    "--allowed-host",
+    multiple=True,
+    metavar="NAME",
+    help="Also answer to this name in the Host header: api.example.com; * for any.",
+)
+@click.option("--cors-origin", multiple=True, metavar="ORIGIN", help="Pages that may use it: https://app.example.com.")
+@click.option(
+    "--trusted-proxy", multiple=True, metavar="CIDR", help="A proxy whose X-Forwarded-For counts: 10.0.0.0/8."
+)
+@click.option(
+    "--limits", metavar="URL", help="redis://…: where requests and tokens are counted.  [default: the state's database]"
+)
+@click.option(
+    "--grace", default="30s", show_default=True, metavar="TIME", help="How long what is under way may take at the end."
+)
 @click.option("--tls-cert", metavar="FILE", help="A certificate, for https; with --tls-key.")
 @click.option("--tls-key", metavar="FILE", help="Its private key.")
-@click.option("--log-format", type=click.Choice(["json", "text"]), default=None, help="Default: text on a terminal.")
 @click.option(
-    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", help="From where on."
+    "--log-format", type=click.Choice(["json", "text"]), default=None, help="[default: text on a terminal, else json]"
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="The least that is logged.",
 )
 def command(**options: Any) -> None:
     """Serve what is installed: OpenAI's API at /v1, MCP at /mcp, a console at /, /health, /ready and /metrics.
@@ -104,7 +128,7 @@ def _settings(
 ) -> ServerSettings:
     from dataclasses import replace  # noqa: PLC0415 - not for `--help`
 
-    from host.server.settings import ServerSettings, networks  # noqa: PLC0415 - as above
+    from host.server.settings import ServerSettings, networks, origins  # noqa: PLC0415 - as above
 
     settings = ServerSettings.read(config_file) if config_file else ServerSettings()
     settings = settings.with_routes(
@@ -115,7 +139,7 @@ def _settings(
     return replace(
         settings,
         allowed_hosts=(*settings.allowed_hosts, *allowed_host),
-        cors_origins=(*settings.cors_origins, *cors_origin),
+        cors_origins=(*settings.cors_origins, *origins(cors_origin, "--cors-origin")),
         trusted_proxies=(*settings.trusted_proxies, *networks(trusted_proxy, "--trusted-proxy")),
         limits_url=limits or settings.limits_url,
     )
@@ -140,14 +164,17 @@ def _served(workspace: Workspace, settings: ServerSettings) -> list[str]:
     if routing.default is not None:
         lines.append(f"{'other' if lines else 'all'} models by {routing.default}")
     if not lines:
-        installed = "nothing is installed" if not components else "several are installed"
-        lines.append(f"no catalyst has any model: {installed}, and none is the default (--default REF, --route)")
+        none = "nothing is installed yet (host register FILE; no restart is needed)"
+        several = f"several are installed, and none is the default (--default {components[0].reference.any_version})"
+        lines.append(f"no catalyst has any model: {several if components else none}")
     return lines
 
 
 def _say_what(url: str, served: list[str], *, has_key: bool) -> None:
-    say(f"serving on {url} (OpenAI's API: {url}/v1, MCP: {url}/mcp, console: {url}/; Ctrl-C ends it)")
+    say(f"serving on {url} (Ctrl-C ends it)")
+    for what, path in (("OpenAI's API", "/v1"), ("MCP", "/mcp"), ("console", "/")):
+        say(f"  {what:12}  {url}{path}")
     for line in served:
         say(f"  {line}")
     if not has_key:
-        say("there is no key: any is accepted, on this machine alone (`host key create` ends that)")
+        say("there is no key: any is accepted, on this machine alone (host key create ends that)")

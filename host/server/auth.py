@@ -15,7 +15,8 @@ from host.server.settings import ServerSettings
 from host.state.api_keys import ApiKey, KeyRing
 
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
-_HINT = "send one: Authorization: Bearer host_sk_…; the operator makes them with `host key create`"
+_MAKE = "the operator makes them: host key create"
+_HINT = f"send one: Authorization: Bearer host_sk_…; {_MAKE}"
 
 
 def principal_of(scope: Scope, keys: KeyRing, settings: ServerSettings) -> Principal:
@@ -37,7 +38,9 @@ def holder(text: str, scope: Scope, keys: KeyRing, settings: ServerSettings) -> 
     """The key that `text` is, used from where it may be. One answer for every reason. Raises Unauthenticated."""
     key = keys.authenticate(text, time.time())
     if key is None or not from_where_it_may_be(key, scope, settings):
-        raise Unauthenticated("the key is none that counts here", hint=_HINT)
+        raise Unauthenticated(
+            "the key is not valid here: it is unknown, expired, revoked, or not for this address", hint=_MAKE
+        )
     return key
 
 

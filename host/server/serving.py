@@ -8,8 +8,10 @@ the runtime; what they share is the state, and the compiled components.
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import socket
+import ssl
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from host import environment
 from host.errors import InputError, StateError
 from host.server import logs
 from host.server.app import Application
+from host.server.limits.opening import open_limiter
 from host.server.protocol import Protocol
 from host.server.settings import ServerSettings
 from host.workspace import Workspace
@@ -60,9 +63,12 @@ class Serving:
 
 
 def check(serving: Serving, workspace: Workspace) -> bool:
-    """Whether there is a key. Raises InputError where there is none, and others could reach the server; StateError
-    where what is kept is not what the operator left."""
+    """Whether there is a key. Raises InputError where there is none, and others could reach the server, or where an
+    option cannot be used; StateError where what is kept is not what the operator left, or nobody counts limits."""
     workspace.check()
+    _check_certificate(serving)
+    if serving.settings.limits_url:
+        open_limiter(serving.settings.limits_url, workspace).close()
     has_key = workspace.api_keys.snapshot().any
     if not has_key and not serving.local:
         raise InputError(
@@ -71,6 +77,20 @@ def check(serving: Serving, workspace: Workspace) -> bool:
             hint="make one first: host key create --name NAME --type secret",
         )
     return has_key
+
+
+def _check_certificate(serving: Serving) -> None:
+    if serving.certificate is None or serving.private_key is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(serving.certificate, serving.private_key)
+    except OSError as error:
+        said = "no certificate and its private key" if isinstance(error, ssl.SSLError) else error.strerror
+        raise InputError(
+            f"--tls-cert {serving.certificate}, --tls-key {serving.private_key}: {said}",
+            field="--tls-cert",
+            hint="two PEM files: the certificate with its chain, and the private key that belongs to it",
+        ) from None
 
 
 def serve(serving: Serving, began: Callable[[str], None]) -> None:
@@ -141,8 +161,9 @@ def _listening(serving: Serving) -> socket.socket:
         family = socket.getaddrinfo(serving.address, serving.port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.create_server((serving.address, serving.port), family=family, backlog=_BACKLOG)
     except OSError as error:
+        said = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
         raise StateError(
-            f"cannot listen on {serving.address}:{serving.port}: {error.strerror}", hint="another --port, or --host"
+            f"cannot listen on {serving.address}:{serving.port}: {said}", hint="another --port, or --host"
         ) from None
     listener.set_inheritable(True)
     return listener

@@ -20,6 +20,7 @@ tokens = "5M/1d"
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -37,6 +38,7 @@ from host.policy.units import parse_size
 from host.server.routing import Routing
 
 MAX_BODY_BYTES = 64 * 1024 * 1024  # audio goes up to 25 MB, and base64 makes a third more of it
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\sA-Z]+\Z")  # a browser's extension has one with a scheme of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +83,11 @@ class ServerSettings:
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             name = ".".join(map(str, first["loc"]))
-            known = ", ".join(_Document.model_fields)
-            hint = f"one of {known}" if first["type"] == "extra_forbidden" else None
-            raise InputError(f"{name or 'the configuration'}: {first['msg']}", field=name or None, hint=hint) from None
+            said, hint = first["msg"], None
+            if first["type"] == "extra_forbidden":
+                within = _Document if len(first["loc"]) == 1 else _Budget
+                said, hint = "there is no such setting", f"one of {', '.join(within.model_fields)}"
+            raise InputError(f"{name or 'the configuration'}: {said}", field=name or None, hint=hint) from None
         return cls(
             routing=Routing(
                 {prefix: _reference(f"prefix_map.{prefix}", text) for prefix, text in given.prefix_map.items()},
@@ -98,7 +102,7 @@ class ServerSettings:
                 for text, one in given.budgets.items()
             },
             allowed_hosts=tuple(given.allowed_hosts),
-            cors_origins=tuple(given.cors_origins),
+            cors_origins=origins(given.cors_origins, "cors_origins"),
             trusted_proxies=networks(given.trusted_proxies, "trusted_proxies"),
             max_body_bytes=_named("max_body_size", lambda: parse_size(given.max_body_size)),
             limits_url=given.limits,
@@ -155,7 +159,8 @@ def _parsed(suffix: str, text: str) -> object:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"the configuration is not TOML: {error}") from None
+        hint = None if suffix == ".toml" else "only what ends in .yml, .yaml or .json is read as that"
+        raise InputError(f"the configuration is not TOML: {error}", hint=hint) from None
 
 
 def _named(name: str, read: Any) -> Any:
@@ -181,6 +186,15 @@ def _network(name: str, text: str) -> IPv4Network | IPv6Network:
         return ip_network(text)
     except ValueError as error:
         raise InputError(f"{name}: {error}", field=name, hint="a network like 10.0.0.0/8") from None
+
+
+def origins(texts: Sequence[str], name: str) -> tuple[str, ...]:
+    """As browsers write them. Raises InputError."""
+    for text in texts:
+        if not _ORIGIN.match(text):
+            hint = "like https://app.example.com or http://localhost:3000: lower case, and no path"
+            raise InputError(f"{name}: {text[:80]!r} is not an origin", field=name, hint=hint)
+    return tuple(texts)
 
 
 def networks(texts: Sequence[str], name: str) -> tuple[IPv4Network | IPv6Network, ...]:

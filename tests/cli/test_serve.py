@@ -112,6 +112,8 @@ def test_without_a_key_it_does_not_listen_where_others_could_reach_it(program: A
         pytest.param(["--limits", "memcached://x"], 2, "redis", id="a place to count that is none"),
         pytest.param(["--tls-cert", "x.pem"], 2, "--tls-key", id="half of what https needs"),
         pytest.param(["--trusted-proxy", "somewhere"], 2, "--trusted-proxy", id="a network that is none"),
+        pytest.param(["--cors-origin", "example.com"], 2, "--cors-origin", id="an origin without a scheme"),
+        pytest.param(["--tls-cert", __file__, "--tls-key", __file__], 2, "two PEM files", id="no certificate"),
         pytest.param(["--grace", "long"], 2, "--grace", id="a span that is none"),
         pytest.param(["--host", "192.0.2.1"], 2, "host key create", id="an address of somebody else, without a key"),
     ],
@@ -121,13 +123,14 @@ def test_a_mistake_is_named_before_it_serves(
 ) -> None:
     ran: Ran = program("serve", "--port", "0", *options)
     assert (ran.status, said in ran.err) == (status, True), ran.err
+    assert "serving on" not in ran.err
 
 
 def test_a_port_that_is_taken_is_named(program: Any, serve: Any) -> None:
     one = serve()
     ran: Ran = program("serve", "--port", str(one.port))
     assert ran.status == 6
-    assert f"cannot listen on 127.0.0.1:{one.port}" in ran.err
+    assert f"cannot listen on 127.0.0.1:{one.port}: Address already in use\n" in ran.err
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])

@@ -86,6 +86,8 @@ def test_a_file_in_each_form_says_the_same(tmp_path: Path, name: str, text: str)
         pytest.param({"prefix_map": {"gpt": "nobody"}}, "prefix_map.gpt", id="a catalyst that is no reference"),
         pytest.param({"prefix_map": ["gpt"]}, "prefix_map", id="a table that is none"),
         pytest.param({"aliases": {"a": 1}}, "aliases.a", id="a name that is none"),
+        pytest.param({"cors_origins": ["app.example.com"]}, "cors_origins", id="an origin without a scheme"),
+        pytest.param({"cors_origins": ["https://app.example.com/"]}, "cors_origins", id="an origin with a path"),
         pytest.param({"trusted_proxies": ["10.0.0.1/8"]}, "trusted_proxies", id="a network with host bits"),
         pytest.param({"max_body_size": "big"}, "max_body_size", id="a size that is none"),
         pytest.param(
@@ -103,6 +105,19 @@ def test_a_mistake_is_named(document: Any, field: str | None) -> None:
 
 
 @pytest.mark.parametrize(
+    ("document", "hint"),
+    [
+        pytest.param({"alias": {}}, "one of default, prefix_map, aliases", id="a setting"),
+        pytest.param({"budgets": {"c:a.b": {"token": "1/1m"}}}, "one of requests, tokens", id="a budget"),
+    ],
+)
+def test_what_there_is_instead_is_said(document: Any, hint: str) -> None:
+    with pytest.raises(InputError, match="there is no such setting") as raised:
+        ServerSettings.from_document(document)
+    assert (raised.value.hint or "").startswith(hint)
+
+
+@pytest.mark.parametrize(
     ("name", "text"),
     [("a.toml", "a = "), ("a.yml", "a: ["), ("a.json", "{"), ("a.toml", "\xff")],
 )
@@ -111,6 +126,14 @@ def test_a_file_that_cannot_be_read_is_a_mistake(tmp_path: Path, name: str, text
     file.write_bytes(text.encode("latin-1"))
     with pytest.raises(InputError):
         ServerSettings.read(file)
+
+
+def test_the_form_of_a_file_is_by_its_name_and_that_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "server.conf"
+    file.write_text(YAML)
+    with pytest.raises(InputError, match="not TOML") as raised:
+        ServerSettings.read(file)
+    assert ".yaml" in (raised.value.hint or "")
 
 
 def test_a_file_that_is_not_there_is_a_mistake(tmp_path: Path) -> None:

@@ -126,7 +126,9 @@ def _storage(url: str) -> RedisStorage:
     scheme, separator, _ = url.partition("://")
     if not separator or scheme not in _SCHEMES:
         raise InputError(
-            f"limits are counted in Redis, and not by {scheme[:20]}://" if separator else "the limits' URL is none",
+            f"limits are counted in Redis, and not by {scheme[:20]}://"
+            if separator
+            else "where limits are counted is not a URL",
             field="--limits",
             hint=_HINT,
         )

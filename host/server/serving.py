@@ -8,11 +8,13 @@ the runtime; what they share is the state, and the compiled components.
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import os
 import signal
 import socket
 import ssl
 import tempfile
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -128,10 +130,19 @@ class _Worker:
 
     def __call__(self) -> Application:
         logs.configure(level=self.serving.log_level, in_json=self.serving.log_format == "json")
+        if multiprocessing.parent_process() is not None:
+            threading.Thread(target=_end_with_parent, name="host-parent", daemon=True).start()
         application = Application(self.serving.settings)
         gc.collect()
         gc.freeze()  # what is there now stays, and no collection has to look at it again
         return application
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would hold the port for good, with nobody to tell it to end."""
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _config(serving: Serving, app: Callable[..., object], *, factory: bool = False) -> uvicorn.Config:

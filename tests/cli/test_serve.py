@@ -92,6 +92,15 @@ def test_it_says_what_it_serves_and_who_may_ask(serve: Any) -> None:
     assert one.client.post("/v1/chat/completions", json=CHAT).status_code == 200
 
 
+def test_with_nothing_installed_it_says_so_to_the_operator_and_to_whoever_asks(started: Start, state: Path) -> None:
+    one = Serving(started("serve", "--port", "0"))
+    with one.client:
+        answer = one.client.post("/v1/chat/completions", json=CHAT)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "unknown_url")
+    assert "nothing is installed yet" in answer.json()["error"]["message"]
+    assert "nothing is installed yet (host register FILE" in "".join(one.said)
+
+
 def test_with_a_key_it_says_nothing_of_going_without(serve: Any, workspace: Workspace) -> None:
     workspace.api_keys.create(name="ci", type="secret")
     assert "there is no key" not in "".join(serve().said)
@@ -187,6 +196,11 @@ class TestWorkers:
         until(lambda: one.status("/ready") == 200)
         assert one.client.post("/v1/chat/completions", json=CHAT).status_code == 200
         assert one.end() == 0
+
+    def test_end_when_the_process_that_started_them_was_killed(self, serve: Any) -> None:
+        one = serve("--workers", "2")
+        one.end(signal.SIGKILL)
+        until(lambda: one.status("/health") == 0)
 
     def test_a_run_is_cancelled_whichever_has_it(self, serve: Any, workspace: Workspace) -> None:
         with closing(Upstream()) as upstream:

@@ -6,7 +6,8 @@ import sys
 
 import click
 
-from host.cli.show import errors_shown
+from host.cli.show import errors_shown, say
+from host.cli.state import opened
 from host.errors import StateError
 from host.names import Reference
 
@@ -19,7 +20,11 @@ from host.names import Reference
     help="Also the tools that set secrets and policies. An agent reads what strangers wrote, and may do what it says.",
 )
 @click.option(
-    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="warning", help="Of logs."
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="warning",
+    show_default=True,
+    help="The least that is logged, on standard error.",
 )
 def command(*, references: tuple[str, ...], manage: bool, log_level: str) -> None:
     """Serve what is installed as tools, by the Model Context Protocol, to a program that starts this one. Each run is
@@ -46,5 +51,13 @@ def command(*, references: tuple[str, ...], manage: bool, log_level: str) -> Non
             raise StateError(
                 f"this needs {error.name}, which is not installed", hint="pip install 'catalyst-host[serve]'"
             ) from None
+        if only:
+            with opened() as workspace:
+                there = {one.reference for one in workspace.components.all()}
+            for reference in only:
+                if reference not in there and reference not in {one.any_version for one in there}:
+                    say(f"there is no {reference}; it is served once it is there (host register)")
+        if sys.stdin.isatty():
+            say("reading MCP messages from standard input, which a client usually writes (Ctrl-D ends it)")
         logs.configure(level=log_level, in_json=not sys.stderr.isatty())
         serve(only, manage=manage)

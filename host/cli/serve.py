@@ -164,9 +164,10 @@ def _served(workspace: Workspace, settings: ServerSettings) -> list[str]:
     if routing.default is not None:
         lines.append(f"{'other' if lines else 'all'} models by {routing.default}")
     if not lines:
-        none = "nothing is installed yet (host register FILE; no restart is needed)"
-        several = f"several are installed, and none is the default (--default {components[0].reference.any_version})"
-        lines.append(f"no catalyst has any model: {several if components else none}")
+        said = "nothing is installed yet (host register FILE; no restart is needed)"
+        if components:
+            said = f"several are installed, and none is the default (--default {components[0].reference.any_version})"
+        lines.append(f"no catalyst has any model: {said}")
     return lines
 
 

@@ -37,6 +37,9 @@ _CANCELLED_EVERY_S = 0.5  # how often it is looked whether somebody else took a 
 _CORS_MAX_AGE_S = 600
 
 
+_PLACES = "OpenAI's API is at /v1, which a base_url ends in; there are /mcp, /health, /ready, /metrics and / as well"
+
+
 class Application:
     """What all parts of one process's server share; an ASGI application. It begins when it is made, and ends with its
     lifespan, or by `close`. Raises StateError, InputError."""
@@ -140,7 +143,7 @@ class Application:
 async def _nothing_here(scope: Scope, receive: Receive, send: Send) -> None:
     del receive
     if scope["type"] == "http":
-        raise NotFound(f"there is nothing at {scope['path'][:200]!r}", hint="/v1, /mcp, /health, /ready, /metrics, /")
+        raise NotFound(f"there is nothing at {scope['path'][:200]!r}", hint=_PLACES)
     await send({"type": "websocket.close", "code": 1000})
 
 

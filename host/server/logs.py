@@ -12,7 +12,7 @@ import sys
 import traceback
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import TextIO
+from typing import Any, TextIO
 
 REQUEST: ContextVar[str] = ContextVar("catalyst_host_request", default="")
 """The id of the request that is being answered."""
@@ -35,11 +35,22 @@ class Words(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
-        facts = " ".join(f"{name}={value}" for name, value in getattr(record, "facts", {}).items() if value != "")
-        line = f"{at} {record.levelname.lower():7} {record.getMessage()} {facts}".rstrip()
+        said, facts = _in_words(record.getMessage(), dict(getattr(record, "facts", {})))
+        shown = " ".join(f"{name}={value}" for name, value in facts.items() if value != "")
+        line = f"{at} {record.levelname.lower():7} {said} {shown}".rstrip()
         if record.exc_info and record.exc_info[0] is not None:
             line += "\n" + "".join(traceback.format_exception(*record.exc_info)).rstrip()
         return "".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in line)
+
+
+def _in_words(said: str, facts: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """A request as people read it, `POST /v1/files 200 12 ms`, and what else is known of it. A route begins with its
+    method, unless it is none of those there are."""
+    if said != "request" or not {"method", "route", "status", "ms"} <= facts.keys():
+        return said, facts
+    method, route, status, ms = (facts.pop(name) for name in ("method", "route", "status", "ms"))
+    at = route if " " in str(route) else f"{method} {route}"
+    return f"{at} {status} {ms:.0f} ms", facts
 
 
 def configure(*, level: str = "info", in_json: bool = True, stream: TextIO | None = None) -> None:

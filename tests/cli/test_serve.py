@@ -94,7 +94,7 @@ def test_it_says_what_it_serves_and_who_may_ask(serve: Any) -> None:
 
 def test_with_nothing_installed_it_says_so_to_the_operator_and_to_whoever_asks(started: Start, state: Path) -> None:
     one = Serving(started("serve", "--port", "0"))
-    with one.client:
+    with closing(one.client):
         answer = one.client.post("/v1/chat/completions", json=CHAT)
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "unknown_url")
     assert "nothing is installed yet" in answer.json()["error"]["message"]

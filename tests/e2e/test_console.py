@@ -154,7 +154,7 @@ def test_what_is_no_admin_key_does_not_get_in(
     one.open()
     one.page.get_by_label("Admin key").fill(admin[1][:-1] + "?")
     one.page.get_by_label("Admin key").press("Enter")
-    expect(one.page.get_by_role("alert")).to_contain_text("no key that counts here")
+    expect(one.page.get_by_role("alert")).to_contain_text("key is not valid here")
     one.page.get_by_label("Admin key").fill(secret)
     one.page.get_by_label("Admin key").press("Enter")
     expect(one.page.get_by_role("alert")).to_contain_text("does not have the scope 'manage'")

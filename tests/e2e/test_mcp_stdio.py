@@ -252,3 +252,12 @@ def test_a_reference_that_is_none_is_a_mistake_of_usage(environment: dict[str, s
     )
     assert ran.returncode == 2
     assert b"not a reference" in ran.stderr
+
+
+def test_a_catalyst_that_is_not_there_yet_is_named(environment: dict[str, str]) -> None:
+    ran = subprocess.run(
+        [str(PROGRAM), "mcp", "--reference", "c:local.nothing"],
+        env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stdout) == (0, b"")
+    assert b"there is no c:local.nothing; it is served once it is there" in ran.stderr

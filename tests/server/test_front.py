@@ -182,6 +182,18 @@ class TestTheLog:
         assert "\x1b" not in line
         assert line.endswith("status=200")
 
+    @pytest.mark.parametrize(
+        ("route", "said"),
+        [
+            pytest.param("POST /v1/files", "POST /v1/files 200 12 ms key=ci", id="a route"),
+            pytest.param("other", "POST other 200 12 ms key=ci", id="none of those there are"),
+        ],
+    )
+    def test_for_people_a_request_is_what_was_asked_and_answered(self, route: str, said: str) -> None:
+        record = logging.LogRecord("host.server", logging.INFO, "", 0, "request", (), None)
+        record.facts = {"method": "POST", "route": route, "status": 200, "ms": 12.34, "key": "ci"}
+        assert Words().format(record).endswith(f" info    {said}")
+
     def test_configures_this_process_and_no_more(self) -> None:
         root = logging.getLogger()
         handlers, level = root.handlers[:], root.level

@@ -86,7 +86,7 @@ class Access:
         except Unauthenticated:
             self._throttle.failed(address)
             raise Unauthenticated(
-                "this is no key that counts here", hint="one that is active, from where it may be used"
+                "the key is not valid here: it is unknown, expired, revoked, or not for this address"
             ) from None
         return self._managing(request.scope, Visitor(key)).key
 

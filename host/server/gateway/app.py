@@ -62,7 +62,7 @@ class Gateway:
         known |= {"key": principal.name, "principal": principal}
         matched = self._matched(view, scope)
         if not isinstance(matched, Matched):
-            await _send_no_route(scope, matched, send)
+            await _send_no_route(scope, matched, send, empty=not view.components)
             return
         known["route"] = f"{matched.route.method} {PREFIX}{matched.route.template}"
         principal.require("run")
@@ -180,11 +180,14 @@ async def _send_error(send: Send, error: HostError) -> None:
     await send_whole(send, status, encoded(body), headers=headers)
 
 
-async def _send_no_route(scope: Scope, allowed: Sequence[str], send: Send) -> None:
+async def _send_no_route(scope: Scope, allowed: Sequence[str], send: Send, *, empty: bool) -> None:
     at = f"{scope['method'][:20]} {scope['path'][:200]}"
     if allowed:
         shown = errors.body(f"Not a method of this path: {at}", errors.INVALID, code="method_not_supported")
         await send_whole(send, 405, encoded(shown), headers={"allow": ", ".join(allowed)})
     else:
-        shown = errors.body(f"Unknown request URL: {at}", errors.INVALID, code="unknown_url")
+        said = f"Unknown request URL: {at}"
+        if empty:  # so that nobody looks for the mistake in his URL
+            said += " (nothing is installed yet; the operator does it: host register FILE)"
+        shown = errors.body(said, errors.INVALID, code="unknown_url")
         await send_whole(send, 404, encoded(shown))

@@ -71,7 +71,7 @@ function signIn() {
   }, h("label.field", {}, h("span.title", {}, "Admin key"), input), refused, button);
   queueMicrotask(() => input.focus());
   return lone("Sign in", form,
-    h("p.hint", {}, "One that may manage. To make one, where the server runs:"),
+    h("p.hint", {}, "A key of the type admin. To make one, where the server runs:"),
     h("pre.command", {}, "host key create --name admin --type admin"));
 }
 

@@ -24,7 +24,15 @@ from host.state.api_keys import ApiKey
 from host.workspace import Workspace
 from tests.cli.conftest import Upstream, upstream  # noqa: F401 - a fixture
 from tests.conftest import wat
-from tests.server.conftest import OPENAI, PATIENCE_S, Server, serving, state_dir, workspace  # noqa: F401 - fixtures
+from tests.server.conftest import (  # noqa: F401 - fixtures
+    OPENAI,
+    PATIENCE_S,
+    Server,
+    installed_state,
+    serving,
+    state_dir,
+    workspace,
+)
 from tests.server.console.test_access import until
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

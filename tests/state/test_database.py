@@ -283,9 +283,13 @@ def test_a_quick_append_that_cannot_be_committed_leaves_no_transaction_open(data
         ends = action == sqlite3.SQLITE_TRANSACTION and what == "COMMIT"
         return sqlite3.SQLITE_DENY if ends else sqlite3.SQLITE_OK
 
-    with pytest.raises(StateError, match="not authorized"), database.appending() as connection:
-        connection.set_authorizer(but_no_commit)
-        connection.execute("INSERT INTO rules VALUES ('lost', true, 1)").close()
+    def append() -> None:
+        with database.appending() as connection:
+            connection.set_authorizer(but_no_commit)
+            connection.execute("INSERT INTO rules VALUES ('lost', true, 1)").close()
+
+    with pytest.raises(StateError, match="not authorized"):
+        append()
     with database.appending() as connection:
         connection.set_authorizer(None)
         assert connection.execute("SELECT count(*) FROM rules").fetchone() == (0,)

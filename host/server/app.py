@@ -74,7 +74,10 @@ class Application:
         self._asgi = self._composed()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._asgi(scope, receive, send)
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        else:
+            await self._asgi(scope, receive, send)
 
     def close(self) -> None:
         """End what is under way, write what was gathered, and give everything back. Any number of times."""
@@ -88,9 +91,7 @@ class Application:
             *probes.routes(),
             *Console(self.served, self.runner, self.workspace, self.settings).routes(),
         ]
-        inner: App = Router(
-            routes=routes, lifespan=lambda _: self.alive(), default=_nothing_here, redirect_slashes=False
-        )
+        inner: App = Router(routes=routes, default=_nothing_here, redirect_slashes=False)
         if self.settings.cors_origins:
             inner = CORSMiddleware(
                 inner,
@@ -101,6 +102,15 @@ class Application:
                 max_age=_CORS_MAX_AGE_S,
             )
         return Front(inner, self.settings, self.metrics, self.tracing)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        """The lifespan protocol (asgi.readthedocs.io, version 2.0)."""
+        await receive()
+        with suppress(asyncio.CancelledError):  # it was told to end at once
+            async with self.alive():
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+            await send({"type": "lifespan.shutdown.complete"})
 
     @asynccontextmanager
     async def alive(self) -> AsyncIterator[None]:

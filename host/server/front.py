@@ -4,6 +4,7 @@ answer for whatever is raised below.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import secrets
@@ -23,6 +24,7 @@ _log = logging.getLogger("host.server")
 _ID = re.compile(r"[A-Za-z0-9_.:-]{8,128}\Z")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]", ""})  # "": of a client of HTTP/1.0, or a Unix socket
 _OPEN = frozenset({"/health", "/ready"})  # probes come by address
+_FACTS = ("key", "catalyst", "operation", "run", "error")
 _UNANSWERED = 499  # as nginx logs a client that left before there was an answer
 _SAFE = (
     (b"x-content-type-options", b"nosniff"),
@@ -61,8 +63,12 @@ class Front:
             with self._tracing.request(scope, request_id) as span:
                 try:
                     await self._checked(scope, receive, sent)
+                except asyncio.CancelledError:
+                    _log.warning("the request was cut short by the end of the server")
+                    known["error"] = "cut_short"
                 except Exception:
                     _log.exception("the request failed")
+                    known["error"] = "internal_error"
                     if status != _UNANSWERED:
                         raise  # in the middle of its answer: the connection ends, so that nobody takes it for whole
                     said = _error("internal_error", "the server failed", f"its log has {request_id}")
@@ -75,7 +81,7 @@ class Front:
             self._metrics.answered(route, _method(scope), status, took)
             if scope["path"] not in _OPEN:
                 facts = {"method": _method(scope), "route": route, "status": status, "ms": round(took * 1e3, 2)}
-                facts |= {name: known[name] for name in ("key", "catalyst", "operation", "run") if name in known}
+                facts |= {name: known[name] for name in _FACTS if name in known}
                 _log.info("request", extra={"facts": facts})
             REQUEST.reset(token)
 
@@ -88,6 +94,7 @@ class Front:
         except Cancelled:
             return  # the client left
         except HostError as error:
+            state(scope)["error"] = error.code
             await send_json(send, status_of(error), {"error": error.as_dict()}, dict(headers_of(error)))
 
     def _refused(self, scope: Scope) -> tuple[int, dict[str, object]] | None:

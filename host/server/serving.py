@@ -21,6 +21,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import uvicorn
+from prometheus_client import disable_created_metrics
 from uvicorn.supervisors import Multiprocess
 
 from host import environment
@@ -132,6 +133,7 @@ class _Worker:
         logs.configure(level=self.serving.log_level, in_json=self.serving.log_format == "json")
         if multiprocessing.parent_process() is not None:
             threading.Thread(target=_end_with_parent, name="host-parent", daemon=True).start()
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # series of when each began: as many again
         application = Application(self.serving.settings)
         gc.collect()
         gc.freeze()  # what is there now stays, and no collection has to look at it again

@@ -161,6 +161,22 @@ def test_it_ends_when_it_is_told_to_once_its_streams_have(
         assert one.process.wait(PATIENCE_S) == 0
 
 
+def test_a_second_interrupt_ends_it_at_once_and_without_a_traceback(serve: Any, workspace: Workspace) -> None:
+    with closing(Upstream()) as upstream:
+        workspace.policies.set(OPENAI, "upstreams", {"https://api.openai.com": upstream.url})
+        one = serve()
+        with closing(Client(one, {**CHAT, "stream": True})) as client:
+            upstream.send(STREAM_HEAD + EVENT % b"one")
+            client.read_until(b'"one"')
+            one.process.send_signal(signal.SIGINT)
+            until(lambda: one.status("/health") == 0)
+            one.process.send_signal(signal.SIGINT)
+            one.process.wait(PATIENCE_S)
+        assert "cut short by the end of the server" in "".join(one.said)
+        assert "Traceback" not in "".join(one.said)
+        assert runs(workspace.database, limit=1)[0].outcome == "cancelled"
+
+
 def test_what_takes_longer_than_its_grace_is_cancelled_and_recorded(serve: Any, workspace: Workspace) -> None:
     with closing(Upstream()) as upstream:
         workspace.policies.set(OPENAI, "upstreams", {"https://api.openai.com": upstream.url})

@@ -49,11 +49,11 @@ class Gateway:
             await self._answer(scope, receive, send)
         except Cancelled as error:
             if not state(scope).get("left"):
-                await _send_error(send, error)
+                await _send_error(scope, send, error)
         except Forbidden as error:
-            await _send_error(send, await self._runner.refused(state(scope), error))
+            await _send_error(scope, send, await self._runner.refused(state(scope), error))
         except HostError as error:
-            await _send_error(send, error)
+            await _send_error(scope, send, error)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         view = await self._served.current()
@@ -175,7 +175,8 @@ def _named(given: str) -> Reference:
         raise InputError(f"{CATALYST}: {error.message}", field=CATALYST, hint=error.hint) from None
 
 
-async def _send_error(send: Send, error: HostError) -> None:
+async def _send_error(scope: Scope, send: Send, error: HostError) -> None:
+    state(scope)["error"] = error.code
     status, body, headers = errors.of_host(error)
     await send_whole(send, status, encoded(body), headers=headers)
 

@@ -16,7 +16,7 @@ from host.server.asgi import App, Message, Receive, Scope, Send, header, send_js
 from host.server.logs import REQUEST
 from host.server.metrics import Metrics
 from host.server.settings import ServerSettings
-from host.server.statuses import headers_of, status_of
+from host.server.statuses import headers_of, status_of, told
 from host.server.tracing import Tracing
 
 _log = logging.getLogger("host.server")
@@ -95,7 +95,7 @@ class Front:
             return  # the client left
         except HostError as error:
             state(scope)["error"] = error.code
-            await send_json(send, status_of(error), {"error": error.as_dict()}, dict(headers_of(error)))
+            await send_json(send, status_of(error), {"error": told(error)}, dict(headers_of(error)))
 
     def _refused(self, scope: Scope) -> tuple[int, dict[str, object]] | None:
         """Against pages that reach for this server by way of somebody's browser: under a name that is not its own (DNS

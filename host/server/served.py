@@ -170,9 +170,3 @@ def completed(routing: Routing, components: Sequence[Component]) -> Routing:
         one.reference.any_version for one in components if any(spec.path for spec in operations_of(one).values())
     }
     return replace(routing, default=subjects.pop()) if len(subjects) == 1 else routing
-
-
-def must_be_there(view: View) -> None:
-    """Raises what keeps a routed catalyst from being found: for `/ready`, and for the start."""
-    for reference in view.routing.references:
-        view.component(reference)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from math import ceil
-from typing import Final
+from typing import Any, Final
 
 from host.errors import (
     ArtifactError,
@@ -61,6 +61,20 @@ def status_of(error: HostError) -> int:
 def final(status: int) -> int:
     """A guest's word: one that ends an exchange, and not, say, one that announces another."""
     return status if status >= 200 else 502
+
+
+def kept_back(error: HostError) -> str | None:
+    """Words in place of an error's own, which are not for whoever asks from outside: of the host's own troubles, and of
+    what a guest said at its end, no more than what they are called."""
+    if error.blame == "host":
+        return "the server cannot do this now"
+    return f"the catalyst failed: {error.code}" if error.blame == "guest" else None
+
+
+def told(error: HostError) -> dict[str, Any]:
+    """`HostError.as_dict` for whoever asks from outside."""
+    said = kept_back(error)
+    return error.as_dict() if said is None else {"type": error.code, "message": said, "blame": error.blame}
 
 
 def headers_of(error: HostError) -> Iterator[tuple[str, str]]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from host.errors import StateError
 from host.fakes import FakeOpenAI
 from host.server import ServerSettings, logs
 from host.server.logs import JsonLines, Words
@@ -107,6 +108,22 @@ class TestProbes:
         ):
             assert line in said
         assert 'catalyst_host_tokens_total{catalyst="c:local.openai:0.1.0",direction="input"}' in said
+
+    @pytest.mark.parametrize("path", ["/metrics", "/console/api/session", "/console/api/overview"])
+    def test_what_ails_the_state_is_not_told_to_whoever_asks(
+        self, server: Server, monkeypatch: pytest.MonkeyPatch, path: str
+    ) -> None:
+        async def cannot() -> None:
+            raise StateError("cannot open '/home/somebody/state.db'", hint="look at /home/somebody")
+
+        monkeypatch.setattr(server.application.served, "current", cannot)
+        answer = server.get(path)
+        assert answer.status_code == 503
+        assert answer.json()["error"] == {
+            "type": "host_state",
+            "message": "the server cannot do this now",
+            "blame": "host",
+        }
 
     def test_metrics_are_for_a_key_that_may_see_them(self, server: Server, workspace: Workspace) -> None:
         _, may = workspace.api_keys.create(name="prometheus", type="secret", scopes={"metrics"})

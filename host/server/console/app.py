@@ -24,7 +24,7 @@ from host.server.console.playground import Playground
 from host.server.runner import Runner
 from host.server.served import Served, View, operations_of
 from host.server.settings import ServerSettings
-from host.server.statuses import headers_of, status_of
+from host.server.statuses import headers_of, status_of, told
 from host.state import runs
 from host.workspace import Workspace
 
@@ -285,7 +285,8 @@ class Console:
             except HostError as error:
                 if isinstance(error, Forbidden) and "principal" in known:
                     error = await self._runner.refused(known, error)
-                return _json({"error": error.as_dict()}, status_of(error), dict(headers_of(error)))
+                shown = error.as_dict() if "principal" in known else told(error)
+                return _json({"error": shown}, status_of(error), dict(headers_of(error)))
 
         return Route(path, answer, methods=[method])
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from host.errors import Denied, HostError, InputError, LimitExceeded, NotFound, OperationFailed, Unauthenticated
 from host.jsontext import Json
-from host.server.statuses import headers_of, status_of
+from host.server.statuses import headers_of, kept_back, status_of
 
 _HANDED_ON = frozenset({"retry-after", "retry-after-ms", "x-should-retry"})
 
@@ -39,7 +39,7 @@ def of_host(error: HostError) -> tuple[int, dict[str, Json], dict[str, str]]:
             kinds = [refusal.kind for refusal in error.refusals]
             shown = body(error.message, error.code, code=kinds[0] if kinds else None)
         case _:
-            shown = body(_told(error), error.code, code=error.code)
+            shown = body(kept_back(error) or str(error), error.code, code=error.code)
     return status_of(error), shown, headers
 
 
@@ -55,12 +55,3 @@ def of_upstream(error: Json) -> dict[str, Json]:
     """What an operation failed with, with OpenAI's four fields at least."""
     known = error if isinstance(error, dict) else {"message": str(error)}
     return {"error": {"message": None, "type": "upstream_error", "param": None, "code": None, **known}}
-
-
-def _told(error: HostError) -> str:
-    """Words for whoever asks, from outside: of the host's own troubles no more than what they are called."""
-    if error.blame == "host":
-        return "the server cannot do this now"
-    if error.blame == "guest":
-        return f"the catalyst failed: {error.code}"
-    return str(error)

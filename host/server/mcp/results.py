@@ -18,9 +18,10 @@ from mcp_types import (
 )
 
 from host.envelope import Result
-from host.errors import Denied, HostError, LimitExceeded, OperationFailed, TooLarge
+from host.errors import HostError, LimitExceeded, OperationFailed, TooLarge
 from host.jsontext import Json, write_json
 from host.operations import OperationSpec
+from host.server import statuses
 from host.server.asgi import JSON
 from host.server.gateway.answers import whole
 from host.server.mcp.performing import MOST_BYTES, Performed
@@ -93,22 +94,14 @@ def of_error(error: HostError, status: int | None = None) -> CallToolResult:
 
 
 def told(error: HostError) -> dict[str, Any]:
-    """Words for whoever asks, from outside: of the host's own troubles, and of what a guest said at its end, no more
-    than what they are called."""
-    match error:
-        case LimitExceeded():
-            again = max(1, ceil(error.retry_after_s))
-            return {**error.as_dict(), "retry_after_s": again, "hint": f"try again in {again} s"}
-        case Denied():
-            return error.as_dict()
-    if error.blame == "host":
-        return {"type": error.code, "message": "the server cannot do this now", "blame": "host"}
-    if error.blame == "guest":
-        shown = {"type": error.code, "message": f"the catalyst failed: {error.code}", "blame": "guest"}
-        if error.execution is not None:
-            shown["hint"] = "the tool execution, action logs, has the run's record"
-        return shown
-    return error.as_dict()
+    """For whoever asks from outside, with what a caller of tools can do about it."""
+    shown = statuses.told(error)
+    if isinstance(error, LimitExceeded):
+        again = max(1, ceil(error.retry_after_s))
+        return {**shown, "retry_after_s": again, "hint": f"try again in {again} s"}
+    if error.blame == "guest" and error.execution is not None:
+        shown["hint"] = "the tool execution, action logs, has the run's record"
+    return shown
 
 
 def binary(body: bytes, media_type: str, run: str) -> ContentBlock:

@@ -113,6 +113,23 @@ def javascript_guest() -> bytes:
     return cached("javascript", _sources("tests/guests/javascript", "wit"), make)
 
 
+def with_packages(name: str, folder: Path, *options: str) -> Path:
+    """A copy of `folder` in the cache, with the npm packages that its lock file names: for tests that run Node.js."""
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        pytest.skip("needs Node.js 20 or newer, and npm")
+    place = CACHE / name
+    place.mkdir(parents=True, exist_ok=True)
+    lock, stamp = (folder / "package-lock.json").read_text(), place / "installed"
+    with (CACHE / f"{name}.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        shutil.copytree(folder, place, dirs_exist_ok=True, ignore=shutil.ignore_patterns("node_modules"))
+        if not stamp.exists() or stamp.read_text() != lock:
+            install = ["npm", "ci", "--no-audit", "--no-fund", *options]
+            subprocess.run(install, cwd=place, check=True, capture_output=True, timeout=600)
+            stamp.write_text(lock)
+    return place
+
+
 @pytest.fixture(scope="session")
 def openai_wasm() -> bytes:
     return python_guest(ROOT / "catalyst" / "openai")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import fcntl
 import json
 import shutil
 import subprocess
@@ -17,7 +16,7 @@ from host.names import Digest
 from host.trust.bundle import Bundle, sign
 from host.trust.keys import PublicKey, SigningKey
 from host.trust.verification import Trust, TrustedKey, verify
-from tests.conftest import CACHE
+from tests.conftest import with_packages
 from tests.trust.conftest import HOSTILE, reference, tool
 
 SIGSTORE = Path(__file__).parent / "sigstore"
@@ -50,18 +49,7 @@ Ask = Callable[[dict[str, str], Sequence[tuple[str, bytes]]], list[str | None]]
 @pytest.fixture(scope="module")
 def sigstore() -> Ask:
     """Sigstore's verifier: keys in PEM by their hints, and bundles with artifacts, to an error's code or None for each."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("needs Node.js 20 or newer, and npm")
-    place = CACHE / "sigstore"
-    place.mkdir(parents=True, exist_ok=True)
-    lock, stamp = (SIGSTORE / "package-lock.json").read_text(), place / "installed"
-    with (CACHE / "sigstore.lock").open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        shutil.copytree(SIGSTORE, place, dirs_exist_ok=True, ignore=shutil.ignore_patterns("node_modules"))
-        if not stamp.exists() or stamp.read_text() != lock:
-            install = ["npm", "ci", "--no-audit", "--no-fund", "--no-engine-strict"]
-            subprocess.run(install, cwd=place, check=True, capture_output=True, timeout=600)
-            stamp.write_text(lock)
+    place = with_packages("sigstore", SIGSTORE, "--no-engine-strict")
 
     def ask(keys: dict[str, str], questions: Sequence[tuple[str, bytes]]) -> list[str | None]:
         asked = [{"bundle": text, "artifact": base64.b64encode(wasm).decode()} for text, wasm in questions]

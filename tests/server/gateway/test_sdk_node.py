@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import CACHE
+from tests.conftest import with_packages
 from tests.server.conftest import Server
 
 SOURCES = Path(__file__).parent / "node"
@@ -22,19 +20,7 @@ pytestmark = pytest.mark.node
 
 @pytest.fixture(scope="module")
 def installed() -> Path:
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("needs Node.js and npm")
-    place = CACHE / "openai-node"
-    place.mkdir(parents=True, exist_ok=True)
-    lock, stamp = (SOURCES / "package-lock.json").read_text(), place / "installed"
-    with (CACHE / "openai-node.lock").open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        shutil.copytree(SOURCES, place, dirs_exist_ok=True, ignore=shutil.ignore_patterns("node_modules"))
-        if not stamp.exists() or stamp.read_text() != lock:
-            install = ["npm", "ci", "--no-audit", "--no-fund"]
-            subprocess.run(install, cwd=place, check=True, capture_output=True, timeout=600)
-            stamp.write_text(lock)
-    return place
+    return with_packages("openai-node", SOURCES)
 
 
 def test_the_node_sdk_works_by_its_base_url_alone(installed: Path, server: Server) -> None:

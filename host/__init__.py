@@ -15,54 +15,54 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from host.attachments import Attachment as Attachment
-    from host.audit import Event as Event
-    from host.audit import LogLine as LogLine
-    from host.audit import Meters as Meters
-    from host.audit import NullSink as NullSink
-    from host.audit import Refusal as Refusal
-    from host.audit import Sink as Sink
-    from host.call import CancelToken as CancelToken
-    from host.envelope import Execution as Execution
-    from host.envelope import Operation as Operation
-    from host.envelope import Result as Result
-    from host.limits import Limits as Limits
-    from host.manifest import Manifest as Manifest
-    from host.names import Reference as Reference
+    from host.component.manifest import Manifest as Manifest
+    from host.core.attachments import Attachment as Attachment
+    from host.core.audit import Event as Event
+    from host.core.audit import LogLine as LogLine
+    from host.core.audit import Meters as Meters
+    from host.core.audit import NullSink as NullSink
+    from host.core.audit import Sink as Sink
+    from host.core.limits import Limits as Limits
+    from host.core.names import Reference as Reference
+    from host.core.operation import Execution as Execution
+    from host.core.operation import Operation as Operation
+    from host.core.operation import Result as Result
+    from host.errors import Refusal as Refusal
     from host.policy.document import Policy as Policy
     from host.policy.document import RateLimit as RateLimit
     from host.policy.document import SecretRule as SecretRule
-    from host.runtime import Catalyst as Catalyst
-    from host.runtime import Host as Host
-    from host.runtime import Secret as Secret
-    from host.streams import AsyncEventStream as AsyncEventStream
-    from host.streams import EventStream as EventStream
-    from host.workspace import Workspace as Workspace
+    from host.run import CancelToken as CancelToken
+    from host.runtime.events import AsyncEventStream as AsyncEventStream
+    from host.runtime.events import EventStream as EventStream
+    from host.runtime.host import Catalyst as Catalyst
+    from host.runtime.host import Host as Host
+    from host.runtime.host import Secret as Secret
+    from host.runtime.workspace import Workspace as Workspace
 
 _HOME = {
-    "AsyncEventStream": "host.streams",
-    "Attachment": "host.attachments",
-    "CancelToken": "host.call",
-    "Catalyst": "host.runtime",
-    "Event": "host.audit",
-    "EventStream": "host.streams",
-    "Execution": "host.envelope",
-    "Host": "host.runtime",
-    "Limits": "host.limits",
-    "LogLine": "host.audit",
-    "Manifest": "host.manifest",
-    "Meters": "host.audit",
-    "NullSink": "host.audit",
-    "Operation": "host.envelope",
+    "AsyncEventStream": "host.runtime.events",
+    "Attachment": "host.core.attachments",
+    "CancelToken": "host.run",
+    "Catalyst": "host.runtime.host",
+    "Event": "host.core.audit",
+    "EventStream": "host.runtime.events",
+    "Execution": "host.core.operation",
+    "Host": "host.runtime.host",
+    "Limits": "host.core.limits",
+    "LogLine": "host.core.audit",
+    "Manifest": "host.component.manifest",
+    "Meters": "host.core.audit",
+    "NullSink": "host.core.audit",
+    "Operation": "host.core.operation",
     "Policy": "host.policy.document",
     "RateLimit": "host.policy.document",
-    "Reference": "host.names",
-    "Refusal": "host.audit",
-    "Result": "host.envelope",
-    "Secret": "host.runtime",
+    "Reference": "host.core.names",
+    "Refusal": "host.errors",
+    "Result": "host.core.operation",
+    "Secret": "host.runtime.host",
     "SecretRule": "host.policy.document",
-    "Sink": "host.audit",
-    "Workspace": "host.workspace",
+    "Sink": "host.core.audit",
+    "Workspace": "host.runtime.workspace",
 }
 
 __all__ = [  # noqa: PLE0604 - sorted by the table above, which a test compares with it

@@ -44,15 +44,66 @@ Errors are never classified by their message, never print and never exit.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from host.audit import Refusal
-    from host.envelope import Execution, Result
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol
 
 Blame = Literal["caller", "guest", "operator", "upstream", "host"]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Something that the host refused a guest. `kind` is an error type of CONTRACT.md (`domain_blocked`, …) or
+    `secret_denied`; `subject` what was asked for (a URL without its query, a secret's name); `rule` which rule said
+    no; `remedy` the exact thing that would allow it, as an option of `host run` and as a line for a kept policy.
+    `grantable` is false where no grant can: the manifest does not ask for it."""
+
+    kind: str
+    subject: str
+    rule: str
+    remedy: str = ""
+    grantable: bool = True
+
+    def __str__(self) -> str:
+        said = f"{self.subject}: {self.rule}"
+        return f"{said} ({self.remedy})" if self.remedy else said
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class RunRecord(Protocol):
+    """What `HostError.execution` is known for here: `host.Execution` is the class."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def duration_s(self) -> float: ...
+    @property
+    def refusals(self) -> tuple[Refusal, ...]: ...
+    @property
+    def decisions(self) -> tuple[Any, ...]: ...
+    @property
+    def logs(self) -> tuple[Any, ...]: ...
+    @property
+    def meters(self) -> Any: ...
+    def as_dict(self) -> dict[str, Any]: ...
+
+
+class RunResult(Protocol):
+    """What the result in an error is known for here: `host.Result` is the class."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def data(self) -> Any: ...
+    @property
+    def error(self) -> Any: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+    @property
+    def execution(self) -> RunRecord: ...
+    def as_dict(self) -> dict[str, Any]: ...
 
 
 class HostError(Exception):
@@ -67,7 +118,7 @@ class HostError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
-        self.execution: Execution | None = None
+        self.execution: RunRecord | None = None
 
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message
@@ -121,7 +172,7 @@ class Denied(HostError):
     blame = "operator"
     exit_status = 3
 
-    def __init__(self, refusals: Sequence[Refusal], result: Result | None = None) -> None:
+    def __init__(self, refusals: Sequence[Refusal], result: RunResult | None = None) -> None:
         super().__init__("\n".join(f"denied: {refusal}" for refusal in refusals))
         self.refusals = tuple(refusals)
         self.result = result
@@ -162,7 +213,7 @@ class OperationFailed(HostError):
     blame = "upstream"
     exit_status = 1
 
-    def __init__(self, result: Result) -> None:
+    def __init__(self, result: RunResult) -> None:
         error = result.error if isinstance(result.error, dict) else {}
         super().__init__(f"status {result.status}: {error.get('message') or result.error}")
         self.result = result

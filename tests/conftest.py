@@ -18,7 +18,7 @@ import pytest
 from wasmtime import wat2wasm
 
 from host import Host
-from host.builder import build
+from host.component.build import build
 from host.fakes import FakeOpenAI
 
 ROOT = Path(__file__).parent.parent
@@ -86,7 +86,7 @@ def wat(name: str) -> bytes:
 def python_guest(folder: Path) -> bytes:
     """The component of a guest written in Python, as `host build` makes it."""
     shown = str(folder.relative_to(ROOT))
-    sources = [*_sources(shown, "catalyst/sdk", "wit"), ROOT / "host/builder.py", ROOT / "constraints.txt"]
+    sources = [*_sources(shown, "catalyst/sdk", "wit"), ROOT / "host/component/build.py", ROOT / "constraints.txt"]
     return cached(shown.replace("/", "-"), sources, lambda: build(folder))
 
 

@@ -18,15 +18,15 @@ from host.capabilities.output import Output
 from host.capabilities.rate import Rates
 from host.capabilities.secrets import Secrets
 from host.capabilities.streaming import Streaming
+from host.core.names import SecretName
+from host.core.strict_json import Json
 from host.egress import EgressClient
-from host.jsontext import Json
-from host.names import SecretName
-from host.policy.grant import Grant
-from host.secret import SecretValue
+from host.policy.permissions import Grant
+from host.secrets.value import SecretValue
 
 
 class Capability(Protocol):
-    """One interface of the contract. Its functions return what `host.contract.HostValue` can be."""
+    """One interface of the contract. Its functions return what `host.core.wit.HostValue` can be."""
 
     interface: str
 

@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from host.call import Call
-from host.contract import CONFIG
+from host.core.strict_json import Json
+from host.core.wit import CONFIG
 from host.errors import InputError
-from host.jsontext import Json
+from host.run import Call
 
 
 class Config:

@@ -9,18 +9,16 @@ import time
 from collections.abc import Mapping
 from functools import partial
 
-from host.audit import Refusal
-from host.call import Call
-from host.capabilities.errors import GuestError
-from host.capabilities.message import Message, read_body, read_message
+from host.capabilities.message import GuestError, Message, read_body, read_message
 from host.capabilities.rate import RateMeter, Rates
+from host.core.names import SecretName
 from host.egress import Answer, EgressClient, EgressError, Outgoing
-from host.names import SecretName
-from host.policy.document import Rate
-from host.policy.grant import Deny, Grant, decide, deny_address, to_bind
-from host.policy.secrets import Place
+from host.errors import Refusal
+from host.policy.document import Place, Rate
+from host.policy.permissions import Deny, Grant, decide, deny_address, to_bind
 from host.policy.urls import Target, UrlError
-from host.secret import SecretValue, Substitution
+from host.run import Call
+from host.secrets.value import SecretValue, Substitution
 
 
 class Exchange:

@@ -7,15 +7,14 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from host.attachments import Attachment
-from host.audit import Refusal
-from host.call import Call
-from host.capabilities.errors import GuestError
 from host.capabilities.exchange import Exchange
-from host.capabilities.message import Message
-from host.contract import FETCH
+from host.capabilities.message import GuestError, Message
+from host.core.attachments import Attachment
+from host.core.strict_json import Json, write_json
+from host.core.wit import FETCH
 from host.egress import Answer, EgressError
-from host.jsontext import Json, write_json
+from host.errors import Refusal
+from host.run import Call
 
 
 class Fetch:

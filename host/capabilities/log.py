@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from host.call import Call
-from host.contract import LOG
+from host.core.wit import LOG
+from host.run import Call
 
 _LEVELS = frozenset({"debug", "info", "warning", "error", "fatal"})
 

@@ -1,4 +1,7 @@
-"""The request message of `cyfr:http`, read: every field has a type, and a mistake names its field."""
+"""Errors as a guest sees them: `{"error": {"type", "message"}}`.
+
+The request message of `cyfr:http`, read: every field has a type, and a mistake names its field.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,35 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from host.attachments import Attachments
-from host.capabilities.errors import GuestError
+from host.core.attachments import Attachments
+from host.core.strict_json import Json, clean_text, kind_of, parse_object, write_json
 from host.egress.headers import MAX_HEAD_BYTES
-from host.errors import InputError
-from host.jsontext import Json, kind_of, parse_object
+from host.errors import InputError, Refusal
+from host.policy.permissions import Deny
 from host.policy.urls import Target, UrlError
+
+
+class GuestError(Exception):
+    """Raised within a capability, turned into a value before the guest sees it. `kind` is an error type of CONTRACT.md;
+    `refusal` is set where the host refused something that a policy could allow."""
+
+    def __init__(self, kind: str, message: str, *, refusal: Refusal | None = None) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+        self.refusal = refusal
+
+    @classmethod
+    def refused(cls, refusal: Refusal) -> GuestError:
+        return cls(refusal.kind, str(refusal), refusal=refusal)
+
+    @classmethod
+    def denied(cls, deny: Deny, subject: str) -> GuestError:
+        return cls(deny.kind, deny.to_guest(subject), refusal=deny.refusal(subject))
+
+    def as_json(self) -> str:
+        return write_json({"error": {"type": self.kind, "message": clean_text(self.message)[:1_000]}})
+
 
 ResponseEncoding = Literal["text", "base64", "attachment"]
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,40}\Z")  # a token of RFC 9110, 5.6.2, of a length to be shown

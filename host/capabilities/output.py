@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from host.call import Call
-from host.contract import OUTPUT
+from host.core.wit import OUTPUT
+from host.run import Call
 
 
 class Output:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from host.audit import Refusal
-from host.call import Call
-from host.contract import SECRETS, Err, Ok
-from host.errors import InputError
-from host.names import SecretName
-from host.policy.grant import Grant, decide_secret
-from host.secret import SecretValue
+from host.core.names import SecretName
+from host.core.wit import SECRETS, Err, Ok
+from host.errors import InputError, Refusal
+from host.policy.permissions import Grant, decide_secret
+from host.run import Call
+from host.secrets.value import SecretValue
 
 
 class Secrets:

@@ -8,17 +8,17 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from host.audit import Refusal
-from host.call import Call
-from host.capabilities.errors import GuestError
 from host.capabilities.exchange import Exchange
 from host.capabilities.http import response_headers
-from host.capabilities.sse import EventParser
-from host.contract import STREAMING
+from host.capabilities.message import GuestError
+from host.core.sse import EventParser
+from host.core.strict_json import Json, write_json
+from host.core.wit import STREAMING
 from host.egress import Answer, EgressError
-from host.jsontext import Json, write_json
-from host.policy.grant import Grant
+from host.errors import Refusal
+from host.policy.permissions import Grant
 from host.policy.urls import Target
+from host.run import Call
 
 _PIECE_BYTES = 64 * 1024
 _LAST_EVENT = 4_096  # characters of the last relayed event that the guest is shown

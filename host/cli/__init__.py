@@ -1,5 +1,5 @@
-"""The command line. Faces translate, they do not decide: each command turns arguments into a call of `host.runtime` and
-shows what came of it, JSON on standard output and words on standard error.
+"""The command line: each command turns arguments into a call of `host.service` or `host.runtime`, and shows the result,
+JSON on standard output and words on standard error. It decides nothing.
 
 Exit status: 0 done; 1 the operation answered with an error status, or a registry failed; 2 usage; 3 denied by policy;
 4 the sandbox failed; 5 the artifact is not acceptable; 6 the host's own state; 130 interrupted.
@@ -10,24 +10,53 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib import import_module
 from typing import NoReturn
 
 import click
 
-_SECTIONS: Mapping[str, Sequence[str]] = {
-    "Run": ("run", "inspect", "build", "fake"),
-    "Keep": ("register", "list", "search", "unregister", "approve", "secret", "policy", "config"),
-    "Serve": ("serve", "mcp", "key"),
-    "Hand on": ("sign", "verify", "signing-key", "trust", "push", "pull"),
-    "Look back": ("runs", "audit"),
+_COMMANDS: Mapping[str, Mapping[str, str]] = {  # section -> command -> where it is: its module, and its name there
+    "Run": {
+        "run": "run:command",
+        "inspect": "inspect:command",
+        "build": "build:command",
+        "fake": "serve:fake",
+    },
+    "Keep": {
+        "register": "component:register",
+        "list": "component:list_",
+        "search": "component:search",
+        "unregister": "component:unregister",
+        "approve": "component:approve",
+        "secret": "secret:command",
+        "policy": "policy:command",
+        "config": "config:command",
+    },
+    "Serve": {
+        "serve": "serve:serve_command",
+        "mcp": "serve:mcp",
+        "key": "key:command",
+    },
+    "Hand on": {
+        "sign": "sign:sign",
+        "verify": "sign:verify",
+        "signing-key": "sign:signing_key",
+        "trust": "trust:command",
+        "push": "component:push",
+        "pull": "component:pull",
+    },
+    "Look back": {
+        "runs": "runs:command",
+        "audit": "audit:command",
+    },
 }
-COMMANDS = tuple(name for names in _SECTIONS.values() for name in names)
+_PLACES = {name: place for commands in _COMMANDS.values() for name, place in commands.items()}
+COMMANDS = tuple(_PLACES)
 
 
 class _Lazy(click.Group):
-    """Each command is in a module of its name, which is imported when it is called for."""
+    """Imports a command's module when the command is called for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
@@ -35,14 +64,15 @@ class _Lazy(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         del ctx
-        if cmd_name not in COMMANDS:
+        if cmd_name not in _PLACES:
             return None
-        command: click.Command = import_module(f"host.cli.{cmd_name.replace('-', '_')}").command
+        module, _, attribute = _PLACES[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(f"host.cli.commands.{module}"), attribute)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         width = max(map(len, COMMANDS))
-        for section, names in _SECTIONS.items():
+        for section, names in _COMMANDS.items():
             with formatter.section(section):
                 found = ((name, self.get_command(ctx, name)) for name in names)
                 formatter.write_dl(

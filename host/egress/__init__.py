@@ -11,10 +11,10 @@ takes them for the next one, and waits where a cancellation can't wake it.
 """
 
 from host.egress.client import Answer, Egress, EgressClient, Outgoing, system_tls
-from host.egress.clock import Clock
+from host.egress.deadline import Clock
+from host.egress.dns import Resolver, system_resolver
 from host.egress.failures import EgressError, Kind
-from host.egress.lookup import Resolver, system_resolver
-from host.egress.wire import Reach
+from host.egress.socket import Reach
 
 __all__ = [
     "Answer",

@@ -10,14 +10,14 @@ from typing import Final
 from weakref import finalize
 
 from host.egress import failures
-from host.egress.clock import Clock
 from host.egress.connection import Connection
+from host.egress.deadline import Clock
 from host.egress.decoding import Decoder, Plain, decoder
+from host.egress.dns import Lookups, Resolver, system_resolver
 from host.egress.failures import ConnectionLostError
 from host.egress.headers import Fields, RawFields, incoming_fields, outgoing_fields, without
-from host.egress.lookup import Lookups, Resolver, system_resolver
 from host.egress.pool import Pool
-from host.egress.wire import Reach
+from host.egress.socket import Reach
 from host.policy.urls import Target
 
 MAX_CONNECTIONS: Final = 100

@@ -9,10 +9,10 @@ from typing import Final
 import h11
 
 from host.egress import failures
-from host.egress.clock import Clock
+from host.egress.deadline import Clock
 from host.egress.failures import ConnectionLostError, EgressError
 from host.egress.headers import MAX_HEAD_BYTES, RawFields
-from host.egress.wire import Wire
+from host.egress.socket import Wire
 
 _READ_BYTES: Final = 64 * 1024
 _ONE_WRITE_BYTES: Final = 64 * 1024  # up to this size, head and body leave in one packet train

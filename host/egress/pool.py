@@ -8,7 +8,7 @@ from typing import Final
 
 from host.egress.connection import Connection
 from host.egress.failures import EgressError
-from host.egress.wire import Wire
+from host.egress.socket import Wire
 from host.policy.urls import Origin
 
 KEEP_IDLE_S: Final = 15.0  # shorter than what servers commonly keep, so that they seldom hang up on a request

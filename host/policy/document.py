@@ -2,26 +2,31 @@
 
 As arguments of `Policy`, or in TOML or JSON. Unknown fields are errors; a bad value never means "unlimited"; no field
 changes another. The document holds texts, each checked; `Policy.terms` has them parsed.
+
+Which secret may go where.
+
+A policy that the operator keeps for a component, and the lines that would add to what it may do.
 """
 
 from __future__ import annotations
 
+import json
+import shlex
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from reprlib import repr as shown  # short, of whatever size
 from types import UnionType
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
+from host.core.limits import Limits
+from host.core.names import Reference, SecretName
+from host.core.quantities import parse_count, parse_duration, parse_size
+from host.core.strict_json import Json, kind_of, parse_json
 from host.errors import HostError, InputError, PolicyError
-from host.jsontext import Json, kind_of, parse_json
-from host.limits import Limits
-from host.names import SecretName
 from host.policy.domains import DomainPattern
-from host.policy.secrets import PLACES, Place, SecretGrant
-from host.policy.units import parse_count, parse_duration, parse_size
-from host.policy.urls import Origin, UrlError
+from host.policy.urls import Origin, Target, UrlError
 
 T = TypeVar("T", bound="Policy | RateLimit | SecretRule")
 
@@ -273,3 +278,57 @@ def _part(name: str, given: Json) -> Any:
 
 
 _SPELLED: Mapping[str, str] = {"places": "in"}  # a keyword in Python
+
+
+Place = Literal["header", "url", "body"]
+PLACES: tuple[Place, ...] = ("header", "url", "body")
+
+
+@dataclass(frozen=True, slots=True)
+class SecretGrant:
+    """The secret `name` may be put into `places` of requests to `domains`; with `reveal` the guest sees its value.
+    `domains` None stands for the policy's own until the grant is made, and covers nothing."""
+
+    name: SecretName
+    domains: tuple[DomainPattern, ...] | None
+    places: frozenset[Place] = frozenset({"header"})
+    reveal: bool = False
+
+    def goes_to(self, target: Target, mapped: Container[Origin]) -> bool:
+        """Whether the secret may travel to `target`: one of its domains, over https or to an origin that the operator
+        sends elsewhere (`mapped` has the origins as the catalyst names them)."""
+        over_tls = target.scheme == "https" or target.at in mapped
+        return over_tls and any(domain.matches(target) for domain in self.domains or ())
+
+
+DEFAULT: Final = "default"
+_MOST_SHOWN = 20  # entries of a list in a line to be pasted; a longer one is for an editor
+
+
+@dataclass(frozen=True, slots=True)
+class Effective:
+    """What is kept for `reference`: the defaults, over them the fields that were set for all its versions, over those
+    the ones of its version. `origins` says for each field which of them it is: `default`, or the reference."""
+
+    reference: Reference
+    policy: Policy
+    origins: Mapping[str, str]
+
+    def adding(self, field: Literal["allowed_domains", "allowed_methods", "allowed_private"], entry: str) -> str:
+        """The command that adds `entry` to the list `field` where it was set (where it was not, for all versions), and
+        takes nothing from it."""
+        origin = self.origins[field]
+        scope = str(self.reference.any_version) if origin == DEFAULT else origin
+        entries = [*getattr(self.policy, field), entry]
+        if len(entries) > _MOST_SHOWN:
+            return shlex.join(["host", "policy", "edit", scope])
+        return shlex.join(["host", "policy", "set", scope, field, json.dumps(entries)])
+
+    def granting(self, secret: SecretGrant, domain: str) -> str:
+        """The command that lets a secret, which is granted already, go to `domain` too. For this very version: there it
+        takes the place of any other grant."""
+        domains = dict.fromkeys([*map(str, secret.domains or ()), domain])
+        words = ["host", "secret", "grant", str(self.reference), str(secret.name)]
+        words += [word for one in domains for word in ("--domain", one)]
+        words += [word for one in PLACES if one in secret.places for word in ("--in", one)]
+        return shlex.join([*words, "--reveal"] if secret.reveal else words)

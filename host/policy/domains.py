@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address
 from typing import Final
 
+from host.core.names import Domain
 from host.errors import PolicyError
-from host.names import Domain
 from host.policy.urls import DEFAULT_PORTS, Host, Scheme, Target, UrlError, parse_authority
 
 ANY_DOMAIN: Final = "unsafe_any_domain"

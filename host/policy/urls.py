@@ -13,8 +13,8 @@ from dataclasses import InitVar, dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, Literal, TypeAlias
 
+from host.core.names import Domain
 from host.errors import InputError
-from host.names import Domain
 
 Host: TypeAlias = Domain | IPv4Address | IPv6Address
 Scheme = Literal["http", "https"]

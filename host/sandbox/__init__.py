@@ -13,16 +13,15 @@ from pathlib import Path
 from wasmtime import WasmtimeError
 from wasmtime.component import Component
 
+from host.component.wasm import check_component
+from host.core.names import Digest
 from host.errors import CompileError
-from host.names import Digest
 from host.sandbox import compiler, engine
 from host.sandbox.cache import CompiledCache, cache_name, load_compiled, seal
 from host.sandbox.compiler import CompileLimits, compile_component
-from host.sandbox.contract import check_contract
 from host.sandbox.instance import HostFunctions, Instances
-from host.sandbox.pool import Slots
-from host.sandbox.ticker import Ticker
-from host.sections import check_component
+from host.sandbox.pool import Slots, Ticker
+from host.sandbox.typecheck import check_contract
 
 __all__ = ["CompileLimits", "HostFunctions", "Instances", "Loaded", "Sandbox"]
 

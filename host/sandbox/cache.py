@@ -24,8 +24,8 @@ from pathlib import Path
 from wasmtime import Engine, WasmtimeError
 from wasmtime.component import Component
 
+from host.core.names import Digest
 from host.errors import CacheError
-from host.names import Digest
 from host.sandbox.compiler import memory_file
 
 _MAC_BYTES = 32

@@ -12,7 +12,7 @@ from typing import Any
 
 from wasmtime import _ffi as ffi
 
-from host.contract import Err, HostValue, Ok
+from host.core.wit import Err, HostValue, Ok
 
 NO_FINALIZER = ctypes.CFUNCTYPE(None, ctypes.c_void_p)()  # for callbacks whose data needs none
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from host import environment
+from host.core import environment
 from host.errors import CompileError, CompileLimitExceeded
 
 _REFUSED = 65  # EX_DATAERR of sysexits.h: wasmtime does not accept the bytes

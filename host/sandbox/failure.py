@@ -16,7 +16,6 @@ from typing import assert_never
 from wasmtime import ExitTrap, WasmtimeError
 from wasmtime import _ffi as ffi
 
-from host.call import Call, GuestReport, Stop
 from host.errors import (
     Cancelled,
     ContractError,
@@ -31,6 +30,7 @@ from host.errors import (
     SandboxError,
     StackExhausted,
 )
+from host.run import Call, GuestReport, Stop
 from host.sandbox.wasi import StandardStreams
 
 _UNTOLD = (

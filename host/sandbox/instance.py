@@ -17,11 +17,11 @@ from wasmtime import Engine, Store, WasiConfig, WasmtimeError
 from wasmtime import _ffi as ffi
 from wasmtime.component import Component, Linker
 
-from host.call import Call, RunStopped, Stop
-from host.contract import RUN, HostValue
+from host.core.wit import RUN, HostValue
+from host.run import Call, RunStopped, Stop
 from host.sandbox import codec, failure
 from host.sandbox.engine import MAX_CORE_INSTANCES, MAX_MEMORY_BYTES, MAX_TABLE_ELEMENTS, MAX_TABLES
-from host.sandbox.ticker import Ticker
+from host.sandbox.pool import Ticker
 from host.sandbox.wasi import StandardStreams
 
 HostFunction: TypeAlias = Callable[..., HostValue]  # (call, *strings) -> value

@@ -12,7 +12,7 @@ from typing import Any
 from wasmtime import WasiConfig
 from wasmtime import _ffi as ffi
 
-from host.call import Call
+from host.run import Call
 from host.sandbox.codec import NO_FINALIZER
 
 _open: dict[int, StandardStreams] = {}

@@ -13,23 +13,22 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Mount, Route, Router
 
 from host.errors import HostError, NotFound
-from host.runtime import Host
+from host.runtime.host import Host
+from host.runtime.workspace import Workspace
 from host.server.asgi import App, Receive, Scope, Send
 from host.server.console import Console
-from host.server.front import Front
-from host.server.gateway import Gateway
-from host.server.gateway.app import CATALYST, RUN
-from host.server.limits import open_limiter
-from host.server.limits.rates import SharedRates
 from host.server.mcp import McpEndpoint
-from host.server.metrics import Metrics
-from host.server.probes import Probes
-from host.server.runner import Runner
-from host.server.served import Served
+from host.server.middleware import Front
+from host.server.observability.metrics import Metrics, Probes
+from host.server.observability.tracing import Tracing
+from host.server.openai import Gateway
+from host.server.openai.gateway import CATALYST, RUN
 from host.server.settings import ServerSettings
-from host.server.spending import Spending
-from host.server.tracing import Tracing
-from host.workspace import Workspace
+from host.service.catalog import Served
+from host.service.dispatch import Runner
+from host.service.limits import open_limiter
+from host.service.limits.opening import SharedRates
+from host.service.usage import Spending
 
 _log = logging.getLogger("host.server")
 
@@ -68,7 +67,7 @@ class Application:
             spending = Spending(self.workspace.usage)
             stack.callback(spending.close)
             self.limiter = limiter
-            self.runner = Runner(self.served, limiter, spending, self.metrics, self.tracing, self.settings.budgets)
+            self.runner = Runner(self.served, limiter, spending, (self.metrics, self.tracing), self.settings.budgets)
             self._own = stack.pop_all()
         self._mcp = McpEndpoint(self.served, self.runner, self.workspace, self.settings)
         self._asgi = self._composed()

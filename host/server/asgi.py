@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any, Self, TypeAlias
 
+from host.core.strict_json import Json, write_json
 from host.errors import Cancelled, InputError, TooLarge
-from host.jsontext import Json, write_json
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]

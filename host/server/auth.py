@@ -10,9 +10,9 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from host.errors import Unauthenticated
 from host.server.asgi import Scope, header, headers
-from host.server.principal import ANONYMOUS_SCOPES, Principal
 from host.server.settings import ServerSettings
-from host.state.api_keys import ApiKey, KeyRing
+from host.service.principal import ANONYMOUS_SCOPES, Principal
+from host.store.access.api_keys import ApiKey, KeyRing
 
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
 _MAKE = "the operator makes them: host key create"

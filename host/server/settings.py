@@ -30,23 +30,15 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from host.core.names import Reference
+from host.core.quantities import Allowance, parse_size
+from host.core.strict_json import parse_json
 from host.errors import HostError, InputError
-from host.jsontext import parse_json
-from host.names import Reference
-from host.policy.allowance import Allowance
-from host.policy.units import parse_size
-from host.server.routing import Routing
+from host.service.limits.quota import Budget
+from host.service.routing import Routing
 
 MAX_BODY_BYTES = 64 * 1024 * 1024  # audio goes up to 25 MB, and base64 makes a third more of it
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\sA-Z]+\Z")  # a browser's extension has one with a scheme of its own
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """What all keys together may spend on one catalyst."""
-
-    requests: Allowance | None = None
-    tokens: Allowance | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import Final
 
+from host.component.manifest import Manifest
+from host.component.wasm import check_component
+from host.core.names import Digest
 from host.errors import InputError, VerificationFailed
-from host.manifest import Manifest
-from host.names import Digest
-from host.sections import check_component
 
 _SEAL: Final = object()
 

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from host.errors import InputError
-from host.secret import Unspoken
+from host.secrets.value import Unspoken
 
 Algorithm = Literal["ecdsa-p256", "ed25519"]
 

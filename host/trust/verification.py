@@ -1,5 +1,7 @@
-"""Whether an artifact may be installed and run as what it is called: twelve steps, over values alone. There is no file,
-no network and no clock in it, so every attack is a call with other arguments.
+"""The order of versions: semver.org, 2.0.0, section 11.
+
+Whether an artifact may be installed and run as what it is called: twelve steps, over values alone. There is no file, no
+network and no clock in it, so every attack is a call with other arguments.
 
 Who signed decides, as in TUF, where a threshold of keys is reached or is not: a bundle that fails counts for nothing,
 and takes nothing from one that holds. Otherwise anybody who can put a file beside an artifact, or attach something to
@@ -17,13 +19,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass, field, replace
 from typing import Final
 
+from semver import Version
+
+from host.component.manifest import Manifest
+from host.core.names import Digest, Reference
 from host.errors import InputError, VerificationFailed
-from host.manifest import Manifest
-from host.names import Digest, Reference
 from host.trust.artifact import Artifact, admit
 from host.trust.bundle import MAX_BUNDLES, Bundle
 from host.trust.keys import PublicKey
-from host.trust.versions import order
+
+
+def order(version: str) -> Version:
+    """A key to sort by. `version` was checked by `host.core.names.check_version`."""
+    return Version.parse(version)
+
+
+def is_prerelease(version: str) -> bool:
+    return order(version).prerelease is not None
+
 
 _SEAL: Final = object()
 

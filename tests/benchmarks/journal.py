@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from host.audit import Event
-from host.state.database import Database
-from host.state.journal import Journal
-from host.state.keys import Keys
-from host.state.verification import verify
+from host.core.audit import Event
+from host.store.audit_log.log import Journal
+from host.store.audit_log.verification import verify
+from host.store.database import Database
+from host.store.vault.keys import Keys
 from tests.benchmarks.measure import table
 from tests.conftest import ROOT
-from tests.state.postgres import running_postgres
+from tests.store.postgres import running_postgres
 
 COUNT, ROUNDS = 2_000, 3
 DETAIL = {"method": "POST", "url": "https://api.openai.com/v1/chat/completions", "request_bytes": 123}

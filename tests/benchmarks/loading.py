@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from host.names import Digest
+from host.core.names import Digest
 from host.sandbox import Sandbox
 from host.sandbox.cache import load_compiled, seal
 from host.sandbox.compiler import memory_file
-from host.sandbox.contract import check_contract
+from host.sandbox.typecheck import check_contract
 from tests.benchmarks.measure import COMPONENT, alternating, median_and_best, ms, table
 
 COUNT = 10

@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from host.loader import Loader
-from host.names import Reference, SecretName
-from host.workspace import Workspace
+from host.core.names import Reference, SecretName
+from host.runtime.loader import Loader
+from host.runtime.workspace import Workspace
 from tests.benchmarks.measure import CHAT, COMPONENT, KEY, MODELS, ORIGIN, PROGRAM, fake_openai, ms, table
 
 COUNT = 15

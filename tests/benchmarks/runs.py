@@ -13,8 +13,8 @@ from functools import partial
 import httpx2
 
 from host import Catalyst, Host, Policy
-from host.audit import Event
-from host.workspace import Workspace
+from host.core.audit import Event
+from host.runtime.workspace import Workspace
 from tests.benchmarks.measure import (
     CHAT,
     COMPONENT,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from host.capabilities.errors import GuestError
-from host.policy.grant import Deny
+from host.capabilities.message import GuestError
+from host.policy.permissions import Deny
 
 
 def test_a_guest_is_told_what_would_allow_it_and_the_record_has_the_whole_line() -> None:

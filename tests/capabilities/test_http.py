@@ -494,7 +494,7 @@ def test_attachments_of_a_run_have_a_limit(host: Host) -> None:
 def _attaching(most: int) -> Any:
     from dataclasses import replace
 
-    from host.limits import CEILING
+    from host.core.limits import CEILING
 
     return replace(CEILING, max_attachment_bytes=most)
 

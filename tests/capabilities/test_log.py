@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from host import Host, errors
-from host.limits import Limits
+from host.core.limits import Limits
 from tests.probing import TOKEN, calls, probe
 
 

@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from host.attachments import Attachment, Attachments
-from host.capabilities.errors import GuestError
-from host.capabilities.message import Message, read_body, read_message
+from host.capabilities.message import GuestError, Message, read_body, read_message
+from host.core.attachments import Attachment, Attachments
 from tests.probing import asking
 
 JSON = st.recursive(

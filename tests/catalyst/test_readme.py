@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from host.component.manifest import Manifest
+from host.component.schema import InputSchema
 from host.errors import InputError
-from host.manifest import Manifest
-from host.schema import InputSchema
 
 README = (Path(__file__).parents[2] / "catalyst" / "README.md").read_text()
 

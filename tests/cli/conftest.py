@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from host.embedding import embed
+from host.component.manifest import embed
 from host.fakes import FakeOpenAI
 from tests.conftest import CACHE, GUESTS, KEY, fresh_state, python_guest, wat
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from host.audit import Event
-from host.workspace import Workspace
+from host.core.audit import Event
+from host.runtime.workspace import Workspace
 
 DENIED = {"type": "domain_blocked", "subject": "GET https://evil.example/\x1b[31m\u202e"}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from host.cli.authority import Given, Standing, given, read_policy
+from host.cli.options import Given, Standing, given, read_policy
 from host.errors import InputError
 from host.policy.document import Policy
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from host.cli import build, main
+from host.cli import main
+from host.cli.commands import build
 from host.fakes import FakeOpenAI
 from tests.conftest import ROOT, wat
 

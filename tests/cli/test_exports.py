@@ -8,8 +8,8 @@ import json
 
 import pytest
 
-from host.cli.exports import FORMATS
-from host.state.records import Record
+from host.cli.commands.audit import FORMATS
+from host.store.audit_log.records import Record
 
 
 def record(*, rule: str = "", decision: str | None = None, run: str = "run_1") -> Record:
@@ -67,7 +67,7 @@ def test_log_collectors_find_what_they_look_for(decision: str | None, outcome: s
     assert found["@timestamp"] == "2001-09-09T01:46:40.500000Z"
     assert found["event"] == {
         "action": "http.request",
-        "dataset": "catalyst-host.audit",
+        "dataset": "catalyst-host.core.audit",
         "id": "ab" * 32,
         "kind": "event",
         "module": "catalyst-host",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from host.cli.files import blaming, read_bytes, read_text, write_bytes
+from host.cli.inputs import blaming, read_bytes, read_text, write_bytes
 from host.errors import ContractError, InputError
 
 

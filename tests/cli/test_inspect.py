@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from host.sections import MANIFEST_SECTION, append_section
+from host.component.wasm import MANIFEST_SECTION, append_section
 from tests.conftest import KEY, wat
 
 GRANTS = ["--allow-domain", "api.openai.com", "--secret", "OPENAI_API_KEY"]

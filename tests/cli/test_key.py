@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from host.state.keytext import id_in
-from host.state.usage import Used
-from host.workspace import Workspace
+from host.runtime.workspace import Workspace
+from host.store.access.api_keys import id_in
+from host.store.access.usage import Used
 
 EVERYTHING = [
     "--name", "web front end", "--type", "secret", "--scope", "run,metrics", "--rate-limit", "100/1m",

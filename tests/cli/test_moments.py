@@ -7,7 +7,7 @@ from datetime import datetime
 
 import pytest
 
-from host.cli.moments import deadline, moment, span
+from host.cli.inputs import deadline, moment, span
 from host.errors import InputError
 
 NOW = 1_700_000_000.0

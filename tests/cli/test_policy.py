@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from host.cli import main
-from host.names import Reference, SecretName
-from host.workspace import Workspace
+from host.core.names import Reference, SecretName
+from host.runtime.workspace import Workspace
 
 Typed = Callable[..., Result]
 
@@ -299,7 +299,7 @@ class TestFiles:
         assert "c:local.openai is a JSON array" in ran.stderr
 
     def test_a_policy_that_was_exported_is_one_for_run(self, typed: Typed, tmp_path: Path) -> None:
-        from host.cli.authority import read_policy
+        from host.cli.options import read_policy
 
         typed("set", ALL, "allowed_domains", '["a.test"]')
         typed("export", ALL, "p.toml")

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from host.cli.policy_text import EXAMPLES, default, page, read_document, read_value, write_document
+from host.cli.output.policy_text import EXAMPLES, default, page, read_document, read_value, write_document
+from host.core.names import Reference
 from host.errors import InputError, PolicyError
-from host.names import Reference
 from host.policy.document import Policy
 
 OPENAI = Reference.parse("c:local.openai:0.1.0")

@@ -11,7 +11,7 @@ import pytest
 from host.fakes import FakeOpenAI
 from tests.cli.conftest import MODELS
 from tests.conftest import KEY, wat
-from tests.test_workspace import polls
+from tests.runtime.test_workspace import polls
 
 pytestmark = pytest.mark.usefixtures("state")
 
@@ -140,7 +140,7 @@ def test_a_component_that_asks_for_what_is_not_there_is_not_installed(program: A
 
 
 def test_a_component_that_imports_more_than_its_manifest_says_is_not_installed(program: Any, tmp_path: Path) -> None:
-    from host.embedding import embed
+    from host.component.manifest import embed
 
     file = tmp_path / "liar.wasm"
     manifest = {"id": "liar", "version": "0.1.0", "wasi": {}}

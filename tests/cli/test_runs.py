@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from host.audit import Event
-from host.workspace import Workspace
+from host.core.audit import Event
+from host.runtime.workspace import Workspace
 
 DIGEST = "sha256:" + "0" * 64
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from host.cli.secret_value import doubt, masked, named, read_value
+from host.cli.commands.secret import doubt, masked, named, read_value
+from host.core.names import SecretName
 from host.errors import InputError
-from host.names import SecretName
-from host.secret import SecretValue
-from host.state import keyrings
+from host.secrets.value import SecretValue
+from host.store.vault import master as keyrings
 
 VALUE = "sk-proj-0123456789abcdefghijKLMN"
 NAME = SecretName("OPENAI_API_KEY")

@@ -18,11 +18,11 @@ import httpx2
 import pytest
 
 from host.fakes import FakeOpenAI
-from host.state.runs import runs
-from host.workspace import Workspace
+from host.runtime.workspace import Workspace
+from host.store.audit_log.records import runs
 from tests.cli.conftest import PATIENCE_S, Ran, Upstream
 from tests.server.conftest import OPENAI, install, until
-from tests.server.gateway.test_gateway import CHAT, EVENT, STREAM_HEAD, Client
+from tests.server.openai.test_gateway import CHAT, EVENT, STREAM_HEAD, Client
 
 Start = Callable[..., "subprocess.Popen[str]"]
 

@@ -8,8 +8,8 @@ import click
 import pytest
 
 from host import errors
-from host.audit import Refusal
-from host.cli.show import as_json, as_words, errors_shown, one_line, size
+from host.cli.output.terminal import as_json, as_words, errors_shown, one_line, size
+from host.errors import Refusal
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from wasmtime import wat2wasm
 
-from host.sections import MANIFEST_SECTION, append_section
+from host.component.wasm import MANIFEST_SECTION, append_section
 from host.trust.keys import PublicKey
 from tests.cli.conftest import Ran
 from tests.conftest import wat

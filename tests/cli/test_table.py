@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from host.cli.table import table
+from host.cli.output.terminal import table
 
 HEAD = ("name", "description")
 

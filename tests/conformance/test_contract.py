@@ -1,4 +1,4 @@
-"""`wit/` and `host/contract.py` say the same, and each interface has its module everywhere."""
+"""`wit/` and `host/core/wit.py` say the same, and each interface has its module everywhere."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from host.contract import CAPABILITIES, EXPORTS, IMPORTS, RUN, Signature
+from host.core.wit import CAPABILITIES, EXPORTS, IMPORTS, RUN, Signature
 from tests.conftest import ROOT
 
 _INTERFACE = re.compile(r"interface ([\w-]+) \{(.*?)\n\}", re.DOTALL)

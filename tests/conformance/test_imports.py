@@ -59,10 +59,10 @@ def test_the_package_alone_imports_nothing_of_itself() -> None:
         pytest.param("host.errors", set(), id="the errors need nothing"),
         pytest.param("host.fakes", {"asyncio"}, id="the fakes need an event loop and nothing of the host"),
         pytest.param("host.policy.document", set(), id="a policy in Python needs no pydantic"),
-        pytest.param("host.manifest", set(), id="nor does a manifest"),
+        pytest.param("host.component.manifest", set(), id="nor does a manifest"),
         pytest.param("host.cli", set(), id="the program's help needs no command"),
-        pytest.param("host.builder", set(), id="building needs no sandbox"),
-        pytest.param("host.runtime", {"wasmtime"}, id="the host needs the sandbox and no event loop"),
+        pytest.param("host.component.build", set(), id="building needs no sandbox"),
+        pytest.param("host.runtime.host", {"wasmtime"}, id="the host needs the sandbox and no event loop"),
     ],
 )
 def test_a_module_drags_in_what_it_needs(module: str, needs: set[str]) -> None:

@@ -60,7 +60,7 @@ def within(file: Path, places: tuple[str, ...]) -> bool:
         pytest.param({"ssl"}, ("egress", "server/serving.py"), id="TLS is spoken by the egress, and where the server listens"),
         pytest.param({"socket"}, ("egress", "fakes", "server/serving.py"), id="sockets are opened by the egress, and listened on by servers"),
         pytest.param({"click"}, ("cli",), id="the command line is known to the command line alone"),
-        pytest.param({"asyncio"}, ("runtime.py", "streams.py", "fakes", "server"), id="the core is synchronous"),
+        pytest.param({"asyncio"}, ("runtime", "service", "fakes", "server"), id="the core is synchronous"),
         pytest.param({"requests", "urllib3", "http.client", "urllib.request"}, (), id="there is one road out"),
         pytest.param({"pickle", "marshal", "shelve"}, (), id="nothing is unpickled"),
     ],
@@ -79,7 +79,7 @@ def test_a_module_has_its_place(modules: set[str], places: tuple[str, ...]) -> N
     ("names", "places"),
     [
         pytest.param({"sys.exit", "os._exit"}, ("cli", "sandbox/compiler.py"), id="only the command line ends the program"),
-        pytest.param({"os.environ", "os.getenv", "os.environb"}, ("environment.py",), id="the environment is read in one place"),
+        pytest.param({"os.environ", "os.getenv", "os.environb"}, ("core/environment.py",), id="the environment is read in one place"),
         pytest.param({"print"}, (), id="nothing prints"),
         pytest.param({"eval", "exec", "os.system", "os.popen"}, (), id="nothing runs text as code"),
         pytest.param({"signal.signal"}, ("sandbox/compiler.py", "server/serving.py"), id="signals are left to whoever embeds the host"),

@@ -20,7 +20,7 @@ import pytest
 
 from host.fakes import FakeOpenAI
 from tests.conftest import CACHE, KEY, ROOT, fresh_state
-from tests.registry.oci.conftest import running_registry
+from tests.oci.conftest import running_registry
 
 _BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _SET_UP = re.compile(r"^(\./build\.sh\b|host fake\b|host serve\b|docker run\b).*\n", re.MULTILINE)

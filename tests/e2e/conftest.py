@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import CACHE, fresh_state
-from tests.registry.oci.conftest import registry  # noqa: F401 - a fixture
+from tests.oci.conftest import registry  # noqa: F401 - a fixture
 
 BIN = Path(sys.executable).parent
 

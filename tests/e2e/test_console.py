@@ -16,12 +16,12 @@ from playwright.sync_api import Browser, Error, Locator, Page, expect, sync_play
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from host.embedding import embed
+from host.component.manifest import embed
 from host.fakes import FakeOpenAI
-from host.loader import Loader
+from host.runtime.loader import Loader
+from host.runtime.workspace import Workspace
 from host.server import Application
-from host.state.api_keys import ApiKey
-from host.workspace import Workspace
+from host.store.access.api_keys import ApiKey
 from tests.cli.conftest import Upstream, upstream  # noqa: F401 - a fixture
 from tests.conftest import wat
 from tests.server.conftest import (  # noqa: F401 - fixtures

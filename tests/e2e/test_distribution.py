@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from host.embedding import embed
+from host.component.manifest import embed
 from host.fakes import FakeOpenAI
 from tests.conftest import KEY, wat
 from tests.e2e.conftest import Machine

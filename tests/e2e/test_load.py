@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from host.state.runs import RunSummary, runs
-from host.state.verification import verify
-from host.workspace import Workspace
+from host.runtime.workspace import Workspace
+from host.store.audit_log.records import RunSummary, runs
+from host.store.audit_log.verification import verify
 from tests.benchmarks.gateway.client import Connection
 from tests.benchmarks.gateway.load import right
 from tests.benchmarks.gateway.ours import host_serve

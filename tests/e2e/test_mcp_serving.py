@@ -20,7 +20,7 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from host.fakes import FakeOpenAI
-from host.workspace import Workspace
+from host.runtime.workspace import Workspace
 from tests.conftest import fresh_state
 from tests.server.conftest import install
 

@@ -20,8 +20,8 @@ import pytest
 from mcp import Client, MCPError, StdioServerParameters
 
 from host.fakes import FakeOpenAI
-from host.state.runs import RunSummary, runs
-from host.workspace import Workspace
+from host.runtime.workspace import Workspace
+from host.store.audit_log.records import RunSummary, runs
 from tests.conftest import KEY, fresh_state
 from tests.server.conftest import OPENAI, install
 

@@ -21,8 +21,8 @@ from urllib.parse import quote
 import pytest
 
 from host import CancelToken, Host, Policy, Secret, errors
+from host.component.wasm import MANIFEST_SECTION, append_section
 from host.egress import Egress
-from host.sections import MANIFEST_SECTION, append_section
 from tests.conftest import GUESTS
 from tests.egress.conftest import Peer
 from tests.probing import (

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from host.embedding import embed
+from host.component.manifest import embed
 from host.fakes import FakeOpenAI
 from tests.conftest import KEY, wat
 from tests.e2e.conftest import Machine
-from tests.state.postgres import running_postgres
+from tests.store.postgres import running_postgres
 
 
 @pytest.fixture(scope="module")

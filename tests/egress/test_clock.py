@@ -5,7 +5,7 @@ import math
 import pytest
 
 from host.egress import EgressError
-from host.egress.clock import left
+from host.egress.deadline import left
 
 
 class Fixed:

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from host.egress.patience import Patience
+from host.egress.deadline import Patience
 
 PATIENCE_S = 60
 

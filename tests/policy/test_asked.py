@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from host.component.manifest import Manifest
+from host.core.names import SecretName
 from host.errors import InputError, ManifestError
-from host.manifest import Manifest
-from host.names import SecretName
-from host.policy.asked import Asked, asked_by
+from host.policy.permissions import Asked, asked_by
 
 
 def asked(config: dict[str, Any] | None = None, **manifest: Any) -> Asked:

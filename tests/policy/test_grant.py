@@ -12,15 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from host import Limits, Policy, SecretRule
-from host.audit import Refusal
-from host.errors import PolicyError
-from host.limits import CEILING
-from host.names import Reference, SecretName
-from host.policy.asked import Asked
-from host.policy.document import METHODS
+from host.core.limits import CEILING
+from host.core.names import Reference, SecretName
+from host.errors import PolicyError, Refusal
+from host.policy.document import DEFAULT, METHODS, Effective, SecretGrant
 from host.policy.domains import DomainPattern
-from host.policy.grant import (
+from host.policy.permissions import (
     Allow,
+    Asked,
     Deny,
     Grant,
     decide,
@@ -31,8 +30,6 @@ from host.policy.grant import (
     pattern_for,
     to_bind,
 )
-from host.policy.kept import DEFAULT, Effective
-from host.policy.secrets import SecretGrant
 from host.policy.urls import Origin, Target
 
 KEY = SecretName.parse("KEY")

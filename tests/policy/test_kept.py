@@ -11,11 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from host.names import Reference, SecretName
-from host.policy.document import METHODS, Policy
+from host.core.names import Reference, SecretName
+from host.policy.document import DEFAULT, METHODS, Effective, Policy, SecretGrant
 from host.policy.domains import DomainPattern
-from host.policy.kept import DEFAULT, Effective
-from host.policy.secrets import SecretGrant
 
 OPENAI = Reference.parse("c:local.openai:0.1.0")
 

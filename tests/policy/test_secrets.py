@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from host.names import SecretName
+from host.core.names import SecretName
+from host.policy.document import SecretGrant
 from host.policy.domains import DomainPattern
-from host.policy.secrets import SecretGrant
 from host.policy.urls import Origin, Target
 
 MAPPED = {Origin.parse("http://mapped.test"), Origin.parse("https://mapped.test")}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from host.names import Domain
+from host.core.names import Domain
 from host.policy.urls import Origin, Target, UrlError
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from host.audit import NullSink
-from host.call import Call, Placeholders
-from host.limits import Limits
-from host.redaction import Redactor
+from host.core.audit import NullSink
+from host.core.limits import Limits
+from host.run import Call, Placeholders
 from host.sandbox import Sandbox
+from host.secrets.redaction import Redactor
 
 # The smallest component of the contract: returns its input. Further parts go where `EXTRA` and `BODY` stand.
 ECHO = """

@@ -13,7 +13,7 @@ import pytest
 from wasmtime import wat2wasm
 
 from host import errors
-from host.names import Digest
+from host.core.names import Digest
 from host.sandbox import Sandbox
 from host.sandbox import compiler as compiling
 from tests.sandbox.conftest import component_text
@@ -137,7 +137,7 @@ def test_two_processes_at_once_both_get_it(places, tmp_path) -> None:
     file = tmp_path / "echo.wasm"
     file.write_bytes(WASM)
     script = (
-        "import sys; from pathlib import Path; from host.sandbox import Sandbox; from host.names import Digest\n"
+        "import sys; from pathlib import Path; from host.sandbox import Sandbox; from host.core.names import Digest\n"
         "wasm = Path(sys.argv[1]).read_bytes()\n"
         "sandbox = Sandbox(Path(sys.argv[2]), Path(sys.argv[3])); sandbox.load(wasm, Digest.of(wasm)); sandbox.close()"
     )

@@ -9,7 +9,7 @@ import pytest
 from wasmtime import wat2wasm
 
 from host import errors
-from host.names import Digest
+from host.core.names import Digest
 from host.sandbox import CompileLimits, Sandbox
 from tests.sandbox.conftest import component_text
 

@@ -6,7 +6,7 @@ import pytest
 from wasmtime import wat2wasm
 
 from host import errors
-from host.names import Digest
+from host.core.names import Digest
 from host.sandbox import Sandbox, engine
 from tests.conftest import ROOT, python_guest, wat
 from tests.sandbox.conftest import component_text

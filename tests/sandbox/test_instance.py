@@ -7,9 +7,9 @@ import pytest
 from wasmtime import wat2wasm
 
 from host import Host, errors
-from host.call import Call
-from host.contract import IMPORTS, LOG, SECRETS, Err, Ok
-from host.names import Digest
+from host.core.names import Digest
+from host.core.wit import IMPORTS, LOG, SECRETS, Err, Ok
+from host.run import Call
 from host.sandbox import Loaded, Sandbox
 from tests.conftest import GUESTS, python_guest, wat
 from tests.sandbox.conftest import component_text

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from host import errors
-from host.call import Stop
+from host.run import Stop
 from host.sandbox.pool import Slots
 
 

@@ -6,14 +6,14 @@ import pytest
 from wasmtime import wat2wasm
 
 from host import errors
-from host.audit import NullSink
-from host.call import Call, Placeholders
-from host.limits import Limits
-from host.names import Digest
-from host.redaction import Redactor
+from host.core.audit import NullSink
+from host.core.limits import Limits
+from host.core.names import Digest
+from host.run import Call, Placeholders
 from host.sandbox import Sandbox, failure
 from host.sandbox.wasi import StandardStreams
-from host.secret import SecretValue
+from host.secrets.redaction import Redactor
+from host.secrets.value import SecretValue
 from tests.conftest import GUESTS
 
 WRITES = (GUESTS / "rust_like.wat").read_text()

@@ -15,12 +15,12 @@ import httpx2
 import pytest
 import uvicorn
 
+from host.core.names import Reference, SecretName
 from host.fakes import FakeOpenAI
-from host.loader import Loader
-from host.names import Reference, SecretName
-from host.secret import OPERATOR, SecretValue
+from host.runtime.loader import Loader
+from host.runtime.workspace import Workspace
+from host.secrets.value import OPERATOR, SecretValue
 from host.server import Application, ServerSettings
-from host.workspace import Workspace
 from tests.conftest import KEY, fresh_state
 
 OPENAI = Reference.parse("c:local.openai")

@@ -14,15 +14,15 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
-from host.policy.allowance import Allowance
+from host.core.quantities import Allowance
+from host.runtime.workspace import Workspace
 from host.server import ServerSettings, create_app
-from host.state.runs import runs
-from host.workspace import Workspace
+from host.store.audit_log.records import runs
 from tests.cli.conftest import Upstream
 from tests.server.conftest import OPENAI, Server
-from tests.server.gateway.test_gateway import CHAT, EVENT, STREAM_HEAD, Client
-from tests.server.limits.redis import running_redis
+from tests.server.openai.test_gateway import CHAT, EVENT, STREAM_HEAD, Client
 from tests.server.test_keys import Holder
+from tests.service.limits.redis import running_redis
 
 
 @pytest.fixture

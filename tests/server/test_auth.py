@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
+from host.core.names import Reference
 from host.errors import Forbidden, Unauthenticated
-from host.names import Reference
+from host.runtime.workspace import Workspace
 from host.server.auth import client_address, principal_of
-from host.server.principal import Principal
 from host.server.settings import ServerSettings
-from host.state.api_keys import SCOPES, KeyRing
-from host.workspace import Workspace
+from host.service.principal import Principal
+from host.store.access.api_keys import SCOPES, KeyRing
 from tests.conftest import fresh_state
 from tests.server.conftest import OPENAI
 

@@ -12,21 +12,21 @@ from typing import Any
 import pytest
 from wasmtime import wat2wasm
 
-from host.embedding import embed
+from host.component.manifest import embed, embedded_text
+from host.core.names import Reference
+from host.core.quantities import Allowance
 from host.fakes import FakeOpenAI
-from host.loader import Loader
-from host.manifest import embedded_text
-from host.names import Reference
-from host.policy.allowance import Allowance
-from host.runtime import Catalyst
-from host.server import ServerSettings, served
-from host.server.limits import Limit
-from host.server.routing import Routing
-from host.state.records import Wanted, newest_records
-from host.workspace import Workspace
+from host.runtime.host import Catalyst
+from host.runtime.loader import Loader
+from host.runtime.workspace import Workspace
+from host.server import ServerSettings
+from host.service import catalog as served
+from host.service.limits import Limit
+from host.service.routing import Routing
+from host.store.audit_log.records import Wanted, newest_records
 from tests.server.conftest import OPENAI, PATIENCE_S, Server, until
-from tests.server.gateway.test_gateway import CHAT, errors_of, with_manifest
 from tests.server.mcp.conftest import posted
+from tests.server.openai.test_gateway import CHAT, errors_of, with_manifest
 
 LIAR = Reference.parse("c:local.liar")
 ROUTE = {"method": "POST", "path": "/chat/completions", "request": "json"}

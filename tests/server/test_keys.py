@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
+from host.core.names import Reference
+from host.core.quantities import Allowance
 from host.fakes import FakeOpenAI
-from host.names import Reference
-from host.policy.allowance import Allowance
+from host.runtime.workspace import Workspace
 from host.server import ServerSettings
 from host.server.settings import Budget
-from host.state.records import Wanted, newest_records
-from host.workspace import Workspace
+from host.store.audit_log.records import Wanted, newest_records
 from tests.server.conftest import OPENAI, Server, until
-from tests.server.gateway.test_gateway import CHAT, errors_of
+from tests.server.openai.test_gateway import CHAT, errors_of
 
 
 class Holder:

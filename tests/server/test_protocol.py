@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import uvicorn
 
-from host.server import protocol
+from host.server import serving as protocol
 from host.server.asgi import read_body, send_whole
-from host.server.protocol import HEAD_BYTES, Protocol
+from host.server.serving import HEAD_BYTES, Protocol
 from tests.server.conftest import PATIENCE_S, until
 
 HEAD = b"POST / HTTP/1.1\r\nhost: localhost\r\n"

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from host.core.names import Reference
+from host.core.quantities import Allowance
 from host.errors import InputError
-from host.names import Reference
-from host.policy.allowance import Allowance
 from host.server.settings import Budget, ServerSettings
 
 OPENAI = Reference.parse("c:local.openai")

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from host.names import Reference
-from host.sections import COMPONENT_PREAMBLE, MANIFEST_SECTION, append_section
+from host.component.wasm import COMPONENT_PREAMBLE, MANIFEST_SECTION, append_section
+from host.core.names import Reference
 from host.trust.keys import SigningKey
 from host.trust.verification import Trust, TrustedKey
 

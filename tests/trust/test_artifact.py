@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from host.component.wasm import COMPONENT_PREAMBLE, MANIFEST_SECTION, append_section
+from host.core.names import Digest
 from host.errors import InputError, ManifestError, NotAComponent
-from host.names import Digest
-from host.sections import COMPONENT_PREAMBLE, MANIFEST_SECTION, append_section
 from host.trust.artifact import Artifact, admit, read_component
 from tests.trust.conftest import component, tool
 
@@ -57,7 +57,7 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
 
 def test_to_admit_takes_no_cryptography() -> None:
     program = (
-        "import host.trust.artifact, host.names, host.manifest, sys;"
+        "import host.trust.artifact, host.core.names, host.component.manifest, sys;"
         "print(*{'cryptography', 'semver', 'sqlalchemy'} & sys.modules.keys())"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from host.core.names import Digest
 from host.errors import InputError
-from host.names import Digest
 from host.trust.bundle import MAX_BUNDLE_BYTES, MEDIA_TYPE, Bundle, sign
 from host.trust.keys import SigningKey
 

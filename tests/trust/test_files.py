@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from host.errors import InputError
-from host.trust.bundle import MAX_BUNDLE_BYTES, MAX_BUNDLES, Bundle, sign
-from host.trust.files import bundle_path, bundles_beside
+from host.trust.bundle import MAX_BUNDLE_BYTES, MAX_BUNDLES, Bundle, bundle_path, bundles_beside, sign
 from host.trust.keys import SigningKey
 
 

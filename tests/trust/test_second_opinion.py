@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from host.core.names import Digest
 from host.errors import VerificationFailed
-from host.names import Digest
 from host.trust.bundle import Bundle, sign
 from host.trust.keys import PublicKey, SigningKey
 from host.trust.verification import Trust, TrustedKey, verify

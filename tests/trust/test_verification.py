@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from host.component.wasm import COMPONENT_PREAMBLE
+from host.core.names import Digest, Reference
 from host.errors import InputError, ManifestError, NotAComponent, VerificationFailed
-from host.names import Digest, Reference
-from host.sections import COMPONENT_PREAMBLE
 from host.trust.artifact import admit
 from host.trust.bundle import MAX_BUNDLES, Bundle, sign
 from host.trust.keys import PublicKey, SigningKey

@@ -11,8 +11,7 @@ from typing import Any
 from host.fakes.messages import Response
 from host.fakes.openai import errors
 from host.fakes.openai.call import Call
-from host.fakes.openai.shapes import event, event_stream
-from host.fakes.openai.text import count, seed_of, sentence, tokens
+from host.fakes.openai.text import count, event, event_stream, seed_of, sentence, tokens
 
 # What each format begins with (RFC 7845, RFC 9639, ISO 14496-3 ADTS, ID3v2.4 before an MPEG frame), and its media type.
 _FORMATS = {

@@ -1,4 +1,7 @@
-"""POST /v1/chat/completions (platform.openai.com/docs/api-reference/chat)."""
+"""Function tools: whether one is called, and with which arguments.
+
+POST /v1/chat/completions (platform.openai.com/docs/api-reference/chat).
+"""
 
 from __future__ import annotations
 
@@ -9,22 +12,66 @@ from itertools import chain, zip_longest
 from typing import Any
 
 from host.fakes.messages import Response
-from host.fakes.openai import errors, tools
+from host.fakes.openai import errors
 from host.fakes.openai.call import Call
 from host.fakes.openai.params import Params
 from host.fakes.openai.schema import instance
-from host.fakes.openai.shapes import DONE, alternatives, check_sampling, completion_usage, event, event_stream
 from host.fakes.openai.text import (
     CREATED,
+    DONE,
     Written,
+    alternatives,
     asked_length,
+    check_sampling,
+    completion_usage,
     count,
+    event,
+    event_stream,
     identifier,
     seed_of,
     sentence,
     tokens,
     written,
 )
+
+
+def function_of(tool: dict[str, Any]) -> dict[str, Any] | None:
+    """The function of a tool of chat completions (nested) or of responses (flat), None for tools of other types."""
+    function = tool.get("function", tool) if tool.get("type") == "function" else None
+    if function is None:
+        return None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise errors.missing("tools[].function.name")
+    return function
+
+
+def chosen(functions: list[dict[str, Any] | None], choice: Any) -> dict[str, Any] | None:
+    """The function that `tool_choice` forces: the first when it is "required", the named one, else none."""
+    known = {function["name"]: function for function in functions if function}
+    match choice:
+        case None | "none" | "auto":
+            return None
+        case "required" if known:
+            return next(iter(known.values()))
+        case {"type": "function", "function": {"name": str() as name}} | {"type": "function", "name": str() as name}:
+            if name not in known:
+                raise errors.wrong_value("tool_choice", f"Tool choice '{name}' not found in 'tools' parameter.")
+            return known[name]
+        case "required":
+            raise errors.wrong_value("tool_choice", "it is only allowed when 'tools' are specified.")
+        case str():
+            raise errors.unsupported("tool_choice", choice, ("none", "auto", "required"))
+        case dict():
+            return None  # a hosted tool, say: not simulated
+        case _:
+            raise errors.wrong_type("tool_choice", "a string or an object", choice)
+
+
+def arguments(function: dict[str, Any], seed: bytes) -> str:
+    """A JSON text that fits the function's `parameters`."""
+    schema = function.get("parameters") or {"type": "object"}
+    return json.dumps(instance(schema, sentence(seed, 1)[:-1].lower()), ensure_ascii=False)
+
 
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
@@ -129,7 +176,7 @@ def _choices(params: Params, messages: list[dict[str, Any]], seed: bytes) -> lis
     top_logprobs = params.integer("top_logprobs", 0, low=0, high=20)
     if top_logprobs and not params.flag("logprobs"):
         raise errors.wrong_value("top_logprobs", "it is only allowed when 'logprobs' is enabled.")
-    function = tools.chosen([tools.function_of(tool) for tool in params.objects("tools")], params.raw("tool_choice"))
+    function = chosen([function_of(tool) for tool in params.objects("tools")], params.raw("tool_choice"))
     choices: list[_Choice] = []
     for index in range(params.integer("n", 1, high=128)):
         own = seed_of(seed.hex(), index)
@@ -166,7 +213,7 @@ def _tool_call(function: dict[str, Any], seed: bytes) -> dict[str, Any]:
     return {
         "id": identifier("call_", seed),
         "type": "function",
-        "function": {"name": function["name"], "arguments": tools.arguments(function, seed)},
+        "function": {"name": function["name"], "arguments": arguments(function, seed)},
     }
 
 

@@ -10,12 +10,17 @@ from host.fakes.messages import Response
 from host.fakes.openai import errors
 from host.fakes.openai.call import Call
 from host.fakes.openai.params import Params
-from host.fakes.openai.shapes import DONE, alternatives, check_sampling, completion_usage, event, event_stream
 from host.fakes.openai.text import (
     CREATED,
+    DONE,
     Written,
+    alternatives,
     asked_length,
+    check_sampling,
+    completion_usage,
     count,
+    event,
+    event_stream,
     identifier,
     seed_of,
     sentence,

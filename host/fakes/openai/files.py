@@ -7,8 +7,7 @@ from typing import Any
 from host.fakes.messages import Response
 from host.fakes.openai import errors
 from host.fakes.openai.call import Call
-from host.fakes.openai.shapes import page
-from host.fakes.openai.text import CREATED, identifier, seed_of
+from host.fakes.openai.text import CREATED, identifier, page, seed_of
 
 _PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
 

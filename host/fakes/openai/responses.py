@@ -1,4 +1,8 @@
-"""/v1/responses (platform.openai.com/docs/api-reference/responses)."""
+"""A finished response, told as the events in which it would have come (platform.openai.com/docs/api-reference/
+responses-streaming): each named, each with its `sequence_number`.
+
+/v1/responses (platform.openai.com/docs/api-reference/responses).
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,65 @@ from collections.abc import Iterator
 from typing import Any
 
 from host.fakes.messages import Response
-from host.fakes.openai import errors, tools
+from host.fakes.openai import errors
 from host.fakes.openai.call import Call, Turn
+from host.fakes.openai.chat import arguments, chosen, function_of
 from host.fakes.openai.params import Params
-from host.fakes.openai.response_events import response_events
 from host.fakes.openai.schema import instance
-from host.fakes.openai.shapes import check_sampling, event_stream, page
-from host.fakes.openai.text import CREATED, Written, asked_length, count, identifier, seed_of, sentence, written
+from host.fakes.openai.text import (
+    CREATED,
+    Written,
+    asked_length,
+    check_sampling,
+    count,
+    event,
+    event_stream,
+    identifier,
+    page,
+    seed_of,
+    sentence,
+    tokens,
+    written,
+)
+
+_Event = tuple[str, dict[str, Any]]
+
+
+def response_events(response: dict[str, Any]) -> Iterator[bytes]:
+    for number, (name, fields) in enumerate(_told(response)):
+        kind = f"response.{name}"
+        yield event({"type": kind, "sequence_number": number, **fields}, kind)
+
+
+def _told(response: dict[str, Any]) -> Iterator[_Event]:
+    begun = {**response, "status": "in_progress", "output": [], "usage": None, "incomplete_details": None}
+    yield "created", {"response": begun}
+    yield "in_progress", {"response": begun}
+    for index, item in enumerate(response["output"]):
+        inside = {"item_id": item["id"], "output_index": index}
+        is_call = item["type"] == "function_call"
+        empty: dict[str, Any] = {"arguments": ""} if is_call else {"content": []}
+        yield "output_item.added", {"output_index": index, "item": {**item, "status": "in_progress", **empty}}
+        yield from _call(item, inside) if is_call else _message(item, inside)
+        yield "output_item.done", {"output_index": index, "item": item}
+    yield response["status"], {"response": response}
+
+
+def _call(item: dict[str, Any], inside: dict[str, Any]) -> Iterator[_Event]:
+    for piece in tokens(item["arguments"]):
+        yield "function_call_arguments.delta", {**inside, "delta": piece}
+    yield "function_call_arguments.done", {**inside, "name": item["name"], "arguments": item["arguments"]}
+
+
+def _message(item: dict[str, Any], inside: dict[str, Any]) -> Iterator[_Event]:
+    for index, part in enumerate(item["content"]):
+        within = {**inside, "content_index": index}
+        yield "content_part.added", {**within, "part": {**part, "text": ""}}
+        for word in tokens(part["text"]):
+            yield "output_text.delta", {**within, "delta": word, "logprobs": []}
+        yield "output_text.done", {**within, "text": part["text"], "logprobs": []}
+        yield "content_part.done", {**within, "part": part}
+
 
 _FORMATS = ("text", "json_object", "json_schema")
 
@@ -27,7 +83,7 @@ def create(call: Call) -> Response:
     instructions = params.text("instructions", None)
     seed = seed_of("response", params.raw("model"), instructions, [_meant(item) for item in (*before, *asked)])
     own = seed_of(seed.hex(), call.store.next_number())
-    function = tools.chosen([tools.function_of(tool) for tool in params.objects("tools")], params.raw("tool_choice"))
+    function = chosen([function_of(tool) for tool in params.objects("tools")], params.raw("tool_choice"))
     text = written("" if function else _text(params, asked, seed), limit=params.integer("max_output_tokens", None))
     item = _call_item(function, seed, own) if function else _message_item(text, own)
     spent = count(item["arguments"]) if function else len(text.tokens)
@@ -128,7 +184,7 @@ def _call_item(function: dict[str, Any], seed: bytes, own: bytes) -> dict[str, A
         "status": "completed",
         "call_id": identifier("call_", own),
         "name": function["name"],
-        "arguments": tools.arguments(function, seed),
+        "arguments": arguments(function, seed),
     }
 
 

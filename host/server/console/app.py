@@ -1,32 +1,83 @@
-"""The console's routes: the page and its files, and the API that the page, or the bearer of an admin key, uses."""
+"""The page, its style and its modules: files of this package, served under their names.
+
+The console's routes: the page and its files, and the API that the page, or the bearer of an admin key, uses.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TypeAlias
+from importlib.resources import files
+from typing import Final, TypeAlias
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from host.core.names import Reference
+from host.core.strict_json import Json
 from host.errors import Cancelled, Forbidden, HostError, InputError, NotFound
-from host.jsontext import Json
-from host.names import Reference
-from host.registry.component import Component
+from host.runtime.workspace import Workspace
 from host.server.asgi import JSON, App, encoded, state
-from host.server.console import bodies, facts
-from host.server.console.access import MAKE_ONE, Access, Visitor
-from host.server.console.assets import PAGE, Assets
+from host.server.console import bodies, views
 from host.server.console.playground import Playground
-from host.server.runner import Runner
-from host.server.served import Served, View, operations_of
+from host.server.console.sessions import MAKE_ONE, Access, Visitor
+from host.server.http_errors import headers_of, status_of, told
 from host.server.settings import ServerSettings
-from host.server.statuses import headers_of, status_of, told
-from host.state import runs
-from host.workspace import Workspace
+from host.service.catalog import Served, View, operations_of
+from host.service.dispatch import Runner
+from host.store.audit_log import records as runs
+from host.store.components import Component
+
+PAGE: Final = "page.html"
+_TYPES: Final = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
+_POLICY: Final = (
+    "default-src 'none'",
+    "script-src 'self'",
+    "style-src 'self'",
+    "img-src 'self' data:",
+    "connect-src 'self'",
+    "form-action 'none'",
+    "base-uri 'none'",
+    "frame-ancestors 'none'",
+    "require-trusted-types-for 'script'",  # no text becomes HTML, whatever the modules do
+    "trusted-types 'none'",
+)
+HEADERS: Final[Mapping[str, str]] = {
+    "content-security-policy": "; ".join(_POLICY),
+    "x-frame-options": "DENY",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "cache-control": "no-cache",
+}
+
+
+class Assets:
+    """Read once, when it is made."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, tuple[bytes, str, str]] = {}
+        for file in (files(__package__) / "page").iterdir():
+            kind = _TYPES.get(file.name.rpartition(".")[2])
+            if kind is not None:
+                content = file.read_bytes()
+                self._files[file.name] = content, f"{kind}; charset=utf-8", f'"{hashlib.sha256(content).hexdigest()}"'
+
+    def answer(self, request: Request, name: str) -> Response:
+        """Raises NotFound."""
+        if name not in self._files:
+            raise NotFound("there is no such file")
+        content, kind, tag = self._files[name]
+        headers = {**HEADERS, "etag": tag, "content-type": kind}
+        given = request.headers.get("if-none-match", "")
+        if tag in (one.strip().removeprefix("W/") for one in given.split(",")):
+            return Response(status_code=304, headers=headers)
+        return Response(content, headers=headers)
+
 
 API = "/console/api"
 _RECENT = 25
@@ -111,7 +162,7 @@ class Console:
         return _finished(response)
 
     async def _about(self, visitor: Visitor) -> dict[str, Json]:
-        shown: dict[str, Json] = {"signed_in": True, "configured": True, "key": facts.of_key(visitor.key, time.time())}
+        shown: dict[str, Json] = {"signed_in": True, "configured": True, "key": views.of_key(visitor.key, time.time())}
         if visitor.session is not None:
             shown["token"] = await self._access.token(visitor.session)
             shown["expires_at"] = visitor.session.expires_at
@@ -129,12 +180,12 @@ class Console:
         now, database = time.time(), self._workspace.database
         latest = runs.runs(database, limit=_LOOKED_AT)
         earlier = set(ids) - {one.id for one in latest}
-        found = [facts.of_run(one, now) for one in (*latest, *self._summaries(sorted(earlier)[:_AT_ONCE]))]
+        found = [views.of_run(one, now) for one in (*latest, *self._summaries(sorted(earlier)[:_AT_ONCE]))]
         return {
             "now": now,
             "running": [one for one in found if one["state"] == "running"],
             "recent": [one for one in found if one["state"] != "running"][:_RECENT],
-            "today": facts.today(self._workspace.usage.totals(facts.first_day(1))),
+            "today": views.today(self._workspace.usage.totals(views.first_day(1))),
         }
 
     def _summaries(self, ids: Iterable[str]) -> Iterator[runs.RunSummary]:
@@ -157,7 +208,7 @@ class Console:
             failed=failed,
         )
         now, found = time.time(), await self._served.off_loop(query)
-        return {"now": now, "runs": [facts.of_run(one, now) for one in found], "more": len(found) == _AT_ONCE}
+        return {"now": now, "runs": [views.of_run(one, now) for one in found], "more": len(found) == _AT_ONCE}
 
     async def run(self, request: Request, visitor: Visitor) -> Json:
         del visitor
@@ -166,8 +217,8 @@ class Console:
         now = time.time()
         return {
             "now": now,
-            "run": None if summary is None else facts.of_run(summary, now),
-            "records": [facts.of_record(one) for one in records[:_RECORDS]],
+            "run": None if summary is None else views.of_run(summary, now),
+            "records": [views.of_record(one) for one in records[:_RECORDS]],
             "more": max(0, len(records) - _RECORDS),
         }
 
@@ -188,7 +239,7 @@ class Console:
     async def catalysts(self, request: Request, visitor: Visitor) -> Json:
         del request, visitor
         view = await self._served.current()
-        return {"now": time.time(), "catalysts": [facts.of_component(one) for one in view.components]}
+        return {"now": time.time(), "catalysts": [views.of_component(one) for one in view.components]}
 
     async def catalyst(self, request: Request, visitor: Visitor) -> Json:
         """What it can and cannot reach; also where it was not approved, and cannot be run."""
@@ -200,7 +251,7 @@ class Console:
         known = self._looked_at[1]
         if component.reference not in known:  # at each view once, whatever comes of it: a refusal is put on record
             known[component.reference] = await self._reached(view, component)
-        return {**facts.of_component(component), **known[component.reference]}
+        return {**views.of_component(component), **known[component.reference]}
 
     async def _reached(self, view: View, component: Component) -> dict[str, Json]:
         try:
@@ -211,7 +262,7 @@ class Console:
                 catalyst = await self._served.looked_into(installed)
         except HostError as error:
             return {"error": error.as_dict()}
-        return facts.of_authority(catalyst)
+        return views.of_authority(catalyst)
 
     async def operation(self, request: Request, visitor: Visitor) -> Json:
         del visitor
@@ -219,27 +270,27 @@ class Console:
         spec = operations_of(component).get(request.path_params["name"])
         if spec is None:
             raise NotFound(f"{component.reference} has no such operation", field="name")
-        return facts.of_operation(component.manifest, spec)
+        return views.of_operation(component.manifest, spec)
 
     # keys
 
     async def keys(self, request: Request, visitor: Visitor) -> Json:
         del request, visitor
         now, found = time.time(), await self._served.off_loop(self._workspace.api_keys.all)
-        return {"now": now, "keys": [facts.of_key(one, now) for one in found]}
+        return {"now": now, "keys": [views.of_key(one, now) for one in found]}
 
     async def create_key(self, request: Request, visitor: Visitor) -> Json:
         del visitor
         given = await bodies.read(request, bodies.NewKey)
         key, text = await self._served.off_loop(lambda: given.create(self._workspace.api_keys))
-        return {"key": facts.of_key(key, time.time()), "text": text}
+        return {"key": views.of_key(key, time.time()), "text": text}
 
     async def rotate_key(self, request: Request, visitor: Visitor) -> _Answer:
         """A session that was begun with the key goes on, and with it others end."""
         given = await bodies.read(request, bodies.Rotate)
         ident = request.path_params["id"]
         key, text = await self._served.off_loop(lambda: self._workspace.api_keys.rotate(ident, given.overlap_s))
-        shown: dict[str, Json] = {"key": facts.of_key(key, time.time()), "text": text}
+        shown: dict[str, Json] = {"key": views.of_key(key, time.time()), "text": text}
         response = Response(media_type=JSON)
         if visitor.session is not None and visitor.key.id == key.id:
             shown["session"] = await self._about(Visitor(key, await self._access.begin(request, key, response)))
@@ -251,12 +302,12 @@ class Console:
         await bodies.read(request, bodies.Nothing)
         ident = request.path_params["id"]
         key = await self._served.off_loop(lambda: self._workspace.api_keys.revoke(ident))
-        return {"key": facts.of_key(key, time.time())}
+        return {"key": views.of_key(key, time.time())}
 
     async def usage(self, request: Request, visitor: Visitor) -> Json:
         del request, visitor
-        rows = await self._served.off_loop(lambda: self._workspace.usage.totals(facts.first_day(_DAYS)))
-        return facts.of_usage(rows, _DAYS)
+        rows = await self._served.off_loop(lambda: self._workspace.usage.totals(views.first_day(_DAYS)))
+        return views.of_usage(rows, _DAYS)
 
     # playground
 

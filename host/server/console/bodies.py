@@ -11,13 +11,13 @@ from typing import Annotated, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 
-from host.attachments import Attachment
+from host.core.attachments import Attachment
+from host.core.names import Reference
+from host.core.quantities import Allowance
+from host.core.strict_json import Json, parse_object
 from host.errors import HostError, InputError
-from host.jsontext import Json, parse_object
-from host.names import Reference
-from host.policy.allowance import Allowance
 from host.server.asgi import JSON, read_body
-from host.state.api_keys import ApiKey, ApiKeys, network
+from host.store.access.api_keys import ApiKey, ApiKeys, network
 
 SMALL = 64 * 1024
 

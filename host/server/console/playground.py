@@ -11,18 +11,17 @@ from collections.abc import Iterator
 
 from starlette.requests import Request
 
-from host.envelope import Result
+from host.core.names import Reference
+from host.core.operation import Result
+from host.core.strict_json import Json, parse_json
 from host.errors import HostError, InputError, OperationFailed
-from host.jsontext import Json, parse_json
-from host.names import Reference
 from host.server.asgi import Leaving, Receive, Scope, Send, encoded, state
-from host.server.console import bodies, facts
-from host.server.models import check_model
-from host.server.principal import Principal
-from host.server.runner import Ask, Runner, Running
-from host.server.served import Served, operations_of
+from host.server.console import bodies, views
 from host.server.settings import ServerSettings
-from host.server.tokens import Tokens, asking_for_usage, only_tells_usage, tokens_in
+from host.service.catalog import Served, check_model, operations_of
+from host.service.dialects.openai import Tokens, asking_for_usage, only_tells_usage, tokens_in
+from host.service.dispatch import Ask, Runner, Running
+from host.service.principal import Principal
 
 LINES = "application/jsonl"
 
@@ -89,7 +88,7 @@ class Lines:
                 try:
                     result = await self._result(send)
                     self._tokens = tokens_in(result.data) or self._tokens
-                    last: dict[str, Json] = {"result": facts.of_result(result)}
+                    last: dict[str, Json] = {"result": views.of_result(result)}
                 except HostError as error:
                     last = {"error": error.as_dict()}
             took = round(time.monotonic() - self._began, 6)
@@ -102,8 +101,8 @@ class Lines:
         try:
             while texts := await self._running.texts():
                 await _tell(send, *self._events(texts))
-        except OperationFailed as error:
-            return error.result
+        except OperationFailed:
+            pass  # the result says so as well
         return await self._running.result()
 
     def _events(self, texts: list[str]) -> Iterator[Json]:

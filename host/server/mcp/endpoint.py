@@ -19,18 +19,18 @@ from mcp_types import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from sse_starlette.sse import AppStatus
 
+from host.core.strict_json import Json, parse_json
 from host.errors import Cancelled, HostError, InputError
-from host.jsontext import Json, parse_json
+from host.runtime.workspace import Workspace
 from host.server.asgi import Leaving, Message, Receive, Scope, Send, encoded, header, read_body, send_whole, state
 from host.server.auth import principal_of
-from host.server.gateway.requests import LARGE_BYTES
+from host.server.http_errors import headers_of, status_of
 from host.server.mcp import results
-from host.server.mcp.desk import Desk
-from host.server.runner import Runner
-from host.server.served import Served
+from host.server.mcp.server import Desk
+from host.server.openai.requests import LARGE_BYTES
 from host.server.settings import ServerSettings
-from host.server.statuses import headers_of, status_of
-from host.workspace import Workspace
+from host.service.catalog import Served
+from host.service.dispatch import Runner
 
 _EVENTS = "text/event-stream"
 _VERSION = "mcp-protocol-version"

@@ -17,14 +17,14 @@ from mcp_types import (
     TextContent,
 )
 
-from host.envelope import Result
+from host.component.operations import OperationSpec
+from host.core.operation import Result
+from host.core.strict_json import Json, write_json
 from host.errors import HostError, LimitExceeded, OperationFailed, TooLarge
-from host.jsontext import Json, write_json
-from host.operations import OperationSpec
-from host.server import statuses
+from host.server import http_errors
 from host.server.asgi import JSON
-from host.server.gateway.answers import whole
-from host.server.mcp.performing import MOST_BYTES, Performed
+from host.server.mcp.run_tool import MOST_BYTES, Performed
+from host.server.openai.answers import whole
 
 RUN: Final = "catalyst-host/run"
 """Of a result's `_meta`: the id of the run, by which `execution` knows it."""
@@ -95,7 +95,7 @@ def of_error(error: HostError, status: int | None = None) -> CallToolResult:
 
 def told(error: HostError) -> dict[str, Any]:
     """For whoever asks from outside, with what a caller of tools can do about it."""
-    shown = statuses.told(error)
+    shown = http_errors.told(error)
     if isinstance(error, LimitExceeded):
         again = max(1, ceil(error.retry_after_s))
         return {**shown, "retry_after_s": again, "hint": f"try again in {again} s"}

@@ -2,6 +2,8 @@
 
 Standard input is read on a thread that nobody waits for: an interrupt ends the program also while a read goes on.
 Nothing else gets onto standard output: it is standard error for all that writes to it meanwhile.
+
+The server for one user, who starts it: over standard input and output, without HTTP and without keys.
 """
 
 from __future__ import annotations
@@ -10,12 +12,18 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from typing import Any, BinaryIO
+from collections.abc import AsyncIterator, Collection, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, BinaryIO, Final
 
 from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
+
+from host.core.names import Reference
+from host.server.app import Application
+from host.server.mcp.server import Desk
+from host.service.principal import Principal
+from host.store.access.api_keys import Scope
 
 _log = logging.getLogger(__name__)
 
@@ -88,3 +96,24 @@ def _standard_streams() -> Iterator[tuple[BinaryIO, BinaryIO]]:
     finally:
         os.dup2(given, STDIN)
         os.dup2(out, STDOUT)
+
+
+SCOPES: Final[frozenset[Scope]] = frozenset({"run", "runs", "components"})
+
+
+def serve_standard_streams(only: Collection[Reference] = (), *, manage: bool = False) -> None:
+    """Until standard input ends, or the process is interrupted. `only` narrows to some catalysts; with `manage` secrets
+    and policies can be set as well. Raises HostError."""
+    with suppress(KeyboardInterrupt):
+        asyncio.run(_serve(only, manage=manage))
+
+
+async def _serve(only: Collection[Reference], *, manage: bool) -> None:
+    application = Application()
+    try:
+        async with application.alive():
+            local = Principal(None, SCOPES | {"manage"} if manage else SCOPES)
+            desk = Desk(application.served, application.runner, application.workspace, local=local, only=only)
+            await serve(desk.server)
+    finally:
+        application.close()

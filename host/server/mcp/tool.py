@@ -9,11 +9,11 @@ from typing import Any, TypeAlias
 
 from mcp_types import CallToolResult, Tool, ToolAnnotations
 
-from host.jsontext import Json
-from host.schema import InputSchema
-from host.server.principal import Principal
-from host.server.served import View
-from host.state.api_keys import Scope
+from host.component.schema import InputSchema
+from host.core.strict_json import Json
+from host.service.catalog import View
+from host.service.principal import Principal
+from host.store.access.api_keys import Scope
 
 Report: TypeAlias = Callable[[int, str], Awaitable[None]]
 """Tells the caller how far a run is: after so many events, with what they say."""

@@ -10,9 +10,9 @@ import jsonschema
 import openai
 import pytest
 
+from host.component.manifest import Manifest
+from host.component.schema import InputSchema
 from host.errors import InputError
-from host.manifest import Manifest
-from host.schema import InputSchema
 from tests.catalyst.openai import test_requests
 
 MANIFEST = Path(__file__).parents[3] / "catalyst" / "openai" / "manifest.json"

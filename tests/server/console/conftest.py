@@ -10,8 +10,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from host.state.api_keys import ApiKey
-from host.workspace import Workspace
+from host.runtime.workspace import Workspace
+from host.store.access.api_keys import ApiKey
 from tests.server.conftest import PATIENCE_S, Server
 
 API = "/console/api"

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
+from host.runtime.workspace import Workspace
 from host.server import ServerSettings
 from host.server.console.sessions import SESSION_S, Sessions
-from host.server.served import LOOK_S
-from host.state.api_keys import ApiKey
-from host.state.records import Wanted, newest_records
-from host.workspace import Workspace
+from host.service.catalog import LOOK_S
+from host.store.access.api_keys import ApiKey
+from host.store.audit_log.records import Wanted, newest_records
 from tests.server.conftest import Server
 from tests.server.console.conftest import API, Browser
 

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from host.embedding import embed
+from host.component.manifest import embed
+from host.core.names import Reference
+from host.core.quantities import Allowance
 from host.fakes import FakeOpenAI
-from host.loader import Loader
-from host.names import Reference
-from host.policy.allowance import Allowance
-from host.state.api_keys import ApiKey
-from host.state.records import Wanted, newest_records
-from host.workspace import Workspace
+from host.runtime.loader import Loader
+from host.runtime.workspace import Workspace
+from host.store.access.api_keys import ApiKey
+from host.store.audit_log.records import Wanted, newest_records
 from tests.conftest import wat
 from tests.server.conftest import OPENAI, PATIENCE_S, Server
 from tests.server.console.conftest import Browser

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from host.manifest import Manifest
-from host.operations import OperationSpec
-from host.server.console.starting import starting
+from host.component.manifest import Manifest
+from host.component.operations import OperationSpec
+from host.server.console.views import starting
 
 
 def spec(params: Any, **more: Any) -> OperationSpec:

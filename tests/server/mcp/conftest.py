@@ -14,9 +14,9 @@ import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
-from host.embedding import embed
-from host.loader import Loader
-from host.workspace import Workspace
+from host.component.manifest import embed
+from host.runtime.loader import Loader
+from host.runtime.workspace import Workspace
 from tests.server.conftest import PATIENCE_S, Server
 
 T = TypeVar("T")
@@ -83,7 +83,7 @@ def registered(workspace: Workspace, folder: Path, wasm: bytes, **manifest: Any)
 @pytest.fixture(autouse=True)
 def looking_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test changes holds for its next request."""
-    monkeypatch.setattr("host.server.served.LOOK_S", 0.0)
+    monkeypatch.setattr("host.service.catalog.LOOK_S", 0.0)
 
 
 @pytest.fixture

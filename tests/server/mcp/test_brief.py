@@ -7,8 +7,8 @@ import subprocess
 from typing import Any
 
 from host.fakes import FakeOpenAI
-from host.state.api_keys import ApiKeys
-from host.workspace import Workspace
+from host.runtime.workspace import Workspace
+from host.store.access.api_keys import ApiKeys
 from tests.conftest import KEY
 from tests.server.conftest import PATIENCE_S, Server
 

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from host.names import Reference
-from host.server.mcp.naming import LONGEST, names
+from host.core.names import Reference
+from host.server.mcp.operation_tools import LONGEST, names
 
 OPENAI = Reference.parse("c:local.openai")
 OTHER = Reference.parse("c:acme.openai")

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from mcp import MCPError
 
+from host.component.manifest import Manifest
+from host.core.names import Reference
 from host.fakes import FakeOpenAI
-from host.manifest import Manifest
-from host.names import Reference
-from host.server.mcp.performing import MOST_BYTES
+from host.runtime.workspace import Workspace
+from host.server.mcp.run_tool import MOST_BYTES
 from host.trust.verification import Rule
-from host.workspace import Workspace
 from tests.conftest import ROOT, wat
 from tests.server.conftest import Server
 from tests.server.mcp.conftest import CHAT, asked, called, registered

@@ -11,7 +11,7 @@ from mcp import MCPError
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, KNOWN_PROTOCOL_VERSIONS
 
 from host.server import ServerSettings
-from host.server.mcp.operations import Operations
+from host.server.mcp.operation_tools import Operations
 from tests.server.conftest import Server
 from tests.server.mcp.conftest import asked, called, posted
 

@@ -14,10 +14,10 @@ from typing import Any
 import anyio
 import pytest
 
+from host.core.names import Reference
 from host.fakes import FakeOpenAI
-from host.names import Reference
-from host.state.runs import RunSummary, runs
-from host.workspace import Workspace
+from host.runtime.workspace import Workspace
+from host.store.audit_log.records import RunSummary, runs
 from tests.server.conftest import OPENAI, PATIENCE_S, Server
 from tests.server.mcp.conftest import CHAT, asked, called, connected, finished, posted
 

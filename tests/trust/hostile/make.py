@@ -15,7 +15,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-from host.names import Digest
+from host.core.names import Digest
 from host.trust.bundle import MAX_BUNDLE_BYTES, Bundle, sign
 from host.trust.keys import SigningKey
 from tests.trust.conftest import HOSTILE, tool

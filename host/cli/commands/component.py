@@ -1,0 +1,263 @@
+"""`host register`: installs components from files.
+
+`host unregister`: takes components away again.
+
+`host list`: which components are installed.
+
+`host search`: finds installed components by words.
+
+`host approve`: lets other bytes use what was granted, after a look at what they ask for.
+
+`host pull`: installs a component from a registry.
+
+`host push`: hands an installed component on, through a registry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from host.cli.inputs import opened
+from host.cli.output.component import as_facts, next_step
+from host.cli.output.missing_permissions import may_ask
+from host.cli.output.progress import Bars
+from host.cli.output.terminal import as_json, as_line, errors_shown, one_line, put, say, size, table, terminal_width
+from host.cli.targets import source_named
+from host.core.names import Reference
+from host.errors import HostError, InputError, NotApproved
+
+if TYPE_CHECKING:
+    from host.runtime.workspace import Installed
+    from host.store.components import Component, Review
+
+
+@click.command("register", short_help="Install a component under its reference.")
+@click.argument("path", metavar="[DIR|FILE]", default=".")
+@click.option(
+    "--as", "name", metavar="REF", help="What it is called, where its manifest does not say: c:local.x:0.1.0."
+)
+@click.option("--replace", is_flag=True, help="Take the place of other bytes of the same version.")
+@click.option("--allow-older", is_flag=True, help="Although a newer version was installed before.")
+@click.option("--allow-import", multiple=True, metavar="NAME", help="A part of WASI that it may import, as for `run`.")
+@click.option("--json", "in_json", is_flag=True, help="Print a JSON list.")
+def register(
+    *, path: str, name: str | None, replace: bool, allow_older: bool, allow_import: tuple[str, ...], in_json: bool
+) -> None:
+    """Install the component in FILE, or those in DIR (default: here): its *.wasm files, or those of its dist folder.
+
+    The manifest inside it names it, or cyfr-manifest.json beside it, or --as. A signature is looked for beside it, as
+    FILE.sigstore.json.
+
+    \b
+    host register dist/openai.wasm
+    host run c:local.openai --input '{"operation": "models.list"}'
+    """  # noqa: D301 - the escape is click's: this paragraph is not rewrapped
+    with errors_shown(in_json=in_json):
+        from host.runtime.loader import Loader  # noqa: PLC0415 - not for `--help`
+
+        reference = Reference.parse(name) if name else None
+        if reference is not None and not reference.version:
+            raise InputError("--as: a version is missing", field="--as", hint=f"--as {reference.at('0.1.0')}")
+        files = components_at(Path(path))
+        if reference is not None and len(files) > 1:
+            raise InputError(f"--as: {len(files)} components are in {path!r}", field="--as", hint="name one file")
+        with opened() as workspace:
+            loader = Loader()
+            found = []
+            for file in files:
+                with _named(file, of_several=len(files) > 1):
+                    one = workspace.register(
+                        file, loader, reference=reference, replace=replace, older=allow_older, wasi=allow_import
+                    )
+                found.append(as_facts(one))
+                if not in_json:
+                    put(one_line(f"{one.reference} {one.digest.short} {one.description}"))
+                    say(next_step(workspace, one))
+        if in_json:
+            put(as_json(found))
+
+
+@contextmanager
+def _named(file: Path, *, of_several: bool) -> Iterator[None]:
+    """Puts the file's name before whatever is wrong with it, where it could be another's."""
+    try:
+        yield
+    except HostError as error:
+        if of_several:
+            error.message = f"{file.name!r}: {error.message}"
+        raise
+
+
+def components_at(path: Path) -> list[Path]:
+    """The components that a path means. Raises InputError where there are none."""
+    if not path.is_dir():
+        return [path]
+    found = next((files for files in _places(path) if files), [])
+    if not found:
+        raise InputError(
+            f"there is no component in {str(path)!r}: no *.wasm there, nor in its dist folder",
+            field="DIR|FILE",
+            hint="name a file, or build one: host build DIR",
+        )
+    return found
+
+
+def _places(folder: Path) -> Iterator[list[Path]]:
+    for place in (folder, folder / "dist"):
+        yield sorted(file for file in place.glob("*.wasm") if file.is_file())
+
+
+@click.command("unregister", short_help="Remove what is installed.")
+@click.argument("reference", metavar="REF", nargs=-1, required=True)
+def unregister(*, reference: tuple[str, ...]) -> None:
+    """Remove the version that REF names, or all versions. Policies, grants and the record stay."""
+    with errors_shown():
+        named = Reference.parse(source_named(reference))
+        with opened() as workspace:
+            for one in workspace.components.unregister(named):
+                put(f"{one.reference} {one.digest.short}")
+        say(f"removed; what was granted to it stays: host policy reset {named}, host secret revoke {named} NAME")
+
+
+@click.command("list", short_help="List what is installed.")
+@click.option("--json", "in_json", is_flag=True, help="Print a JSON list.")
+def list_(*, in_json: bool) -> None:
+    """List the components that are installed, by reference."""
+    with errors_shown(in_json=in_json), opened() as workspace:
+        show(workspace.components.all(), in_json=in_json, none="nothing is installed: host register, or host pull")
+
+
+def show(found: Iterable[Component], *, in_json: bool, none: str) -> None:
+    components = list(found)
+    if in_json:
+        put(as_json([as_facts(one) for one in components]))
+        return
+    if not components:
+        say(none)
+    for line in table(
+        ("reference", "digest", "size", "approved", "description"),
+        (
+            (str(one.reference), one.digest.short, size(one.size), "yes" if one.approved else "no", one.description)
+            for one in components
+        ),
+        width=terminal_width(),
+    ):
+        put(line)
+
+
+@click.command("search", short_help="Search what is installed.")
+@click.argument("words", nargs=-1, required=True)
+@click.option("--json", "in_json", is_flag=True, help="Print a JSON list.")
+def search(*, words: tuple[str, ...], in_json: bool) -> None:
+    """List the installed components with every one of WORDS in their name, description, imports or secrets."""
+    with errors_shown(in_json=in_json):
+        text = " ".join(words)
+        with opened() as workspace:
+            show(workspace.components.search(text), in_json=in_json, none=f"nothing that is installed has {text!r}")
+
+
+@click.command("approve", short_help="Let a component's new bytes use what was granted.")
+@click.argument("reference", metavar="REF", nargs=-1, required=True)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def approve(*, reference: tuple[str, ...], yes: bool) -> None:
+    """Show what the bytes of REF ask for beside those that were approved last, and what is granted; then approve them.
+
+    What was granted to a reference is for the bytes that were approved. Others of the same name run only after this.
+    """
+    with errors_shown():
+        named = Reference.parse(source_named(reference))
+        with opened() as workspace:
+            installed = workspace.installed(named, approved=False)
+            component = installed.component
+            if component.approved:
+                say(f"{component.reference} ({component.digest.short}) is approved already")
+                return
+            for line in _page(workspace.review(component), installed):
+                put(as_line(line))
+            if not yes and not (may_ask() and click.confirm("Approve these bytes?", default=False, err=True)):
+                raise NotApproved(f"{component.reference} is not approved", hint="answer with yes, or add --yes")
+            workspace.components.approve(component)
+            say(f"approved: {component.reference} ({component.digest.short})")
+
+
+def _page(review: Review, installed: Installed) -> Iterator[str]:
+    component, difference = review.component, review.difference
+    before = review.before.short if review.before else "none"
+    yield f"{component.reference}: {before} was approved, {component.digest.short} is new"
+    yield f"signed {', '.join(f'by {signer}' for signer in installed.signers) or 'by nobody that is trusted'}"
+    yield ""
+    yield "it asks for" + ("" if difference.more or difference.less else " the same as before")
+    for kind, name in difference.more:
+        yield f"+ {kind} {name}"
+    for kind, name in difference.less:
+        yield f"- {kind} {name}"
+    yield ""
+    yield "it will be granted"
+    domains = ", ".join(installed.effective.policy.allowed_domains) or "no domain"
+    yield f"  domains {domains}"
+    yield f"  secrets {', '.join(map(str, installed.secrets)) or 'none'}"
+
+
+@click.command("pull", short_help="Install a component from a registry.")
+@click.argument("source", metavar="oci://REGISTRY/NAME[:TAG][@DIGEST]")
+@click.option("--replace", is_flag=True, help="Take the place of other bytes of the same version.")
+@click.option("--allow-older", is_flag=True, help="Although a newer version was installed before.")
+@click.option("--allow-import", multiple=True, metavar="NAME", help="A part of WASI that it may import, as for `run`.")
+@click.option("--plain-http", is_flag=True, help="The registry speaks HTTP without TLS (on loopback it may anyway).")
+@click.option("--json", "in_json", is_flag=True, help="Print a JSON object.")
+def pull(
+    *, source: str, replace: bool, allow_older: bool, allow_import: tuple[str, ...], plain_http: bool, in_json: bool
+) -> None:
+    """Install the component that an OCI reference names, under the reference that its manifest has.
+
+    Its signatures come with it, and are verified as `host trust` says before anything is kept. A pull that broke off is
+    continued. Credentials are docker's: see `docker login`.
+    """
+    with errors_shown(in_json=in_json):
+        from host.runtime.loader import Loader  # noqa: PLC0415 - not for `--help`
+
+        with opened() as workspace:
+            one = workspace.pull(
+                source,
+                Loader(),
+                replace=replace,
+                older=allow_older,
+                wasi=allow_import,
+                plain_http=plain_http,
+                progress=Bars(),
+            )
+            step = "" if in_json else next_step(workspace, one)
+        if in_json:
+            put(as_json(as_facts(one)))
+            return
+        put(one_line(f"{one.reference} {one.digest.short} {one.description}"))
+        say(step)
+
+
+@click.command("push", short_help="Put a component into a registry.")
+@click.argument("reference", metavar="REF", nargs=-1, required=True)
+@click.argument("target", metavar="oci://REGISTRY/NAME[:TAG]")
+@click.option("--plain-http", is_flag=True, help="The registry speaks HTTP without TLS (on loopback it may anyway).")
+def push(*, reference: tuple[str, ...], target: str, plain_http: bool) -> None:
+    """Put the component that is installed under REF, and its signatures, into a registry; print the reference by digest
+    under which these very bytes can be had.
+
+    Credentials are docker's: see `docker login`.
+    """
+    with errors_shown():
+        from host.oci.reference import OciReference  # noqa: PLC0415 - not for `--help`
+
+        named = Reference.parse(source_named(reference))
+        at = OciReference.parse(target)
+        with opened() as workspace:
+            component = workspace.components.resolve(named)
+            if not workspace.components.bundles(component.digest):
+                say(f"{component.reference} is not signed, and so nobody can pull it: host sign {component.reference}")
+            digest = workspace.push(component.reference, target, plain_http=plain_http, progress=Bars())
+        put(str(replace(at, tag="", digest=digest)))

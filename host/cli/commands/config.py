@@ -1,0 +1,81 @@
+"""`host config`: what each component may read of its configuration, kept by reference."""
+
+from __future__ import annotations
+
+import click
+
+from host.cli.inputs import blaming, opened
+from host.cli.options import setting
+from host.cli.output.terminal import as_json, errors_shown, put, say, table
+from host.core.names import Reference
+from host.core.strict_json import Json
+
+
+@click.group("config", short_help="Keep what each component may read.")
+def command() -> None:
+    """Keep what each component may read of its configuration: base_url, organization, what its manifest names. REF is a
+    component of one version (c:local.openai:0.1.0), or of all (c:local.openai). Secrets belong in `host secret`."""
+
+
+@command.command("set", short_help="Set one key, or several.")
+@click.argument("reference", metavar="REF")
+@click.argument("words", metavar="KEY VALUE | KEY=VALUE | KEY:=JSON ...", nargs=-1, required=True)
+def set_(*, reference: str, words: tuple[str, ...]) -> None:
+    """Set one key to a text, or several to texts and JSON values. A mistake in one changes none.
+
+    \b
+    host config set c:local.openai base_url https://llm.example/v1
+    host config set c:local.openai base_url=https://llm.example/v1 retries:=2
+    """  # noqa: D301 - the escape is click's: this paragraph is not rewrapped
+    with errors_shown():
+        named, given = Reference.parse(reference), _given(words)
+        with opened() as workspace:
+            workspace.config.update(named, given)
+        say(f"set for {named}: {', '.join(given)}")
+
+
+@command.command("show", short_help="Show what is set.")
+@click.argument("reference", metavar="[REF]", required=False)
+@click.option("--effective", is_flag=True, help="What REF reads: of its version, and of all versions.")
+@click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
+def show(*, reference: str | None, effective: bool, in_json: bool) -> None:
+    """Show what is set for exactly REF; without REF, for which references there is something."""
+    with errors_shown(in_json=in_json):
+        with opened() as workspace:
+            if reference is None:
+                found = {str(one): document for one, document in workspace.config.all().items()}
+            else:
+                named = Reference.parse(reference)
+                found = workspace.config.effective(named) if effective else workspace.config.document(named)
+        if in_json:
+            put(as_json(found))
+        elif not found:
+            say("nothing is set")
+        for line in () if in_json else table(("key" if reference else "reference", "value"), _rows(found)):
+            put(line)
+
+
+@command.command("unset", short_help="Forget one key, or all.")
+@click.argument("reference", metavar="REF")
+@click.argument("key", metavar="[KEY]", required=False)
+def unset(*, reference: str, key: str | None) -> None:
+    """Forget what is set for exactly REF: one key, or all of them."""
+    with errors_shown():
+        named = Reference.parse(reference)
+        with opened() as workspace:
+            gone = workspace.config.reset(named, key)
+        if gone:
+            say(f"no longer set for {named}: {', '.join(gone)}")
+        else:
+            say(f"{key} was not set for {named}" if key else f"nothing was set for {named}")
+
+
+def _given(words: tuple[str, ...]) -> dict[str, Json]:
+    if len(words) == 2 and "=" not in words[0]:
+        return {words[0]: words[1]}
+    with blaming("KEY=VALUE", hint="KEY VALUE or KEY=VALUE for a text, KEY:=JSON for anything else"):
+        return dict(map(setting, words))
+
+
+def _rows(found: dict[str, Json]) -> list[tuple[str, str]]:
+    return [(key, value if isinstance(value, str) else as_json(value, pretty=False)) for key, value in found.items()]

@@ -1,0 +1,155 @@
+"""`host inspect`: what a component is, and what it can and cannot reach."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import click
+
+from host.cli.options import Given, authority_options, given
+from host.cli.output import missing_permissions
+from host.cli.output.terminal import as_json, errors_shown, local_time, one_line, put, size
+from host.cli.targets import File, Kept, Origin, is_reference, source_named
+from host.component.operations import OperationSpec
+from host.core.limits import MIB
+from host.core.wit import EXPORTS
+from host.policy.explain import Row, authorities
+from host.runtime.host import Catalyst
+from host.runtime.preload import Ahead, load_file
+
+_LISTED = 40  # operations, or kinds of them
+
+
+@click.command("inspect", short_help="Show what a component can and cannot reach.")
+@click.argument("source", metavar="FILE|REF", nargs=-1, required=True)
+@authority_options
+@click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
+def command(*, source: tuple[str, ...], in_json: bool, **authority: Any) -> None:
+    """Show what the component in FILE, or the one installed under REF, is and asks for, and what it could reach with
+    these options of `host run`."""
+    with errors_shown(in_json=in_json):
+        name = source_named(source)
+        with ExitStack() as stack:
+            wasi = authority["allow_import"]
+            kept = stack.enter_context(Kept(name, approved=False, wasi=wasi)) if is_reference(name) else None
+            origin: Origin = kept or File(Ahead(partial(load_file, name, wasi=wasi)), name)
+            granted = given(origin.standing, **authority)
+            catalyst = stack.enter_context(origin.catalyst(granted))
+            rows = tuple(authorities(catalyst.imports, catalyst.grant))
+            installation = kept.installation() if kept else {}
+            if in_json:
+                put(as_json({**installation, **_facts(catalyst, rows)}))
+            else:
+                put("\n".join(_page(catalyst, rows, granted, installation)))
+
+
+def _facts(catalyst: Catalyst, rows: Iterable[Row]) -> dict[str, Any]:
+    manifest = catalyst.manifest
+    return {
+        "digest": str(catalyst.digest),
+        "size": catalyst.size,
+        "imports": list(catalyst.imports),
+        "exports": list(EXPORTS),
+        "manifest": None if manifest is None else asdict(manifest),
+        "authority": [asdict(row) for row in rows],
+        "limits": asdict(catalyst.grant.limits),
+    }
+
+
+def _page(catalyst: Catalyst, rows: Iterable[Row], granted: Given, installation: Mapping[str, Any]) -> Iterator[str]:
+    manifest = catalyst.manifest
+    name = f"{manifest.id} {manifest.version}" if manifest else "(no manifest)"
+    yield one_line(f"{catalyst.reference} {name}")
+    if manifest and manifest.description:
+        yield one_line(manifest.description)
+    yield ""
+    yield f"digest   {catalyst.digest}"
+    yield f"size     {size(catalyst.size)}"
+    yield from _installation(**installation) if installation else ()
+    if manifest and manifest.license:
+        yield f"license  {one_line(manifest.license)}"
+    limits = catalyst.grant.limits
+    yield (
+        f"limits   {limits.timeout_s:g} s, {limits.cpu_time_s:g} s of CPU, {limits.max_memory_bytes // MIB} MiB of "
+        f"memory, {limits.max_http_requests} requests a run"
+    )
+    yield f"exports  {', '.join(EXPORTS)}"
+    for index, name in enumerate(catalyst.imports or ("nothing",)):
+        yield f"{'' if index else 'imports':9}{name}"
+    yield ""
+    yield from _table(rows)
+    yield from _operations(catalyst.operations)
+    yield from _ending(catalyst, granted)
+
+
+def _installation(
+    *,
+    reference: str,
+    source: str,
+    registered_at: float,
+    approved: bool,
+    signers: Iterable[str],
+    versions: Iterable[str],
+) -> Iterator[str]:
+    """How it came to be installed."""
+    del reference  # the page begins with it
+    yield f"source   {one_line(source)}, {local_time(registered_at)}"
+    yield f"versions {', '.join(versions)}"
+    yield f"signed   {', '.join(f'by {signer}' for signer in signers) or 'by nobody that is trusted'}"
+    yield f"approved {'yes' if approved else 'no: it does not run before `host approve`'}"
+
+
+def _table(rows: Iterable[Row]) -> Iterator[str]:
+    yield "what it can reach"
+    for row in rows:
+        first, *more = _said(row)
+        yield f"  {row.authority:22} {'yes' if row.can else 'no':4} {first}".rstrip()
+        for text in more:
+            yield f"{'':30}{text}"
+
+
+def _said(row: Row) -> tuple[str, ...]:
+    if not row.interface:
+        return ("never: no import leads there",)
+    if not row.imported:
+        return ("not imported",)
+    refused = tuple(f"{text} is asked for, not granted" for text in row.asked)
+    return (*row.granted, *refused) or ("" if row.can else "nothing is granted",)
+
+
+def _operations(operations: Mapping[str, OperationSpec]) -> Iterator[str]:
+    """Each with its route; of very many, how many there are of each kind, which is the first word of their names."""
+    if not operations:
+        return
+    yield ""
+    yield f"what it can do: {len(operations)} operation{'s' if len(operations) > 1 else ''}"
+    if len(operations) <= _LISTED:
+        width = max(map(len, operations))
+        for name, one in operations.items():
+            yield f"  {name:{width}}  {one.method:6} {one.path}{' (streams)' if one.stream else ''}".rstrip()
+        return
+    kinds = Counter(name.partition(".")[0] for name in operations)
+    for kind, count in list(kinds.items())[:_LISTED]:
+        yield f"  {kind:22} {count}"
+    yield f"  {f'and {len(kinds) - _LISTED} other kinds; ' if len(kinds) > _LISTED else ''}each is in --json"
+
+
+def _ending(catalyst: Catalyst, granted: Given) -> Iterator[str]:
+    """What to type next."""
+    if open_ := missing_permissions.unmet(catalyst.manifest, granted):
+        yield ""
+        yield f"to grant what it asks for, add {open_.options()}"
+    examples = [
+        example["input"] for example in (catalyst.manifest.examples if catalyst.manifest else ()) if "input" in example
+    ]
+    if examples:
+        yield ""
+        yield "examples"
+        for example in examples:
+            yield f"  --input {shlex.quote(as_json(example, pretty=False))}"

@@ -1,0 +1,249 @@
+"""`host key`: who may use a server, for what, and how much."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from host.cli.inputs import blaming, deadline, opened, span
+from host.cli.output.terminal import as_json, errors_shown, local_time, one_line, put, say, table, terminal_width
+from host.core.names import Reference
+from host.core.quantities import Allowance
+from host.errors import InputError
+from host.store.access.api_keys import KEY_TYPES, KeyType
+
+if TYPE_CHECKING:
+    from host.store.access.api_keys import ApiKey
+    from host.store.access.usage import Used
+
+T = TypeVar("T")
+
+# The fields of a key, by the options that set them.
+_OPTIONS = {
+    "name": "--name",
+    "scopes": "--scope",
+    "ip_allowlist": "--ip-allowlist",
+    "models": "--models",
+    "catalysts": "--catalysts",
+    "expires_at": "--expires",
+}
+
+
+@click.group("key", short_help="Say who may use a server.")
+def command() -> None:
+    """Say who may use a server. Without any key, host serve answers on the loopback interface alone, whoever asks; with
+    one, it asks everybody for theirs."""
+
+
+@command.command("create", short_help="Make a key.")
+@click.option("--name", required=True, metavar="NAME", help="What it is called: ci, web front end.")
+@click.option(
+    "--type",
+    "kind",
+    required=True,
+    type=click.Choice(KEY_TYPES),
+    help="public: runs operations, and no more; secret: also sees its own runs and what is installed; admin: manages.",
+)
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    metavar="SCOPE",
+    help="run, runs, components, metrics, manage; default: public run, secret run,runs,components, admin all.",
+)
+@click.option("--rate-limit", metavar="N/TIME", help="At most so many requests in so long: 100/1m.")
+@click.option("--request-budget", metavar="N/TIME", help="The same over a longer time: 10k/1d.")
+@click.option("--token-budget", metavar="N/TIME", help="At most so many tokens, as upstream counts them: 2M/30d.")
+@click.option(
+    "--ip-allowlist", "networks", multiple=True, metavar="CIDR", help="Only from these addresses: 10.0.0.0/8."
+)
+@click.option("--models", multiple=True, metavar="GLOB", help="Only for these models: gpt-4o, gpt-*.")
+@click.option("--catalysts", multiple=True, metavar="REF", help="Only for these catalysts: c:local.openai.")
+@click.option("--expires", metavar="WHEN", help="In 90d, or on 2027-01-01.")
+@click.option("--json", "in_json", is_flag=True, help="Print one JSON object, the key in it.")
+def create(
+    *,
+    name: str,
+    kind: KeyType,
+    scopes: tuple[str, ...],
+    rate_limit: str | None,
+    request_budget: str | None,
+    token_budget: str | None,
+    networks: tuple[str, ...],
+    models: tuple[str, ...],
+    catalysts: tuple[str, ...],
+    expires: str | None,
+    in_json: bool,
+) -> None:
+    """Make a key, and show it: this once, on standard output. Options with several values may be repeated, or have them
+    separated by commas."""
+    with errors_shown(in_json=in_json):
+        from host.store.access.api_keys import check_scopes, network  # noqa: PLC0415 - not for `--help`
+
+        with _options():
+            given: dict[str, Any] = {
+                "scopes": check_scopes(kind, _listed(scopes)) if scopes else None,
+                "rate_limit": _read("--rate-limit", Allowance.parse, rate_limit),
+                "request_budget": _read("--request-budget", Allowance.parse, request_budget),
+                "token_budget": _read("--token-budget", Allowance.parse, token_budget),
+                "ip_allowlist": [network(text) for text in _listed(networks)],
+                "models": _listed(models),
+                "catalysts": [_read("--catalysts", Reference.parse, text) for text in _listed(catalysts)],
+                "expires_at": _read("--expires", deadline, expires),
+            }
+            with opened() as workspace:
+                first = not workspace.api_keys.snapshot().any
+                key, text = workspace.api_keys.create(name=name, type=kind, **given)
+        _hand_over(key, text, in_json=in_json)
+        if first:
+            say("it is the first: from now on, host serve asks everybody for a key")
+
+
+@command.command("list", short_help="List the keys.")
+@click.option("--json", "in_json", is_flag=True, help="Print a JSON list.")
+def list_(*, in_json: bool) -> None:
+    """List the keys, also those that are expired or revoked. On a terminal the last column is cut at its width;
+    host key show NAME has all of a key."""
+    with errors_shown(in_json=in_json):
+        with opened() as workspace:
+            keys = workspace.api_keys.all()
+        if in_json:
+            put(as_json([_facts(key) for key in keys]))
+            return
+        if not keys:
+            say("there are no keys: host key create --name ci --type secret")
+        head = ("id", "name", "type", "state", "expires", "limits")
+        for line in table(head, map(_row, keys), width=terminal_width()):
+            put(line)
+
+
+@command.command("show", short_help="Show what a key may, and what was used.")
+@click.argument("name", metavar="NAME")
+@click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
+def show(*, name: str, in_json: bool) -> None:
+    """Show what the key NAME may, and what was used with it. NAME is its name or its id; the key itself is not kept."""
+    with errors_shown(in_json=in_json):
+        with opened() as workspace:
+            key = workspace.api_keys.find(name)
+            used = workspace.usage.totals(key=key.id)
+        if in_json:
+            put(as_json({**_facts(key), "usage": [asdict(one) for one in used]}))
+        else:
+            put("\n".join(_page(key, used)))
+
+
+@command.command("rotate", short_help="Give a key a new text.")
+@click.argument("name", metavar="NAME")
+@click.option("--overlap", metavar="TIME", help="For how long the old text works too: 30m, 1h.  [default: not at all]")
+@click.option("--json", "in_json", is_flag=True, help="Print one JSON object, the key in it.")
+def rotate(*, name: str, overlap: str | None, in_json: bool) -> None:
+    """Give the key NAME a new text, and show it: this once, on standard output. What it may stays as it is."""
+    with errors_shown(in_json=in_json):
+        overlap_s = _read("--overlap", span, overlap) or 0.0
+        with opened() as workspace:
+            key, text = workspace.api_keys.rotate(name, overlap_s)
+        _hand_over(key, text, in_json=in_json)
+        say(f"the old one works until {local_time(time.time() + overlap_s)}" if overlap_s else "the old one is over")
+
+
+@command.command("revoke", short_help="End a key.")
+@click.argument("name", metavar="NAME")
+def revoke(*, name: str) -> None:
+    """End the key NAME for good. A server that runs hears of it within a second."""
+    with errors_shown():
+        with opened() as workspace:
+            key = workspace.api_keys.revoke(name)
+            left = any(one.state(time.time()) == "active" for one in workspace.api_keys.all())
+        say(f"revoked: {key.name} ({key.id})")
+        if not left:
+            say("it was the last active key: host serve lets nobody in until there is another (host key create)")
+
+
+def _hand_over(key: ApiKey, text: str, *, in_json: bool) -> None:
+    put(as_json({"key": text, **_facts(key)}) if in_json else text)
+    say(f"the key {key.name!r} ({key.id}) is shown this once: store it where it is needed; here, only a hash of it is")
+
+
+def _listed(values: Sequence[str]) -> list[str]:
+    """Those of an option that may be repeated, or have several."""
+    return [one.strip() for value in values for one in value.split(",")]
+
+
+def _read(option: str, parse: Callable[[str], T], text: str | None) -> T | None:
+    if text is None:
+        return None
+    with blaming(option):
+        return parse(text)
+
+
+@contextmanager
+def _options() -> Iterator[None]:
+    """Tells a mistake in a field with the option that sets it."""
+    try:
+        yield
+    except InputError as error:
+        option = _OPTIONS.get(error.field or "")
+        if option is None:
+            raise
+        raise InputError(f"{option}: {error.message}", field=option, hint=error.hint) from None
+
+
+def _facts(key: ApiKey) -> dict[str, Any]:
+    return {**key.as_dict(), "state": key.state(time.time())}
+
+
+def _row(key: ApiKey) -> Sequence[str]:
+    from host.store.access.api_keys import BY_DEFAULT  # noqa: PLC0415 - not for `--help`
+
+    bounds = [("scopes", ",".join(key.as_dict()["scopes"]))] if key.scopes != BY_DEFAULT[key.type] else []
+    limits = ", ".join(f"{what} {allowed}" for what, allowed in (*bounds, *_bounds(key)))
+    expires = "" if key.expires_at is None else local_time(key.expires_at)[: len("2027-01-01 00:00")]
+    return key.id, key.name, key.type, key.state(time.time()), expires, limits
+
+
+def _bounds(key: ApiKey) -> Iterator[tuple[str, str]]:
+    """What narrows it, in the words of the options."""
+    for what, value in (
+        ("rate-limit", key.rate_limit),
+        ("request-budget", key.request_budget),
+        ("token-budget", key.token_budget),
+    ):
+        if value is not None:
+            yield what, str(value)
+    for what, several in (("ip-allowlist", key.ip_allowlist), ("models", key.models), ("catalysts", key.catalysts)):
+        if several:
+            yield what, ",".join(map(str, several))
+
+
+def _page(key: ApiKey, used: Sequence[Used]) -> Iterator[str]:
+    facts = [
+        ("name", key.name),
+        ("id", key.id),
+        ("type", key.type),
+        ("state", key.state(time.time())),
+        ("scopes", ", ".join(key.as_dict()["scopes"])),
+        *_bounds(key),
+    ]
+    times = (
+        ("created", key.created_at),
+        ("rotated", key.rotated_at),
+        ("expires", key.expires_at),
+        ("revoked", key.revoked_at),
+    )
+    facts += [(what, local_time(at)) for what, at in times if at is not None]
+    width = max(len(what) for what, _ in facts)
+    for what, value in facts:
+        yield f"{what:{width}}  {one_line(value)}"
+    yield ""
+    yield from table(("day", "catalyst", "requests", "failed", "tokens in", "tokens out"), map(_used, used))
+    if not used:
+        yield "nothing was used with it yet"
+
+
+def _used(one: Used) -> Sequence[str]:
+    return one.day, one.catalyst, *map(str, (one.requests, one.failed, one.input_tokens, one.output_tokens))

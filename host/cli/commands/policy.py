@@ -1,0 +1,337 @@
+"""`host policy`: what the operator allows each component, kept by reference.
+
+`host policy check`: whether a request would be let through, and by which rule; without making it.
+
+`host policy edit`: a policy in an editor, and nothing lost where it has a mistake in it.
+
+`host policy show`: what is set for a reference, or what holds for it and where that comes from.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from host.cli.inputs import opened, read_text, write_bytes
+from host.cli.output.policy_text import EXAMPLES, default, page, read_document, read_value, set_line, write_document
+from host.cli.output.terminal import as_json, as_words, errors_shown, put, say, table
+from host.core import environment
+from host.core.names import Reference
+from host.core.strict_json import Json, kind_of
+from host.errors import Denied, HostError, InputError, PolicyError
+from host.policy.document import DEFAULT
+from host.policy.permissions import Allow, Deny, overlap
+from host.runtime.explain import Answer, Foreseen, foresee, would_reach
+
+if TYPE_CHECKING:
+    from host.runtime.workspace import Workspace
+
+
+@click.group("policy", short_help="Keep what each component may reach and spend.")
+def command() -> None:
+    """Keep what each component may reach and spend. REF is a component of one version (c:local.openai:0.1.0), or of all
+    (c:local.openai); what is set for a version takes the place of what is set for all, field by field."""
+
+
+@command.command("set", short_help="Set one field.")
+@click.argument("reference", metavar="REF")
+@click.argument("field", metavar="FIELD")
+@click.argument("value", metavar="VALUE")
+def set_(*, reference: str, field: str, value: str) -> None:
+    """Set one field of a policy, and leave the others as they are. VALUE is JSON; a duration or a size needs no quotes.
+
+    \b
+    host policy set c:local.openai allowed_domains '["api.openai.com"]'
+    host policy set c:local.openai:0.1.0 timeout 30s
+    """  # noqa: D301 - the escape is click's: this paragraph is not rewrapped
+    with errors_shown():
+        named = Reference.parse(reference)
+        given = read_value(named, field, value)
+        with opened() as workspace:
+            try:
+                workspace.policies.set(named, field, given)
+            except PolicyError as error:
+                if error.field == field and error.hint is None:
+                    error.hint = set_line(named, field, EXAMPLES[field])
+                raise
+        say(f"{field} is set for {_scope(named)}")
+
+
+@command.command("list", short_help="List what is set, and for what.")
+@click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
+def list_(*, in_json: bool) -> None:
+    """List the references that something is set for, and which fields."""
+    with errors_shown():
+        with opened() as workspace:
+            found = workspace.policies.all()
+        if in_json:
+            put(as_json(_by_name(found)))
+            return
+        if not found:
+            say("no policy is set: every component may reach nothing")
+        for line in table(("reference", "fields"), ((str(one), ", ".join(fields)) for one, fields in found.items())):
+            put(line)
+
+
+@command.command("reset", short_help="Go back to the default.")
+@click.argument("reference", metavar="REF")
+@click.argument("field", metavar="[FIELD]", required=False)
+def reset(*, reference: str, field: str | None) -> None:
+    """Forget what is set for exactly REF: one field, or all of them."""
+    with errors_shown():
+        named = Reference.parse(reference)
+        with opened() as workspace:
+            gone = workspace.policies.reset(named, field)
+        if gone:
+            say(f"no longer set for {_scope(named)}: {', '.join(gone)}")
+        else:
+            say(f"{field} was not set for {_scope(named)}" if field else f"nothing was set for {_scope(named)}")
+
+
+@command.command("export", short_help="Write what is set to a file.")
+@click.argument("words", metavar="REF|--all [FILE]", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="The policies of all references, in one document.")
+def export(*, words: tuple[str, ...], every: bool) -> None:
+    """Write what is set for exactly REF, as `host run --policy` and `host policy import` read it: TOML, or JSON where
+    FILE ends in .json; without FILE, JSON on standard output."""
+    with errors_shown():
+        named, file = _named(words, every=every)
+        with opened() as workspace:
+            document = _by_name(workspace.policies.all()) if named is None else workspace.policies.document(named)
+        if file is None:
+            put(as_json(document))
+        else:
+            write_bytes(file, write_document(document, in_json=file.endswith(".json")).encode(), "FILE")
+
+
+@command.command("import", short_help="Set what a file says.")
+@click.argument("words", metavar="REF|--all FILE", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="For each reference in a document that `export --all` wrote.")
+def import_(*, words: tuple[str, ...], every: bool) -> None:
+    """Make what FILE says all that is set for REF: TOML, or JSON where its name ends in .json. A mistake in it changes
+    nothing. With --all, references that FILE does not name stay as they are."""
+    with errors_shown():
+        named, file = _named(words, every=every)
+        if file is None:
+            raise InputError("there is no FILE to read", field="FILE")
+        document = read_document(read_text(file, "FILE"), f"FILE {file}", in_json=file.endswith(".json"))
+        documents = _by_reference(document) if named is None else {named: document}
+        with opened() as workspace:
+            workspace.policies.replace_all(documents)
+        say(f"set: {', '.join(map(str, documents)) or 'nothing'}")
+
+
+def _named(words: tuple[str, ...], *, every: bool) -> tuple[Reference | None, str | None]:
+    """The reference (None: all of them), and the file where there is one."""
+    least = 0 if every else 1
+    if not least <= len(words) <= least + 1:
+        takes = "FILE beside --all" if every else "REF (or --all) and FILE"
+        raise InputError(f"this takes {takes}, and was given {len(words)} words")
+    named = None if every else Reference.parse(words[0])
+    return named, words[least] if len(words) > least else None
+
+
+def _by_name(documents: Mapping[Reference, dict[str, Json]]) -> dict[str, Json]:
+    return {str(reference): document for reference, document in documents.items()}
+
+
+def _by_reference(document: Mapping[str, Json]) -> dict[Reference, dict[str, Json]]:
+    found: dict[Reference, dict[str, Json]] = {}
+    for name, one in document.items():
+        if not isinstance(one, dict):
+            raise InputError(
+                f"{name} is a JSON {kind_of(one)}, not a policy",
+                field=name,
+                hint="--all reads what `host policy export --all` wrote; one policy goes to one REF",
+            )
+        reference = Reference.parse(name)
+        if reference in found:
+            raise InputError(f"{reference} is there twice: which one counts?", field=name)
+        found[reference] = one
+    return found
+
+
+def _scope(reference: Reference) -> str:
+    return str(reference) if reference.version else f"all versions of {reference}"
+
+
+@command.command("check", short_help="Say whether a request would be allowed.")
+@click.argument("reference", metavar="REF")
+@click.argument("url", metavar="URL")
+@click.option("--method", default="GET", show_default=True, metavar="METHOD", help="Of the request.")
+@click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
+def check(*, reference: str, url: str, method: str, in_json: bool) -> None:
+    """Say whether REF may send a request to URL, by which rule, and what would allow it. Nothing is sent and no name is
+    looked up. Exit status 0: allowed; 3: denied."""
+    with errors_shown(in_json=in_json):
+        with opened() as workspace:
+            answer = would_reach(workspace, Reference.parse(reference), url, method.upper())
+        put(as_json(answer.as_dict()) if in_json else "\n".join(_lines(answer)))
+        sys.exit(0 if isinstance(answer.decision, Allow) else Denied.exit_status)
+
+
+def _lines(answer: Answer) -> Iterator[str]:
+    decision = answer.decision
+    yield as_words(f"{'deny' if isinstance(decision, Deny) else 'allow'}: {answer.request}")
+    rows = {
+        "rule": decision.rule,
+        "remedy": decision.remedy if isinstance(decision, Deny) else "",
+        "sent to": answer.sent_to,
+        "address": answer.address,
+        "secrets": "; ".join(answer.secrets),
+        "note": "" if answer.installed else "it is not installed: what its manifest asks for is not known",
+    }
+    for name, text in rows.items():
+        if text:
+            yield as_words(f"  {name:8} {text}")
+
+
+@command.command("edit", short_help="Change a policy in an editor.")
+@click.argument("reference", metavar="REF")
+def edit(*, reference: str) -> None:
+    """Change what is set for exactly REF in $VISUAL or $EDITOR, as TOML. A mistake changes nothing."""
+    with errors_shown():
+        named = Reference.parse(reference)
+        with opened() as workspace:
+            changed = _edited(workspace, named)
+        say(f"the policy of {named} is set" if changed else f"the policy of {named} is as it was")
+
+
+def _edited(workspace: Workspace, reference: Reference) -> bool:
+    before = workspace.policies.document(reference)
+    text, in_json = _begin(reference, before)
+    while True:
+        edited = _in_editor(text, in_json=in_json)
+        if edited is None:
+            return False
+        try:
+            document = read_document(edited, "the policy", in_json=in_json)
+            workspace.policies.replace(reference, document, before=before)
+        except HostError as error:
+            say(f"error: {error}")
+            if not (sys.stdin.isatty() and click.confirm("Edit it again?", default=True, err=True)):
+                raise InputError("the policy is as it was", hint=_put_by(reference, edited, in_json=in_json)) from None
+            text = edited
+        else:
+            return document != before
+
+
+def _begin(reference: Reference, document: dict[str, Json]) -> tuple[str, bool]:
+    """What is edited, and whether it is JSON: because TOML cannot hold it."""
+    try:
+        return page(reference, document), False
+    except InputError:
+        return write_document(document, in_json=True), True
+
+
+def _in_editor(text: str, *, in_json: bool) -> str | None:
+    """What was saved, or None where nothing was. Raises InputError."""
+    try:
+        return click.edit(text, editor=environment.editor(), extension=_suffix(in_json=in_json))
+    except click.ClickException as error:
+        raise InputError(f"the editor failed: {error.format_message()}", hint="EDITOR names one") from None
+
+
+def _put_by(reference: Reference, text: str, *, in_json: bool) -> str:
+    """Keep what was written, in a file for this user alone, and say how to go on with it."""
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", prefix="host-policy-", suffix=_suffix(in_json=in_json), delete=False
+    ) as file:
+        file.write(text)
+    return f"what you wrote is in {file.name}: host policy import {reference} {file.name}"
+
+
+def _suffix(*, in_json: bool) -> str:
+    return ".json" if in_json else ".toml"
+
+
+@command.command("show", short_help="Show what is set.")
+@click.argument("reference", metavar="REF")
+@click.option(
+    "--effective", is_flag=True, help="Every field: its value, where it comes from, what the manifest leaves."
+)
+@click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
+def show(*, reference: str, effective: bool, in_json: bool) -> None:
+    """Show what is set for exactly REF; with --effective, what a run of REF may reach and spend."""
+    with errors_shown(in_json=in_json):
+        named = Reference.parse(reference)
+        with opened() as workspace:
+            if effective:
+                foreseen = foresee(workspace, named)
+                merged = workspace.policies.merged(foreseen.reference)
+                values = {field: (merged[field].value if field in merged else default(field)) for field in EXAMPLES}
+                origins = {field: str(merged[field].scope) if field in merged else DEFAULT for field in EXAMPLES}
+                _show_effective(foreseen, values, origins, in_json=in_json)
+            else:
+                _show(named, workspace.policies.document(named), in_json=in_json)
+
+
+def _show(reference: Reference, document: dict[str, Json], *, in_json: bool) -> None:
+    if in_json:
+        put(as_json(document))
+    elif not document:
+        say(f"nothing is set for {reference}; --effective shows what holds for it")
+    else:
+        put("\n".join(_rows((field, _value(value)) for field, value in document.items())))
+
+
+def _show_effective(foreseen: Foreseen, values: dict[str, Json], origins: dict[str, str], *, in_json: bool) -> None:
+    left = _left(foreseen)
+    if in_json:
+        shown = {"reference": str(foreseen.reference), "policy": values, "origins": origins}
+        put(as_json({**shown, "manifest": None if left is None else asdict(left)}))
+        return
+    rows = ((field, origins[field], _value(value)) for field, value in values.items())
+    lines = [f"{foreseen.reference}", *_rows(rows)]
+    put("\n".join([*lines, *(_words(left) if left else [])]))
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What a manifest leaves of `allowed_domains`: those that it asks for too (`used`), those that it does not, and
+    what it asks for that is not allowed (`open`)."""
+
+    used: tuple[str, ...]
+    unused: tuple[str, ...]
+    open: tuple[str, ...]
+
+
+def _left(foreseen: Foreseen) -> Left | None:
+    """None where there is no manifest that says."""
+    asked, allowed = foreseen.grant.asked.domains, foreseen.grant.domains
+    if asked is None:
+        return None
+    used = [one for one in allowed if any(overlap(one, want) for want in asked)]
+    return Left(
+        used=tuple(map(str, used)),
+        unused=tuple(str(one) for one in allowed if one not in used),
+        open=tuple(str(want) for want in asked if not any(overlap(one, want) for one in used)),
+    )
+
+
+def _words(left: Left) -> Iterator[str]:
+    yield ""
+    yield f"its manifest leaves of allowed_domains: {', '.join(left.used) or 'nothing'}"
+    if left.unused:
+        yield f"it does not ask for {', '.join(left.unused)}: what is allowed there has no effect"
+    if left.open:
+        yield f"it asks for {', '.join(left.open)}, which is not allowed"
+
+
+def _rows(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    """In columns, and nothing cut off: what is not seen would be authority that is not seen."""
+    listed = [tuple(map(as_words, row)) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*listed, strict=True)]
+    for row in listed:
+        yield "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _value(value: Json) -> str:
+    if value is None:
+        return "none"
+    return value if isinstance(value, str) else as_json(value, pretty=False)

@@ -1,0 +1,104 @@
+"""`host runs`: which runs there were, and what each did."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from host.cli.commands.audit import events
+from host.cli.inputs import blaming, opened
+from host.cli.output.terminal import as_json, errors_shown, local_time, one_line, put, say, table
+from host.core.names import Reference, looks_like_reference
+
+if TYPE_CHECKING:
+    from host.store.audit_log.records import Record, RunSummary
+
+
+@click.group("runs", short_help="Show which runs there were, and what each did.")
+def command() -> None:
+    """Show which runs there were, and what each did: from the audit record."""
+
+
+@command.command("list", short_help="List the latest runs.")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="How many at most.")
+@click.option("--reference", metavar="REF", help="Of this component: any version, where it names none.")
+@click.option("--failed", is_flag=True, help="Only those that failed, or did not end.")
+@click.option("--json", "in_json", is_flag=True, help="Print a JSON list.")
+def list_(*, limit: int, reference: str | None, failed: bool, in_json: bool) -> None:
+    """List the latest runs, the last one first. One without an end goes on, or its process was killed."""
+    with errors_shown(in_json=in_json):
+        from host.store.audit_log.records import runs  # noqa: PLC0415 - not for `--help`
+
+        named = None if reference is None else _canonical(reference)
+        with opened() as workspace:
+            found = runs(workspace.database, limit=limit, reference=named, failed=failed)
+        if in_json:
+            put(as_json([_facts(run) for run in found]))
+            return
+        if not found:
+            say("there are no such runs" if reference or failed else "there are no runs yet")
+        keyed = any(run.key for run in found)  # which a server's runs have alone
+        head = ("run", "started", "reference", "outcome", "took", "requests", "denied", *(["key"] if keyed else []))
+        for line in table(head, ([*_row(run), *([_caller(run)] if keyed else [])] for run in found)):
+            put(line)
+
+
+@command.command("show", short_help="Show what a run did.")
+@click.argument("ident", metavar="ID")
+@click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
+def show(*, ident: str, in_json: bool) -> None:
+    """Show what the run ID did, and what it was refused. The beginning of ID will do, where only one run has it."""
+    with errors_shown(in_json=in_json):
+        from host.store.audit_log.records import run  # noqa: PLC0415 - not for `--help`
+
+        with opened() as workspace:
+            summary, records = run(workspace.database, ident)
+        if in_json:
+            shown = None if summary is None else _facts(summary)
+            put(as_json({"run": shown, "records": [record.as_dict() for record in records]}))
+        else:
+            put("\n".join(_page(summary, records)))
+
+
+def _canonical(reference: str) -> str:
+    if not looks_like_reference(reference):
+        return reference
+    with blaming("--reference"):
+        return str(Reference.parse(reference))
+
+
+def _facts(run: RunSummary) -> dict[str, Any]:
+    return {**asdict(run), "outcome": run.outcome}
+
+
+def _row(run: RunSummary) -> Sequence[str]:
+    took = _seconds(run.duration_s)
+    return (run.id, local_time(run.started_at), run.reference, run.outcome, took, str(run.requests), str(run.denied))
+
+
+def _caller(run: RunSummary) -> str:
+    """The API key, by its name where the record has that too."""
+    named = run.caller.get("name")
+    return f"{named} ({run.key})" if run.key and isinstance(named, str) and named else run.key
+
+
+def _seconds(duration: float | None) -> str:
+    return "" if duration is None else f"{duration:.3f} s"
+
+
+def _page(run: RunSummary | None, records: Sequence[Record]) -> Iterator[str]:
+    yield f"run        {one_line(records[0].run)}"
+    if run is None:
+        yield "its beginning was pruned; what is left of it:"
+    else:
+        yield f"reference  {one_line(run.reference)}"
+        yield f"digest     {one_line(run.digest)}"
+        yield f"started    {local_time(run.started_at)}"
+        if run.key:
+            yield f"key        {one_line(_caller(run))}"
+        yield f"outcome    {one_line(run.outcome)}" + (f" after {_seconds(run.duration_s)}" if run.duration_s else "")
+    yield ""
+    yield from events(records, of_one_run=True)

@@ -1,0 +1,254 @@
+"""`host serve`: what is installed, over HTTP.
+
+`host mcp`: what is installed, as tools for a program that starts this one.
+
+`host fake`: deterministic stand-ins for outside services, for tests.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from host.cli.inputs import blaming, opened
+from host.cli.output.terminal import errors_shown, say
+from host.core.names import Reference
+from host.core.quantities import parse_duration
+from host.errors import InputError, StateError
+
+if TYPE_CHECKING:
+    from host.runtime.workspace import Workspace
+    from host.server.settings import ServerSettings
+
+
+@click.command("serve", short_help="Serve OpenAI's API and MCP over catalysts.")
+@click.option("--port", default=4000, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+@click.option("--host", "address", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option(
+    "--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes: one for each core is usual."
+)
+@click.option(
+    "--config",
+    "config_file",
+    metavar="FILE",
+    help="Settings in TOML, YAML or JSON, by its suffix; options add to them.",
+)
+@click.option("--route", multiple=True, metavar="PREFIX=REF", help="Models whose names begin so are this catalyst's.")
+@click.option("--default", metavar="REF", help="The catalyst for other models, and for what names none.")
+@click.option("--alias", multiple=True, metavar="NAME=MODEL", help="Another name for a model.")
+@click.option(
+    "--allowed-host",
+    multiple=True,
+    metavar="NAME",
+    help="Also answer to this name in the Host header: api.example.com; * for any.",
+)
+@click.option("--cors-origin", multiple=True, metavar="ORIGIN", help="Pages that may use it: https://app.example.com.")
+@click.option(
+    "--trusted-proxy", multiple=True, metavar="CIDR", help="A proxy whose X-Forwarded-For counts: 10.0.0.0/8."
+)
+@click.option(
+    "--limits", metavar="URL", help="redis://…: where requests and tokens are counted.  [default: the state's database]"
+)
+@click.option(
+    "--grace", default="30s", show_default=True, metavar="TIME", help="How long what is under way may take at the end."
+)
+@click.option("--tls-cert", metavar="FILE", help="A certificate, for https; with --tls-key.")
+@click.option("--tls-key", metavar="FILE", help="Its private key.")
+@click.option(
+    "--log-format", type=click.Choice(["json", "text"]), default=None, help="[default: text on a terminal, else json]"
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="The least that is logged.",
+)
+def serve_command(**options: Any) -> None:
+    """Serve what is installed: OpenAI's API at /v1, MCP at /mcp, a console at /, /health, /ready and /metrics.
+
+    \b
+    host serve --port 4000
+    curl http://127.0.0.1:4000/v1/chat/completions -H 'Content-Type: application/json' \\
+        -d '{"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]}'
+
+    Whoever asks needs a key (`host key create`). While there is none, this machine's users need none, and others
+    cannot reach it.
+    """  # noqa: D301 - the escape is click's: this paragraph is not rewrapped
+    with errors_shown():
+        _serve(**options)
+
+
+def _serve(
+    *,
+    address: str,
+    port: int,
+    workers: int,
+    grace: str,
+    tls_cert: str | None,
+    tls_key: str | None,
+    log_format: str | None,
+    log_level: str,
+    **options: Any,
+) -> None:
+    try:
+        from host.server import serving as program  # noqa: PLC0415 - not for `--help`
+    except ModuleNotFoundError as error:
+        raise StateError(
+            f"the server needs {error.name}, which is not installed", hint="pip install 'catalyst-host[serve]'"
+        ) from None
+    if bool(tls_cert) != bool(tls_key):
+        raise InputError("--tls-cert and --tls-key go together", field="--tls-cert")
+    with blaming("--grace"):
+        grace_s = parse_duration(grace)
+    serving = program.Serving(
+        settings=_settings(**options),
+        address=address,
+        port=port,
+        workers=workers,
+        grace_s=grace_s,
+        certificate=tls_cert,
+        private_key=tls_key,
+        log_level=log_level,
+        log_format=log_format or ("text" if sys.stderr.isatty() else "json"),
+    )
+    with opened() as workspace:
+        has_key = program.check(serving, workspace)
+        served = _served(workspace, serving.settings)
+    program.serve(serving, lambda url: _say_what(url, served, has_key=has_key))
+
+
+def _settings(
+    *,
+    config_file: str | None,
+    route: tuple[str, ...],
+    default: str | None,
+    alias: tuple[str, ...],
+    allowed_host: tuple[str, ...],
+    cors_origin: tuple[str, ...],
+    trusted_proxy: tuple[str, ...],
+    limits: str | None,
+) -> ServerSettings:
+    from dataclasses import replace  # noqa: PLC0415 - not for `--help`
+
+    from host.server.settings import ServerSettings, networks, origins  # noqa: PLC0415 - as above
+
+    settings = ServerSettings.read(config_file) if config_file else ServerSettings()
+    settings = settings.with_routes(
+        routes=dict(_pair(text, "--route", "PREFIX=REF") for text in route),
+        aliases=dict(_pair(text, "--alias", "NAME=MODEL") for text in alias),
+        default=default,
+    )
+    return replace(
+        settings,
+        allowed_hosts=(*settings.allowed_hosts, *allowed_host),
+        cors_origins=(*settings.cors_origins, *origins(cors_origin, "--cors-origin")),
+        trusted_proxies=(*settings.trusted_proxies, *networks(trusted_proxy, "--trusted-proxy")),
+        limits_url=limits or settings.limits_url,
+    )
+
+
+def _pair(text: str, option: str, form: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not separator or not name or not value:
+        raise InputError(f"{option}: {text!r} is not {form}", field=option)
+    return name, value
+
+
+def _served(workspace: Workspace, settings: ServerSettings) -> list[str]:
+    """A line for each catalyst that models are routed to. Raises NotFound for one that is not there."""
+    from host.service.catalog import completed  # noqa: PLC0415 - not for `--help`
+
+    components = workspace.components.all()
+    routing = completed(settings.routing, components)
+    for reference in routing.references:
+        workspace.components.resolve(reference)
+    lines = [f"models {prefix}… by {reference}" for prefix, reference in sorted(routing.prefix_map.items())]
+    if routing.default is not None:
+        lines.append(f"{'other' if lines else 'all'} models by {routing.default}")
+    if not lines:
+        said = "nothing is installed yet (host register FILE; no restart is needed)"
+        if components:
+            said = f"several are installed, and none is the default (--default {components[0].reference.any_version})"
+        lines.append(f"no catalyst has any model: {said}")
+    return lines
+
+
+def _say_what(url: str, served: list[str], *, has_key: bool) -> None:
+    say(f"serving on {url} (Ctrl-C ends it)")
+    for what, path in (("OpenAI's API", "/v1"), ("MCP", "/mcp"), ("console", "/")):
+        say(f"  {what:12}  {url}{path}")
+    for line in served:
+        say(f"  {line}")
+    if not has_key:
+        say("there is no key: any is accepted, on this machine alone (host key create ends that)")
+
+
+@click.command("mcp", short_help="Serve MCP to a desktop client, over standard input and output.")
+@click.option("--reference", "references", multiple=True, metavar="REF", help="Only these catalysts; all without one.")
+@click.option(
+    "--manage",
+    is_flag=True,
+    help="Also the tools that set secrets and policies. An agent reads what strangers wrote, and may do what it says.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="warning",
+    show_default=True,
+    help="The least that is logged, on standard error.",
+)
+def mcp(*, references: tuple[str, ...], manage: bool, log_level: str) -> None:
+    """Serve what is installed as tools, by the Model Context Protocol, to a program that starts this one. Each run is
+    in a sandbox, with what was granted to its catalyst and nothing else.
+
+    In the configuration of a desktop client:
+
+    \b
+    {
+      "mcpServers": {
+        "catalysts": {"mcp": "host", "args": ["mcp"]}
+      }
+    }
+
+    It may run operations, look at runs, and see what is installed; to change anything takes --manage. It ends with its
+    standard input.
+    """  # noqa: D301 - the escape is click's: this paragraph is not rewrapped
+    with errors_shown():
+        only = [Reference.parse(text) for text in references]
+        try:
+            from host.server.mcp.stdio import serve_standard_streams  # noqa: PLC0415 - as above
+            from host.server.observability import logs  # noqa: PLC0415 - not for `--help`
+        except ModuleNotFoundError as error:
+            raise StateError(
+                f"this needs {error.name}, which is not installed", hint="pip install 'catalyst-host[serve]'"
+            ) from None
+        if only:
+            with opened() as workspace:
+                there = {one.reference for one in workspace.components.all()}
+            for reference in only:
+                if reference not in there and reference not in {one.any_version for one in there}:
+                    say(f"there is no {reference}; it is served once it is there (host register)")
+        if sys.stdin.isatty():
+            say("reading MCP messages from standard input, which a client usually writes (Ctrl-D ends it)")
+        logs.configure(level=log_level, in_json=not sys.stderr.isatty())
+        serve_standard_streams(only, manage=manage)
+
+
+@click.group("fake", short_help="Run a stand-in for an outside service.")
+def fake() -> None:
+    """Run a deterministic fake of an outside service, on the loopback interface."""
+
+
+@fake.command("openai", short_help="A deterministic OpenAI API.")
+@click.option("--port", default=4747, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+def openai(port: int) -> None:
+    """An OpenAI API whose answers follow from the requests alone: no key, no cost, no network."""
+    from host.fakes import FakeOpenAI  # noqa: PLC0415 - only this fake needs it
+
+    with errors_shown():
+        FakeOpenAI(port=port).serve_forever(
+            lambda url: click.echo(f"fake OpenAI on {url}/v1 (any key will do; Ctrl-C ends it)")
+        )

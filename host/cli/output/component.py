@@ -1,0 +1,64 @@
+"""What the commands about installed components share: how one is shown, and what to type next."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from host.cli.output.terminal import as_line
+from host.core.names import SecretName
+from host.errors import InputError
+from host.policy.document import DEFAULT
+
+if TYPE_CHECKING:
+    from host.runtime.workspace import Workspace
+    from host.store.components import Component
+
+
+def as_facts(component: Component) -> dict[str, Any]:
+    return {
+        "reference": str(component.reference),
+        "digest": str(component.digest),
+        "size": component.size,
+        "description": component.description,
+        "imports": list(component.imports),
+        "source": component.source,
+        "registered_at": component.registered_at,
+        "approved": component.approved,
+        "manifest": None if component.manifest is None else asdict(component.manifest),
+    }
+
+
+def next_step(workspace: Workspace, component: Component) -> str:
+    """What to type now."""
+    if not component.approved:
+        return f"not approved yet: host approve {component.reference}"
+    return "\n      ".join([f"next: host inspect {component.reference}", *lacking(workspace, component)])
+
+
+def lacking(workspace: Workspace, component: Component) -> list[str]:
+    """The lines to type for `component` to have all that its manifest asks for: nothing that was done before."""
+    reference, manifest, lines = component.reference, component.manifest, list[str]()
+    scope = reference.any_version
+    granted = {str(name) for name in workspace.grants.of(reference)}
+    for secret in manifest.secrets if manifest else ():
+        missing = [] if _is_found(workspace, secret.name) else [f"host secret set {secret.name}"]
+        missing += [] if secret.name in granted else [f"host secret grant {scope} {secret.name}"]
+        lines += ["; ".join(missing)] if missing else []
+    policy = workspace.policies.effective(reference)
+    allowed, asked = policy.policy.allowed_domains, (manifest.domains if manifest else None) or ()
+    if more := [domain for domain in asked if domain not in allowed and "{" not in domain]:
+        origin = policy.origins["allowed_domains"]
+        said = shlex.quote(json.dumps([*allowed, *more]))
+        lines.append(f"host policy set {scope if origin == DEFAULT else origin} allowed_domains {said}")
+    return [as_line(line) for line in lines]
+
+
+def _is_found(workspace: Workspace, secret: str) -> bool:
+    """Whether any place has its value. A place that cannot be read is told of where it matters."""
+    try:
+        return workspace.sources.find(SecretName.parse(secret)) is not None
+    except InputError:
+        return False

@@ -1,0 +1,141 @@
+"""What people see: JSON on standard output, words on standard error, and in neither what a terminal would obey.
+
+Rows for people to read: columns as wide as they need to be, nothing that a terminal would obey.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import re
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import click
+
+from host.errors import Denied, GuestException, GuestTrap, HostError, RunRecord, StateError
+
+# What JSON may hold as it is, but a terminal acts on: DEL and the C1 controls, and what reorders or hides text.
+_TERMINAL = re.compile("[\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f]")
+_MAX_LINE = 300
+
+
+def as_json(value: Any, *, pretty: bool | None = None) -> str:
+    """JSON to be shown: on a terminal with indents, elsewhere on one line; ASCII where the output cannot do more."""
+    pretty = sys.stdout.isatty() if pretty is None else pretty
+    plain = (sys.stdout.encoding or "ascii").lower().replace("-", "") != "utf8"
+    layout: dict[str, Any] = {"indent": 2} if pretty else {"separators": (",", ":")}
+    text = json.dumps(value, ensure_ascii=plain, **layout)
+    return _TERMINAL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def as_words(text: str) -> str:
+    """Text from a guest or a server, to be shown: line breaks and tabs stay, what else a terminal obeys does not."""
+    return _TERMINAL.sub("\ufffd", _CONTROL.sub("\ufffd", text))
+
+
+def as_line(text: str) -> str:
+    """The same with its line breaks taken out too, and nothing cut off: for a command that is to be copied."""
+    return as_words(text).replace("\n", "\ufffd")
+
+
+def one_line(text: str) -> str:
+    """The same where a line break would let the text pass for the host's own words; at most 300 characters."""
+    line = " ".join(as_words(text).split())
+    return line if len(line) <= _MAX_LINE else line[: _MAX_LINE - 1] + "…"
+
+
+def say(text: str) -> None:
+    """Words, on standard error."""
+    click.echo(as_words(text), err=True)
+
+
+def say_logs(execution: RunRecord) -> None:
+    """What a guest logged, a line each, debug left out."""
+    for line in execution.logs:
+        if line.level != "debug":
+            say(f"log: {line.level}: {one_line(line.message)}")
+
+
+def put(content: str | bytes) -> None:
+    """A line of text, or bytes as they are, on standard output. Raises StateError where that takes no more."""
+    try:
+        click.echo(content, nl=isinstance(content, str))
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # whoever read it has gone: click ends the program without a word
+            raise
+        raise StateError(f"cannot write to standard output: {error.strerror}") from None
+
+
+@contextmanager
+def errors_shown(*, in_json: bool = False) -> Iterator[None]:
+    """Ends the program as `host.cli` says, for whatever is raised inside: here an error becomes an exit."""
+    try:
+        yield
+    except HostError as error:
+        _end(error, in_json=in_json)
+    except (KeyboardInterrupt, click.Abort):  # click's is what Ctrl-C and Ctrl-D at a question become
+        say("interrupted")
+        sys.exit(130)
+
+
+def _end(error: HostError, *, in_json: bool) -> NoReturn:
+    if in_json:
+        record = {} if error.execution is None else {"execution": error.execution.as_dict()}
+        click.echo(as_json({"error": error.as_dict(), **record}))
+    else:
+        if error.execution is not None:
+            say_logs(error.execution)
+        say(error.message if isinstance(error, Denied) else f"error: {error.message}")
+        if isinstance(error, GuestException) and error.traceback:
+            say(error.traceback.rstrip())
+        if isinstance(error, GuestTrap) and error.stderr:
+            say(error.stderr.rstrip())
+        if error.hint:
+            say(f"hint: {error.hint}")
+    sys.exit(error.exit_status)
+
+
+def local_time(at: float) -> str:
+    """Unix time as people read it, in their zone: `2026-11-20 17:05:09`."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+
+
+def size(count: int) -> str:
+    """Bytes as people read them: `18.3 MB`."""
+    if count < 1000:
+        return f"{count} B"
+    amount = float(count)
+    for unit in ("kB", "MB", "GB"):
+        amount /= 1000
+        if amount < 999.95 or unit == "GB":  # what is shown as 1000.0 belongs to the next
+            return f"{amount:.1f} {unit}"
+    raise AssertionError
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, width: int | None = None) -> Iterator[str]:
+    """The lines of it, the head first; nothing where there are no rows. With `width` the last column is cut at it, but
+    not to less than its name."""
+    shown = [[one_line(cell) for cell in row] for row in rows]
+    if not shown:
+        return
+    shown.insert(0, [name.upper() for name in head])
+    widths = [max(len(row[column]) for row in shown) for column in range(len(head) - 1)]
+    for row in shown:
+        cells = [f"{cell:{wide}}" for cell, wide in zip(row, widths, strict=False)]
+        left = None if width is None else max(width - sum(widths) - 2 * len(widths), len(head[-1]))
+        yield "  ".join([*cells, _cut(row[-1], left)]).rstrip()
+
+
+def terminal_width() -> int | None:
+    """In columns; None where standard output is no terminal."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _cut(text: str, most: int | None) -> str:
+    return text if most is None or len(text) <= most else text[: most - 1] + "…"

@@ -1,0 +1,111 @@
+"""From a folder of Python to a component: `host build`.
+
+The folder has `app.py` (the entry module) and `cyfr-manifest.json` or `manifest.json`. The world that the component
+is built against has the interfaces that the manifest asks for and no others, since componentize-py imports whatever its
+world has: a component's imports are its capabilities.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from difflib import get_close_matches
+from importlib.util import find_spec
+from pathlib import Path
+
+from host.component.manifest import FIELDS, Manifest, embed, text_beside
+from host.core import environment
+from host.core.strict_json import parse_object
+from host.core.wit import CAPABILITIES
+from host.errors import BuildError, InputError, ManifestError
+
+ENTRY = "app"
+
+_SKIPPED = shutil.ignore_patterns("__pycache__", ".*", "*.pyc", "tests", "node_modules")
+
+
+def build(directory: Path) -> bytes:
+    """The component for the catalyst in `directory`, with its manifest and metadata inside. Raises BuildError,
+    ManifestError, InputError. Two builds of one source differ in their bytes."""
+    manifest_text = _manifest_text(directory)
+    manifest = Manifest.parse(manifest_text)
+    if not (directory / f"{ENTRY}.py").is_file():
+        raise InputError(f"{directory} has no {ENTRY}.py", hint="that is the module whose class Run is the catalyst")
+    with tempfile.TemporaryDirectory(prefix="host-build-") as temporary:
+        place = Path(temporary)
+        wit, stage = place / "wit", place / "stage"
+        shutil.copytree(_guest_files("wit"), wit, ignore=_SKIPPED)
+        (wit / "built.wit").write_text(_world(manifest), encoding="utf-8")
+        shutil.copytree(directory, stage, ignore=_SKIPPED)
+        shutil.copytree(_guest_files("catalyst/sdk"), stage / "catalyst" / "sdk", ignore=_SKIPPED, dirs_exist_ok=True)
+        (stage / "catalyst" / "__init__.py").touch()
+        wasm = _componentize(wit, stage, place / "built.wasm")
+    return embed(wasm, manifest_text)
+
+
+def misspelt(directory: Path) -> Iterator[tuple[str, str]]:
+    """Fields of the manifest that are passed over, each with the known one that was probably meant. Raises as `build`
+    does for a manifest that cannot be read."""
+    for name in parse_object(_manifest_text(directory), "the manifest"):
+        if name not in FIELDS:
+            yield from ((name, meant) for meant in get_close_matches(name, FIELDS, n=1))
+
+
+def _manifest_text(directory: Path) -> bytes:
+    if (text := text_beside(directory)) is not None:
+        return text
+    raise InputError(
+        f"{directory} has no manifest.json",
+        hint='at least {"id": "catalyst:local.name", "version": "0.1.0", "wasi": {"http": true, "log": true}}',
+    )
+
+
+def _world(manifest: Manifest) -> str:
+    asked = manifest.interfaces()
+    unknown = [name for name, wanted in manifest.wasi.items() if wanted and name not in CAPABILITIES]
+    if unknown:
+        raise ManifestError(
+            f"the manifest asks for {', '.join(unknown)}, which this host does not provide",
+            hint="wasi has " + ", ".join(CAPABILITIES),
+        )
+    imports = "".join(f"    import {interface};\n" for interface in asked)
+    return f"package cyfr:catalyst@0.1.0;\n\nworld built {{\n{imports}    export run;\n}}\n"
+
+
+def _guest_files(part: str) -> Path:
+    """`wit` or `catalyst/sdk`: inside an installed package, or beside it in a checkout."""
+    package = Path(__file__).parent.parent
+    for root in (package / "_guest", package.parent):
+        if (found := root / part).is_dir():
+            return found
+    raise BuildError(f"this installation lacks {part}", hint="install catalyst-host again")
+
+
+def _componentize(wit: Path, stage: Path, output: Path) -> bytes:
+    if find_spec("componentize_py") is None:
+        raise BuildError("componentize-py is not installed", hint="pip install 'catalyst-host[build]'")
+    argv = [
+        sys.executable, "-c", "from componentize_py import script; script()",
+        "-d", str(wit), "-w", "built", "componentize", "--stub-wasi", ENTRY, "-p", str(stage), "-o", str(output),
+    ]  # fmt: skip
+    done = subprocess.run(  # noqa: S603 - our own interpreter
+        argv, capture_output=True, text=True, check=False, env=environment.for_children()
+    )
+    if done.returncode != 0 or not output.is_file():
+        said = "\n".join(_guest_lines(done.stderr or done.stdout))
+        raise BuildError(f"componentize-py could not build it:\n{said}")
+    return output.read_bytes()
+
+
+def _guest_lines(stderr: str) -> Iterator[str]:
+    """Of what componentize-py says, the part about the guest: its traceback, without the tool's own."""
+    lines = stderr.splitlines()
+    begin = next((index for index, line in enumerate(lines) if line.startswith("AssertionError: ")), 0)
+    for line in lines[begin:]:
+        if line.startswith(("Stack backtrace", "Caused by")):
+            return
+        if shown := line.removeprefix("AssertionError: ").rstrip():
+            yield shown.replace('"/0/', '"')

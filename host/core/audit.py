@@ -1,0 +1,117 @@
+"""What is recorded about a run: the event types, and the protocol of a sink that keeps them.
+
+An event is written before the effect that it speaks of. Where the sink fails (AuditError), the effect does not happen.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Literal, Protocol, TypeAlias, get_args
+
+from host.errors import AuditError
+
+RunKind = Literal["run.started", "run.ended", "http.request", "secret.use", "secret.reveal", "log"]
+
+# What happened without a run, and changed nothing that is kept; as does a `secret.reveal` to the operator.
+OtherKind = Literal["component.refused", "component.pulled", "component.pushed", "request.refused"]
+
+# What the operator changed: recorded in the transaction that changes it (host.store.audit_log.log).
+ChangeKind = Literal[
+    "component.registered",
+    "component.unregistered",
+    "component.approved",
+    "component.signed",
+    "policy.changed",
+    "config.changed",
+    "import.changed",
+    "secret.set",
+    "secret.deleted",
+    "secret.granted",
+    "secret.revoked",
+    "key.rotated",
+    "trust.added",
+    "trust.revoked",
+    "trust.ruled",
+    "api_key.created",
+    "api_key.rotated",
+    "api_key.revoked",
+    "audit.pruned",
+    "audit.accepted",
+]
+CHANGES: Final[tuple[ChangeKind, ...]] = get_args(ChangeKind)
+
+EventKind: TypeAlias = RunKind | OtherKind | ChangeKind  # `run` is empty but for the first
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of the record, of a run or of what the operator changed. `decision` is `allow` or `deny` for a
+    capability, None for anything else; `detail` holds plain JSON values and never a secret. `at` is Unix time in
+    seconds."""
+
+    kind: EventKind
+    run: str
+    decision: Literal["allow", "deny"] | None = None
+    rule: str = ""
+    detail: dict[str, Any] = field(default_factory=dict)
+    at: float = field(default_factory=time.time)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    level: str
+    message: str
+
+
+@dataclass(slots=True)
+class Meters:
+    """What a run has spent so far. Times in seconds, sizes in bytes."""
+
+    http_requests: int = 0
+    host_calls: int = 0
+    sent_bytes: int = 0
+    received_bytes: int = 0
+    emitted_bytes: int = 0
+    events: int = 0
+    log_bytes: int = 0
+    cpu_time_s: float = 0.0
+    sandbox_time_s: float = 0.0
+    upstream_time_s: float = 0.0
+
+
+class Sink(Protocol):
+    """Keeps events. `record` returns once the event is as safe as the sink makes it, and is called from any thread."""
+
+    def record(self, event: Event) -> None: ...
+
+
+def record(sink: Sink, event: Event) -> None:
+    """Write `event`, or raise AuditError: whatever the sink raises becomes that."""
+    try:
+        sink.record(event)
+    except AuditError:
+        raise
+    except Exception as error:
+        raise AuditError(f"the audit sink failed: {type(error).__name__}") from error
+
+
+class NullSink:
+    """Keeps nothing: for hosts that only want the record that travels with each Result."""
+
+    def record(self, event: Event) -> None:
+        del event
+
+
+class Both:
+    """Two sinks: `first`, then `second`. Where either fails, the effect does not happen."""
+
+    def __init__(self, first: Sink, second: Sink) -> None:
+        self._sinks = (first, second)
+
+    def record(self, event: Event) -> None:
+        for sink in self._sinks:
+            sink.record(event)

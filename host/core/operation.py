@@ -1,0 +1,243 @@
+"""What goes into a run and what comes out of it: Operation and Result (CONTRACT.md, The operation envelope)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeAlias
+
+from host.core.attachments import Attachment, Attachments
+from host.core.audit import Event, LogLine, Meters
+from host.core.strict_json import Json, check_depth, clean_text, kind_of, parse_json
+from host.errors import InputError, OperationFailed, Refusal
+
+_HEADER_NAME = re.compile(r"[a-z][a-z0-9-]{0,63}\Z")
+_HEADER_VALUE = re.compile(r"[!-~]([ -~]{0,254}[!-~])?\Z")
+_MAX_HEADERS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """`operation` names what to do (`chat.completions.create`), `params` its parameters, `stream` whether events are
+    wanted as they arrive."""
+
+    operation: str
+    params: Mapping[str, Json] = field(default_factory=dict)
+    stream: bool = False
+
+    def as_dict(self) -> dict[str, Json]:
+        return {"operation": self.operation, "params": dict(self.params), "stream": self.stream}
+
+
+Input: TypeAlias = Operation | Mapping[str, Json] | str | bytes
+
+
+def read_input(given: Input) -> dict[str, Json]:
+    """The JSON object that `given` is or holds. Raises InputError."""
+    if isinstance(given, Operation):
+        return given.as_dict()
+    if isinstance(given, Mapping):
+        return dict(given)
+    value = parse_json(given, "the input")
+    if not isinstance(value, dict):
+        raise InputError(
+            f"the input is a JSON {kind_of(value)}, not an object",
+            hint='like {"operation": "models.list", "params": {}}',
+        )
+    return value
+
+
+def write_input(value: Mapping[str, Json], held: Attachments, given: Mapping[str, Attachment]) -> str:
+    """The text that the guest gets: `value` with `{"$attachment": name}` turned into the run's own id for it. Raises
+    InputError, also for attachments that the input does not mention: they would be lost without a word."""
+    ids: dict[str, Json] = {}
+    for name, attachment in given.items():
+        ident = held.put(attachment)
+        if ident is None:
+            raise InputError(f"the attachment {name!r} is over max_attachment_bytes", field=name)
+        shown = {"$attachment": ident}
+        if attachment.filename:
+            shown["filename"] = attachment.filename
+        if attachment.content_type:
+            shown["content_type"] = attachment.content_type
+        ids[name] = shown
+    check_depth(value, "the input")
+    used: set[str] = set()
+    if ids or _mentions_attachment(value):
+        value = _with_ids(value, ids, used, "")
+    for name in ids.keys() - used:
+        raise InputError(
+            f"the attachment {name!r} is not used by the input",
+            field=name,
+            hint=f'put {{"$attachment": "{name}"}} where it belongs',
+        )
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"the input is not JSON: {error}") from None
+
+
+def _mentions_attachment(value: Json) -> bool:
+    match value:
+        case Mapping():
+            return "$attachment" in value or any(_mentions_attachment(inner) for inner in value.values())
+        case list() | tuple():
+            return any(_mentions_attachment(inner) for inner in value)
+    return False
+
+
+def _with_ids(value: Json, ids: Mapping[str, Json], used: set[str], path: str) -> Json:
+    match value:
+        case {"$attachment": name, **more}:
+            if not isinstance(name, str) or name not in ids:
+                raise InputError(
+                    f"there is no attachment {name!r}",
+                    field=path,
+                    hint="hand it over as attachments={…} or --attach NAME=PATH",
+                )
+            used.add(name)
+            return {**ids[name], **more}
+        case Mapping():
+            return {
+                key: _with_ids(inner, ids, used, f"{path}.{key}" if path else str(key)) for key, inner in value.items()
+            }
+        case list() | tuple():
+            return [_with_ids(inner, ids, used, f"{path}[{index}]") for index, inner in enumerate(value)]
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """The record of one run. `started_at` is Unix time, `duration_s` wall clock; `decisions` are its audit events,
+    `refusals` what it was refused, `logs` what the guest wrote (redacted, capped)."""
+
+    id: str
+    reference: str
+    digest: str
+    started_at: float
+    duration_s: float
+    meters: Meters
+    decisions: tuple[Event, ...]
+    refusals: tuple[Refusal, ...]
+    logs: tuple[LogLine, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """`data` of a success, `error` of a failure; `status` is an HTTP status. `{"$attachment": id}` in `data` stands for
+    `attachments[id]`. `headers` are those of the upstream's answer that the catalyst handed on (`retry-after`), in
+    lower case. `document` is the JSON text of `data`, where the catalyst handed on a whole document that it did not
+    look into."""
+
+    status: int
+    data: Json
+    error: Json
+    attachments: Mapping[str, Attachment]
+    execution: Execution
+    headers: Mapping[str, str] = field(default_factory=dict)
+    document: bytes | None = field(default=None, repr=False)
+
+    @property
+    def ok(self) -> bool:
+        return 200 <= self.status < 300
+
+    @property
+    def content(self) -> bytes:
+        """The bytes of a binary answer: `data` is one attachment. Raises InputError for any other result."""
+        match self.data:
+            case {"$attachment": str(ident)} if ident in self.attachments:
+                return self.attachments[ident].data
+        raise InputError("the result is not binary", hint="see .data and .attachments")
+
+    def raise_for_status(self) -> None:
+        """Raises OperationFailed for a failure."""
+        if not self.ok:
+            raise OperationFailed(self)
+
+    def as_dict(self) -> dict[str, Json]:
+        """`{"status", "data"}` or `{"status", "error"}`."""
+        return {"status": self.status, **({"data": self.data} if self.ok else {"error": self.error})}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A guest's output, read; as in Result. `attachments` are the ones it mentions."""
+
+    status: int
+    data: Json
+    error: Json
+    attachments: Mapping[str, Attachment]
+    headers: Mapping[str, str] = field(default_factory=dict)
+    document: bytes | None = None
+
+
+def read_output(text: str, held: Attachments) -> Outcome:
+    """What a guest returned, whatever it is: never raises. Text that is no JSON is `{"raw": text}`."""
+    try:
+        value = parse_json(text, "the output")
+    except InputError:
+        return Outcome(200, {"raw": clean_text(text)}, None, {})
+    mentioned: dict[str, Attachment] = {}
+    document = None
+    if '"$' in text:
+        document = _whole_document(value, held)
+        value = _spliced(value, held, mentioned, set())
+    if not isinstance(value, dict):
+        return Outcome(200, value, None, mentioned)
+    status = value.get("status")
+    if isinstance(status, bool) or not isinstance(status, int) or not 100 <= status <= 599:
+        status = 500 if "error" in value else 200
+        return (
+            Outcome(status, None, value["error"], mentioned)
+            if "error" in value
+            else Outcome(200, value, None, mentioned)
+        )
+    headers = _headers(value.get("headers"))
+    if 200 <= status < 300:
+        data = value.get("data")
+        unread = isinstance(data, dict) and data.keys() == {"raw"}  # what was no JSON
+        return Outcome(status, data, None, mentioned, headers, None if unread else document)
+    error = value.get("error")
+    if error is None:
+        error = {"type": "error", "message": f"status {status}"}
+    return Outcome(status, None, error, mentioned, headers)
+
+
+def _headers(given: Json) -> Mapping[str, str]:
+    """Those that can be written to the wire; the rest is passed over."""
+    if not isinstance(given, dict) or len(given) > _MAX_HEADERS:
+        return {}
+    pairs = ((name, value) for name, value in given.items() if isinstance(value, str))
+    return {name: value for name, value in pairs if _HEADER_NAME.match(name) and _HEADER_VALUE.match(value)}
+
+
+def _whole_document(value: Json, held: Attachments) -> bytes | None:
+    """The bytes that are all of an output's `data`."""
+    match value:
+        case {"data": {"$json": str(ident), **more}} if not more and (found := held.get(ident)) is not None:
+            return found.data
+    return None
+
+
+def _spliced(value: Json, held: Attachments, mentioned: dict[str, Attachment], spliced: set[str]) -> Json:
+    """Each document once, so that a short output cannot stand for more bytes than the run may hold."""
+    match value:
+        case {"$json": str(ident)} if ident not in spliced and (found := held.get(ident)) is not None:
+            spliced.add(ident)
+            try:
+                return parse_json(found.data, "the answer")
+            except InputError:
+                return {"raw": found.data.decode("utf-8", "replace")}
+        case {"$attachment": ident} if (found := held.get(ident)) is not None:
+            mentioned[ident] = found
+            return value
+        case dict():
+            return {key: _spliced(inner, held, mentioned, spliced) for key, inner in value.items()}
+        case list():
+            return [_spliced(inner, held, mentioned, spliced) for inner in value]
+    return value

@@ -1,0 +1,73 @@
+"""The time that a run has left, as the road out sees it.
+
+How long an exchange of an httpx2 client may take as a whole. The library bounds each operation on a socket, and not how
+many there are: a server that sends a byte now and then would go on for ever, before its answer or within it.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
+from threading import Event, Timer
+from typing import TYPE_CHECKING, Any, Final, Protocol
+from weakref import WeakSet
+
+from host.egress.failures import timed_out
+
+if TYPE_CHECKING:
+    import httpx2
+
+
+_LONGEST_WAIT_S: Final = 3_600.0  # sockets refuse to wait for infinity
+
+
+class Clock(Protocol):
+    """Implemented by `host.run.Call`."""
+
+    def remaining(self) -> float:
+        """Seconds left of the run; 0 or less when it is over or was cancelled."""
+
+    def interruptible(self, abort: Callable[[], None]) -> AbstractContextManager[None]:
+        """Inside, `abort` is called once, from another thread, when the run is cancelled (at once if it already is)."""
+
+
+def left(clock: Clock, host: str) -> float:
+    """Seconds for which a wait on `host` may last, always more than 0. Raises EgressError (timeout)."""
+    remaining = clock.remaining()
+    if remaining <= 0:
+        raise timed_out(host)
+    return min(remaining, _LONGEST_WAIT_S)
+
+
+class Patience:
+    """Of one client, one exchange at a time. `watch` is to be among its request hooks."""
+
+    def __init__(self) -> None:
+        self._sockets: WeakSet[socket.socket] = WeakSet()
+
+    def watch(self, request: httpx2.Request) -> None:
+        request.extensions["trace"] = self._note
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[Event]:
+        """Hangs up after so long: whatever waits for the server finds the connection ended, and the event is set."""
+        over = Event()
+        timer = Timer(seconds, self._hang_up, (over,))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield over
+        finally:
+            timer.cancel()
+
+    def _note(self, event: str, told: Mapping[str, Any]) -> None:
+        """A trace of httpcore2 (https://www.encode.io/httpcore/extensions/#trace)."""
+        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            self._sockets.add(told["return_value"].get_extra_info("socket"))
+
+    def _hang_up(self, over: Event) -> None:
+        over.set()
+        for one in tuple(self._sockets):
+            with suppress(OSError):  # it was closed before
+                socket.socket.shutdown(one, socket.SHUT_RDWR)  # SSLSocket's own would change it under its reader

@@ -1,0 +1,224 @@
+"""One connection's socket: dialled to a checked address, bounded by the run's time, woken when the run is cancelled."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import select
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from ipaddress import IPv4Address, ip_address
+from typing import Final
+
+from host.core.names import Domain
+from host.egress import failures
+from host.egress.deadline import Clock, left
+from host.egress.dns import Lookups
+from host.egress.failures import EgressError
+from host.policy.addresses import Address, Network, allowed
+from host.policy.urls import Origin
+
+_WRITE_BYTES: Final = 256 * 1024  # at once: the time that is left is looked at between two
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Where a catalyst's connections may lead besides public addresses: into the `private` networks, and anywhere for
+    the `mapped` origins (as `str(Origin)`), which the operator named as upstreams."""
+
+    private: tuple[Network, ...] = ()
+    mapped: frozenset[str] = frozenset()
+
+    def accepts(self, origin: Origin, address: Address) -> bool:
+        return allowed(address, self.private) or str(origin) in self.mapped
+
+
+class Wire:
+    """Made before there is a socket, so that a cancellation finds something to act on while a name is looked up.
+
+    One thread uses it at a time; `abort` may be called from any. Every method raises EgressError and nothing else.
+    """
+
+    def __init__(self, origin: Origin) -> None:
+        self.origin = origin
+        self.host = str(origin.host)
+        self._socket: socket.socket | None = None
+        self._lock = threading.Lock()
+        self._wake: Callable[[], object] | None = None  # ends the wait that is under way
+        self._aborted = False
+        self._lease: object = None
+
+    @property
+    def usable(self) -> bool:
+        return self._socket is not None and not self._aborted
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing has arrived unasked: what arrives on an idle connection is its end, or is nobody's answer."""
+        if self._socket is None or (isinstance(self._socket, ssl.SSLSocket) and self._socket.pending()):
+            return False
+        return not _ready(self._socket, select.POLLIN, 0)
+
+    @contextmanager
+    def interruptible(self, clock: Clock) -> Iterator[None]:
+        """Inside, a cancellation of the run ends this wire. One that is under way when the block is left does nothing:
+        by then the wire may serve another run."""
+        lease = object()
+
+        def abort() -> None:
+            with self._lock:
+                if self._lease is lease:
+                    self._end_wait()
+
+        with self._lock:
+            self._lease = lease
+        try:
+            with clock.interruptible(abort):
+                yield
+        finally:
+            with self._lock:
+                self._lease = None
+
+    def abort(self) -> None:
+        """End it for good, waking whoever waits on it."""
+        with self._lock:
+            self._end_wait()
+
+    def close(self) -> None:
+        with self._lock:
+            self._wake = None
+            if self._socket is not None:
+                self._socket.close()
+                self._socket = None
+
+    def open(self, reach: Reach, lookups: Lookups, tls: Callable[[], ssl.SSLContext], clock: Clock) -> None:
+        """Resolve once, check every answer, connect to one of them, and verify the certificate for the name."""
+        with self._translating():
+            addresses = self._resolve(lookups, clock)
+            if not all(reach.accepts(self.origin, address) for address in addresses):
+                raise failures.not_public(self.host)
+            self._dial(addresses, clock)
+            if self.origin.scheme == "https":
+                self._start_tls(tls(), clock)
+
+    def check(self, clock: Clock) -> float:
+        """Seconds that an operation may take now. Raises EgressError (cancelled, timeout)."""
+        if self._aborted:
+            raise failures.cancelled()
+        return left(clock, self.host)
+
+    def read(self, size: int, clock: Clock) -> bytes:
+        """Up to `size` bytes as soon as there are any; empty when the other side has ended the connection."""
+        with self._translating():
+            read = self._within(clock).recv(size)
+        if self._aborted:
+            raise failures.cancelled()
+        return read
+
+    def write(self, data: bytes, clock: Clock) -> None:
+        """All of `data`."""
+        unsent = memoryview(data)
+        with self._translating():
+            while unsent:
+                unsent = unsent[self._within(clock).send(unsent[:_WRITE_BYTES]) :]
+
+    def _resolve(self, lookups: Lookups, clock: Clock) -> tuple[Address, ...]:
+        if not isinstance(self.origin.host, Domain):
+            return (self.origin.host,)
+        lookup = lookups.start(self.origin.host)
+        with self._lock:
+            self._wait_with(lookup.done.set)
+        if not lookup.done.wait(left(clock, self.host)):
+            lookup.done.set()
+            raise failures.timed_out(self.host)
+        if self._aborted:
+            raise failures.cancelled()
+        if not lookup.addresses:
+            raise EgressError("dns_error", f"{self.host} does not resolve")
+        return lookup.addresses
+
+    def _dial(self, addresses: tuple[Address, ...], clock: Clock) -> None:
+        """Each address in turn gets its share of the time that is left, so that a silent one does not take it all."""
+        for more, address in zip(reversed(range(len(addresses))), addresses, strict=True):
+            try:
+                self._connect(address, left(clock, self.host) / (more + 1))
+            except OSError:
+                if self._aborted or not more:
+                    raise
+            else:
+                return
+
+    def _connect(self, address: Address, timeout_s: float) -> None:
+        family = socket.AF_INET if isinstance(address, IPv4Address) else socket.AF_INET6
+        self.close()
+        self._socket = dialling = socket.socket(family, socket.SOCK_STREAM)
+        dialling.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        dialling.setblocking(False)
+        with self._lock:  # begun under the lock, because shutting down a socket that is not yet connecting does nothing
+            self._wait_with(self._shut_down)
+            begun = dialling.connect_ex((str(address), self.origin.port))
+        if begun == errno.EINPROGRESS:
+            if not _ready(dialling, select.POLLOUT, timeout_s):
+                raise TimeoutError
+            begun = dialling.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if begun:
+            raise OSError(begun, os.strerror(begun))
+        peer, port = dialling.getpeername()[:2]
+        if (ip_address(peer), port) != (address, self.origin.port):
+            raise failures.not_public(self.host)
+
+    def _start_tls(self, tls: ssl.SSLContext, clock: Clock) -> None:
+        with self._lock:
+            if self._socket is None:
+                raise failures.cancelled()
+            # A ragged end would pass for the end of a body that has no length: it must be an error.
+            self._socket = wrapped = tls.wrap_socket(
+                self._socket, server_hostname=self.host, do_handshake_on_connect=False, suppress_ragged_eofs=False
+            )
+        wrapped.settimeout(left(clock, self.host))
+        wrapped.do_handshake()
+
+    def _within(self, clock: Clock) -> socket.socket:
+        """The socket, for one operation that ends with the run's time."""
+        timeout_s = self.check(clock)
+        if self._socket is None:
+            raise failures.cancelled()
+        self._socket.settimeout(timeout_s)
+        return self._socket
+
+    def _wait_with(self, wake: Callable[[], object]) -> None:
+        """From now on, `wake` ends the wait that follows. The lock is held."""
+        if self._aborted:
+            raise failures.cancelled()
+        self._wake = wake
+
+    def _end_wait(self) -> None:
+        """The lock is held."""
+        self._aborted = True
+        if self._wake is not None:
+            self._wake()
+
+    def _shut_down(self) -> None:
+        """Wakes every operation on the socket, connecting too. The lock is held. Not SSLSocket's own method, which
+        takes TLS off the socket that the other thread is using."""
+        if self._socket is not None:
+            with suppress(OSError):
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+    @contextmanager
+    def _translating(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001  the map is total: whatever a socket raises becomes an EgressError
+            raise (failures.cancelled() if self._aborted else failures.translated(error, self.host)) from None
+
+
+def _ready(waited: socket.socket, event: int, timeout_s: float) -> bool:
+    poll = select.poll()
+    poll.register(waited, event)
+    return bool(poll.poll(math.ceil(timeout_s * 1_000)))

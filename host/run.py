@@ -1,0 +1,279 @@
+"""One run: its deadline and meters, what it was refused, how it is cancelled, and the record of it.
+
+A Call is made for one run and belongs to the thread that runs it. Only `cancel` may be called from another thread.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol
+
+from host.core.attachments import Attachments
+from host.core.audit import Event, EventKind, LogLine, Meters, Sink, record
+from host.core.limits import Limits
+from host.core.strict_json import parse_json
+from host.errors import InputError, Refusal
+from host.secrets.redaction import Redactor
+
+MAX_EVENTS = 1_000  # kept with the result; the sink has all
+
+
+class Stop(enum.Enum):
+    """Why the host ended a run before the guest did. The first reason stands."""
+
+    CANCELLED = "cancelled"
+    DEADLINE = "deadline"
+    CPU_TIME = "cpu_time"
+    HOST_CALLS = "host_calls"
+    OUTPUT = "output"
+    FAULT = "fault"  # a host function failed: see Call.fault
+
+
+class RunStopped(Exception):
+    """The run must end (`Call.stopped` says why) while the host was at work for it."""
+
+
+class CancelToken:
+    """Takes back one run or several: `cancel()` from any thread, any number of times. A cancelled token stays so."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._cancelled = False
+        self._callbacks: list[Callable[[], None]] = []
+
+    @property
+    def cancelled(self) -> bool:
+        return self._cancelled
+
+    def cancel(self) -> None:
+        with self._lock:
+            self._cancelled = True
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
+
+    @contextmanager
+    def watched(self, callback: Callable[[], None]) -> Iterator[None]:
+        """Inside, `callback` is called once when the token is cancelled (at once if it is)."""
+        with self._lock:
+            cancelled = self._cancelled
+            if not cancelled:
+                self._callbacks.append(callback)
+        if cancelled:
+            callback()
+        try:
+            yield
+        finally:
+            with self._lock:
+                if callback in self._callbacks:
+                    self._callbacks.remove(callback)
+
+
+@dataclass(frozen=True, slots=True)
+class GuestReport:
+    """What a guest said of its own end, before it trapped: an exception's class name, message and traceback."""
+
+    exception: str
+    message: str
+    traceback: str
+
+
+@dataclass(slots=True)
+class Placeholders:
+    """Placeholder -> the name of the secret that it stands for, in one run."""
+
+    names: dict[str, str] = field(default_factory=dict)
+    by_name: dict[str, str] = field(default_factory=dict)
+
+    def bind(self, name: str, placeholder: str) -> None:
+        self.names[placeholder] = name
+        self.by_name[name] = placeholder
+
+
+class Closable(Protocol):
+    """What a run leaves open, closed with it."""
+
+    def close(self) -> None: ...
+
+
+class Call:
+    """`listener` receives each emitted event as JSON text, on the run's thread; it may block for backpressure, and
+    says with False that nobody wants more. `redactor` knows the run's secrets; `caller` is on whose behalf it is."""
+
+    def __init__(
+        self,
+        *,
+        limits: Limits,
+        sink: Sink,
+        redactor: Redactor,
+        placeholders: Placeholders,
+        listener: Callable[[str], bool] | None = None,
+        caller: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.id = "run_" + secrets.token_hex(12)
+        self.limits = limits
+        self.redactor = redactor
+        self.placeholders = placeholders
+        self.listener = listener
+        self.caller = caller
+        self.meters = Meters()
+        self.attachments = Attachments(limits.max_attachment_bytes)
+        self.events: list[Event] = []
+        self.refusals: list[Refusal] = []
+        self.logs: list[LogLine] = []
+        self.report: GuestReport | None = None
+        self.streams: dict[str, Closable] = {}
+        self.stopped: Stop | None = None
+        self.fault: BaseException | None = None
+        self._sink = sink
+        self._used: set[str] = set()
+        self._own_emitted_bytes = 0
+        self._token = CancelToken()
+        self.started_at = time.time()
+        self._started = time.monotonic()
+        self._deadline = self._started + limits.timeout_s
+        self._cpu_started = math.inf  # until it begins, on whichever thread that is
+
+    # time
+
+    def remaining(self) -> float:
+        """Seconds that the run has left; 0 or less when it is over or was cancelled."""
+        return 0.0 if self._token.cancelled else self._deadline - time.monotonic()
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.monotonic() - self._started
+
+    def check(self) -> Stop | None:
+        """Why the run must end now, if it must: asked at every epoch and around every host call, on its thread."""
+        if self.stopped is None:
+            if self._token.cancelled:
+                self.stopped = Stop.CANCELLED
+            elif time.monotonic() >= self._deadline:
+                self.stopped = Stop.DEADLINE
+            elif self._cpu_time() >= self.limits.cpu_time_s:
+                self.stopped = Stop.CPU_TIME
+        return self.stopped
+
+    def stop(self, why: Stop) -> None:
+        self.stopped = self.stopped or why
+
+    def fail(self, fault: BaseException) -> None:
+        """A host function raised: the run ends, and its caller gets the exception."""
+        self.fault = self.fault or fault
+        self.stop(Stop.FAULT)
+
+    def begin_cpu_time(self) -> None:
+        """Start the CPU clock on the thread that runs the guest."""
+        self._cpu_started = time.thread_time()
+
+    def end_cpu_time(self) -> None:
+        self.meters.cpu_time_s = self._cpu_time()
+
+    def _cpu_time(self) -> float:
+        """Of the run's thread since the guest was begun: before that it has none, whatever the thread did."""
+        return max(0.0, time.thread_time() - self._cpu_started)
+
+    def redacted(self, text: str) -> str:
+        """`text` without secrets. Raises RunStopped where the run must end before that is done."""
+        return self.redactor.text(text, self._go_on)
+
+    def _go_on(self) -> None:
+        if self.check() is not None:
+            raise RunStopped
+
+    # cancellation
+
+    def cancel(self) -> None:
+        """Take the run back: from any thread. A blocked host call wakes; the guest stops at the next epoch."""
+        self._token.cancel()
+
+    @property
+    def cancelled(self) -> bool:
+        return self._token.cancelled
+
+    @contextmanager
+    def interruptible(self, abort: Callable[[], None]) -> Iterator[None]:
+        """Inside, `abort` is called once, from the cancelling thread, when the run is cancelled."""
+        with self._token.watched(abort):
+            yield
+
+    # output
+
+    def emit(self, event: str, *, relayed: bool = False) -> bool:
+        """Hand one event, a JSON text, to the listener; whether it took it. What a guest emits counts towards its
+        output limit, and is redacted here; what is relayed was counted and redacted as a response."""
+        if self.listener is None:
+            return False
+        size = len(event.encode("utf-8", "replace"))
+        self.meters.emitted_bytes += size
+        self.meters.events += 1
+        if not relayed:
+            self._own_emitted_bytes += size
+            if self._own_emitted_bytes > self.limits.max_output_bytes:
+                self.stop(Stop.OUTPUT)
+                return False
+            event = self.redacted(event)
+        return self.listener(event)
+
+    def close(self) -> None:
+        """Close what the run left open. On its thread, however it ended."""
+        for stream in self.streams.values():
+            stream.close()
+        self.streams.clear()
+
+    # record
+
+    def audit(
+        self,
+        kind: EventKind,
+        decision: Literal["allow", "deny"] | None = None,
+        rule: str = "",
+        detail: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Record before the effect. Raises AuditError when that cannot be done, and then nothing may happen."""
+        event = Event(kind, self.id, decision, self.redactor.text(rule), self.redactor.json(dict(detail or {})))
+        record(self._sink, event)
+        if len(self.events) < MAX_EVENTS:
+            self.events.append(event)
+
+    def refuse(self, kind: EventKind, refusal: Refusal) -> None:
+        """Record a refusal, and keep it for whoever is told why the run failed."""
+        subject, rule, remedy = map(self.redactor.text, (refusal.subject, refusal.rule, refusal.remedy))
+        refusal = replace(refusal, subject=subject, rule=rule, remedy=remedy)
+        self.audit(kind, "deny", refusal.rule, {"type": refusal.kind, "subject": refusal.subject})
+        if refusal not in self.refusals and len(self.refusals) < MAX_EVENTS:
+            self.refusals.append(refusal)
+
+    def first_use(self, name: str) -> bool:
+        """Whether the secret `name` is asked for the first time in this run: it is recorded once."""
+        first = name not in self._used
+        self._used.add(name)
+        return first
+
+    def note(self, level: str, message: str) -> None:
+        """A log message of the guest, redacted and capped; a `fatal` one may be its report of its own end."""
+        room = self.limits.max_log_bytes - self.meters.log_bytes
+        self.meters.log_bytes += len(message)
+        if level == "fatal" and self.report is None:
+            self.report = _report(self.redacted(message))
+        elif room > 0:
+            self.logs.append(LogLine(level, self.redacted(message)[:room]))
+
+
+def _report(message: str) -> GuestReport | None:
+    try:
+        said = parse_json(message, "the report")
+    except InputError:
+        said = None
+    if not isinstance(said, dict):
+        return GuestReport("", message[:1_000], "")
+    name, text, traceback = (str(said.get(key) or "") for key in ("exception", "message", "traceback"))
+    return GuestReport(name[:200], text[:1_000], traceback[-16_384:])

@@ -1,0 +1,226 @@
+"""Events from the thread of a run to whoever consumes them, one at a time and never more than a few ahead.
+
+The events of a run, for whoever consumes them: a synchronous and an asynchronous face of one Channel.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
+from types import TracebackType
+from typing import Generic, Self, TypeAlias, TypeVar
+
+from host.core.operation import Result
+from host.core.strict_json import Json, parse_json
+from host.errors import InputError, StateError
+from host.run import Call
+
+_AHEAD = 64  # events that may wait to be consumed; then the run waits, and so does its upstream
+_LOOK_S = 0.05  # how often a waiting run looks whether it was cancelled
+
+End = TypeVar("End")
+
+
+class Channel(Generic[End]):
+    """`put` and `end` on the run's thread; `get` on the consumer's. `arrived` is called after each, from the run's
+    thread, to wake a consumer that cannot block."""
+
+    def __init__(self, arrived: Callable[[], None] | None = None) -> None:
+        self._items: queue.SimpleQueue[str | tuple[End]] = queue.SimpleQueue()
+        self._room = threading.Semaphore(_AHEAD)
+        self._arrived = arrived
+        self._abandoned = False
+
+    def put(self, event: str, call: Call) -> bool:
+        """Whether the event was taken: not where the consumer has gone, or the run is over."""
+        while not self._room.acquire(timeout=_LOOK_S):
+            if self._abandoned or call.check() is not None:
+                return False
+        if self._abandoned:
+            return False
+        self._items.put(event)
+        if self._arrived is not None:
+            self._arrived()
+        return True
+
+    def end(self, how: End) -> None:
+        self._items.put((how,))
+        if self._arrived is not None:
+            self._arrived()
+
+    def get(self, *, block: bool = True) -> str | tuple[End]:
+        """The next event, or what `end` was given in a tuple. Raises queue.Empty where it may not block."""
+        item = self._items.get(block)
+        if isinstance(item, str):
+            self._room.release()
+        return item
+
+    def abandon(self) -> None:
+        """The consumer has gone."""
+        self._abandoned = True
+
+
+Outcome: TypeAlias = Result | BaseException
+
+MAX_TEXTS = 64
+
+
+class _Stream:
+    """What both faces share: how it ended, and leaving early."""
+
+    def __init__(self, call: Call, channel: Channel[Outcome]) -> None:
+        self._call = call
+        self._channel = channel
+        self._ended = False
+        self._result: Result | None = None
+
+    @property
+    def id(self) -> str:
+        """The run's, by which the record knows it."""
+        return self._call.id
+
+    @property
+    def result(self) -> Result:
+        """The run's Result, after the last event. Raises StateError before that."""
+        if self._result is None:
+            raise StateError("the stream has not ended", hint="iterate it to its end first")
+        return self._result
+
+    def _end(self, how: Outcome) -> None:
+        """Raises what the run raised, and OperationFailed for an error status: nothing else would tell of it."""
+        self._ended = True
+        if isinstance(how, BaseException):
+            raise how
+        self._result = how
+        how.raise_for_status()
+
+    def cancel(self) -> None:
+        """Take the run back, from any thread: it ends as Cancelled."""
+        self._call.cancel()
+
+    def _leave(self) -> None:
+        self._channel.abandon()
+        self._call.cancel()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_ended", True):
+            self._leave()
+
+
+class EventStream(_Stream):
+    """The events of one run, each a JSON value, as they arrive. Iterate it once; close it if you leave early."""
+
+    def __iter__(self) -> Iterator[Json]:
+        return self
+
+    def __next__(self) -> Json:
+        if self._ended:
+            raise StopIteration
+        item = self._channel.get()
+        if isinstance(item, str):
+            return _event(item)
+        self._end(item[0])
+        raise StopIteration
+
+    def close(self) -> None:
+        """Cancel the run, unless it has ended, and wait until it has. Any number of times."""
+        self._leave()
+        while not self._ended:
+            self._ended = not isinstance(self._channel.get(), str)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class AsyncEventStream(_Stream):
+    """`EventStream` for async code. The run is cancelled with the task that iterates, and when the iteration is
+    left."""
+
+    def __init__(self, call: Call, start: Callable[[Callable[[], None]], Channel[Outcome]]) -> None:
+        """`start` begins the run, given what it is to call when something has arrived."""
+        import asyncio  # noqa: PLC0415 - an eighth of a start-up, and only async code needs it
+
+        self._held: tuple[Outcome] | None = None  # the end, while what came before it is handed on
+        self._loop, self._arrived = asyncio.get_running_loop(), asyncio.Event()
+        self._told = False  # whether the loop was told that something arrived, since it last looked
+        super().__init__(call, start(self._tell))
+
+    def __aiter__(self) -> AsyncIterator[Json]:
+        return self
+
+    async def __anext__(self) -> Json:
+        if self._ended:
+            raise StopAsyncIteration
+        item = await self._next()
+        if isinstance(item, str):
+            return _event(item)
+        self._end(item[0])
+        raise StopAsyncIteration
+
+    async def texts(self) -> list[str]:
+        """The events that there are by now, each the JSON text that came: at least one, unless the stream has ended,
+        and at most MAX_TEXTS, so that others have their turn beside a run that is faster. In place of the iteration,
+        for whoever hands them on. Raises what that raises, after the last of them."""
+        found: list[str] = []
+        while not self._ended and len(found) < MAX_TEXTS:
+            try:
+                item = self._channel.get(block=False) if found else await self._next()
+            except queue.Empty:
+                break
+            if isinstance(item, str):
+                found.append(item)
+            elif found:
+                self._held = item
+                break
+            else:
+                self._end(item[0])
+        return found
+
+    async def aclose(self) -> None:
+        """Cancel the run, unless it has ended, and wait until it has. Any number of times."""
+        self._leave()
+        while not self._ended:
+            self._ended = not isinstance(await self._next(), str)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _next(self) -> str | tuple[Outcome]:
+        if self._held is not None:
+            return self._held
+        while True:
+            with suppress(queue.Empty):
+                return self._channel.get(block=False)
+            try:
+                await self._arrived.wait()
+            except BaseException:
+                self._leave()
+                raise
+            self._arrived.clear()
+            self._told = False  # before the look: what comes after it tells again
+
+    def _tell(self) -> None:
+        """On the run's thread, after something was put: waking the loop is a system call, and one will do."""
+        if not self._told:
+            self._told = True
+            with suppress(RuntimeError):  # the loop has closed, and nobody waits on it
+                self._loop.call_soon_threadsafe(self._arrived.set)
+
+
+def _event(text: str) -> Json:
+    try:
+        return parse_json(text, "the event")
+    except InputError:
+        return {"raw": text}

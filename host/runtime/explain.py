@@ -1,0 +1,131 @@
+"""What a component may do by what is kept for it, and whether it would be let through to a URL: without running it,
+sending anything or looking up a name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from host.core.limits import CEILING
+from host.core.names import Domain, Reference
+from host.core.wit import FETCH, STREAMING
+from host.errors import InputError, NotFound
+from host.policy.addresses import classify
+from host.policy.document import PLACES
+from host.policy.permissions import Allow, Asked, Decision, Deny, Grant, asked_by, decide, deny_address, grant_authority
+from host.policy.urls import Target, UrlError
+
+if TYPE_CHECKING:
+    from host.runtime.workspace import Workspace
+    from host.store.components import Component
+
+
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """`component` is None where none is installed: then no manifest bounds the grant."""
+
+    reference: Reference
+    component: Component | None
+    grant: Grant
+
+
+def foresee(workspace: Workspace, reference: Reference) -> Foreseen:
+    """For a reference without a version, of the version that a run would take. Raises InputError, StateError."""
+    try:
+        component = workspace.components.resolve(reference)
+    except NotFound:
+        component = None
+    named = component.reference if component else reference
+    kept = workspace.policies.effective(named)
+    grant = grant_authority(
+        reference=str(named),
+        interfaces=component.imports if component else (),
+        asked=asked_by(component.manifest, workspace.config.effective(named)) if component else Asked(),
+        policy=kept.policy,
+        secrets=workspace.grants.of(named),
+        ceiling=CEILING,
+        kept=kept,
+    )
+    return Foreseen(named, component, grant)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`sent_to` is where the operator sends the request instead, `address` what still depends on the address that it
+    goes to; `secrets` may be put into it."""
+
+    request: str
+    decision: Decision
+    sent_to: str
+    address: str
+    secrets: tuple[str, ...]
+    installed: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        denied = isinstance(self.decision, Deny)
+        remedy = {"remedy": self.decision.remedy} if isinstance(self.decision, Deny) else {}
+        return {
+            "decision": "deny" if denied else "allow",
+            "request": self.request,
+            "rule": self.decision.rule,
+            **remedy,
+            "sent_to": self.sent_to or None,
+            "address": self.address or None,
+            "secrets": list(self.secrets),
+            "installed": self.installed,
+        }
+
+
+def would_reach(workspace: Workspace, reference: Reference, url: str, method: str = "GET") -> Answer:
+    """Whether `reference` may send that request. Raises InputError, whose field is `URL` where that is none."""
+    try:
+        target = Target.parse(url)
+    except UrlError as error:
+        raise InputError(f"URL: {error.reason}", field="URL") from None
+    foreseen = foresee(workspace, reference)
+    grant = foreseen.grant
+    destination = grant.destination(target)
+    decision, address = _decided(target, method, foreseen), ""
+    if isinstance(decision, Allow):
+        decision, address = _addressed(destination, decision, grant)
+    allowed = isinstance(decision, Allow)
+    return Answer(
+        request=f"{method} {target.shown}",
+        decision=decision,
+        sent_to=destination.origin if allowed and destination is not target else "",
+        address=address,
+        secrets=tuple(_secrets(target, grant)) if allowed else (),
+        installed=foreseen.component is not None,
+    )
+
+
+def _decided(target: Target, method: str, foreseen: Foreseen) -> Decision:
+    grant = foreseen.grant
+    if foreseen.component is not None and not grant.interfaces & {FETCH, STREAMING}:
+        rule = "the component imports nothing that sends requests"
+        return Deny("domain_blocked", rule, "no grant can allow it", grantable=False)
+    return decide(target, method, grant)
+
+
+def _addressed(destination: Target, allowed: Allow, grant: Grant) -> tuple[Decision, str]:
+    """The decision with what is known of the address, and what is not known before the request is made."""
+    from host.egress import Reach  # noqa: PLC0415 - what decides at each connection
+
+    host = destination.host
+    reach = Reach(private=grant.private, mapped=frozenset(map(str, grant.upstreams.values())))
+    if str(destination.at) in reach.mapped:
+        return allowed, "any: the operator named its origin in upstreams"
+    if isinstance(host, Domain):
+        private = f", or in {', '.join(map(str, grant.private))}" if grant.private else ""
+        return allowed, f"decided at each connection: all that {host} resolves to has to be public{private}"
+    if not reach.accepts(destination.at, host):
+        return deny_address(destination.at, f"{host} is not public ({classify(host)})", grant), ""
+    return allowed, "public" if classify(host) is None else "in allowed_private"
+
+
+def _secrets(target: Target, grant: Grant) -> Iterator[str]:
+    for secret in grant.secrets_for(target):
+        places = ", ".join(place for place in PLACES if place in secret.places)
+        yield f"{secret.name} in {places}"

@@ -1,0 +1,49 @@
+"""A component loaded ahead of its host, on a thread of its own: for a program whose whole life is one run."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from host.trust.artifact import Artifact, admit, read_component
+
+if TYPE_CHECKING:
+    from host.runtime.loader import Loader
+
+T = TypeVar("T")
+
+
+class Ahead(Generic[T]):
+    """Begins to `load` at once. Reading, hashing and mapping a component leave the interpreter to whatever the caller
+    imports meanwhile: `host.runtime.loader` first, which this thread waits for, then the rest."""
+
+    def __init__(self, load: Callable[[], T]) -> None:
+        self._loaded: T
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._begin, args=(load,), name="host-ahead", daemon=True)
+        self._thread.start()
+
+    def loaded(self) -> T:
+        """Waits for it. Raises what loading raised."""
+        self._thread.join()
+        if self._failure is not None:
+            raise self._failure
+        return self._loaded
+
+    def _begin(self, load: Callable[[], T]) -> None:
+        try:
+            self._loaded = load()
+        except BaseException as error:  # noqa: BLE001 - carried to the thread that waits
+            self._failure = error
+
+
+def load_file(path: str, *, wasi: Iterable[str] = ()) -> tuple[Artifact, Loader]:
+    """What is in the file at `path`. The loader has the component, and is for the host to be made with. Raises
+    InputError, ArtifactError, CacheError."""
+    artifact = admit(read_component(path))
+    from host.runtime.loader import Loader  # noqa: PLC0415 - takes as long as reading and hashing does
+
+    loader = Loader()
+    loader.load(artifact, wasi=wasi)
+    return artifact, loader

@@ -1,0 +1,382 @@
+"""Everything that an operator keeps, opened together: the components that are installed, and what each may do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, Self
+
+from sqlalchemy import select
+
+from host.component.manifest import Manifest, embedded_text, self_contained
+from host.core import environment
+from host.core.audit import Event
+from host.core.names import Digest, Reference, SecretName, looks_like_oci
+from host.core.strict_json import Json
+from host.core.wit import EXPORTS
+from host.errors import ArtifactError, InputError, NotApproved
+from host.oci.reference import OciReference
+from host.policy.document import Effective, SecretGrant
+from host.store.access.api_keys import ApiKeys
+from host.store.access.cancellations import Cancellations
+from host.store.access.counters import Counters
+from host.store.access.usage import Usage
+from host.store.audit_log.log import Journal
+from host.store.components import Blobs, Component, Components, Review
+from host.store.database import Database
+from host.store.policies import Config, Imports, Policies, SecretGrants
+from host.store.tables import state_seal
+from host.store.trusted_keys import TrustStore
+from host.store.vault.keys import Keys
+from host.store.vault.secrets import Vault
+from host.store.vault.sources import SecretSources
+from host.trust.artifact import Artifact, read_component
+from host.trust.bundle import bundles_beside, speaking_of
+from host.trust.verification import Verified, verify
+
+if TYPE_CHECKING:
+    from host.oci.blobs import Progress
+    from host.oci.client import RegistryClient
+    from host.runtime.loader import Loader
+    from host.store.vault.secrets import SigningKeys
+
+
+_SEAL = select(state_seal.c.seq, state_seal.c.mac)
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """A component that was resolved, verified and found approved, with what is kept for it. `secrets` are granted by
+    name (None: where the policy says); `wasi` what it may import beyond the harmless parts."""
+
+    component: Component
+    artifact: Artifact
+    signers: tuple[str, ...]
+    effective: Effective
+    config: Mapping[str, Json] = field(repr=False)
+    secrets: Mapping[SecretName, SecretGrant | None]
+    wasi: tuple[str, ...]
+
+    @property
+    def reference(self) -> Reference:
+        return self.component.reference
+
+
+class Workspace:
+    """One per process, thread-safe; to be closed, or used in a `with`. Its parts share one database, and every change
+    is recorded in `journal` in the transaction that makes it."""
+
+    def __init__(self, database: Database, state_dir: Path) -> None:
+        self.state_dir = state_dir
+        self.database = database
+        self.keys = Keys(state_dir)
+        self.journal = Journal(database, self.keys, state_dir)
+        self.components = Components(self.journal, Blobs(database, state_dir))
+        self.config = Config(self.journal)
+        self.imports = Imports(self.journal)
+        self.policies = Policies(self.journal)
+        self.grants = SecretGrants(self.journal)
+        self.trust = TrustStore(self.journal)
+        self.vault = Vault(self.journal, self.keys)
+        self.sources = SecretSources(self.vault)
+        self.api_keys = ApiKeys(self.journal)
+        self.usage = Usage(database)
+        self.counters = Counters(database)
+        self.cancellations = Cancellations(database)
+
+    @classmethod
+    def open(cls, state_dir: str | Path | None = None, database: str | None = None) -> Workspace:
+        """What is kept in `state_dir` (default: `environment.state_dir()`), or in the PostgreSQL database at the URL
+        `database` (default: `environment.database()`). Raises InputError, StateError."""
+        folder = Path(state_dir) if state_dir else environment.state_dir()
+        return cls(Database.open(folder, database or environment.database()), folder)
+
+    @cached_property
+    def signing_keys(self) -> SigningKeys:
+        from host.store.vault.secrets import SigningKeys  # noqa: PLC0415 - a run signs nothing
+
+        return SigningKeys(self.vault)
+
+    # install
+
+    def register(
+        self,
+        path: str | Path,
+        loader: Loader,
+        *,
+        reference: Reference | None = None,
+        replace: bool = False,
+        older: bool = False,
+        wasi: Sequence[str] = (),
+    ) -> Component:
+        """Install the component in the file at `path`, with the manifest and the signature bundles beside it.
+        `reference` names it where its manifest does not; `replace` lets it take the place of other bytes of its
+        version, `older` be older than the newest one there was. It is compiled, so that its imports are known. Raises
+        InputError, ArtifactError, StateError."""
+        wasm = self_contained(read_component(path), Path(path))
+        return self.install(
+            wasm,
+            loader,
+            bundles=bundles_beside(path),
+            reference=reference,
+            source=str(Path(path).absolute()),
+            replace=replace,
+            older=older,
+            wasi=wasi,
+        )
+
+    def install(
+        self,
+        wasm: bytes,
+        loader: Loader,
+        *,
+        bundles: Sequence[str],
+        source: str,
+        reference: Reference | None = None,
+        replace: bool = False,
+        older: bool = False,
+        wasi: Sequence[str] = (),
+    ) -> Component:
+        """The same for bytes from anywhere. Nothing is kept that did not pass."""
+        named = reference or named_by(wasm)
+        with self._refusals(named):
+            verified = self._verify(wasm, bundles, named, source, older=older)
+            loaded = loader.load(verified.artifact, wasi=wasi)
+        component = self.components.register(
+            named,
+            wasm,
+            manifest=(embedded_text(wasm) or b"").decode(),
+            imports=loaded.imports,
+            bundles=speaking_of(verified.artifact.digest, bundles),
+            source=source,
+            replace=replace,
+            config=self.config.effective(named),
+        )
+        for name in wasi:
+            self.imports.set(named, name, True)
+        return component
+
+    def pull(
+        self,
+        source: str,
+        loader: Loader,
+        *,
+        replace: bool = False,
+        older: bool = False,
+        wasi: Sequence[str] = (),
+        plain_http: bool = False,
+        progress: Progress | None = None,
+    ) -> Component:
+        """Install what the OCI reference `source` names, with the signatures attached to it there. One that names a
+        digest asks for these very bytes, however old; and is not fetched twice. Raises what `register` does, and
+        RegistryError."""
+        from host.oci.transfer import pull  # noqa: PLC0415 - brings httpx2
+
+        named = OciReference.parse(source)
+        if named.digest is not None and (known := self.components.from_source(str(named))) is not None:
+            return known
+        with self._registry(named, plain_http=plain_http) as registry:
+            partial = self.state_dir / "partial"
+            pulled = pull(registry, partial=partial, held=self.components.held, progress=progress)
+        component = self.install(
+            pulled.wasm,
+            loader,
+            bundles=pulled.bundles,
+            source=str(named),
+            replace=replace,
+            older=older or named.digest is not None,
+            wasi=wasi,
+        )
+        self._moved("component.pulled", component, named, pulled.digest)
+        return component
+
+    def push(
+        self,
+        reference: Reference,
+        target: str,
+        *,
+        plain_http: bool = False,
+        progress: Progress | None = None,
+    ) -> Digest:
+        """Put what `reference` names, verified, with its signatures, where the OCI reference `target` says. Returns the
+        digest of its manifest there. Raises NotFound, VerificationFailed, InputError, RegistryError, StateError."""
+        from host.oci.layout import lay_out  # noqa: PLC0415 - for this alone
+        from host.oci.transfer import push  # noqa: PLC0415 - brings httpx2
+
+        named = OciReference.parse(target)
+        component = self.components.resolve(reference)
+        artifact = self.verified(component).artifact
+        imports, exports, manifest = component.imports, tuple(EXPORTS), artifact.manifest
+        digest = lay_out(artifact.wasm, imports=imports, exports=exports, manifest=manifest).descriptor.digest
+        self._moved("component.pushed", component, named, digest)
+        with self._registry(named, plain_http=plain_http) as registry:
+            return push(
+                registry,
+                wasm=artifact.wasm,
+                imports=imports,
+                exports=exports,
+                manifest=manifest,
+                bundles=self.components.bundles(component.digest),
+                progress=progress,
+            )
+
+    def _registry(self, named: OciReference, *, plain_http: bool) -> RegistryClient:
+        from host.oci.auth import DockerCredentials  # noqa: PLC0415 - as above
+        from host.oci.client import RegistryClient  # noqa: PLC0415 - brings httpx2
+
+        return RegistryClient(named, DockerCredentials(environment.docker_config()), plain_http=plain_http)
+
+    def _moved(
+        self,
+        kind: Literal["component.pulled", "component.pushed"],
+        component: Component,
+        at: OciReference,
+        digest: Digest,
+    ) -> None:
+        detail = {"reference": str(component.reference), "digest": str(component.digest), "at": str(at)}
+        self.journal.record(Event(kind, "", detail={**detail, "manifest": str(digest)}))
+
+    # use
+
+    def find(self, name: str, loader: Loader, *, approved: bool = True) -> Installed:
+        """What `name` names: a reference, or one of a registry (`oci://…`), which is pulled. Raises what `installed`
+        and `pull` do."""
+        named = self.pull(name, loader).reference if looks_like_oci(name) else Reference.parse(name)
+        return self.installed(named, approved=approved)
+
+    def installed(self, reference: Reference, *, approved: bool = True) -> Installed:
+        """What `reference` names, ready to be run; with `approved` False, to be looked at. All of it as it was at one
+        moment, under its seal. Raises NotFound, VerificationFailed, NotApproved, StateError."""
+        with self._sealed():
+            return self._installed(reference, approved=approved)
+
+    def _installed(self, reference: Reference, *, approved: bool) -> Installed:
+        component = self.components.resolve(reference)
+        verified = self._verified(component, older=bool(reference.version))
+        if approved and not component.approved:
+            raise self._not_approved(component)
+        at = component.reference
+        return Installed(
+            component=component,
+            artifact=verified.artifact,
+            signers=verified.signers,
+            effective=self.policies.effective(at),
+            config=self.config.effective(at),
+            secrets=self.grants.of(at),
+            wasi=tuple(self.imports.merged(at)),
+        )
+
+    def verified(self, component: Component, *, older: bool = True) -> Verified:
+        """Its bytes, verified anew, and who signed them. Raises VerificationFailed."""
+        with self._sealed():
+            return self._verified(component, older=older)
+
+    def _verified(self, component: Component, *, older: bool) -> Verified:
+        with self._refusals(component.reference):
+            wasm = self.components.content(component)
+            bundles = self.components.bundles(component.digest)
+            at, pinned = component.reference, component.digest
+            return self._verify(wasm, bundles, at, component.source, pinned=pinned, older=older)
+
+    def stamp(self) -> tuple[int, str]:
+        """Another one once the operator has changed anything: the seal, by its number and its mac. It costs one row to
+        ask, and says nothing of whether the seal is whole: `check` does. Raises StateError."""
+        with self.database.reading() as connection:
+            row = connection.execute(_SEAL).first()
+        return (0, "") if row is None else (row.seq, row.mac.hex())
+
+    def check(self) -> None:
+        """That what is kept is what was sealed. Raises StateError."""
+        with self._sealed():
+            pass
+
+    @contextmanager
+    def _sealed(self) -> Iterator[None]:
+        """What is read inside is what was there at its beginning, and is what was sealed. Raises StateError."""
+        with self.database.snapshot() as connection:
+            self.journal.check(connection)
+            yield
+
+    def review(self, component: Component) -> Review:
+        """What approving it would mean."""
+        return self.components.review(component, self.config.effective(component.reference))
+
+    def _verify(
+        self,
+        wasm: bytes,
+        bundles: Sequence[str],
+        reference: Reference,
+        source: str,
+        *,
+        pinned: Digest | None = None,
+        older: bool,
+    ) -> Verified:
+        trust = self.trust.snapshot()
+        return verify(
+            wasm,
+            bundles,
+            reference=reference,
+            trust=trust.elsewhere() if looks_like_oci(source) else trust,
+            pinned=pinned,
+            newest=self.components.newest(reference),
+            older_allowed=older,
+        )
+
+    @contextmanager
+    def _refusals(self, reference: Reference) -> Iterator[None]:
+        """Record that an artifact was refused, and why."""
+        try:
+            yield
+        except ArtifactError as error:
+            detail = {"reference": str(reference), **error.as_dict()}
+            self.journal.record(Event("component.refused", "", "deny", error.code, detail))
+            raise
+
+    def _not_approved(self, component: Component) -> NotApproved:
+        review = self.review(component)
+        more = ", ".join(f"{kind} {name}" for kind, name in review.difference.more)
+        error = NotApproved(
+            f"these bytes of {component.reference} were not approved: they ask for "
+            + (f"more than those that were ({more})" if more and review.before else "what was granted to others"),
+            hint=f"host approve {component.reference} shows the difference, and approves",
+        )
+        self.journal.record(
+            Event(
+                "component.refused",
+                "",
+                "deny",
+                error.code,
+                {"reference": str(component.reference), "digest": str(component.digest)},
+            )
+        )
+        return error
+
+    def close(self) -> None:
+        self.database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def named_by(wasm: bytes) -> Reference:
+    """The reference, with its version, that the manifest in a component gives it. Raises InputError where it gives
+    none, ArtifactError."""
+    manifest = Manifest.embedded(wasm)
+    named = manifest.reference if manifest else None
+    if named is None or not named.version:
+        lacks = "its manifest has no id or no version" if manifest else "it has no manifest"
+        raise InputError(
+            f"the component does not say what it is: {lacks}",
+            field="reference",
+            hint="say it: --as c:local.NAME:0.1.0",
+        )
+    return named

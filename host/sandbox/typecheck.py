@@ -1,0 +1,106 @@
+"""Whether a component is one that this host runs: its imports and exports against the contract, by interface,
+version and type, before it is instantiated. wasmtime-py links by name alone, so nobody else would look."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from wasmtime import Engine
+from wasmtime.component import (
+    Bool,
+    Component,
+    ComponentInstanceType,
+    FuncType,
+    ResultType,
+    String,
+    ValType,
+)
+
+from host.core.wit import EXPORTS, IMPORTS, WASI_ALLOWED, WASI_LINKED, Signature
+from host.errors import ContractError
+
+_MAX_SHOWN_PARAMS = 8
+
+
+def check_contract(component: Component, engine: Engine, *, wasi: Iterable[str] = ()) -> tuple[str, ...]:
+    """The names of the component's imports, in order, when all are of the contract; raises ContractError, which names
+    the first that is not. `wasi` names interfaces of WASI beyond the harmless ones (`wasi:io/poll`, with or without a
+    version) that the operator lets this one import."""
+    allowed = frozenset(name for name in wasi if WASI_LINKED.match(name))
+    kind = component.type
+    imports = kind.imports(engine)
+    for name, extern in imports.items():
+        if name in IMPORTS:
+            _check_interface(name, extern.ty, IMPORTS[name], engine, subset=True)
+        elif not WASI_ALLOWED.match(name) and allowed.isdisjoint((name, name.partition("@")[0])):
+            raise ContractError(
+                f"imports {_shown(name)}, which this host does not provide",
+                subject=_shown(name),
+                hint=_remedy(name),
+            )
+    exports = kind.exports(engine)
+    for name, functions in EXPORTS.items():
+        if name not in exports:
+            raise ContractError(
+                f"does not export {name}", subject=name, hint="a catalyst exports run: func(string) -> string"
+            )
+        _check_interface(name, exports[name].ty, functions, engine, subset=False)
+    return tuple(imports)
+
+
+def _remedy(name: str) -> str:
+    if WASI_LINKED.match(name):
+        return (
+            f"an operator may let it: add --allow-import {name}, or wasi=[…]; there are no files and no network in it"
+        )
+    return "it provides " + ", ".join(IMPORTS)
+
+
+def _check_interface(name: str, kind: object, wanted: Mapping[str, Signature], engine: Engine, *, subset: bool) -> None:
+    if not isinstance(kind, ComponentInstanceType):
+        raise ContractError(f"{name} is not an interface", subject=name)
+    found = kind.exports(engine)
+    for function, extern in found.items():
+        if function not in wanted:
+            if subset:
+                raise ContractError(f"{name} has no {_shown(function)}", subject=f"{name}#{_shown(function)}")
+            continue
+        kind_of = extern.ty
+        signature = _signature(kind_of) if isinstance(kind_of, FuncType) else "not a function"
+        if signature != _written(wanted[function]):
+            raise ContractError(
+                f"{name}#{function} is {signature}, not {_written(wanted[function])}", subject=f"{name}#{function}"
+            )
+    for function in () if subset else wanted:
+        if function not in found:
+            raise ContractError(f"{name} lacks {function}", subject=f"{name}#{function}")
+
+
+def _signature(kind: FuncType) -> str:
+    params = ", ".join(_type(of) for _, of in kind.params[:_MAX_SHOWN_PARAMS])
+    params += ", …" if len(kind.params) > _MAX_SHOWN_PARAMS else ""
+    result = kind.result
+    return f"func({params})" + (f" -> {_type(result)}" if result is not None else "")
+
+
+def _written(signature: Signature) -> str:
+    return f"func({', '.join(signature.params)})" + (f" -> {signature.result}" if signature.result else "")
+
+
+def _type(kind: ValType | None) -> str:
+    match kind:
+        case String():
+            return "string"
+        case Bool():
+            return "bool"
+        case ResultType() if isinstance(kind.ok, String) and isinstance(kind.err, String):
+            return "result<string, string>"  # no other is of the contract, and what nests may be huge when written out
+        case None:
+            return "_"
+        case _:
+            return type(kind).__name__.removesuffix("Type").lower()
+
+
+def _shown(name: str) -> str:
+    """A name from the component: short, and without anything that a terminal would obey."""
+    return "".join(c if c.isprintable() and c.isascii() else "?" for c in name[:120])

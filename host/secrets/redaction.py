@@ -1,0 +1,157 @@
+"""Secrets on their way back: wherever a value stands, in any encoding, its replacement is shown instead."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from host.secrets.scanner import Matcher
+from host.secrets.value import SecretValue, Unspoken
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+_PIECE = 64 * 1024  # bytes: between two, whoever waits is asked
+_SLICE = 8192  # bytes: only the slices that may hold something are looked at byte by byte
+
+
+class Redactor(Unspoken):
+    """Values to what is shown instead: `secrets` has replacement -> value.
+
+    Matches that overlap count as one, shown as the leftmost of them, and of those the longest; backslashes in front of
+    a match go with it. What was put in is not looked at again. JSON stays JSON where values lie within its strings;
+    of a value that could be more (a number, or with quotes in it), only `json` makes sure.
+    ValueError for a replacement that JSON would have to escape. Any number of threads may use one redactor at a time.
+    """
+
+    __slots__ = ("_matcher", "_replacements")
+
+    def __init__(self, secrets: Mapping[str, SecretValue]) -> None:
+        self._replacements = tuple(secrets)
+        if any(json.dumps(replacement) != f'"{replacement}"' for replacement in self._replacements):
+            raise ValueError("JSON would have to escape a replacement")
+        self._matcher = Matcher([value.reveal() for value in secrets.values()])
+
+    def renamed(self, replacements: Mapping[str, str]) -> Redactor:
+        """The same values under other replacements (old -> new, KeyError where one is missing), sharing what was
+        compiled: one redactor for a catalyst, and from it one for each run with that run's placeholders."""
+        redactor = Redactor({})
+        redactor._replacements = tuple(replacements[old] for old in self._replacements)
+        redactor._matcher = self._matcher
+        return redactor
+
+    def data(self, data: bytes, check: Callable[[], object] = int) -> bytes:
+        """`check` is called now and then, and may raise: a megabyte of escapes takes a tenth of a second and more."""
+        if self._matcher.absent(data):
+            return data
+        stream = self.stream()
+        redacted = []
+        for start in range(0, len(data), _PIECE):
+            check()
+            redacted.append(stream.feed(data[start : start + _PIECE]))
+        return b"".join((*redacted, stream.flush()))
+
+    def text(self, text: str, check: Callable[[], object] = int) -> str:
+        """Like `data`."""
+        data = text.encode("utf-8", "surrogatepass")
+        redacted = self.data(data, check)
+        return text if redacted == data else redacted.decode("utf-8", "surrogatepass")
+
+    def json(self, value: Any) -> Any:
+        """A copy of `value`, which is like what `json.loads` returns: all strings, keys and numbers, at any depth."""
+        top = [value]
+        places: list[tuple[Any, Any]] = [(top, 0)]
+        while places:
+            container, place = places.pop()
+            part = container[place]
+            if isinstance(part, str):
+                container[place] = self.text(part)
+            elif isinstance(part, dict):
+                container[place] = copy = {self.json(key): below for key, below in part.items()}
+                places += ((copy, key) for key in copy)
+            elif isinstance(part, list | tuple):
+                container[place] = items = list(part)
+                places += ((items, index) for index in range(len(items)))
+            elif self._matcher.numeric and isinstance(part, int | float) and not isinstance(part, bool):
+                shown = json.dumps(part)
+                container[place] = part if (redacted := self.text(shown)) == shown else redacted
+        return top[0]
+
+    def stream(self) -> StreamRedactor:
+        return StreamRedactor(self._matcher, [replacement.encode() for replacement in self._replacements])
+
+    def found_in(self, data: bytes) -> bool:
+        """Whether any value is there, in any form and spelling."""
+        return self.data(data) != data
+
+
+class StreamRedactor(Unspoken):
+    """Redacts chunk by chunk: all that `feed` and a last `flush` return makes what `Redactor.data` returns for the
+    whole. Held back is only what may be the beginning of a match: of an event that ends in a line break, nothing."""
+
+    __slots__ = ("_cursor", "_found", "_held", "_matcher", "_read", "_replacements", "_starts", "_state")
+
+    def __init__(self, matcher: Matcher, replacements: Sequence[bytes]) -> None:
+        self._matcher = matcher
+        self._replacements = replacements
+        self._state = matcher.root
+        self._starts: list[int] = []  # of the matches under way, one for each group of the state
+        self._found: list[tuple[int, int, int]] = []  # start, end, number of the secret
+        self._held = bytearray()
+        self._cursor = 0  # where `_held` begins; like all places, counted from the beginning of the stream
+        self._read = 0
+
+    def feed(self, chunk: bytes) -> bytes:
+        return b"".join(self._feed(chunk[start : start + _SLICE]) for start in range(0, len(chunk), _SLICE))
+
+    def _feed(self, chunk: bytes) -> bytes:
+        clear = 0 if self._starts else self._matcher.clear(chunk)
+        if clear == len(chunk):
+            self._read = self._cursor = self._read + clear
+            return chunk
+        self._read += clear
+        self._cursor += clear
+        self._scan(chunk[clear:])
+        return chunk[:clear] + self._settle(self._starts[0] if self._starts else self._read)
+
+    def flush(self) -> bytes:
+        """What was held back, since nothing follows it. The redactor is as new then."""
+        self._state = self._matcher.root
+        self._starts.clear()
+        return self._settle(self._read)
+
+    def _scan(self, chunk: bytes) -> None:
+        state, starts = self._state, self._starts
+        for position, byte in enumerate(chunk, self._read):
+            move = state[byte]
+            if move is None:
+                continue
+            state, ended, dropped = move
+            starts.append(position)
+            for group, secret in ended:
+                self._found.append((starts[group], position + 1, secret))
+            for group in dropped:
+                del starts[group]
+        self._state = state
+        self._held += chunk
+        self._read += len(chunk)
+
+    def _settle(self, limit: int) -> bytes:
+        """What is decided: all before `limit`, where the first match under way begins."""
+        found = sorted(self._found, key=lambda match: (match[0], -match[1]))
+        shown = []
+        for start, end, secret in found:
+            if start >= limit:
+                break
+            if start >= self._cursor:
+                shown += [self._take(start), self._replacements[secret]]
+            self._take(end)
+        self._found = [match for match in found if match[0] >= limit]
+        return b"".join((*shown, self._take(limit)))
+
+    def _take(self, end: int) -> bytes:
+        length = max(0, end - self._cursor)
+        taken = bytes(self._held[:length])
+        del self._held[:length]
+        self._cursor += length
+        return taken

@@ -1,0 +1,148 @@
+"""The tool `component`: what is installed, and what it can reach."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import asdict
+from typing import Any, Final
+
+from mcp_types import CallToolResult
+
+from host.component.manifest import Manifest
+from host.core.names import Reference, looks_like_oci
+from host.core.strict_json import Json
+from host.core.wit import EXPORTS
+from host.errors import InputError, NotFound
+from host.policy.explain import authorities
+from host.runtime.host import Catalyst
+from host.runtime.workspace import Installed, Workspace
+from host.server.mcp import results
+from host.server.mcp.tool import BuiltIn, ToolCall, parameters, text
+from host.service.catalog import Served
+from host.service.principal import Principal
+from host.store.components import Component
+
+_DESCRIPTION = """\
+Find catalysts, and see what they can reach.
+
+search: those with every word of `query` in their name, description, imports or secrets; without one, all.
+inspect: what `reference` is, what it imports, and what it may do: its imports, as far as its manifest asks for that \
+and the operator granted it; and its operations."""
+_PARAMETERS: Final = parameters(
+    action={"enum": ["search", "inspect"], "description": "What to do"},
+    query=text("Of search: words", maxLength=500),
+    reference=text("Of inspect: like c:local.openai or c:local.openai:0.1.0"),
+    operation=text("Of inspect: the name of an operation, to see its parameters as well"),
+)
+
+
+class ComponentTool:
+    """`only` narrows to some catalysts."""
+
+    def __init__(self, served: Served, workspace: Workspace, only: Collection[Reference] = ()) -> None:
+        self._served = served
+        self._workspace = workspace
+        self._only = only
+
+    def tool(self) -> BuiltIn:
+        return BuiltIn(
+            name="component",
+            description=_DESCRIPTION,
+            parameters=_PARAMETERS,
+            scopes=("components",),
+            call=self,
+            reads_only=True,
+        )
+
+    async def __call__(self, call: ToolCall) -> CallToolResult:
+        call.principal.require("components")
+        if call.arguments["action"] == "search":
+            return await self._search(call)
+        return await self._inspect(call)
+
+    async def _search(self, call: ToolCall) -> CallToolResult:
+        query = str(call.arguments.get("query", ""))
+        found = await self._served.off_loop(lambda: self._workspace.components.search(query))
+        shown = [_listed(one) for one in found if self._may_see(call.principal, one.reference)]
+        return results.of_json({"components": shown})
+
+    async def _inspect(self, call: ToolCall) -> CallToolResult:
+        if "reference" not in call.arguments:
+            raise InputError("reference is missing: which component?", field="reference", hint="action search has them")
+        reference = Reference.parse(str(call.arguments["reference"]))
+        component = call.view.component(reference)
+        if not self._may_see(call.principal, component.reference):
+            call.principal.require_catalyst(component.reference)
+            raise NotFound(f"there is no {reference} here", field="reference")
+        installed = await self._served.installed(component.reference, approved=False)
+        loaded = call.view.loaded(component.reference)
+        catalyst = loaded or await self._served.looked_into(installed)
+        versions = await self._served.off_loop(lambda: self._workspace.components.versions(reference.any_version))
+        facts = _facts(installed, catalyst, call.arguments.get("operation"))
+        facts["versions"] = [one.reference.version for one in versions if self._may_see(call.principal, one.reference)]
+        source = component.source
+        if looks_like_oci(source):  # a path is nobody's business beyond this machine
+            facts["source"] = source
+        return results.of_json(facts)
+
+    def _may_see(self, principal: Principal, reference: Reference) -> bool:
+        among = not self._only or bool({reference, reference.any_version} & set(self._only))
+        return among and principal.may_use(reference)
+
+
+def _listed(component: Component) -> dict[str, Json]:
+    return {
+        "reference": str(component.reference),
+        "description": component.description,
+        "approved": component.approved,
+        "digest": str(component.digest),
+        "imports": list(component.imports),
+        "operations": list(component.manifest.operations) if component.manifest else [],
+    }
+
+
+def _facts(installed: Installed, catalyst: Catalyst, operation: Json) -> dict[str, Any]:
+    component = installed.component
+    return {
+        "reference": str(component.reference),
+        "digest": str(catalyst.digest),
+        "size": catalyst.size,
+        "registered_at": component.registered_at,
+        "approved": component.approved,
+        "signers": list(installed.signers),
+        "imports": list(catalyst.imports),
+        "exports": list(EXPORTS),
+        "authority": [asdict(row) for row in authorities(catalyst.imports, catalyst.grant)],
+        "limits": asdict(catalyst.grant.limits),
+        "manifest": None if catalyst.manifest is None else _manifest(catalyst.manifest, operation),
+    }
+
+
+def _manifest(manifest: Manifest, operation: Json) -> dict[str, Any]:
+    """With the operations' parameters only where one is asked for: they are long."""
+    shown = {
+        name: getattr(manifest, name)
+        for name in ("id", "type", "version", "description", "license", "authors", "homepage", "source")
+    }
+    wanted = next((one for one in manifest.operations.values() if operation in (one.name, *one.aliases)), None)
+    if operation is not None and wanted is None:
+        raise NotFound(
+            f"it has no operation {str(operation)[:80]!r}", field="operation", hint="inspect without one lists them"
+        )
+    return {
+        **shown,
+        "wasi": dict(manifest.wasi),
+        "domains": None if manifest.domains is None else list(manifest.domains),
+        "secrets": [asdict(one) for one in manifest.secrets],
+        "operations": [
+            {
+                "name": one.name,
+                "description": one.description,
+                "method": one.method,
+                "path": one.path,
+                "stream": one.stream,
+                **({"params": one.params} if one is wanted else {}),
+            }
+            for one in manifest.operations.values()
+        ],
+    }

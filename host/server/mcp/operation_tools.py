@@ -1,0 +1,268 @@
+"""What an operation's tool is called: `openai_chat_completions_create`. Pure.
+
+Names hold letters, digits, `_` and `-`, at most 64 of them, which every client and model takes. They follow from what
+is installed alone: who asks changes nothing about them.
+
+The parameters of an operation's tool: those of the operation, as an agent fills them in; and files among them, taken
+out again before the run.
+
+Every operation of every catalyst as a tool of its own: for whoever may use it, with the parameters that it takes.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mcp_types import CallToolResult, Tool, ToolAnnotations
+
+from host.component.operations import OperationSpec
+from host.core.attachments import Attachment
+from host.core.names import Reference
+from host.core.strict_json import Json
+from host.errors import InputError
+from host.server.mcp import results
+from host.server.mcp.run_tool import perform
+from host.server.mcp.tool import ToolCall
+from host.service.catalog import Served, View, check_model
+from host.service.dispatch import Ask, Runner
+from host.service.principal import Principal
+from host.store.components import Component, latest
+
+LONGEST = 64
+_HASH = 8
+_OTHER = re.compile(r"[^a-zA-Z0-9_-]")
+
+
+def names(operations: Iterable[tuple[Reference, str]], taken: Collection[str] = ()) -> dict[tuple[Reference, str], str]:
+    """A name for each operation of each catalyst; for "", the catalyst's own. Where two would have the same, or one of
+    those that are `taken`, both begin with their namespace; where that is not enough, they end in a hash."""
+    wanted = list(operations)
+    plain = {one: _joined(one[0].name, one[1]) for one in wanted}
+    clashing = _clashing(plain.values(), taken)
+    named = {
+        one: _joined(one[0].namespace, one[0].name, one[1]) if name in clashing else name for one, name in plain.items()
+    }
+    clashing = _clashing(named.values(), taken)
+    return {
+        one: _hashed(name, *one) if name in clashing or len(name) > LONGEST else name for one, name in named.items()
+    }
+
+
+def _joined(*parts: str) -> str:
+    return "_".join(_OTHER.sub("_", part) for part in parts if part)
+
+
+def _clashing(found: Iterable[str], taken: Collection[str]) -> set[str]:
+    counted = Counter(found)
+    return {name for name, count in counted.items() if count > 1 or name in taken}
+
+
+def _hashed(name: str, reference: Reference, operation: str) -> str:
+    """Cut, and with a hash of what it stands for: the same wherever that is installed."""
+    digest = hashlib.sha256(f"{reference.subject} {operation}".encode()).hexdigest()
+    return f"{name[: LONGEST - _HASH - 1]}_{digest[:_HASH]}"
+
+
+_FILE: Final[dict[str, Json]] = {
+    "type": "object",
+    "description": "A file",
+    "properties": {
+        "data": {"type": "string", "description": "Its bytes, in base64", "contentEncoding": "base64"},
+        "filename": {"type": "string", "description": "Its name; the ending tells the format"},
+        "content_type": {"type": "string", "description": "Its media type, like audio/mpeg"},
+    },
+    "required": ["data"],
+    "additionalProperties": False,
+}
+_LONGEST_NAME = 255
+
+
+def input_schema(spec: OperationSpec) -> dict[str, Json]:
+    """That of `spec.params`, as the schema of an object. `stream` is not in it: events come as progress, to whoever
+    asks for that. A file is its bytes: a client has no attachments to name."""
+    schema: Any = _with_files(spec.params) if isinstance(spec.params, dict) else {}
+    found = {**schema, "type": "object"}
+    properties = found.get("properties")
+    if spec.stream and isinstance(properties, dict):
+        found["properties"] = {name: one for name, one in properties.items() if name != "stream"}
+        if isinstance(required := found.get("required"), list):
+            found["required"] = [name for name in required if name != "stream"]
+    return found
+
+
+def document_schema(schema: Json) -> dict[str, Json]:
+    """Of a whole input."""
+    found: dict[str, Json] = {**schema, "type": "object"} if isinstance(schema, dict) else {"type": "object"}
+    return found
+
+
+def with_attachments(
+    spec: OperationSpec | None, params: Mapping[str, Json]
+) -> tuple[Mapping[str, Json], dict[str, Attachment]]:
+    """`params` with each file that is given as its bytes as an attachment, which stays with the host: for an operation
+    that sends a form. Raises InputError."""
+    if spec is None or spec.request != "multipart":
+        return params, {}
+    attachments: dict[str, Attachment] = {}
+
+    def taken_out(value: Json, path: str) -> Json:
+        match value:
+            case {"data": str(data)} if value.keys() <= {"data", "filename", "content_type"}:
+                ident = f"file{len(attachments)}"
+                attachments[ident] = _attachment(data, value, path)
+                return {"$attachment": ident}
+            case list():
+                return [taken_out(one, f"{path}[{index}]") for index, one in enumerate(value)]
+        return value
+
+    return {name: taken_out(value, f"params.{name}") for name, value in params.items()}, attachments
+
+
+def _attachment(data: str, more: Mapping[str, Json], path: str) -> Attachment:
+    try:
+        content = base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError):
+        raise InputError(f"{path}.data is not base64", field=f"{path}.data") from None
+    return Attachment(content, _plain(more.get("filename")), _plain(more.get("content_type")))
+
+
+def _plain(value: Json) -> str:
+    """A name that can stand in a header of the request that goes on."""
+    return "".join(char for char in value if char.isprintable())[:_LONGEST_NAME] if isinstance(value, str) else ""
+
+
+def _with_files(schema: Json) -> Json:
+    """The schema, in which what may name an attachment is a file."""
+    match schema:
+        case {"properties": {"$attachment": _}}:
+            return _FILE
+        case dict():
+            return {name: _with_files(one) for name, one in schema.items()}
+        case list():
+            return [_with_files(one) for one in schema]
+    return schema
+
+
+@dataclass(frozen=True, slots=True)
+class OperationTool:
+    """`spec` is None for a catalyst that takes no operations: then the arguments are its whole input."""
+
+    component: Component
+    spec: OperationSpec | None
+    shown: Tool
+
+    @property
+    def reference(self) -> Reference:
+        """Without a version, which is the latest: it may not be older than one that was there before."""
+        return self.component.reference.any_version
+
+
+class Operations:
+    """Those of one View. `only` narrows to some catalysts; `taken` are names that others have."""
+
+    def __init__(self, view: View, taken: Collection[str], only: Collection[Reference] = ()) -> None:
+        listed = list(_operations(view.components))
+        named = names(
+            ((component.reference.any_version, spec.name if spec else "") for component, spec in listed), taken
+        )
+        self._by_name: Mapping[str, OperationTool] = {
+            name: OperationTool(component, spec, _shown(name, component, spec))
+            for component, spec in listed
+            if _among(component.reference, only)
+            for name in [named[component.reference.any_version, spec.name if spec else ""]]
+        }
+
+    def find(self, name: str) -> OperationTool | None:
+        return self._by_name.get(name)
+
+    def of(self, principal: Principal) -> list[Tool]:
+        """What he may use."""
+        if not principal.may("run"):
+            return []
+        return [one.shown for one in self._by_name.values() if principal.may_use(one.component.reference)]
+
+
+class OperationCalls:
+    """Calls of such tools."""
+
+    def __init__(self, served: Served, runner: Runner) -> None:
+        self._served = served
+        self._runner = runner
+
+    async def __call__(self, tool: OperationTool, call: ToolCall) -> CallToolResult:
+        """Raises HostError."""
+        principal, spec = call.principal, tool.spec
+        principal.require("run")
+        principal.require_catalyst(tool.component.reference)
+        given = check_model(principal, call.view, spec, call.arguments, _input(tool.component))
+        catalyst = await self._served.catalyst(call.view, tool.reference)
+        principal.require_catalyst(Reference.parse(catalyst.reference))  # which may be newer than what was looked up
+        if spec is None:
+            ask = Ask(principal, catalyst, "", {}, request=call.request, via="mcp", more=given, large=call.large)
+        else:
+            params, attachments = with_attachments(spec, given)
+            params = {name: value for name, value in params.items() if not (spec.stream and name == "stream")}
+            stream = spec.stream and call.report is not None
+            ask = Ask(
+                principal, catalyst, spec.name, params, stream, attachments, call.request, via="mcp", large=call.large
+            )
+        return results.of_operation(await perform(self._runner, call, ask), spec)
+
+
+def _operations(components: Iterable[Component]) -> Iterator[tuple[Component, OperationSpec | None]]:
+    """Of the latest version of each catalyst, where it is approved. One without operations stands for itself, where its
+    manifest says what it takes; what takes operations and does not say which is for the tool `execution`."""
+    subjects: dict[str, list[Component]] = {}
+    for one in components:
+        if one.reference.type == "catalyst":
+            subjects.setdefault(one.reference.subject, []).append(one)
+    for found in subjects.values():
+        component = latest(found)
+        if not component.approved or component.manifest is None:
+            continue
+        if component.manifest.operations:
+            for spec in component.manifest.operations.values():
+                yield component, spec
+        elif (properties := _properties(_input(component))) is not None and "operation" not in properties:
+            yield component, None
+
+
+def _shown(name: str, component: Component, spec: OperationSpec | None) -> Tool:
+    catalyst = component.reference.any_version
+    if spec is None:
+        schema = document_schema(_input(component))
+        said = component.description or f"Runs {catalyst}"
+        return Tool(name=name, description=said, input_schema=schema, annotations=ToolAnnotations(open_world_hint=True))
+    hints = ToolAnnotations(
+        read_only_hint=spec.method == "GET",
+        destructive_hint=spec.method == "DELETE",
+        idempotent_hint=spec.method in ("GET", "PUT", "DELETE"),
+        open_world_hint=True,
+    )
+    return Tool(
+        name=name,
+        title=f"{component.reference.name}: {spec.name}",
+        description=spec.description or f"The operation {spec.name} of {catalyst}",
+        input_schema=input_schema(spec),
+        annotations=hints,
+    )
+
+
+def _input(component: Component) -> Json:
+    return component.manifest.schemas.get("input", True) if component.manifest else True
+
+
+def _properties(schema: Any) -> Mapping[str, Json] | None:
+    found = schema.get("properties") if isinstance(schema, dict) else None
+    return found if isinstance(found, dict) else None
+
+
+def _among(reference: Reference, only: Collection[Reference]) -> bool:
+    return not only or reference in only or reference.any_version in only

@@ -1,0 +1,170 @@
+"""Who asks for which tool, and what comes of it: the SDK's server, over the tools that there are."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from importlib.metadata import version
+from typing import Any
+
+from mcp.server.lowlevel import Server
+from mcp.shared.exceptions import MCPError
+from mcp_types import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    CallToolRequestParams,
+    CallToolResult,
+    ListToolsResult,
+    PaginatedRequestParams,
+    Tool,
+)
+
+from host.core.names import Reference
+from host.errors import Forbidden, HostError, InputError
+from host.runtime.workspace import Workspace
+from host.server.asgi import state
+from host.server.mcp import results
+from host.server.mcp.component_tool import ComponentTool
+from host.server.mcp.execution_tool import Execution
+from host.server.mcp.management_tools import Management
+from host.server.mcp.operation_tools import OperationCalls, Operations
+from host.server.mcp.tool import BuiltIn, Report, ToolCall
+from host.service.catalog import Served, View
+from host.service.dispatch import Runner
+from host.service.principal import Principal
+
+NAME = "catalyst-host"
+_INSTRUCTIONS = """\
+Each tool named after a catalyst runs one of its operations in a sandbox of its own, which reaches only what the \
+operator granted; a denial says what would allow it. `execution` runs any operation by name, and shows and ends runs; \
+`component` finds catalysts and shows what they can reach."""
+
+_log = logging.getLogger(__name__)
+
+
+class Desk:
+    """One per process. `local` is who asks where there is no request: the user whose process this is. `only` narrows
+    to some catalysts."""
+
+    def __init__(
+        self,
+        served: Served,
+        runner: Runner,
+        workspace: Workspace,
+        *,
+        local: Principal | None = None,
+        only: Collection[Reference] = (),
+    ) -> None:
+        self._served = served
+        self._runner = runner
+        self._local = local
+        self._only = only
+        own = [
+            Execution(served, runner, workspace, only).tool(),
+            ComponentTool(served, workspace, only).tool(),
+            *Management(served, workspace).tools(),
+        ]
+        self._own = {one.name: one for one in own}
+        self._calls = OperationCalls(served, runner)
+        self._operations: tuple[View, Operations] | None = None
+        self.server: Server[Any] = Server(
+            NAME,
+            version=version(NAME),
+            title="Catalyst Host",
+            instructions=_INSTRUCTIONS,
+            on_list_tools=self._on_list,
+            on_call_tool=self._on_call,
+            get_tool_input_schema=_no_headers,
+        )
+        self.server.middleware.clear()  # there is a span of ours around each request, and each run
+
+    async def _on_list(self, ctx: Any, params: PaginatedRequestParams | None) -> ListToolsResult:
+        del params
+        principal, _ = self._asker(ctx)
+        try:
+            return ListToolsResult(tools=self._tools(await self._served.current(), principal))
+        except HostError as error:
+            shown = results.told(error)
+            raise MCPError(INTERNAL_ERROR, str(shown["message"]), shown) from None
+        except Exception as error:
+            _log.exception("the call failed")
+            raise _failed() from error
+
+    async def _on_call(self, ctx: Any, params: CallToolRequestParams) -> CallToolResult:
+        principal, known = self._asker(ctx)
+        try:
+            view = await self._served.current()
+            call = ToolCall(view, principal, params.arguments or {}, known, _report(ctx))
+            return await self._answered(params.name, call)
+        except Forbidden as error:
+            return results.of_error(await self._refused(known, error))
+        except HostError as error:
+            return results.of_error(error)
+        except MCPError:
+            raise
+        except Exception as error:
+            _log.exception("the call failed")
+            raise _failed() from error
+
+    async def _answered(self, name: str, call: ToolCall) -> CallToolResult:
+        """Raises HostError; MCPError for what is no call of any tool."""
+        if (own := self._own.get(name)) is not None:
+            own.require(call.principal)
+            _check(own, call)
+            return await own.call(call)
+        tool = self._of(call.view).find(name)
+        if tool is None:
+            raise MCPError(INVALID_PARAMS, f"there is no tool {name[:80]!r}", {"field": "name"})
+        return await self._calls(tool, call)
+
+    def _tools(self, view: View, principal: Principal) -> list[Tool]:
+        own = [one.shown for one in self._own.values() if one.listed(principal)]
+        return own + self._of(view).of(principal)
+
+    def _of(self, view: View) -> Operations:
+        if self._operations is None or self._operations[0] is not view:
+            self._operations = view, Operations(view, self._own.keys(), self._only)
+        return self._operations[1]
+
+    def _asker(self, ctx: Any) -> tuple[Principal, dict[str, Any]]:
+        if ctx.request is None:
+            if self._local is None:
+                raise MCPError(INVALID_PARAMS, "nobody asks")  # a transport without requests, and without a user
+            return self._local, {"principal": self._local, "route": "host mcp"}
+        known = state(ctx.request.scope)
+        return known["principal"], known
+
+    async def _refused(self, known: dict[str, Any], error: Forbidden) -> HostError:
+        try:
+            return await self._runner.refused(known, error)
+        except HostError as unwritten:
+            _log.warning("a refusal could not be recorded: %s", unwritten.code)
+            return error
+
+
+def _check(tool: BuiltIn, call: ToolCall) -> None:
+    try:
+        tool.schema.check(dict(call.arguments))
+    except InputError as error:
+        raise MCPError(INVALID_PARAMS, error.message, {"field": error.field}) from None
+
+
+def _report(ctx: Any) -> Report | None:
+    """None where the caller gave no token to tell him by."""
+    if ctx.meta is None or ctx.meta.get("progress_token") is None:
+        return None
+
+    async def report(events: int, text: str) -> None:
+        await ctx.session.report_progress(events, message=text or None)
+
+    return report
+
+
+def _failed() -> MCPError:
+    """A fault of ours: its words are for the log, while the SDK would send them to the client."""
+    return MCPError(INTERNAL_ERROR, "the server failed")
+
+
+def _no_headers(name: str) -> None:
+    """No parameter of ours stands in a header as well (2026-07-28, `Mcp-Param-*`), so none has to be compared."""
+    del name

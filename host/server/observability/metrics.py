@@ -1,0 +1,126 @@
+"""What is measured, for Prometheus (prometheus.io, text format 0.0.4 and OpenMetrics). With several workers each counts
+in files that they share (`environment.share_metrics`), and any of them tells of all.
+
+Whether it lives, whether it can serve, and what it has counted: for whatever keeps it running.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from host.core import environment
+from host.errors import HostError
+from host.server.asgi import state
+from host.server.auth import principal_of
+from host.server.settings import ServerSettings
+from host.service.catalog import Served
+from host.service.dispatch import Ask, Ended, Observer
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+_SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+
+
+class Metrics(Observer):
+    """One per process. Labels have few values: names of operations are those that a manifest has."""
+
+    def __init__(self) -> None:
+        own = CollectorRegistry()
+        self._registry = own
+        self._requests = Counter(
+            "catalyst_host_requests", "Requests answered.", ("route", "method", "status"), registry=own
+        )
+        self._request_s = Histogram(
+            "catalyst_host_request_seconds", "From the request to the end of its answer.", ("route",),
+            registry=own, buckets=_SECONDS,
+        )  # fmt: skip
+        self._runs = Counter(
+            "catalyst_host_runs", "Runs ended, each in a sandbox of its own.", ("catalyst", "operation", "outcome"),
+            registry=own,
+        )  # fmt: skip
+        self._run_s = Histogram(
+            "catalyst_host_run_seconds", "From a run's start to its end.", ("catalyst",), registry=own, buckets=_SECONDS
+        )
+        self._first_s = Histogram(
+            "catalyst_host_first_event_seconds", "From a run's start to its first event.", ("catalyst",),
+            registry=own, buckets=_SECONDS,
+        )  # fmt: skip
+        self._tokens = Counter(
+            "catalyst_host_tokens", "Tokens, as the answers say.", ("catalyst", "direction"), registry=own
+        )
+        self._refused = Counter("catalyst_host_refused", "Requests refused, by reason.", ("reason",), registry=own)
+        self._running = Gauge("catalyst_host_running", "Runs under way.", registry=own, multiprocess_mode="livesum")
+
+    def answered(self, route: str, method: str, status: int, took_s: float) -> None:
+        self._requests.labels(route, method, str(status)).inc()
+        self._request_s.labels(route).observe(took_s)
+
+    def refused(self, reason: str) -> None:
+        self._refused.labels(reason).inc()
+
+    def started(self) -> None:
+        self._running.inc()
+
+    def first_event(self, ask: Ask, after_s: float) -> None:
+        self._first_s.labels(ask.catalyst.reference).observe(after_s)
+
+    def ended(self, ask: Ask, run: str, how: Ended) -> None:
+        del run
+        catalyst = ask.catalyst.reference
+        spec = ask.catalyst.operation(ask.operation)
+        self._running.dec()
+        self._runs.labels(catalyst, spec.name if spec else "other", how.outcome).inc()
+        self._run_s.labels(catalyst).observe(how.took_s)
+        if how.tokens.total:
+            self._tokens.labels(catalyst, "input").inc(how.tokens.input)
+            self._tokens.labels(catalyst, "output").inc(how.tokens.output)
+
+    def exposed(self) -> bytes:
+        """All of it, of all workers, as Prometheus reads it."""
+        if environment.metrics_dir() is None:
+            return generate_latest(self._registry)
+        everybody = CollectorRegistry()
+        multiprocess.MultiProcessCollector(everybody)  # type: ignore[no-untyped-call]  # the library leaves it untyped
+        return generate_latest(everybody)
+
+
+class Probes:
+    def __init__(self, served: Served, counted: Metrics, settings: ServerSettings) -> None:
+        self._served = served
+        self._metrics = counted
+        self._settings = settings
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/health", self.health),
+            Route("/ready", self.ready),
+            Route("/metrics", self.metrics),
+        ]
+
+    async def health(self, request: Request) -> Response:
+        """The process answers."""
+        state(request.scope)["route"] = "GET /health"
+        return JSONResponse({"status": "ok"})
+
+    async def ready(self, request: Request) -> Response:
+        """What is kept is as the operator left it, and the catalysts that models are routed to can be loaded. Anybody
+        may ask, so a no has a code and no words."""
+        state(request.scope)["route"] = "GET /ready"
+        try:
+            view = await self._served.current()
+            for reference in view.routing.references:
+                await self._served.catalyst(view, reference)
+        except HostError as error:
+            return JSONResponse({"status": "unavailable", "code": error.code}, 503)
+        return JSONResponse({"status": "ready"})
+
+    async def metrics(self, request: Request) -> Response:
+        state(request.scope)["route"] = "GET /metrics"
+        view = await self._served.current()
+        principal = principal_of(request.scope, view.keys, self._settings)
+        principal.require("metrics")
+        exposed = await self._served.off_loop(self._metrics.exposed)
+        return Response(exposed, headers={"content-type": CONTENT_TYPE})

@@ -1,0 +1,89 @@
+"""Traces by OpenTelemetry, where its environment variables ask for them: a span for each request, and below it one for
+each run, with what the record knows it by.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from host.core import environment
+from host.errors import StateError
+from host.service.dispatch import Ask, Ended, Observer
+
+if TYPE_CHECKING:
+    from host.server.asgi import Scope
+
+
+class Tracing(Observer):
+    """One per process. Without those variables it does nothing, and imports nothing. Raises StateError where they ask
+    for what is not installed."""
+
+    def __init__(self) -> None:
+        self._tracer: Any = None
+        self._provider: Any = None
+        if not environment.traces_wanted():
+            return
+        try:
+            from opentelemetry import propagate, trace  # noqa: PLC0415 - only where it is asked for
+            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - as above
+            from opentelemetry.sdk.resources import SERVICE_NAME, Resource  # noqa: PLC0415 - as above
+            from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 - as above
+            from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 - as above
+        except ModuleNotFoundError:
+            raise StateError(
+                "traces are asked for (OTEL_…), and OpenTelemetry is not installed",
+                hint="pip install 'catalyst-host[otel]'",
+            ) from None
+        resource = Resource.create({} if environment.optional("OTEL_SERVICE_NAME") else {SERVICE_NAME: "catalyst-host"})
+        self._provider = TracerProvider(resource=resource)
+        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        self._tracer = self._provider.get_tracer("catalyst-host")
+        self._trace, self._propagate = trace, propagate
+
+    @contextmanager
+    def request(self, scope: Scope, request_id: str) -> Iterator[Any]:
+        """A span around the request, below the one that its `traceparent` names (w3.org/TR/trace-context). Its name and
+        status are set by whoever answers."""
+        if self._tracer is None:
+            yield None
+            return
+        carrier = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        with self._tracer.start_as_current_span(
+            scope["method"],
+            context=self._propagate.extract(carrier),
+            kind=self._trace.SpanKind.SERVER,
+            attributes={"http.request.method": scope["method"], "catalyst_host.request": request_id},
+        ) as span:
+            yield span
+
+    def answered(self, span: Any, route: str, status: int) -> None:
+        if span is not None:
+            span.update_name(route)
+            span.set_attributes({"http.route": route, "http.response.status_code": status})
+            if status >= 500:  # a server's own failures (opentelemetry.io, semantic conventions for HTTP)
+                span.set_status(self._trace.Status(self._trace.StatusCode.ERROR))
+
+    def ended(self, ask: Ask, run: str, how: Ended) -> None:
+        """A run's span, once it has ended."""
+        if self._tracer is None:
+            return
+        now = time.time_ns()
+        attributes: Mapping[str, str | int] = {
+            "gen_ai.operation.name": ask.operation,
+            "gen_ai.usage.input_tokens": how.tokens.input,
+            "gen_ai.usage.output_tokens": how.tokens.output,
+            "catalyst_host.catalyst": ask.catalyst.reference,
+            "catalyst_host.run": run,
+            "catalyst_host.outcome": how.outcome,
+            "catalyst_host.key": ask.principal.id,
+        }
+        start = now - round(how.took_s * 1e9)
+        self._tracer.start_span(f"run {ask.operation}", start_time=start, attributes=attributes).end(now)
+
+    def close(self) -> None:
+        """Send what was not sent yet."""
+        if self._provider is not None:
+            self._provider.shutdown()

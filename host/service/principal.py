@@ -1,0 +1,83 @@
+"""Who asks, and what he may."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from host.core.names import Reference
+from host.errors import Forbidden
+
+if TYPE_CHECKING:
+    from host.store.access.api_keys import ApiKey, Scope
+
+ANONYMOUS_SCOPES: frozenset[Scope] = frozenset({"run", "runs", "components", "metrics"})
+"""Of whoever asks on the loopback interface while there is no key: all but management."""
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """The holder of `key`; None for whoever asks on the loopback interface while there is no key, or for the user whose
+    process this is. `id` and `name` are the key's, "" where there is none."""
+
+    key: ApiKey | None
+    scopes: frozenset[Scope]
+
+    @classmethod
+    def of(cls, key: ApiKey) -> Principal:
+        return cls(key, key.scopes)
+
+    @property
+    def id(self) -> str:
+        return self.key.id if self.key else ""
+
+    @property
+    def name(self) -> str:
+        return self.key.name if self.key else ""
+
+    def may(self, scope: Scope) -> bool:
+        return scope in self.scopes
+
+    def require(self, scope: Scope) -> None:
+        """Raises Forbidden."""
+        if not self.may(scope):
+            what = f"the key {self.name!r} does not have" if self.key else "this takes a key with"
+            raise Forbidden(
+                f"{what} the scope {scope!r}",
+                hint=f"the operator makes one: host key create --name NAME {_WITH[scope]}",
+            )
+
+    def may_use(self, reference: Reference) -> bool:
+        """Whether the key is for the catalyst `reference`, which has a version."""
+        if self.key is None or not self.key.catalysts:
+            return True
+        return reference in self.key.catalysts or reference.any_version in self.key.catalysts
+
+    def may_ask(self, model: str) -> bool:
+        """Whether the key is for the model of this name."""
+        return self.key is None or not self.key.models or any(fnmatchcase(model, glob) for glob in self.key.models)
+
+    def require_catalyst(self, reference: Reference) -> None:
+        """Raises Forbidden."""
+        if not self.may_use(reference):
+            raise Forbidden(f"the key {self.name!r} is not for the catalyst {reference.any_version}")
+
+    def require_model(self, *names: str) -> None:
+        """Raises Forbidden where the key is for none of the `names` that a model goes by."""
+        if not any(map(self.may_ask, names)):
+            raise Forbidden(f"the key {self.name!r} is not for the model {names[0][:200]!r}")
+
+    def require_any_model(self) -> None:
+        """Where a request could name a model, and does not. Raises Forbidden."""
+        if self.key is not None and self.key.models:
+            raise Forbidden(f"the key {self.name!r} is for some models alone, and the request names none")
+
+
+_WITH: dict[Scope, str] = {
+    "run": "--type secret --scope run",
+    "runs": "--type secret --scope runs",
+    "components": "--type secret --scope components",
+    "metrics": "--type secret --scope metrics",
+    "manage": "--type admin --scope manage",
+}

@@ -1,0 +1,411 @@
+"""The text of an API key: `host_sk_`, its id, `_`, 32 random characters and 6 of a checksum, as GitHub's tokens have
+them: whoever scans for leaked keys, or mistyped one, can tell offline what can be one.
+
+The keys that a server asks for: who may use it, for what, and how much.
+
+Of a key's text only the SHA-256 is kept. A slow hash is for passwords, which people choose: nobody finds 190 random
+bits by trying, so a plain one gives away as little, and costs a request nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import re
+import secrets
+import string
+import time
+import zlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Any, Final, Literal, get_args
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from host.core.audit import Event
+from host.core.names import Reference
+from host.core.quantities import Allowance
+from host.errors import HostError, InputError, NotFound, StateError
+from host.store.audit_log.log import Change, Journal
+from host.store.tables import api_keys
+
+KeyType = Literal["public", "secret", "admin"]
+KEY_TYPES: Final[tuple[KeyType, ...]] = get_args(KeyType)
+
+_PREFIX: Final[dict[KeyType, str]] = {"public": "host_pk_", "secret": "host_sk_", "admin": "host_ak_"}
+_ID: Final = string.ascii_lowercase + string.digits
+_ID_LENGTH: Final = 12
+_BASE62: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
+_RANDOM_LENGTH: Final = 32  # of 62 characters: 190 bits
+_CHECK_LENGTH: Final = 6  # of 62 characters: more than the 32 bits of a CRC32
+KEY_TEXT: Final = re.compile(rf"host_[psa]k_([a-z0-9]{{{_ID_LENGTH}}})_[0-9A-Za-z]{{{_RANDOM_LENGTH + _CHECK_LENGTH}}}")
+
+
+def new_id() -> str:
+    return "".join(secrets.choice(_ID) for _ in range(_ID_LENGTH))
+
+
+def new_text(kind: KeyType, ident: str) -> str:
+    """A secret: to be shown once, and kept by whoever uses it."""
+    body = f"{_PREFIX[kind]}{ident}_{''.join(secrets.choice(_BASE62) for _ in range(_RANDOM_LENGTH))}"
+    return body + _check(body)
+
+
+def id_in(text: str) -> str:
+    """The id of the key that `text` can be; "" where it can be none: it has another form, or its checksum is wrong."""
+    match = KEY_TEXT.fullmatch(text)
+    if match is None or _check(text[:-_CHECK_LENGTH]) != text[-_CHECK_LENGTH:]:
+        return ""
+    return match[1]
+
+
+def _check(body: str) -> str:
+    left, digits = zlib.crc32(body.encode("ascii")), []
+    for _ in range(_CHECK_LENGTH):
+        left, digit = divmod(left, len(_BASE62))
+        digits.append(_BASE62[digit])
+    return "".join(reversed(digits))
+
+
+Scope = Literal[
+    "run",  # run operations
+    "runs",  # list the runs of the key itself, and see their logs
+    "components",  # search and inspect
+    "metrics",
+    "manage",  # secrets, policies, the record, keys, the console
+]
+SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
+AT_MOST: Final[Mapping[KeyType, frozenset[Scope]]] = {
+    "public": frozenset({"run"}),
+    "secret": frozenset({"run", "runs", "components", "metrics"}),
+    "admin": frozenset(SCOPES),
+}
+BY_DEFAULT: Final[Mapping[KeyType, frozenset[Scope]]] = {**AT_MOST, "secret": frozenset({"run", "runs", "components"})}
+
+Network = IPv4Network | IPv6Network
+KeyState = Literal["active", "expired", "revoked"]
+
+_NAME = re.compile(r"(?!host_)[A-Za-z0-9](?:[A-Za-z0-9 ._@-]{0,62}[A-Za-z0-9._@-])?\Z")
+_GLOB = re.compile(r"[!-+\--~]{1,200}\Z")  # ASCII that is seen, and no comma
+_LATEST: Final = 253_402_300_799  # the end of the year 9999
+_NO_HASH: Final = os.urandom(32)  # of no text that anybody knows: as long to compare with as any other
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """What is kept of a key. `rate_limit` and `request_budget` count requests, `token_budget` tokens; None: no bound.
+    `ip_allowlist`, `models` (globs) and `catalysts` (a reference without a version: all of them) are each any where
+    they are empty. Times are Unix time in seconds."""
+
+    id: str
+    name: str
+    type: KeyType
+    scopes: frozenset[Scope]
+    rate_limit: Allowance | None
+    request_budget: Allowance | None
+    token_budget: Allowance | None
+    ip_allowlist: tuple[Network, ...]
+    models: tuple[str, ...]
+    catalysts: tuple[Reference, ...]
+    created_at: float
+    expires_at: float | None
+    revoked_at: float | None
+    rotated_at: float | None
+
+    def state(self, now: float) -> KeyState:
+        if self.revoked_at is not None:
+            return "revoked"
+        return "expired" if self.expires_at is not None and now >= self.expires_at else "active"
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON has it: what people and programs are shown."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "type": self.type,
+            "scopes": [scope for scope in SCOPES if scope in self.scopes],
+            **{name: None if (one := getattr(self, name)) is None else str(one) for name in _ALLOWANCES},
+            **{name: [str(one) for one in getattr(self, name)] for name in _LISTS},
+            **{name: getattr(self, name) for name in _TIMES},
+        }
+
+
+_ALLOWANCES: Final = ("rate_limit", "request_budget", "token_budget")
+_LISTS: Final = ("ip_allowlist", "models", "catalysts")
+_TIMES: Final = ("created_at", "expires_at", "revoked_at", "rotated_at")
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A key with the hashes that it is known by; `previous` until its time is over. Without a key: nobody's."""
+
+    key: ApiKey | None
+    hash: bytes
+    previous: bytes
+    previous_until: float
+
+
+_NOBODY: Final = _Held(None, _NO_HASH, _NO_HASH, 0.0)
+
+
+class KeyRing:
+    """All keys, as they were at one moment: what a server asks at each request. `any`: whether there ever was one. One
+    that was revoked or has expired counts: a server whose only key is over has not become open to all."""
+
+    def __init__(self, held: Iterable[_Held]) -> None:
+        self._by_id = {one.key.id: one for one in held if one.key is not None}
+        self.any = bool(self._by_id)
+
+    def __repr__(self) -> str:
+        return f"KeyRing({len(self._by_id)} keys)"
+
+    def authenticate(self, text: str, now: float) -> ApiKey | None:
+        """The key whose text this is, unless it was revoked or has expired. How long it takes does not depend on
+        whether there is a key of that id, nor on how much of the text is right."""
+        held = self._by_id.get(id_in(text), _NOBODY)
+        given = _hash(text)
+        current = hmac.compare_digest(given, held.hash)
+        previous = hmac.compare_digest(given, held.previous) and now < held.previous_until
+        if held.key is None or not (current or previous) or held.key.state(now) != "active":
+            return None
+        return held.key
+
+    def active(self, ident: str, now: float) -> ApiKey | None:
+        """The key of that id, unless it was revoked or has expired: for whoever was authenticated before."""
+        key = self._by_id.get(ident, _NOBODY).key
+        return key if key is not None and key.state(now) == "active" else None
+
+
+class ApiKeys:
+    """One per process, thread-safe. Each change is recorded in the transaction that makes it. Methods raise StateError,
+    where a row cannot be read too: then nobody gets in by any."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def create(
+        self,
+        *,
+        name: str,
+        type: KeyType,  # noqa: A002 - as it is called everywhere else
+        scopes: Collection[Scope] | None = None,
+        rate_limit: Allowance | None = None,
+        request_budget: Allowance | None = None,
+        token_budget: Allowance | None = None,
+        ip_allowlist: Sequence[Network] = (),
+        models: Sequence[str] = (),
+        catalysts: Sequence[Reference] = (),
+        expires_at: float | None = None,
+    ) -> tuple[ApiKey, str]:
+        """The key, and its text, which is not to be had again. `scopes` None: those that the type has by default.
+        Raises InputError, which names the field."""
+        now = time.time()
+        if expires_at is not None and not now < expires_at <= _LATEST:
+            raise InputError(
+                "it would have expired already" if expires_at <= now else "no date is as late as that",
+                field="expires_at",
+            )
+        key = ApiKey(
+            id=new_id(),
+            name=_check_name(name),
+            type=_check_type(type),
+            scopes=check_scopes(type, scopes),
+            rate_limit=rate_limit,
+            request_budget=request_budget,
+            token_budget=token_budget,
+            ip_allowlist=tuple(dict.fromkeys(ip_allowlist)),
+            models=tuple(dict.fromkeys(_check_glob(one) for one in models)),
+            catalysts=tuple(dict.fromkeys(_check_catalyst(one) for one in catalysts)),
+            created_at=now,
+            expires_at=expires_at,
+            revoked_at=None,
+            rotated_at=None,
+        )
+        text = new_text(key.type, key.id)
+        with self._journal.changing() as change:
+            if any(one.name == name and one.revoked_at is None for one in _keys(change.connection)):
+                raise InputError(
+                    f"there is a key {name!r} already",
+                    field="name",
+                    hint=f"host key rotate {_quoted(name)} gives it a new text, and revoke ends it",
+                )
+            change.connection.execute(insert(api_keys).values(**_as_row(key), hash=_hash(text)))
+            change.record(Event("api_key.created", "", detail=_recorded(key)))
+        return key, text
+
+    def all(self) -> list[ApiKey]:
+        """In the order in which they were made, also those that were revoked."""
+        with self._journal.database.reading() as connection:
+            return _keys(connection)
+
+    def find(self, name_or_id: str) -> ApiKey:
+        """The key with that id, or of that name: where it was given again, the one that was not revoked, or the latest
+        that was. Raises NotFound."""
+        with self._journal.database.reading() as connection:
+            return _find(_keys(connection), name_or_id)
+
+    def rotate(self, name_or_id: str, overlap_s: float = 0.0) -> tuple[ApiKey, str]:
+        """The same key with a new text; the one before works for `overlap_s` seconds more, and any from before that one
+        no longer. Raises NotFound, InputError for a key that was revoked or has expired."""
+        now = time.time()
+        if not 0 <= overlap_s <= _LATEST - now:
+            raise InputError("the overlap is no span of time", field="overlap", hint="like 30m or 1h")
+        with self._journal.changing() as change:
+            key = _find(_keys(change.connection), name_or_id)
+            if (state := key.state(now)) != "active":
+                was = "was revoked" if state == "revoked" else "has expired"
+                raise InputError(f"the key {key.name!r} {was}", field="name", hint="host key create makes another")
+            text = new_text(key.type, key.id)
+            before: dict[str, Any] = {"previous_hash": None, "previous_until": None}
+            if overlap_s:
+                before = {"previous_hash": api_keys.c.hash, "previous_until": now + overlap_s}
+            _set(change, key, hash=_hash(text), rotated_at=now, **before)
+            change.record(Event("api_key.rotated", "", detail={**_recorded(key), "overlap_s": overlap_s}))
+            return _find(_keys(change.connection), key.id), text
+
+    def revoke(self, name_or_id: str) -> ApiKey:
+        """End it for good; its name may be given again. Raises NotFound."""
+        with self._journal.changing() as change:
+            key = _find(_keys(change.connection), name_or_id)
+            if key.revoked_at is None:
+                _set(change, key, revoked_at=time.time(), previous_hash=None, previous_until=None)
+                change.record(Event("api_key.revoked", "", detail=_recorded(key)))
+            return _find(_keys(change.connection), key.id)
+
+    def snapshot(self) -> KeyRing:
+        """What requests are authenticated by, as it was sealed. Raises StateError also where somebody else has written
+        to it."""
+        with self._journal.database.snapshot() as connection:
+            self._journal.check(connection)
+            return KeyRing(_held(row) for row in connection.execute(select(api_keys)))
+
+
+def network(text: str) -> Network:
+    """`10.0.0.0/8`, or an address for itself alone. Raises InputError."""
+    try:
+        return ip_network(text)
+    except ValueError as error:
+        raise InputError(
+            str(error)[:200], field="ip_allowlist", hint="a network like 10.0.0.0/8 or an address like 10.0.0.5"
+        ) from None
+
+
+def _check_name(name: str) -> str:
+    if not _NAME.match(name):
+        raise InputError(
+            f"{name[:80]!r} is no name for a key",
+            field="name",
+            hint="up to 64 letters, digits, blanks and . _ @ -, like ci",
+        )
+    return name
+
+
+def _check_type(kind: str) -> KeyType:
+    for one in KEY_TYPES:
+        if one == kind:
+            return one
+    raise InputError(f"{kind[:80]!r} is no type of a key", field="type", hint=f"one of {', '.join(KEY_TYPES)}")
+
+
+def check_scopes(kind: KeyType, wanted: Collection[str] | None) -> frozenset[Scope]:
+    """What a key of this type may, of these words; None: what it may by default. Raises InputError."""
+    if wanted is None:
+        return BY_DEFAULT[kind]
+    found = frozenset(scope for scope in SCOPES if scope in wanted)
+    for one in wanted:
+        if one not in SCOPES:
+            raise InputError(f"{one[:80]!r} is no scope", field="scopes", hint=f"one of {', '.join(SCOPES)}")
+        if one not in AT_MOST[kind]:
+            able = " or ".join(name for name in KEY_TYPES if one in AT_MOST[name])
+            hint = f"that takes one of the type {able}"
+            raise InputError(f"a key of the type {kind} cannot have the scope {one}", field="scopes", hint=hint)
+    if not found:
+        raise InputError(
+            "a key without a scope is good for nothing", field="scopes", hint=f"one of {', '.join(SCOPES)}"
+        )
+    return found
+
+
+def _check_glob(text: str) -> str:
+    if not _GLOB.match(text):
+        raise InputError(
+            f"{text[:80]!r} names no models", field="models", hint="a name like gpt-4o, or a pattern like gpt-*"
+        )
+    return text
+
+
+def _check_catalyst(reference: Reference) -> Reference:
+    if reference.type != "catalyst":
+        raise InputError(f"{reference} is no catalyst", field="catalysts", hint="like c:local.openai")
+    return reference
+
+
+def _find(keys: Sequence[ApiKey], name_or_id: str) -> ApiKey:
+    named = [one for one in keys if name_or_id == one.name]
+    in_turn = [one for one in keys if one.id == name_or_id]
+    in_turn += [one for one in named if one.revoked_at is None]
+    in_turn += reversed(named)
+    if not in_turn:
+        shown = repr(name_or_id) if _NAME.match(name_or_id) else "that"  # which may be the text of a key
+        raise NotFound(f"no key is called {shown}", field="name", hint="host key list shows those there are")
+    return in_turn[0]
+
+
+def _set(change: Change, key: ApiKey, **values: Any) -> None:
+    change.connection.execute(update(api_keys).where(api_keys.c.id == key.id).values(**values))
+
+
+def _recorded(key: ApiKey) -> dict[str, Any]:
+    """What the record says of it: what it may do, and nothing that helps anybody to use it."""
+    return {
+        name: value for name, value in key.as_dict().items() if value not in (None, []) and not name.endswith("_at")
+    }
+
+
+def _as_row(key: ApiKey) -> dict[str, Any]:
+    listed = {"scopes", *_LISTS}
+    return {name: json.dumps(value) if name in listed else value for name, value in key.as_dict().items()}
+
+
+def _keys(connection: Connection) -> list[ApiKey]:
+    return [_key(row) for row in connection.execute(select(api_keys).order_by(api_keys.c.created_at, api_keys.c.id))]
+
+
+def _held(row: Row[Any]) -> _Held:
+    return _Held(_key(row), row.hash, row.previous_hash or _NO_HASH, row.previous_until or 0.0)
+
+
+def _key(row: Row[Any]) -> ApiKey:
+    """Raises StateError for what this program does not write."""
+    try:
+        kind = _check_type(row.type)
+        allowances = {name: getattr(row, name) for name in _ALLOWANCES}
+        return ApiKey(
+            id=row.id,
+            name=row.name,
+            type=kind,
+            scopes=check_scopes(kind, json.loads(row.scopes)),
+            **{name: None if text is None else Allowance.parse(text) for name, text in allowances.items()},
+            ip_allowlist=tuple(network(text) for text in json.loads(row.ip_allowlist)),
+            models=tuple(_check_glob(text) for text in json.loads(row.models)),
+            catalysts=tuple(Reference.parse(text) for text in json.loads(row.catalysts)),
+            created_at=row.created_at,
+            expires_at=row.expires_at,
+            revoked_at=row.revoked_at,
+            rotated_at=row.rotated_at,
+        )
+    except (HostError, ValueError, TypeError, AttributeError) as error:
+        raise StateError(
+            "an API key cannot be read: its row was changed", hint="put back a backup of the state"
+        ) from error
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+def _quoted(name: str) -> str:
+    return f"'{name}'" if " " in name else name

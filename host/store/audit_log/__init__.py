@@ -1,0 +1,1 @@
+"""The audit log: written (`log`), chained (`chain`), read (`records`), verified and pruned (`verification`)."""

@@ -1,0 +1,233 @@
+"""Reading the record, as it is: whether it is as it was written, `host.store.audit_log.verification` says.
+
+Runs, as the record tells of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+from sqlalchemy import Connection, Select, and_, case, func, select
+
+from host.core.strict_json import Json, parse_object
+from host.errors import AuditBroken, InputError, NotFound
+from host.store.database import Database
+from host.store.tables import audit
+
+_AT_ONCE = 1_000  # rows in memory
+_LATEST = 253_402_300_799  # the end of the year 9999, which is the last that has a date
+ENTRIES = select(
+    audit.c.seq, audit.c.at, audit.c.run, audit.c.kind, audit.c.decision, audit.c.rule, audit.c.detail, audit.c.mac
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One entry, as `host.core.audit.Event` describes it, with its number. `mac` is in hex."""
+
+    seq: int
+    at: float
+    run: str
+    kind: str
+    decision: str | None
+    rule: str
+    detail: dict[str, Json]
+    mac: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which records: those of which everything holds that is given. `since` is Unix time."""
+
+    run: str | None = None
+    kind: str | None = None
+    denied: bool = False
+    since: float | None = None
+
+    def among(self, query: Select[Any]) -> Select[Any]:
+        if self.run is not None:
+            query = query.where(audit.c.run == self.run)
+        if self.kind is not None:
+            query = query.where(audit.c.kind == self.kind)
+        if self.denied:
+            query = query.where(audit.c.decision == "deny")
+        if self.since is not None:
+            query = query.where(audit.c.at >= self.since)
+        return query
+
+
+def records(database: Database, wanted: Wanted = Wanted()) -> Iterator[Record]:
+    """From the oldest on, as they are read; nothing of the database waits for the reader. Raises StateError."""
+    with database.reading() as connection:
+        query = wanted.among(ENTRIES).order_by(audit.c.seq).execution_options(yield_per=_AT_ONCE)
+        with connection.execute(query) as rows:
+            yield from map(as_record, rows)
+
+
+def newest_records(database: Database, limit: int, wanted: Wanted = Wanted()) -> list[Record]:
+    """The last `limit` of them, the oldest of these first. Raises StateError."""
+    with database.reading() as connection:
+        rows = connection.execute(wanted.among(ENTRIES).order_by(audit.c.seq.desc()).limit(limit)).all()
+    return [as_record(row) for row in reversed(rows)]
+
+
+def as_record(row: Any) -> Record:
+    """What a row of ENTRIES says. Raises AuditBroken where a value is none that a record has: somebody put it there."""
+    with suppress(InputError, TypeError, AttributeError):
+        detail = parse_object(row.detail, "the detail")
+        texts = (row.run, row.kind, row.decision or "", row.rule)
+        if all(isinstance(text, str) for text in texts) and 0 <= row.at <= _LATEST:
+            return Record(row.seq, row.at, row.run, row.kind, row.decision, row.rule, detail, row.mac.hex())
+    raise AuditBroken(f"record {row.seq} cannot be read", seq=row.seq, hint="host audit verify")
+
+
+_RUNS_AT_ONCE = 200  # runs that are asked about in one query
+_GRACE_S: Final = 5.0  # from a run's deadline to its last record
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """One run. `seq` is the number of its first record, `started_at` Unix time. It ended with the `status` of its
+    operation, or in the `error` of that code; with neither it has not ended: it goes on, at most until `running_until`,
+    or its process was killed. `requests` and `denied` count the HTTP requests that were allowed, and everything that
+    was refused. `caller` is on whose behalf it was, as a server says it: with the id of an API key as `key`."""
+
+    seq: int
+    id: str
+    reference: str
+    digest: str
+    started_at: float
+    duration_s: float | None
+    status: int | None
+    error: str | None
+    requests: int
+    denied: int
+    caller: Mapping[str, Json] = field(default_factory=dict)
+    running_until: float | None = None
+
+    @property
+    def key(self) -> str:
+        """The id of the API key that it was started with; "" where there was none."""
+        return str(self.caller.get("key") or "")
+
+    def running(self, now: float) -> bool:
+        """Whether it goes on, as far as the record can say."""
+        ended = self.status is not None or self.error is not None
+        return not ended and self.running_until is not None and now < self.running_until + _GRACE_S
+
+    @property
+    def outcome(self) -> str:
+        if self.error is not None:
+            return self.error
+        return "unfinished" if self.status is None else str(self.status)
+
+    @property
+    def failed(self) -> bool:
+        return self.status is None or not 200 <= self.status < 300
+
+
+def runs(
+    database: Database,
+    *,
+    limit: int,
+    before: int | None = None,
+    reference: str | None = None,
+    failed: bool = False,
+    key: str | None = None,
+) -> list[RunSummary]:
+    """The newest first: at most `limit`, of those that began before the record `before`. `reference` is what a run was
+    started by: a file, a reference, or one without its version for all of them; `key` the id of the API key that it was
+    started with, "" for none. Raises StateError."""
+    found: list[RunSummary] = []
+    with database.reading() as connection:
+        for run in _summaries(connection, before, key):
+            if len(found) == limit:
+                break
+            wanted = (run.failed or not failed) and (key is None or run.key == key)
+            if wanted and (reference is None or _is_of(run, reference)):
+                found.append(run)
+    return found
+
+
+def run(database: Database, ident: str) -> tuple[RunSummary | None, list[Record]]:
+    """The run whose id is `ident`, or begins so, and its records. No summary where its beginning was pruned. Raises
+    NotFound, InputError where there are several, StateError."""
+    with database.reading() as connection:
+        ids = connection.scalars(
+            select(audit.c.run)
+            .where(audit.c.run.startswith(ident, autoescape=True), audit.c.run != "")
+            .distinct()
+            .limit(2)
+        ).all()
+        if not ids:
+            raise NotFound(f"there is no run {ident[:80]!r}", field="ID", hint="host runs list")
+        if len(ids) > 1:
+            raise InputError(f"several runs begin with {ident[:80]!r}", field="ID", hint="host runs list")
+        first = connection.execute(ENTRIES.where(audit.c.run == ids[0], audit.c.kind == "run.started").limit(1)).all()
+        summary = next(_summarised(connection, [as_record(row) for row in first]), None)
+    return summary, list(records(database, Wanted(run=ids[0])))
+
+
+def _is_of(run: RunSummary, reference: str) -> bool:
+    return run.reference == reference or run.reference.startswith(f"{reference}:")
+
+
+def _summaries(connection: Connection, before: int | None, key: str | None) -> Iterator[RunSummary]:
+    """All of them, the newest first; with a `key`, those whose record has it anywhere."""
+    started = audit.c.kind == "run.started"
+    if key:
+        started &= audit.c.detail.contains(f'"key":{json.dumps(key)}', autoescape=True)
+    while True:
+        query = ENTRIES.where(started).order_by(audit.c.seq.desc()).limit(_RUNS_AT_ONCE)
+        rows = connection.execute(query if before is None else query.where(audit.c.seq < before)).all()
+        if not rows:
+            return
+        yield from _summarised(connection, [as_record(row) for row in rows])
+        before = rows[-1].seq
+
+
+def _summarised(connection: Connection, started: Sequence[Record]) -> Iterator[RunSummary]:
+    ids = [record.run for record in started]
+    ended = {
+        row.run: as_record(row).detail
+        for row in connection.execute(ENTRIES.where(audit.c.run.in_(ids), audit.c.kind == "run.ended"))
+    }
+    counts = {row.run: row for row in connection.execute(_counted(ids))}
+    for record in started:
+        end: Mapping[str, Json] = ended.get(record.run, {})
+        caller, timeout_s = record.detail.get("caller"), record.detail.get("timeout_s")
+        yield RunSummary(
+            seq=record.seq,
+            id=record.run,
+            reference=str(record.detail.get("reference", "")),
+            digest=str(record.detail.get("digest", "")),
+            started_at=record.at,
+            duration_s=end.get("duration_s"),
+            status=end.get("status"),
+            error=end.get("error"),
+            requests=counts[record.run].requests,
+            denied=counts[record.run].denied,
+            caller=caller if isinstance(caller, dict) else {},
+            running_until=record.at + timeout_s if isinstance(timeout_s, int | float) else None,
+        )
+
+
+def _counted(ids: Sequence[str]) -> Any:
+    denied = audit.c.decision == "deny"
+    sent = and_(audit.c.kind == "http.request", audit.c.decision == "allow")
+    return (
+        select(
+            audit.c.run,
+            func.sum(case((sent, 1), else_=0)).label("requests"),
+            func.sum(case((denied, 1), else_=0)).label("denied"),
+        )
+        .where(audit.c.run.in_(ids))
+        .group_by(audit.c.run)
+    )

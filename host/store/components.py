@@ -1,0 +1,457 @@
+"""A component that is installed.
+
+The bytes of components, by digest. Files of the state directory; where several machines share the database it has them
+too, and the files are this machine's copies. Whoever reads bytes verifies them: nothing here is taken at its word.
+
+Which bytes may use what was granted to a subject.
+
+While nothing is granted to it, they are approved as they come: there is nothing for them to gain, and whoever grants
+something then grants it to what is there. After that they are when the operator says so; and in the namespace `local`,
+where they come from this machine, when they ask for nothing more than the ones approved last.
+
+The components that are installed: a reference names a digest, and the digest the bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, exists, insert, select, update
+
+from host.component.manifest import Manifest
+from host.core.audit import Event
+from host.core.names import Digest, Reference, check_version, looks_like_oci
+from host.core.strict_json import Json
+from host.errors import HostError, InputError, NotFound, StateError
+from host.policy.diff import Difference, Request
+from host.store.audit_log.log import Change, Journal
+from host.store.database import Database, make_private
+from host.store.tables import approvals, artifacts, blobs, components, newest, secret_grants, settings, signatures
+from host.trust.bundle import MAX_BUNDLES
+from host.trust.verification import is_prerelease, order
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """One that is installed. `size` in bytes, `registered_at` Unix time, `source` the file or oci:// reference that it
+    came from."""
+
+    reference: Reference
+    digest: Digest
+    size: int
+    manifest: Manifest | None
+    imports: tuple[str, ...]
+    source: str
+    registered_at: float
+    approved: bool
+
+    @property
+    def description(self) -> str:
+        return self.manifest.description if self.manifest else ""
+
+
+def latest(found: Iterable[Component]) -> Component:
+    """The highest version by semver that is no prerelease; of prereleases only, the highest; of those that differ in
+    their build alone, which semver calls the same, the last by letter."""
+    return max(
+        found,
+        key=lambda one: (not is_prerelease(one.reference.version), order(one.reference.version), str(one.reference)),
+    )
+
+
+def parse_manifest(text: str) -> Manifest | None:
+    """As it is kept: "" for none."""
+    return Manifest.parse(text) if text else None
+
+
+_FOLDER = "components"
+
+
+class Blobs:
+    """One per process, thread-safe."""
+
+    def __init__(self, database: Database, state_dir: Path) -> None:
+        self._database = database
+        self._folder = state_dir / _FOLDER
+
+    def put(self, connection: Connection, digest: Digest, content: bytes) -> None:
+        """Keep `content`: there once this returns, and for other machines once the transaction is through. Raises
+        StateError."""
+        self._write(digest, content)
+        if self._database.shared:
+            known = connection.execute(select(blobs.c.digest).where(blobs.c.digest == str(digest))).first()
+            if known is None:
+                connection.execute(insert(blobs).values(digest=str(digest), content=content))
+
+    def get(self, digest: Digest) -> bytes:
+        """Raises StateError where it is not there any more."""
+        try:
+            return self._file(digest).read_bytes()
+        except OSError as error:
+            if not self._database.shared:
+                raise StateError(
+                    f"the bytes of {digest} cannot be read: {error.strerror}", hint="register or pull it again"
+                ) from None
+        with self._database.reading() as connection:
+            content = connection.execute(select(blobs.c.content).where(blobs.c.digest == str(digest))).scalar()
+        if content is None:
+            raise StateError(f"the bytes of {digest} are in the database no more", hint="register or pull it again")
+        self._write(digest, bytes(content))
+        return bytes(content)
+
+    def delete(self, connection: Connection, digest: Digest) -> None:
+        connection.execute(delete(blobs).where(blobs.c.digest == str(digest)))
+        self._file(digest).unlink(missing_ok=True)
+
+    def _file(self, digest: Digest) -> Path:
+        return self._folder / f"{digest.hex}.wasm"
+
+    def _write(self, digest: Digest, content: bytes) -> None:
+        """Whole or not at all, whenever the process is killed; anew where a file is there, which may not be what it
+        was."""
+        make_private(self._folder)
+        draft = self._folder / f".{digest.hex}.{secrets.token_hex(4)}"
+        try:
+            with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:  # noqa: PTH123 - with its mode from the start
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(self._file(digest))
+        except OSError as error:
+            draft.unlink(missing_ok=True)
+            raise StateError(f"cannot write to {str(self._folder)!r}: {error.strerror}") from None
+
+
+LOCAL: Final = "local"
+OF_COMPONENT: Final = exists().where(
+    approvals.c.subject == components.c.subject, approvals.c.digest == components.c.digest
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """What the operator has to look at: `before` is the component's request that was approved last (None: there is
+    none), `difference` what the new bytes ask for beside it."""
+
+    component: Component
+    before: Digest | None
+    difference: Difference
+
+
+def come_approved(connection: Connection, component: Component, config: Mapping[str, Json]) -> bool:
+    """Whether the operator need not say so. `config` is what was set for it."""
+    if not has_grants(connection, component.reference):
+        return True
+    found = review(connection, component, config)
+    if found.before is None:
+        return False
+    made_here = component.reference.namespace == LOCAL and not looks_like_oci(component.source)
+    return made_here and not found.difference.more
+
+
+def approve(change: Change, component: Component, why: str) -> None:
+    """`why` is the rule that the record names."""
+    values = {"subject": component.reference.subject, "digest": str(component.digest), "approved_at": time.time()}
+    forget(change.connection, component.reference, component.digest)
+    change.connection.execute(insert(approvals).values(**values))
+    change.record(
+        Event(
+            "component.approved",
+            "",
+            rule=why,
+            detail={"reference": str(component.reference), "digest": str(component.digest)},
+        )
+    )
+
+
+def forget(connection: Connection, reference: Reference, digest: Digest) -> None:
+    connection.execute(
+        delete(approvals).where(approvals.c.subject == reference.subject, approvals.c.digest == str(digest))
+    )
+
+
+def review(connection: Connection, component: Component, config: Mapping[str, Json]) -> Review:
+    """`component` beside the bytes that were approved last."""
+    row = connection.execute(
+        select(artifacts.c.digest, artifacts.c.manifest, artifacts.c.imports)
+        .join(approvals, approvals.c.digest == artifacts.c.digest)
+        .where(approvals.c.subject == component.reference.subject)
+        .order_by(approvals.c.approved_at.desc())
+        .limit(1)
+    ).first()
+    after = Request.of(component.imports, component.manifest, config)
+    if row is None:
+        return Review(component, None, Difference.between(Request.nothing(), after))
+    before = Request.of(json.loads(row.imports), parse_manifest(row.manifest), config)
+    return Review(component, Digest.parse(row.digest), Difference.between(before, after))
+
+
+def has_grants(connection: Connection, reference: Reference) -> bool:
+    """Whether anything is granted to the subject, in any version."""
+    tables = (settings, secret_grants)
+    return any(
+        connection.execute(select(exists().where(table.c.subject == reference.subject))).scalar() for table in tables
+    )
+
+
+class Components:
+    """One per process, thread-safe. Methods raise StateError."""
+
+    def __init__(self, journal: Journal, blobs: Blobs) -> None:
+        self._journal = journal
+        self._blobs = blobs
+
+    # what there is
+
+    def resolve(self, reference: Reference) -> Component:
+        """The component at that version, or the highest one that is no prerelease, or else the highest. Raises
+        NotFound."""
+        found = self.versions(reference)
+        if not found:
+            raise NotFound(
+                f"there is no {reference}",
+                field="reference",
+                hint="`host list` shows what there is; `host register` adds",
+            )
+        return latest(found)
+
+    def from_source(self, source: str) -> Component | None:
+        """What came from there."""
+        with self._journal.database.reading() as connection:
+            row = connection.execute(_INSTALLED.where(components.c.source == source)).first()
+        return None if row is None else _component(row)
+
+    def versions(self, reference: Reference) -> list[Component]:
+        """All versions of it, or the one that it names."""
+        query = _INSTALLED.where(components.c.subject == reference.subject)
+        if reference.version:
+            query = query.where(components.c.version == reference.version)
+        with self._journal.database.reading() as connection:
+            return [_component(row) for row in connection.execute(query)]
+
+    def all(self) -> list[Component]:
+        """Sorted by subject, then version, the highest first."""
+        with self._journal.database.reading() as connection:
+            found = [_component(row) for row in connection.execute(_INSTALLED)]
+        by_version = sorted(found, key=lambda one: order(one.reference.version), reverse=True)
+        return sorted(by_version, key=lambda one: one.reference.subject)
+
+    def search(self, text: str) -> list[Component]:
+        """Those with every word of `text` in their name, description, imports or secrets."""
+        words = text.lower().split()
+        return [one for one in self.all() if all(word in _searched(one) for word in words)]
+
+    def content(self, component: Component) -> bytes:
+        """The bytes as they are kept: to be verified."""
+        return self._blobs.get(component.digest)
+
+    def held(self, digest: Digest) -> bytes | None:
+        """The bytes with this digest, where there are any; to be verified as well."""
+        try:
+            return self._blobs.get(digest)
+        except StateError:
+            return None
+
+    def bundles(self, digest: Digest) -> tuple[str, ...]:
+        """The signature bundles that came with it, or were added since."""
+        query = select(signatures.c.bundle).where(signatures.c.digest == str(digest)).order_by(signatures.c.position)
+        with self._journal.database.reading() as connection:
+            return tuple(connection.execute(query).scalars())
+
+    def newest(self, reference: Reference) -> str:
+        """The highest version that was ever installed, "" for none."""
+        with self._journal.database.reading() as connection:
+            found = connection.execute(select(newest.c.version).where(newest.c.subject == reference.subject)).scalar()
+        return str(found or "")
+
+    # what changes
+
+    def register(
+        self,
+        reference: Reference,
+        wasm: bytes,
+        *,
+        manifest: str,
+        imports: Sequence[str],
+        bundles: Sequence[str] = (),
+        source: str = "",
+        replace: bool = False,
+        config: Mapping[str, Json] | None = None,
+    ) -> Component:
+        """Install verified bytes as `reference`, which has a version. `manifest` is its text, "" for none; `config`
+        what the operator set for it. The same bytes again change nothing but add bundles. Raises InputError where the
+        version is taken by other bytes, unless `replace`."""
+        digest = Digest.of(wasm)
+        with self._journal.changing() as change:
+            connection = change.connection
+            before = connection.execute(select(components.c.digest).where(_is(reference))).scalar()
+            if before not in (None, str(digest)) and not replace:
+                raise InputError(
+                    f"{reference} is taken by other bytes ({Digest.parse(before).short})",
+                    field="reference",
+                    hint="give them another version, or add --replace",
+                )
+            self._blobs.put(connection, digest, wasm)
+            _keep_artifact(connection, digest, len(wasm), manifest, imports)
+            _keep_bundles(connection, digest, bundles)
+            if before != str(digest):
+                if before is not None and not has_grants(connection, reference):
+                    forget(connection, reference, Digest.parse(before))
+                connection.execute(delete(components).where(_is(reference)))
+                connection.execute(
+                    insert(components).values(
+                        subject=reference.subject,
+                        version=reference.version,
+                        digest=str(digest),
+                        source=source,
+                        registered_at=time.time(),
+                    )
+                )
+                _raise_newest(connection, reference)
+                change.record(
+                    Event(
+                        "component.registered",
+                        "",
+                        detail={"reference": str(reference), "digest": str(digest), "source": source},
+                    )
+                )
+            component = _component(connection.execute(_INSTALLED.where(_is(reference))).one())
+            if not component.approved and come_approved(connection, component, config or {}):
+                approve(change, component, "asks for nothing more")
+        if before not in (None, str(digest)):
+            self._drop(Digest.parse(before))
+        return self.resolve(reference)
+
+    def unregister(self, reference: Reference) -> list[Component]:
+        """Remove one version, or all. What was approved stays so; but not what was because nothing was granted: it
+        would come back to what is granted by then. Raises NotFound."""
+        found = self.versions(reference)
+        if not found:
+            raise NotFound(f"there is no {reference}", field="reference", hint="`host list` shows what there is")
+        with self._journal.changing() as change:
+            idle = not has_grants(change.connection, reference)
+            for one in found:
+                change.connection.execute(delete(components).where(_is(one.reference)))
+                if idle:
+                    forget(change.connection, one.reference, one.digest)
+                change.record(
+                    Event(
+                        "component.unregistered",
+                        "",
+                        detail={"reference": str(one.reference), "digest": str(one.digest)},
+                    )
+                )
+        for one in found:
+            self._drop(one.digest)
+        return found
+
+    def add_bundle(self, component: Component, bundle: str) -> None:
+        with self._journal.changing() as change:
+            _keep_bundles(change.connection, component.digest, (bundle,))
+            change.record(
+                Event(
+                    "component.signed",
+                    "",
+                    detail={"reference": str(component.reference), "digest": str(component.digest)},
+                )
+            )
+
+    def review(self, component: Component, config: Mapping[str, Json]) -> Review:
+        """What approving it means. `config` is what the operator set for it."""
+        with self._journal.database.reading() as connection:
+            return review(connection, component, config)
+
+    def approve(self, component: Component) -> None:
+        """These bytes may use what is granted to their subject."""
+        with self._journal.changing() as change:
+            approve(change, component, "by the operator")
+
+    def _drop(self, digest: Digest) -> None:
+        """The bytes, where no reference names them any more. In a transaction of its own, after the one that let go of
+        them: killed between the two, there is a file too many and not one too few."""
+        with self._journal.database.writing() as connection:
+            if not connection.execute(select(exists().where(components.c.digest == str(digest)))).scalar():
+                self._blobs.delete(connection, digest)
+
+
+_INSTALLED: Final = select(
+    components.c.subject,
+    components.c.version,
+    components.c.source,
+    components.c.registered_at,
+    artifacts.c.digest,
+    artifacts.c.size,
+    artifacts.c.manifest,
+    artifacts.c.imports,
+    OF_COMPONENT.label("approved"),
+).join(artifacts, artifacts.c.digest == components.c.digest)
+
+
+def _component(row: Row[Any]) -> Component:
+    """Raises StateError for what this program does not write."""
+    try:
+        return Component(
+            reference=Reference.parse(row.subject).at(check_version(row.version)),
+            digest=Digest.parse(row.digest),
+            size=int(row.size),
+            manifest=parse_manifest(row.manifest),
+            imports=tuple(map(str, json.loads(row.imports))),
+            source=str(row.source),
+            registered_at=float(row.registered_at),
+            approved=bool(row.approved),
+        )
+    except (HostError, ValueError, TypeError) as error:
+        raise StateError("an installed component cannot be read: its row was changed") from error
+
+
+def _is(reference: Reference) -> ColumnElement[bool]:
+    return and_(components.c.subject == reference.subject, components.c.version == reference.version)
+
+
+def _keep_artifact(connection: Connection, digest: Digest, size: int, manifest: str, imports: Sequence[str]) -> None:
+    if not connection.execute(select(exists().where(artifacts.c.digest == str(digest)))).scalar():
+        connection.execute(
+            insert(artifacts).values(
+                digest=str(digest),
+                size=size,
+                manifest=manifest,
+                imports=json.dumps(list(imports)),
+                added_at=time.time(),
+            )
+        )
+
+
+def _keep_bundles(connection: Connection, digest: Digest, bundles: Sequence[str]) -> None:
+    """In the order in which they come, each once, and no more than are looked at: else anybody who can attach some to
+    an artifact could keep others from using it. Those that come now were enough to verify it: others give way."""
+    query = select(signatures.c.bundle).where(signatures.c.digest == str(digest))
+    known = list(connection.execute(query.order_by(signatures.c.position)).scalars())
+    both = list(dict.fromkeys([*known, *bundles]))
+    if len(both) > MAX_BUNDLES:
+        both = list(dict.fromkeys([*bundles, *known]))[:MAX_BUNDLES]
+    if both != known:
+        connection.execute(delete(signatures).where(signatures.c.digest == str(digest)))
+        rows = [{"digest": str(digest), "position": at, "bundle": bundle} for at, bundle in enumerate(both)]
+        connection.execute(insert(signatures), rows)
+
+
+def _raise_newest(connection: Connection, reference: Reference) -> None:
+    at = newest.c.subject == reference.subject
+    known = connection.execute(select(newest.c.version).where(at)).scalar()
+    if known is None:
+        connection.execute(insert(newest).values(subject=reference.subject, version=reference.version))
+    elif order(reference.version) > order(known):
+        connection.execute(update(newest).where(at).values(version=reference.version))
+
+
+def _searched(component: Component) -> str:
+    manifest = component.manifest
+    secrets = [secret.name for secret in manifest.secrets] if manifest else []
+    return " ".join([str(component.reference), component.description, *component.imports, *secrets]).lower()

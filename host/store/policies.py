@@ -1,0 +1,197 @@
+"""The policies that an operator keeps.
+
+The configuration that an operator keeps: what a catalyst may read (`base_url`, …).
+
+The parts of WASI, beyond the harmless ones, that the operator lets a component import.
+
+Which component may use which secret, and where it may put it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Final, Literal
+
+from sqlalchemy import Connection, Row, delete, insert, select
+
+from host.core.audit import Event, EventKind
+from host.core.names import Reference, SecretName, check_version
+from host.core.strict_json import Json
+from host.errors import HostError, InputError, NotFound, PolicyError, StateError
+from host.policy.document import DEFAULT, PLACES, Effective, Place, Policy, SecretGrant, SecretRule
+from host.policy.domains import DomainPattern
+from host.store.audit_log.log import Journal
+from host.store.settings import Document, Settings
+from host.store.tables import secret_grants
+
+FIELDS: Final = tuple(one.name for one in fields(Policy))
+
+
+class Policies(Settings):
+    """Each written as `Policy` reads it, and read by it again: what is malformed raises PolicyError, and so denies."""
+
+    section: ClassVar[Literal["policy"]] = "policy"
+    kind: ClassVar[EventKind] = "policy.changed"
+    forget: ClassVar[str] = "host policy reset"
+
+    def check(self, document: Document) -> None:
+        Policy.from_document(document)
+
+    def effective(self, reference: Reference) -> Effective:
+        """What a run of `reference` may do by it. Raises PolicyError, StateError where what is kept is no policy."""
+        merged = self.merged(reference)
+        try:
+            policy = Policy.from_document({field: setting.value for field, setting in merged.items()})
+        except PolicyError as error:
+            raise PolicyError(
+                f"the policy kept for {reference}: {error.message}", field=error.field, hint=error.hint
+            ) from None
+        origins = {field: str(merged[field].scope) if field in merged else DEFAULT for field in FIELDS}
+        return Effective(reference, policy, origins)
+
+
+_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}\Z")
+
+
+class Config(Settings):
+    section: ClassVar[Literal["config"]] = "config"
+    kind: ClassVar[EventKind] = "config.changed"
+    forget: ClassVar[str] = "host config unset"
+
+    def check(self, document: Document) -> None:
+        for key in document:
+            if not _KEY.match(key):
+                raise InputError(f"{key[:80]!r} is not a key", field=key, hint="letters, digits, _ . and -")
+
+    def recorded(self, values: Mapping[str, Json]) -> Json:
+        """The keys alone: what stands in a configuration is for the catalyst."""
+        return sorted(values)
+
+    def effective(self, reference: Reference) -> Document:
+        """What `reference` reads. Raises StateError."""
+        return {key: setting.value for key, setting in self.merged(reference).items()}
+
+
+class Imports(Settings):
+    """Names of interfaces, each with the value true."""
+
+    section: ClassVar[Literal["import"]] = "import"
+    kind: ClassVar[EventKind] = "import.changed"
+    forget: ClassVar[str] = "host unregister"
+
+    def check(self, document: Document) -> None:
+        for name, value in document.items():
+            if not name.startswith("wasi:") or value is not True:
+                raise InputError(f"{name[:80]!r} is not a part of WASI", field=name, hint="like wasi:io/poll")
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """`reference` without a version stands for all versions. `grant` None: where its policy says. `at` is Unix time in
+    seconds."""
+
+    reference: Reference
+    secret: SecretName
+    grant: SecretGrant | None
+    at: float
+
+
+class SecretGrants:
+    """One per process, thread-safe. A grant for a version takes the place of the one for all versions. Methods raise
+    StateError."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def grant(
+        self,
+        reference: Reference,
+        name: SecretName,
+        *,
+        domains: Sequence[str] | None = None,
+        places: Sequence[Place] = ("header",),
+        reveal: bool = False,
+    ) -> None:
+        """In place of any grant of `name` to the same reference. `domains` None, with the other defaults: where the
+        component's policy says. Raises PolicyError, which names the field."""
+        SecretRule(domains=domains, places=places, reveal=reveal)  # which checks them
+        bound = None if domains is None else [str(DomainPattern.parse(text)) for text in domains]
+        into = [place for place in PLACES if place in places]
+        granted = {"reference": str(reference), "secret": str(name), "domains": bound, "in": into, "reveal": reveal}
+        with self._journal.changing() as change:
+            change.connection.execute(delete(secret_grants).where(*_exactly(reference, name)))
+            change.connection.execute(
+                insert(secret_grants).values(
+                    subject=reference.subject,
+                    version=reference.version,
+                    secret=str(name),
+                    domains=None if bound is None else json.dumps(bound),
+                    places=json.dumps(into),
+                    reveal=reveal,
+                    granted_at=time.time(),
+                )
+            )
+            change.record(Event("secret.granted", "", detail=granted))
+
+    def revoke(self, reference: Reference, name: SecretName) -> None:
+        """Of a reference without a version, all there are: that of each version too. Raises NotFound where there is
+        none, and where it is the grant for all versions that covers this one."""
+        with self._journal.changing() as change:
+            which = _exactly(reference, name)[: 3 if reference.version else 2]
+            if not change.connection.execute(delete(secret_grants).where(*which)).rowcount:
+                self._tell_what_covers(change.connection, reference, name)
+            change.record(Event("secret.revoked", "", detail={"reference": str(reference), "secret": str(name)}))
+
+    def of(self, reference: Reference) -> Mapping[SecretName, SecretGrant | None]:
+        """What `reference` may use: for a version, also what is granted to all. None: where its policy says."""
+        query = (
+            select(secret_grants)
+            .where(
+                secret_grants.c.subject == reference.subject,
+                secret_grants.c.version.in_(("", reference.version)),
+            )
+            .order_by(secret_grants.c.version)  # "" first: what comes later takes its place
+        )
+        with self._journal.database.reading() as connection:
+            return {granted.secret: granted.grant for granted in map(_granted, connection.execute(query))}
+
+    def all(self) -> list[Granted]:
+        """Sorted by reference and name."""
+        with self._journal.database.reading() as connection:
+            found = [_granted(row) for row in connection.execute(select(secret_grants))]
+        return sorted(found, key=lambda one: (str(one.reference), str(one.secret)))
+
+    def _tell_what_covers(self, connection: Connection, reference: Reference, name: SecretName) -> None:
+        above = reference.any_version
+        covered = connection.execute(select(secret_grants.c.version).where(*_exactly(above, name))).first()
+        if covered is None:
+            raise NotFound(f"{name} is not granted to {reference}", hint="host secret list shows what is")
+        raise NotFound(
+            f"{name} is granted to all versions of {above}, and not to {reference} alone",
+            hint=f"host secret revoke {above} {name}",
+        )
+
+
+def _exactly(reference: Reference, name: SecretName) -> tuple[Any, Any, Any]:
+    columns = secret_grants.c
+    return columns.secret == str(name), columns.subject == reference.subject, columns.version == reference.version
+
+
+def _granted(row: Row[Any]) -> Granted:
+    """Raises StateError for what this program does not write: a grant that cannot be read grants nothing."""
+    try:
+        reference = Reference.parse(row.subject).at(check_version(row.version) if row.version else "")
+        name = SecretName.parse(row.secret)
+        domains, places = json.loads(row.domains or "null"), json.loads(row.places)
+        if not isinstance(domains, list | None):
+            raise PolicyError("domains are a list")
+        SecretRule(domains=domains, places=places, reveal=row.reveal)
+    except (HostError, ValueError) as error:
+        raise StateError("a grant of a secret cannot be read: its row was changed") from error
+    bound = None if domains is None else tuple(map(DomainPattern.parse, domains))
+    grant = SecretGrant(name, bound, frozenset(places), row.reveal)
+    return Granted(reference, name, None if grant == SecretGrant(name, None) else grant, row.granted_at)

@@ -1,0 +1,239 @@
+"""The tables, as the newest migration leaves them (a test compares the two).
+
+`subject` is a reference without its version (`catalyst:local.openai`); `version` "" stands for all of them. Times are
+Unix time in seconds, digests `sha256:…`, texts in `json` columns canonical JSON.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(column_0_label)s",
+    }
+)
+
+# One row for each component's bytes: what it says of itself, and what it imports (host.store.components).
+artifacts = Table(
+    "artifacts",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("manifest", Text, nullable=False),  # json, "" where it has none
+    Column("imports", Text, nullable=False),  # json
+    Column("added_at", Double, nullable=False),
+)
+
+# The bytes themselves, where several machines share the state; otherwise they are files.
+blobs = Table(
+    "blobs",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+)
+
+signatures = Table(
+    "signatures",
+    metadata,
+    Column("digest", Text, ForeignKey("artifacts.digest", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("bundle", Text, nullable=False),
+)
+
+components = Table(
+    "components",
+    metadata,
+    Column("subject", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("digest", Text, ForeignKey("artifacts.digest"), nullable=False, index=True),
+    Column("source", Text, nullable=False),  # the file or the oci:// reference that it came from
+    Column("registered_at", Double, nullable=False),
+)
+
+# Which bytes may use what is granted to a subject.
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("subject", Text, primary_key=True),
+    Column("digest", Text, ForeignKey("artifacts.digest", ondelete="CASCADE"), primary_key=True),
+    Column("approved_at", Double, nullable=False),
+)
+
+# The highest version ever installed, also when it is no longer there: against going back unasked.
+newest = Table(
+    "newest",
+    metadata,
+    Column("subject", Text, primary_key=True),
+    Column("version", Text, nullable=False),
+)
+
+# Policies, configuration and allowed imports (sections "policy", "config", "import"): a row for each field that is set.
+settings = Table(
+    "settings",
+    metadata,
+    Column("subject", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("section", Text, primary_key=True),
+    Column("field", Text, primary_key=True),
+    Column("value", Text, nullable=False),  # json
+)
+
+secret_grants = Table(
+    "secret_grants",
+    metadata,
+    Column("subject", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("secret", Text, primary_key=True),
+    Column("domains", Text),  # json; null: where the policy says
+    Column("places", Text, nullable=False),  # json
+    Column("reveal", Boolean, nullable=False),
+    Column("granted_at", Double, nullable=False),
+)
+
+# Random keys, each sealed by the master key that `master` names.
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("purpose", Text, nullable=False, index=True),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("master", Text, nullable=False),
+    Column("made_at", Double, nullable=False),
+    Column("current", Boolean, nullable=False),
+)
+
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("key", Text, ForeignKey("keys.id"), nullable=False),
+    Column("revision", Text, nullable=False),  # random, new for each value
+    Column("sealed", LargeBinary, nullable=False),
+    Column("changed_at", Double, nullable=False),
+)
+
+# For each owner, a keyed digest of which secrets there are and in which revision: an old row put back is found.
+seals = Table(
+    "seals",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("key", Text, ForeignKey("keys.id"), nullable=False),
+    Column("mac", LargeBinary, nullable=False),
+)
+
+# One row: a keyed digest of what the operator decided, and the number of the record that changed it last
+# (host.store.state_digest).
+state_seal = Table(
+    "state_seal",
+    metadata,
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("key", Text, ForeignKey("keys.id"), nullable=False),
+    Column("mac", LargeBinary, nullable=False),
+)
+
+trusted_keys = Table(
+    "trusted_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("namespace", Text, primary_key=True),
+    Column("pem", Text, nullable=False),
+    Column("comment", Text, nullable=False),
+    Column("added_at", Double, nullable=False),
+    Column("revoked_at", Double),
+)
+
+# What a namespace asks for, where the operator said so.
+rules = Table(
+    "rules",
+    metadata,
+    Column("namespace", Text, primary_key=True),
+    Column("require_signature", Boolean, nullable=False),
+    Column("threshold", Integer, nullable=False),
+)
+
+# Who may ask a server, and for what. No key is kept: `hash` is the SHA-256 of one (host.store.access.api_keys).
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("scopes", Text, nullable=False),  # json
+    Column("hash", LargeBinary, nullable=False),
+    Column("previous_hash", LargeBinary),  # the key before it, until its time is over
+    Column("previous_until", Double),
+    Column("rate_limit", Text),  # these three as host.core.quantities writes them
+    Column("request_budget", Text),
+    Column("token_budget", Text),
+    Column("ip_allowlist", Text, nullable=False),  # json, as the next two; empty: any
+    Column("models", Text, nullable=False),
+    Column("catalysts", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double),
+    Column("revoked_at", Double),
+    Column("rotated_at", Double),
+)
+
+# What was used: for each day (UTC, `2026-11-20`), key ("": nobody's) and catalyst (a reference with its version).
+usage = Table(
+    "usage",
+    metadata,
+    Column("day", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("catalyst", Text, primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+)
+
+# What a limit has counted in a window of time, by the window's number (host.service.limits).
+counters = Table(
+    "counters",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("window", BigInteger, primary_key=True, autoincrement=False),
+    Column("count", BigInteger, nullable=False),
+    Column("expires_at", Double, nullable=False, index=True),
+)
+
+# Runs that somebody asked to end, for whichever process has them.
+cancellations = Table(
+    "cancellations",
+    metadata,
+    Column("run", Text, primary_key=True),
+    Column("asked_at", Double, nullable=False),
+)
+
+# The record: each row's mac covers the row and the mac of the row before it (host.store.audit_log.log).
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("at", Double, nullable=False),
+    Column("run", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("decision", Text),
+    Column("rule", Text, nullable=False),
+    Column("detail", Text, nullable=False),  # json
+    Column("key", Text, ForeignKey("keys.id"), nullable=False),
+    Column("mac", LargeBinary, nullable=False),
+    Index("ix_audit_run", "run"),
+    Index("ix_audit_kind_seq", "kind", "seq"),
+)

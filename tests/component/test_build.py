@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from host import Host
+from host.component import build as builder
+from host.component.wasm import custom_sections
+from host.errors import BuildError, InputError, ManifestError
+from tests.conftest import GUESTS, ROOT, python_guest
+
+MANIFEST = {"id": "catalyst:local.x", "version": "0.1.0", "wasi": {"http": True}}
+
+
+def folder_of(place: Path, manifest: object = MANIFEST, **modules: str) -> Path:
+    place.mkdir(exist_ok=True)
+    if manifest is not None:
+        (place / "manifest.json").write_text(json.dumps(manifest))
+    for name, source in modules.items():
+        (place / f"{name}.py").write_text(source)
+    return place
+
+
+def test_the_manifest_is_inside_word_for_word(openai_wasm: bytes) -> None:
+    found = [content for name, content in custom_sections(openai_wasm) if name == "catalyst:manifest"]
+    assert found == [(ROOT / "catalyst" / "openai" / "manifest.json").read_bytes()]
+
+
+@pytest.mark.parametrize(
+    ("section", "field"), [("version", "version"), ("description", "description"), ("licenses", "license")]
+)
+def test_the_sections_that_other_tools_read_are_the_manifests(openai_wasm: bytes, section: str, field: str) -> None:
+    manifest = json.loads((ROOT / "catalyst" / "openai" / "manifest.json").read_text())
+    found = [content.decode() for name, content in custom_sections(openai_wasm) if name == section]
+    assert found == [manifest[field]]
+
+
+def test_what_a_manifest_does_not_say_has_no_section() -> None:
+    names = {name for name, _ in custom_sections(python_guest(GUESTS / "raises"))}
+    assert not names & {"description", "licenses", "authors", "homepage", "source"}
+
+
+@pytest.mark.parametrize(
+    ("guest", "imports"),
+    [
+        pytest.param("remembers", (), id="a manifest that asks for nothing"),
+        pytest.param("secret_printer", ("cyfr:secrets/read@0.1.0",), id="a manifest that asks for secrets"),
+    ],
+)
+def test_a_component_imports_what_its_manifest_asks_for(host: Host, guest: str, imports: tuple[str, ...]) -> None:
+    assert host.load(python_guest(GUESTS / guest)).imports == imports
+
+
+def test_no_path_of_the_builders_machine_is_inside(openai_wasm: bytes) -> None:
+    assert str(ROOT).encode() not in openai_wasm
+    assert b"host-build-" not in openai_wasm
+
+
+@pytest.mark.parametrize(
+    ("manifest", "modules", "error", "said"),
+    [
+        pytest.param(None, {"app": ""}, InputError, ["no manifest.json", '"wasi": {"http": true, "log": true}'], id="no manifest"),
+        pytest.param(MANIFEST, {}, InputError, ["no app.py", "class Run"], id="no entry module"),
+        pytest.param([], {"app": ""}, ManifestError, ["a JSON array, not an object"], id="a manifest that is a list"),
+        pytest.param({"wasi": {"sockets": True}}, {"app": ""}, ManifestError, ["asks for sockets", "wasi has http, "], id="a capability that is none"),
+        pytest.param({"version": 1}, {"app": ""}, ManifestError, ["version is a JSON number"], id="a version that is a number"),
+    ],
+)  # fmt: skip
+def test_a_folder_that_is_no_catalyst_is_refused_with_the_remedy(
+    tmp_path: Path, manifest: object, modules: dict[str, str], error: type[InputError], said: list[str]
+) -> None:
+    with pytest.raises(error) as refused:
+        builder.build(folder_of(tmp_path / "x", manifest, **modules))
+    assert [words for words in said if words not in str(refused.value)] == []
+
+
+def test_a_manifest_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (folder_of(tmp_path / "x", None, app="") / "manifest.json").write_bytes(b"\xff")
+    with pytest.raises(ManifestError, match=r"manifest\.json is not UTF-8"):
+        builder.build(tmp_path / "x")
+
+
+@pytest.mark.parametrize(
+    ("field", "found"),
+    [
+        pytest.param("domain", [("domain", "domains")], id="one that is nearly a field"),
+        pytest.param("schema", [], id="one that is a field"),
+        pytest.param("x-team", [], id="one of somebody else's"),
+    ],
+)
+def test_a_field_that_was_misspelt_is_found(tmp_path: Path, field: str, found: list[tuple[str, str]]) -> None:
+    assert list(builder.misspelt(folder_of(tmp_path / "x", {**MANIFEST, field: {}}))) == found
+
+
+def test_cyfrs_name_for_the_manifest_will_do(tmp_path: Path) -> None:
+    (folder_of(tmp_path / "x", None) / "cyfr-manifest.json").write_text("{}")
+    with pytest.raises(InputError, match=r"no app\.py"):
+        builder.build(tmp_path / "x")
+
+
+def test_without_the_compiler_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(builder, "find_spec", lambda name: None)
+    with pytest.raises(BuildError) as refused:
+        builder.build(folder_of(tmp_path / "x", app=""))
+    assert refused.value.hint == "pip install 'catalyst-host[build]'"

@@ -1,0 +1,86 @@
+"""Everything that httpx2 can raise has a place, and the words of others are made harmless."""
+
+from __future__ import annotations
+
+import ssl
+
+import httpx2
+import pytest
+
+from host.errors import RegistryError
+from host.oci import failures
+from host.oci.failures import PassingError
+
+
+def _every(kind: type[Exception]) -> list[type[Exception]]:
+    return [kind, *(below for child in kind.__subclasses__() for below in _every(child))]
+
+
+def _raised(kind: type[Exception]) -> Exception:
+    """One of the class, made without its arguments, which differ."""
+    error = kind.__new__(kind)
+    error.args = ("words of httpx2 that nobody sees",)
+    return error
+
+
+@pytest.mark.parametrize(
+    "kind",
+    sorted(
+        {
+            below
+            for name in dir(httpx2)
+            if isinstance(kind := getattr(httpx2, name), type) and issubclass(kind, Exception)
+            for below in _every(kind)
+        },
+        key=lambda kind: kind.__name__,
+    ),
+)
+def test_every_exception_of_httpx2_becomes_an_error_of_ours(kind):
+    with pytest.raises((RegistryError, PassingError)) as caught, failures.entering("r.test", "send it"):
+        raise _raised(kind)
+    error = caught.value.lasting if isinstance(caught.value, PassingError) else caught.value
+    assert "r.test" in error.message
+    assert "words of httpx2" not in str(error)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [httpx2.ReadError, httpx2.WriteError, httpx2.ReadTimeout, httpx2.WriteTimeout, httpx2.RemoteProtocolError],
+)
+def test_what_may_pass_is_told_apart(kind):
+    with pytest.raises(PassingError), failures.entering("r.test", "send it"):
+        raise _raised(kind)
+
+
+@pytest.mark.parametrize("kind", [httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.LocalProtocolError])
+def test_what_stays_is_not_tried_again(kind):
+    with pytest.raises(RegistryError), failures.entering("r.test", "send it"):
+        raise _raised(kind)
+
+
+def test_a_certificate_is_found_below_what_httpx2_made_of_it():
+    refused = ssl.SSLCertVerificationError(1, "x")
+    refused.verify_message = "certificate has expired"
+    with pytest.raises(RegistryError, match="certificate has expired"), failures.entering("r.test", "send it"):
+        raise httpx2.ConnectError("x") from refused
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        pytest.param(b'{"errors":[{"code":"DENIED","message":"no"}]}', "DENIED: no", id="as the specification has it"),
+        pytest.param(b'{"errors":[{"code":"DENIED"}]}', "DENIED", id="no message"),
+        pytest.param(b'{"errors":[{"message":"a\\nb\\u001b[2J\\u202ec"}]}', "a b [2J c", id="what a terminal obeys"),
+        pytest.param(b'{"errors":[{"message":"' + b"x" * 5000 + b'"}]}', "x" * 199 + "…", id="too long"),
+        pytest.param(b'{"errors":[{"code":1,"message":[]}]}', "", id="no texts"),
+        pytest.param(b'{"errors":["x"]}', "", id="no objects"),
+        pytest.param(b'{"errors":{}}', "", id="no list"),
+        pytest.param(b"<html>go away</html>", "", id="no JSON"),
+        pytest.param(b"", "", id="nothing"),
+    ],
+)
+def test_the_registrys_own_words_are_on_one_line(body, said):
+    with pytest.raises(RegistryError) as caught:
+        failures.refuse(httpx2.Response(400, content=iter([body])), "r.test", "send it")
+    assert caught.value.message == "r.test answered 400 when asked to send it" + (f": {said}" if said else "")
+    assert caught.value.status == 400

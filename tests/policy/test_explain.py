@@ -1,0 +1,61 @@
+"""What a catalyst can and cannot reach, as people are shown it."""
+
+from __future__ import annotations
+
+import pytest
+
+from host.core.limits import Limits
+from host.core.names import SecretName
+from host.core.wit import CAPABILITIES, CONFIG, FETCH, SECRETS
+from host.policy.document import Policy
+from host.policy.domains import DomainPattern
+from host.policy.explain import Row, authorities
+from host.policy.permissions import Asked, grant_authority
+
+KEY = SecretName.parse("API_KEY")
+WANTED = (DomainPattern.parse("api.example.com"), DomainPattern.parse("cdn.example.com"))
+
+
+def rows(
+    *imports: str, allowed: tuple[str, ...] = (), granted: bool = False, asked: Asked | None = None
+) -> dict[str, Row]:
+    grant = grant_authority(
+        reference="c:local.tool:0.1.0",
+        interfaces=imports,
+        asked=asked or Asked(domains=WANTED, secrets=frozenset({KEY})),
+        policy=Policy(allowed_domains=list(allowed)),
+        secrets={KEY: None} if granted else {},
+        ceiling=Limits(),
+    )
+    return {row.interface or row.authority: row for row in authorities(imports, grant)}
+
+
+def test_every_interface_of_the_contract_has_a_row_and_so_has_what_no_import_leads_to() -> None:
+    found = rows()
+    assert set(CAPABILITIES.values()) < set(found)
+    assert not any(row.can or row.imported for row in found.values())
+    assert found["files"].interface == ""
+
+
+def test_what_is_imported_and_not_granted_is_asked_for() -> None:
+    row = rows(FETCH)[FETCH]
+    assert (row.imported, row.can, row.granted, row.asked) == (True, False, (), ("api.example.com", "cdn.example.com"))
+
+
+def test_what_is_granted_counts_only_where_it_is_asked_for() -> None:
+    row = rows(FETCH, allowed=("api.example.com", "elsewhere.example.org"))[FETCH]
+    assert (row.can, row.granted, row.asked) == (True, ("api.example.com",), ("cdn.example.com",))
+
+
+@pytest.mark.parametrize("granted", [True, False])
+def test_a_secret_says_where_it_goes_or_that_it_is_not_granted(granted: bool) -> None:
+    row = rows(SECRETS, allowed=("api.example.com",), granted=granted)[SECRETS]
+    assert row.can is granted
+    assert (row.granted, row.asked) == (
+        (("API_KEY, in a header, to api.example.com",), ()) if granted else ((), ("API_KEY",))
+    )
+
+
+def test_what_needs_no_grant_can_be_used_once_it_is_imported() -> None:
+    assert rows(CONFIG)[CONFIG].can
+    assert rows("wasi:io/streams@0.2.0")["wasi:io/streams@0.2.0"].can

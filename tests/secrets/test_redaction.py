@@ -1,0 +1,694 @@
+"""Secrets do not show, go out only where placeholders stand, and come back from nowhere in any spelling."""
+
+import base64
+import copy
+import html
+import json
+import logging
+import pickle
+import pprint
+import re
+import traceback
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from host.errors import InputError
+from host.secrets import redaction
+from host.secrets import scanner as matcher
+from host.secrets.redaction import Redactor
+from host.secrets.scanner import SHORTEST_RECODED
+from host.secrets.value import SecretValue, Substitution, new_placeholder
+
+KEY = "sk-proj_Ab/9+xY.~z=Q7"
+SHOWN = "host-secret-" + "0" * 32
+
+
+def redactor(*values: str) -> Redactor:
+    return Redactor({f"<{number}>": SecretValue(value) for number, value in enumerate(values)})
+
+
+# --- values that do not show ------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Holder:
+    secret: SecretValue
+
+
+def logged(secret: SecretValue) -> str:
+    record = logging.LogRecord("host", logging.ERROR, __file__, 1, "secret %s %r", (secret, secret), None)
+    return logging.Formatter().format(record)
+
+
+def raised(secret: SecretValue) -> str:
+    with pytest.raises(ValueError, match="SecretValue") as caught:
+        raise ValueError(secret)
+    return "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
+
+
+@pytest.mark.parametrize(
+    "tell",
+    [
+        pytest.param(repr, id="repr"),
+        pytest.param(str, id="str"),
+        pytest.param(ascii, id="ascii"),
+        pytest.param(lambda secret: f"{secret} {secret!r}", id="an f-string"),
+        pytest.param(lambda secret: f"{secret:>40}", id="a format with a width"),
+        pytest.param(lambda secret: format(secret, "s"), id="format"),
+        pytest.param(lambda secret: "%s %r" % (secret, secret), id="percent"),  # noqa: UP031 the way under test
+        pytest.param(lambda secret: pprint.pformat({"secret": [secret]}), id="pprint within containers"),
+        pytest.param(lambda secret: repr(Holder(secret)), id="the repr of a dataclass around it"),
+        pytest.param(lambda secret: repr(asdict(Holder(secret))), id="asdict of a dataclass around it"),
+        pytest.param(lambda secret: json.dumps({"secret": secret}, default=str), id="json with a lenient default"),
+        pytest.param(lambda secret: repr(copy.deepcopy([secret])), id="a deep copy"),
+        pytest.param(raised, id="a traceback with local variables"),
+        pytest.param(logged, id="a log record"),
+    ],
+)
+def test_a_secret_does_not_show_in(tell):
+    assert KEY not in tell(SecretValue(KEY))
+
+
+@pytest.mark.parametrize(
+    "take",
+    [
+        pytest.param(vars, id="vars"),
+        pytest.param(json.dumps, id="json"),
+        pytest.param(pickle.dumps, id="pickle"),
+        pytest.param(hash, id="hash"),
+        pytest.param(len, id="len"),
+        pytest.param(iter, id="iter"),
+    ],
+)
+def test_a_secret_refuses(take):
+    with pytest.raises(TypeError) as caught:
+        take(SecretValue(KEY))
+    assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize("thing", [redactor(KEY), redactor(KEY).stream(), Substitution({SHOWN: SecretValue(KEY)})])
+def test_what_works_with_secrets_neither_shows_nor_pickles_them(thing):
+    assert KEY not in f"{thing} {thing!r}"
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        pickle.dumps(thing)
+
+
+def test_a_copy_of_a_secret_is_the_secret():
+    secret = SecretValue(KEY)
+    assert copy.copy(secret) is secret
+    assert copy.deepcopy(secret) is secret
+
+
+def test_secrets_are_equal_by_value_and_to_nothing_but_secrets():
+    assert SecretValue(KEY) == SecretValue(KEY)
+    assert SecretValue(KEY) != SecretValue(KEY + "x")
+    assert SecretValue(KEY) != KEY
+    assert SecretValue("naïve") == SecretValue("naïve")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("", id="empty"),
+        pytest.param(" ", id="only a space"),
+        pytest.param(KEY + "\n", id="a line break behind it"),
+        pytest.param(" " + KEY, id="a space before it, which servers drop from a header"),
+        pytest.param("a\nb", id="LF"),
+        pytest.param("a\rb", id="CR"),
+        pytest.param("a\0b", id="NUL"),
+        pytest.param("a\tb", id="a tab"),
+        pytest.param("a\ud800b", id="a lone surrogate"),
+    ],
+)
+def test_a_value_that_no_header_can_hold_is_refused_without_being_told(text):
+    with pytest.raises(InputError) as caught:
+        SecretValue(text)
+    assert caught.value.__context__ is None
+    assert not text.strip() or text not in str(caught.value)
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_one_line_break_at_the_end_of_a_file_is_not_part_of_the_secret(end):
+    assert SecretValue.from_file_text(KEY + end).reveal() == KEY
+
+
+@pytest.mark.parametrize("end", ["\n\n", "\r", " \n", "\n "])
+def test_anything_more_at_the_end_of_a_file_is_refused(end):
+    with pytest.raises(InputError):
+        SecretValue.from_file_text(KEY + end)
+
+
+# --- placeholders and where they are replaced -------------------------------------------------------------------------
+
+
+def test_placeholders_differ_and_are_spelled_the_same_everywhere():
+    one, other = new_placeholder(), new_placeholder()
+    assert one != other
+    assert re.fullmatch("host-secret-[0-9a-f]{32}", one)
+    assert {quote(one, safe=""), quote_plus(one), html.escape(one), json.dumps(one)[1:-1]} == {one}
+
+
+def test_each_placeholder_becomes_its_value_and_is_reported():
+    one, other, unused = (new_placeholder() for _ in range(3))
+    substitution = Substitution({one: SecretValue("first"), other: SecretValue("second"), unused: SecretValue("third")})
+    assert substitution.apply_text(f"{one}:{other}:{one}0") == ("first:second:first0", {one, other})
+    assert substitution.apply_bytes(f"{other}\xff".encode("latin-1")) == (b"second\xff", {other})
+
+
+def test_a_placeholder_without_a_binding_stays():
+    assert Substitution({}).apply_text(SHOWN) == (SHOWN, frozenset())
+    assert Substitution({new_placeholder(): SecretValue(KEY)}).apply_bytes(SHOWN.encode()) == (
+        SHOWN.encode(),
+        frozenset(),
+    )
+
+
+def test_a_value_that_looks_like_a_placeholder_is_not_replaced_again():
+    one, other = new_placeholder(), new_placeholder()
+    substitution = Substitution({one: SecretValue(other), other: SecretValue(KEY)})
+    assert substitution.apply_text(one) == (other, {one})
+
+
+def test_a_key_that_is_no_placeholder_is_a_mistake():
+    with pytest.raises(ValueError, match="not a placeholder"):
+        Substitution({"a": SecretValue(KEY)})
+
+
+def test_lone_surrogates_around_a_placeholder_stay():
+    assert Substitution({SHOWN: SecretValue("v")}).apply_text(f"\ud800{SHOWN}\udfff") == ("\ud800v\udfff", {SHOWN})
+
+
+def test_basic_credentials_are_replaced_inside_their_base64():
+    header = "Basic " + base64.b64encode(f"user:{SHOWN}".encode()).decode()
+    value, used = Substitution({SHOWN: SecretValue(KEY)}).apply_header("Authorization", header)
+    assert base64.b64decode(value.removeprefix("Basic ")) == f"user:{KEY}".encode()
+    assert used == {SHOWN}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        pytest.param("authorization", f"Bearer {SHOWN}", f"Bearer {KEY}", id="bearer tokens are plain"),
+        pytest.param("authorization", f"Basic {SHOWN}", f"Basic {KEY}", id="basic without base64 is plain"),
+        pytest.param("Authorization", "Basic dTpw", "Basic dTpw", id="other credentials stay"),
+        pytest.param("Authorization", "Basic é", "Basic é", id="nonsense stays"),
+        pytest.param("x-api-key", SHOWN, KEY, id="any header may hold one"),
+    ],
+)
+def test_in_headers(name, value, expected):
+    assert Substitution({SHOWN: SecretValue(KEY)}).apply_header(name, value)[0] == expected
+
+
+def test_in_a_url_a_value_cannot_end_its_parameter():
+    url, _ = Substitution({SHOWN: SecretValue("a&b=c#/d é")}).apply_url(f"https://example.com/?key={SHOWN}&x=1")
+    assert url == "https://example.com/?key=a%26b%3Dc%23%2Fd%20%C3%A9&x=1"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "expected"),
+    [
+        pytest.param("application/json; charset=utf-8", rb"a\"b\\c &", id="JSON strings are escaped"),
+        pytest.param("application/vnd.api+JSON", rb"a\"b\\c &", id="so are those of its dialects"),
+        pytest.param("application/x-www-form-urlencoded", b"a%22b%5Cc+%26", id="form fields are percent-encoded"),
+        pytest.param("text/plain", rb'a"b\c &', id="text is plain"),
+    ],
+)
+def test_in_a_body_a_value_is_written_as_its_type_needs_it(content_type, expected):
+    assert Substitution({SHOWN: SecretValue(r'a"b\c &')}).apply_bytes(SHOWN.encode(), content_type)[0] == expected
+
+
+# --- what is found ----------------------------------------------------------------------------------------------------
+
+
+def in_base64(before: bytes, value: str, after: bytes = b"", *, urlsafe: bool = False) -> str:
+    return (base64.urlsafe_b64encode if urlsafe else base64.b64encode)(before + value.encode() + after).decode()
+
+
+def alternating(text: str) -> str:
+    return "".join(character.upper() if place % 2 else character for place, character in enumerate(text))
+
+
+ENCODINGS = [
+    pytest.param(lambda v: v, id="plain"),
+    pytest.param(lambda v: in_base64(b"", v), id="base64"),
+    pytest.param(lambda v: in_base64(b"", v).rstrip("="), id="base64 without padding"),
+    pytest.param(lambda v: in_base64(b"1", v, b"tail"), id="base64 one byte into a longer text"),
+    pytest.param(lambda v: in_base64(b"\xff\xff", v, b"\xff"), id="base64 two bytes into a longer text"),
+    pytest.param(lambda v: in_base64(b"", v, urlsafe=True), id="URL-safe base64"),
+    pytest.param(lambda v: in_base64(b"user:", v, urlsafe=True).rstrip("="), id="URL-safe base64 of credentials"),
+    pytest.param(lambda v: quote(in_base64(b"1", v), safe=""), id="base64 in a URL"),
+    pytest.param(lambda v: in_base64(b"", v).replace("/", r"\/").replace("+", r"\u002B"), id="base64 in JSON"),
+    pytest.param(lambda v: v.encode().hex(), id="hex"),
+    pytest.param(lambda v: v.encode().hex().upper(), id="hex in capitals"),
+    pytest.param(lambda v: alternating(v.encode().hex()), id="hex in mixed case"),
+    pytest.param(quote, id="percent-encoded as little as need be"),
+    pytest.param(lambda v: quote(v, safe=""), id="percent-encoded as a component"),
+    pytest.param(quote_plus, id="percent-encoded as a form field"),
+    pytest.param(lambda v: "".join(f"%{byte:02X}" for byte in v.encode()), id="percent-encoded throughout"),
+    pytest.param(lambda v: "".join(f"%{byte:02x}" for byte in v.encode()), id="percent-encoded in small letters"),
+    pytest.param(lambda v: quote(quote(v)), id="percent-encoded twice"),
+    pytest.param(lambda v: json.dumps(v)[1:-1], id="JSON in ASCII"),
+    pytest.param(lambda v: json.dumps(v, ensure_ascii=False)[1:-1], id="JSON in UTF-8"),
+    pytest.param(lambda v: json.dumps(v)[1:-1].replace("/", r"\/"), id="JSON with escaped slashes"),
+    pytest.param(lambda v: json.dumps(json.dumps(json.dumps(v)[1:-1])[1:-1])[1:-1], id="JSON in JSON in JSON"),
+    pytest.param(lambda v: "".join(rf"\u{ord(c):04x}" if ord(c) < 65536 else c for c in v), id="JSON all escapes"),
+    pytest.param(
+        lambda v: "".join(rf"\u{ord(c):04X}" if ord(c) < 65536 else c for c in v), id="JSON in capital escapes"
+    ),
+    pytest.param(lambda v: "".join(rf"\x{ord(c):02X}" if c.isascii() else c for c in v), id="JavaScript escapes"),
+    pytest.param(lambda v: re.sub(r"([-_.+*~])", r"\\\1", v) if "\\" not in v else v, id="Markdown escapes"),
+    pytest.param(html.escape, id="HTML"),
+    pytest.param(lambda v: html.escape(html.escape(v)), id="HTML twice"),
+    pytest.param(lambda v: "".join(f"&#{ord(c)};" for c in v), id="HTML decimal references"),
+    pytest.param(lambda v: "".join(f"&#x{ord(c):X};" for c in v), id="HTML hexadecimal references"),
+    pytest.param(lambda v: json.dumps(html.escape(v))[1:-1].replace("&", r"\u0026"), id="HTML in careful JSON"),
+]
+
+secret_texts = st.one_of(
+    st.sampled_from(
+        [KEY, "a\"b\\c<d>&e'f/g", "päß wörd-ключ-🔑", "100%25%41%2525!", "&amp;&#38;amp;", "0123456789", "\\\\u0041\\u"]
+    ),
+    st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=SHORTEST_RECODED, max_size=40),
+    st.text("aA0/+-_%\\&", min_size=SHORTEST_RECODED, max_size=40),
+).filter(lambda text: text == text.strip())
+
+
+@pytest.mark.parametrize("encode", ENCODINGS)
+@settings(deadline=None, max_examples=40)
+@given(value=secret_texts)
+def test_every_encoding_of_every_secret_is_found(encode, value):
+    redact = redactor(value)
+    encoded = encode(value).encode()
+    redacted = redact.data(b"<< " + encoded + b" >>")
+    assert redacted.startswith(b"<< ")
+    assert redacted.endswith(b" >>")
+    assert b"<0>" in redacted
+    assert not redact.found_in(redacted)
+
+
+@pytest.mark.parametrize("encode", ENCODINGS)
+def test_no_character_of_an_encoded_key_is_left(encode):
+    redacted = redactor(KEY).text(f" {encode(KEY)} ")
+    assert re.fullmatch(r" [\w+/]{0,6}<0>([\w+/=]|%3D){0,6} ", redacted), "but what base64 makes of its neighbours"
+
+
+def test_base64_of_the_key_alone_leaves_only_its_padding():
+    for length in range(SHORTEST_RECODED, 20):
+        assert redactor("k" * length).text(in_base64(b"", "k" * length)).strip("=") == "<0>"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(KEY[:-1], id="all but the last character"),
+        pytest.param(KEY[1:], id="all but the first character"),
+        pytest.param(KEY.swapcase(), id="the other case"),
+        pytest.param(KEY[:9] + " " + KEY[9:], id="a space within"),
+        pytest.param(KEY[:9] + KEY[10:], id="a character missing"),
+        pytest.param(in_base64(b"", KEY[:-1]), id="base64 of all but the last character"),
+        pytest.param(in_base64(b"", KEY).swapcase(), id="base64 in the other case"),
+        pytest.param(KEY.encode().hex()[:-1], id="hex without the last digit"),
+        pytest.param(KEY[:-1] + "%5", id="half an escape at the end"),
+        pytest.param("".join(f"%{ord(c):02x}" for c in KEY[:-1]) + "%51%"[:2], id="an escape cut short"),
+        pytest.param(json.dumps(KEY[:-1] + "\\"), id="an escaped backslash for the last character"),
+        pytest.param("%73%6b-proj", id="escapes of a beginning"),
+    ],
+)
+def test_a_near_miss_is_left_alone(text):
+    assert redactor(KEY).text(text) is text
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [
+        pytest.param(lambda v: v, id="plain"),
+        pytest.param(lambda v: in_base64(b"", v), id="base64"),
+        pytest.param(lambda v: v.encode().hex(), id="hex"),
+        pytest.param(lambda v: "".join(f"%{byte:02X}" for byte in v.encode()), id="percent-encoded"),
+        pytest.param(lambda v: "".join(rf"\u{ord(c):04x}" for c in v), id="JSON escapes"),
+    ],
+)
+@settings(deadline=None)
+@given(
+    value=st.text("abcdefxyz0123456789", min_size=SHORTEST_RECODED, max_size=40),
+    place=st.integers(0, 39),
+    other=st.sampled_from("abcdefxyz0123456789"),
+)
+def test_any_secret_with_one_character_changed_is_left_alone(encode, value, place, other):
+    place %= len(value)
+    assume(value[place] != other)
+    missed = f"<< {encode(value[:place] + other + value[place + 1 :])} >>"
+    assert redactor(value).text(missed) is missed
+
+
+@settings(deadline=None)
+@given(text=st.text())
+def test_a_text_without_the_secret_stays_as_it_is(text):
+    assert redactor(KEY).text(text) is text
+
+
+def test_of_a_short_secret_only_plain_and_escaped_forms_are_looked_for():
+    redact = redactor("hunter2")
+    assert redact.text(r"hunter2 \u0068unter2 %68unter2") == "<0> <0> <0>"
+    assert not redact.found_in(in_base64(b"", "hunter2").encode())
+    assert not redact.found_in(b"hunter2".hex().encode())
+
+
+def test_without_secrets_nothing_is_done():
+    data = b'{"a": "\\u0041%41&amp;"}'
+    assert Redactor({}).data(data) is data
+    assert Redactor({}).stream().feed(data) == data
+
+
+# --- several secrets, several matches ---------------------------------------------------------------------------------
+
+
+def test_of_a_secret_that_begins_with_another_the_longer_is_shown():
+    assert redactor("token-a", "token-abc").text("token-abc token-ab") == "<1> <0>b"
+    assert redactor("token-abc", "token-a").text("token-abc token-ab") == "<0> <1>b"
+
+
+def test_of_overlapping_secrets_no_fragment_is_left():
+    assert redactor("abc-XYZ", "XYZ-def").text("abc-XYZ-def") == "<0>"
+
+
+def test_secrets_side_by_side_are_each_shown():
+    assert redactor(KEY, "other-secret").text(KEY + KEY + "other-secret") == "<0><0><1>"
+
+
+def test_what_was_put_in_is_not_looked_at_again():
+    redact = Redactor({"[beta]": SecretValue("alpha"), "[gamma]": SecretValue("beta")})
+    assert redact.text("alpha beta") == "[beta] [gamma]"
+
+
+def test_a_redactor_for_a_run_shows_that_run_s_placeholders():
+    first = Redactor({"OPENAI_API_KEY": SecretValue(KEY), "OTHER": SecretValue("other-secret")})
+    second = first.renamed({"OPENAI_API_KEY": SHOWN, "OTHER": "<other>", "UNKNOWN": "x"})
+    assert second.text(f"{KEY} other-secret") == f"{SHOWN} <other>"
+    assert first.text(KEY) == "OPENAI_API_KEY"
+    with pytest.raises(KeyError):
+        first.renamed({"OTHER": "<other>"})
+
+
+@pytest.mark.parametrize("replacement", ['"', "\\", "\n", "é"])
+def test_a_replacement_that_json_would_escape_is_a_mistake(replacement):
+    with pytest.raises(ValueError, match="JSON would have to escape"):
+        Redactor({replacement: SecretValue(KEY)})
+
+
+# --- JSON -------------------------------------------------------------------------------------------------------------
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda below: st.lists(below, max_size=4) | st.dictionaries(st.text(), below, max_size=4),
+    max_leaves=12,
+)
+key_like = st.text("abcxyzABC0189-_./+=:~%& é🔑", min_size=1, max_size=24).map(lambda text: f"sk{text.strip()}")
+
+
+@settings(deadline=None)
+@given(value=key_like, around=st.tuples(st.text(max_size=5), st.text(max_size=5)), rest=json_values, data=st.data())
+def test_json_is_still_json_with_the_secret_gone(value, around, rest, data):
+    text, ascii_only = value.join(around), data.draw(st.booleans())
+    for _ in range(data.draw(st.integers(0, 2), label="JSON in JSON")):
+        text = json.dumps({"again": text}, ensure_ascii=ascii_only)
+    document = json.dumps({"rest": rest, text: [text]}, ensure_ascii=ascii_only)
+    redacted = json.loads(redactor(value).text(document))
+    assert value not in json.dumps(redacted, ensure_ascii=False)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_backslashes_before_a_secret_go_with_it(depth):
+    text = "\\" * depth + "nk-abcdef"
+    assert json.loads(redactor("nk-abcdef").text(json.dumps([text, "\nk-abcdef"]))) == ["<0>", "<0>"]
+
+
+def test_json_values_are_redacted_at_any_depth_in_strings_keys_and_numbers():
+    redact = redactor(KEY, "1234567890")
+    value = {KEY: [1, None, True, f"a {KEY}", {"n": 1234567890, "f": 1.5}], "1234567890": ()}
+    assert redact.json(value) == {"<0>": [1, None, True, "a <0>", {"n": "<1>", "f": 1.5}], "<1>": []}
+    assert value[KEY][3] == f"a {KEY}", "the original is not touched"
+
+
+def test_nesting_beyond_the_recursion_limit_is_redacted():
+    value = KEY
+    for _ in range(100_000):
+        value = [value]
+    value = redactor(KEY).json(value)
+    while isinstance(value, list):
+        (value,) = value
+    assert value == "<0>"
+
+
+def test_lone_surrogates_survive():
+    assert redactor(KEY).text(f"\ud800{KEY}\udfff") == "\ud800<0>\udfff"
+
+
+# --- the automaton against its definition -----------------------------------------------------------------------------
+
+TRICKY = ["ab", "abab", "aab", "%a", "a%41", "a\\", "&a", "b-"]
+FRAGMENTS = [
+    "a",
+    "b",
+    "ab",
+    "%",
+    "25",
+    "61",
+    "%61",
+    "%2561",
+    "\\",
+    "\\\\",
+    "\\u0061",
+    "u0062",
+    "&",
+    "&amp;",
+    "&#97;",
+    "#98;",
+    "-",
+    "\\-",
+    "%41",
+    "\\u0026",
+    " ",
+]
+
+
+def spelling(character: str, *, first: bool) -> str:
+    code, plain = ord(character), re.escape(character)
+    sign = r"(?:&|\\+u0026)(?:amp;)*(?:\\+u0026(?:amp;)*)*"
+    ways = [plain, f"%(?:25)*{code:02x}", rf"\\+(?:u00{code:02x}|x{code:02x})", rf"&(?:amp;)*(?:#0*{code}|#x{code:x});"]
+    ways += [rf"\\+u0026(?:amp;)*(?:#{code}|#x{code:x});"]
+    ways += [rf"\\+{plain}"] if first or not character.isalnum() else []
+    ways += [rf"{sign}amp;"] if character == "&" else []
+    return f"(?:{'|'.join(ways)})"
+
+
+def defined(values: list[str], text: str) -> str:
+    """All matches, merged where they overlap: what the docstring says, with no thought for cost."""
+    spans = []
+    for number, value in enumerate(values):
+        pattern = re.compile("".join(spelling(c, first=place == 0) for place, c in enumerate(value)))
+        places = range(len(text) + 1)
+        spans += [(start, -end, number) for start in places for end in places if pattern.fullmatch(text, start, end)]
+    shown, cursor = "", 0
+    for start, end, number in sorted(spans):
+        if start >= cursor:
+            shown += text[cursor:start] + f"<{number}>"
+        cursor = max(cursor, -end)
+    return shown + text[cursor:]
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    values=st.lists(st.sampled_from(TRICKY), min_size=1, max_size=3, unique=True),
+    fragments=st.lists(st.sampled_from(FRAGMENTS), max_size=10),
+)
+def test_what_is_shown_is_what_the_definition_says(values, fragments):
+    text = "".join(fragments)
+    assert redactor(*values).text(text) == defined(values, text)
+
+
+# --- streams ----------------------------------------------------------------------------------------------------------
+
+
+def in_chunks(redact: Redactor, data: bytes, cuts: list[int]) -> bytes:
+    stream = redact.stream()
+    edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
+    return b"".join(stream.feed(data[start:end]) for start, end in pairwise(edges)) + stream.flush()
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    values=st.lists(st.sampled_from(TRICKY), min_size=1, max_size=3, unique=True),
+    fragments=st.lists(st.sampled_from(FRAGMENTS), max_size=30),
+    cuts=st.lists(st.integers(0, 200), max_size=8),
+)
+def test_chunks_make_what_the_whole_makes(values, fragments, cuts):
+    redact, data = redactor(*values), "".join(fragments).encode()
+    assert in_chunks(redact, data, cuts) == redact.data(data)
+
+
+@pytest.mark.parametrize("encode", ENCODINGS)
+def test_a_secret_cut_anywhere_is_found(encode):
+    redact = redactor(KEY, "sk-proj_Ab")
+    data = f"data: {encode(KEY)}\n\n".encode()
+    whole = redact.data(data)
+    for cut in range(len(data) + 1):
+        assert in_chunks(redact, data, [cut]) == whole
+    assert in_chunks(redact, data, list(range(len(data)))) == whole
+
+
+@pytest.mark.parametrize("encode", ENCODINGS)
+@settings(deadline=None, max_examples=25)
+@given(
+    value=secret_texts,
+    around=st.tuples(st.binary(max_size=20), st.binary(max_size=20)),
+    cuts=st.lists(st.integers(0, 500), max_size=8),
+)
+def test_every_encoding_of_every_secret_is_found_whatever_the_chunks(encode, value, around, cuts):
+    before, after = around
+    redact, data = redactor(value), before + b" " + encode(value).encode() + b" " + after
+    redacted = in_chunks(redact, data, cuts)
+    assert redacted == redact.data(data)
+    assert b"<0>" in redacted
+    assert not redact.found_in(redacted)
+
+
+def test_a_secret_across_the_slices_of_a_long_text_is_found():
+    for shift in range(len(KEY) + 1):
+        data = b"x" * (redaction._SLICE - shift) + KEY.encode() + b"y" * redaction._SLICE
+        assert redactor(KEY).data(data) == data.replace(KEY.encode(), b"<0>")
+
+
+@pytest.mark.parametrize(
+    ("chunk", "held"),
+    [
+        pytest.param('data: {"delta": "sk"}\n\n', "", id="an event that ends in a line break passes at once"),
+        pytest.param("data: sk-pr", "sk-pr", id="a beginning of the secret waits"),
+        pytest.param("data: sk-pr!", "", id="and no longer once it is something else"),
+        pytest.param("sk-prsk-p", "sk-p", id="only the last beginning waits"),
+        pytest.param("50%", "%", id="the beginning of an escape waits"),
+        pytest.param("50%!", "", id="and no longer once it is no escape"),
+        pytest.param(in_base64(b"a", KEY)[:9], in_base64(b"a", KEY)[1:9], id="a beginning of its base64 waits"),
+        pytest.param(KEY, "", id="a whole secret is shown at once"),
+    ],
+)
+def test_only_what_may_begin_a_match_is_held_back(chunk, held):
+    stream = redactor(KEY).stream()
+    passed = stream.feed(chunk.encode())
+    assert passed == redactor(KEY).data(chunk.removesuffix(held).encode())
+    assert stream.flush() == held.encode()
+
+
+def test_a_long_beginning_behind_a_longer_text_is_held_back_whole():
+    value = "".join(map(str, range(100, 150)))
+    for length in range(1, len(value)):
+        stream = redactor(value).stream()
+        assert stream.feed(b" " * 400 + value[:length].encode()) == b" " * 400
+        assert stream.feed(value[length:].encode()) == b"<0>"
+
+
+def test_a_secret_that_may_be_a_longer_one_waits_for_the_end():
+    stream = redactor("token-a", "token-abc").stream()
+    assert stream.feed(b"x token-ab") == b"x "
+    assert stream.flush() == b"<0>b"
+    assert stream.feed(b"token-abc.") == b"<1>.", "after the end it is as new"
+
+
+# --- attacks on the cost ----------------------------------------------------------------------------------------------
+
+REPEATED = "a" * 40 + "b"
+
+
+@pytest.mark.parametrize(
+    ("value", "unit"),
+    [
+        pytest.param(KEY, KEY[:-1] + "%20", id="the secret without its end"),
+        pytest.param(REPEATED, "%61a", id="a secret that repeats itself"),
+        pytest.param(REPEATED[:-1], "a", id="a match at every place"),
+        pytest.param(KEY, "%25", id="percent signs escaped again and again"),
+        pytest.param(KEY, "\\", id="backslashes"),
+        pytest.param(KEY, "&amp;", id="ampersands escaped again and again"),
+        pytest.param(KEY, r"\u0073%6b", id="beginnings in other spellings"),
+        pytest.param(KEY, KEY.encode().hex()[:-1] + "%73", id="hex without its end"),
+    ],
+)
+def test_twice_the_input_is_no_more_work_per_byte(value, unit, monkeypatch):
+    worked_out, groups = 0, 0
+    move = matcher.Matcher.move
+
+    def counted(self, under_way, byte):
+        nonlocal worked_out, groups
+        worked_out, groups = worked_out + 1, max(groups, len(under_way))
+        return move(self, under_way, byte)
+
+    monkeypatch.setattr(matcher.Matcher, "move", counted)
+    redact = redactor(value)
+    redact.data((unit * 100_000)[:50_000].encode())
+    once = worked_out
+    redact.data((unit * 100_000)[:100_000].encode())
+    assert once > 0, "the attack reaches the automaton"
+    assert worked_out == once, "a byte in a known state is looked up, once"
+    assert groups <= 2 * len(value)
+
+
+def test_the_automaton_forgets_rather_than_grow(monkeypatch):
+    monkeypatch.setattr(matcher, "_STATES", 50)
+    redact = redactor(KEY)
+    for encode in (spelled.values[0] for spelled in ENCODINGS):
+        assert "<0>" in redact.text(encode(KEY))
+    reached, new = set(), [redact._matcher.root]
+    while new:
+        state = new.pop()
+        reached.add(id(state))
+        new += [move[0] for move in state.values() if move and id(move[0]) not in reached]
+    assert len(reached) <= 2 * 50
+
+
+def test_a_body_of_nothing_but_placeholders_does_not_become_a_hundred_times_as_long():
+    placeholder = new_placeholder()
+    substitution = Substitution({placeholder: SecretValue("v" * 4_000)})
+    body, used = substitution.apply_bytes(placeholder.encode() * 5_000)
+    assert used == {placeholder}
+    assert len(body) == 1_000 * 4_000 + 4_000 * len(placeholder)
+
+
+def test_whoever_waits_for_a_large_redaction_is_asked_and_may_end_it():
+    class Over(Exception):
+        pass
+
+    asked = []
+
+    def check():
+        asked.append(1)
+        if len(asked) == 3:
+            raise Over
+
+    with pytest.raises(Over):
+        Redactor({"shown": SecretValue("sk-Test-0123456789")}).text("%41" * 200_000, check)
+    assert len(asked) == 3
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param("Schlüssel-äöü-ÿ-0815".encode("latin-1"), id="in Latin-1, as a header was sent"),
+        pytest.param("Schlüssel-äöü-ÿ-0815".encode().decode("latin-1").encode(), id="UTF-8 that was taken for Latin-1"),
+        pytest.param(quote("Schlüssel-äöü-ÿ-0815", encoding="latin-1").encode(), id="Latin-1 in percent signs"),
+        pytest.param(quote(quote("Schlüssel-äöü-ÿ-0815", encoding="latin-1")).encode(), id="and these escaped again"),
+    ],
+)
+@pytest.mark.parametrize("cut", [1, 7, 100], ids=["byte by byte", "in pieces", "at once"])
+def test_a_secret_beyond_ascii_is_found_in_the_encoding_of_headers(sent, cut):
+    stream = Redactor({"shown": SecretValue("Schlüssel-äöü-ÿ-0815")}).stream()
+    data = b"<" + sent + b">"
+    assert b"".join(stream.feed(data[at : at + cut]) for at in range(0, len(data), cut)) + stream.flush() == b"<shown>"
+
+
+def test_a_secret_is_found_in_the_name_of_a_header():
+    assert redactor(KEY).text(f"x-{KEY.lower()}-y") == "x-<0>-y"
+    assert redactor("Aa").text("aa") == "aa", "two characters may be anything"

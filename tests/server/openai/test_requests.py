@@ -1,0 +1,135 @@
+"""What stands in the query and the body, as parameters."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from host.component.operations import OperationSpec
+from host.core.attachments import Attachment
+from host.errors import Cancelled, InputError, TooLarge
+from host.server.openai import requests
+from host.server.openai.requests import Content, read_content
+
+FORM = (
+    b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\nwhisper-1\r\n'
+    b'--x\r\nContent-Disposition: form-data; name="stream"\r\n\r\ntrue\r\n'
+    b'--x\r\nContent-Disposition: form-data; name="include[]"\r\n\r\na\r\n'
+    b'--x\r\nContent-Disposition: form-data; name="include[]"\r\n\r\nb\r\n'
+    b'--x\r\nContent-Disposition: form-data; name="chunking_strategy[type]"\r\n\r\nserver_vad\r\n'
+    b'--x\r\nContent-Disposition: form-data; name="file"; filename="a\xe2\x82\xac.wav"\r\n'
+    b"Content-Type: audio/wav\r\n\r\nRIFF\0\r\n--x--\r\n"
+)
+
+
+def spec(request: str = "json") -> OperationSpec:
+    return OperationSpec.read("x", {"method": "POST", "path": "/x", "request": request}, "x")
+
+
+def read(
+    body: bytes = b"", *, query: str = "", kind: str = "application/json", request: str = "json", most: int = 10_000_000
+) -> Content:
+    scope: Any = {"type": "http", "query_string": query.encode(), "headers": [(b"content-type", kind.encode())]}
+    halves = [body[: len(body) // 2], body[len(body) // 2 :]]
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": halves.pop(0), "more_body": bool(halves)}
+
+    return asyncio.run(read_content(scope, receive, spec(request), most))
+
+
+@pytest.mark.parametrize(
+    ("query", "params"),
+    [
+        ("", {}),
+        ("a=1&b=", {"a": "1", "b": ""}),
+        ("a=1&a=2&a=3", {"a": ["1", "2", "3"]}),
+        ("a[]=1", {"a": ["1"]}),
+        ("a%5B%5D=1&a%5B%5D=2", {"a": ["1", "2"]}),
+        ("a=%E2%82%AC+b", {"a": "€ b"}),
+    ],
+)
+def test_a_query_is_parameters(query: str, params: dict[str, Any]) -> None:
+    assert read(query=query, request="none").params == params
+
+
+@pytest.mark.parametrize("query", ["a=%ff", "&".join(f"a{n}=1" for n in range(2_000)), "a=\u20ac"])
+def test_a_query_that_cannot_be_read_is_a_mistake(query: str) -> None:
+    with pytest.raises(InputError) as raised:
+        read(query=query, request="none")
+    assert raised.value.field == "query"
+
+
+def test_a_body_stands_before_the_query() -> None:
+    assert read(b'{"a": 1, "stream": true}', query="a=2&b=3") == Content({"a": 1, "b": "3"}, stream=True)
+
+
+def test_a_body_of_a_request_that_has_none_is_passed_over() -> None:
+    assert read(b"whatever", request="none").params == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "stream"), [('"true"', True), ("true", True), ("false", False), ('"false"', False), ("null", False)]
+)
+def test_a_stream_is_asked_for_in_every_spelling(given: str, stream: bool) -> None:
+    assert read(b'{"stream": %s}' % given.encode()) == Content({}, stream=stream)
+
+
+def test_a_form_has_fields_lists_and_files() -> None:
+    content = read(FORM, kind="multipart/form-data; boundary=x", request="multipart")
+    assert content.stream is True
+    assert content.params == {
+        "model": "whisper-1",
+        "include": ["a", "b"],
+        "chunking_strategy[type]": "server_vad",
+        "file": {"$attachment": "file0"},
+    }
+    assert content.attachments == {"file0": Attachment(b"RIFF\0", "a€.wav", "audio/wav")}
+
+
+def test_a_form_with_too_many_parts_is_a_mistake() -> None:
+    part = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n'
+    with pytest.raises(InputError):
+        read(
+            part * (requests.MAX_PARTS + 1) + b"--x--\r\n", kind="multipart/form-data; boundary=x", request="multipart"
+        )
+
+
+def test_a_body_that_is_too_large_is_told_when_it_is() -> None:
+    with pytest.raises(TooLarge, match="10 bytes"):
+        read(b"[" + b" " * 20 + b"]", most=10)
+
+
+def test_a_large_body_is_read_all_the_same() -> None:
+    text = b'{"a": "%s"}' % (b"x" * requests.LARGE_BYTES)
+    content = read(text)
+    assert len(content.params["a"]) == requests.LARGE_BYTES
+    assert content.large
+
+
+def test_a_client_that_leaves_in_the_middle_is_not_answered() -> None:
+    messages: list[dict[str, Any]] = [
+        {"type": "http.request", "body": b"{", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> dict[str, Any]:
+        return messages.pop(0)
+
+    scope: Any = {"type": "http", "query_string": b"", "headers": []}
+    with pytest.raises(Cancelled):
+        asyncio.run(read_content(scope, receive, spec(), 100))
+
+
+def test_a_body_that_does_not_come_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("host.server.asgi.BODY_S", 0.01)
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    scope: Any = {"type": "http", "query_string": b"", "headers": []}
+    with pytest.raises(InputError, match="did not come"):
+        asyncio.run(read_content(scope, receive, spec(), 100))

@@ -1,0 +1,91 @@
+"""Which operation a method and a path stand for."""
+
+from __future__ import annotations
+
+import pytest
+
+from host.component.operations import OperationSpec
+from host.core.names import Reference
+from host.errors import NotFound
+from host.server.openai.routes import Matched, Routes
+
+ONE, OTHER = Reference.parse("c:local.one:1.0.0"), Reference.parse("c:local.other:1.0.0")
+
+
+def spec(name: str, method: str, path: str) -> OperationSpec:
+    return OperationSpec.read(name, {"method": method, "path": path}, name)
+
+
+ROUTES = Routes(
+    [
+        (
+            ONE,
+            [
+                spec("files.list", "GET", "/files"),
+                spec("files.create", "POST", "/files"),
+                spec("files.get", "GET", "/files/{file_id}"),
+                spec("files.search", "GET", "/files/search"),
+                spec("files.content", "GET", "/files/{file_id}/content"),
+                spec("parts.get", "GET", "/files/{file_id}/{part}"),
+                OperationSpec("without.route"),
+            ],
+        ),
+        (OTHER, [spec("documents.get", "GET", "/files/{id}"), spec("documents.delete", "DELETE", "/files/{id}")]),
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "name", "values"),
+    [
+        pytest.param("GET", "/files", "files.list", (), id="a path"),
+        pytest.param("POST", "/files", "files.create", (), id="by its method"),
+        pytest.param("HEAD", "/files", "files.list", (), id="HEAD as GET"),
+        pytest.param("GET", "/files/a", "files.get", ("a",), id="with a value in it"),
+        pytest.param("GET", "/files/search", "files.search", (), id="a word before a value"),
+        pytest.param("GET", "/files/a/content", "files.content", ("a",), id="a value before a word"),
+        pytest.param("GET", "/files/a/b", "parts.get", ("a", "b"), id="two values"),
+        pytest.param("GET", "/files/a%2Fb", "files.get", ("a/b",), id="an encoded slash is part of the value"),
+        pytest.param("GET", "/files/..%2f", "files.get", ("../",), id="and so is what would climb"),
+        pytest.param("GET", "/files/%E2%82%AC", "files.get", ("€",), id="a value in UTF-8"),
+    ],
+)
+def test_a_path_is_an_operation(method: str, path: str, name: str, values: tuple[str, ...]) -> None:
+    matched = ROUTES.find(method, path)
+    assert isinstance(matched, Matched)
+    assert matched.route.spec(ONE).name == name
+    assert matched.values == values
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        pytest.param("PUT", "/files", ["GET", "POST"], id="another method tells which there are"),
+        pytest.param("POST", "/files/search", ["DELETE", "GET"], id="also those of the templates that fit"),
+        pytest.param("GET", "/", [], id="no path"),
+        pytest.param("GET", "/files/", [], id="an empty value is none"),
+        pytest.param("GET", "/files/a/b/c", [], id="one step too many"),
+        pytest.param("GET", "/FILES", [], id="letters are as they are written"),
+        pytest.param("GET", "without.route", [], id="what has no route"),
+    ],
+)
+def test_what_is_none_says_what_there_is(method: str, path: str, allowed: list[str]) -> None:
+    assert ROUTES.find(method, path) == allowed
+
+
+def test_each_catalyst_has_its_own_names_for_what_stands_in_the_path() -> None:
+    matched = ROUTES.find("GET", "/files/a")
+    assert isinstance(matched, Matched)
+    assert matched.in_path(matched.route.spec(ONE)) == {"file_id": "a"}
+    assert matched.in_path(matched.route.spec(OTHER)) == {"id": "a"}
+
+
+def test_a_catalyst_without_the_route_is_told_who_has_it() -> None:
+    matched = ROUTES.find("DELETE", "/files/a")
+    assert isinstance(matched, Matched)
+    with pytest.raises(NotFound, match=r"c:local\.one:1\.0\.0 has no DELETE .* c:local\.other"):
+        matched.route.spec(ONE)
+
+
+def test_all_routes_are_listed_once() -> None:
+    assert len({str(route) for route in ROUTES}) == len(list(ROUTES)) == 7

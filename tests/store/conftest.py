@@ -1,0 +1,123 @@
+"""A state of the test's own, on both databases: what asks for `workspace`, or for a part of one, runs on each."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from host.runtime.workspace import Workspace
+from host.store.audit_log.log import Journal
+from host.store.components import Components
+from host.store.database import FILE, Database
+from host.store.vault.keys import Keys
+from tests.store.postgres import TEMPLATE, Postgres, running_postgres
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A server for each test process, with one database that is migrated already."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def migrated(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a database of `postgres` to copy: twice as fast as migrating another."""
+    url = postgres.create()
+    Database.open(tmp_path_factory.mktemp("template"), url).close()
+    postgres.rename(url, TEMPLATE)
+    return TEMPLATE
+
+
+@pytest.fixture(autouse=True)
+def _nothing_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOST_MASTER_KEY", "HOST_DATABASE", "HOST_SECRETS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def state_dir(tmp_path: Path) -> Path:
+    """Where there is nothing yet."""
+    return tmp_path / "state"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Which database."""
+    return str(request.param)
+
+
+@pytest.fixture
+def empty_url(kind: str, request: pytest.FixtureRequest) -> Iterator[str | None]:
+    """The URL of a database without tables; None for a file in `state_dir`."""
+    yield from _fresh(kind, request, "template1")
+
+
+@pytest.fixture
+def database_url(kind: str, request: pytest.FixtureRequest) -> Iterator[str | None]:
+    """What HOST_DATABASE is for a process that shares the state; None for a file in `state_dir`."""
+    yield from _fresh(kind, request, None)
+
+
+def _fresh(kind: str, request: pytest.FixtureRequest, template: str | None) -> Iterator[str | None]:
+    if kind == "sqlite":
+        yield None
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    url = server.create(template or request.getfixturevalue("migrated"))
+    yield url
+    server.drop(url)
+
+
+@pytest.fixture
+def database(state_dir: Path, database_url: str | None) -> Iterator[Database]:
+    with closing(Database.open(state_dir, database_url)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def keys(state_dir: Path, database: Database) -> Keys:
+    del database  # which makes the folder
+    return Keys(state_dir)
+
+
+@pytest.fixture
+def journal(database: Database, keys: Keys, state_dir: Path) -> Journal:
+    return Journal(database, keys, state_dir)
+
+
+@pytest.fixture
+def raw(state_dir: Path, database: Database, database_url: str | None) -> Iterator[Callable[..., list[Any]]]:
+    """`raw("UPDATE … WHERE seq = ?", 3)`: a statement to the database itself, as somebody who has got at it would send
+    it: no foreign keys, no transactions of ours. Returns the rows."""
+    del database  # which makes it
+    if database_url is None:
+        with closing(sqlite3.connect(state_dir / FILE, isolation_level=None)) as lite:
+            yield lambda statement, *values: lite.execute(statement, values).fetchall()
+    else:
+        with psycopg.connect(database_url, autocommit=True) as connection:
+            connection.execute("SET session_replication_role = replica")
+
+            def execute(statement: str, *values: Any) -> list[Any]:
+                cursor = connection.execute(statement.replace("?", "%s"), values)
+                return cursor.fetchall() if cursor.description else []
+
+            yield execute
+
+
+@pytest.fixture
+def workspace(state_dir: Path, database_url: str | None) -> Iterator[Workspace]:
+    """The same state, opened once more: as another command would."""
+    with Workspace.open(state_dir, database_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def installed(workspace: Workspace) -> Components:
+    return workspace.components

@@ -1,0 +1,41 @@
+"""Components that are installed without being any: what is kept of them does not look inside."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sqlalchemy import insert, select
+
+from host.core.audit import Event
+from host.core.names import Reference
+from host.store.audit_log.log import Journal
+from host.store.components import Component, Components
+from host.store.database import Database
+from host.store.tables import audit, settings
+
+HTTP = "cyfr:http/fetch@0.1.0"
+OPENAI = Reference.parse("c:local.openai")
+
+
+def manifest(**fields: Any) -> str:
+    return json.dumps({"id": "catalyst:local.openai", "domains": ["api.openai.com"], "wasi": {"http": True}, **fields})
+
+
+def register(
+    installed: Components, version: str, content: bytes = b"first", *, name: Reference = OPENAI, **more: Any
+) -> Component:
+    given: dict[str, Any] = {"manifest": manifest(), "imports": [HTTP], **more}
+    return installed.register(name.at(version), content, **given)
+
+
+def grant_something(journal: Journal, reference: Reference = OPENAI) -> None:
+    with journal.changing() as change:
+        row = {"subject": reference.subject, "version": "", "section": "policy", "field": "timeout", "value": '"5s"'}
+        change.connection.execute(insert(settings).values(**row))
+        change.record(Event("policy.changed", ""))
+
+
+def records(database: Database) -> list[str]:
+    with database.reading() as connection:
+        return list(connection.execute(select(audit.c.kind).order_by(audit.c.seq)).scalars())

@@ -1,0 +1,199 @@
+"""Which bytes may use what was granted."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from host.core.names import Reference, SecretName
+from host.store.audit_log.log import Journal
+from host.store.components import Components
+from host.store.database import Database
+from host.store.policies import SecretGrants
+from host.store.tables import approvals
+from tests.store.kept import HTTP, OPENAI, grant_something, manifest, register
+
+
+def test_the_first_bytes_come_approved_while_nothing_is_granted(installed: Components) -> None:
+    assert register(installed, "0.1.0").approved
+
+
+def test_bytes_that_come_to_grants_that_wait_for_them_are_not_approved(installed: Components, journal: Journal) -> None:
+    grant_something(journal)
+    assert not register(installed, "0.1.0").approved
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param({"imports": [HTTP, "cyfr:secrets/read@0.1.0"]}, id="another import"),
+        pytest.param({"manifest": manifest(domains=["api.openai.com", "evil.example"])}, id="another domain"),
+        pytest.param({"manifest": manifest(domains=["*.openai.com"])}, id="a wider domain"),
+        pytest.param({"manifest": manifest(secrets=["OPENAI_API_KEY"])}, id="a secret"),
+        pytest.param({"manifest": json.dumps({"wasi": {"http": True}})}, id="any domain, by not saying which"),
+        pytest.param({"manifest": ""}, id="anything, by having no manifest"),
+        pytest.param(
+            {"manifest": manifest(domains=["{config.base_url}"], defaults={"base_url": "https://evil.example/"})},
+            id="a domain, by a default of its configuration",
+        ),
+    ],
+)
+def test_other_local_bytes_that_ask_for_more_wait_for_the_operator(
+    installed: Components, journal: Journal, more: Any
+) -> None:
+    register(installed, "0.1.0")
+    grant_something(journal)
+    component = register(installed, "0.2.0", b"second", **more)
+    assert not component.approved
+    assert installed.review(component, {}).difference.more
+    installed.approve(component)
+    assert installed.resolve(OPENAI).approved
+
+
+@pytest.mark.parametrize(
+    "less",
+    [
+        pytest.param({}, id="the same"),
+        pytest.param({"imports": []}, id="fewer imports"),
+        pytest.param({"manifest": manifest(domains=[])}, id="no domain"),
+        pytest.param({"manifest": manifest(description="Other words")}, id="other words"),
+    ],
+)
+def test_other_local_bytes_that_ask_for_no_more_are_approved(
+    installed: Components, journal: Journal, less: Any
+) -> None:
+    register(installed, "0.1.0")
+    grant_something(journal)
+    assert register(installed, "0.1.0", b"second", replace=True, **less).approved
+
+
+def test_a_domain_and_a_secret_called_any_do_not_stand_for_all_of_them(installed: Components, journal: Journal) -> None:
+    register(installed, "0.1.0", manifest=manifest(domains=["any"], secrets=["any"]))
+    grant_something(journal)
+    wider = manifest(domains=["evil.example"], secrets=["OPENAI_API_KEY"])
+    component = register(installed, "0.2.0", b"second", manifest=wider)
+    assert not component.approved
+    assert installed.review(component, {}).difference.more == (
+        ("domain", "evil.example"), ("secret", "OPENAI_API_KEY"),
+    )  # fmt: skip
+
+
+def test_bytes_of_other_namespaces_always_wait_for_the_operator(installed: Components, journal: Journal) -> None:
+    acme = Reference.parse("c:acme.openai")
+    register(installed, "0.1.0", name=acme)
+    grant_something(journal, acme)
+    component = register(installed, "0.2.0", b"second", name=acme)
+    assert not component.approved
+    assert installed.review(component, {}).difference.more == ()
+
+
+def test_a_step_back_that_was_approved_before_needs_no_other(installed: Components, journal: Journal) -> None:
+    first = register(installed, "0.1.0")
+    grant_something(journal)
+    installed.unregister(OPENAI)
+    assert register(installed, "0.1.0").digest == first.digest
+    assert installed.resolve(OPENAI).approved
+
+
+def test_bytes_that_were_approved_for_want_of_grants_do_not_come_back_to_some(
+    installed: Components, journal: Journal
+) -> None:
+    register(installed, "0.1.0")
+    installed.unregister(OPENAI)
+    grant_something(journal)
+    assert not register(installed, "0.1.0").approved
+
+
+def test_bytes_that_were_replaced_while_nothing_was_granted_do_not_come_back_to_some(
+    installed: Components, journal: Journal
+) -> None:
+    register(installed, "0.1.0", b"hostile", imports=[HTTP, "cyfr:secrets/read@0.1.0"])
+    register(installed, "0.1.0", b"honest", replace=True)
+    grant_something(journal)
+    assert installed.resolve(OPENAI).approved
+    hostile = {"replace": True, "imports": [HTTP, "cyfr:secrets/read@0.1.0"]}
+    assert not register(installed, "0.1.0", b"hostile", **hostile).approved
+
+
+def test_whatever_comes_while_nothing_is_granted_is_approved(installed: Components) -> None:
+    acme = Reference.parse("c:acme.openai")
+    register(installed, "0.1.0", name=acme)
+    assert register(installed, "0.2.0", b"second", name=acme, imports=[HTTP, "cyfr:secrets/read@0.1.0"]).approved
+
+
+def test_what_was_approved_for_one_name_is_not_for_another(installed: Components, journal: Journal) -> None:
+    register(installed, "0.1.0", b"same")
+    other = Reference.parse("c:local.other")
+    grant_something(journal, other)
+    assert not register(installed, "0.1.0", b"same", name=other).approved
+
+
+def test_an_approval_is_of_a_digest(installed: Components, database: Database) -> None:
+    component = register(installed, "0.1.0")
+    with database.reading() as connection:
+        assert connection.execute(select(approvals.c.subject, approvals.c.digest)).all() == [
+            ("catalyst:local.openai", str(component.digest))
+        ]
+
+
+def test_bytes_that_ask_for_nothing_wait_as_well_where_none_were_approved(
+    installed: Components, journal: Journal
+) -> None:
+    grant_something(journal)
+    assert not register(installed, "0.1.0", imports=[], manifest=manifest(domains=[])).approved
+
+
+def test_a_secret_that_is_granted_is_something(installed: Components, journal: Journal) -> None:
+    SecretGrants(journal).grant(OPENAI, SecretName("OPENAI_API_KEY"))
+    assert not register(installed, "0.1.0").approved
+
+
+def test_what_is_granted_to_others_is_not_looked_at(installed: Components, journal: Journal) -> None:
+    grant_something(journal, Reference.parse("c:acme.openai"))
+    assert register(installed, "0.1.0").approved
+
+
+def test_local_is_no_word_for_bytes_that_come_from_elsewhere(installed: Components, journal: Journal) -> None:
+    register(installed, "0.1.0")
+    grant_something(journal)
+    assert not register(installed, "0.2.0", b"second", source="oci://registry.example/openai:0.2.0").approved
+
+
+def test_one_version_that_was_removed_while_nothing_was_granted_does_not_come_back_to_some(
+    installed: Components, journal: Journal
+) -> None:
+    register(installed, "0.1.0")
+    installed.unregister(OPENAI.at("0.1.0"))
+    grant_something(journal)
+    assert not register(installed, "0.1.0").approved
+
+
+def test_an_approval_takes_none_from_other_names_and_other_bytes(installed: Components, journal: Journal) -> None:
+    acme, other = Reference.parse("c:acme.openai"), Reference.parse("c:acme.other")
+    register(installed, "0.1.0", b"first", name=other)
+    register(installed, "0.1.0", b"first", name=acme)
+    grant_something(journal, acme)
+    installed.approve(register(installed, "0.2.0", b"second", name=acme))
+    assert [one.approved for one in installed.all()] == [True, True, True]
+
+
+def test_the_bytes_that_were_approved_last_are_those_to_compare_with(installed: Components, journal: Journal) -> None:
+    first = register(installed, "0.1.0", b"first")
+    second = register(installed, "0.2.0", b"second")
+    grant_something(journal)
+    third = register(installed, "0.3.0", b"third", imports=["cyfr:secrets/read@0.1.0"])
+    assert installed.review(third, {}).before == second.digest
+    installed.approve(first)
+    assert installed.review(third, {}).before == first.digest
+
+
+def test_both_are_compared_as_they_are_with_the_configuration_of_now(installed: Components, journal: Journal) -> None:
+    register(installed, "0.1.0", manifest=manifest(domains=["{config.base_url}"]))
+    grant_something(journal)
+    config = {"base_url": "https://a.example/v1"}
+    named = manifest(domains=["a.example"])
+    assert register(installed, "0.2.0", b"second", manifest=named, config=config).approved
+    assert not register(installed, "0.3.0", b"third", manifest=manifest(domains=["b.example"]), config=config).approved

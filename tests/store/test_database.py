@@ -1,0 +1,295 @@
+"""Where the state is kept: made once, for its user alone, in the version that this host knows."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import sqlite3
+import stat
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from threading import Barrier
+from typing import Any
+
+import pytest
+import sqlalchemy
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+
+from host import Reference, Workspace
+from host.core.names import SecretName
+from host.errors import InputError, StateError
+from host.secrets.value import OPERATOR, SecretValue
+from host.store import migrations
+from host.store.audit_log.verification import verify
+from host.store.database import FILE, Database
+from host.store.tables import keys, metadata
+from tests.store.postgres import PASSWORD, PATIENCE_S, Postgres
+
+TABLES_OF_0001 = (
+    "artifacts",
+    "components",
+    "approvals",
+    "newest",
+    "settings",
+    "secret_grants",
+    "trusted_keys",
+    "rules",
+    "seals",
+)
+OPENS_WHEN_TOLD = """
+import sys
+from pathlib import Path
+from threading import Barrier
+from host.store import migrations
+from host.store.database import Database
+import alembic.command
+print("ready", flush=True)
+sys.stdin.readline()
+database = Database.open(Path(sys.argv[1]), sys.argv[2] or None)
+with database.reading() as connection:
+    print(migrations.version(connection))
+database.close()
+"""
+
+
+def test_the_migrations_make_the_tables_that_the_code_knows(state_dir: Path, empty_url: str | None) -> None:
+    database = Database.open(state_dir, empty_url)
+    with database.reading() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    database.close()
+
+
+def test_no_error_tells_what_was_sent(database: Database) -> None:
+    value = "sk-" + "0123456789abcdef"
+    with pytest.raises(StateError) as caught, database.writing() as connection:
+        connection.execute(text("INSERT INTO nowhere VALUES (:value)"), {"value": value})
+    assert value not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_state_that_is_open_already_opens_as_it_is(
+    state_dir: Path, database: Database, database_url: str | None
+) -> None:
+    with database.writing() as connection:
+        connection.execute(
+            keys.insert().values(id="k", purpose="audit", sealed=b"", master="m", made_at=0.0, current=False)
+        )
+    again = Database.open(state_dir, database_url)
+    with again.reading() as connection:
+        assert connection.execute(sqlalchemy.select(keys.c.id)).scalar() == "k"
+    again.close()
+
+
+def test_a_state_of_a_newer_host_is_left_alone(state_dir: Path, database: Database, database_url: str | None) -> None:
+    with database.writing() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(StateError, match=r"another version \(9999\)") as caught:
+        Database.open(state_dir, database_url)
+    assert caught.value.hint is not None
+    assert "newer" in caught.value.hint
+
+
+def as_0001_left_it(workspace: Workspace, raw: Callable[..., Any]) -> None:
+    """The tables of the first version, and the seal as that made it: over all the tables that there were then."""
+    with workspace.database.reading() as connection:
+        ((seq, key),) = raw("SELECT seq, key FROM state_seal")
+        total = hmac.new(workspace.keys.get(connection, key).key, b"state\0%020d" % seq, "sha256")
+        for name in TABLES_OF_0001:
+            rows = connection.execute(sqlalchemy.select(metadata.tables[name]))
+            shown = sorted(json.dumps(list(row), default=bytes.hex) for row in rows)
+            total.update(json.dumps([name, shown]).encode())
+    ((mac,),) = raw("SELECT mac FROM state_seal")
+    assert bytes(mac) == total.digest()
+    for name in ("api_keys", "usage", "counters", "cancellations"):
+        raw(f"DROP TABLE {name}")
+    raw("UPDATE alembic_version SET version_num = '0001'")
+
+
+def test_a_state_of_the_first_version_opens_as_it_was_sealed(
+    state_dir: Path, workspace: Workspace, database_url: str | None, raw: Callable[..., Any]
+) -> None:
+    tool = Reference.parse("c:local.tool")
+    workspace.policies.set(tool, "timeout", "5s")
+    workspace.vault.set(OPERATOR, SecretName("KEY"), SecretValue("a-value-0123456789"))
+    as_0001_left_it(workspace, raw)
+    with Workspace.open(state_dir, database_url) as opened:
+        opened.check()
+        assert opened.policies.effective(tool).policy.timeout == "5s"
+        assert not opened.api_keys.snapshot().any
+        with opened.database.reading() as connection:
+            assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        _, text = opened.api_keys.create(name="ci", type="secret")
+        assert opened.api_keys.snapshot().authenticate(text, time.time()) is not None
+        assert verify(opened.journal).records == 3
+
+
+def test_nor_does_it_open_with_a_row_that_was_edited_before_it_did(
+    state_dir: Path, workspace: Workspace, database_url: str | None, raw: Callable[..., Any]
+) -> None:
+    workspace.policies.set(Reference.parse("c:local.tool"), "timeout", "5s")
+    as_0001_left_it(workspace, raw)
+    raw("UPDATE settings SET value = '\"50s\"'")
+    with Workspace.open(state_dir, database_url) as opened, pytest.raises(StateError, match="changed in the database"):
+        opened.check()
+
+
+def test_processes_that_open_a_new_state_at_once_all_find_it_made(state_dir: Path, empty_url: str | None) -> None:
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", OPENS_WHEN_TOLD, state_dir, empty_url or ""],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:  # they wait for no more than this line
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    said = [process.communicate(timeout=PATIENCE_S) for process in processes]
+    assert said == [(f"{migrations.NEWEST}\n", "")] * 3
+
+
+def test_what_is_written_in_a_block_that_fails_is_not_kept(database: Database) -> None:
+    with pytest.raises(StateError), database.writing() as connection:  # noqa: PT012 - the second statement is what fails
+        connection.execute(text("INSERT INTO rules VALUES ('local', true, 1)"))
+        connection.execute(text("INSERT INTO rules VALUES ('local', true, 1)"))
+    with database.reading() as connection:
+        assert connection.execute(text("SELECT count(*) FROM rules")).scalar() == 0
+
+
+def test_nobody_else_can_read_the_file_or_what_is_beside_it(tmp_path: Path) -> None:
+    database = Database.open(tmp_path / "new" / "state")
+    with database.writing() as connection:
+        connection.execute(text("INSERT INTO rules VALUES ('local', true, 1)"))
+        modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in (tmp_path / "new" / "state").iterdir()}
+    database.close()
+    assert modes == {FILE: 0o600, f"{FILE}-wal": 0o600, f"{FILE}-shm": 0o600}
+    assert stat.S_IMODE((tmp_path / "new" / "state").stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [
+        pytest.param(f"postgresql://me:{PASSWORD}@127.0.0.1:1/state", StateError, id="nobody listens there"),
+        pytest.param(f"postgresql://me:{PASSWORD}@no.such.host.invalid/state", StateError, id="there is no such host"),
+        pytest.param(f"mysql://me:{PASSWORD}@127.0.0.1/state", InputError, id="another kind of database"),
+        pytest.param(f"postgresql://me:{PASSWORD}@127.0.0.1:port/state", InputError, id="the port is no number"),
+        pytest.param(f"me:{PASSWORD}@127.0.0.1/state", InputError, id="no URL"),
+        pytest.param(f"postgresql://me:{PASSWORD}@127.0.0.1/s?no_such_option=1", StateError, id="an unknown option"),
+    ],
+)
+def test_an_error_does_not_tell_the_urls_password(
+    state_dir: Path, url: str, error: type[StateError | InputError]
+) -> None:
+    with pytest.raises(error) as caught:
+        Database.open(state_dir, url)
+    shown: BaseException | None = caught.value
+    while shown is not None:  # a traceback shows causes too
+        assert PASSWORD not in f"{shown} {shown!r} {getattr(shown, 'hint', '')}"
+        shown = None if shown.__suppress_context__ else shown.__cause__ or shown.__context__
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_that_says_what_else_could(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StateError, match="cannot make") as caught:
+        Database.open(tmp_path / "file" / "state")
+    assert caught.value.hint == "HOST_STATE_DIR names another"
+
+
+def test_a_file_that_is_no_database_is_an_error(state_dir: Path) -> None:
+    state_dir.mkdir()
+    (state_dir / FILE).write_bytes(b"not a database at all, and long enough to be looked at" * 100)
+    with pytest.raises(StateError, match="file is not a database") as caught:
+        Database.open(state_dir)
+    assert "a backup of state.db" in str(caught.value.hint)
+
+
+def test_a_server_that_is_not_there_is_an_error_that_says_what_tells_more(state_dir: Path) -> None:
+    with pytest.raises(StateError, match="OperationalError") as caught:
+        Database.open(state_dir, "postgresql://me@127.0.0.1:1/state")
+    assert str(caught.value.hint).startswith('psql "$HOST_DATABASE"')
+
+
+@pytest.mark.parametrize(
+    ("code", "asked"),
+    [
+        pytest.param(sqlite3.SQLITE_FULL, True, id="it says that it is"),
+        pytest.param(sqlite3.SQLITE_IOERR | 19 << 8, True, id="the file that its processes share cannot grow"),
+        pytest.param(sqlite3.SQLITE_BUSY, False, id="somebody else writes"),
+    ],
+)
+def test_a_disk_that_may_be_full_is_asked_about(database: Database, code: int, asked: bool) -> None:
+    error = sqlite3.OperationalError("x")
+    error.sqlite_errorcode = code
+    with pytest.raises(StateError) as caught, database.reading():
+        raise OperationalError("a statement", None, error)
+    assert ("full?" in str(caught.value.hint)) is asked
+
+
+def test_its_name_is_of_where_it_is_and_not_of_who_connects(state_dir: Path, postgres: Postgres) -> None:
+    one, other = postgres.create(), postgres.create()
+    names = []
+    for url in (one, f"{one}&connect_timeout=9", one.replace(PASSWORD, "other"), other, None):
+        with closing(Database.open(state_dir, url)) as database:
+            names.append(database.name)
+    assert names[0] == names[1] == names[2]
+    assert len({names[0], names[3], names[4]}) == 3
+    postgres.drop(one)
+    postgres.drop(other)
+
+
+def test_a_new_state_that_many_open_at_once_opens_for_all(tmp_path: Path) -> None:
+    for turn in range(10):
+        folder, together = tmp_path / str(turn), Barrier(4)
+
+        def work(number: int, folder: Path = folder, together: Barrier = together) -> None:
+            together.wait()
+            with Workspace.open(folder) as one:
+                one.config.set(Reference.parse("c:local.tool"), f"key_{number}", number)
+
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(work, range(4)))
+        with Workspace.open(folder) as one:
+            assert len(one.config.document(Reference.parse("c:local.tool"))) == 4
+
+
+def test_what_the_operator_changes_outlives_a_loss_of_power_and_the_next_record_waits_for_no_disk(
+    tmp_path: Path,
+) -> None:
+    """In SQLite: 2 is FULL, 1 is NORMAL. A seal that is noted and not on the disk would look like a row put back."""
+    with closing(Database.open(tmp_path / "state")) as database:
+        for durable, level in ((True, 2), (False, 1), (True, 2)):
+            with database.writing(durable=durable) as connection:
+                assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == level
+
+
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+def test_a_quick_append_that_cannot_be_committed_leaves_no_transaction_open(database: Database) -> None:
+    def but_no_commit(action: int, what: str | None, *_: object) -> int:
+        ends = action == sqlite3.SQLITE_TRANSACTION and what == "COMMIT"
+        return sqlite3.SQLITE_DENY if ends else sqlite3.SQLITE_OK
+
+    def append() -> None:
+        with database.appending() as connection:
+            connection.set_authorizer(but_no_commit)
+            connection.execute("INSERT INTO rules VALUES ('lost', true, 1)").close()
+
+    with pytest.raises(StateError, match="not authorized"):
+        append()
+    with database.appending() as connection:
+        connection.set_authorizer(None)
+        assert connection.execute("SELECT count(*) FROM rules").fetchone() == (0,)

@@ -1,0 +1,106 @@
+"""A program that is killed: `python -m tests.store.writer`.
+
+For each line on its standard input, a JSON object, it starts a process that does `work` in `state_dir` and the database
+at `url` without end. Once that process has said `kept` times that something is kept, and `after_s` seconds more have
+passed, it is killed (SIGKILL), and everything that it said is printed: a JSON list. All modules are imported by then, so
+that the time is spent on the work.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+import alembic.command
+import psycopg
+from sqlalchemy import insert
+
+from host.core.audit import Event
+from host.store.audit_log.log import Journal
+from host.store.audit_log.verification import prune
+from host.store.database import Database
+from host.store.tables import rules
+from host.store.vault.keys import Keys
+
+LOADED = (alembic.command, psycopg)  # what the state imports when it is needed
+
+Kept = Callable[[str], None]
+
+
+def record(journal: Journal, kept: Kept, name: str) -> None:
+    for number in count():
+        journal.record(Event("log", f"{name}_{number}"))
+        kept(f"{name}_{number}")
+
+
+def change(journal: Journal, kept: Kept, name: str) -> None:
+    """Each change and its record: both, or neither."""
+    for number in count():
+        namespace = f"{name}_{number}"
+        with journal.changing() as change:
+            change.connection.execute(insert(rules).values(namespace=namespace, require_signature=True, threshold=1))
+            change.record(Event("trust.ruled", namespace))
+        kept(namespace)
+
+
+def write(journal: Journal, kept: Kept) -> None:
+    for work in (record, record, change):
+        name = f"{work.__name__}{os.urandom(6).hex()}"
+        threading.Thread(target=work, args=(journal, kept, name), daemon=True).start()
+    threading.Event().wait()
+
+
+def let_go(journal: Journal, kept: Kept) -> None:
+    for number in count():
+        journal.record(Event("log", f"run_{number}"))
+        if number % 5 == 4:
+            prune(journal, time.time())
+            kept(str(number))
+
+
+def work_until_killed(state_dir: Path, url: str | None, work: Callable[[Journal, Kept], None], into: int) -> None:
+    journal = Journal(Database.open(state_dir, url), Keys(state_dir), state_dir)
+    work(journal, lambda said: os.write(into, f"{said}\n".encode()) and None)
+
+
+def killed(
+    state_dir: Path, url: str | None, work: Callable[[Journal, Kept], None], kept: int, after_s: float
+) -> list[str]:
+    out, into = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            work_until_killed(state_dir, url, work, into)
+        finally:
+            os._exit(1)
+    os.close(into)
+    with open(out) as said:
+        lines = [said.readline() for _ in range(kept)]
+        time.sleep(after_s)
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        lines += said.readlines()
+    assert os.WIFSIGNALED(status), f"it ended by itself, with {status}"
+    return [line.strip() for line in lines]
+
+
+def main() -> None:
+    works = {"write": write, "let_go": let_go}
+    for line in sys.stdin:
+        given = json.loads(line)
+        work = works[given["work"]]
+        print(
+            json.dumps(killed(Path(given["state_dir"]), given["url"], work, given["kept"], given["after_s"])),
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

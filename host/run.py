@@ -1,6 +1,6 @@
 """One run: its deadline and meters, what it was refused, how it is cancelled, and the record of it.
 
-A Call is made for one run and belongs to the thread that runs it. Only `cancel` may be called from another thread.
+A Run is made for one run and belongs to the thread that runs it. Only `cancel` may be called from another thread.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Stop(enum.Enum):
     CPU_TIME = "cpu_time"
     HOST_CALLS = "host_calls"
     OUTPUT = "output"
-    FAULT = "fault"  # a host function failed: see Call.fault
+    FAULT = "fault"  # a host function failed: see Run.fault
 
 
 class RunStopped(Exception):
-    """The run must end (`Call.stopped` says why) while the host was at work for it."""
+    """The run must end (`Run.stopped` says why) while the host was at work for it."""
 
 
 class CancelToken:
@@ -103,7 +103,7 @@ class Closable(Protocol):
     def close(self) -> None: ...
 
 
-class Call:
+class Run:
     """`listener` receives each emitted event as JSON text, on the run's thread; it may block for backpressure, and
     says with False that nobody wants more. `redactor` knows the run's secrets; `caller` is on whose behalf it is."""
 

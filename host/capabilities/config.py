@@ -9,7 +9,7 @@ from typing import Any
 from host.core.strict_json import Json
 from host.core.wit import CONFIG
 from host.errors import InputError
-from host.run import Call
+from host.run import Run
 
 
 class Config:
@@ -25,6 +25,6 @@ class Config:
     def functions(self) -> Mapping[str, Any]:
         return {"get": self.get}
 
-    def get(self, call: Call) -> str:
-        del call
+    def get(self, run: Run) -> str:
+        del run
         return self._text

@@ -14,7 +14,7 @@ from host.core.strict_json import Json, write_json
 from host.core.wit import FETCH
 from host.egress import Answer, EgressError
 from host.errors import Refusal
-from host.run import Call
+from host.run import Run
 
 
 class Fetch:
@@ -26,23 +26,23 @@ class Fetch:
     def functions(self) -> Mapping[str, Any]:
         return {"request": self.request}
 
-    def request(self, call: Call, text: str) -> str:
+    def request(self, run: Run, text: str) -> str:
         try:
-            message, answer = self._exchange.begin(call, text)
-            return write_json(self._response(call, message, answer))
+            message, answer = self._exchange.begin(run, text)
+            return write_json(self._response(run, message, answer))
         except GuestError as error:
             return error.as_json()
 
-    def _response(self, call: Call, message: Message, answer: Answer) -> Json:
-        headers = response_headers(call, answer)
-        body = self._read(call, message, answer)
+    def _response(self, run: Run, message: Message, answer: Answer) -> Json:
+        headers = response_headers(run, answer)
+        body = self._read(run, message, answer)
         response: dict[str, Json] = {"status": answer.status, "headers": headers}
         encoding = message.response_encoding if 200 <= answer.status < 300 else message.error_encoding
         match encoding:
             case "attachment":
-                ident = call.attachments.put(Attachment(body, content_type=headers.get("content-type", "")))
+                ident = run.attachments.put(Attachment(body, content_type=headers.get("content-type", "")))
                 if ident is None:
-                    raise self._no_room(call, message)
+                    raise self._no_room(run, message)
                 response |= {"attachment": ident, "size": len(body)}
             case "base64":
                 response |= {"body": base64.b64encode(body).decode("ascii"), "body_encoding": "base64"}
@@ -50,38 +50,38 @@ class Fetch:
                 response["body"] = body.decode("utf-8", "replace")
         return response
 
-    def _read(self, call: Call, message: Message, answer: Answer) -> bytes:
+    def _read(self, run: Run, message: Message, answer: Answer) -> bytes:
         began = time.monotonic()
-        redacted = call.redactor.stream()
+        redacted = run.redactor.stream()
 
         def redact(piece: bytes) -> bytes:
-            call.meters.received_bytes += len(piece)
+            run.meters.received_bytes += len(piece)
             return redacted.feed(piece)
 
         try:
-            return answer.read_all(call, redact) + redacted.flush()
+            return answer.read_all(run, redact) + redacted.flush()
         except EgressError as error:
             failed = self._exchange.translated(error, message.target)
             if failed.refusal is not None:
-                call.refuse("http.request", failed.refusal)
+                run.refuse("http.request", failed.refusal)
             raise failed from None
         finally:
             answer.close()
-            call.meters.upstream_time_s += time.monotonic() - began
+            run.meters.upstream_time_s += time.monotonic() - began
 
-    def _no_room(self, call: Call, message: Message) -> GuestError:
+    def _no_room(self, run: Run, message: Message) -> GuestError:
         refusal = Refusal(
             "response_too_large",
             message.target.shown,
-            f"attachments of a run may have {call.limits.max_attachment_bytes} bytes",
+            f"attachments of a run may have {run.limits.max_attachment_bytes} bytes",
         )
-        call.refuse("http.request", refusal)
+        run.refuse("http.request", refusal)
         return GuestError.refused(refusal)
 
 
-def response_headers(call: Call, answer: Answer) -> dict[str, str]:
+def response_headers(run: Run, answer: Answer) -> dict[str, str]:
     """Lower-case names; repeated values joined by `, `; secrets as placeholders."""
     joined: dict[str, str] = {}
     for name, value in answer.headers:
         joined[name] = f"{joined[name]}, {value}" if name in joined else value
-    return {call.redactor.text(name): call.redactor.text(value) for name, value in joined.items()}
+    return {run.redactor.text(name): run.redactor.text(value) for name, value in joined.items()}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from host.core.wit import LOG
-from host.run import Call
+from host.run import Run
 
 _LEVELS = frozenset({"debug", "info", "warning", "error", "fatal"})
 
@@ -17,5 +17,5 @@ class Log:
     def functions(self) -> Mapping[str, Any]:
         return {"write": self.write}
 
-    def write(self, call: Call, level: str, message: str) -> None:
-        call.note(level if level in _LEVELS else "info", message)
+    def write(self, run: Run, level: str, message: str) -> None:
+        run.note(level if level in _LEVELS else "info", message)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from host.core.wit import OUTPUT
-from host.run import Call
+from host.run import Run
 
 
 class Output:
@@ -15,5 +15,5 @@ class Output:
     def functions(self) -> Mapping[str, Any]:
         return {"emit": self.emit}
 
-    def emit(self, call: Call, event: str) -> bool:
-        return call.emit(event)
+    def emit(self, run: Run, event: str) -> bool:
+        return run.emit(event)

@@ -9,7 +9,7 @@ from host.core.names import SecretName
 from host.core.wit import SECRETS, Err, Ok
 from host.errors import InputError, Refusal
 from host.policy.permissions import Grant, decide_secret
-from host.run import Call
+from host.run import Run
 from host.secrets.value import SecretValue
 
 
@@ -23,26 +23,26 @@ class Secrets:
     def functions(self) -> Mapping[str, Any]:
         return {"get": self.get}
 
-    def get(self, call: Call, given: str) -> Ok | Err:
+    def get(self, run: Run, given: str) -> Ok | Err:
         try:
             name = SecretName.parse(given)
         except InputError as error:
-            call.audit("secret.use", "deny", error.message)
+            run.audit("secret.use", "deny", error.message)
             return Err(f"access-denied: {error.message}")
         decision = decide_secret(name, self._grant)
         if isinstance(decision, Refusal):
-            return self._refused(call, name, decision)
+            return self._refused(run, name, decision)
         granted = self._grant.secrets[name]
-        if call.first_use(str(name)):
-            call.audit(
+        if run.first_use(str(name)):
+            run.audit(
                 "secret.reveal" if granted.reveal else "secret.use", "allow", decision.rule, {"secret": str(name)}
             )
-        return Ok(self._secrets[name].reveal() if granted.reveal else call.placeholders.by_name[str(name)])
+        return Ok(self._secrets[name].reveal() if granted.reveal else run.placeholders.by_name[str(name)])
 
-    def _refused(self, call: Call, name: SecretName, refusal: Refusal) -> Err:
-        if call.first_use(str(name)):
+    def _refused(self, run: Run, name: SecretName, refusal: Refusal) -> Err:
+        if run.first_use(str(name)):
             if name in self._grant.asked.optional_secrets:
-                call.audit("secret.use", "deny", refusal.rule, {"secret": str(name), "optional": True})
+                run.audit("secret.use", "deny", refusal.rule, {"secret": str(name), "optional": True})
             else:
-                call.refuse("secret.use", refusal)
+                run.refuse("secret.use", refusal)
         return Err(f"access-denied: {name} not granted to {self._grant.reference}")

@@ -19,7 +19,7 @@ from host.cli.output.component import lacking
 from host.component.manifest import Manifest
 from host.core.names import SecretName, looks_like_oci, looks_like_reference
 from host.errors import InputError, Refusal
-from host.runtime.preload import Ahead
+from host.runtime.preload import Preload
 
 if TYPE_CHECKING:
     from host.runtime.host import Catalyst
@@ -64,7 +64,7 @@ class Origin(Protocol):
 class File:
     """A component that is loading already."""
 
-    def __init__(self, ahead: Ahead[tuple[Artifact, Loader]], name: str) -> None:
+    def __init__(self, ahead: Preload[tuple[Artifact, Loader]], name: str) -> None:
         self.name = name
         self.standing = Standing()
         self._ahead = ahead
@@ -108,7 +108,7 @@ class Kept:
             self._installed = self._workspace.find(name, self._loader, approved=approved)
             self._stack = stack.pop_all()
         kept = self._installed
-        self._ahead = Ahead(partial(self._loader.load, kept.artifact, wasi=(*kept.wasi, *wasi)))
+        self._ahead = Preload(partial(self._loader.load, kept.artifact, wasi=(*kept.wasi, *wasi)))
         self.name = str(kept.reference)
         secrets = frozenset(map(str, kept.secrets))
         self.standing = Standing(kept.effective.policy, kept.config, secrets, self._find)

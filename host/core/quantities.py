@@ -86,7 +86,7 @@ _HINT: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Allowance:
+class Quota:
     """`amount` (1 to 10^15) in any `window_s` seconds (a millisecond to 100 years). Raises InputError for others."""
 
     amount: int
@@ -99,7 +99,7 @@ class Allowance:
             _refuse(f"its window is {self.window_s:g} s, and not between a millisecond and 100 years")
 
     @classmethod
-    def parse(cls, text: str) -> Allowance:
+    def parse(cls, text: str) -> Quota:
         """Raises InputError, which says what is wrong."""
         amount, slash, window = text.partition("/")
         if not slash:

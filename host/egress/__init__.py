@@ -11,20 +11,20 @@ takes them for the next one, and waits where a cancellation can't wake it.
 """
 
 from host.egress.client import Answer, Egress, EgressClient, Outgoing, system_tls
-from host.egress.deadline import Clock
+from host.egress.deadline import Deadline
 from host.egress.dns import Resolver, system_resolver
 from host.egress.failures import EgressError, Kind
-from host.egress.socket import Reach
+from host.egress.socket import AddressPolicy
 
 __all__ = [
+    "AddressPolicy",
     "Answer",
-    "Clock",
+    "Deadline",
     "Egress",
     "EgressClient",
     "EgressError",
     "Kind",
     "Outgoing",
-    "Reach",
     "Resolver",
     "system_resolver",
     "system_tls",

@@ -11,13 +11,13 @@ from weakref import finalize
 
 from host.egress import failures
 from host.egress.connection import Connection
-from host.egress.deadline import Clock
+from host.egress.deadline import Deadline
 from host.egress.decoding import Decoder, Plain, decoder
 from host.egress.dns import Lookups, Resolver, system_resolver
 from host.egress.failures import ConnectionLostError
 from host.egress.headers import Fields, RawFields, incoming_fields, outgoing_fields, without
 from host.egress.pool import Pool
-from host.egress.socket import Reach
+from host.egress.socket import AddressPolicy
 from host.policy.urls import Target
 
 MAX_CONNECTIONS: Final = 100
@@ -54,7 +54,7 @@ class Egress:
         self._max_connections = max_connections
         self._pools: set[Pool] = set()
 
-    def client(self, reach: Reach) -> EgressClient:
+    def client(self, reach: AddressPolicy) -> EgressClient:
         """One catalyst's own client; a connection that was checked for it serves nobody else."""
         pool = Pool(self._max_connections, on_close=self._pools.discard)
         self._pools.add(pool)
@@ -71,13 +71,13 @@ class Egress:
 class EgressClient:
     """Made by `Egress.client`. Any number of threads may send at once."""
 
-    def __init__(self, reach: Reach, lookups: Lookups, tls: Callable[[], ssl.SSLContext], pool: Pool) -> None:
+    def __init__(self, reach: AddressPolicy, lookups: Lookups, tls: Callable[[], ssl.SSLContext], pool: Pool) -> None:
         self._reach = reach
         self._lookups = lookups
         self._tls = tls
         self._pool = pool
 
-    def send(self, outgoing: Outgoing, clock: Clock) -> Answer:
+    def send(self, outgoing: Outgoing, clock: Deadline) -> Answer:
         """Send, and return once the response has begun; its body is still to be read. Redirects are answers.
 
         A request is sent a second time, once and over a new connection, only if its method is idempotent (RFC 9110,
@@ -99,7 +99,7 @@ class EgressClient:
         """Close all connections. Sending afterwards is an EgressError."""
         self._pool.close()
 
-    def _exchange(self, connection: Connection, outgoing: Outgoing, fields: RawFields, clock: Clock) -> Answer:
+    def _exchange(self, connection: Connection, outgoing: Outgoing, fields: RawFields, clock: Deadline) -> Answer:
         wire = connection.wire
         try:
             with wire.interruptible(clock):
@@ -150,7 +150,7 @@ class Answer:
         if not bodiless:
             self._prepare_body()
 
-    def read(self, clock: Clock, max_bytes: int = 64 * 1024) -> bytes:
+    def read(self, clock: Deadline, max_bytes: int = 64 * 1024) -> bytes:
         """The next decoded bytes as soon as there are any, at most `max_bytes`; empty at the end, and after `close`.
 
         Raises EgressError, after which the answer is closed.
@@ -166,7 +166,7 @@ class Answer:
             self._release(usable=True)
         return piece
 
-    def read_all(self, clock: Clock, through: Callable[[bytes], bytes] = bytes) -> bytes:
+    def read_all(self, clock: Deadline, through: Callable[[bytes], bytes] = bytes) -> bytes:
         """The rest of the body, each piece of it passed `through` while the run lasts. Raises EgressError."""
         pieces = []
         while piece := self.read(clock):
@@ -187,7 +187,7 @@ class Answer:
             self._decoder = inflated
             self.headers = without(self.headers, ("content-encoding", "content-length"))
 
-    def _next_piece(self, connection: Connection, clock: Clock, max_bytes: int) -> bytes:
+    def _next_piece(self, connection: Connection, clock: Deadline, max_bytes: int) -> bytes:
         with connection.wire.interruptible(clock):
             connection.wire.check(clock)  # what has already come is not handed out after the end of the run either
             while True:
@@ -218,7 +218,7 @@ def system_tls() -> ssl.SSLContext:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF  # which some builds of Python set: see Wire._start_tls
+    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF  # which some builds of Python set: see Socket._start_tls
     context.set_alpn_protocols(["http/1.1"])
     context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     return context

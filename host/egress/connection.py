@@ -9,10 +9,10 @@ from typing import Final
 import h11
 
 from host.egress import failures
-from host.egress.deadline import Clock
+from host.egress.deadline import Deadline
 from host.egress.failures import ConnectionLostError, EgressError
 from host.egress.headers import MAX_HEAD_BYTES, RawFields
-from host.egress.socket import Wire
+from host.egress.socket import Socket
 
 _READ_BYTES: Final = 64 * 1024
 _ONE_WRITE_BYTES: Final = 64 * 1024  # up to this size, head and body leave in one packet train
@@ -22,14 +22,14 @@ _MAX_INTERIM_RESPONSES: Final = 10  # 1xx; whoever sends more keeps us busy on p
 class Connection:
     """`reused` says that an earlier exchange went well; `heard` that a byte of the current answer has come."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: Socket) -> None:
         self.wire = wire
         self.reused = False
         self.heard = False
         self._idle_since = 0.0
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
 
-    def send(self, method: str, path_query: bytes, fields: RawFields, body: bytes, clock: Clock) -> None:
+    def send(self, method: str, path_query: bytes, fields: RawFields, body: bytes, clock: Deadline) -> None:
         """The whole request. A server may answer and hang up before it has all of it: that is no failure here, since
         its answer, if there is one, is still to be read."""
         try:
@@ -43,7 +43,7 @@ class Connection:
             for piece in pieces:
                 self.wire.write(piece or b"", clock)
 
-    def receive_head(self, clock: Clock) -> tuple[int, list[tuple[bytes, bytes]]]:
+    def receive_head(self, clock: Deadline) -> tuple[int, list[tuple[bytes, bytes]]]:
         """Status and fields (lower-case names, in order) of the final response."""
         for _ in range(_MAX_INTERIM_RESPONSES):
             event = self._next(clock)
@@ -51,7 +51,7 @@ class Connection:
                 return event.status_code, list(event.headers)
         raise EgressError("http_error", f"{self.wire.host} sent too many interim responses")
 
-    def receive_data(self, clock: Clock) -> bytes:
+    def receive_data(self, clock: Deadline) -> bytes:
         """The next piece of the body as soon as there is one, with its transfer coding removed; empty at the end."""
         while True:
             event = self._next(clock)
@@ -84,7 +84,7 @@ class Connection:
         """Whether an idle connection may still be used: not for too long idle, and not ended by the other side."""
         return time.monotonic() - self._idle_since < longest_idle_s and self.wire.usable and self.wire.quiet
 
-    def _next(self, clock: Clock) -> object:
+    def _next(self, clock: Deadline) -> object:
         while True:
             try:
                 event = self._http.next_event()

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 _LONGEST_WAIT_S: Final = 3_600.0  # sockets refuse to wait for infinity
 
 
-class Clock(Protocol):
-    """Implemented by `host.run.Call`."""
+class Deadline(Protocol):
+    """Implemented by `host.run.Run`."""
 
     def remaining(self) -> float:
         """Seconds left of the run; 0 or less when it is over or was cancelled."""
@@ -32,7 +32,7 @@ class Clock(Protocol):
         """Inside, `abort` is called once, from another thread, when the run is cancelled (at once if it already is)."""
 
 
-def left(clock: Clock, host: str) -> float:
+def left(clock: Deadline, host: str) -> float:
     """Seconds for which a wait on `host` may last, always more than 0. Raises EgressError (timeout)."""
     remaining = clock.remaining()
     if remaining <= 0:
@@ -40,7 +40,7 @@ def left(clock: Clock, host: str) -> float:
     return min(remaining, _LONGEST_WAIT_S)
 
 
-class Patience:
+class TotalTimeout:
     """Of one client, one exchange at a time. `watch` is to be among its request hooks."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 
 from host.egress.connection import Connection
 from host.egress.failures import EgressError
-from host.egress.socket import Wire
+from host.egress.socket import Socket
 from host.policy.urls import Origin
 
 KEEP_IDLE_S: Final = 15.0  # shorter than what servers commonly keep, so that they seldom hang up on a request
@@ -40,7 +40,7 @@ class Pool:
             connection = None if unused else self._last_used(origin)
             if connection is None:
                 self._make_room()
-                connection = Connection(Wire(origin))
+                connection = Connection(Socket(origin))
             self._lent.add(connection)
             return connection
 

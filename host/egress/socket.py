@@ -17,7 +17,7 @@ from typing import Final
 
 from host.core.names import Domain
 from host.egress import failures
-from host.egress.deadline import Clock, left
+from host.egress.deadline import Deadline, left
 from host.egress.dns import Lookups
 from host.egress.failures import EgressError
 from host.policy.addresses import Address, Network, allowed
@@ -27,7 +27,7 @@ _WRITE_BYTES: Final = 256 * 1024  # at once: the time that is left is looked at 
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
+class AddressPolicy:
     """Where a catalyst's connections may lead besides public addresses: into the `private` networks, and anywhere for
     the `mapped` origins (as `str(Origin)`), which the operator named as upstreams."""
 
@@ -38,7 +38,7 @@ class Reach:
         return allowed(address, self.private) or str(origin) in self.mapped
 
 
-class Wire:
+class Socket:
     """Made before there is a socket, so that a cancellation finds something to act on while a name is looked up.
 
     One thread uses it at a time; `abort` may be called from any. Every method raises EgressError and nothing else.
@@ -65,7 +65,7 @@ class Wire:
         return not _ready(self._socket, select.POLLIN, 0)
 
     @contextmanager
-    def interruptible(self, clock: Clock) -> Iterator[None]:
+    def interruptible(self, clock: Deadline) -> Iterator[None]:
         """Inside, a cancellation of the run ends this wire. One that is under way when the block is left does nothing:
         by then the wire may serve another run."""
         lease = object()
@@ -96,7 +96,7 @@ class Wire:
                 self._socket.close()
                 self._socket = None
 
-    def open(self, reach: Reach, lookups: Lookups, tls: Callable[[], ssl.SSLContext], clock: Clock) -> None:
+    def open(self, reach: AddressPolicy, lookups: Lookups, tls: Callable[[], ssl.SSLContext], clock: Deadline) -> None:
         """Resolve once, check every answer, connect to one of them, and verify the certificate for the name."""
         with self._translating():
             addresses = self._resolve(lookups, clock)
@@ -106,13 +106,13 @@ class Wire:
             if self.origin.scheme == "https":
                 self._start_tls(tls(), clock)
 
-    def check(self, clock: Clock) -> float:
+    def check(self, clock: Deadline) -> float:
         """Seconds that an operation may take now. Raises EgressError (cancelled, timeout)."""
         if self._aborted:
             raise failures.cancelled()
         return left(clock, self.host)
 
-    def read(self, size: int, clock: Clock) -> bytes:
+    def read(self, size: int, clock: Deadline) -> bytes:
         """Up to `size` bytes as soon as there are any; empty when the other side has ended the connection."""
         with self._translating():
             read = self._within(clock).recv(size)
@@ -120,14 +120,14 @@ class Wire:
             raise failures.cancelled()
         return read
 
-    def write(self, data: bytes, clock: Clock) -> None:
+    def write(self, data: bytes, clock: Deadline) -> None:
         """All of `data`."""
         unsent = memoryview(data)
         with self._translating():
             while unsent:
                 unsent = unsent[self._within(clock).send(unsent[:_WRITE_BYTES]) :]
 
-    def _resolve(self, lookups: Lookups, clock: Clock) -> tuple[Address, ...]:
+    def _resolve(self, lookups: Lookups, clock: Deadline) -> tuple[Address, ...]:
         if not isinstance(self.origin.host, Domain):
             return (self.origin.host,)
         lookup = lookups.start(self.origin.host)
@@ -142,7 +142,7 @@ class Wire:
             raise EgressError("dns_error", f"{self.host} does not resolve")
         return lookup.addresses
 
-    def _dial(self, addresses: tuple[Address, ...], clock: Clock) -> None:
+    def _dial(self, addresses: tuple[Address, ...], clock: Deadline) -> None:
         """Each address in turn gets its share of the time that is left, so that a silent one does not take it all."""
         for more, address in zip(reversed(range(len(addresses))), addresses, strict=True):
             try:
@@ -172,7 +172,7 @@ class Wire:
         if (ip_address(peer), port) != (address, self.origin.port):
             raise failures.not_public(self.host)
 
-    def _start_tls(self, tls: ssl.SSLContext, clock: Clock) -> None:
+    def _start_tls(self, tls: ssl.SSLContext, clock: Deadline) -> None:
         with self._lock:
             if self._socket is None:
                 raise failures.cancelled()
@@ -183,7 +183,7 @@ class Wire:
         wrapped.settimeout(left(clock, self.host))
         wrapped.do_handshake()
 
-    def _within(self, clock: Clock) -> socket.socket:
+    def _within(self, clock: Deadline) -> socket.socket:
         """The socket, for one operation that ends with the run's time."""
         timeout_s = self.check(clock)
         if self._socket is None:

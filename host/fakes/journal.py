@@ -16,7 +16,7 @@ MAX_REQUESTS = 10_000
 MAX_BYTES = 256 * 1024 * 1024  # of bodies: four of the largest
 
 
-class Journal:
+class RequestLog:
     """The newest requests, within both bounds. Written by the server's thread and read by any."""
 
     def __init__(self, max_requests: int = MAX_REQUESTS, max_bytes: int = MAX_BYTES) -> None:

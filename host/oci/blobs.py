@@ -24,7 +24,7 @@ import httpx2
 from host.core.names import Digest
 from host.errors import RegistryError, StateError
 from host.oci.documents import Descriptor
-from host.oci.exchange import Answer, Ask, Exchange
+from host.oci.exchange import RegistryAnswer, RegistryExchange, RegistryRequest
 from host.oci.failures import PassingError
 
 
@@ -42,7 +42,7 @@ class Progress(Protocol):
         """No more follow."""
 
 
-class Unseen:
+class NoProgress:
     """Progress that nobody looks at."""
 
     def begin(self, name: str, total: int) -> None:
@@ -128,7 +128,7 @@ _DEADLINE_S: Final = 3600.0  # for one attempt: what a drip-feeding registry can
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/(?:[0-9]{1,18}|\*)\Z")  # RFC 9110, section 14.4
 
 
-def download(exchange: Exchange, blob: Descriptor, folder: Path, progress: Progress, what: str) -> bytes:
+def download(exchange: RegistryExchange, blob: Descriptor, folder: Path, progress: Progress, what: str) -> bytes:
     """The content that `blob` describes. What was received of it before a failure stays in `folder`.
 
     Raises RegistryError (also for other bytes than those described: more, fewer or different) and StateError.
@@ -154,7 +154,7 @@ class _Filling:
     """Brings a partial file to the size that it is to have."""
 
     def __init__(
-        self, exchange: Exchange, blob: Descriptor, partial: PartialFile, progress: Progress, what: str
+        self, exchange: RegistryExchange, blob: Descriptor, partial: PartialFile, progress: Progress, what: str
     ) -> None:
         self._exchange = exchange
         self._blob = blob
@@ -174,7 +174,9 @@ class _Filling:
         if offset == self._blob.size:  # a range that is empty cannot be asked for
             return
         ranged = {"Range": f"bytes={offset}-"} if offset else {}
-        ask = Ask("GET", self._exchange.url(f"blobs/{self._blob.digest}"), f"send {self._what}", ranged, elsewhere=True)
+        ask = RegistryRequest(
+            "GET", self._exchange.url(f"blobs/{self._blob.digest}"), f"send {self._what}", ranged, elsewhere=True
+        )
         with self._exchange.begun(ask, (200, 206, 416) if offset else (200,), _DEADLINE_S) as response:
             if not self._continues(response, offset):
                 self._restart()
@@ -226,7 +228,7 @@ class Upload:
     """Content on its way. What fits into one chunk is sent in one piece; after a broken connection the registry is
     asked how much it has, and where it does not say, the upload begins again."""
 
-    def __init__(self, exchange: Exchange, content: bytes, progress: Progress, what: str) -> None:
+    def __init__(self, exchange: RegistryExchange, content: bytes, progress: Progress, what: str) -> None:
         self._exchange = exchange
         self._content = content
         self._digest = Digest.of(content)
@@ -255,12 +257,12 @@ class Upload:
 
     def _is_there(self) -> bool:
         url = self._exchange.url(f"blobs/{self._digest}")
-        ask = Ask("HEAD", url, f"say whether it has {self._what}", elsewhere=True)
+        ask = RegistryRequest("HEAD", url, f"say whether it has {self._what}", elsewhere=True)
         return self._exchange.fetch(ask, (200, 404)).status == httpx2.codes.OK
 
     def _begun(self) -> httpx2.URL:
         url = self._exchange.url("blobs/uploads/")
-        answer = self._exchange.fetch(Ask("POST", url, f"take {self._what}", content=b""), (202,))
+        answer = self._exchange.fetch(RegistryRequest("POST", url, f"take {self._what}", content=b""), (202,))
         least = answer.headers.get("OCI-Chunk-Min-Length", "")
         if least.isascii() and least.isdigit() and len(least) < 10:
             self._chunk = min(max(CHUNK_BYTES, int(least)), _LARGEST_CHUNK)
@@ -268,7 +270,7 @@ class Upload:
 
     def _continued(self, location: httpx2.URL) -> httpx2.URL | None:
         """Where to send the rest; None where it turns out to be complete."""
-        ask = Ask("GET", location, f"say how much it has of {self._what}")
+        ask = RegistryRequest("GET", location, f"say how much it has of {self._what}")
         answer = self._exchange.fetch(ask, (204, 400, 404, 405, 416))
         if answer.status == httpx2.codes.NO_CONTENT:
             self._move_to(min(_held(answer, 0), len(self._content)))
@@ -280,7 +282,7 @@ class Upload:
 
     def _send_chunk(self, location: httpx2.URL) -> httpx2.URL:
         piece = self._content[self._sent : self._sent + self._chunk]
-        ask = Ask("PATCH", location, f"take {self._what}", _OCTETS | self._range(len(piece)), piece)
+        ask = RegistryRequest("PATCH", location, f"take {self._what}", _OCTETS | self._range(len(piece)), piece)
         answer = self._exchange.fetch(ask, (202, 416))
         if answer.status != httpx2.codes.ACCEPTED:
             raise PassingError(RegistryError(f"{self._exchange.registry} has lost its place in {self._what}"))
@@ -294,7 +296,7 @@ class Upload:
         rest = self._content[self._sent :]
         headers = _OCTETS | (self._range(len(rest)) if self._sent and rest else {})
         url = location.copy_merge_params({"digest": str(self._digest)})
-        answer = self._exchange.fetch(Ask("PUT", url, f"keep {self._what}", headers, rest), (201,))
+        answer = self._exchange.fetch(RegistryRequest("PUT", url, f"keep {self._what}", headers, rest), (201,))
         if answer.headers.get("Docker-Content-Digest", str(self._digest)) != str(self._digest):
             raise RegistryError(f"{self._exchange.registry} kept something else than {self._what}")
         self._move_to(len(self._content))
@@ -302,7 +304,7 @@ class Upload:
     def _range(self, count: int) -> dict[str, str]:
         return {"Content-Range": f"{self._sent}-{self._sent + count - 1}"}
 
-    def _placed(self, answer: Answer) -> httpx2.URL:
+    def _placed(self, answer: RegistryAnswer) -> httpx2.URL:
         self._location = self._exchange.location(answer.url, answer.headers, f"take {self._what}")
         return self._location
 
@@ -316,7 +318,7 @@ class Upload:
         self._sent = sent
 
 
-def _held(answer: Answer, default: int) -> int:
+def _held(answer: RegistryAnswer, default: int) -> int:
     """How many bytes the registry says that it has. `0-0` is nothing: what docker-registry says of a new upload, and
     no chunk of ours is one byte."""
     said = _RANGE.match(answer.headers.get("Range", ""))

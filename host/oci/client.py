@@ -21,9 +21,9 @@ from host.core.names import Digest
 from host.core.strict_json import Json
 from host.errors import ArtifactError, RegistryError
 from host.oci.auth import Anonymous, Credentials
-from host.oci.blobs import Progress, Unseen, Upload, download
+from host.oci.blobs import NoProgress, Progress, Upload, download
 from host.oci.documents import IMAGE_INDEX, IMAGE_MANIFEST, Descriptor, ImageManifest, as_bytes, document
-from host.oci.exchange import Ask, Exchange
+from host.oci.exchange import RegistryExchange, RegistryRequest
 from host.oci.reference import OciReference
 
 MAX_MANIFEST_BYTES: Final = 4 * 1024 * 1024  # what the distribution-spec has every client and registry support
@@ -54,7 +54,7 @@ class RegistryClient:
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self.reference = reference
-        self._exchange = Exchange(reference, credentials or Anonymous(), plain_http=plain_http, pause=pause)
+        self._exchange = RegistryExchange(reference, credentials or Anonymous(), plain_http=plain_http, pause=pause)
 
     def __enter__(self) -> Self:
         return self
@@ -83,7 +83,7 @@ class RegistryClient:
         """The same, or None where there is none."""
         what = f"send the manifest {self._named(wanted)}"
         accept = {"Accept": f"{IMAGE_MANIFEST}, {IMAGE_INDEX}"}
-        ask = Ask("GET", self._exchange.url(f"manifests/{wanted}"), what, accept)
+        ask = RegistryRequest("GET", self._exchange.url(f"manifests/{wanted}"), what, accept)
         answer = self._exchange.tried(lambda: self._exchange.fetch(ask, (200, 404), most))
         if answer.status == httpx2.codes.NOT_FOUND:
             return None
@@ -98,7 +98,9 @@ class RegistryClient:
         """Keep a manifest under a tag or its digest. Returns whether the registry itself lists it with what it refers
         to (`OCI-Subject`)."""
         what = f"keep the manifest {self._named(wanted)}"
-        ask = Ask("PUT", self._exchange.url(f"manifests/{wanted}"), what, {"Content-Type": media_type}, content)
+        ask = RegistryRequest(
+            "PUT", self._exchange.url(f"manifests/{wanted}"), what, {"Content-Type": media_type}, content
+        )
         answer = self._exchange.tried(lambda: self._exchange.fetch(ask, (201,)))
         digest = str(Digest.of(content))
         if answer.headers.get("Docker-Content-Digest", digest) != digest:
@@ -106,12 +108,14 @@ class RegistryClient:
         return "OCI-Subject" in answer.headers
 
     def has_blob(self, digest: Digest) -> bool:
-        ask = Ask("HEAD", self._exchange.url(f"blobs/{digest}"), f"say whether it has {digest}", elsewhere=True)
+        ask = RegistryRequest(
+            "HEAD", self._exchange.url(f"blobs/{digest}"), f"say whether it has {digest}", elsewhere=True
+        )
         return self._exchange.tried(lambda: self._exchange.fetch(ask, (200, 404))).status == httpx2.codes.OK
 
     def blob(self, described: Descriptor, what: str) -> bytes:
         """A small one, in memory: `described.size` is all that is read."""
-        ask = Ask("GET", self._exchange.url(f"blobs/{described.digest}"), f"send {what}", elsewhere=True)
+        ask = RegistryRequest("GET", self._exchange.url(f"blobs/{described.digest}"), f"send {what}", elsewhere=True)
         content = self._exchange.tried(lambda: self._exchange.fetch(ask, (200,), described.size)).body
         if Digest.of(content) != described.digest or len(content) != described.size:
             raise RegistryError(f"{self.reference.registry} sent other bytes than {described.digest} for {what}")
@@ -119,11 +123,11 @@ class RegistryClient:
 
     def download(self, described: Descriptor, folder: Path, what: str, progress: Progress | None = None) -> bytes:
         """A large one, through a file in `folder` that the next attempt continues. Raises StateError as well."""
-        return download(self._exchange, described, folder, progress or Unseen(), what)
+        return download(self._exchange, described, folder, progress or NoProgress(), what)
 
     def upload(self, content: bytes, what: str, progress: Progress | None = None) -> None:
         """Nothing is sent that the registry has already."""
-        Upload(self._exchange, content, progress or Unseen(), what).run()
+        Upload(self._exchange, content, progress or NoProgress(), what).run()
 
     def referrers(self, subject: Digest, artifact_type: str) -> Iterator[Descriptor]:
         """The manifests that refer to `subject` and say that they are an `artifact_type`, as the registry lists them:
@@ -144,7 +148,9 @@ _NOT_OFFERED: Final = (303, 400, 404, 405, 406)  # what registries without the A
 _TRIES: Final = 3
 
 
-def listed(client: RegistryClient, exchange: Exchange, subject: Digest, artifact_type: str) -> Iterator[Descriptor]:
+def listed(
+    client: RegistryClient, exchange: RegistryExchange, subject: Digest, artifact_type: str
+) -> Iterator[Descriptor]:
     """See RegistryClient.referrers. Entries that are no descriptors are passed over: anybody who may push can add to
     the list, and must not thereby keep others from what it has."""
     for index in _pages(client, exchange, subject, artifact_type):
@@ -195,14 +201,14 @@ def _tagged(client: RegistryClient, subject: Digest) -> dict[str, Json]:
 
 
 def _pages(
-    client: RegistryClient, exchange: Exchange, subject: Digest, artifact_type: str
+    client: RegistryClient, exchange: RegistryExchange, subject: Digest, artifact_type: str
 ) -> Iterator[dict[str, Json]]:
     what = f"say what refers to {client.reference.place}@{subject}"
     url: httpx2.URL | None = exchange.url(f"referrers/{subject}", artifactType=artifact_type)
     for _ in range(_MAX_PAGES):
         if url is None:
             return
-        ask = Ask("GET", url, what, {"Accept": IMAGE_INDEX})
+        ask = RegistryRequest("GET", url, what, {"Accept": IMAGE_INDEX})
         answer = exchange.tried(partial(exchange.fetch, ask, (200, *_NOT_OFFERED), _MAX_PAGE_BYTES))
         said = answer.headers.get("Content-Type", "").partition(";")[0].strip()
         if answer.status != httpx2.codes.OK or said != IMAGE_INDEX:

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 import httpx2
 
 from host.egress import system_tls
-from host.egress.deadline import Patience
+from host.egress.deadline import TotalTimeout
 from host.errors import RegistryError
 from host.oci import failures
 from host.oci.auth import Credentials, authorization, parse_challenges
@@ -31,7 +31,7 @@ _HEADERS: Final = {"User-Agent": "catalyst-host", "Accept-Encoding": "identity"}
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class RegistryRequest:
     """A request. `what` completes "asked to …" in messages. `elsewhere` is whether a redirect is followed: for
     blobs, which registries keep in other places."""
 
@@ -44,7 +44,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class RegistryAnswer:
     """One that was read whole."""
 
     status: int
@@ -54,7 +54,7 @@ class Answer:
     next_page: httpx2.URL | None = None  # what `Link` calls `next` (RFC 8288)
 
 
-class Exchange:
+class RegistryExchange:
     """Speaks to the registry of `reference`; to be closed. Belongs to one thread.
 
     Nothing of the environment has an effect but OpenSSL's choice of trusted certificates; no cookies are kept.
@@ -73,7 +73,7 @@ class Exchange:
         self._credentials = credentials
         self._pause = pause
         self._authorization: SecretValue | None = None
-        self._patience = Patience()
+        self._patience = TotalTimeout()
         self._client = httpx2.Client(
             trust_env=False,
             verify=system_tls(),
@@ -115,17 +115,21 @@ class Exchange:
         except PassingError as error:
             raise error.lasting from None
 
-    def fetch(self, ask: Ask, expected: Collection[int], most: int = failures.MAX_ERROR_BYTES) -> Answer:
+    def fetch(
+        self, ask: RegistryRequest, expected: Collection[int], most: int = failures.MAX_ERROR_BYTES
+    ) -> RegistryAnswer:
         """The answer, read whole. Raises RegistryError for a status other than `expected` and for a body of more than
         `most` bytes; PassingError where asking again may help."""
         with self.begun(ask, expected) as response:
             body = self.read(response, most, ask.what)
             following = response.links.get("next", {}).get("url")
             next_page = response.url.join(following) if following else None
-            return Answer(response.status_code, response.headers, body, response.url, next_page)
+            return RegistryAnswer(response.status_code, response.headers, body, response.url, next_page)
 
     @contextmanager
-    def begun(self, ask: Ask, expected: Collection[int], within_s: float | None = None) -> Iterator[httpx2.Response]:
+    def begun(
+        self, ask: RegistryRequest, expected: Collection[int], within_s: float | None = None
+    ) -> Iterator[httpx2.Response]:
         """The answer, whose body is still to be read, with `iter_raw`: within two minutes, or `within_s`, beside the
         time that sending takes. Raises as `fetch` does, also for what reading it raises inside."""
         with self._within(within_s or _PATIENCE_S, ask), failures.entering(self.registry, ask.what):
@@ -145,7 +149,7 @@ class Exchange:
         return body
 
     @contextmanager
-    def _within(self, seconds: float, ask: Ask) -> Iterator[None]:
+    def _within(self, seconds: float, ask: RegistryRequest) -> Iterator[None]:
         """Raises RegistryError where it takes longer, not counting what there is to send."""
         seconds += len(ask.content or b"") / _SLOWEST
         with self._patience.within(seconds) as over:
@@ -157,7 +161,7 @@ class Exchange:
                     raise RegistryError(said) from None
                 raise
 
-    def _authorized(self, ask: Ask) -> httpx2.Response:
+    def _authorized(self, ask: RegistryRequest) -> httpx2.Response:
         """Sends, and where the registry itself asks who we are, says so and sends once more."""
         response = self._followed(ask)
         if response.status_code != httpx2.codes.UNAUTHORIZED or not self.is_registry(response.url):
@@ -170,7 +174,7 @@ class Exchange:
         self._authorization = fresh
         return self._followed(ask)
 
-    def _followed(self, ask: Ask) -> httpx2.Response:
+    def _followed(self, ask: RegistryRequest) -> httpx2.Response:
         url = ask.url
         for _ in range(_MAX_REDIRECTS + 1):
             response = self._sent(ask, url)
@@ -180,7 +184,7 @@ class Exchange:
             url = self.location(url, response.headers, ask.what)
         raise RegistryError(f"{self.registry} redirects more than {_MAX_REDIRECTS} times, asked to {ask.what}")
 
-    def _sent(self, ask: Ask, url: httpx2.URL) -> httpx2.Response:
+    def _sent(self, ask: RegistryRequest, url: httpx2.URL) -> httpx2.Response:
         request = self._client.build_request(ask.method, url, headers=ask.headers, content=ask.content)
         if self._authorization is not None and self.is_registry(url):
             request.headers["Authorization"] = self._authorization.reveal()

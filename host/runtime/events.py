@@ -15,7 +15,7 @@ from typing import Generic, Self, TypeAlias, TypeVar
 from host.core.operation import Result
 from host.core.strict_json import Json, parse_json
 from host.errors import InputError, StateError
-from host.run import Call
+from host.run import Run
 
 _AHEAD = 64  # events that may wait to be consumed; then the run waits, and so does its upstream
 _LOOK_S = 0.05  # how often a waiting run looks whether it was cancelled
@@ -33,10 +33,10 @@ class Channel(Generic[End]):
         self._arrived = arrived
         self._abandoned = False
 
-    def put(self, event: str, call: Call) -> bool:
+    def put(self, event: str, run: Run) -> bool:
         """Whether the event was taken: not where the consumer has gone, or the run is over."""
         while not self._room.acquire(timeout=_LOOK_S):
-            if self._abandoned or call.check() is not None:
+            if self._abandoned or run.check() is not None:
                 return False
         if self._abandoned:
             return False
@@ -70,8 +70,8 @@ MAX_TEXTS = 64
 class _Stream:
     """What both faces share: how it ended, and leaving early."""
 
-    def __init__(self, call: Call, channel: Channel[Outcome]) -> None:
-        self._call = call
+    def __init__(self, run: Run, channel: Channel[Outcome]) -> None:
+        self._new_run = run
         self._channel = channel
         self._ended = False
         self._result: Result | None = None
@@ -79,7 +79,7 @@ class _Stream:
     @property
     def id(self) -> str:
         """The run's, by which the record knows it."""
-        return self._call.id
+        return self._new_run.id
 
     @property
     def result(self) -> Result:
@@ -98,11 +98,11 @@ class _Stream:
 
     def cancel(self) -> None:
         """Take the run back, from any thread: it ends as Cancelled."""
-        self._call.cancel()
+        self._new_run.cancel()
 
     def _leave(self) -> None:
         self._channel.abandon()
-        self._call.cancel()
+        self._new_run.cancel()
 
     def __del__(self) -> None:
         if not getattr(self, "_ended", True):
@@ -143,14 +143,14 @@ class AsyncEventStream(_Stream):
     """`EventStream` for async code. The run is cancelled with the task that iterates, and when the iteration is
     left."""
 
-    def __init__(self, call: Call, start: Callable[[Callable[[], None]], Channel[Outcome]]) -> None:
+    def __init__(self, run: Run, start: Callable[[Callable[[], None]], Channel[Outcome]]) -> None:
         """`start` begins the run, given what it is to call when something has arrived."""
         import asyncio  # noqa: PLC0415 - an eighth of a start-up, and only async code needs it
 
         self._held: tuple[Outcome] | None = None  # the end, while what came before it is handed on
         self._loop, self._arrived = asyncio.get_running_loop(), asyncio.Event()
         self._told = False  # whether the loop was told that something arrived, since it last looked
-        super().__init__(call, start(self._tell))
+        super().__init__(run, start(self._tell))
 
     def __aiter__(self) -> AsyncIterator[Json]:
         return self

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Foreseen:
+class Explanation:
     """`component` is None where none is installed: then no manifest bounds the grant."""
 
     reference: Reference
@@ -31,7 +31,7 @@ class Foreseen:
     grant: Grant
 
 
-def foresee(workspace: Workspace, reference: Reference) -> Foreseen:
+def explain(workspace: Workspace, reference: Reference) -> Explanation:
     """For a reference without a version, of the version that a run would take. Raises InputError, StateError."""
     try:
         component = workspace.components.resolve(reference)
@@ -48,7 +48,7 @@ def foresee(workspace: Workspace, reference: Reference) -> Foreseen:
         ceiling=CEILING,
         kept=kept,
     )
-    return Foreseen(named, component, grant)
+    return Explanation(named, component, grant)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def would_reach(workspace: Workspace, reference: Reference, url: str, method: st
         target = Target.parse(url)
     except UrlError as error:
         raise InputError(f"URL: {error.reason}", field="URL") from None
-    foreseen = foresee(workspace, reference)
+    foreseen = explain(workspace, reference)
     grant = foreseen.grant
     destination = grant.destination(target)
     decision, address = _decided(target, method, foreseen), ""
@@ -101,7 +101,7 @@ def would_reach(workspace: Workspace, reference: Reference, url: str, method: st
     )
 
 
-def _decided(target: Target, method: str, foreseen: Foreseen) -> Decision:
+def _decided(target: Target, method: str, foreseen: Explanation) -> Decision:
     grant = foreseen.grant
     if foreseen.component is not None and not grant.interfaces & {FETCH, STREAMING}:
         rule = "the component imports nothing that sends requests"
@@ -111,10 +111,10 @@ def _decided(target: Target, method: str, foreseen: Foreseen) -> Decision:
 
 def _addressed(destination: Target, allowed: Allow, grant: Grant) -> tuple[Decision, str]:
     """The decision with what is known of the address, and what is not known before the request is made."""
-    from host.egress import Reach  # noqa: PLC0415 - what decides at each connection
+    from host.egress import AddressPolicy  # noqa: PLC0415 - what decides at each connection
 
     host = destination.host
-    reach = Reach(private=grant.private, mapped=frozenset(map(str, grant.upstreams.values())))
+    reach = AddressPolicy(private=grant.private, mapped=frozenset(map(str, grant.upstreams.values())))
     if str(destination.at) in reach.mapped:
         return allowed, "any: the operator named its origin in upstreams"
     if isinstance(host, Domain):

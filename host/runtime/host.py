@@ -23,12 +23,12 @@ from host.core.names import Digest, Reference, SecretName, looks_like_oci, looks
 from host.core.operation import Execution, Input, Operation, Result, read_input, read_output, write_input
 from host.core.quantities import parse_duration
 from host.core.strict_json import Json
-from host.egress import Egress, Reach
+from host.egress import AddressPolicy, Egress
 from host.errors import Denied, GuestException, GuestTrap, HostError, InputError, PolicyError, StateError
 from host.policy.document import PLACES, Place, Policy, SecretGrant
 from host.policy.domains import DomainPattern
 from host.policy.permissions import Grant, asked_by, grant_authority
-from host.run import Call, CancelToken, Placeholders
+from host.run import CancelToken, Placeholders, Run
 from host.runtime.events import AsyncEventStream, Channel, EventStream, Outcome
 from host.runtime.loader import Loader
 from host.runtime.threads import on_run_thread
@@ -90,7 +90,7 @@ class Host:
         self._sink: Sink = NullSink() if sink is None else sink
         self._ceiling = limits.narrowed(replace(limits, max_memory_bytes=MAX_MEMORY_BYTES))
         self._threads: ThreadPoolExecutor | None = None
-        self._calls: WeakSet[Call] = WeakSet()
+        self._calls: WeakSet[Run] = WeakSet()
         self._lock = threading.Lock()
         self._closed = False
 
@@ -179,7 +179,7 @@ class Host:
             kept=kept.effective,
             valueless=bindings.keys() - values.keys(),
         )
-        sink = Both(self._sink, self.workspace.journal)
+        sink = Both(self._sink, self.workspace.audit_log)
         return Catalyst(self, kept.artifact, loaded, grant, values, settings, sink)
 
     def close(self) -> None:
@@ -187,8 +187,8 @@ class Host:
         with self._lock:
             self._closed = True
             calls = list(self._calls)
-        for call in calls:
-            call.cancel()
+        for run in calls:
+            run.cancel()
         if self._threads is not None:
             self._threads.shutdown(wait=True)
         self._egress.close()
@@ -240,7 +240,9 @@ class Catalyst:
         self.imports = loaded.imports
         granted = {name: secrets[name] for name in grant.secrets}
         self._redactor = Redactor({str(name): value for name, value in granted.items()})
-        reach = Reach(private=grant.private, mapped=frozenset(str(origin) for origin in grant.upstreams.values()))
+        reach = AddressPolicy(
+            private=grant.private, mapped=frozenset(str(origin) for origin in grant.upstreams.values())
+        )
         self._client = host._egress.client(reach)
         functions = capabilities.configure(
             grant, client=self._client, secrets=granted, config=config, rates=host._rates
@@ -310,9 +312,9 @@ class Catalyst:
         record: JSON, and no secret. Raises Denied where the run failed and was refused something, SandboxError,
         InputError, AuditError.
         """
-        call = self._call(timeout, caller)
-        text = self._text(operation, call, attachments)
-        return on_run_thread(lambda: self._execute(call, text, cancel), call.cancel)
+        run = self._new_run(timeout, caller)
+        text = self._text(operation, run, attachments)
+        return on_run_thread(lambda: self._execute(run, text, cancel), run.cancel)
 
     def stream(
         self,
@@ -326,9 +328,9 @@ class Catalyst:
         """Run one operation and iterate its events as they arrive; `.result` is there after the last. Leaving the loop
         early (`close`, or the end of a `with`) cancels the run. While iterating it raises what `run` raises, and
         OperationFailed where the operation ended in an error status."""
-        call = self._call(timeout, caller)
-        text = self._text(operation, call, attachments, stream=True)
-        return EventStream(call, self._started(call, text, cancel))
+        run = self._new_run(timeout, caller)
+        text = self._text(operation, run, attachments, stream=True)
+        return EventStream(run, self._started(run, text, cancel))
 
     async def arun(
         self,
@@ -342,13 +344,13 @@ class Catalyst:
         """`run` for async code: cancelled with its task."""
         import asyncio  # noqa: PLC0415 - an eighth of a start-up, and only async code needs it
 
-        call = self._call(timeout, caller)
-        text = self._text(operation, call, attachments)
-        running = asyncio.wrap_future(self._host._submit(lambda: self._execute(call, text, cancel), call.cancel))
+        run = self._new_run(timeout, caller)
+        text = self._text(operation, run, attachments)
+        running = asyncio.wrap_future(self._host._submit(lambda: self._execute(run, text, cancel), run.cancel))
         try:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
-            call.cancel()
+            run.cancel()
             await asyncio.wait([running])
             if not running.cancelled():
                 running.exception()  # seen: it is the cancellation's own
@@ -366,11 +368,11 @@ class Catalyst:
     ) -> AsyncEventStream:
         """`stream` for async code: cancelled with its task, or when the iteration is left. Called where an event loop
         runs. Without `asks` the input stays as it is, and events come only where it asks for them itself."""
-        call = self._call(timeout, caller)
-        text = self._text(operation, call, attachments, stream=asks)
-        return AsyncEventStream(call, lambda arrived: self._started(call, text, cancel, arrived))
+        run = self._new_run(timeout, caller)
+        text = self._text(operation, run, attachments, stream=asks)
+        return AsyncEventStream(run, lambda arrived: self._started(run, text, cancel, arrived))
 
-    def _call(self, timeout: str | float | None, caller: Mapping[str, Json] | None) -> Call:
+    def _new_run(self, timeout: str | float | None, caller: Mapping[str, Json] | None) -> Run:
         limits = self.grant.limits
         if timeout is not None:
             limits = limits.narrowed(replace(limits, timeout_s=_seconds(timeout)))
@@ -379,101 +381,101 @@ class Catalyst:
             placeholders.bind(str(name), new_placeholder())
         redactor = self._redactor.renamed(placeholders.by_name)
         host = self._host
-        call = Call(limits=limits, sink=self._sink, redactor=redactor, placeholders=placeholders, caller=caller)
+        run = Run(limits=limits, sink=self._sink, redactor=redactor, placeholders=placeholders, caller=caller)
         with host._lock:
-            host._calls.add(call)
-        return call
+            host._calls.add(run)
+        return run
 
     def _text(
-        self, operation: Input, call: Call, attachments: Mapping[str, object] | None, *, stream: bool = False
+        self, operation: Input, run: Run, attachments: Mapping[str, object] | None, *, stream: bool = False
     ) -> str:
         """What the guest gets, once what the caller gave has the form that the manifest says: events, which may be
         asked for here, are the host's wish."""
         files = {name: Attachment.of(one) for name, one in (attachments or {}).items()}
         given = read_input(operation)
-        text = write_input(_streamed(operation, given) if stream else given, call.attachments, files)
+        text = write_input(_streamed(operation, given) if stream else given, run.attachments, files)
         self._input.check(given)
         return text
 
     def _started(
-        self, call: Call, text: str, cancel: CancelToken | None, arrived: Callable[[], None] | None = None
+        self, run: Run, text: str, cancel: CancelToken | None, arrived: Callable[[], None] | None = None
     ) -> Channel[Outcome]:
         channel: Channel[Outcome] = Channel(arrived)
-        call.listener = lambda event: channel.put(event, call)
+        run.listener = lambda event: channel.put(event, run)
 
         def work() -> Result:
-            return self._execute(call, text, cancel)
+            return self._execute(run, text, cancel)
 
         def finished(future: Future[Result]) -> None:
             channel.end(future.exception() or future.result())
 
-        self._host._submit(work, call.cancel).add_done_callback(finished)
+        self._host._submit(work, run.cancel).add_done_callback(finished)
         return channel
 
-    def _execute(self, call: Call, text: str, cancel: CancelToken | None) -> Result:
+    def _execute(self, run: Run, text: str, cancel: CancelToken | None) -> Result:
         """The run itself, on the thread that it stays on: recorded before and after, and closed however it ends."""
         if self._host._closed:
             raise StateError("the host is closed")
         with ExitStack() as stack:
-            stack.callback(call.close)
+            stack.callback(run.close)
             if cancel is not None:
-                stack.enter_context(cancel.watched(call.cancel))
-            call.audit("run.started", detail=self._begun(call))
+                stack.enter_context(cancel.watched(run.cancel))
+            run.audit("run.started", detail=self._begun(run))
             try:
-                stack.enter_context(self._host._sandbox.slots.taken(call))
-                output = self._instances.run(text, call)
+                stack.enter_context(self._host._sandbox.slots.taken(run))
+                output = self._instances.run(text, run)
             except BaseException as error:
                 code = error.code if isinstance(error, HostError) else type(error).__name__
-                call.audit("run.ended", detail={"error": code, **_spent(call)})
-                if call.refusals and isinstance(error, GuestException | GuestTrap):
-                    raise self._recorded(Denied(call.refusals), call) from error
-                raise self._recorded(error, call)  # noqa: B904 - the same exception
-            outcome = read_output(output, call.attachments)
-            call.audit("run.ended", detail={"status": outcome.status, **_spent(call)})
+                run.audit("run.ended", detail={"error": code, **_spent(run)})
+                if run.refusals and isinstance(error, GuestException | GuestTrap):
+                    raise self._recorded(Denied(run.refusals), run) from error
+                raise self._recorded(error, run)  # noqa: B904 - the same exception
+            outcome = read_output(output, run.attachments)
+            run.audit("run.ended", detail={"status": outcome.status, **_spent(run)})
         result = Result(
             outcome.status,
             outcome.data,
             outcome.error,
             outcome.attachments,
-            self._record(call),
+            self._record(run),
             headers=outcome.headers,
             document=outcome.document,
         )
-        if not result.ok and call.refusals:
-            raise self._recorded(Denied(call.refusals, result), call)
+        if not result.ok and run.refusals:
+            raise self._recorded(Denied(run.refusals, result), run)
         return result
 
-    def _begun(self, call: Call) -> dict[str, Json]:
+    def _begun(self, run: Run) -> dict[str, Json]:
         """What goes into a run's first record. A run of which there is none after `timeout_s` was killed."""
         begun: dict[str, Json] = {"reference": self.reference, "digest": str(self.digest)}
-        begun["timeout_s"] = call.limits.timeout_s
-        return {**begun, "caller": dict(call.caller)} if call.caller else begun
+        begun["timeout_s"] = run.limits.timeout_s
+        return {**begun, "caller": dict(run.caller)} if run.caller else begun
 
-    def _recorded(self, error: BaseException, call: Call) -> BaseException:
+    def _recorded(self, error: BaseException, run: Run) -> BaseException:
         """`error` with the run's record, if it is one of ours."""
         if isinstance(error, HostError):
-            error.execution = self._record(call)
+            error.execution = self._record(run)
         return error
 
-    def _record(self, call: Call) -> Execution:
+    def _record(self, run: Run) -> Execution:
         return Execution(
-            id=call.id,
+            id=run.id,
             reference=self.reference,
             digest=str(self.digest),
-            started_at=call.started_at,
-            duration_s=call.elapsed_s,
-            meters=call.meters,
-            decisions=tuple(call.events),
-            refusals=tuple(call.refusals),
-            logs=tuple(call.logs),
+            started_at=run.started_at,
+            duration_s=run.elapsed_s,
+            meters=run.meters,
+            decisions=tuple(run.events),
+            refusals=tuple(run.refusals),
+            logs=tuple(run.logs),
         )
 
 
-def _spent(call: Call) -> dict[str, Json]:
+def _spent(run: Run) -> dict[str, Json]:
     """What of a run's meters goes into its last record."""
-    meters = call.meters
+    meters = run.meters
     return {
-        "duration_s": round(call.elapsed_s, 6),
+        "duration_s": round(run.elapsed_s, 6),
         "cpu_time_s": round(meters.cpu_time_s, 6),
         "http_requests": meters.http_requests,
         "sent_bytes": meters.sent_bytes,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Ahead(Generic[T]):
+class Preload(Generic[T]):
     """Begins to `load` at once. Reading, hashing and mapping a component leave the interpreter to whatever the caller
     imports meanwhile: `host.runtime.loader` first, which this thread waits for, then the rest."""
 

@@ -25,7 +25,7 @@ from host.store.access.api_keys import ApiKeys
 from host.store.access.cancellations import Cancellations
 from host.store.access.counters import Counters
 from host.store.access.usage import Usage
-from host.store.audit_log.log import Journal
+from host.store.audit_log.log import AuditLog
 from host.store.components import Blobs, Component, Components, Review
 from host.store.database import Database
 from host.store.policies import Config, Imports, Policies, SecretGrants
@@ -74,16 +74,16 @@ class Workspace:
         self.state_dir = state_dir
         self.database = database
         self.keys = Keys(state_dir)
-        self.journal = Journal(database, self.keys, state_dir)
-        self.components = Components(self.journal, Blobs(database, state_dir))
-        self.config = Config(self.journal)
-        self.imports = Imports(self.journal)
-        self.policies = Policies(self.journal)
-        self.grants = SecretGrants(self.journal)
-        self.trust = TrustStore(self.journal)
-        self.vault = Vault(self.journal, self.keys)
+        self.audit_log = AuditLog(database, self.keys, state_dir)
+        self.components = Components(self.audit_log, Blobs(database, state_dir))
+        self.config = Config(self.audit_log)
+        self.imports = Imports(self.audit_log)
+        self.policies = Policies(self.audit_log)
+        self.grants = SecretGrants(self.audit_log)
+        self.trust = TrustStore(self.audit_log)
+        self.vault = Vault(self.audit_log, self.keys)
         self.sources = SecretSources(self.vault)
-        self.api_keys = ApiKeys(self.journal)
+        self.api_keys = ApiKeys(self.audit_log)
         self.usage = Usage(database)
         self.counters = Counters(database)
         self.cancellations = Cancellations(database)
@@ -238,7 +238,7 @@ class Workspace:
         digest: Digest,
     ) -> None:
         detail = {"reference": str(component.reference), "digest": str(component.digest), "at": str(at)}
-        self.journal.record(Event(kind, "", detail={**detail, "manifest": str(digest)}))
+        self.audit_log.record(Event(kind, "", detail={**detail, "manifest": str(digest)}))
 
     # use
 
@@ -298,7 +298,7 @@ class Workspace:
     def _sealed(self) -> Iterator[None]:
         """What is read inside is what was there at its beginning, and is what was sealed. Raises StateError."""
         with self.database.snapshot() as connection:
-            self.journal.check(connection)
+            self.audit_log.check(connection)
             yield
 
     def review(self, component: Component) -> Review:
@@ -333,7 +333,7 @@ class Workspace:
             yield
         except ArtifactError as error:
             detail = {"reference": str(reference), **error.as_dict()}
-            self.journal.record(Event("component.refused", "", "deny", error.code, detail))
+            self.audit_log.record(Event("component.refused", "", "deny", error.code, detail))
             raise
 
     def _not_approved(self, component: Component) -> NotApproved:
@@ -344,7 +344,7 @@ class Workspace:
             + (f"more than those that were ({more})" if more and review.before else "what was granted to others"),
             hint=f"host approve {component.reference} shows the difference, and approves",
         )
-        self.journal.record(
+        self.audit_log.record(
             Event(
                 "component.refused",
                 "",

@@ -30,7 +30,7 @@ from host.errors import (
     SandboxError,
     StackExhausted,
 )
-from host.run import Call, GuestReport, Stop
+from host.run import GuestReport, Run, Stop
 from host.sandbox.wasi import StandardStreams
 
 _UNTOLD = (
@@ -50,36 +50,36 @@ class Trapped(Exception):
         self.links = links
 
 
-def classify(trapped: Trapped, call: Call, streams: StandardStreams | None) -> BaseException:
+def classify(trapped: Trapped, run: Run, streams: StandardStreams | None) -> BaseException:
     """The exception that the run's caller gets."""
-    if call.stopped is not None:
-        return _stopped(call.stopped, call)
+    if run.stopped is not None:
+        return _stopped(run.stopped, run)
     if trapped.links is not None and not (trapped.error and _ran(trapped.error)):
         if not trapped.links:
             return ContractError("the component imports a WASI that this host's wasmtime does not have", subject="wasi")
         return MemoryExceeded(
-            f"the component needs more memory, tables or instances than a run may have ({_mib(call)} MiB of memory)",
+            f"the component needs more memory, tables or instances than a run may have ({_mib(run)} MiB of memory)",
             hint="raise max_memory_bytes if it is meant to be that large",
         )
-    if call.report is not None:
-        return _reported(call.report, call)
-    stderr = call.redactor.text(streams.text()) if streams is not None else ""
+    if run.report is not None:
+        return _reported(run.report, run)
+    stderr = run.redactor.text(streams.text()) if streams is not None else ""
     if isinstance(trapped.error, ExitTrap):
         return GuestTrap(f"the guest exited with status {trapped.error.code}", stderr=stderr)
     if trapped.error is not None and _ran_out_of_stack(trapped.error):
         return StackExhausted("the guest recursed too deeply: its stack is used up")
-    reason = None if stderr else _UNTOLD.format(_mib(call))
+    reason = None if stderr else _UNTOLD.format(_mib(run))
     return GuestTrap("the guest trapped", stderr=stderr, hint=reason)
 
 
-def _stopped(why: Stop, call: Call) -> BaseException:
-    limits = call.limits
+def _stopped(why: Stop, run: Run) -> BaseException:
+    limits = run.limits
     match why:
         case Stop.FAULT:
-            assert call.fault is not None
-            if isinstance(call.fault, HostError) or not isinstance(call.fault, Exception):
-                return call.fault
-            return SandboxError(f"a host function failed: {type(call.fault).__name__}")
+            assert run.fault is not None
+            if isinstance(run.fault, HostError) or not isinstance(run.fault, Exception):
+                return run.fault
+            return SandboxError(f"a host function failed: {type(run.fault).__name__}")
         case Stop.CANCELLED:
             return Cancelled("the run was cancelled")
         case Stop.DEADLINE:
@@ -101,10 +101,10 @@ def _stopped(why: Stop, call: Call) -> BaseException:
             assert_never(why)
 
 
-def _reported(report: GuestReport, call: Call) -> SandboxError:
+def _reported(report: GuestReport, run: Run) -> SandboxError:
     if report.exception == "MemoryError":
         return MemoryExceeded(
-            f"the guest ran out of memory: it may have {_mib(call)} MiB",
+            f"the guest ran out of memory: it may have {_mib(run)} MiB",
             hint="raise max_memory_bytes if that is too little",
         )
     if report.exception == "RecursionError":
@@ -113,8 +113,8 @@ def _reported(report: GuestReport, call: Call) -> SandboxError:
     return GuestException(f"the guest raised {said}", exception=report.exception, traceback=report.traceback)
 
 
-def _mib(call: Call) -> int:
-    return call.limits.max_memory_bytes >> 20
+def _mib(run: Run) -> int:
+    return run.limits.max_memory_bytes >> 20
 
 
 def _frames(error: WasmtimeError) -> list[int]:

@@ -18,7 +18,7 @@ from wasmtime import _ffi as ffi
 from wasmtime.component import Component, Linker
 
 from host.core.wit import RUN, HostValue
-from host.run import Call, RunStopped, Stop
+from host.run import Run, RunStopped, Stop
 from host.sandbox import codec, failure
 from host.sandbox.engine import MAX_CORE_INSTANCES, MAX_MEMORY_BYTES, MAX_TABLE_ELEMENTS, MAX_TABLES
 from host.sandbox.pool import Ticker
@@ -56,30 +56,30 @@ class Instances:
         interface_index = component.get_export_index(RUN)
         self._run_index = component.get_export_index("run", interface_index)
 
-    def run(self, text: str, call: Call) -> str:
+    def run(self, text: str, run: Run) -> str:
         """What the guest returns for `text`, redacted, from a fresh instance. Raises SandboxError, or what a host
         function raised. After it, nothing of the instance is left."""
         outer = getattr(_current, "call", None)  # of a run whose host function started this one
-        _current.call = call
+        _current.call = run
         began = time.monotonic()
-        call.begin_cpu_time()
-        streams = StandardStreams(call) if self._wasi else None
+        run.begin_cpu_time()
+        streams = StandardStreams(run) if self._wasi else None
         store = Store(self._engine)
         try:
             with self._ticker.ticking():
-                return self._run(store, text, call, streams)
+                return self._run(store, text, run, streams)
         except failure.Trapped as trapped:
-            raise failure.classify(trapped, call, streams) from None
+            raise failure.classify(trapped, run, streams) from None
         finally:
             store.close()
             _current.call = outer
             if streams is not None:
                 streams.close()
-            call.end_cpu_time()
-            call.meters.sandbox_time_s = time.monotonic() - began - call.meters.upstream_time_s
+            run.end_cpu_time()
+            run.meters.sandbox_time_s = time.monotonic() - began - run.meters.upstream_time_s
 
-    def _run(self, store: Store, text: str, call: Call, streams: StandardStreams | None) -> str:
-        limits = call.limits
+    def _run(self, store: Store, text: str, run: Run, streams: StandardStreams | None) -> str:
+        limits = run.limits
         store.set_limits(
             memory_size=limits.max_memory_bytes,
             table_elements=MAX_TABLE_ELEMENTS,
@@ -100,7 +100,7 @@ class Instances:
         assert self._run_index is not None
         function = instance.get_func(store, self._run_index)
         assert function is not None
-        return _call_run(function._func, store._context(), text, call)  # noqa: SLF001 - below the library's slow conversions
+        return _call_run(function._func, store._context(), text, run)  # noqa: SLF001 - below the library's slow conversions
 
     def _links(self) -> bool:
         """Whether there is an instance where nothing is limited but its time, which is none: a guest that would run
@@ -127,7 +127,7 @@ class Instances:
         return True
 
 
-def _call_run(function: Any, context: Any, text: str, call: Call) -> str:
+def _call_run(function: Any, context: Any, text: str, run: Run) -> str:
     arguments = (ffi.wasmtime_component_val_t * 1)()
     results = (ffi.wasmtime_component_val_t * 1)()
     codec.put_string(arguments[0], text)
@@ -137,14 +137,14 @@ def _call_run(function: Any, context: Any, text: str, call: Call) -> str:
         ffi.wasmtime_component_val_delete(byref(arguments[0]))
     if error:
         raise failure.Trapped(WasmtimeError._from_ptr(error))  # noqa: SLF001 - the library has no other way in
-    answer = codec.take_string(results[0], call.limits.max_output_bytes)
+    answer = codec.take_string(results[0], run.limits.max_output_bytes)
     if answer is None:
-        call.stop(Stop.OUTPUT)
+        run.stop(Stop.OUTPUT)
         raise failure.Trapped(None)
-    if call.check() is Stop.CANCELLED:
+    if run.check() is Stop.CANCELLED:
         raise failure.Trapped(None)
     try:
-        return call.redacted(answer)
+        return run.redacted(answer)
     except RunStopped:
         raise failure.Trapped(None) from None
 
@@ -170,19 +170,19 @@ def _callback(function: HostFunction) -> Any:
 
     @ffi.wasmtime_component_func_callback_t  # type: ignore[untyped-decorator]
     def enter(_data: Any, _context: Any, _type: Any, args: Any, nargs: int, results: Any, _nresults: int) -> int:
-        call: Call = _current.call
+        run: Run = _current.call
         try:
-            call.meters.host_calls += 1
-            if call.meters.host_calls > call.limits.max_host_calls:
-                call.stop(Stop.HOST_CALLS)
-            elif call.check() is None:
+            run.meters.host_calls += 1
+            if run.meters.host_calls > run.limits.max_host_calls:
+                run.stop(Stop.HOST_CALLS)
+            elif run.check() is None:
                 strings = [codec.take_string(args[i], MAX_MEMORY_BYTES) for i in range(nargs)]
-                value = function(call, *strings)
+                value = function(run, *strings)
                 if value is not None:
                     codec.put(results[0], value)
         except BaseException as error:  # noqa: BLE001 - an exception must not enter wasmtime: it would be lost, or another run's
-            call.fail(error)
-        return 0 if call.check() is None else _trap()
+            run.fail(error)
+        return 0 if run.check() is None else _trap()
 
     return enter
 
@@ -190,12 +190,12 @@ def _callback(function: HostFunction) -> Any:
 @_OnEpoch  # type: ignore[untyped-decorator]
 def _on_epoch(_context: Any, _data: Any, delta: Any, kind: Any) -> int:
     """Asked at each epoch: may the guest on this thread go on?"""
-    call: Call = _current.call
+    run: Run = _current.call
     try:
-        stopped = call.check()
+        stopped = run.check()
     except BaseException as error:  # noqa: BLE001 - a signal handler may raise here; it must not enter wasmtime
-        call.fail(error)
-        stopped = call.stopped
+        run.fail(error)
+        stopped = run.stopped
     if stopped is not None:
         return _trap()
     delta[0] = 1

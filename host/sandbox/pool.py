@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from wasmtime import Engine
 
 from host.errors import Busy, Cancelled, StateError
-from host.run import Call, Stop
+from host.run import Run, Stop
 
 
 class Slots:
@@ -22,21 +22,21 @@ class Slots:
         self._free = threading.Semaphore(count)
 
     @contextmanager
-    def taken(self, call: Call) -> Iterator[None]:
+    def taken(self, run: Run) -> Iterator[None]:
         if not self._free.acquire(blocking=False):
-            self._wait(call)
+            self._wait(run)
         try:
             yield
         finally:
             self._free.release()
 
-    def _wait(self, call: Call) -> None:
+    def _wait(self, run: Run) -> None:
         woken = threading.Event()
-        with call.interruptible(woken.set):
-            while not self._free.acquire(timeout=min(0.05, max(0.0, call.remaining()))):
-                if call.check() is Stop.CANCELLED or woken.is_set():
+        with run.interruptible(woken.set):
+            while not self._free.acquire(timeout=min(0.05, max(0.0, run.remaining()))):
+                if run.check() is Stop.CANCELLED or woken.is_set():
                     break
-                if call.remaining() <= 0:
+                if run.remaining() <= 0:
                     raise Busy(
                         "no sandbox was free in time", hint="run fewer operations at once, or give them more time"
                     )

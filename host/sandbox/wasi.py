@@ -12,7 +12,7 @@ from typing import Any
 from wasmtime import WasiConfig
 from wasmtime import _ffi as ffi
 
-from host.run import Call
+from host.run import Run
 from host.sandbox.codec import NO_FINALIZER
 
 _open: dict[int, StandardStreams] = {}
@@ -22,7 +22,7 @@ _ids = itertools.count(1)
 class StandardStreams:
     """What one run writes to stdout and stderr. wasmtime may call from a thread of its own, so a run is found by id."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Run) -> None:
         self._room = call.limits.max_log_bytes
         self._text = bytearray()
         self._id = next(_ids)

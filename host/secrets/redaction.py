@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from host.secrets.scanner import Matcher
+from host.secrets.scanner import Scanner
 from host.secrets.value import SecretValue, Unspoken
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Redactor(Unspoken):
         self._replacements = tuple(secrets)
         if any(json.dumps(replacement) != f'"{replacement}"' for replacement in self._replacements):
             raise ValueError("JSON would have to escape a replacement")
-        self._matcher = Matcher([value.reveal() for value in secrets.values()])
+        self._matcher = Scanner([value.reveal() for value in secrets.values()])
 
     def renamed(self, replacements: Mapping[str, str]) -> Redactor:
         """The same values under other replacements (old -> new, KeyError where one is missing), sharing what was
@@ -91,7 +91,7 @@ class StreamRedactor(Unspoken):
 
     __slots__ = ("_cursor", "_found", "_held", "_matcher", "_read", "_replacements", "_starts", "_state")
 
-    def __init__(self, matcher: Matcher, replacements: Sequence[bytes]) -> None:
+    def __init__(self, matcher: Scanner, replacements: Sequence[bytes]) -> None:
         self._matcher = matcher
         self._replacements = replacements
         self._state = matcher.root

@@ -153,7 +153,7 @@ class _State(dict[int, "_Move | None"]):
 
     __slots__ = ("_groups", "_matcher")
 
-    def __init__(self, matcher: Matcher, groups: _Groups) -> None:
+    def __init__(self, matcher: Scanner, groups: _Groups) -> None:
         self._matcher = matcher
         self._groups = groups
 
@@ -167,7 +167,7 @@ class _State(dict[int, "_Move | None"]):
 _Move = tuple[_State, tuple[tuple[int, int], ...], tuple[int, ...]]
 
 
-class Matcher(Unspoken):
+class Scanner(Unspoken):
     """All forms of some values, and the automaton that finds them."""
 
     __slots__ = (

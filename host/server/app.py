@@ -18,17 +18,17 @@ from host.runtime.workspace import Workspace
 from host.server.asgi import App, Receive, Scope, Send
 from host.server.console import Console
 from host.server.mcp import McpEndpoint
-from host.server.middleware import Front
+from host.server.middleware import Middleware
 from host.server.observability.metrics import Metrics, Probes
 from host.server.observability.tracing import Tracing
 from host.server.openai import Gateway
 from host.server.openai.gateway import CATALYST, RUN
 from host.server.settings import ServerSettings
-from host.service.catalog import Served
-from host.service.dispatch import Runner
+from host.service.catalog import Catalog
+from host.service.dispatch import Dispatch
 from host.service.limits import open_limiter
 from host.service.limits.opening import SharedRates
-from host.service.usage import Spending
+from host.service.usage import UsageRecorder
 
 _log = logging.getLogger("host.server")
 
@@ -62,14 +62,14 @@ class Application:
             self.metrics = Metrics()
             self.tracing = Tracing()
             stack.callback(self.tracing.close)
-            self.served = Served(self.host, self.workspace, self.settings.routing)
-            stack.callback(self.served.close)
-            spending = Spending(self.workspace.usage)
+            self.catalog = Catalog(self.host, self.workspace, self.settings.routing)
+            stack.callback(self.catalog.close)
+            spending = UsageRecorder(self.workspace.usage)
             stack.callback(spending.close)
             self.limiter = limiter
-            self.runner = Runner(self.served, limiter, spending, (self.metrics, self.tracing), self.settings.budgets)
+            self.runner = Dispatch(self.catalog, limiter, spending, (self.metrics, self.tracing), self.settings.budgets)
             self._own = stack.pop_all()
-        self._mcp = McpEndpoint(self.served, self.runner, self.workspace, self.settings)
+        self._mcp = McpEndpoint(self.catalog, self.runner, self.workspace, self.settings)
         self._asgi = self._composed()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,12 +83,12 @@ class Application:
         self._own.close()
 
     def _composed(self) -> App:
-        probes = Probes(self.served, self.metrics, self.settings)
+        probes = Probes(self.catalog, self.metrics, self.settings)
         routes = [
-            Mount("/v1", app=Gateway(self.served, self.runner, self.settings)),
+            Mount("/v1", app=Gateway(self.catalog, self.runner, self.settings)),
             Route("/mcp", self._mcp),
             *probes.routes(),
-            *Console(self.served, self.runner, self.workspace, self.settings).routes(),
+            *Console(self.catalog, self.runner, self.workspace, self.settings).routes(),
         ]
         inner: App = Router(routes=routes, default=_nothing_here, redirect_slashes=False)
         if self.settings.cors_origins:
@@ -100,7 +100,7 @@ class Application:
                 expose_headers=["x-request-id", CATALYST, RUN],
                 max_age=_CORS_MAX_AGE_S,
             )
-        return Front(inner, self.settings, self.metrics, self.tracing)
+        return Middleware(inner, self.settings, self.metrics, self.tracing)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         """The lifespan protocol (asgi.readthedocs.io, version 2.0)."""
@@ -131,9 +131,9 @@ class Application:
         """Load what is routed to, so that nobody's request waits for it. What cannot be loaded is told of, and again to
         whoever asks for it."""
         try:
-            view = await self.served.current()
+            view = await self.catalog.current()
             for reference in view.routing.references:
-                await self.served.catalyst(view, reference)
+                await self.catalog.catalyst(view, reference)
         except HostError as error:
             _log.warning("not ready: %s", error)
 
@@ -144,7 +144,7 @@ class Application:
             await asyncio.sleep(_CANCELLED_EVERY_S)
             if ids := self.runner.running:
                 try:
-                    self.runner.cancel(await self.served.off_loop(partial(cancellations.among, ids)))
+                    self.runner.cancel(await self.catalog.off_loop(partial(cancellations.among, ids)))
                 except HostError as error:
                     _log.warning("cancelled runs cannot be looked up: %s", error.code)
 

@@ -32,7 +32,7 @@ _SAFE = (
 )
 
 
-class Front:
+class Middleware:
     def __init__(self, app: App, settings: ServerSettings, metrics: Metrics, tracing: Tracing) -> None:
         self._app = app
         self._settings = settings

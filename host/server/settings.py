@@ -31,7 +31,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from host.core.names import Reference
-from host.core.quantities import Allowance, parse_size
+from host.core.quantities import Quota, parse_size
 from host.core.strict_json import parse_json
 from host.errors import HostError, InputError
 from host.service.limits.quota import Budget
@@ -168,8 +168,8 @@ def _reference(name: str, text: str) -> Reference:
     return found
 
 
-def _allowance(name: str, text: str | None) -> Allowance | None:
-    found: Allowance | None = None if text is None else _named(name, lambda: Allowance.parse(text))
+def _allowance(name: str, text: str | None) -> Quota | None:
+    found: Quota | None = None if text is None else _named(name, lambda: Quota.parse(text))
     return found
 
 

@@ -47,7 +47,7 @@ _ROWS: Final = (
     OperationSpec("files.delete", method="DELETE", path="/files/{file_id}", in_path=("file_id",)),
 )
 
-KNOWN: Final[Mapping[str, OperationSpec]] = {one.name: one for one in _ROWS}
+DEFAULT_OPERATIONS: Final[Mapping[str, OperationSpec]] = {one.name: one for one in _ROWS}
 
 
 T = TypeVar("T")
@@ -107,7 +107,7 @@ class View:
             raise
 
 
-class Served:
+class Catalog:
     """One per process. `current` and `catalyst` are for its event loop; blocking work is done on threads of its own."""
 
     def __init__(self, host: Host, workspace: Workspace, routing: Routing) -> None:
@@ -151,7 +151,7 @@ class Served:
         principal = known.get("principal")
         detail = {"key": principal.id if principal else "", "request": known.get("request_id", "")}
         event = Event("request.refused", "", "deny", error.message, {**detail, "route": known.get("route", "")})
-        await self.off_loop(lambda: self._workspace.journal.record(event))
+        await self.off_loop(lambda: self._workspace.audit_log.record(event))
 
     def close(self) -> None:
         self._threads.shutdown(wait=True)
@@ -176,7 +176,7 @@ def operations_of(component: Component) -> Mapping[str, OperationSpec]:
     """By name: what the manifest says, or where it says nothing (CYFR's do not), what such catalysts have."""
     if component.manifest is not None and component.manifest.operations:
         return component.manifest.operations
-    return KNOWN if _takes_operations(component) else {}
+    return DEFAULT_OPERATIONS if _takes_operations(component) else {}
 
 
 def _takes_operations(component: Component) -> bool:

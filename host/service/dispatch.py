@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 from host.core.attachments import Attachment
 from host.core.names import Reference
 from host.core.operation import Result
-from host.core.quantities import Allowance
+from host.core.quantities import Quota
 from host.core.strict_json import Json
 from host.errors import Cancelled, DeadlineExceeded, Forbidden, HostError, LimitExceeded, OperationFailed
 from host.runtime.events import AsyncEventStream
@@ -38,8 +38,8 @@ from host.service.limits.quota import Budget
 from host.service.principal import Principal
 
 if TYPE_CHECKING:
-    from host.service.catalog import Served
-    from host.service.usage import Spending
+    from host.service.catalog import Catalog
+    from host.service.usage import UsageRecorder
     from host.store.access.api_keys import ApiKey
 
 _log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ _LONGEST_END_S = 5.0  # of cancelled runs: each ends at the next epoch, or the n
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class OperationRequest:
     """One operation for `principal`, who may: that was found out before. `request` is the request's id. `more` is what
     the input has beside these; of a catalyst that takes no operations (`operation` ""), all that it has. One that is
     `large` is not looked through on the event loop."""
@@ -91,17 +91,17 @@ class Observer:
     def refused(self, reason: str) -> None:
         """A request was over a limit: `reason` is the unit of the limit."""
 
-    def first_event(self, ask: Ask, after_s: float) -> None:
+    def first_event(self, ask: OperationRequest, after_s: float) -> None:
         """The first event of a run has come, `after_s` seconds after the run began."""
 
-    def ended(self, ask: Ask, run: str, how: Ended) -> None:
+    def ended(self, ask: OperationRequest, run: str, how: Ended) -> None:
         """The run whose id is `run` has ended."""
 
 
 class Running:
     """A run that has begun: `async with`, and out of it the run has ended, whichever way, and was counted."""
 
-    def __init__(self, runner: Runner, ask: Ask, limits: Sequence[Limit]) -> None:
+    def __init__(self, runner: Dispatch, ask: OperationRequest, limits: Sequence[Limit]) -> None:
         self._runner = runner
         self._began = time.monotonic()
         self._tokens: Tokens | None = None
@@ -194,18 +194,18 @@ class Running:
         return Ended(self._outcome, tokens, time.monotonic() - self._began)
 
 
-class Runner:
+class Dispatch:
     """One per process, for its event loop."""
 
     def __init__(
         self,
-        served: Served,
+        catalog: Catalog,
         limiter: Limiter,
-        spending: Spending,
+        spending: UsageRecorder,
         observers: Sequence[Observer],
         budgets: Mapping[Reference, Budget],
     ) -> None:
-        self._served = served
+        self._catalog = catalog
         self._limiter = limiter
         self._spending = spending
         self._observers = observers
@@ -215,7 +215,7 @@ class Runner:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    async def start(self, ask: Ask) -> Running:
+    async def start(self, ask: OperationRequest) -> Running:
         """Admitted and begun; to be entered at once. Raises InputError where the parameters are not what the catalyst
         says it takes, LimitExceeded, StateError."""
         await self._check(ask)
@@ -237,12 +237,12 @@ class Runner:
                 await self._admit([limit for limit in _of_key(principal.key) if limit.unit == "requests"])
             except LimitExceeded as exceeded:
                 return exceeded
-        await self._served.record_refusal(known, error)
+        await self._catalog.record_refusal(known, error)
         return error
 
     async def _admit(self, limits: Sequence[Limit]) -> None:
         """Raises LimitExceeded, StateError."""
-        if limits and (exceeded := await self._served.off_loop(lambda: self._limiter.admit(limits))) is not None:
+        if limits and (exceeded := await self._catalog.off_loop(lambda: self._limiter.admit(limits))) is not None:
             for observer in self._observers:
                 observer.refused(exceeded.limit.unit)
             raise LimitExceeded(
@@ -251,7 +251,7 @@ class Runner:
                 retry_after_s=exceeded.retry_after_s,
             )
 
-    async def _check(self, ask: Ask) -> None:
+    async def _check(self, ask: OperationRequest) -> None:
         """A schema is a stranger's: one that took long once is checked beside the event loop from then on."""
         digest = str(ask.catalyst.digest)
         if ask.large or digest in self._slow:
@@ -264,7 +264,7 @@ class Runner:
             if time.thread_time() - began > _SLOW_S:
                 self._slow.add(digest)
 
-    async def run(self, ask: Ask) -> tuple[str, Result]:
+    async def run(self, ask: OperationRequest) -> tuple[str, Result]:
         """The run's id, and its Result, whatever its status. Raises HostError. Cancelled with its task."""
         async with await self.start(ask) as running:
             return running.id, await running.result()
@@ -282,7 +282,7 @@ class Runner:
             async with asyncio.timeout(_LONGEST_END_S):
                 await self._idle.wait()
 
-    def first_event(self, ask: Ask, after_s: float) -> None:
+    def first_event(self, ask: OperationRequest, after_s: float) -> None:
         """What a Running says once its first event has come."""
         for observer in self._observers:
             observer.first_event(ask, after_s)
@@ -310,11 +310,11 @@ class Runner:
         spent = [limit for limit in running.limits if limit.unit == "tokens"]
         if spent and how.tokens.total:
             try:
-                await asyncio.shield(self._served.off_loop(lambda: self._limiter.spend(spent, how.tokens.total)))
+                await asyncio.shield(self._catalog.off_loop(lambda: self._limiter.spend(spent, how.tokens.total)))
             except HostError:
                 _log.exception("the tokens of %s could not be counted", running.id)
 
-    def _limits(self, ask: Ask) -> list[Limit]:
+    def _limits(self, ask: OperationRequest) -> list[Limit]:
         found = [] if ask.principal.key is None else _of_key(ask.principal.key)
         reference = Reference.parse(ask.catalyst.reference).any_version
         if (budget := self._budgets.get(reference)) is not None:
@@ -328,7 +328,7 @@ def _of_key(key: ApiKey) -> list[Limit]:
     return rate + _limits(f"key:{key.id}", key.request_budget, key.token_budget, subject)
 
 
-def _limits(name: str, requests: Allowance | None, tokens: Allowance | None, subject: str) -> list[Limit]:
+def _limits(name: str, requests: Quota | None, tokens: Quota | None, subject: str) -> list[Limit]:
     found = []
     if requests is not None:
         found.append(Limit(f"{name}:requests", requests, "requests", subject))

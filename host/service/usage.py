@@ -16,7 +16,7 @@ _EVERY_S = 1.0
 _log = logging.getLogger(__name__)
 
 
-class Spending:
+class UsageRecorder:
     """One per process, thread-safe."""
 
     def __init__(self, usage: Usage) -> None:

@@ -31,7 +31,7 @@ from host.core.names import Digest, Reference, check_version, looks_like_oci
 from host.core.strict_json import Json
 from host.errors import HostError, InputError, NotFound, StateError
 from host.policy.diff import Difference, Request
-from host.store.audit_log.log import Change, Journal
+from host.store.audit_log.log import AuditLog, Change
 from host.store.database import Database, make_private
 from host.store.tables import approvals, artifacts, blobs, components, newest, secret_grants, settings, signatures
 from host.trust.bundle import MAX_BUNDLES
@@ -204,8 +204,8 @@ def has_grants(connection: Connection, reference: Reference) -> bool:
 class Components:
     """One per process, thread-safe. Methods raise StateError."""
 
-    def __init__(self, journal: Journal, blobs: Blobs) -> None:
-        self._journal = journal
+    def __init__(self, audit_log: AuditLog, blobs: Blobs) -> None:
+        self._audit_log = audit_log
         self._blobs = blobs
 
     # what there is
@@ -224,7 +224,7 @@ class Components:
 
     def from_source(self, source: str) -> Component | None:
         """What came from there."""
-        with self._journal.database.reading() as connection:
+        with self._audit_log.database.reading() as connection:
             row = connection.execute(_INSTALLED.where(components.c.source == source)).first()
         return None if row is None else _component(row)
 
@@ -233,12 +233,12 @@ class Components:
         query = _INSTALLED.where(components.c.subject == reference.subject)
         if reference.version:
             query = query.where(components.c.version == reference.version)
-        with self._journal.database.reading() as connection:
+        with self._audit_log.database.reading() as connection:
             return [_component(row) for row in connection.execute(query)]
 
     def all(self) -> list[Component]:
         """Sorted by subject, then version, the highest first."""
-        with self._journal.database.reading() as connection:
+        with self._audit_log.database.reading() as connection:
             found = [_component(row) for row in connection.execute(_INSTALLED)]
         by_version = sorted(found, key=lambda one: order(one.reference.version), reverse=True)
         return sorted(by_version, key=lambda one: one.reference.subject)
@@ -262,12 +262,12 @@ class Components:
     def bundles(self, digest: Digest) -> tuple[str, ...]:
         """The signature bundles that came with it, or were added since."""
         query = select(signatures.c.bundle).where(signatures.c.digest == str(digest)).order_by(signatures.c.position)
-        with self._journal.database.reading() as connection:
+        with self._audit_log.database.reading() as connection:
             return tuple(connection.execute(query).scalars())
 
     def newest(self, reference: Reference) -> str:
         """The highest version that was ever installed, "" for none."""
-        with self._journal.database.reading() as connection:
+        with self._audit_log.database.reading() as connection:
             found = connection.execute(select(newest.c.version).where(newest.c.subject == reference.subject)).scalar()
         return str(found or "")
 
@@ -289,7 +289,7 @@ class Components:
         what the operator set for it. The same bytes again change nothing but add bundles. Raises InputError where the
         version is taken by other bytes, unless `replace`."""
         digest = Digest.of(wasm)
-        with self._journal.changing() as change:
+        with self._audit_log.changing() as change:
             connection = change.connection
             before = connection.execute(select(components.c.digest).where(_is(reference))).scalar()
             if before not in (None, str(digest)) and not replace:
@@ -335,7 +335,7 @@ class Components:
         found = self.versions(reference)
         if not found:
             raise NotFound(f"there is no {reference}", field="reference", hint="`host list` shows what there is")
-        with self._journal.changing() as change:
+        with self._audit_log.changing() as change:
             idle = not has_grants(change.connection, reference)
             for one in found:
                 change.connection.execute(delete(components).where(_is(one.reference)))
@@ -353,7 +353,7 @@ class Components:
         return found
 
     def add_bundle(self, component: Component, bundle: str) -> None:
-        with self._journal.changing() as change:
+        with self._audit_log.changing() as change:
             _keep_bundles(change.connection, component.digest, (bundle,))
             change.record(
                 Event(
@@ -365,18 +365,18 @@ class Components:
 
     def review(self, component: Component, config: Mapping[str, Json]) -> Review:
         """What approving it means. `config` is what the operator set for it."""
-        with self._journal.database.reading() as connection:
+        with self._audit_log.database.reading() as connection:
             return review(connection, component, config)
 
     def approve(self, component: Component) -> None:
         """These bytes may use what is granted to their subject."""
-        with self._journal.changing() as change:
+        with self._audit_log.changing() as change:
             approve(change, component, "by the operator")
 
     def _drop(self, digest: Digest) -> None:
         """The bytes, where no reference names them any more. In a transaction of its own, after the one that let go of
         them: killed between the two, there is a file too many and not one too few."""
-        with self._journal.database.writing() as connection:
+        with self._audit_log.database.writing() as connection:
             if not connection.execute(select(exists().where(components.c.digest == str(digest)))).scalar():
                 self._blobs.delete(connection, digest)
 

@@ -21,7 +21,7 @@ class _Waiting(Generic[Asked, Answer]):
     error: Exception | None = None
 
 
-class Together(Generic[Asked, Answer]):
+class GroupCommit(Generic[Asked, Answer]):
     """`perform` answers each of several, in their order: a transaction for all of them costs about what it costs for
     one. A thread that finds another one at it waits; one of those that wait then does it for all of them."""
 

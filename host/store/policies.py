@@ -24,7 +24,7 @@ from host.core.strict_json import Json
 from host.errors import HostError, InputError, NotFound, PolicyError, StateError
 from host.policy.document import DEFAULT, PLACES, Effective, Place, Policy, SecretGrant, SecretRule
 from host.policy.domains import DomainPattern
-from host.store.audit_log.log import Journal
+from host.store.audit_log.log import AuditLog
 from host.store.settings import Document, Settings
 from host.store.tables import secret_grants
 
@@ -104,8 +104,8 @@ class SecretGrants:
     """One per process, thread-safe. A grant for a version takes the place of the one for all versions. Methods raise
     StateError."""
 
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
+    def __init__(self, audit_log: AuditLog) -> None:
+        self._audit_log = audit_log
 
     def grant(
         self,
@@ -122,7 +122,7 @@ class SecretGrants:
         bound = None if domains is None else [str(DomainPattern.parse(text)) for text in domains]
         into = [place for place in PLACES if place in places]
         granted = {"reference": str(reference), "secret": str(name), "domains": bound, "in": into, "reveal": reveal}
-        with self._journal.changing() as change:
+        with self._audit_log.changing() as change:
             change.connection.execute(delete(secret_grants).where(*_exactly(reference, name)))
             change.connection.execute(
                 insert(secret_grants).values(
@@ -140,7 +140,7 @@ class SecretGrants:
     def revoke(self, reference: Reference, name: SecretName) -> None:
         """Of a reference without a version, all there are: that of each version too. Raises NotFound where there is
         none, and where it is the grant for all versions that covers this one."""
-        with self._journal.changing() as change:
+        with self._audit_log.changing() as change:
             which = _exactly(reference, name)[: 3 if reference.version else 2]
             if not change.connection.execute(delete(secret_grants).where(*which)).rowcount:
                 self._tell_what_covers(change.connection, reference, name)
@@ -156,12 +156,12 @@ class SecretGrants:
             )
             .order_by(secret_grants.c.version)  # "" first: what comes later takes its place
         )
-        with self._journal.database.reading() as connection:
+        with self._audit_log.database.reading() as connection:
             return {granted.secret: granted.grant for granted in map(_granted, connection.execute(query))}
 
     def all(self) -> list[Granted]:
         """Sorted by reference and name."""
-        with self._journal.database.reading() as connection:
+        with self._audit_log.database.reading() as connection:
             found = [_granted(row) for row in connection.execute(select(secret_grants))]
         return sorted(found, key=lambda one: (str(one.reference), str(one.secret)))
 

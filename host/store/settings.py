@@ -16,7 +16,7 @@ from host.core.audit import Event, EventKind
 from host.core.names import Reference
 from host.core.strict_json import Json, kind_of, parse_json
 from host.errors import InputError, StateError
-from host.store.audit_log.log import Change, Journal
+from host.store.audit_log.log import AuditLog, Change
 from host.store.tables import settings
 
 MAX_VALUE_BYTES = 64 * 1024
@@ -41,8 +41,8 @@ class Settings(ABC):
     kind: ClassVar[EventKind]
     forget: ClassVar[str]  # the command
 
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
+    def __init__(self, audit_log: AuditLog) -> None:
+        self._audit_log = audit_log
 
     @abstractmethod
     def check(self, document: Document) -> None:
@@ -71,13 +71,13 @@ class Settings(ABC):
 
     def update(self, reference: Reference, values: Mapping[str, Json]) -> None:
         """Set several at once, all of them or none."""
-        with self._journal.changing() as change:
+        with self._audit_log.changing() as change:
             found = self._read(change.connection, settings.c.subject == reference.subject)
             self._write(change, found, {reference: {**found.get(reference, {}), **values}})
 
     def replace(self, reference: Reference, document: Mapping[str, Json], *, before: Document | None = None) -> None:
         """Make `document` all that is set for `reference`; with `before` only if that is what was set until now."""
-        with self._journal.changing() as change:
+        with self._audit_log.changing() as change:
             found = self._read(change.connection, settings.c.subject == reference.subject)
             if before is not None and found.get(reference, {}) != before:
                 raise InputError(f"what is set for {reference} was changed by somebody else in the meantime")
@@ -85,7 +85,7 @@ class Settings(ABC):
 
     def replace_all(self, documents: Mapping[Reference, Mapping[str, Json]]) -> None:
         """`replace` for each of `documents`, all of them or none."""
-        with self._journal.changing() as change:
+        with self._audit_log.changing() as change:
             subjects = {reference.subject for reference in documents}
             self._write(change, self._read(change.connection, settings.c.subject.in_(subjects)), documents)
 
@@ -93,7 +93,7 @@ class Settings(ABC):
         """Forget one field, or all of them, and say which there were. What is kept is not looked at: so this is the way
         out where it cannot be read."""
         rows = _rows_of(reference) if field is None else and_(_rows_of(reference), settings.c.field == field)
-        with self._journal.changing() as change:
+        with self._audit_log.changing() as change:
             there = select(settings.c.field).where(self._here, rows).order_by(settings.c.field)
             fields = tuple(change.connection.execute(there).scalars())
             if fields:
@@ -106,7 +106,7 @@ class Settings(ABC):
         return settings.c.section == self.section
 
     def _documents(self, *which: ColumnElement[bool]) -> dict[Reference, Document]:
-        with self._journal.database.reading() as connection:
+        with self._audit_log.database.reading() as connection:
             return self._read(connection, *which)
 
     def _read(self, connection: Connection, *which: ColumnElement[bool]) -> dict[Reference, Document]:

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, delete, exists, func, insert, select
 
 from host.core.audit import CHANGES
 from host.errors import StateError, VaultError
-from host.store.audit_log.chain import Head, HeadFile, Note
+from host.store.audit_log.chain import Checkpoint, CheckpointFile, NotedCheckpoint
 from host.store.tables import (
     api_keys,
     approvals,
@@ -39,16 +39,16 @@ _LATER: Final = (api_keys,)  # in the digest where they have rows: without any, 
 _SEALED: Final = (*_FIRST, *_LATER)
 
 
-def seal(connection: Connection, key: DataKey, seq: int) -> Head:
+def seal(connection: Connection, key: DataKey, seq: int) -> Checkpoint:
     """Seal what is there now, in a write transaction whose last record has the number `seq`. Returns what is to be
     noted of it, once the transaction is through."""
-    made = Head(seq, _mac(connection, key, seq))
+    made = Checkpoint(seq, _mac(connection, key, seq))
     connection.execute(delete(state_seal))
     connection.execute(insert(state_seal).values(seq=seq, key=key.id, mac=made.mac))
     return made
 
 
-def check(connection: Connection, keys: Keys, file: HeadFile, *, shared: bool) -> None:
+def check(connection: Connection, keys: Keys, file: CheckpointFile, *, shared: bool) -> None:
     """Raises StateError where what is there is not what was sealed last; VaultError. A `shared` state has seals that
     this machine has not noted."""
     noted = file.read()
@@ -61,11 +61,11 @@ def check(connection: Connection, keys: Keys, file: HeadFile, *, shared: bool) -
         return
     if row.seq != last or not hmac.compare_digest(row.mac, _mac(connection, keys.get(connection, row.key), row.seq)):
         raise _changed()
-    if not shared if noted is None else not _follows(Head(row.seq, row.mac), noted, keys, connection):
+    if not shared if noted is None else not _follows(Checkpoint(row.seq, row.mac), noted, keys, connection):
         raise _changed()
 
 
-def _follows(there: Head, noted: Note, keys: Keys, connection: Connection) -> bool:
+def _follows(there: Checkpoint, noted: NotedCheckpoint, keys: Keys, connection: Connection) -> bool:
     """Whether it is the seal that was noted, or a later one."""
     try:
         authentic = noted.authentic(keys.get(connection, noted.key))

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, delete, insert, select, update
 from host.core.audit import Event
 from host.core.names import Reference
 from host.errors import InputError, NotFound, StateError
-from host.store.audit_log.log import Journal
+from host.store.audit_log.log import AuditLog
 from host.store.tables import rules, trusted_keys
 from host.trust.keys import PublicKey
 from host.trust.verification import Rule, Trust, TrustedKey
@@ -39,27 +39,27 @@ class TrustStore:
     """One per process, thread-safe. Each change is recorded in the transaction that makes it; what changes nothing is
     not. Every method raises StateError, where something that is kept cannot be read too: then nobody is trusted."""
 
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
+    def __init__(self, audit_log: AuditLog) -> None:
+        self._audit_log = audit_log
 
     def snapshot(self) -> Trust:
         """What verification goes by."""
-        with self._journal.database.reading() as connection:
+        with self._audit_log.database.reading() as connection:
             return Trust([one.trusted for one in _keys(connection)], _rules(connection))
 
     def all(self) -> list[KeptKey]:
         """All, revoked ones too, in the order in which they were added."""
-        with self._journal.database.reading() as connection:
+        with self._audit_log.database.reading() as connection:
             return _keys(connection)
 
     def rules(self) -> Mapping[str, Rule]:
         """By namespace, those that the operator made."""
-        with self._journal.database.reading() as connection:
+        with self._audit_log.database.reading() as connection:
             return _rules(connection)
 
     def key(self, ident: str) -> KeptKey:
         """The key with that id, or the one whose id begins so. Raises NotFound."""
-        with self._journal.database.reading() as connection:
+        with self._audit_log.database.reading() as connection:
             return _find(_keys(connection), ident)
 
     def add(self, key: PublicKey, namespaces: Iterable[str], comment: str = "") -> KeptKey:
@@ -68,7 +68,7 @@ class TrustStore:
         wanted = frozenset(check_namespace(one) for one in namespaces)
         if not wanted:
             raise InputError("a key is trusted for at least one namespace", field="namespace")
-        with self._journal.changing() as change:
+        with self._audit_log.changing() as change:
             before = next((one for one in _keys(change.connection) if one.id == key.id), None)
             if before is not None and before.trusted.revoked:
                 raise InputError(f"the key {key.id} was revoked", hint="a revoked key is never trusted again")
@@ -87,7 +87,7 @@ class TrustStore:
 
     def revoke(self, ident: str) -> KeptKey:
         """Nothing that the key signed is verified any more, whenever it signed it. Raises NotFound."""
-        with self._journal.changing() as change:
+        with self._audit_log.changing() as change:
             found = _find(_keys(change.connection), ident)
             if found.trusted.revoked:
                 return found
@@ -99,7 +99,7 @@ class TrustStore:
     def require(self, namespace: str, rule: Rule | None) -> None:
         """Make `rule` what `namespace` asks for; None: what it asks for by default. Raises InputError."""
         name = check_namespace(namespace)
-        with self._journal.changing() as change:
+        with self._audit_log.changing() as change:
             if _rules(change.connection).get(name) == rule:
                 return
             change.connection.execute(delete(rules).where(rules.c.namespace == name))

@@ -10,7 +10,7 @@ import os
 import platform
 import sys
 
-from tests.benchmarks import egress, journal, loading, processes, runs
+from tests.benchmarks import audit_log, egress, loading, processes, runs
 from tests.benchmarks.gateway import comparison
 from tests.benchmarks.measure import COMPONENT
 
@@ -19,7 +19,7 @@ TABLES = {
     "runs": runs.main,
     "loading": loading.main,
     "egress": egress.main,
-    "journal": journal.main,
+    "journal": audit_log.main,
     "gateway": comparison.main,
 }
 

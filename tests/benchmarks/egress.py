@@ -18,7 +18,7 @@ import h11
 import httpcore2
 import httpx2
 
-from host.egress import Egress, Outgoing, Reach
+from host.egress import AddressPolicy, Egress, Outgoing
 from host.policy.urls import Target
 
 ROUNDS, REQUESTS = 5, 1_000
@@ -59,7 +59,7 @@ def clients(port: int) -> dict[str, Callable[[], bytes]]:
     url = f"http://127.0.0.1:{port}{PATH}"
     httpx_client = httpx2.Client(trust_env=False)
     pool = httpcore2.ConnectionPool()
-    client = Egress().client(Reach(private=(IPv4Network("127.0.0.0/8"),)))
+    client = Egress().client(AddressPolicy(private=(IPv4Network("127.0.0.0/8"),)))
     clock = NoDeadline()
     connection = socket.create_connection(("127.0.0.1", port))
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from host.core.audit import Event
-from host.store.audit_log.log import Journal
+from host.store.audit_log.log import AuditLog
 from host.store.audit_log.verification import verify
 from host.store.database import Database
 from host.store.vault.keys import Keys
@@ -25,18 +25,18 @@ DETAIL = {"method": "POST", "url": "https://api.openai.com/v1/chat/completions",
 
 
 @contextmanager
-def opened(folder: Path, url: str | None) -> Iterator[Journal]:
+def opened(folder: Path, url: str | None) -> Iterator[AuditLog]:
     with closing(Database.open(folder, url)) as database:
-        yield Journal(database, Keys(folder), folder)
+        yield AuditLog(database, Keys(folder), folder)
 
 
-def write(journal: Journal, count: int) -> None:
+def write(audit_log: AuditLog, count: int) -> None:
     for _ in range(count):
-        journal.record(Event("http.request", "run_0123456789abcdef01234567", "allow", "api.openai.com", DETAIL))
+        audit_log.record(Event("http.request", "run_0123456789abcdef01234567", "allow", "api.openai.com", DETAIL))
 
 
-def in_threads(journal: Journal, number: int) -> float:
-    threads = [threading.Thread(target=write, args=(journal, COUNT // number)) for _ in range(number)]
+def in_threads(audit_log: AuditLog, number: int) -> float:
+    threads = [threading.Thread(target=write, args=(audit_log, COUNT // number)) for _ in range(number)]
     began = time.perf_counter()
     for thread in threads:
         thread.start()
@@ -58,13 +58,13 @@ def in_processes(folder: Path, url: str | None, number: int) -> float:
 
 def measured(folder: Path, url: str | None) -> Iterator[tuple[str, float]]:
     """What was measured, and its seconds for COUNT entries: the best of the rounds."""
-    with opened(folder, url) as journal:
+    with opened(folder, url) as audit_log:
         for number in (1, 8, 64):
             name = "1 thread" if number == 1 else f"{number} threads"
-            yield name, min(in_threads(journal, number) for _ in range(ROUNDS))
+            yield name, min(in_threads(audit_log, number) for _ in range(ROUNDS))
         yield "2 processes", min(in_processes(folder, url, 2) for _ in range(ROUNDS))
         began = time.perf_counter()
-        found = verify(journal)
+        found = verify(audit_log)
         yield "verify", (time.perf_counter() - began) * COUNT / found.records
 
 
@@ -78,10 +78,10 @@ def main() -> None:
 
 
 def _work(folder: str, url: str, count: str) -> None:
-    with opened(Path(folder), url or None) as journal:
+    with opened(Path(folder), url or None) as audit_log:
         print("ready", flush=True)
         sys.stdin.readline()
-        write(journal, int(count))
+        write(audit_log, int(count))
 
 
 if __name__ == "__main__":

@@ -59,11 +59,11 @@ class Counting:
 
     def __init__(self, workspace: Workspace) -> None:
         self.count = 0
-        self._journal = workspace.journal
+        self._audit_log = workspace.audit_log
 
     def record(self, event: Event) -> None:
         self.count += 1
-        self._journal.record(event)
+        self._audit_log.record(event)
 
 
 def one_by_one(catalyst: Catalyst, client: httpx2.Client) -> None:

@@ -30,7 +30,7 @@ def filled(state: Path) -> Path:
             Event("http.request", "run_a", "allow", "api.example", {"url": "https://api.example"}, at=now - 7_200),
             Event("http.request", "run_a", "deny", "domain not granted", DENIED, at=now - 60),
         ):
-            workspace.journal.record(event)
+            workspace.audit_log.record(event)
     return state
 
 

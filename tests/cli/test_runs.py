@@ -22,13 +22,13 @@ def filled(state: Path) -> Path:
             ("run_a2", "c:local.openai:0.2.0", {"error": "guest_trap", "duration_s": 1.5}),
             ("run_b1", "bad\x1b[31m\nname.wasm", None),
         ):
-            journal = workspace.journal
-            journal.record(Event("run.started", ident, detail={"reference": reference, "digest": DIGEST}))
-            journal.record(
+            audit_log = workspace.audit_log
+            audit_log.record(Event("run.started", ident, detail={"reference": reference, "digest": DIGEST}))
+            audit_log.record(
                 Event("http.request", ident, "deny", "domain not granted", {"subject": "GET https://evil.example/"})
             )
             if end:
-                journal.record(Event("run.ended", ident, detail=end))
+                audit_log.record(Event("run.ended", ident, detail=end))
     return state
 
 
@@ -103,7 +103,7 @@ def test_the_key_is_shown_where_a_run_has_one(program: Any, filled: Path) -> Non
     with Workspace.open(filled) as workspace:
         named = {"reference": "c:local.openai:0.1.0", "digest": DIGEST}
         for ident, caller in (("run_k1", {"key": "k1", "name": "ci"}), ("run_k2", {"key": "k2"})):
-            workspace.journal.record(Event("run.started", ident, detail={**named, "caller": caller}))
+            workspace.audit_log.record(Event("run.started", ident, detail={**named, "caller": caller}))
     head, *rows = program("runs", "list").out.splitlines()
     assert head.split()[-1] == "KEY"
     assert [row.split()[-1] for row in rows[:2]] == ["k2", "(k1)"]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from host.core.quantities import Allowance
+from host.core.quantities import Quota
 from host.errors import InputError
 
 
@@ -23,7 +23,7 @@ from host.errors import InputError
     ],
 )
 def test_an_allowance(text: str, amount: int, window_s: float) -> None:
-    assert Allowance.parse(text) == Allowance(amount, window_s)
+    assert Quota.parse(text) == Quota(amount, window_s)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_an_allowance(text: str, amount: int, window_s: float) -> None:
 )
 def test_what_is_none_says_what_is_wrong(text: str, wrong: str) -> None:
     with pytest.raises(InputError, match=wrong) as caught:
-        Allowance.parse(text)
+        Quota.parse(text)
     assert "100/1m" in str(caught.value.hint)
 
 
@@ -65,34 +65,34 @@ def test_what_is_none_says_what_is_wrong(text: str, wrong: str) -> None:
 )
 def test_one_that_is_made_in_python_is_checked_as_well(amount: int, window_s: float) -> None:
     with pytest.raises(InputError):
-        Allowance(amount, window_s)
+        Quota(amount, window_s)
 
 
 @pytest.mark.parametrize(
     ("allowance", "text"),
     [
-        (Allowance(100, 60.0), "100/1m"),
-        (Allowance(1000, 90.0), "1k/90s"),
-        (Allowance(1500, 86_400.0), "1500/1d"),
-        (Allowance(2_500_000, 30 * 86_400.0), "2.5M/30d"),
-        (Allowance(1, 0.25), "1/250ms"),
-        (Allowance(1234567, 5400.0), "1234567/90m"),
+        (Quota(100, 60.0), "100/1m"),
+        (Quota(1000, 90.0), "1k/90s"),
+        (Quota(1500, 86_400.0), "1500/1d"),
+        (Quota(2_500_000, 30 * 86_400.0), "2.5M/30d"),
+        (Quota(1, 0.25), "1/250ms"),
+        (Quota(1234567, 5400.0), "1234567/90m"),
     ],
 )
-def test_it_is_written_as_short_as_it_can_be(allowance: Allowance, text: str) -> None:
+def test_it_is_written_as_short_as_it_can_be(allowance: Quota, text: str) -> None:
     assert str(allowance) == text
 
 
 @given(st.integers(1, 10**15), st.floats(0.001, 36_525 * 86_400.0))
 def test_what_is_written_is_read_back_as_it_was(amount: int, window_s: float) -> None:
-    allowance = Allowance(amount, window_s)
-    assert Allowance.parse(str(allowance)) == allowance
+    allowance = Quota(amount, window_s)
+    assert Quota.parse(str(allowance)) == allowance
 
 
 @given(st.text(alphabet="0123456789./kMmshd\n e-"))
 def test_any_text_is_an_allowance_or_a_mistake(text: str) -> None:
     try:
-        found = Allowance.parse(text)
+        found = Quota.parse(text)
     except InputError:
         return
-    assert Allowance.parse(str(found)) == found
+    assert Quota.parse(str(found)) == found

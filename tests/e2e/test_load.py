@@ -149,7 +149,7 @@ def test_a_minute_of_clients_that_come_and_go_leaves_nothing_behind(
         told = crowd(server, SECONDS, seed=2)
         found = settled(behind, workspace)
         at_last = held(server, behind)
-        records = verify(workspace.journal).records
+        records = verify(workspace.audit_log).records
 
     assert warmed_up.errors + told.errors == []
     assert min(told.answered["plain"], told.answered["streamed"], told.left) > CLIENTS

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from host.egress import Answer, Egress, EgressClient, Outgoing, Reach, system_tls
+from host.egress import AddressPolicy, Answer, Egress, EgressClient, Outgoing, system_tls
 from host.policy.urls import Target
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-LOOPBACK = Reach(private=(IPv4Network("127.0.0.0/8"),))
+LOOPBACK = AddressPolicy(private=(IPv4Network("127.0.0.0/8"),))
 
 
 class Peer:
@@ -264,7 +264,7 @@ def ask(client: EgressClient, clock: StopClock) -> Callable[..., Answer]:
 
 
 @pytest.fixture
-def loopback() -> Reach:
+def loopback() -> AddressPolicy:
     return LOOPBACK
 
 

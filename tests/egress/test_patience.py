@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from host.egress.deadline import Patience
+from host.egress.deadline import TotalTimeout
 
 PATIENCE_S = 60
 
@@ -59,12 +59,12 @@ def _tls(folder: Path) -> ssl.SSLContext:
 
 
 @pytest.fixture
-def patience() -> Patience:
-    return Patience()
+def patience() -> TotalTimeout:
+    return TotalTimeout()
 
 
 @pytest.fixture
-def client(patience: Patience) -> Iterator[httpx2.Client]:
+def client(patience: TotalTimeout) -> Iterator[httpx2.Client]:
     anybody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
     hooks = {"request": [patience.watch]}
@@ -81,7 +81,7 @@ def client(patience: Patience) -> Iterator[httpx2.Client]:
     ],
 )
 def test_what_would_not_end_is_hung_up_on(
-    server: Callable[..., str], patience: Patience, client: httpx2.Client, answer: bytes, drop: bytes
+    server: Callable[..., str], patience: TotalTimeout, client: httpx2.Client, answer: bytes, drop: bytes
 ) -> None:
     url = server(answer, drop)
     with patience.within(0.3) as over, pytest.raises(httpx2.TransportError):
@@ -89,7 +89,9 @@ def test_what_would_not_end_is_hung_up_on(
     assert over.is_set()
 
 
-def test_what_ends_in_time_is_left_alone(server: Callable[..., str], patience: Patience, client: httpx2.Client) -> None:
+def test_what_ends_in_time_is_left_alone(
+    server: Callable[..., str], patience: TotalTimeout, client: httpx2.Client
+) -> None:
     with patience.within(PATIENCE_S) as over:
         assert client.get(server(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")).text == "ok"
     assert not over.is_set()

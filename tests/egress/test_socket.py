@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from host.egress import EgressError, Reach, system_tls
-from host.egress.socket import Wire
+from host.egress import AddressPolicy, EgressError, system_tls
+from host.egress.socket import Socket
 from host.policy.urls import Origin
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -40,7 +40,7 @@ def kind_of(ask, *args, **options):
 
 def test_loopback_is_refused_unless_the_operator_allows_it(answering, egress, ask):
     server = answering()
-    assert kind_of(ask, server.url(), using=egress().client(Reach())) == "private_ip_blocked"
+    assert kind_of(ask, server.url(), using=egress().client(AddressPolicy())) == "private_ip_blocked"
     assert server.connections == 0
 
 
@@ -58,7 +58,7 @@ def test_loopback_is_refused_unless_the_operator_allows_it(answering, egress, as
     ],
 )
 def test_a_literal_address_is_judged_like_a_resolved_one(host, egress, ask):
-    assert kind_of(ask, f"http://{host}:9/", using=egress().client(Reach())) == "private_ip_blocked"
+    assert kind_of(ask, f"http://{host}:9/", using=egress().client(AddressPolicy())) == "private_ip_blocked"
 
 
 def test_dns_rebinding_meets_a_second_check(serve, egress, loopback, ask, clock):
@@ -97,19 +97,19 @@ def test_one_unacceptable_answer_refuses_them_all(addresses, answering, egress, 
 @pytest.mark.parametrize("address", ["10.0.0.1", "169.254.169.254", "::1", "fe80::1", "224.0.0.1", "64:ff9b::1"])
 def test_a_refusal_reads_the_same_whatever_the_address_was(address, egress, ask):
     with pytest.raises(EgressError) as caught:
-        ask("http://name.test/", using=egress(resolver=answers([address])).client(Reach()))
+        ask("http://name.test/", using=egress(resolver=answers([address])).client(AddressPolicy()))
     assert caught.value.message == "name.test resolves to an address that is not public"
 
 
 def test_an_upstream_that_the_operator_named_may_be_anywhere(answering, egress, ask, clock):
     server, other = answering(), answering()
-    client = egress().client(Reach(mapped=frozenset({f"http://model.test:{server.port}"})))
+    client = egress().client(AddressPolicy(mapped=frozenset({f"http://model.test:{server.port}"})))
     assert ask(server.url(host="model.test"), using=client).read_all(clock) == b"ok"
     assert kind_of(ask, other.url(host="model.test"), using=client) == "private_ip_blocked"
 
 
 def test_an_allowed_network_allows_no_other(egress, ask):
-    client = egress(resolver=answers(["10.1.0.1"])).client(Reach(private=(ip_network("10.0.0.0/16"),)))
+    client = egress(resolver=answers(["10.1.0.1"])).client(AddressPolicy(private=(ip_network("10.0.0.0/16"),)))
     assert kind_of(ask, "http://name.test/", using=client) == "private_ip_blocked"
 
 
@@ -128,14 +128,17 @@ def test_a_silent_address_does_not_take_all_the_time(answering, egress, loopback
 
 
 def test_a_name_without_addresses_does_not_resolve(egress, ask):
-    assert kind_of(ask, "http://nowhere.test/", using=egress(resolver=lambda name: ()).client(Reach())) == "dns_error"
+    assert (
+        kind_of(ask, "http://nowhere.test/", using=egress(resolver=lambda name: ()).client(AddressPolicy()))
+        == "dns_error"
+    )
 
 
 def test_a_name_that_the_resolver_fails_on_does_not_resolve(egress, ask):
     def resolver(name):
         raise socket.gaierror(socket.EAI_NONAME, "no such name")
 
-    assert kind_of(ask, "http://nowhere.test/", using=egress(resolver=resolver).client(Reach())) == "dns_error"
+    assert kind_of(ask, "http://nowhere.test/", using=egress(resolver=resolver).client(AddressPolicy())) == "dns_error"
 
 
 def test_a_peer_other_than_the_checked_address_is_refused(answering, ask, monkeypatch):
@@ -152,7 +155,7 @@ def test_a_peer_other_than_the_checked_address_is_refused(answering, ask, monkey
 def test_one_catalyst_never_gets_the_connection_of_another(answering, egress, loopback, ask, clock):
     server, host = answering(), egress()
     ask(server.url(), using=host.client(loopback)).read_all(clock)
-    assert kind_of(ask, server.url(), using=host.client(Reach())) == "private_ip_blocked"
+    assert kind_of(ask, server.url(), using=host.client(AddressPolicy())) == "private_ip_blocked"
     assert server.connections == 1
 
 
@@ -161,7 +164,7 @@ def test_ipv6_is_spoken(answering, egress, ask, clock):
         server = answering(address="::1")
     except OSError:
         pytest.skip("this machine has no IPv6 loopback")
-    client = egress(resolver=lambda name: (IPv6Address("::1"),)).client(Reach(private=(ip_network("::1"),)))
+    client = egress(resolver=lambda name: (IPv6Address("::1"),)).client(AddressPolicy(private=(ip_network("::1"),)))
     assert ask(server.url(host="six.test"), using=client).read_all(clock) == b"ok"
     assert ask(server.url(host="[::1]"), using=client).read_all(clock) == b"ok"
     assert f"\r\nHost: [::1]:{server.port}\r\n".encode() in server.requests[1]
@@ -327,13 +330,13 @@ def test_a_cancelled_run_leaves_a_lookup(egress, ask, cancel_when, woken):
         return ()
 
     cancel_when(asked.is_set)
-    assert woken(ask, "http://slow.test/", using=egress(resolver=resolver).client(Reach()))
+    assert woken(ask, "http://slow.test/", using=egress(resolver=resolver).client(AddressPolicy()))
     done.set()
 
 
 def test_a_lookup_ends_with_the_run(egress, ask, short_clock):
     done = threading.Event()
-    client = egress(resolver=lambda name: (done.wait(20), ())[1]).client(Reach())
+    client = egress(resolver=lambda name: (done.wait(20), ())[1]).client(AddressPolicy())
     assert kind_of(ask, "http://slow.test/", using=client, within=short_clock()) == "timeout"
     done.set()
 
@@ -425,7 +428,7 @@ def test_closing_the_egress_wakes_whoever_waits(serve, egress, loopback, ask):
 
 
 def test_a_wire_that_was_aborted_before_it_was_opened_does_not_open(egress, clock, loopback):
-    wire = Wire(Origin("http", IPv4Address("127.0.0.1"), 9))
+    wire = Socket(Origin("http", IPv4Address("127.0.0.1"), 9))
     wire.abort()
     with pytest.raises(EgressError) as caught:
         wire.open(loopback, None, None, clock)

@@ -1,7 +1,7 @@
 import hashlib
 import time
 
-from host.fakes.journal import Journal
+from host.fakes.journal import RequestLog
 from host.fakes.messages import Request
 
 HELLO = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}
@@ -58,7 +58,7 @@ def test_an_upload_is_kept_as_a_description(fake, client):
 
 
 def test_bodies_are_shown_as_what_they_are():
-    journal = Journal()
+    journal = RequestLog()
     bodies = [b"", b'{"a": 1}', b"{broken", b"\xff\x00", b"[" * 100_000]
     for body in bodies:
         journal.add(request(body))
@@ -68,14 +68,14 @@ def test_bodies_are_shown_as_what_they_are():
 
 
 def test_only_the_newest_requests_are_kept():
-    journal = Journal(max_requests=2)
+    journal = RequestLog(max_requests=2)
     for number in range(5):
         journal.add(request(path=f"/{number}"))
     assert [kept["path"] for kept in journal.entries()] == ["/3", "/4"]
 
 
 def test_large_bodies_push_older_requests_out():
-    journal = Journal(max_bytes=10)
+    journal = RequestLog(max_bytes=10)
     for number in range(4):
         journal.add(request(b"12345", path=f"/{number}"))
     assert [kept["path"] for kept in journal.entries()] == ["/2", "/3"]

@@ -15,8 +15,8 @@ AHEAD = 64
 
 def test_events_come_in_order_and_then_the_end() -> None:
     channel: Channel[int] = Channel()
-    call = new_call()
-    assert all(channel.put(str(number), call) for number in range(5))
+    run = new_call()
+    assert all(channel.put(str(number), run) for number in range(5))
     channel.end(7)
     assert [channel.get() for _ in range(6)] == ["0", "1", "2", "3", "4", (7,)]
 
@@ -38,14 +38,14 @@ def test_the_consumer_is_woken_after_every_event_and_the_end() -> None:
 def test_a_slow_consumer_holds_the_run_back() -> None:
     """Nobody consumes: so many events are taken, and the next waits until one was."""
     channel: Channel[int] = Channel()
-    call, taken = new_call(), []
+    run, taken = new_call(), []
     full, done = threading.Event(), threading.Event()
 
     def produce() -> None:
         for number in range(AHEAD + 1):
             if number == AHEAD:
                 full.set()
-            taken.append(channel.put(str(number), call))
+            taken.append(channel.put(str(number), run))
         done.set()
 
     thread = threading.Thread(target=produce)
@@ -61,16 +61,16 @@ def test_a_slow_consumer_holds_the_run_back() -> None:
 
 def _full() -> Channel[int]:
     channel: Channel[int] = Channel()
-    call = new_call()
+    run = new_call()
     for number in range(AHEAD):
-        assert channel.put(str(number), call)
+        assert channel.put(str(number), run)
     return channel
 
 
 def test_a_run_that_waits_for_room_ends_when_it_is_cancelled() -> None:
-    channel, call = _full(), new_call()
-    threading.Timer(0.05, call.cancel).start()
-    assert channel.put("more", call) is False
+    channel, run = _full(), new_call()
+    threading.Timer(0.05, run.cancel).start()
+    assert channel.put("more", run) is False
 
 
 def test_a_run_that_waits_for_room_ends_by_its_deadline() -> None:

@@ -12,17 +12,17 @@ import pytest
 from host.core.audit import Event, NullSink, Sink
 from host.core.limits import Limits
 from host.errors import AuditError, Refusal
-from host.run import MAX_EVENTS, Call, CancelToken, Placeholders, Stop
+from host.run import MAX_EVENTS, CancelToken, Placeholders, Run, Stop
 from host.secrets.redaction import Redactor, SecretValue
 from tests.probing import TOKEN, Kept
 
 
-def new_call(*, sink: Sink | None = None, secret: str = "", **limits: float) -> Call:
+def new_call(*, sink: Sink | None = None, secret: str = "", **limits: float) -> Run:
     placeholders, values = Placeholders(), {}
     if secret:
         placeholders.bind("TOKEN", "host-secret-" + "0" * 32)
         values["host-secret-" + "0" * 32] = SecretValue(secret)
-    return Call(
+    return Run(
         limits=replace(Limits(), **limits),
         sink=NullSink() if sink is None else sink,
         redactor=Redactor(values),
@@ -34,30 +34,30 @@ def new_call(*, sink: Sink | None = None, secret: str = "", **limits: float) -> 
 
 
 def test_a_run_with_time_left_goes_on() -> None:
-    call = new_call()
-    assert call.check() is None
-    assert 59 < call.remaining() <= 60
+    run = new_call()
+    assert run.check() is None
+    assert 59 < run.remaining() <= 60
 
 
 def test_a_run_ends_by_its_deadline() -> None:
-    call = new_call(timeout_s=1e-9)
-    assert call.check() is Stop.DEADLINE
-    assert call.remaining() <= 0
+    run = new_call(timeout_s=1e-9)
+    assert run.check() is Stop.DEADLINE
+    assert run.remaining() <= 0
 
 
 def test_a_run_ends_when_its_cpu_time_is_used_up() -> None:
-    call = new_call(cpu_time_s=0.01)
-    call.begin_cpu_time()
-    while call.check() is None:
+    run = new_call(cpu_time_s=0.01)
+    run.begin_cpu_time()
+    while run.check() is None:
         pass
-    assert call.stopped is Stop.CPU_TIME
-    call.end_cpu_time()
-    assert call.meters.cpu_time_s >= 0.01
+    assert run.stopped is Stop.CPU_TIME
+    run.end_cpu_time()
+    assert run.meters.cpu_time_s >= 0.01
 
 
 def test_before_the_guest_runs_no_cpu_time_is_counted() -> None:
     """A call is made on one thread and may run on another, whose own CPU time is none of its."""
-    made: list[Call] = []
+    made: list[Run] = []
     maker = threading.Thread(target=lambda: made.append(new_call(cpu_time_s=1e-6)))
     maker.start()
     maker.join()
@@ -66,52 +66,52 @@ def test_before_the_guest_runs_no_cpu_time_is_counted() -> None:
 
 
 def test_the_first_reason_stands() -> None:
-    call = new_call()
-    call.stop(Stop.OUTPUT)
-    call.cancel()
-    assert call.check() is Stop.OUTPUT
+    run = new_call()
+    run.stop(Stop.OUTPUT)
+    run.cancel()
+    assert run.check() is Stop.OUTPUT
 
 
 def test_a_fault_ends_the_run_and_the_first_is_kept() -> None:
-    call = new_call()
+    run = new_call()
     first = ValueError("first")
-    call.fail(first)
-    call.fail(ValueError("second"))
-    assert call.check() is Stop.FAULT
-    assert call.fault is first
+    run.fail(first)
+    run.fail(ValueError("second"))
+    assert run.check() is Stop.FAULT
+    assert run.fault is first
 
 
 # Cancellation.
 
 
 def test_a_cancelled_run_has_no_time_left() -> None:
-    call = new_call()
-    call.cancel()
-    assert call.check() is Stop.CANCELLED
-    assert call.cancelled
-    assert call.remaining() == 0.0
+    run = new_call()
+    run.cancel()
+    assert run.check() is Stop.CANCELLED
+    assert run.cancelled
+    assert run.remaining() == 0.0
 
 
 def test_cancelling_wakes_what_waits_once() -> None:
-    call, woken = new_call(), []
-    with call.interruptible(lambda: woken.append(1)):
-        call.cancel()
-        call.cancel()
+    run, woken = new_call(), []
+    with run.interruptible(lambda: woken.append(1)):
+        run.cancel()
+        run.cancel()
     assert woken == [1]
 
 
 def test_what_begins_to_wait_in_a_cancelled_run_is_woken_at_once() -> None:
-    call, woken = new_call(), []
-    call.cancel()
-    with call.interruptible(lambda: woken.append(1)):
+    run, woken = new_call(), []
+    run.cancel()
+    with run.interruptible(lambda: woken.append(1)):
         assert woken == [1]
 
 
 def test_what_no_longer_waits_is_not_woken() -> None:
-    call, woken = new_call(), []
-    with call.interruptible(lambda: woken.append(1)):
+    run, woken = new_call(), []
+    with run.interruptible(lambda: woken.append(1)):
         pass
-    call.cancel()
+    run.cancel()
     assert woken == []
 
 
@@ -119,7 +119,7 @@ def test_one_token_takes_back_several_runs() -> None:
     token, calls = CancelToken(), [new_call(), new_call()]
     with token.watched(calls[0].cancel), token.watched(calls[1].cancel):
         token.cancel()
-    assert all(call.cancelled for call in calls)
+    assert all(run.cancelled for run in calls)
     assert token.cancelled
     late = new_call()
     with token.watched(late.cancel):
@@ -141,20 +141,20 @@ def test_cancelling_from_many_threads_wakes_once() -> None:
 
 
 def test_without_a_listener_nothing_is_emitted_or_counted() -> None:
-    call = new_call()
-    assert call.emit("{}") is False
-    assert call.meters.events == 0
+    run = new_call()
+    assert run.emit("{}") is False
+    assert run.meters.events == 0
 
 
 def test_what_is_relayed_does_not_count_towards_what_a_guest_may_emit() -> None:
-    call, heard = new_call(max_output_bytes=10), []
-    call.listener = lambda event: heard.append(event) is None
-    assert call.emit("x" * 50, relayed=True)
-    assert call.emit("y" * 10)
-    assert not call.emit("z")
-    assert call.stopped is Stop.OUTPUT
+    run, heard = new_call(max_output_bytes=10), []
+    run.listener = lambda event: heard.append(event) is None
+    assert run.emit("x" * 50, relayed=True)
+    assert run.emit("y" * 10)
+    assert not run.emit("z")
+    assert run.stopped is Stop.OUTPUT
     assert [len(event) for event in heard] == [50, 10]
-    assert call.meters.emitted_bytes == 61
+    assert run.meters.emitted_bytes == 61
 
 
 # Record.
@@ -165,50 +165,50 @@ def test_an_event_that_cannot_be_recorded_is_an_error_and_is_not_kept() -> None:
         def record(self, event: Event) -> None:
             raise OSError
 
-    call = new_call(sink=Failing())
+    run = new_call(sink=Failing())
     with pytest.raises(AuditError):
-        call.audit("log")
+        run.audit("log")
     with pytest.raises(AuditError):
-        call.refuse("http.request", Refusal("x", "y", "z"))
-    assert call.events == []
-    assert call.refusals == []
+        run.refuse("http.request", Refusal("x", "y", "z"))
+    assert run.events == []
+    assert run.refusals == []
 
 
 def test_the_sink_has_all_events_and_the_call_keeps_so_many() -> None:
     kept = Kept()
-    call = new_call(sink=kept)
+    run = new_call(sink=kept)
     for number in range(MAX_EVENTS + 5):
-        call.refuse("http.request", Refusal("x", str(number), "z"))
+        run.refuse("http.request", Refusal("x", str(number), "z"))
     assert len(kept) == MAX_EVENTS + 5
-    assert len(call.events) == len(call.refusals) == MAX_EVENTS
+    assert len(run.events) == len(run.refusals) == MAX_EVENTS
 
 
 def test_the_same_refusal_is_kept_once_and_recorded_every_time() -> None:
-    call = new_call()
+    run = new_call()
     for _ in range(3):
-        call.refuse("http.request", Refusal("x", "y", "z"))
-    assert len(call.refusals) == 1
-    assert len(call.events) == 3
+        run.refuse("http.request", Refusal("x", "y", "z"))
+    assert len(run.refusals) == 1
+    assert len(run.events) == 3
 
 
 def test_no_record_holds_a_secret() -> None:
     kept = Kept()
-    call = new_call(sink=kept, secret=TOKEN)
-    call.audit("http.request", "allow", f"rule {TOKEN}", {"url": f"https://a.test/{TOKEN}", TOKEN: [TOKEN]})
-    call.refuse("http.request", Refusal("x", f"GET {TOKEN}", TOKEN, f"add {TOKEN}"))
-    call.note("info", f"key {TOKEN}")
-    call.note("fatal", json.dumps({"exception": TOKEN, "message": TOKEN, "traceback": TOKEN}))
-    assert TOKEN not in repr((kept, call.events, call.refusals, call.logs, call.report))
+    run = new_call(sink=kept, secret=TOKEN)
+    run.audit("http.request", "allow", f"rule {TOKEN}", {"url": f"https://a.test/{TOKEN}", TOKEN: [TOKEN]})
+    run.refuse("http.request", Refusal("x", f"GET {TOKEN}", TOKEN, f"add {TOKEN}"))
+    run.note("info", f"key {TOKEN}")
+    run.note("fatal", json.dumps({"exception": TOKEN, "message": TOKEN, "traceback": TOKEN}))
+    assert TOKEN not in repr((kept, run.events, run.refusals, run.logs, run.report))
     assert "host-secret-" in repr(kept)
 
 
 def test_only_the_first_last_word_is_the_report() -> None:
-    call = new_call()
-    call.note("fatal", '{"exception": "A"}')
-    call.note("fatal", '{"exception": "B"}')
-    assert call.report is not None
-    assert call.report.exception == "A"
-    assert [line.level for line in call.logs] == ["fatal"]
+    run = new_call()
+    run.note("fatal", '{"exception": "A"}')
+    run.note("fatal", '{"exception": "B"}')
+    assert run.report is not None
+    assert run.report.exception == "A"
+    assert [line.level for line in run.logs] == ["fatal"]
 
 
 def test_two_runs_have_two_ids() -> None:

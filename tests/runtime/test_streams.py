@@ -13,7 +13,7 @@ import pytest
 from host.core.audit import Meters
 from host.core.operation import Execution, Result
 from host.errors import Cancelled, OperationFailed, StateError
-from host.run import Call
+from host.run import Run
 from host.runtime.events import MAX_TEXTS, AsyncEventStream, Channel, Outcome
 from tests.runtime.test_run import new_call
 
@@ -23,11 +23,11 @@ def result(status: int = 200, **more: Any) -> Result:
     return Result(status, None, None if status == 200 else {"type": "t", "message": "m"}, {}, execution, **more)
 
 
-class Run:
+class Played:
     """The run's side of a stream, played by the test."""
 
     def __init__(self) -> None:
-        self.call: Call = new_call()
+        self.call: Run = new_call()
 
     def start(self, arrived: Callable[[], None]) -> Channel[Outcome]:
         self._channel: Channel[Outcome] = Channel(arrived)
@@ -40,8 +40,8 @@ class Run:
         self._channel.end(how)
 
 
-def consumed(consume: Callable[[Run, AsyncEventStream], Awaitable[None]]) -> Run:
-    run = Run()
+def consumed(consume: Callable[[Played, AsyncEventStream], Awaitable[None]]) -> Played:
+    run = Played()
 
     async def main() -> None:
         await asyncio.wait_for(consume(run, AsyncEventStream(run.call, run.start)), 20)

@@ -180,7 +180,7 @@ def test_nothing_is_pushed_that_cannot_be_recorded(
         raise errors.AuditError(f"no room for {event.kind}")
 
     install(tool())
-    monkeypatch.setattr(workspace.journal, "record", full)
+    monkeypatch.setattr(workspace.audit_log, "record", full)
     with socket.create_server(("127.0.0.1", 0)) as registry:
         registry.setblocking(False)
         place = f"oci://127.0.0.1:{registry.getsockname()[1]}/tool:1"
@@ -475,7 +475,7 @@ def test_the_stamp_is_another_once_the_operator_changed_anything(workspace: Work
         change()
         stamps.append(workspace.stamp())
     assert len(set(stamps)) == len(stamps)
-    workspace.journal.record(Event("run.started", "run_1"))
+    workspace.audit_log.record(Event("run.started", "run_1"))
     assert workspace.stamp() == stamps[-1]
 
 

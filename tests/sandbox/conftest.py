@@ -7,7 +7,7 @@ import pytest
 
 from host.core.audit import NullSink
 from host.core.limits import Limits
-from host.run import Call, Placeholders
+from host.run import Placeholders, Run
 from host.sandbox import Sandbox
 from host.secrets.redaction import Redactor
 
@@ -58,10 +58,10 @@ def sandbox(places: tuple[Path, Path]) -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def new_call() -> Callable[..., Call]:
+def new_call() -> Callable[..., Run]:
     """A call with some limits set and nothing else of interest."""
 
-    def make(**limits: float) -> Call:
-        return Call(limits=Limits(**limits), sink=NullSink(), redactor=Redactor({}), placeholders=Placeholders())
+    def make(**limits: float) -> Run:
+        return Run(limits=Limits(**limits), sink=NullSink(), redactor=Redactor({}), placeholders=Placeholders())
 
     return make

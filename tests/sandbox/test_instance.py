@@ -9,7 +9,7 @@ from wasmtime import wat2wasm
 from host import Host, errors
 from host.core.names import Digest
 from host.core.wit import IMPORTS, LOG, SECRETS, Err, Ok
-from host.run import Call
+from host.run import Run
 from host.sandbox import Loaded, Sandbox
 from tests.conftest import GUESTS, python_guest, wat
 from tests.sandbox.conftest import component_text
@@ -65,30 +65,30 @@ def test_memory_that_a_guest_begins_with_counts_also_where_it_runs_code_at_its_s
 
 
 def test_a_run_that_was_cancelled_before_it_began_does_not_run(load, new_call) -> None:
-    call = new_call()
-    call.cancel()
+    run = new_call()
+    run.cancel()
     with pytest.raises(errors.Cancelled):
-        load(component_text()).link({}).run("x", call)
+        load(component_text()).link({}).run("x", run)
 
 
 def test_a_loop_is_cancelled_from_another_thread_alone(load, new_call) -> None:
     spins = load(component_text(body="(loop $l (br $l))")).link({})
     echo = load(component_text()).link({})
-    call, started = new_call(timeout_s=30), threading.Event()
+    run, started = new_call(timeout_s=30), threading.Event()
     ended: list[BaseException] = []
 
-    def run() -> None:
+    def work() -> None:
         started.set()
         try:
-            spins.run("x", call)
+            spins.run("x", run)
         except errors.HostError as error:
             ended.append(error)
 
-    thread = threading.Thread(target=run)
+    thread = threading.Thread(target=work)
     thread.start()
     started.wait()
     assert echo.run("other", new_call()) == "other"
-    call.cancel()
+    run.cancel()
     thread.join(timeout=5)
     assert [type(error) for error in ended] == [errors.Cancelled]
 
@@ -128,8 +128,8 @@ def _logging_guest() -> str:
 
 
 def test_a_host_function_is_called_with_the_run_that_called_it(load, new_call) -> None:
-    seen: list[tuple[Call, str, str]] = []
-    guest = load(_logging_guest()).link({LOG: {"write": lambda call, level, text: seen.append((call, level, text))}})
+    seen: list[tuple[Run, str, str]] = []
+    guest = load(_logging_guest()).link({LOG: {"write": lambda run, level, text: seen.append((run, level, text))}})
     first, second = new_call(), new_call()
     guest.run("one", first)
     guest.run("two", second)
@@ -140,7 +140,7 @@ def test_a_host_function_is_called_with_the_run_that_called_it(load, new_call) -
     "fault", [ValueError("x"), KeyboardInterrupt(), SystemExit(3), Fault(), errors.AuditError("full")], ids=repr
 )
 def test_what_a_host_function_raises_ends_the_run_and_reaches_its_caller(load, new_call, fault: BaseException) -> None:
-    def write(call: Call, level: str, text: str) -> None:
+    def write(run: Run, level: str, text: str) -> None:
         raise fault
 
     guest = load(_logging_guest()).link({LOG: {"write": write}})
@@ -154,7 +154,7 @@ def test_a_host_function_may_start_a_run_of_its_own(load, new_call) -> None:
     seen: list[str] = []
     echo = load(component_text()).link({})
 
-    def write(call: Call, level: str, text: str) -> None:
+    def write(run: Run, level: str, text: str) -> None:
         seen.append(echo.run(text + "!", new_call()))
 
     guest = load(_logging_guest()).link({LOG: {"write": write}})
@@ -163,7 +163,7 @@ def test_a_host_function_may_start_a_run_of_its_own(load, new_call) -> None:
 
 
 def test_exceptions_of_parallel_runs_are_not_mixed_up(load, new_call) -> None:
-    def write(call: Call, level: str, text: str) -> None:
+    def write(run: Run, level: str, text: str) -> None:
         raise errors.AuditError(text)
 
     guest = load(_logging_guest()).link({LOG: {"write": write}})
@@ -190,11 +190,11 @@ def test_exceptions_of_parallel_runs_are_not_mixed_up(load, new_call) -> None:
 
 def test_a_host_function_that_returns_what_cannot_be_encoded_gets_it_replaced(host: Host, new_call) -> None:
     wasm = python_guest(GUESTS / "secret_printer")
-    functions = {name: dict.fromkeys(members, lambda call, *given: "{}") for name, members in IMPORTS.items()}
-    functions[LOG] = {"write": lambda call, level, text: None}
+    functions = {name: dict.fromkeys(members, lambda run, *given: "{}") for name, members in IMPORTS.items()}
+    functions[LOG] = {"write": lambda run, level, text: None}
     loaded = host._sandbox.load(wasm, Digest.of(wasm))
     for returned, shown in ((Ok("a\udfffb"), "a?b"), (Err("no"), "refused: no"), (Ok(""), "")):
-        functions[SECRETS] = {"get": lambda call, name, returned=returned: returned}
+        functions[SECRETS] = {"get": lambda run, name, returned=returned: returned}
         assert loaded.link({name: functions[name] for name in loaded.imports}).run("{}", new_call()) == shown
 
 

@@ -18,10 +18,10 @@ def test_a_run_that_finds_no_sandbox_is_told_so_when_its_time_is_up(new_call) ->
 
 def test_a_run_that_waits_for_a_sandbox_can_be_cancelled(new_call) -> None:
     slots = Slots(1)
-    call = new_call(timeout_s=30)
+    run = new_call(timeout_s=30)
     with slots.taken(new_call()):
-        threading.Timer(0.05, call.cancel).start()
-        with pytest.raises(errors.Cancelled), slots.taken(call):
+        threading.Timer(0.05, run.cancel).start()
+        with pytest.raises(errors.Cancelled), slots.taken(run):
             pass
 
 
@@ -29,10 +29,10 @@ def test_waiting_costs_no_cpu_time_of_the_run_however_long_its_thread_has_lived(
     slots = Slots(1)
     while time.thread_time() < 0.02:
         pass
-    call = new_call(timeout_s=0.1, cpu_time_s=0.01)
-    with slots.taken(new_call()), pytest.raises(errors.Busy), slots.taken(call):
+    run = new_call(timeout_s=0.1, cpu_time_s=0.01)
+    with slots.taken(new_call()), pytest.raises(errors.Busy), slots.taken(run):
         pass
-    assert call.stopped is not Stop.CPU_TIME
+    assert run.stopped is not Stop.CPU_TIME
 
 
 def test_a_slot_is_given_back_however_the_run_ends(new_call) -> None:

@@ -26,20 +26,20 @@ def test_closing_waits_for_the_guests_that_run_and_they_still_end_in_time(places
     wasm = bytes(wat2wasm(component_text(body="(loop $l (br $l))")))
     spins = sandbox.load(wasm, Digest.of(wasm)).link({})
     ended: list[BaseException] = []
-    call = new_call(timeout_s=0.3)
+    run = new_call(timeout_s=0.3)
     begun = threading.Event()
 
-    def run() -> None:
+    def work() -> None:
         begun.set()
         try:
-            spins.run("x", call)
+            spins.run("x", run)
         except errors.HostError as error:
             ended.append(error)
 
-    thread = threading.Thread(target=run)
+    thread = threading.Thread(target=work)
     thread.start()
     begun.wait()
-    while call.meters.cpu_time_s == 0 and thread.is_alive() and not sandbox.ticker._running:
+    while run.meters.cpu_time_s == 0 and thread.is_alive() and not sandbox.ticker._running:
         pass
     sandbox.close()
     thread.join(5)

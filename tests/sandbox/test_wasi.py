@@ -9,7 +9,7 @@ from host import errors
 from host.core.audit import NullSink
 from host.core.limits import Limits
 from host.core.names import Digest
-from host.run import Call, Placeholders
+from host.run import Placeholders, Run
 from host.sandbox import Sandbox, failure
 from host.sandbox.wasi import StandardStreams
 from host.secrets.redaction import Redactor
@@ -40,10 +40,10 @@ def test_what_a_guest_wrote_before_it_trapped_is_on_the_error(streams: StandardS
 def test_a_secret_that_a_guest_wrote_there_is_not() -> None:
     key = "sk-test-0123456789abcdefghijklmnop"
     redactor = Redactor({"placeholder": SecretValue(key)})
-    call = Call(limits=Limits(), sink=NullSink(), redactor=redactor, placeholders=Placeholders())
-    streams = StandardStreams(call)
+    run = Run(limits=Limits(), sink=NullSink(), redactor=redactor, placeholders=Placeholders())
+    streams = StandardStreams(run)
     streams.write(f"the key is {key}".encode())
-    error = failure.classify(failure.Trapped(None), call, streams)
+    error = failure.classify(failure.Trapped(None), run, streams)
     assert isinstance(error, errors.GuestTrap)
     assert error.stderr == "the key is placeholder"
 
@@ -55,7 +55,7 @@ def test_what_a_real_guest_writes_to_stderr_arrives(
     monkeypatch.setattr(StandardStreams, "write", lambda self, data: written.append(data))
     wasm = bytes(wat2wasm(WRITES))
     loaded = sandbox.load(wasm, Digest.of(wasm))
-    functions = {name: {"request": lambda call, text: "{}", "get": lambda call, name: None} for name in loaded.imports}
+    functions = {name: {"request": lambda run, text: "{}", "get": lambda run, name: None} for name in loaded.imports}
     ours = {name: members for name, members in functions.items() if not name.startswith("wasi:")}
     loaded.link(ours).run("{}", new_call())
     assert b"".join(written).strip()

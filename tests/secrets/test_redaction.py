@@ -619,14 +619,14 @@ REPEATED = "a" * 40 + "b"
 )
 def test_twice_the_input_is_no_more_work_per_byte(value, unit, monkeypatch):
     worked_out, groups = 0, 0
-    move = matcher.Matcher.move
+    move = matcher.Scanner.move
 
     def counted(self, under_way, byte):
         nonlocal worked_out, groups
         worked_out, groups = worked_out + 1, max(groups, len(under_way))
         return move(self, under_way, byte)
 
-    monkeypatch.setattr(matcher.Matcher, "move", counted)
+    monkeypatch.setattr(matcher.Scanner, "move", counted)
     redact = redactor(value)
     redact.data((unit * 100_000)[:50_000].encode())
     once = worked_out

@@ -62,7 +62,7 @@ class Server:
 
         def seen() -> bool:
             self.get("/ready")
-            view = self.application.served._view
+            view = self.application.catalog._view
             return view is not None and view.stamp == self.application.workspace.stamp()
 
         until(seen)

@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
-from host.core.quantities import Allowance
+from host.core.quantities import Quota
 from host.runtime.workspace import Workspace
 from host.server import ServerSettings, create_app
 from host.store.audit_log.records import runs
@@ -39,7 +39,7 @@ def mounted(workspace: Workspace, state_dir: Path) -> Iterator[Server]:
         return PlainTextResponse("the service's own")
 
     service: Any = Starlette(routes=[Route("/", own), Mount("/ai", app=application)], lifespan=lifespan)
-    service.served, service.workspace = application.served, workspace
+    service.catalog, service.workspace = application.catalog, workspace
     with closing(Server(service)) as server:
         yield server
     application.close()
@@ -66,7 +66,7 @@ def test_what_is_nowhere_is_404(server: Server) -> None:
 def test_servers_that_count_in_redis_count_together(serving: Callable[..., Server], workspace: Workspace) -> None:
     with running_redis() as redis:
         servers = [serving(ServerSettings(limits_url=redis.url)) for _ in range(2)]
-        _, text = workspace.api_keys.create(name="ci", type="secret", request_budget=Allowance.parse("3/1d"))
+        _, text = workspace.api_keys.create(name="ci", type="secret", request_budget=Quota.parse("3/1d"))
         holders = [Holder(server, text).known() for server in servers]
         assert [holders[n % 2].chat().status_code for n in range(4)] == [200, 200, 200, 429]
     assert holders[0].chat().status_code == 503  # Redis has gone: nobody knows what was spent, so nothing runs

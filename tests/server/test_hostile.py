@@ -14,13 +14,13 @@ from wasmtime import wat2wasm
 
 from host.component.manifest import embed, embedded_text
 from host.core.names import Reference
-from host.core.quantities import Allowance
+from host.core.quantities import Quota
 from host.fakes import FakeOpenAI
 from host.runtime.host import Catalyst
 from host.runtime.loader import Loader
 from host.runtime.workspace import Workspace
 from host.server import ServerSettings
-from host.service import catalog as served
+from host.service import catalog
 from host.service.limits import Limit
 from host.service.routing import Routing
 from host.store.audit_log.records import Wanted, newest_records
@@ -185,7 +185,7 @@ def test_an_origin_that_is_none_is_refused_and_no_fault_of_the_server(server: Se
 class TestTheRecordCannotBeFilled:
     def test_by_a_key_that_is_refused_again_and_again(self, server: Server, workspace: Workspace) -> None:
         _, text = workspace.api_keys.create(
-            name="some", type="public", models=["gpt-4o"], rate_limit=Allowance.parse("3/1h")
+            name="some", type="public", models=["gpt-4o"], rate_limit=Quota.parse("3/1h")
         )
         bearer = {"authorization": f"Bearer {text}"}
         until(lambda: server.get("/v1/nothing").status_code == 401)
@@ -201,7 +201,7 @@ class TestTheRecordCannotBeFilled:
     def test_by_whoever_asks_whether_it_is_ready(
         self, server: Server, workspace: Workspace, openai_wasm: bytes, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(served, "_AGAIN_S", float(PATIENCE_S))
+        monkeypatch.setattr(catalog, "_AGAIN_S", float(PATIENCE_S))
         manifest = {**json.loads(embedded_text(openai_wasm) or b""), "domains": ["elsewhere.example"]}
         loader = Loader(None, workspace.state_dir)
         try:
@@ -217,7 +217,7 @@ class TestTheRecordCannotBeFilled:
 
 def test_leaving_before_the_answer_is_not_for_nothing(server: Server, workspace: Workspace, fake: FakeOpenAI) -> None:
     """Its upstream has done the work, and a budget that never counts it would be none."""
-    budget = Allowance.parse("20/1h")
+    budget = Quota.parse("20/1h")
     key, text = workspace.api_keys.create(name="hasty", type="secret", token_budget=budget)
     bearer = {"authorization": f"Bearer {text}"}
     until(lambda: server.get("/v1/nothing", headers=bearer).status_code == 404)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from host.core.names import Reference
-from host.core.quantities import Allowance
+from host.core.quantities import Quota
 from host.fakes import FakeOpenAI
 from host.runtime.workspace import Workspace
 from host.server import ServerSettings
@@ -118,7 +118,7 @@ def test_a_key_that_may_not_run_runs_nothing(holder: Any) -> None:
 
 class TestARate:
     def test_is_kept_and_says_when_to_try_again(self, holder: Any, fake: FakeOpenAI) -> None:
-        one = holder(rate_limit=Allowance.parse("3/1h"))
+        one = holder(rate_limit=Quota.parse("3/1h"))
         assert [one.chat().status_code for _ in range(4)] == [200, 200, 200, 429]
         answer = one.chat()
         error = errors_of(answer)
@@ -126,12 +126,12 @@ class TestARate:
         assert int(answer.headers["retry-after"]) >= 1
 
     def test_is_each_keys_own(self, holder: Any) -> None:
-        one, other = (holder(rate_limit=Allowance.parse("1/1h"), scopes={"run"}) for _ in range(2))
+        one, other = (holder(rate_limit=Quota.parse("1/1h"), scopes={"run"}) for _ in range(2))
         assert [one.chat().status_code for _ in range(2)] == [200, 429]
         assert other.chat().status_code == 200
 
     def test_holds_for_many_at_once(self, holder: Any, workspace: Workspace) -> None:
-        one = holder(rate_limit=Allowance.parse("10/1h"))
+        one = holder(rate_limit=Quota.parse("10/1h"))
         with ThreadPoolExecutor(8) as pool:
             statuses = list(pool.map(lambda _: one.chat().status_code, range(30)))
         assert sorted(statuses) == [200] * 10 + [429] * 20
@@ -139,7 +139,7 @@ class TestARate:
 
 class TestABudget:
     def test_of_tokens_ends_when_it_is_spent(self, holder: Any) -> None:
-        one = holder(token_budget=Allowance.parse("20/1d"))
+        one = holder(token_budget=Quota.parse("20/1d"))
         used = one.chat().json()["usage"]["total_tokens"]
         for _ in range(20 // used + 1):
             one.chat()
@@ -149,7 +149,7 @@ class TestABudget:
 
     def test_of_tokens_is_not_gone_round_by_streaming(self, holder: Any, fake: FakeOpenAI) -> None:
         """The stream is asked to say what it costs; its caller did not ask, and does not see it."""
-        one = holder(token_budget=Allowance.parse("20/1d"))
+        one = holder(token_budget=Quota.parse("20/1d"))
         text = one.chat(stream=True).text
         assert '"usage":{' not in text.replace(" ", "")
         assert text.endswith("data: [DONE]\n\n")
@@ -160,17 +160,17 @@ class TestABudget:
         raise AssertionError("twenty streams cost nothing")
 
     def test_of_tokens_shows_the_usage_to_whoever_asked_for_it(self, holder: Any) -> None:
-        one = holder(token_budget=Allowance.parse("1k/1d"))
+        one = holder(token_budget=Quota.parse("1k/1d"))
         text = one.chat(stream=True, stream_options={"include_usage": True}).text
         assert '"usage":{' in text.replace(" ", "")
 
     def test_of_requests_is_counted_beside_the_rate(self, holder: Any) -> None:
-        one = holder(request_budget=Allowance.parse("2/1d"), rate_limit=Allowance.parse("100/1m"))
+        one = holder(request_budget=Quota.parse("2/1d"), rate_limit=Quota.parse("100/1m"))
         assert [one.chat().status_code for _ in range(3)] == [200, 200, 429]
 
     @pytest.fixture
     def bounded(self, serving: Callable[..., Server]) -> Server:
-        return serving(ServerSettings(budgets={OPENAI: Budget(requests=Allowance.parse("2/1d"))}))
+        return serving(ServerSettings(budgets={OPENAI: Budget(requests=Quota.parse("2/1d"))}))
 
     def test_of_a_catalyst_is_for_all_keys_together(self, bounded: Server, workspace: Workspace) -> None:
         statuses = []
@@ -180,14 +180,14 @@ class TestABudget:
         assert statuses == [200, 200, 429]
 
     def test_refused_for_a_mistake_costs_nothing(self, holder: Any) -> None:
-        one = holder(request_budget=Allowance.parse("1/1d"))
+        one = holder(request_budget=Quota.parse("1/1d"))
         assert one.chat(temperature="hot").status_code == 400
         assert one.chat().status_code == 200
 
 
 def test_two_servers_that_share_a_state_count_together(serving: Callable[..., Server], workspace: Workspace) -> None:
     servers = [serving(), serving()]
-    _, text = workspace.api_keys.create(name="ci", type="secret", request_budget=Allowance.parse("3/1d"))
+    _, text = workspace.api_keys.create(name="ci", type="secret", request_budget=Quota.parse("3/1d"))
     holders = [Holder(server, text).known() for server in servers]
     assert [holders[n % 2].chat().status_code for n in range(4)] == [200, 200, 200, 429]
 

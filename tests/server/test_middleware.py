@@ -117,7 +117,7 @@ class TestProbes:
         async def cannot() -> None:
             raise StateError("cannot open '/home/somebody/state.db'", hint="look at /home/somebody")
 
-        monkeypatch.setattr(server.application.served, "current", cannot)
+        monkeypatch.setattr(server.application.catalog, "current", cannot)
         answer = server.get(path)
         assert answer.status_code == 503
         assert answer.json()["error"] == {

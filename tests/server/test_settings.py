@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from host.core.names import Reference
-from host.core.quantities import Allowance
+from host.core.quantities import Quota
 from host.errors import InputError
 from host.server.settings import Budget, ServerSettings
 
@@ -73,7 +73,7 @@ def test_a_file_in_each_form_says_the_same(tmp_path: Path, name: str, text: str)
     assert settings == ServerSettings.from_document(DOCUMENT)
     assert settings.routing.of_model("gpt-4o").reference == OPENAI.at("0.1.0")
     assert settings.routing.of_rest() == OPENAI
-    assert settings.budgets == {OPENAI: Budget(Allowance.parse("100/1m"), Allowance.parse("5M/1d"))}
+    assert settings.budgets == {OPENAI: Budget(Quota.parse("100/1m"), Quota.parse("5M/1d"))}
     assert settings.trusted_proxies == (ip_network("10.0.0.0/8"),)
     assert settings.max_body_bytes == 1_000_000
 

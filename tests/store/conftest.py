@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from host.runtime.workspace import Workspace
-from host.store.audit_log.log import Journal
+from host.store.audit_log.log import AuditLog
 from host.store.components import Components
 from host.store.database import FILE, Database
 from host.store.vault.keys import Keys
@@ -88,8 +88,8 @@ def keys(state_dir: Path, database: Database) -> Keys:
 
 
 @pytest.fixture
-def journal(database: Database, keys: Keys, state_dir: Path) -> Journal:
-    return Journal(database, keys, state_dir)
+def audit_log(database: Database, keys: Keys, state_dir: Path) -> AuditLog:
+    return AuditLog(database, keys, state_dir)
 
 
 @pytest.fixture

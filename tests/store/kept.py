@@ -9,7 +9,7 @@ from sqlalchemy import insert, select
 
 from host.core.audit import Event
 from host.core.names import Reference
-from host.store.audit_log.log import Journal
+from host.store.audit_log.log import AuditLog
 from host.store.components import Component, Components
 from host.store.database import Database
 from host.store.tables import audit, settings
@@ -29,8 +29,8 @@ def register(
     return installed.register(name.at(version), content, **given)
 
 
-def grant_something(journal: Journal, reference: Reference = OPENAI) -> None:
-    with journal.changing() as change:
+def grant_something(audit_log: AuditLog, reference: Reference = OPENAI) -> None:
+    with audit_log.changing() as change:
         row = {"subject": reference.subject, "version": "", "section": "policy", "field": "timeout", "value": '"5s"'}
         change.connection.execute(insert(settings).values(**row))
         change.record(Event("policy.changed", ""))

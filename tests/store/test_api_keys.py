@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from host import Reference
-from host.core.quantities import Allowance
+from host.core.quantities import Quota
 from host.errors import InputError, NotFound, StateError
 from host.runtime.workspace import Workspace
 from host.store.access import api_keys as module
 from host.store.access.api_keys import AT_MOST, SCOPES, ApiKeys, KeyRing, network, new_id, new_text
-from host.store.audit_log.log import Journal
+from host.store.audit_log.log import AuditLog
 from host.store.audit_log.records import records
 from host.store.database import Database
 
@@ -27,9 +27,9 @@ EVERYTHING: dict[str, Any] = {
     "name": "web front end",
     "type": "secret",
     "scopes": ["run", "metrics"],
-    "rate_limit": Allowance.parse("100/1m"),
-    "request_budget": Allowance.parse("10k/1d"),
-    "token_budget": Allowance.parse("2M/30d"),
+    "rate_limit": Quota.parse("100/1m"),
+    "request_budget": Quota.parse("10k/1d"),
+    "token_budget": Quota.parse("2M/30d"),
     "ip_allowlist": [network("10.0.0.0/8"), network("2001:db8::1")],
     "models": ["gpt-*", "o3"],
     "catalysts": [Reference.parse("c:local.openai"), Reference.parse("c:local.other:1.0.0")],
@@ -38,13 +38,13 @@ EVERYTHING: dict[str, Any] = {
 
 
 @pytest.fixture
-def keys(journal: Journal) -> ApiKeys:  # in place of the data keys: these are what is tested here
-    return ApiKeys(journal)
+def keys(audit_log: AuditLog) -> ApiKeys:  # in place of the data keys: these are what is tested here
+    return ApiKeys(audit_log)
 
 
 @pytest.fixture
-def journal(workspace: Workspace) -> Journal:
-    return workspace.journal
+def audit_log(workspace: Workspace) -> AuditLog:
+    return workspace.audit_log
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_all_that_it_may_is_kept(keys: ApiKeys) -> None:
         assert list(getattr(key, name)) == EVERYTHING[name]
 
 
-def test_the_text_is_nowhere(keys: ApiKeys, journal: Journal, raw: Callable[..., Any], state_dir: Path) -> None:
+def test_the_text_is_nowhere(keys: ApiKeys, audit_log: AuditLog, raw: Callable[..., Any], state_dir: Path) -> None:
     made, first = keys.create(**EVERYTHING)
     _, second = keys.rotate(made.id, 60.0)
     ring = keys.snapshot()

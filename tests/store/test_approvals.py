@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from host.core.names import Reference, SecretName
-from host.store.audit_log.log import Journal
+from host.store.audit_log.log import AuditLog
 from host.store.components import Components
 from host.store.database import Database
 from host.store.policies import SecretGrants
@@ -21,8 +21,10 @@ def test_the_first_bytes_come_approved_while_nothing_is_granted(installed: Compo
     assert register(installed, "0.1.0").approved
 
 
-def test_bytes_that_come_to_grants_that_wait_for_them_are_not_approved(installed: Components, journal: Journal) -> None:
-    grant_something(journal)
+def test_bytes_that_come_to_grants_that_wait_for_them_are_not_approved(
+    installed: Components, audit_log: AuditLog
+) -> None:
+    grant_something(audit_log)
     assert not register(installed, "0.1.0").approved
 
 
@@ -42,10 +44,10 @@ def test_bytes_that_come_to_grants_that_wait_for_them_are_not_approved(installed
     ],
 )
 def test_other_local_bytes_that_ask_for_more_wait_for_the_operator(
-    installed: Components, journal: Journal, more: Any
+    installed: Components, audit_log: AuditLog, more: Any
 ) -> None:
     register(installed, "0.1.0")
-    grant_something(journal)
+    grant_something(audit_log)
     component = register(installed, "0.2.0", b"second", **more)
     assert not component.approved
     assert installed.review(component, {}).difference.more
@@ -63,16 +65,18 @@ def test_other_local_bytes_that_ask_for_more_wait_for_the_operator(
     ],
 )
 def test_other_local_bytes_that_ask_for_no_more_are_approved(
-    installed: Components, journal: Journal, less: Any
+    installed: Components, audit_log: AuditLog, less: Any
 ) -> None:
     register(installed, "0.1.0")
-    grant_something(journal)
+    grant_something(audit_log)
     assert register(installed, "0.1.0", b"second", replace=True, **less).approved
 
 
-def test_a_domain_and_a_secret_called_any_do_not_stand_for_all_of_them(installed: Components, journal: Journal) -> None:
+def test_a_domain_and_a_secret_called_any_do_not_stand_for_all_of_them(
+    installed: Components, audit_log: AuditLog
+) -> None:
     register(installed, "0.1.0", manifest=manifest(domains=["any"], secrets=["any"]))
-    grant_something(journal)
+    grant_something(audit_log)
     wider = manifest(domains=["evil.example"], secrets=["OPENAI_API_KEY"])
     component = register(installed, "0.2.0", b"second", manifest=wider)
     assert not component.approved
@@ -81,38 +85,38 @@ def test_a_domain_and_a_secret_called_any_do_not_stand_for_all_of_them(installed
     )  # fmt: skip
 
 
-def test_bytes_of_other_namespaces_always_wait_for_the_operator(installed: Components, journal: Journal) -> None:
+def test_bytes_of_other_namespaces_always_wait_for_the_operator(installed: Components, audit_log: AuditLog) -> None:
     acme = Reference.parse("c:acme.openai")
     register(installed, "0.1.0", name=acme)
-    grant_something(journal, acme)
+    grant_something(audit_log, acme)
     component = register(installed, "0.2.0", b"second", name=acme)
     assert not component.approved
     assert installed.review(component, {}).difference.more == ()
 
 
-def test_a_step_back_that_was_approved_before_needs_no_other(installed: Components, journal: Journal) -> None:
+def test_a_step_back_that_was_approved_before_needs_no_other(installed: Components, audit_log: AuditLog) -> None:
     first = register(installed, "0.1.0")
-    grant_something(journal)
+    grant_something(audit_log)
     installed.unregister(OPENAI)
     assert register(installed, "0.1.0").digest == first.digest
     assert installed.resolve(OPENAI).approved
 
 
 def test_bytes_that_were_approved_for_want_of_grants_do_not_come_back_to_some(
-    installed: Components, journal: Journal
+    installed: Components, audit_log: AuditLog
 ) -> None:
     register(installed, "0.1.0")
     installed.unregister(OPENAI)
-    grant_something(journal)
+    grant_something(audit_log)
     assert not register(installed, "0.1.0").approved
 
 
 def test_bytes_that_were_replaced_while_nothing_was_granted_do_not_come_back_to_some(
-    installed: Components, journal: Journal
+    installed: Components, audit_log: AuditLog
 ) -> None:
     register(installed, "0.1.0", b"hostile", imports=[HTTP, "cyfr:secrets/read@0.1.0"])
     register(installed, "0.1.0", b"honest", replace=True)
-    grant_something(journal)
+    grant_something(audit_log)
     assert installed.resolve(OPENAI).approved
     hostile = {"replace": True, "imports": [HTTP, "cyfr:secrets/read@0.1.0"]}
     assert not register(installed, "0.1.0", b"hostile", **hostile).approved
@@ -124,10 +128,10 @@ def test_whatever_comes_while_nothing_is_granted_is_approved(installed: Componen
     assert register(installed, "0.2.0", b"second", name=acme, imports=[HTTP, "cyfr:secrets/read@0.1.0"]).approved
 
 
-def test_what_was_approved_for_one_name_is_not_for_another(installed: Components, journal: Journal) -> None:
+def test_what_was_approved_for_one_name_is_not_for_another(installed: Components, audit_log: AuditLog) -> None:
     register(installed, "0.1.0", b"same")
     other = Reference.parse("c:local.other")
-    grant_something(journal, other)
+    grant_something(audit_log, other)
     assert not register(installed, "0.1.0", b"same", name=other).approved
 
 
@@ -140,59 +144,63 @@ def test_an_approval_is_of_a_digest(installed: Components, database: Database) -
 
 
 def test_bytes_that_ask_for_nothing_wait_as_well_where_none_were_approved(
-    installed: Components, journal: Journal
+    installed: Components, audit_log: AuditLog
 ) -> None:
-    grant_something(journal)
+    grant_something(audit_log)
     assert not register(installed, "0.1.0", imports=[], manifest=manifest(domains=[])).approved
 
 
-def test_a_secret_that_is_granted_is_something(installed: Components, journal: Journal) -> None:
-    SecretGrants(journal).grant(OPENAI, SecretName("OPENAI_API_KEY"))
+def test_a_secret_that_is_granted_is_something(installed: Components, audit_log: AuditLog) -> None:
+    SecretGrants(audit_log).grant(OPENAI, SecretName("OPENAI_API_KEY"))
     assert not register(installed, "0.1.0").approved
 
 
-def test_what_is_granted_to_others_is_not_looked_at(installed: Components, journal: Journal) -> None:
-    grant_something(journal, Reference.parse("c:acme.openai"))
+def test_what_is_granted_to_others_is_not_looked_at(installed: Components, audit_log: AuditLog) -> None:
+    grant_something(audit_log, Reference.parse("c:acme.openai"))
     assert register(installed, "0.1.0").approved
 
 
-def test_local_is_no_word_for_bytes_that_come_from_elsewhere(installed: Components, journal: Journal) -> None:
+def test_local_is_no_word_for_bytes_that_come_from_elsewhere(installed: Components, audit_log: AuditLog) -> None:
     register(installed, "0.1.0")
-    grant_something(journal)
+    grant_something(audit_log)
     assert not register(installed, "0.2.0", b"second", source="oci://registry.example/openai:0.2.0").approved
 
 
 def test_one_version_that_was_removed_while_nothing_was_granted_does_not_come_back_to_some(
-    installed: Components, journal: Journal
+    installed: Components, audit_log: AuditLog
 ) -> None:
     register(installed, "0.1.0")
     installed.unregister(OPENAI.at("0.1.0"))
-    grant_something(journal)
+    grant_something(audit_log)
     assert not register(installed, "0.1.0").approved
 
 
-def test_an_approval_takes_none_from_other_names_and_other_bytes(installed: Components, journal: Journal) -> None:
+def test_an_approval_takes_none_from_other_names_and_other_bytes(installed: Components, audit_log: AuditLog) -> None:
     acme, other = Reference.parse("c:acme.openai"), Reference.parse("c:acme.other")
     register(installed, "0.1.0", b"first", name=other)
     register(installed, "0.1.0", b"first", name=acme)
-    grant_something(journal, acme)
+    grant_something(audit_log, acme)
     installed.approve(register(installed, "0.2.0", b"second", name=acme))
     assert [one.approved for one in installed.all()] == [True, True, True]
 
 
-def test_the_bytes_that_were_approved_last_are_those_to_compare_with(installed: Components, journal: Journal) -> None:
+def test_the_bytes_that_were_approved_last_are_those_to_compare_with(
+    installed: Components, audit_log: AuditLog
+) -> None:
     first = register(installed, "0.1.0", b"first")
     second = register(installed, "0.2.0", b"second")
-    grant_something(journal)
+    grant_something(audit_log)
     third = register(installed, "0.3.0", b"third", imports=["cyfr:secrets/read@0.1.0"])
     assert installed.review(third, {}).before == second.digest
     installed.approve(first)
     assert installed.review(third, {}).before == first.digest
 
 
-def test_both_are_compared_as_they_are_with_the_configuration_of_now(installed: Components, journal: Journal) -> None:
+def test_both_are_compared_as_they_are_with_the_configuration_of_now(
+    installed: Components, audit_log: AuditLog
+) -> None:
     register(installed, "0.1.0", manifest=manifest(domains=["{config.base_url}"]))
-    grant_something(journal)
+    grant_something(audit_log)
     config = {"base_url": "https://a.example/v1"}
     named = manifest(domains=["a.example"])
     assert register(installed, "0.2.0", b"second", manifest=named, config=config).approved

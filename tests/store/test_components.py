@@ -9,7 +9,7 @@ from sqlalchemy import select, update
 
 from host.core.names import Digest, Reference
 from host.errors import InputError, NotFound, StateError
-from host.store.audit_log.log import Journal
+from host.store.audit_log.log import AuditLog
 from host.store.components import Blobs, Components
 from host.store.database import Database
 from host.store.tables import artifacts, blobs, components
@@ -79,9 +79,9 @@ def test_a_search_looks_for_every_word(installed: Components, words: str, found:
 
 
 @pytest.mark.parametrize("column", ["imports", "manifest"])
-def test_a_row_that_somebody_put_there_is_told(installed: Components, journal: Journal, column: str) -> None:
+def test_a_row_that_somebody_put_there_is_told(installed: Components, audit_log: AuditLog, column: str) -> None:
     register(installed, "0.1.0")
-    with journal.database.writing() as connection:
+    with audit_log.database.writing() as connection:
         connection.execute(update(artifacts).values({column: "{"}))
     with pytest.raises(StateError, match="cannot be read: its row was changed"):
         installed.all()

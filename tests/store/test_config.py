@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from host.core.names import Reference
 from host.errors import InputError
-from host.store.audit_log.log import Journal
+from host.store.audit_log.log import AuditLog
 from host.store.policies import Config
 from host.store.tables import audit
 
@@ -17,8 +17,8 @@ ALL = Reference.parse("c:local.openai")
 
 
 @pytest.fixture
-def config(journal: Journal) -> Config:
-    return Config(journal)
+def config(audit_log: AuditLog) -> Config:
+    return Config(audit_log)
 
 
 def test_a_version_reads_its_own_keys_over_those_of_all(config: Config) -> None:
@@ -41,9 +41,9 @@ def test_what_is_no_key(config: Config, key: str) -> None:
     assert config.all() == {}
 
 
-def test_the_record_has_the_keys_and_not_the_values(config: Config, journal: Journal) -> None:
+def test_the_record_has_the_keys_and_not_the_values(config: Config, audit_log: AuditLog) -> None:
     config.update(ALL, {"organization": "acme-7", "base_url": "https://a.test"})
-    with journal.database.reading() as connection:
+    with audit_log.database.reading() as connection:
         kind, detail = connection.execute(select(audit.c.kind, audit.c.detail)).one()
     assert kind == "config.changed"
     assert json.loads(detail) == {"reference": "c:local.openai", "set": ["base_url", "organization"]}

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from host.store.audit_log.log import Journal
+from host.store.audit_log.log import AuditLog
 from host.store.audit_log.records import Wanted, records
 from host.store.audit_log.verification import Verified, verify
 from host.store.database import Database
@@ -55,7 +55,7 @@ def killed() -> Iterator[Killed]:
 def opened(state_dir: Path, url: str | None) -> tuple[Verified, set[str], set[str], set[str]]:
     """What another process finds: the record verified, the runs in it, what it says was ruled, and what was."""
     with closing(Database.open(state_dir, url)) as database:
-        verified = verify(Journal(database, Keys(state_dir), state_dir))
+        verified = verify(AuditLog(database, Keys(state_dir), state_dir))
         runs = {record.run for record in records(database)}
         said = {record.run for record in records(database, Wanted(kind="trust.ruled"))}
         with database.reading() as connection:

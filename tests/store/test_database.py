@@ -128,7 +128,7 @@ def test_a_state_of_the_first_version_opens_as_it_was_sealed(
             assert compare_metadata(MigrationContext.configure(connection), metadata) == []
         _, text = opened.api_keys.create(name="ci", type="secret")
         assert opened.api_keys.snapshot().authenticate(text, time.time()) is not None
-        assert verify(opened.journal).records == 3
+        assert verify(opened.audit_log).records == 3
 
 
 def test_nor_does_it_open_with_a_row_that_was_edited_before_it_did(

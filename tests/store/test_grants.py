@@ -23,7 +23,7 @@ ONE, TWO = ALL.at("0.1.0"), ALL.at("0.2.0")
 
 @pytest.fixture
 def grants(workspace: Workspace) -> SecretGrants:
-    return SecretGrants(workspace.journal)
+    return SecretGrants(workspace.audit_log)
 
 
 def bound(*domains: str, places: frozenset[Any] = frozenset({"header"}), reveal: bool = False) -> SecretGrant:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from host.errors import InputError, StateError
-from host.store.group_commit import Together
+from host.store.group_commit import GroupCommit
 
 PATIENCE_S = 60
 
@@ -29,21 +29,21 @@ class Slow:
         return [number * number for number in numbers]
 
 
-def until_they_wait(together: Together[int, int], many: int) -> None:
+def until_they_wait(together: GroupCommit[int, int], many: int) -> None:
     """Until so many wait for the one that is at work."""
     while len(together._queue) < many:
         threading.Event().wait(0.001)
 
 
 def test_each_gets_its_own_answer() -> None:
-    together = Together[int, int](lambda numbers: [number * number for number in numbers])
+    together = GroupCommit[int, int](lambda numbers: [number * number for number in numbers])
     with ThreadPoolExecutor(8) as threads:
         assert list(threads.map(together.ask, range(200))) == [number * number for number in range(200)]
 
 
 def test_those_that_wait_are_done_at_once() -> None:
     slow = Slow()
-    together = Together(slow)
+    together = GroupCommit(slow)
     with ThreadPoolExecutor(6) as threads:
         first = threads.submit(together.ask, 0)
         assert slow.begun.wait(PATIENCE_S)
@@ -71,7 +71,7 @@ def test_what_fails_fails_for_each_with_an_error_of_its_own(error: Exception, sa
         slow(numbers)
         raise error
 
-    together = Together(fail)
+    together = GroupCommit(fail)
     with ThreadPoolExecutor(3) as threads:
         asked = [threads.submit(together.ask, 0)]
         assert slow.begun.wait(PATIENCE_S)
@@ -93,7 +93,7 @@ def test_after_a_thread_that_is_interrupted_others_go_on() -> None:
             raise KeyboardInterrupt
         return list(numbers)
 
-    together = Together(perform)
+    together = GroupCommit(perform)
     with pytest.raises(KeyboardInterrupt):
         together.ask(1)
     assert together.ask(2) == 2

@@ -20,8 +20,8 @@ from sqlalchemy import func, select, text
 from host.core.audit import Event
 from host.errors import AuditError, StateError
 from host.store import database as module
-from host.store.audit_log.chain import HeadFile
-from host.store.audit_log.log import Change, Journal
+from host.store.audit_log.chain import CheckpointFile
+from host.store.audit_log.log import AuditLog, Change
 from host.store.audit_log.records import records
 from host.store.audit_log.verification import verify
 from host.store.database import FILE, Database
@@ -31,16 +31,16 @@ from host.store.vault.keys import Keys
 Raw = Callable[..., list[Any]]
 
 
-def count(journal: Journal) -> int:
-    with journal.database.reading() as connection:
+def count(audit_log: AuditLog) -> int:
+    with audit_log.database.reading() as connection:
         return int(connection.execute(select(func.count()).select_from(audit)).scalar_one())
 
 
-def test_a_record_comes_back_as_it_went_in(journal: Journal, database: Database) -> None:
+def test_a_record_comes_back_as_it_went_in(audit_log: AuditLog, database: Database) -> None:
     event = Event(
         "http.request", "run_1", "deny", "domain not granted", {"url": "https://é.example", "n": [1, None]}, 12.5
     )
-    journal.record(event)
+    audit_log.record(event)
     [found] = records(database)
     assert (found.seq, len(found.mac)) == (1, 64)
     assert (found.kind, found.run, found.decision, found.rule, found.detail, found.at) == (
@@ -48,46 +48,46 @@ def test_a_record_comes_back_as_it_went_in(journal: Journal, database: Database)
     )  # fmt: skip
 
 
-def test_what_no_database_can_hold_is_recorded_without_it(journal: Journal, database: Database) -> None:
-    journal.record(Event("http.request", "run_1", "deny", "a\0b\ud800c", {"url": "a\0b\ud800c"}))
+def test_what_no_database_can_hold_is_recorded_without_it(audit_log: AuditLog, database: Database) -> None:
+    audit_log.record(Event("http.request", "run_1", "deny", "a\0b\ud800c", {"url": "a\0b\ud800c"}))
     [found] = records(database)
     assert found.rule == "a\ufffdb\ufffdc"
     assert found.detail == {"url": "a\0b\ufffdc"}
-    assert verify(journal).records == 1
+    assert verify(audit_log).records == 1
 
 
-def test_a_change_and_its_record_are_kept_together(journal: Journal, raw: Raw) -> None:
-    with journal.changing() as change:
+def test_a_change_and_its_record_are_kept_together(audit_log: AuditLog, raw: Raw) -> None:
+    with audit_log.changing() as change:
         change.connection.execute(text("INSERT INTO rules VALUES ('local', true, 1)"))
         change.record(Event("trust.ruled", ""))
-    assert (len(raw("SELECT * FROM rules")), count(journal)) == (1, 1)
+    assert (len(raw("SELECT * FROM rules")), count(audit_log)) == (1, 1)
 
 
-def test_a_change_that_fails_is_taken_back_with_its_record(journal: Journal, raw: Raw) -> None:
+def test_a_change_that_fails_is_taken_back_with_its_record(audit_log: AuditLog, raw: Raw) -> None:
     def fails(change: Change) -> None:
         change.connection.execute(text("INSERT INTO rules VALUES ('local', true, 1)"))
         change.record(Event("trust.ruled", ""))
         raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError), journal.changing() as change:
+    with pytest.raises(ZeroDivisionError), audit_log.changing() as change:
         fails(change)
-    assert (len(raw("SELECT * FROM rules")), count(journal)) == (0, 0)
-    journal.record(Event("log", ""))
-    assert verify(journal).records == 1
+    assert (len(raw("SELECT * FROM rules")), count(audit_log)) == (0, 0)
+    audit_log.record(Event("log", ""))
+    assert verify(audit_log).records == 1
 
 
-def test_what_is_no_json_is_nobody_elses_trouble(journal: Journal) -> None:
+def test_what_is_no_json_is_nobody_elses_trouble(audit_log: AuditLog) -> None:
     with pytest.raises(TypeError):
-        journal.record(Event("log", "", detail={"bytes": b""}))
-    journal.record(Event("log", ""))
-    assert verify(journal).records == 1
+        audit_log.record(Event("log", "", detail={"bytes": b""}))
+    audit_log.record(Event("log", ""))
+    assert verify(audit_log).records == 1
 
 
 class TestRecordsOfManyThreads:
     """They wait for each other, and share transactions."""
 
     @pytest.fixture
-    def held(self, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[list[int], threading.Event]]:
+    def held(self, audit_log: AuditLog, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[list[int], threading.Event]]:
         """The first transaction goes on until the event is set; the list has how many records each one had."""
         batches: list[int] = []
         goes_on = threading.Event()
@@ -102,10 +102,10 @@ class TestRecordsOfManyThreads:
         yield batches, goes_on
         goes_on.set()
 
-    def start(self, journal: Journal, number: int, ended: list[BaseException | None]) -> list[threading.Thread]:
+    def start(self, audit_log: AuditLog, number: int, ended: list[BaseException | None]) -> list[threading.Thread]:
         def work(name: str) -> None:
             try:
-                journal.record(Event("log", name))
+                audit_log.record(Event("log", name))
                 ended.append(None)
             except AuditError as error:
                 ended.append(error)
@@ -115,48 +115,48 @@ class TestRecordsOfManyThreads:
             thread.start()
         return threads
 
-    def until_queued(self, journal: Journal, number: int) -> None:
+    def until_queued(self, audit_log: AuditLog, number: int) -> None:
         for _ in range(6_000):  # a minute
-            if len(journal._queue) == number:
+            if len(audit_log._queue) == number:
                 return
             time.sleep(0.01)
-        raise AssertionError(f"{len(journal._queue)} of {number} wait")
+        raise AssertionError(f"{len(audit_log._queue)} of {number} wait")
 
     def test_those_that_come_meanwhile_are_written_together(
-        self, journal: Journal, held: tuple[list[int], threading.Event]
+        self, audit_log: AuditLog, held: tuple[list[int], threading.Event]
     ) -> None:
         batches, goes_on = held
         ended: list[BaseException | None] = []
-        threads = self.start(journal, 20, ended)
-        self.until_queued(journal, 19)
+        threads = self.start(audit_log, 20, ended)
+        self.until_queued(audit_log, 19)
         assert ended == [], "nobody returns before the record is kept"
         goes_on.set()
         for thread in threads:
             thread.join(60)
         assert ended == [None] * 20
         assert batches == [1, 19]
-        assert verify(journal).records == 20
+        assert verify(audit_log).records == 20
 
     def test_those_whose_transaction_fails_are_all_told(
-        self, journal: Journal, held: tuple[list[int], threading.Event], monkeypatch: pytest.MonkeyPatch
+        self, audit_log: AuditLog, held: tuple[list[int], threading.Event], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         _, goes_on = held
         ended: list[BaseException | None] = []
-        threads = self.start(journal, 5, ended)
-        self.until_queued(journal, 4)
-        monkeypatch.setattr(HeadFile, "advance", fails)
+        threads = self.start(audit_log, 5, ended)
+        self.until_queued(audit_log, 4)
+        monkeypatch.setattr(CheckpointFile, "advance", fails)
         goes_on.set()
         for thread in threads:
             thread.join(60)
         assert len({id(error) for error in ended}) == 5, "an error each: a traceback belongs to one thread"
         assert {str(error) for error in ended} == {"the record cannot be written: ZeroDivisionError"}
         monkeypatch.undo()
-        journal.record(Event("log", "run_after"))
+        audit_log.record(Event("log", "run_after"))
 
-    def test_none_is_lost_and_none_is_written_twice(self, journal: Journal, database: Database) -> None:
+    def test_none_is_lost_and_none_is_written_twice(self, audit_log: AuditLog, database: Database) -> None:
         def work(thread: int) -> None:
             for index in range(40):
-                journal.record(Event("log", f"run_{thread}_{index}"))
+                audit_log.record(Event("log", f"run_{thread}_{index}"))
 
         threads = [threading.Thread(target=work, args=(thread,)) for thread in range(8)]
         for thread in threads:
@@ -165,7 +165,7 @@ class TestRecordsOfManyThreads:
             thread.join(60)
         found = [record.run for record in records(database)]
         assert sorted(found) == sorted(f"run_{thread}_{index}" for thread in range(8) for index in range(40))
-        assert verify(journal).noted == 320
+        assert verify(audit_log).noted == 320
 
 
 def fails(*arguments: object) -> None:
@@ -177,11 +177,11 @@ import sys
 from pathlib import Path
 from host.core.audit import Event
 from host.store.database import Database
-from host.store.audit_log.log import Journal
+from host.store.audit_log.log import AuditLog
 from host.store.vault.keys import Keys
 folder = Path(sys.argv[1])
 database = Database.open(folder, sys.argv[2] or None)
-journal = Journal(database, Keys(folder), folder)
+journal = AuditLog(database, Keys(folder), folder)
 for index in range(200):
     journal.record(Event("log", f"{sys.argv[3]}_{index}"))
 database.close()
@@ -189,7 +189,7 @@ database.close()
 
 
 def test_processes_that_record_at_once_lose_nothing(
-    journal: Journal, database: Database, state_dir: Path, database_url: str | None
+    audit_log: AuditLog, database: Database, state_dir: Path, database_url: str | None
 ) -> None:
     processes = [
         subprocess.Popen([sys.executable, "-c", RECORDS, state_dir, database_url or "", name])
@@ -198,78 +198,78 @@ def test_processes_that_record_at_once_lose_nothing(
     assert [process.wait(60) for process in processes] == [0, 0]
     found = [record.run for record in records(database)]
     assert sorted(found) == sorted(f"{name}_{index}" for name in ("one", "two") for index in range(200))
-    assert verify(journal).noted == 400
+    assert verify(audit_log).noted == 400
 
 
 class TestARecordThatCannotBeWritten:
     """AuditError, in bounded time; and as soon as it can be, the next one is."""
 
     @pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
-    def test_because_the_disk_is_full(self, journal: Journal, state_dir: Path) -> None:
-        journal.record(Event("log", ""))
+    def test_because_the_disk_is_full(self, audit_log: AuditLog, state_dir: Path) -> None:
+        audit_log.record(Event("log", ""))
         with (
             files_no_larger_than((state_dir / f"{FILE}-wal").stat().st_size),
             pytest.raises(AuditError, match="cannot be written"),
         ):
-            journal.record(Event("log", "", detail={"text": "x" * 10_000}))
-        journal.record(Event("log", ""))
-        assert verify(journal).records == 2
+            audit_log.record(Event("log", "", detail={"text": "x" * 10_000}))
+        audit_log.record(Event("log", ""))
+        assert verify(audit_log).records == 2
 
-    def test_because_the_head_cannot_be_noted(self, journal: Journal) -> None:
-        journal.record(Event("log", ""))
-        note = journal.head_file.path
+    def test_because_the_head_cannot_be_noted(self, audit_log: AuditLog) -> None:
+        audit_log.record(Event("log", ""))
+        note = audit_log.head_file.path
         kept = note.read_bytes()
         note.unlink()
         note.mkdir()
         with pytest.raises(AuditError, match=r"\.head' cannot be read or written"):
-            journal.record(Event("log", ""))
+            audit_log.record(Event("log", ""))
         note.rmdir()
         note.write_bytes(kept)
-        journal.record(Event("log", ""))
-        assert verify(journal).records == 2
+        audit_log.record(Event("log", ""))
+        assert verify(audit_log).records == 2
 
     @pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
-    def test_because_the_file_may_only_be_read(self, journal: Journal, database: Database) -> None:
-        journal.record(Event("log", ""))
+    def test_because_the_file_may_only_be_read(self, audit_log: AuditLog, database: Database) -> None:
+        audit_log.record(Event("log", ""))
         with database.reading() as connection:
             connection.exec_driver_sql("PRAGMA query_only = ON")
         with pytest.raises(AuditError, match="readonly"):
-            journal.record(Event("log", ""))
+            audit_log.record(Event("log", ""))
 
     def test_because_another_process_does_not_end_its_transaction(
         self, state_dir: Path, database_url: str | None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(module, "_BUSY_S", 0.2)
         with closing(Database.open(state_dir, database_url)) as database:
-            journal = Journal(database, Keys(state_dir), state_dir)
-            journal.record(Event("log", ""))
+            audit_log = AuditLog(database, Keys(state_dir), state_dir)
+            audit_log.record(Event("log", ""))
             with somebody_writing(state_dir, database_url), pytest.raises(AuditError, match="cannot be written"):
-                journal.record(Event("log", ""))
-            journal.record(Event("log", ""))
-            assert verify(journal).records == 2
+                audit_log.record(Event("log", ""))
+            audit_log.record(Event("log", ""))
+            assert verify(audit_log).records == 2
 
     def test_because_another_thread_does_not_end_its_change(
-        self, journal: Journal, monkeypatch: pytest.MonkeyPatch
+        self, audit_log: AuditLog, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(module, "_BUSY_S", 0.2)
         ended: list[StateError] = []
 
         def work() -> None:
             with pytest.raises(AuditError, match="another write of this process") as caught:
-                journal.record(Event("log", ""))
+                audit_log.record(Event("log", ""))
             ended.append(caught.value)
 
-        with journal.changing():
+        with audit_log.changing():
             thread = threading.Thread(target=work)
             thread.start()
             thread.join(60)
         assert len(ended) == 1
 
-    def test_because_the_database_is_gone(self, journal: Journal, raw: Raw) -> None:
-        journal.record(Event("log", ""))
+    def test_because_the_database_is_gone(self, audit_log: AuditLog, raw: Raw) -> None:
+        audit_log.record(Event("log", ""))
         raw("DROP TABLE audit")
         with pytest.raises(AuditError, match="cannot be written"):
-            journal.record(Event("log", ""))
+            audit_log.record(Event("log", ""))
 
 
 @contextmanager

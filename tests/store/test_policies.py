@@ -19,7 +19,7 @@ from host.core.names import Reference
 from host.errors import HostError, PolicyError, StateError
 from host.policy.document import METHODS, Policy, Terms
 from host.runtime.workspace import Workspace
-from host.store.audit_log.log import Journal
+from host.store.audit_log.log import AuditLog
 from host.store.policies import FIELDS, Policies
 from host.store.tables import settings
 
@@ -28,8 +28,8 @@ ONE = ALL.at("0.1.0")
 
 
 @pytest.fixture
-def policies(journal: Journal) -> Policies:
-    return Policies(journal)
+def policies(audit_log: AuditLog) -> Policies:
+    return Policies(audit_log)
 
 
 def test_without_a_word_everything_is_denied_by_default(policies: Policies) -> None:
@@ -87,8 +87,8 @@ def test_a_mistake_is_named_and_changes_nothing(policies: Policies, field: str, 
     assert policies.all() == {ALL: {"timeout": "5s"}}
 
 
-def damage(journal: Journal, **columns: str) -> None:
-    with journal.database.writing() as connection:
+def damage(audit_log: AuditLog, **columns: str) -> None:
+    with audit_log.database.writing() as connection:
         connection.execute(update(settings).values(**columns))
 
 
@@ -108,33 +108,33 @@ class TestEditedByHand:
             pytest.param('["a.test"]]', id="something behind it"),
         ],
     )
-    def test_a_value_that_is_none(self, policies: Policies, journal: Journal, value: str) -> None:
+    def test_a_value_that_is_none(self, policies: Policies, audit_log: AuditLog, value: str) -> None:
         policies.set(ALL, "allowed_domains", ["a.test"])
-        damage(journal, value=value)
+        damage(audit_log, value=value)
         with pytest.raises((StateError, PolicyError)):
             policies.effective(ONE)
 
-    def test_a_field_that_there_is_not(self, policies: Policies, journal: Journal) -> None:
+    def test_a_field_that_there_is_not(self, policies: Policies, audit_log: AuditLog) -> None:
         policies.set(ALL, "allowed_domains", ["a.test"])
-        damage(journal, field="allow_everything")
+        damage(audit_log, field="allow_everything")
         with pytest.raises(PolicyError, match=r"kept for c:local\.openai:0\.1\.0: unknown field"):
             policies.effective(ONE)
 
-    def test_it_is_not_built_on(self, policies: Policies, journal: Journal) -> None:
+    def test_it_is_not_built_on(self, policies: Policies, audit_log: AuditLog) -> None:
         policies.set(ALL, "timeout", "5s")
-        damage(journal, value='"forever"')
+        damage(audit_log, value='"forever"')
         with pytest.raises(StateError, match="host audit accept"):
             policies.set(ONE, "allowed_domains", ["a.test"])
-        journal.accept()
+        audit_log.accept()
         with pytest.raises(PolicyError, match="timeout"):
             policies.set(ONE, "allowed_domains", ["a.test"])
         policies.reset(ALL, "timeout")
         policies.set(ONE, "allowed_domains", ["a.test"])
 
-    def test_a_document_that_is_right_takes_its_place(self, policies: Policies, journal: Journal) -> None:
+    def test_a_document_that_is_right_takes_its_place(self, policies: Policies, audit_log: AuditLog) -> None:
         policies.set(ALL, "timeout", "5s")
-        damage(journal, value='"forever"')
-        journal.accept()
+        damage(audit_log, value='"forever"')
+        audit_log.accept()
         policies.replace(ALL, {"timeout": "6s"})
         assert policies.document(ALL) == {"timeout": "6s"}
 

@@ -10,7 +10,7 @@ import pytest
 from host.core.audit import Event
 from host.errors import AuditBroken
 from host.store.audit_log import records as module
-from host.store.audit_log.log import Journal
+from host.store.audit_log.log import AuditLog
 from host.store.audit_log.records import Wanted, newest_records, records
 from host.store.database import Database
 
@@ -18,7 +18,7 @@ Raw = Callable[..., list[Any]]
 
 
 @pytest.fixture
-def filled(journal: Journal) -> Journal:
+def filled(audit_log: AuditLog) -> AuditLog:
     for event in (
         Event("run.started", "run_a", at=1.0),
         Event("http.request", "run_a", "deny", "domain not granted", at=2.0),
@@ -26,8 +26,8 @@ def filled(journal: Journal) -> Journal:
         Event("run.started", "run_b", at=4.0),
         Event("http.request", "run_b", "allow", at=5.0),
     ):
-        journal.record(event)
-    return journal
+        audit_log.record(event)
+    return audit_log
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from host.core.audit import Event
 from host.errors import InputError, NotFound
 from host.store.audit_log import records as module
-from host.store.audit_log.log import Journal
+from host.store.audit_log.log import AuditLog
 from host.store.audit_log.records import RunSummary, run, runs
 from host.store.audit_log.verification import prune
 from host.store.database import Database
@@ -15,25 +15,25 @@ from host.store.database import Database
 DIGEST = "sha256:" + "0" * 64
 
 
-def start(journal: Journal, ident: str, reference: str, at: float = 1.0) -> None:
-    journal.record(Event("run.started", ident, detail={"reference": reference, "digest": DIGEST}, at=at))
+def start(audit_log: AuditLog, ident: str, reference: str, at: float = 1.0) -> None:
+    audit_log.record(Event("run.started", ident, detail={"reference": reference, "digest": DIGEST}, at=at))
 
 
 @pytest.fixture
-def filled(journal: Journal) -> Journal:
-    start(journal, "run_a1", "c:local.openai:0.1.0", 10.0)
-    journal.record(Event("http.request", "run_a1", "allow", detail={"url": "https://a.example"}))
-    journal.record(Event("secret.use", "run_a1", "allow"))
-    start(journal, "run_b1", "c:local.openai:0.2.0", 20.0)
-    journal.record(Event("http.request", "run_b1", "deny"))
-    journal.record(Event("http.request", "run_a1", "allow"))
-    journal.record(Event("run.ended", "run_a1", detail={"status": 200, "duration_s": 0.25}))
-    journal.record(Event("secret.use", "run_b1", "deny"))
-    journal.record(Event("run.ended", "run_b1", detail={"error": "guest_trap", "duration_s": 0.5}))
-    start(journal, "run_c1", "c:local.other:1.0.0", 30.0)
-    journal.record(Event("run.ended", "run_c1", detail={"status": 429, "duration_s": 0.1}))
-    start(journal, "run_d1", "dist/openai.wasm", 40.0)
-    return journal
+def filled(audit_log: AuditLog) -> AuditLog:
+    start(audit_log, "run_a1", "c:local.openai:0.1.0", 10.0)
+    audit_log.record(Event("http.request", "run_a1", "allow", detail={"url": "https://a.example"}))
+    audit_log.record(Event("secret.use", "run_a1", "allow"))
+    start(audit_log, "run_b1", "c:local.openai:0.2.0", 20.0)
+    audit_log.record(Event("http.request", "run_b1", "deny"))
+    audit_log.record(Event("http.request", "run_a1", "allow"))
+    audit_log.record(Event("run.ended", "run_a1", detail={"status": 200, "duration_s": 0.25}))
+    audit_log.record(Event("secret.use", "run_b1", "deny"))
+    audit_log.record(Event("run.ended", "run_b1", detail={"error": "guest_trap", "duration_s": 0.5}))
+    start(audit_log, "run_c1", "c:local.other:1.0.0", 30.0)
+    audit_log.record(Event("run.ended", "run_c1", detail={"status": 429, "duration_s": 0.1}))
+    start(audit_log, "run_d1", "dist/openai.wasm", 40.0)
+    return audit_log
 
 
 @pytest.mark.usefixtures("filled")
@@ -107,13 +107,13 @@ def test_a_beginning_that_several_have_is_asked_about(database: Database) -> Non
 
 
 @pytest.mark.parametrize("ident", ["run_e", "%", "run%1", ""])
-def test_there_is_no_such_run(journal: Journal, database: Database, ident: str) -> None:
-    journal.record(Event("component.pulled", ""))
+def test_there_is_no_such_run(audit_log: AuditLog, database: Database, ident: str) -> None:
+    audit_log.record(Event("component.pulled", ""))
     with pytest.raises(NotFound):
         run(database, ident)
 
 
-def test_a_run_whose_beginning_was_pruned_is_still_shown(filled: Journal, database: Database) -> None:
+def test_a_run_whose_beginning_was_pruned_is_still_shown(filled: AuditLog, database: Database) -> None:
     prune(filled, 15.0)
     summary, records = run(database, "run_a1")
     assert summary is None
@@ -122,7 +122,7 @@ def test_a_run_whose_beginning_was_pruned_is_still_shown(filled: Journal, databa
 
 
 @pytest.fixture
-def served(journal: Journal) -> Journal:
+def served(audit_log: AuditLog) -> AuditLog:
     """Runs of a server's: of two keys, of nobody, and one whose caller says what nobody's does."""
     for ident, detail in (
         ("run_k1", {"caller": {"key": "k1", "name": "ci"}, "timeout_s": 30.0}),
@@ -133,9 +133,9 @@ def served(journal: Journal) -> Journal:
         ("run_k1_done", {"caller": {"key": "k1"}, "timeout_s": 30.0}),
     ):
         named = {"reference": "c:local.openai:0.1.0", "digest": DIGEST}
-        journal.record(Event("run.started", ident, detail={**named, **detail}, at=100.0))
-    journal.record(Event("run.ended", "run_k1_done", detail={"status": 200, "duration_s": 0.1}, at=101.0))
-    return journal
+        audit_log.record(Event("run.started", ident, detail={**named, **detail}, at=100.0))
+    audit_log.record(Event("run.ended", "run_k1_done", detail={"status": 200, "duration_s": 0.1}, at=101.0))
+    return audit_log
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 from host.core.audit import EventKind
 from host.core.names import Reference
 from host.errors import InputError, StateError
-from host.store.audit_log.log import Journal
+from host.store.audit_log.log import AuditLog
 from host.store.policies import Config, Policies
 from host.store.settings import MAX_VALUE_BYTES, Document, Settings
 from host.store.tables import audit, settings
@@ -35,17 +35,17 @@ class Numbers(Settings):
 
 
 @pytest.fixture
-def numbers(journal: Journal) -> Numbers:
-    return Numbers(journal)
+def numbers(audit_log: AuditLog) -> Numbers:
+    return Numbers(audit_log)
 
 
-def recorded(journal: Journal) -> list[dict[str, Any]]:
-    with journal.database.reading() as connection:
+def recorded(audit_log: AuditLog) -> list[dict[str, Any]]:
+    with audit_log.database.reading() as connection:
         return [json.loads(text) for text in connection.execute(select(audit.c.detail).order_by(audit.c.seq)).scalars()]
 
 
-def write_raw(journal: Journal, **columns: str) -> None:
-    with journal.database.writing() as connection:
+def write_raw(audit_log: AuditLog, **columns: str) -> None:
+    with audit_log.database.writing() as connection:
         connection.execute(update(settings).values(**columns))
 
 
@@ -76,12 +76,12 @@ class TestLayers:
         numbers.set(ALL, "a", 5)
         assert numbers.document(ALL) == {"a": 5, "b": 2}
 
-    def test_sections_do_not_mix(self, journal: Journal) -> None:
-        Policies(journal).set(ALL, "max_streams", 1)
-        Config(journal).set(ALL, "max_streams", "three")
-        assert Policies(journal).document(ALL) == {"max_streams": 1}
-        Config(journal).reset(ALL)
-        assert Policies(journal).document(ALL) == {"max_streams": 1}
+    def test_sections_do_not_mix(self, audit_log: AuditLog) -> None:
+        Policies(audit_log).set(ALL, "max_streams", 1)
+        Config(audit_log).set(ALL, "max_streams", "three")
+        assert Policies(audit_log).document(ALL) == {"max_streams": 1}
+        Config(audit_log).reset(ALL)
+        assert Policies(audit_log).document(ALL) == {"max_streams": 1}
 
 
 class TestMistakes:
@@ -128,10 +128,10 @@ class TestMistakes:
             pytest.param(10**5000, id="a number that nobody reads back"),
         ],
     )
-    def test_only_json_of_some_size_is_kept(self, journal: Journal, value: Any) -> None:
+    def test_only_json_of_some_size_is_kept(self, audit_log: AuditLog, value: Any) -> None:
         with pytest.raises(InputError):
-            Config(journal).set(ALL, "key", value)
-        assert Config(journal).all() == {}
+            Config(audit_log).set(ALL, "key", value)
+        assert Config(audit_log).all() == {}
 
     def test_a_replacement_of_what_has_changed_meanwhile_is_refused(self, numbers: Numbers) -> None:
         numbers.set(ALL, "a", 1)
@@ -144,42 +144,42 @@ class TestMistakes:
 
 
 class TestTheRecord:
-    def test_each_change_is_recorded_with_what_was_set_and_what_was_reset(self, journal: Journal) -> None:
-        policies = Policies(journal)
+    def test_each_change_is_recorded_with_what_was_set_and_what_was_reset(self, audit_log: AuditLog) -> None:
+        policies = Policies(audit_log)
         policies.set(ALL, "max_streams", 1)
         policies.replace(ALL, {"timeout": "5s"})
         policies.reset(ALL)
-        assert recorded(journal) == [
+        assert recorded(audit_log) == [
             {"reference": "c:local.openai", "set": {"max_streams": 1}},
             {"reference": "c:local.openai", "set": {"timeout": "5s"}, "reset": ["max_streams"]},
             {"reference": "c:local.openai", "reset": ["timeout"]},
         ]
 
-    def test_what_changes_nothing_is_not_recorded(self, journal: Journal) -> None:
-        config = Config(journal)
+    def test_what_changes_nothing_is_not_recorded(self, audit_log: AuditLog) -> None:
+        config = Config(audit_log)
         config.set(ALL, "a", {"x": 1, "y": 2})
         config.set(ALL, "a", {"y": 2, "x": 1})
         config.reset(ALL, "b")
-        assert len(recorded(journal)) == 1
+        assert len(recorded(audit_log)) == 1
 
-    def test_true_is_not_one(self, journal: Journal) -> None:
-        config = Config(journal)
+    def test_true_is_not_one(self, audit_log: AuditLog) -> None:
+        config = Config(audit_log)
         config.set(ALL, "a", 1)
         config.set(ALL, "a", True)
         assert config.document(ALL)["a"] is True
 
-    def test_a_refused_change_is_not_recorded(self, journal: Journal) -> None:
+    def test_a_refused_change_is_not_recorded(self, audit_log: AuditLog) -> None:
         with pytest.raises(InputError):
-            Policies(journal).set(ALL, "max_streams", -1)
-        assert recorded(journal) == []
+            Policies(audit_log).set(ALL, "max_streams", -1)
+        assert recorded(audit_log) == []
 
 
 class TestDamage:
     """A row that somebody wrote past the program."""
 
-    def test_a_value_that_is_no_json_is_an_error_that_names_it(self, numbers: Numbers, journal: Journal) -> None:
+    def test_a_value_that_is_no_json_is_an_error_that_names_it(self, numbers: Numbers, audit_log: AuditLog) -> None:
         numbers.set(ALL, "a", 1)
-        write_raw(journal, value="{")
+        write_raw(audit_log, value="{")
         for read in (numbers.document, numbers.merged):
             with pytest.raises(StateError, match=r"kept for catalyst:local\.openai: was damaged: a is not JSON"):
                 read(ALL)
@@ -194,19 +194,19 @@ class TestDamage:
         ],
     )
     def test_a_reference_that_is_none_passes_for_no_other(
-        self, numbers: Numbers, journal: Journal, columns: dict[str, str]
+        self, numbers: Numbers, audit_log: AuditLog, columns: dict[str, str]
     ) -> None:
         numbers.set(ALL, "a", 1)
-        write_raw(journal, **columns)
+        write_raw(audit_log, **columns)
         with pytest.raises(StateError):
             numbers.all()
 
-    def test_it_can_be_forgotten_without_being_read(self, numbers: Numbers, journal: Journal) -> None:
+    def test_it_can_be_forgotten_without_being_read(self, numbers: Numbers, audit_log: AuditLog) -> None:
         numbers.set(ALL, "a", 1)
-        write_raw(journal, value="{")
+        write_raw(audit_log, value="{")
         with pytest.raises(StateError, match="host audit accept"):
             numbers.reset(ALL, "a")
-        journal.accept()
+        audit_log.accept()
         assert numbers.reset(ALL, "a") == ("a",)
         assert numbers.all() == {}
 
@@ -220,8 +220,8 @@ def test_forgetting_says_what_there_was(numbers: Numbers) -> None:
     assert numbers.all() == {ONE: {"c": 1}}
 
 
-def test_one_section_is_none_of_the_others_business(numbers: Numbers, journal: Journal) -> None:
-    policies = Policies(journal)
+def test_one_section_is_none_of_the_others_business(numbers: Numbers, audit_log: AuditLog) -> None:
+    policies = Policies(audit_log)
     policies.set(ALL, "timeout", "5s")
     numbers.set(ALL, "timeout", 7)
     assert (policies.all(), numbers.all()) == ({ALL: {"timeout": "5s"}}, {ALL: {"timeout": 7}})

@@ -20,7 +20,7 @@ VALUES = {place: f"from-{place}-0123456789" for place in ("given", "store", "env
 
 @pytest.fixture
 def vault(workspace: Workspace) -> Vault:
-    return Vault(workspace.journal, workspace.keys)
+    return Vault(workspace.audit_log, workspace.keys)
 
 
 @pytest.fixture

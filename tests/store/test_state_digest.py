@@ -16,13 +16,13 @@ import pytest
 from host import Reference, Workspace
 from host.core.audit import CHANGES, Event
 from host.core.names import SecretName
-from host.core.quantities import Allowance
+from host.core.quantities import Quota
 from host.errors import StateError
 from host.runtime.loader import Loader
 from host.secrets.value import OPERATOR, SecretValue
 from host.store.access.api_keys import network, new_id, new_text
-from host.store.audit_log.chain import Head, HeadFile
-from host.store.audit_log.log import Journal
+from host.store.audit_log.chain import Checkpoint, CheckpointFile
+from host.store.audit_log.log import AuditLog
 from host.store.audit_log.verification import verify
 from host.store.vault.keys import DataKey
 from host.trust.keys import SigningKey
@@ -59,7 +59,7 @@ def found(workspace: Workspace) -> None:
     with pytest.raises(StateError, match="changed in the database"):
         workspace.policies.set(TOOL, "timeout", "5s")
     with pytest.raises(StateError):  # of the record, where that was changed as well
-        verify(workspace.journal)
+        verify(workspace.audit_log)
 
 
 def test_what_nobody_touched_is_as_it_was_sealed(kept: Workspace) -> None:
@@ -141,7 +141,7 @@ def test_a_secret_put_back_with_its_seal_and_without_the_records_since(
 def test_the_note_of_the_seal_taken_away_is_found_where_no_other_machine_could_have_it(
     kept: Workspace, kind: str
 ) -> None:
-    kept.journal.seal_file.path.unlink()
+    kept.audit_log.seal_file.path.unlink()
     if kind == "sqlite":
         found(kept)
     else:
@@ -151,7 +151,7 @@ def test_the_note_of_the_seal_taken_away_is_found_where_no_other_machine_could_h
 def test_a_note_that_was_not_written_with_a_key_of_this_state_is_found(kept: Workspace, tmp_path: Path) -> None:
     with Workspace.open(tmp_path / "other") as other:
         other.policies.set(TOOL, "timeout", "5s")
-        kept.journal.seal_file.path.write_bytes(other.journal.seal_file.path.read_bytes())
+        kept.audit_log.seal_file.path.write_bytes(other.audit_log.seal_file.path.read_bytes())
     found(kept)
 
 
@@ -162,7 +162,7 @@ def test_killed_before_the_first_seal_is_noted_the_state_opens(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(HeadFile, "advance", killed)
+        patched.setattr(CheckpointFile, "advance", killed)
         with pytest.raises(KeyboardInterrupt):
             workspace.policies.set(TOOL, "timeout", "5s")
     with Workspace.open(workspace.state_dir, database_url) as again:
@@ -191,7 +191,7 @@ def test_nor_is_it_with_one_of_its_two_witnesses_gone(kept: Workspace, raw: Call
     for table in (*ROWS, "components", "approvals", "artifacts", "seals", "state_seal"):
         raw(f"DELETE FROM {table}")
     if also == "the note":
-        kept.journal.seal_file.path.unlink()
+        kept.audit_log.seal_file.path.unlink()
     else:
         raw("DELETE FROM audit")
     with pytest.raises(StateError, match="changed in the database"):
@@ -201,7 +201,7 @@ def test_nor_is_it_with_one_of_its_two_witnesses_gone(kept: Workspace, raw: Call
 def test_the_operator_can_take_it_as_it_is_and_that_is_on_record(kept: Workspace, raw: Callable[..., Any]) -> None:
     raw("DELETE FROM secret_grants")
     found(kept)
-    kept.journal.accept()
+    kept.audit_log.accept()
     assert kept.installed(TOOL).secrets == {}
 
 
@@ -211,11 +211,11 @@ def test_another_process_that_changes_something_seals_it(kept: Workspace, databa
     assert kept.installed(TOOL).effective.policy.timeout == "5s"
 
 
-def test_what_changes_something_is_recorded_with_it_and_nothing_else_is(journal: Journal) -> None:
+def test_what_changes_something_is_recorded_with_it_and_nothing_else_is(audit_log: AuditLog) -> None:
     for kind in CHANGES:
         with pytest.raises(ValueError, match="is a change"):
-            journal.record(Event(kind, ""))
-    with pytest.raises(ValueError, match="is not a change"), journal.changing() as change:
+            audit_log.record(Event(kind, ""))
+    with pytest.raises(ValueError, match="is not a change"), audit_log.changing() as change:
         change.record(Event("run.started", "run_1"))
 
 
@@ -246,14 +246,14 @@ def test_what_was_taken_back_does_not_come_back_for_a_machine_that_has_noted_not
     raw("UPDATE state_seal SET mac = ?", bytes(mac))
     if number == "old":
         raw("UPDATE state_seal SET seq = ?", seq)
-    kept.journal.seal_file.path.unlink()
+    kept.audit_log.seal_file.path.unlink()
     found(kept)
 
 
 def test_a_note_that_was_written_without_the_key_it_names_is_found(kept: Workspace) -> None:
-    noted = kept.journal.seal_file.read()
+    noted = kept.audit_log.seal_file.read()
     assert noted is not None
-    kept.journal.seal_file.replace(Head(), DataKey(noted.key, bytes(32)))
+    kept.audit_log.seal_file.replace(Checkpoint(), DataKey(noted.key, bytes(32)))
     found(kept)
 
 
@@ -330,7 +330,7 @@ def test_an_api_key_that_other_hands_wrote(kept: Workspace, raw: Callable[..., A
     kept.api_keys.create(
         name="ci",
         type="secret",
-        token_budget=Allowance.parse("2M/30d"),
+        token_budget=Quota.parse("2M/30d"),
         ip_allowlist=[network("10.0.0.0/8")],
         models=["gpt-*"],
         expires_at=time.time() + 60.0,

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select, update
 
 from host.errors import InputError, NotFound, StateError
-from host.store.audit_log.log import Journal
+from host.store.audit_log.log import AuditLog
 from host.store.tables import audit, rules, trusted_keys
 from host.store.trusted_keys import TrustStore, check_namespace
 from host.trust.keys import SigningKey
@@ -18,12 +18,12 @@ KEY, OTHER = SigningKey.generate().public, SigningKey.generate("ed25519").public
 
 
 @pytest.fixture
-def store(journal: Journal) -> TrustStore:
-    return TrustStore(journal)
+def store(audit_log: AuditLog) -> TrustStore:
+    return TrustStore(audit_log)
 
 
-def recorded(journal: Journal) -> list[tuple[str, dict[str, object]]]:
-    with journal.database.reading() as connection:
+def recorded(audit_log: AuditLog) -> list[tuple[str, dict[str, object]]]:
+    with audit_log.database.reading() as connection:
         rows = connection.execute(select(audit.c.kind, audit.c.detail).order_by(audit.c.seq))
         return [(row.kind, json.loads(row.detail)) for row in rows]
 
@@ -42,11 +42,11 @@ def test_a_key_is_trusted_for_the_namespaces_that_were_named(store: TrustStore) 
     ]
 
 
-def test_further_namespaces_join_those_before(store: TrustStore, journal: Journal) -> None:
+def test_further_namespaces_join_those_before(store: TrustStore, audit_log: AuditLog) -> None:
     store.add(KEY, ["acme"], "Acme")
     kept = store.add(KEY, ["acme", "globex"])
     assert (kept.trusted.namespaces, kept.trusted.comment) == (frozenset({"acme", "globex"}), "Acme")
-    assert recorded(journal)[-1] == ("trust.added", {"key": KEY.id, "namespaces": ["globex"], "comment": "Acme"})
+    assert recorded(audit_log)[-1] == ("trust.added", {"key": KEY.id, "namespaces": ["globex"], "comment": "Acme"})
 
 
 def test_a_comment_takes_the_place_of_the_one_before(store: TrustStore) -> None:
@@ -54,22 +54,22 @@ def test_a_comment_takes_the_place_of_the_one_before(store: TrustStore) -> None:
     assert store.add(KEY, ["acme"], "Acme, 2027").trusted.comment == "Acme, 2027"
 
 
-def test_what_changes_nothing_is_not_recorded(store: TrustStore, journal: Journal) -> None:
+def test_what_changes_nothing_is_not_recorded(store: TrustStore, audit_log: AuditLog) -> None:
     store.add(KEY, ["acme"], "Acme")
     store.require("acme", Rule(threshold=2))
     store.revoke(KEY.id)
-    before = recorded(journal)
+    before = recorded(audit_log)
     store.require("acme", Rule(threshold=2))
     store.require("globex", None)
     store.revoke(KEY.id)
-    assert recorded(journal) == before
+    assert recorded(audit_log) == before
     assert [kind for kind, _ in before] == ["trust.added", "trust.ruled", "trust.revoked"]
 
 
-def test_adding_the_same_twice_is_recorded_once(store: TrustStore, journal: Journal) -> None:
+def test_adding_the_same_twice_is_recorded_once(store: TrustStore, audit_log: AuditLog) -> None:
     first = store.add(KEY, ["acme"])
     assert store.add(KEY, ["acme"]) == first
-    assert len(recorded(journal)) == 1
+    assert len(recorded(audit_log)) == 1
 
 
 def test_a_revoked_key_stays_and_is_never_trusted_again(store: TrustStore) -> None:
@@ -131,32 +131,32 @@ def test_a_key_without_a_namespace_is_not_trusted(store: TrustStore) -> None:
         store.add(KEY, [])
 
 
-def test_where_a_row_was_swapped_nobody_is_trusted(store: TrustStore, journal: Journal) -> None:
+def test_where_a_row_was_swapped_nobody_is_trusted(store: TrustStore, audit_log: AuditLog) -> None:
     store.add(KEY, ["acme"])
-    with journal.database.writing() as connection:
+    with audit_log.database.writing() as connection:
         connection.execute(update(trusted_keys).values(pem=OTHER.pem))
     with pytest.raises(StateError, match="was changed"):
         store.snapshot()
 
 
-def test_where_a_row_cannot_be_read_nobody_is_trusted(store: TrustStore, journal: Journal) -> None:
+def test_where_a_row_cannot_be_read_nobody_is_trusted(store: TrustStore, audit_log: AuditLog) -> None:
     store.add(KEY, ["acme"])
-    with journal.database.writing() as connection:
+    with audit_log.database.writing() as connection:
         connection.execute(update(trusted_keys).values(pem="-----BEGIN"))
     with pytest.raises(StateError, match="was changed"):
         store.snapshot()
 
 
-def test_one_row_that_is_revoked_revokes_the_key(store: TrustStore, journal: Journal) -> None:
+def test_one_row_that_is_revoked_revokes_the_key(store: TrustStore, audit_log: AuditLog) -> None:
     store.add(KEY, ["acme", "globex"])
-    with journal.database.writing() as connection:
+    with audit_log.database.writing() as connection:
         connection.execute(update(trusted_keys).where(trusted_keys.c.namespace == "globex").values(revoked_at=1.0))
     assert store.snapshot().keys[0].revoked
 
 
-def test_a_threshold_of_none_in_the_database_is_no_rule_but_an_error(store: TrustStore, journal: Journal) -> None:
+def test_a_threshold_of_none_in_the_database_is_no_rule_but_an_error(store: TrustStore, audit_log: AuditLog) -> None:
     store.require("acme", Rule())
-    with journal.database.writing() as connection:
+    with audit_log.database.writing() as connection:
         connection.execute(update(rules).values(threshold=0))
     with pytest.raises(StateError, match="was changed"):
         store.snapshot()

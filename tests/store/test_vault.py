@@ -34,7 +34,7 @@ RAW = tables.metadata.tables
 
 
 def vault_of(workspace: Workspace) -> Vault:
-    return Vault(workspace.journal, workspace.keys)
+    return Vault(workspace.audit_log, workspace.keys)
 
 
 def value(vault: Vault, name: SecretName = NAME, owner: str = OPERATOR) -> str | None:
@@ -305,7 +305,7 @@ def test_an_older_value_put_back_with_its_seal_is_an_error_also_after_the_record
     older = hands.copy("keys", "secrets", "seals")
     vault.set(OPERATOR, NAME, SecretValue(NEW))
     for _ in range(2):
-        assert prune(workspace.journal, time.time() + 1).records
+        assert prune(workspace.audit_log, time.time() + 1).records
     assert value(vault) == NEW
     hands.put_back({name: older[name] for name in ("secrets", "seals")})
     with pytest.raises(VaultError):

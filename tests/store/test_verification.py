@@ -12,8 +12,8 @@ import pytest
 
 from host.core.audit import Event
 from host.errors import AuditBroken
-from host.store.audit_log.chain import FIELDS, Head, chained
-from host.store.audit_log.log import Journal
+from host.store.audit_log.chain import FIELDS, Checkpoint, chained
+from host.store.audit_log.log import AuditLog
 from host.store.audit_log.verification import Verified, verify
 from host.store.database import FILE, Database
 from host.store.vault.keys import DataKey, Keys
@@ -25,20 +25,20 @@ MARKS = ", ".join("?" * (len(FIELDS) + 1))
 
 
 @pytest.fixture
-def filled(journal: Journal) -> Journal:
-    fill(journal, COUNT)
-    return journal
+def filled(audit_log: AuditLog) -> AuditLog:
+    fill(audit_log, COUNT)
+    return audit_log
 
 
 @pytest.fixture
-def verified(database: Database, state_dir: Path, filled: Journal) -> Callable[[], Verified]:
+def verified(database: Database, state_dir: Path, filled: AuditLog) -> Callable[[], Verified]:
     """Verifies as another process would: with nothing remembered."""
-    return lambda: verify(Journal(database, Keys(state_dir), state_dir))
+    return lambda: verify(AuditLog(database, Keys(state_dir), state_dir))
 
 
-def fill(journal: Journal, count: int) -> None:
+def fill(audit_log: AuditLog, count: int) -> None:
     for number in range(count):
-        journal.record(
+        audit_log.record(
             Event("http.request", f"run_{number}", "allow", "api.openai.com", {"n": number}, at=1000.0 + number)
         )
 
@@ -51,14 +51,14 @@ def rewritten(raw: Raw, first: int, key: bytes) -> None:
         raw("UPDATE audit SET mac = ? WHERE seq = ?", before, values[0])
 
 
-def test_a_record_that_was_left_alone_verifies(filled: Journal, verified: Callable[[], Verified]) -> None:
+def test_a_record_that_was_left_alone_verifies(filled: AuditLog, verified: Callable[[], Verified]) -> None:
     found = verified()
     assert (found.records, found.first, found.since, found.pruned_through) == (COUNT, 1, 1000.0, 0)
     assert (found.head.seq, found.noted) == (COUNT, COUNT)
 
 
-def test_a_state_without_a_record_verifies(journal: Journal) -> None:
-    assert verify(journal) == Verified(0, 0, None, Head(), 0, None)
+def test_a_state_without_a_record_verifies(audit_log: AuditLog) -> None:
+    assert verify(audit_log) == Verified(0, 0, None, Checkpoint(), 0, None)
 
 
 ATTACKS = [
@@ -170,13 +170,13 @@ def test_a_value_of_another_type_is_found(raw: Raw, verified: Callable[[], Verif
 
 
 def test_an_end_cut_off_is_still_found_when_others_have_come_in_its_place(
-    raw: Raw, journal: Journal, verified: Callable[[], Verified]
+    raw: Raw, audit_log: AuditLog, verified: Callable[[], Verified]
 ) -> None:
     raw("DELETE FROM audit WHERE seq > 6")
-    fill(journal, 2)
+    fill(audit_log, 2)
     with pytest.raises(AuditBroken, match="records 9 to 10 are missing"):
         verified()
-    fill(journal, 4)  # as many as there were, and more: the head that was noted stays
+    fill(audit_log, 4)  # as many as there were, and more: the head that was noted stays
     with pytest.raises(AuditBroken, match="record 10 is another than the one that was noted"):
         verified()
 
@@ -185,7 +185,7 @@ class TestTheNoteOfTheHead:
     """The file beside the database, and what is done to it."""
 
     @pytest.fixture
-    def note(self, filled: Journal) -> Path:
+    def note(self, filled: AuditLog) -> Path:
         return filled.head_file.path
 
     def test_one_written_to_match_a_cut_does_not_pass(
@@ -214,14 +214,14 @@ class TestTheNoteOfTheHead:
     @pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
     @pytest.mark.parametrize("cut", [False, True], ids=["and nothing else", "and the end cut off"])
     def test_one_that_is_gone_is_missed(
-        self, raw: Raw, note: Path, journal: Journal, verified: Callable[[], Verified], cut: bool
+        self, raw: Raw, note: Path, audit_log: AuditLog, verified: Callable[[], Verified], cut: bool
     ) -> None:
         note.unlink()
         if cut:
             raw("DELETE FROM audit WHERE seq > 6")
         with pytest.raises(AuditBroken, match=r"audit\.head is gone"):
             verified()
-        fill(journal, 1)
+        fill(audit_log, 1)
         assert not note.exists(), "what comes later does not hide it"
 
     @pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
@@ -238,24 +238,24 @@ class TestTheNoteOfTheHead:
     def test_everything_gone_is_not_hidden_by_what_comes_after_it(
         self, raw: Raw, note: Path, keys: Keys, state_dir: Path, database: Database, verified: Any, key: bool
     ) -> None:
-        with Journal(database, keys, state_dir).changing() as change:
+        with AuditLog(database, keys, state_dir).changing() as change:
             keys.current(change.connection, "vault")  # of what else is kept: it stays
         note.unlink()
         raw("DELETE FROM audit")
         if key:
             raw("DELETE FROM keys WHERE purpose = 'audit'")
-        fill(Journal(database, Keys(state_dir), state_dir), 2)
+        fill(AuditLog(database, Keys(state_dir), state_dir), 2)
         assert not note.exists()
         with pytest.raises(AuditBroken, match=r"audit\.head is gone"):
             verified()
 
     @pytest.mark.parametrize("kind", ["postgres"], indirect=True)
     def test_another_machine_begins_one_of_its_own(
-        self, raw: Raw, database: Database, tmp_path: Path, state_dir: Path, filled: Journal
+        self, raw: Raw, database: Database, tmp_path: Path, state_dir: Path, filled: AuditLog
     ) -> None:
         elsewhere = tmp_path / "elsewhere"
         shutil.copytree(state_dir, elsewhere, ignore=shutil.ignore_patterns("*.head"))
-        other = Journal(database, Keys(elsewhere), elsewhere)
+        other = AuditLog(database, Keys(elsewhere), elsewhere)
         assert verify(other).noted is None
         fill(other, 1)
         fill(filled, 1)
@@ -267,17 +267,17 @@ class TestTheNoteOfTheHead:
 
     @pytest.mark.parametrize("kind", ["postgres"], indirect=True)
     def test_the_databases_that_a_machine_uses_have_one_each(
-        self, state_dir: Path, note: Path, filled: Journal
+        self, state_dir: Path, note: Path, filled: AuditLog
     ) -> None:
         with closing(Database.open(state_dir)) as own:
-            journal = Journal(own, Keys(state_dir), state_dir)
-            fill(journal, 3)
-            assert (verify(journal).noted, verify(filled).noted) == (3, COUNT)
-            assert journal.head_file.path != note
+            audit_log = AuditLog(own, Keys(state_dir), state_dir)
+            fill(audit_log, 3)
+            assert (verify(audit_log).noted, verify(filled).noted) == (3, COUNT)
+            assert audit_log.head_file.path != note
 
     @pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
     def test_an_older_copy_of_the_database_beside_it_is_found(
-        self, state_dir: Path, database: Database, filled: Journal
+        self, state_dir: Path, database: Database, filled: AuditLog
     ) -> None:
         database.close()  # which brings all of it into the one file
         shutil.copy(state_dir / FILE, state_dir / "copy")
@@ -285,27 +285,27 @@ class TestTheNoteOfTheHead:
         database.close()
         (state_dir / "copy").replace(state_dir / FILE)
         with closing(Database.open(state_dir)) as restored:
-            journal = Journal(restored, Keys(state_dir), state_dir)
+            audit_log = AuditLog(restored, Keys(state_dir), state_dir)
             with pytest.raises(AuditBroken, match="records 11 to 13 are missing"):
-                verify(journal)
+                verify(audit_log)
 
     def test_one_that_was_never_written_after_the_first_record_is_no_harm(
-        self, note: Path, journal: Journal, verified: Callable[[], Verified]
+        self, note: Path, audit_log: AuditLog, verified: Callable[[], Verified]
     ) -> None:
         """Killed between the first record and its note."""
-        with journal.changing() as change:
-            journal.head_file.replace(Head(), change.key)
+        with audit_log.changing() as change:
+            audit_log.head_file.replace(Checkpoint(), change.key)
         assert verified().records == COUNT
 
 
 class TestAccept:
     @pytest.fixture
-    def cut(self, raw: Raw, filled: Journal) -> Iterator[Journal]:
+    def cut(self, raw: Raw, filled: AuditLog) -> Iterator[AuditLog]:
         raw("DELETE FROM audit WHERE seq > 6")
         return filled
 
     def test_the_end_is_taken_as_it_is_and_a_record_says_so(
-        self, raw: Raw, cut: Journal, verified: Callable[[], Verified]
+        self, raw: Raw, cut: AuditLog, verified: Callable[[], Verified]
     ) -> None:
         assert cut.accept() == verified().head
         assert raw("SELECT seq, kind, detail FROM audit ORDER BY seq DESC")[0] == (
@@ -314,7 +314,9 @@ class TestAccept:
             '{"noted":10,"found":6}',
         )
 
-    def test_what_comes_after_it_is_noted_again(self, raw: Raw, cut: Journal, verified: Callable[[], Verified]) -> None:
+    def test_what_comes_after_it_is_noted_again(
+        self, raw: Raw, cut: AuditLog, verified: Callable[[], Verified]
+    ) -> None:
         cut.accept()
         fill(cut, 2)
         assert verified().noted == 9
@@ -323,7 +325,7 @@ class TestAccept:
             verified()
 
     def test_an_edited_record_is_not_made_good_by_it(
-        self, raw: Raw, cut: Journal, verified: Callable[[], Verified]
+        self, raw: Raw, cut: AuditLog, verified: Callable[[], Verified]
     ) -> None:
         raw("UPDATE audit SET rule = 'other' WHERE seq = 4")
         cut.accept()
@@ -332,12 +334,12 @@ class TestAccept:
 
 
 class TestAHeadKeptElsewhere:
-    def test_one_that_is_part_of_the_record_passes(self, filled: Journal) -> None:
+    def test_one_that_is_part_of_the_record_passes(self, filled: AuditLog) -> None:
         seen = verify(filled).head
         fill(filled, 3)
         assert verify(filled, seen).records == COUNT + 3
 
-    def test_it_shows_that_everything_was_put_back(self, raw: Raw, state_dir: Path, filled: Journal) -> None:
+    def test_it_shows_that_everything_was_put_back(self, raw: Raw, state_dir: Path, filled: AuditLog) -> None:
         note = filled.head_file.path.read_bytes()
         fill(filled, 3)
         seen = verify(filled).head
@@ -347,6 +349,6 @@ class TestAHeadKeptElsewhere:
         with pytest.raises(AuditBroken, match="records 11 to 13 are missing"):
             verify(filled, seen)
 
-    def test_one_of_another_record_does_not_pass(self, filled: Journal) -> None:
+    def test_one_of_another_record_does_not_pass(self, filled: AuditLog) -> None:
         with pytest.raises(AuditBroken, match="record 5 is another than the one that was noted"):
-            verify(filled, Head(5, bytes(32)))
+            verify(filled, Checkpoint(5, bytes(32)))

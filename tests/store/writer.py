@@ -23,7 +23,7 @@ import psycopg
 from sqlalchemy import insert
 
 from host.core.audit import Event
-from host.store.audit_log.log import Journal
+from host.store.audit_log.log import AuditLog
 from host.store.audit_log.verification import prune
 from host.store.database import Database
 from host.store.tables import rules
@@ -34,44 +34,44 @@ LOADED = (alembic.command, psycopg)  # what the state imports when it is needed
 Kept = Callable[[str], None]
 
 
-def record(journal: Journal, kept: Kept, name: str) -> None:
+def record(audit_log: AuditLog, kept: Kept, name: str) -> None:
     for number in count():
-        journal.record(Event("log", f"{name}_{number}"))
+        audit_log.record(Event("log", f"{name}_{number}"))
         kept(f"{name}_{number}")
 
 
-def change(journal: Journal, kept: Kept, name: str) -> None:
+def change(audit_log: AuditLog, kept: Kept, name: str) -> None:
     """Each change and its record: both, or neither."""
     for number in count():
         namespace = f"{name}_{number}"
-        with journal.changing() as change:
+        with audit_log.changing() as change:
             change.connection.execute(insert(rules).values(namespace=namespace, require_signature=True, threshold=1))
             change.record(Event("trust.ruled", namespace))
         kept(namespace)
 
 
-def write(journal: Journal, kept: Kept) -> None:
+def write(audit_log: AuditLog, kept: Kept) -> None:
     for work in (record, record, change):
         name = f"{work.__name__}{os.urandom(6).hex()}"
-        threading.Thread(target=work, args=(journal, kept, name), daemon=True).start()
+        threading.Thread(target=work, args=(audit_log, kept, name), daemon=True).start()
     threading.Event().wait()
 
 
-def let_go(journal: Journal, kept: Kept) -> None:
+def let_go(audit_log: AuditLog, kept: Kept) -> None:
     for number in count():
-        journal.record(Event("log", f"run_{number}"))
+        audit_log.record(Event("log", f"run_{number}"))
         if number % 5 == 4:
-            prune(journal, time.time())
+            prune(audit_log, time.time())
             kept(str(number))
 
 
-def work_until_killed(state_dir: Path, url: str | None, work: Callable[[Journal, Kept], None], into: int) -> None:
-    journal = Journal(Database.open(state_dir, url), Keys(state_dir), state_dir)
-    work(journal, lambda said: os.write(into, f"{said}\n".encode()) and None)
+def work_until_killed(state_dir: Path, url: str | None, work: Callable[[AuditLog, Kept], None], into: int) -> None:
+    audit_log = AuditLog(Database.open(state_dir, url), Keys(state_dir), state_dir)
+    work(audit_log, lambda said: os.write(into, f"{said}\n".encode()) and None)
 
 
 def killed(
-    state_dir: Path, url: str | None, work: Callable[[Journal, Kept], None], kept: int, after_s: float
+    state_dir: Path, url: str | None, work: Callable[[AuditLog, Kept], None], kept: int, after_s: float
 ) -> list[str]:
     out, into = os.pipe()
     child = os.fork()

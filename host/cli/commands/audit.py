@@ -30,7 +30,7 @@ from host.errors import InputError
 
 if TYPE_CHECKING:
     from host.core.strict_json import Json
-    from host.store.audit_log.chain import Head
+    from host.store.audit_log.chain import Checkpoint
     from host.store.audit_log.records import Record, Wanted
     from host.store.audit_log.verification import Verified
 
@@ -195,7 +195,7 @@ def verify(*, head: str | None, in_json: bool) -> None:
 
         expected = None if head is None else _head(head)
         with opened() as workspace:
-            found = verified(workspace.journal, expected)
+            found = verified(workspace.audit_log, expected)
         if in_json:
             put(as_json({**asdict(found), "head": str(found.head)}))
         else:
@@ -212,7 +212,7 @@ def prune(*, older_than: str) -> None:
         with blaming("--older-than"):
             before = moment(older_than)
         with opened() as workspace:
-            gone = pruned(workspace.journal, before)
+            gone = pruned(workspace.audit_log, before)
         put(f"{_records(gone.records)} from before {local_time(before)} pruned")
         if gone.broken is not None:
             say(f"among them, record {gone.broken} was not as it was written; the record of this says so")
@@ -223,7 +223,7 @@ def accept() -> None:
     """Take the end of the record as it is, where `host audit verify` finds some missing: after an older copy was
     restored, or a power failure. A record says that this was done."""
     with errors_shown(), opened() as workspace:
-        put(f"the record's head is now {workspace.journal.accept()}")
+        put(f"the record's head is now {workspace.audit_log.accept()}")
 
 
 def _wanted(run: str | None, kind: str | None, since: str | None, *, denied: bool) -> Wanted:
@@ -233,11 +233,11 @@ def _wanted(run: str | None, kind: str | None, since: str | None, *, denied: boo
         return Wanted(run=run, kind=kind, denied=denied, since=None if since is None else moment(since))
 
 
-def _head(text: str) -> Head:
-    from host.store.audit_log.chain import Head  # noqa: PLC0415 - not for `--help`
+def _head(text: str) -> Checkpoint:
+    from host.store.audit_log.chain import Checkpoint  # noqa: PLC0415 - not for `--help`
 
     if match := _HEAD.match(text):
-        return Head(int(match[1]), bytes.fromhex(match[2]))
+        return Checkpoint(int(match[1]), bytes.fromhex(match[2]))
     raise InputError(
         f"--head: {text[:80]!r} is no head", field="--head", hint="NUMBER:MAC, as an earlier verify printed it"
     )

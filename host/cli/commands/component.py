@@ -26,7 +26,7 @@ import click
 from host.cli.inputs import opened
 from host.cli.output.component import as_facts, next_step
 from host.cli.output.missing_permissions import may_ask
-from host.cli.output.progress import Bars
+from host.cli.output.progress import ProgressBars
 from host.cli.output.terminal import as_json, as_line, errors_shown, one_line, put, say, size, table, terminal_width
 from host.cli.targets import source_named
 from host.core.names import Reference
@@ -230,7 +230,7 @@ def pull(
                 older=allow_older,
                 wasi=allow_import,
                 plain_http=plain_http,
-                progress=Bars(),
+                progress=ProgressBars(),
             )
             step = "" if in_json else next_step(workspace, one)
         if in_json:
@@ -259,5 +259,5 @@ def push(*, reference: tuple[str, ...], target: str, plain_http: bool) -> None:
             component = workspace.components.resolve(named)
             if not workspace.components.bundles(component.digest):
                 say(f"{component.reference} is not signed, and so nobody can pull it: host sign {component.reference}")
-            digest = workspace.push(component.reference, target, plain_http=plain_http, progress=Bars())
+            digest = workspace.push(component.reference, target, plain_http=plain_http, progress=ProgressBars())
         put(str(replace(at, tag="", digest=digest)))

@@ -21,7 +21,7 @@ from host.core.limits import MIB
 from host.core.wit import EXPORTS
 from host.policy.explain import Row, authorities
 from host.runtime.host import Catalyst
-from host.runtime.preload import Ahead, load_file
+from host.runtime.preload import Preload, load_file
 
 _LISTED = 40  # operations, or kinds of them
 
@@ -38,7 +38,7 @@ def command(*, source: tuple[str, ...], in_json: bool, **authority: Any) -> None
         with ExitStack() as stack:
             wasi = authority["allow_import"]
             kept = stack.enter_context(Kept(name, approved=False, wasi=wasi)) if is_reference(name) else None
-            origin: Origin = kept or File(Ahead(partial(load_file, name, wasi=wasi)), name)
+            origin: Origin = kept or File(Preload(partial(load_file, name, wasi=wasi)), name)
             granted = given(origin.standing, **authority)
             catalyst = stack.enter_context(origin.catalyst(granted))
             rows = tuple(authorities(catalyst.imports, catalyst.grant))

@@ -13,7 +13,7 @@ import click
 from host.cli.inputs import blaming, deadline, opened, span
 from host.cli.output.terminal import as_json, errors_shown, local_time, one_line, put, say, table, terminal_width
 from host.core.names import Reference
-from host.core.quantities import Allowance
+from host.core.quantities import Quota
 from host.errors import InputError
 from host.store.access.api_keys import KEY_TYPES, KeyType
 
@@ -88,9 +88,9 @@ def create(
         with _options():
             given: dict[str, Any] = {
                 "scopes": check_scopes(kind, _listed(scopes)) if scopes else None,
-                "rate_limit": _read("--rate-limit", Allowance.parse, rate_limit),
-                "request_budget": _read("--request-budget", Allowance.parse, request_budget),
-                "token_budget": _read("--token-budget", Allowance.parse, token_budget),
+                "rate_limit": _read("--rate-limit", Quota.parse, rate_limit),
+                "request_budget": _read("--request-budget", Quota.parse, request_budget),
+                "token_budget": _read("--token-budget", Quota.parse, token_budget),
                 "ip_allowlist": [network(text) for text in _listed(networks)],
                 "models": _listed(models),
                 "catalysts": [_read("--catalysts", Reference.parse, text) for text in _listed(catalysts)],

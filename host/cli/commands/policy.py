@@ -26,7 +26,7 @@ from host.core.strict_json import Json, kind_of
 from host.errors import Denied, HostError, InputError, PolicyError
 from host.policy.document import DEFAULT
 from host.policy.permissions import Allow, Deny, overlap
-from host.runtime.explain import Answer, Foreseen, foresee, would_reach
+from host.runtime.explain import Answer, Explanation, explain, would_reach
 
 if TYPE_CHECKING:
     from host.runtime.workspace import Workspace
@@ -262,7 +262,7 @@ def show(*, reference: str, effective: bool, in_json: bool) -> None:
         named = Reference.parse(reference)
         with opened() as workspace:
             if effective:
-                foreseen = foresee(workspace, named)
+                foreseen = explain(workspace, named)
                 merged = workspace.policies.merged(foreseen.reference)
                 values = {field: (merged[field].value if field in merged else default(field)) for field in EXAMPLES}
                 origins = {field: str(merged[field].scope) if field in merged else DEFAULT for field in EXAMPLES}
@@ -280,7 +280,7 @@ def _show(reference: Reference, document: dict[str, Json], *, in_json: bool) -> 
         put("\n".join(_rows((field, _value(value)) for field, value in document.items())))
 
 
-def _show_effective(foreseen: Foreseen, values: dict[str, Json], origins: dict[str, str], *, in_json: bool) -> None:
+def _show_effective(foreseen: Explanation, values: dict[str, Json], origins: dict[str, str], *, in_json: bool) -> None:
     left = _left(foreseen)
     if in_json:
         shown = {"reference": str(foreseen.reference), "policy": values, "origins": origins}
@@ -301,7 +301,7 @@ class Left:
     open: tuple[str, ...]
 
 
-def _left(foreseen: Foreseen) -> Left | None:
+def _left(foreseen: Explanation) -> Left | None:
     """None where there is no manifest that says."""
     asked, allowed = foreseen.grant.asked.domains, foreseen.grant.domains
     if asked is None:

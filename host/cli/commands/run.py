@@ -63,9 +63,9 @@ def command(*, source: tuple[str, ...], in_json: bool, **options: Any) -> None:
 
 
 def _file(name: str, **options: Any) -> int:
-    from host.runtime.preload import Ahead, load_file  # noqa: PLC0415 - not for `--help`
+    from host.runtime.preload import Preload, load_file  # noqa: PLC0415 - not for `--help`
 
-    ahead = Ahead(partial(load_file, name, wasi=options["allow_import"]))
+    ahead = Preload(partial(load_file, name, wasi=options["allow_import"]))
     import host.runtime.loader  # noqa: F401, PLC0415 - while the file is read: what `ahead` needs next
     from host.cli.targets import File  # noqa: PLC0415 - as above
 

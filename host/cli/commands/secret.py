@@ -269,7 +269,7 @@ def _agree(question: str, *, yes: bool) -> None:
 
 
 def _record_reveal(workspace: Workspace, name: SecretName) -> None:
-    workspace.journal.record(Event("secret.reveal", "", "allow", "the operator asked", {"name": str(name)}))
+    workspace.audit_log.record(Event("secret.reveal", "", "allow", "the operator asked", {"name": str(name)}))
 
 
 def _granted(workspace: Workspace) -> dict[SecretName, list[Granted]]:

@@ -116,8 +116,8 @@ def _serve(
     )
     with opened() as workspace:
         has_key = program.check(serving, workspace)
-        served = _served(workspace, serving.settings)
-    program.serve(serving, lambda url: _say_what(url, served, has_key=has_key))
+        catalog = _catalog(workspace, serving.settings)
+    program.serve(serving, lambda url: _say_what(url, catalog, has_key=has_key))
 
 
 def _settings(
@@ -157,7 +157,7 @@ def _pair(text: str, option: str, form: str) -> tuple[str, str]:
     return name, value
 
 
-def _served(workspace: Workspace, settings: ServerSettings) -> list[str]:
+def _catalog(workspace: Workspace, settings: ServerSettings) -> list[str]:
     """A line for each catalyst that models are routed to. Raises NotFound for one that is not there."""
     from host.service.catalog import completed  # noqa: PLC0415 - not for `--help`
 
@@ -176,11 +176,11 @@ def _served(workspace: Workspace, settings: ServerSettings) -> list[str]:
     return lines
 
 
-def _say_what(url: str, served: list[str], *, has_key: bool) -> None:
+def _say_what(url: str, catalog: list[str], *, has_key: bool) -> None:
     say(f"serving on {url} (Ctrl-C ends it)")
     for what, path in (("OpenAI's API", "/v1"), ("MCP", "/mcp"), ("console", "/")):
         say(f"  {what:12}  {url}{path}")
-    for line in served:
+    for line in catalog:
         say(f"  {line}")
     if not has_key:
         say("there is no key: any is accepted, on this machine alone (host key create ends that)")

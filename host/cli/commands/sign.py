@@ -61,7 +61,7 @@ def _sign_file(workspace: Workspace, path: str, key: SigningKey) -> None:
         )
     place = bundle_path(path, key.public)
     detail = {"reference": str(named), "digest": str(artifact.digest), "key": key.public.id, "at": str(place)}
-    with workspace.journal.changing() as change:
+    with workspace.audit_log.changing() as change:
         change.record(Event("component.signed", "", detail=detail))
     write_bytes(str(place), f"{signature_of(artifact.wasm, key).text()}\n".encode(), "FILE")
     put(str(place))

@@ -18,7 +18,7 @@ from host.policy.permissions import asked_by, overlap
 
 
 @dataclass(frozen=True, slots=True)
-class Needs:
+class MissingPermissions:
     """`domains` and `secrets` that the manifest names and the grant lacks."""
 
     domains: tuple[DomainPattern, ...] = ()
@@ -40,12 +40,12 @@ class Needs:
         return bool(self.domains or self.secrets)
 
 
-def unmet(manifest: Manifest | None, given: Given) -> Needs:
+def unmet(manifest: Manifest | None, given: Given) -> MissingPermissions:
     if manifest is None:
-        return Needs()
+        return MissingPermissions()
     allowed = given.policy.terms().domains
     asked = asked_by(manifest, given.config).domains or ()
-    return Needs(
+    return MissingPermissions(
         tuple(domain for domain in asked if not any(overlap(domain, one) for one in allowed)),
         tuple(
             secret
@@ -55,8 +55,8 @@ def unmet(manifest: Manifest | None, given: Given) -> Needs:
     )
 
 
-def ask(needs: Needs, given: Given, name: str) -> None:
-    """Ask the terminal for each need, once, and add to `given` what is allowed: for this run only."""
+def ask(needs: MissingPermissions, given: Given, name: str) -> None:
+    """Ask on the terminal for each need, once, and add to `given` what is allowed: for this run only."""
     name = one_line(name)
     for domain in needs.domains:
         if _confirmed(f"{name} asks to reach {domain}. Allow it for this run?"):

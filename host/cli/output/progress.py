@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 
-class Bars:
+class ProgressBars:
     """One bar after another. A `host.oci.blobs.Progress`."""
 
     def __init__(self) -> None:

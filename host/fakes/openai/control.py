@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 
 from host.errors import InputError
-from host.fakes.journal import Journal
+from host.fakes.journal import RequestLog
 from host.fakes.messages import Request, Response
 from host.fakes.openai import errors
 from host.fakes.openai.call import Call
@@ -19,7 +19,7 @@ _PREFIX = "/__parlel/"
 class Control:
     """Handlers over the fake's own parts; `reset` puts all of it back to its beginning."""
 
-    def __init__(self, journal: Journal, script: Script, reset: Callable[[], None]) -> None:
+    def __init__(self, journal: RequestLog, script: Script, reset: Callable[[], None]) -> None:
         self._journal = journal
         self._script = script
         self._reset = reset

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
 
-from host.fakes.journal import Journal
+from host.fakes.journal import RequestLog
 from host.fakes.loopback import LoopbackServer
 from host.fakes.messages import Request, Response
 from host.fakes.openai import (
@@ -95,7 +95,7 @@ class FakeOpenAI(LoopbackServer):
 
     @property
     def requests(self) -> list[dict[str, Any]]:
-        """What was asked, oldest first (the shape is `Journal.entries`'); all but `/`, `/health`, `/__parlel/…` and
+        """What was asked, oldest first (the shape is `RequestLog.entries`'); all but `/`, `/health`, `/__parlel/…` and
         preflights. Only the newest 10,000 are kept."""
         return self._api.journal.entries()
 
@@ -116,7 +116,7 @@ class _Api:
     """The application: routes, authorises, spoils, and marks every answer."""
 
     def __init__(self) -> None:
-        self.journal = Journal()
+        self.journal = RequestLog()
         self.script = Script()
         self._store = Store()
         self._answered = 0

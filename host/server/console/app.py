@@ -27,8 +27,8 @@ from host.server.console.playground import Playground
 from host.server.console.sessions import MAKE_ONE, Access, Visitor
 from host.server.http_errors import headers_of, status_of, told
 from host.server.settings import ServerSettings
-from host.service.catalog import Served, View, operations_of
-from host.service.dispatch import Runner
+from host.service.catalog import Catalog, View, operations_of
+from host.service.dispatch import Dispatch
 from host.store.audit_log import records as runs
 from host.store.components import Component
 
@@ -95,12 +95,12 @@ _Managed: TypeAlias = Callable[[Request, Visitor], Awaitable[Json | _Answer]]
 class Console:
     """One per process, for its event loop."""
 
-    def __init__(self, served: Served, runner: Runner, workspace: Workspace, settings: ServerSettings) -> None:
-        self._served = served
+    def __init__(self, catalog: Catalog, runner: Dispatch, workspace: Workspace, settings: ServerSettings) -> None:
+        self._catalog = catalog
         self._runner = runner
         self._workspace = workspace
-        self._access = Access(served, workspace, settings)
-        self._playground = Playground(served, runner, settings)
+        self._access = Access(catalog, workspace, settings)
+        self._playground = Playground(catalog, runner, settings)
         self._assets = Assets()
         self._looked_at: tuple[View, dict[Reference, Json]] | None = None
 
@@ -138,7 +138,7 @@ class Console:
 
     async def session(self, request: Request) -> _Answer:
         """Whether this is one, and if not, what it takes."""
-        view = await self._served.current()
+        view = await self._catalog.current()
         if not view.keys.any:
             return _json({"signed_in": False, "configured": False, "command": MAKE_ONE})
         try:
@@ -173,7 +173,7 @@ class Console:
     async def overview(self, request: Request, visitor: Visitor) -> Json:
         del request, visitor
         ids = self._runner.running
-        return await self._served.off_loop(lambda: self._overview(ids))
+        return await self._catalog.off_loop(lambda: self._overview(ids))
 
     def _overview(self, ids: Sequence[str]) -> Json:
         """`ids` are this process's runs: of a busy server, some may have begun before the latest that are looked at."""
@@ -207,13 +207,13 @@ class Console:
             before=None if before is None else int(before),
             failed=failed,
         )
-        now, found = time.time(), await self._served.off_loop(query)
+        now, found = time.time(), await self._catalog.off_loop(query)
         return {"now": now, "runs": [views.of_run(one, now) for one in found], "more": len(found) == _AT_ONCE}
 
     async def run(self, request: Request, visitor: Visitor) -> Json:
         del visitor
         ident = request.path_params["id"]
-        summary, records = await self._served.off_loop(lambda: runs.run(self._workspace.database, ident))
+        summary, records = await self._catalog.off_loop(lambda: runs.run(self._workspace.database, ident))
         now = time.time()
         return {
             "now": now,
@@ -227,24 +227,24 @@ class Console:
         del visitor
         await bodies.read(request, bodies.Nothing)
         ident = request.path_params["id"]
-        summary = (await self._served.off_loop(lambda: runs.run(self._workspace.database, ident)))[0]
+        summary = (await self._catalog.off_loop(lambda: runs.run(self._workspace.database, ident)))[0]
         if summary is None or not summary.running(time.time()):
             raise InputError(f"the run {ident[:80]!r} has ended", field="id")
         self._runner.cancel([summary.id])
-        await self._served.off_loop(lambda: self._workspace.cancellations.ask(summary.id))
+        await self._catalog.off_loop(lambda: self._workspace.cancellations.ask(summary.id))
         return {"id": summary.id}
 
     # catalysts
 
     async def catalysts(self, request: Request, visitor: Visitor) -> Json:
         del request, visitor
-        view = await self._served.current()
+        view = await self._catalog.current()
         return {"now": time.time(), "catalysts": [views.of_component(one) for one in view.components]}
 
     async def catalyst(self, request: Request, visitor: Visitor) -> Json:
         """What it can and cannot reach; also where it was not approved, and cannot be run."""
         del visitor
-        view = await self._served.current()
+        view = await self._catalog.current()
         component = _named(view, request)
         if self._looked_at is None or self._looked_at[0] is not view:
             self._looked_at = view, {}
@@ -256,17 +256,17 @@ class Console:
     async def _reached(self, view: View, component: Component) -> dict[str, Json]:
         try:
             if component.approved:
-                catalyst = await self._served.catalyst(view, component.reference)
+                catalyst = await self._catalog.catalyst(view, component.reference)
             else:
-                installed = await self._served.installed(component.reference, approved=False)
-                catalyst = await self._served.looked_into(installed)
+                installed = await self._catalog.installed(component.reference, approved=False)
+                catalyst = await self._catalog.looked_into(installed)
         except HostError as error:
             return {"error": error.as_dict()}
         return views.of_authority(catalyst)
 
     async def operation(self, request: Request, visitor: Visitor) -> Json:
         del visitor
-        component = _named(await self._served.current(), request)
+        component = _named(await self._catalog.current(), request)
         spec = operations_of(component).get(request.path_params["name"])
         if spec is None:
             raise NotFound(f"{component.reference} has no such operation", field="name")
@@ -276,20 +276,20 @@ class Console:
 
     async def keys(self, request: Request, visitor: Visitor) -> Json:
         del request, visitor
-        now, found = time.time(), await self._served.off_loop(self._workspace.api_keys.all)
+        now, found = time.time(), await self._catalog.off_loop(self._workspace.api_keys.all)
         return {"now": now, "keys": [views.of_key(one, now) for one in found]}
 
     async def create_key(self, request: Request, visitor: Visitor) -> Json:
         del visitor
         given = await bodies.read(request, bodies.NewKey)
-        key, text = await self._served.off_loop(lambda: given.create(self._workspace.api_keys))
+        key, text = await self._catalog.off_loop(lambda: given.create(self._workspace.api_keys))
         return {"key": views.of_key(key, time.time()), "text": text}
 
     async def rotate_key(self, request: Request, visitor: Visitor) -> _Answer:
         """A session that was begun with the key goes on, and with it others end."""
         given = await bodies.read(request, bodies.Rotate)
         ident = request.path_params["id"]
-        key, text = await self._served.off_loop(lambda: self._workspace.api_keys.rotate(ident, given.overlap_s))
+        key, text = await self._catalog.off_loop(lambda: self._workspace.api_keys.rotate(ident, given.overlap_s))
         shown: dict[str, Json] = {"key": views.of_key(key, time.time()), "text": text}
         response = Response(media_type=JSON)
         if visitor.session is not None and visitor.key.id == key.id:
@@ -301,12 +301,12 @@ class Console:
         del visitor
         await bodies.read(request, bodies.Nothing)
         ident = request.path_params["id"]
-        key = await self._served.off_loop(lambda: self._workspace.api_keys.revoke(ident))
+        key = await self._catalog.off_loop(lambda: self._workspace.api_keys.revoke(ident))
         return {"key": views.of_key(key, time.time())}
 
     async def usage(self, request: Request, visitor: Visitor) -> Json:
         del request, visitor
-        rows = await self._served.off_loop(lambda: self._workspace.usage.totals(views.first_day(_DAYS)))
+        rows = await self._catalog.off_loop(lambda: self._workspace.usage.totals(views.first_day(_DAYS)))
         return views.of_usage(rows, _DAYS)
 
     # playground

@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from host.core.attachments import Attachment
 from host.core.names import Reference
-from host.core.quantities import Allowance
+from host.core.quantities import Quota
 from host.core.strict_json import Json, parse_object
 from host.errors import HostError, InputError
 from host.server.asgi import JSON, read_body
@@ -108,9 +108,9 @@ async def read(request: Request, form: type[Body], most: int = SMALL) -> Body:
         raise InputError(f"{name}: {first['msg']}", field=name) from None
 
 
-def _allowance(name: str, text: str) -> Allowance | None:
+def _allowance(name: str, text: str) -> Quota | None:
     try:
-        return Allowance.parse(text.strip()) if text.strip() else None
+        return Quota.parse(text.strip()) if text.strip() else None
     except InputError as error:
         raise InputError(error.message, field=name, hint=error.hint) from None
 

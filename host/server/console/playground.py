@@ -18,9 +18,9 @@ from host.errors import HostError, InputError, OperationFailed
 from host.server.asgi import Leaving, Receive, Scope, Send, encoded, state
 from host.server.console import bodies, views
 from host.server.settings import ServerSettings
-from host.service.catalog import Served, check_model, operations_of
+from host.service.catalog import Catalog, check_model, operations_of
 from host.service.dialects.openai import Tokens, asking_for_usage, only_tells_usage, tokens_in
-from host.service.dispatch import Ask, Runner, Running
+from host.service.dispatch import Dispatch, OperationRequest, Running
 from host.service.principal import Principal
 
 LINES = "application/jsonl"
@@ -29,8 +29,8 @@ LINES = "application/jsonl"
 class Playground:
     """One per process, for its event loop."""
 
-    def __init__(self, served: Served, runner: Runner, settings: ServerSettings) -> None:
-        self._served = served
+    def __init__(self, catalog: Catalog, runner: Dispatch, settings: ServerSettings) -> None:
+        self._catalog = catalog
         self._runner = runner
         self._settings = settings
 
@@ -38,7 +38,7 @@ class Playground:
         """An ASGI application that answers the request. Raises HostError: then nothing has begun."""
         principal.require("run")
         asked = await bodies.read(request, bodies.Play, self._settings.max_body_bytes)
-        view = await self._served.current()
+        view = await self._catalog.current()
         component = view.component(Reference.parse(asked.reference))
         principal.require_catalyst(component.reference)
         spec = operations_of(component).get(asked.operation)
@@ -48,9 +48,9 @@ class Playground:
         known |= {"catalyst": str(component.reference), "operation": asked.operation}
         params, added = asking_for_usage(asked.operation, given) if asked.stream else (given, False)
         running = await self._runner.start(
-            Ask(
+            OperationRequest(
                 principal=principal,
-                catalyst=await self._served.catalyst(view, component.reference),
+                catalyst=await self._catalog.catalyst(view, component.reference),
                 operation=asked.operation,
                 params=params,
                 stream=asked.stream,

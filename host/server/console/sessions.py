@@ -27,7 +27,7 @@ from host.server.asgi import Scope, header, headers, state
 from host.server.auth import bearer, client_address, from_where_it_may_be, holder, peer
 from host.server.console.throttle import Throttle
 from host.server.settings import ServerSettings
-from host.service.catalog import Served
+from host.service.catalog import Catalog
 from host.service.principal import Principal
 from host.store.access.api_keys import ApiKey
 from host.store.vault.keys import DataKey
@@ -114,15 +114,15 @@ class Visitor:
 class Access:
     """One per process, for its event loop."""
 
-    def __init__(self, served: Served, workspace: Workspace, settings: ServerSettings) -> None:
-        self._served = served
+    def __init__(self, catalog: Catalog, workspace: Workspace, settings: ServerSettings) -> None:
+        self._catalog = catalog
         self._settings = settings
         self._sessions = Sessions(workspace)
         self._throttle = Throttle()
 
     async def visitor(self, request: Request) -> Visitor:
         """Raises Unauthenticated; Forbidden for one who may not manage, or whose request may be forged."""
-        view = await self._served.current()
+        view = await self._catalog.current()
         if not view.keys.any:
             raise Unauthenticated("there is no key yet", hint=f"the operator makes one: {MAKE_ONE}")
         if (text := bearer(request.scope)) is not None:
@@ -144,7 +144,7 @@ class Access:
     async def sign_in(self, request: Request, text: str) -> ApiKey:
         """The key whose text this is. Raises Unauthenticated, Forbidden, LimitExceeded."""
         self._must_be_ours(request.scope)
-        view = await self._served.current()
+        view = await self._catalog.current()
         if not view.keys.any:
             raise Unauthenticated("there is no key yet", hint=f"the operator makes one: {MAKE_ONE}")
         address = client_address(request.scope, self._settings)
@@ -160,7 +160,7 @@ class Access:
 
     async def begin(self, request: Request, key: ApiKey, response: Response) -> Session:
         """A new session, which the browser of this request has once it has `response`."""
-        session, text = await self._served.off_loop(lambda: self._sessions.begin(key.id))
+        session, text = await self._catalog.off_loop(lambda: self._sessions.begin(key.id))
         self._set_cookie(request, response, text, SESSION_S)
         return session
 
@@ -168,11 +168,11 @@ class Access:
         self._set_cookie(request, response, "", 0)
 
     async def token(self, session: Session) -> str:
-        return await self._served.off_loop(lambda: self._sessions.token(session))
+        return await self._catalog.off_loop(lambda: self._sessions.token(session))
 
     async def _session(self, request: Request) -> Session | None:
         text = request.cookies.get(_cookie(self._by_https(request.scope)))
-        return await self._served.off_loop(lambda: self._sessions.read(text, time.time())) if text else None
+        return await self._catalog.off_loop(lambda: self._sessions.read(text, time.time())) if text else None
 
     def _managing(self, scope: Scope, visitor: Visitor) -> Visitor:
         state(scope).update(key=visitor.key.name, principal=visitor.principal)

@@ -18,7 +18,7 @@ from host.runtime.host import Catalyst
 from host.runtime.workspace import Installed, Workspace
 from host.server.mcp import results
 from host.server.mcp.tool import BuiltIn, ToolCall, parameters, text
-from host.service.catalog import Served
+from host.service.catalog import Catalog
 from host.service.principal import Principal
 from host.store.components import Component
 
@@ -39,8 +39,8 @@ _PARAMETERS: Final = parameters(
 class ComponentTool:
     """`only` narrows to some catalysts."""
 
-    def __init__(self, served: Served, workspace: Workspace, only: Collection[Reference] = ()) -> None:
-        self._served = served
+    def __init__(self, catalog: Catalog, workspace: Workspace, only: Collection[Reference] = ()) -> None:
+        self._catalog = catalog
         self._workspace = workspace
         self._only = only
 
@@ -62,7 +62,7 @@ class ComponentTool:
 
     async def _search(self, call: ToolCall) -> CallToolResult:
         query = str(call.arguments.get("query", ""))
-        found = await self._served.off_loop(lambda: self._workspace.components.search(query))
+        found = await self._catalog.off_loop(lambda: self._workspace.components.search(query))
         shown = [_listed(one) for one in found if self._may_see(call.principal, one.reference)]
         return results.of_json({"components": shown})
 
@@ -74,10 +74,10 @@ class ComponentTool:
         if not self._may_see(call.principal, component.reference):
             call.principal.require_catalyst(component.reference)
             raise NotFound(f"there is no {reference} here", field="reference")
-        installed = await self._served.installed(component.reference, approved=False)
+        installed = await self._catalog.installed(component.reference, approved=False)
         loaded = call.view.loaded(component.reference)
-        catalyst = loaded or await self._served.looked_into(installed)
-        versions = await self._served.off_loop(lambda: self._workspace.components.versions(reference.any_version))
+        catalyst = loaded or await self._catalog.looked_into(installed)
+        versions = await self._catalog.off_loop(lambda: self._workspace.components.versions(reference.any_version))
         facts = _facts(installed, catalyst, call.arguments.get("operation"))
         facts["versions"] = [one.reference.version for one in versions if self._may_see(call.principal, one.reference)]
         source = component.source

@@ -26,11 +26,11 @@ from host.server.asgi import Leaving, Message, Receive, Scope, Send, encoded, he
 from host.server.auth import principal_of
 from host.server.http_errors import headers_of, status_of
 from host.server.mcp import results
-from host.server.mcp.server import Desk
+from host.server.mcp.server import ToolServer
 from host.server.openai.requests import LARGE_BYTES
 from host.server.settings import ServerSettings
-from host.service.catalog import Served
-from host.service.dispatch import Runner
+from host.service.catalog import Catalog
+from host.service.dispatch import Dispatch
 
 _EVENTS = "text/event-stream"
 _VERSION = "mcp-protocol-version"
@@ -43,10 +43,10 @@ _UNAUTHENTICATED = -32001  # of the range that JSON-RPC leaves to servers: no co
 class McpEndpoint:
     """An ASGI application for one path. It needs no lifespan of its own; whoever has one calls `aclose` at its end."""
 
-    def __init__(self, served: Served, runner: Runner, workspace: Workspace, settings: ServerSettings) -> None:
-        self._served = served
+    def __init__(self, catalog: Catalog, runner: Dispatch, workspace: Workspace, settings: ServerSettings) -> None:
+        self._catalog = catalog
         self._settings = settings
-        desk = Desk(served, runner, workspace)
+        desk = ToolServer(catalog, runner, workspace)
         self._json, self._events = (
             StreamableHTTPSessionManager(
                 desk.server,
@@ -66,7 +66,7 @@ class McpEndpoint:
         known = state(scope)
         known["route"] = f"{'POST' if scope['method'] == 'POST' else 'other'} /mcp"
         try:
-            view = await self._served.current()
+            view = await self._catalog.current()
             principal = principal_of(scope, view.keys, self._settings)
             known |= {"key": principal.name, "principal": principal}
             if scope["method"] != "POST":

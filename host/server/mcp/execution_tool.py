@@ -18,10 +18,10 @@ from host.runtime.workspace import Workspace
 from host.server.http_errors import status_of
 from host.server.mcp import results
 from host.server.mcp.operation_tools import with_attachments
-from host.server.mcp.run_tool import perform
+from host.server.mcp.run_tool import run_tool
 from host.server.mcp.tool import BuiltIn, ToolCall, parameters, text
-from host.service.catalog import Served, check_model, operations_of
-from host.service.dispatch import Ask, Runner
+from host.service.catalog import Catalog, check_model, operations_of
+from host.service.dispatch import Dispatch, OperationRequest
 from host.store.audit_log.records import Record, RunSummary, run, runs
 
 MOST_LISTED: Final = 200
@@ -65,8 +65,10 @@ _PARAMETERS: Final = parameters(
 class Execution:
     """`only` narrows to some catalysts."""
 
-    def __init__(self, served: Served, runner: Runner, workspace: Workspace, only: Collection[Reference] = ()) -> None:
-        self._served = served
+    def __init__(
+        self, catalog: Catalog, runner: Dispatch, workspace: Workspace, only: Collection[Reference] = ()
+    ) -> None:
+        self._catalog = catalog
         self._runner = runner
         self._workspace = workspace
         self._only = only
@@ -96,7 +98,7 @@ class Execution:
             given = _input(call.arguments.get("input"))
             catalyst = await self._catalyst(call)
             ask = self._asked(call, catalyst, given)
-            done = await perform(self._runner, call, ask)
+            done = await run_tool(self._runner, call, ask)
         except Forbidden:
             raise  # which goes on record
         except HostError as error:
@@ -112,7 +114,7 @@ class Execution:
         call.principal.require_catalyst(there)
         if self._only and not {there, there.any_version} & set(self._only):
             raise NotFound(f"there is no {reference} here", field="reference")
-        catalyst = await self._served.catalyst(call.view, reference)
+        catalyst = await self._catalog.catalyst(call.view, reference)
         call.principal.require_catalyst(
             Reference.parse(catalyst.reference)
         )  # which may be newer than what was looked up
@@ -120,7 +122,7 @@ class Execution:
 
     async def _pulled(self, call: ToolCall, named: OciReference) -> Reference:
         """What came from there already; to fetch it now is for whoever manages. Raises HostError."""
-        known = await self._served.off_loop(lambda: self._workspace.components.from_source(str(named)))
+        known = await self._catalog.off_loop(lambda: self._workspace.components.from_source(str(named)))
         if known is not None:
             return known.reference
         if not call.principal.may("manage"):
@@ -129,15 +131,15 @@ class Execution:
                 field="reference.oci",
                 hint=f"the operator does: host pull {named}",
             )
-        return (await self._served.installed(str(named))).reference
+        return (await self._catalog.installed(str(named))).reference
 
-    def _asked(self, call: ToolCall, catalyst: Catalyst, given: dict[str, Json]) -> Ask:
+    def _asked(self, call: ToolCall, catalyst: Catalyst, given: dict[str, Json]) -> OperationRequest:
         """Raises Forbidden, InputError."""
         schema = catalyst.manifest.schemas.get("input", True) if catalyst.manifest else True
         known: dict[str, Any] = {"request": call.request, "via": "mcp", "large": call.large}
         if not _is_operation(given, schema):
             more = check_model(call.principal, call.view, None, given, schema)
-            return Ask(call.principal, catalyst, "", {}, more=more, **known)
+            return OperationRequest(call.principal, catalyst, "", {}, more=more, **known)
         envelope = _Envelope.read(given)
         spec = catalyst.operation(envelope.operation)
         if spec is None and not catalyst.operations:
@@ -149,13 +151,15 @@ class Execution:
             stream = True
         lifted, attachments = with_attachments(spec, params)
         more = {name: value for name, value in given.items() if name not in ("operation", "params", "stream")}
-        return Ask(call.principal, catalyst, envelope.operation, lifted, stream, attachments, more=more, **known)
+        return OperationRequest(
+            call.principal, catalyst, envelope.operation, lifted, stream, attachments, more=more, **known
+        )
 
     async def _list(self, call: ToolCall) -> CallToolResult:
         call.principal.require("runs")
         key = None if call.principal.may("manage") else call.principal.id
         limit = int(call.arguments.get("limit", 20))
-        found = await self._served.off_loop(lambda: runs(self._workspace.database, limit=limit, key=key))
+        found = await self._catalog.off_loop(lambda: runs(self._workspace.database, limit=limit, key=key))
         now = time.time()
         return results.of_json({"runs": [_summary(one, now) for one in found]})
 
@@ -171,7 +175,7 @@ class Execution:
         goes_on = summary.running(time.time())
         if goes_on:
             self._runner.cancel([summary.id])
-            await self._served.off_loop(lambda: self._workspace.cancellations.ask(summary.id))
+            await self._catalog.off_loop(lambda: self._workspace.cancellations.ask(summary.id))
         return results.of_json({"execution_id": summary.id, "cancelled": goes_on, "outcome": summary.outcome})
 
     async def _own(self, call: ToolCall) -> tuple[RunSummary, list[Record]]:
@@ -182,7 +186,7 @@ class Execution:
             raise InputError("run is missing: which one?", field="run", hint="its execution_id; action list has them")
         none = NotFound(f"there is no run {ident[:80]!r} of yours", field="run", hint="action list has them")
         try:
-            summary, records = await self._served.off_loop(lambda: run(self._workspace.database, ident))
+            summary, records = await self._catalog.off_loop(lambda: run(self._workspace.database, ident))
         except InputError:
             raise none from None
         if summary is None or summary.id != ident:

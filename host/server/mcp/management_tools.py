@@ -22,7 +22,7 @@ from host.runtime.workspace import Workspace
 from host.secrets.value import OPERATOR, SecretValue
 from host.server.mcp import results
 from host.server.mcp.tool import BuiltIn, ToolCall, parameters, text
-from host.service.catalog import Served
+from host.service.catalog import Catalog
 from host.store.audit_log.records import Wanted, newest_records
 from host.store.audit_log.verification import verify
 from host.store.policies import FIELDS
@@ -70,8 +70,8 @@ _AUDIT: Final = parameters(
 
 
 class Management:
-    def __init__(self, served: Served, workspace: Workspace) -> None:
-        self._served = served
+    def __init__(self, catalog: Catalog, workspace: Workspace) -> None:
+        self._catalog = catalog
         self._workspace = workspace
 
     def tools(self) -> list[BuiltIn]:
@@ -113,7 +113,7 @@ class Management:
     async def _done(self, call: ToolCall, actions: Mapping[str, _Action]) -> CallToolResult:
         call.principal.require("manage")
         action, arguments = actions[call.arguments["action"]], dict(call.arguments)
-        return results.of_json(await self._served.off_loop(lambda: action(self._workspace, arguments)))
+        return results.of_json(await self._catalog.off_loop(lambda: action(self._workspace, arguments)))
 
 
 _Action = Callable[[Workspace, dict[str, Any]], dict[str, Json]]
@@ -195,7 +195,7 @@ def _list_records(workspace: Workspace, arguments: dict[str, Any]) -> dict[str, 
 def _verify_records(workspace: Workspace, arguments: dict[str, Any]) -> dict[str, Json]:
     del arguments
     try:
-        found = verify(workspace.journal)
+        found = verify(workspace.audit_log)
     except AuditBroken as error:
         return {"whole": False, "record": error.seq, "message": error.message}
     return {"whole": True, **asdict(found), "head": str(found.head)}

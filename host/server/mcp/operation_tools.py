@@ -28,10 +28,10 @@ from host.core.names import Reference
 from host.core.strict_json import Json
 from host.errors import InputError
 from host.server.mcp import results
-from host.server.mcp.run_tool import perform
+from host.server.mcp.run_tool import run_tool
 from host.server.mcp.tool import ToolCall
-from host.service.catalog import Served, View, check_model
-from host.service.dispatch import Ask, Runner
+from host.service.catalog import Catalog, View, check_model
+from host.service.dispatch import Dispatch, OperationRequest
 from host.service.principal import Principal
 from host.store.components import Component, latest
 
@@ -192,8 +192,8 @@ class Operations:
 class OperationCalls:
     """Calls of such tools."""
 
-    def __init__(self, served: Served, runner: Runner) -> None:
-        self._served = served
+    def __init__(self, catalog: Catalog, runner: Dispatch) -> None:
+        self._catalog = catalog
         self._runner = runner
 
     async def __call__(self, tool: OperationTool, call: ToolCall) -> CallToolResult:
@@ -202,18 +202,20 @@ class OperationCalls:
         principal.require("run")
         principal.require_catalyst(tool.component.reference)
         given = check_model(principal, call.view, spec, call.arguments, _input(tool.component))
-        catalyst = await self._served.catalyst(call.view, tool.reference)
+        catalyst = await self._catalog.catalyst(call.view, tool.reference)
         principal.require_catalyst(Reference.parse(catalyst.reference))  # which may be newer than what was looked up
         if spec is None:
-            ask = Ask(principal, catalyst, "", {}, request=call.request, via="mcp", more=given, large=call.large)
+            ask = OperationRequest(
+                principal, catalyst, "", {}, request=call.request, via="mcp", more=given, large=call.large
+            )
         else:
             params, attachments = with_attachments(spec, given)
             params = {name: value for name, value in params.items() if not (spec.stream and name == "stream")}
             stream = spec.stream and call.report is not None
-            ask = Ask(
+            ask = OperationRequest(
                 principal, catalyst, spec.name, params, stream, attachments, call.request, via="mcp", large=call.large
             )
-        return results.of_operation(await perform(self._runner, call, ask), spec)
+        return results.of_operation(await run_tool(self._runner, call, ask), spec)
 
 
 def _operations(components: Iterable[Component]) -> Iterator[tuple[Component, OperationSpec | None]]:

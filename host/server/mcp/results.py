@@ -23,7 +23,7 @@ from host.core.strict_json import Json, write_json
 from host.errors import HostError, LimitExceeded, OperationFailed, TooLarge
 from host.server import http_errors
 from host.server.asgi import JSON
-from host.server.mcp.run_tool import MOST_BYTES, Performed
+from host.server.mcp.run_tool import MOST_BYTES, ToolRun
 from host.server.openai.answers import whole
 
 RUN: Final = "catalyst-host/run"
@@ -40,7 +40,7 @@ def of_json(
     return CallToolResult(content=[text, *(more or [])], structured_content=dict(value), is_error=failed)
 
 
-def of_operation(done: Performed, spec: OperationSpec | None) -> CallToolResult:
+def of_operation(done: ToolRun, spec: OperationSpec | None) -> CallToolResult:
     """What an operation of its own tool returned: its data alone. Raises TooLarge."""
     result = done.result
     if not result.ok:
@@ -61,7 +61,7 @@ def of_operation(done: Performed, spec: OperationSpec | None) -> CallToolResult:
     return CallToolResult(content=[block], structured_content=structured, _meta={RUN: done.run})
 
 
-def of_execution(done: Performed, catalyst: str, spec: OperationSpec | None) -> CallToolResult:
+def of_execution(done: ToolRun, catalyst: str, spec: OperationSpec | None) -> CallToolResult:
     """The contract's envelope, with what the run was. Bytes stand beside it where they are all of the answer, and in
     base64 inside where they are a part of it. Raises TooLarge."""
     result = done.result

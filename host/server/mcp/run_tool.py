@@ -12,14 +12,14 @@ from host.core.operation import Result
 from host.core.strict_json import Json, parse_json
 from host.errors import InputError, OperationFailed, TooLarge
 from host.server.mcp.tool import ToolCall
-from host.service.dispatch import Ask, Runner, Running
+from host.service.dispatch import Dispatch, OperationRequest, Running
 
 MOST_BYTES = 16 * 1024 * 1024  # of a result, and of the events that one is made of
 _TEXT_EVENTS = ("response.output_text.delta", "transcript.text.delta")
 
 
 @dataclass(frozen=True, slots=True)
-class Performed:
+class ToolRun:
     """A run that ended with `result`. `events` are JSON texts."""
 
     run: str
@@ -27,7 +27,7 @@ class Performed:
     events: Sequence[str] = ()
 
 
-async def perform(runner: Runner, call: ToolCall, ask: Ask) -> Performed:
+async def run_tool(runner: Dispatch, call: ToolCall, ask: OperationRequest) -> ToolRun:
     """Raises HostError. Where the task is cancelled, so is the run, and it has ended when this returns."""
     running = await runner.start(ask)
     async with _held(running):
@@ -45,7 +45,7 @@ async def perform(runner: Runner, call: ToolCall, ask: Ask) -> Performed:
             result = await running.result()
         except OperationFailed:
             result = await running.result()
-    return Performed(running.id, _with_events(result, events) if ask.stream else result, events)
+    return ToolRun(running.id, _with_events(result, events) if ask.stream else result, events)
 
 
 @asynccontextmanager

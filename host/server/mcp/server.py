@@ -29,8 +29,8 @@ from host.server.mcp.execution_tool import Execution
 from host.server.mcp.management_tools import Management
 from host.server.mcp.operation_tools import OperationCalls, Operations
 from host.server.mcp.tool import BuiltIn, Report, ToolCall
-from host.service.catalog import Served, View
-from host.service.dispatch import Runner
+from host.service.catalog import Catalog, View
+from host.service.dispatch import Dispatch
 from host.service.principal import Principal
 
 NAME = "catalyst-host"
@@ -42,30 +42,30 @@ operator granted; a denial says what would allow it. `execution` runs any operat
 _log = logging.getLogger(__name__)
 
 
-class Desk:
+class ToolServer:
     """One per process. `local` is who asks where there is no request: the user whose process this is. `only` narrows
     to some catalysts."""
 
     def __init__(
         self,
-        served: Served,
-        runner: Runner,
+        catalog: Catalog,
+        runner: Dispatch,
         workspace: Workspace,
         *,
         local: Principal | None = None,
         only: Collection[Reference] = (),
     ) -> None:
-        self._served = served
+        self._catalog = catalog
         self._runner = runner
         self._local = local
         self._only = only
         own = [
-            Execution(served, runner, workspace, only).tool(),
-            ComponentTool(served, workspace, only).tool(),
-            *Management(served, workspace).tools(),
+            Execution(catalog, runner, workspace, only).tool(),
+            ComponentTool(catalog, workspace, only).tool(),
+            *Management(catalog, workspace).tools(),
         ]
         self._own = {one.name: one for one in own}
-        self._calls = OperationCalls(served, runner)
+        self._calls = OperationCalls(catalog, runner)
         self._operations: tuple[View, Operations] | None = None
         self.server: Server[Any] = Server(
             NAME,
@@ -82,7 +82,7 @@ class Desk:
         del params
         principal, _ = self._asker(ctx)
         try:
-            return ListToolsResult(tools=self._tools(await self._served.current(), principal))
+            return ListToolsResult(tools=self._tools(await self._catalog.current(), principal))
         except HostError as error:
             shown = results.told(error)
             raise MCPError(INTERNAL_ERROR, str(shown["message"]), shown) from None
@@ -93,7 +93,7 @@ class Desk:
     async def _on_call(self, ctx: Any, params: CallToolRequestParams) -> CallToolResult:
         principal, known = self._asker(ctx)
         try:
-            view = await self._served.current()
+            view = await self._catalog.current()
             call = ToolCall(view, principal, params.arguments or {}, known, _report(ctx))
             return await self._answered(params.name, call)
         except Forbidden as error:

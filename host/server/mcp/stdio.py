@@ -21,7 +21,7 @@ from mcp.server.stdio import stdio_server
 
 from host.core.names import Reference
 from host.server.app import Application
-from host.server.mcp.server import Desk
+from host.server.mcp.server import ToolServer
 from host.service.principal import Principal
 from host.store.access.api_keys import Scope
 
@@ -113,7 +113,7 @@ async def _serve(only: Collection[Reference], *, manage: bool) -> None:
     try:
         async with application.alive():
             local = Principal(None, SCOPES | {"manage"} if manage else SCOPES)
-            desk = Desk(application.served, application.runner, application.workspace, local=local, only=only)
+            desk = ToolServer(application.catalog, application.runner, application.workspace, local=local, only=only)
             await serve(desk.server)
     finally:
         application.close()

@@ -17,8 +17,8 @@ from host.errors import HostError
 from host.server.asgi import state
 from host.server.auth import principal_of
 from host.server.settings import ServerSettings
-from host.service.catalog import Served
-from host.service.dispatch import Ask, Ended, Observer
+from host.service.catalog import Catalog
+from host.service.dispatch import Ended, Observer, OperationRequest
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -64,10 +64,10 @@ class Metrics(Observer):
     def started(self) -> None:
         self._running.inc()
 
-    def first_event(self, ask: Ask, after_s: float) -> None:
+    def first_event(self, ask: OperationRequest, after_s: float) -> None:
         self._first_s.labels(ask.catalyst.reference).observe(after_s)
 
-    def ended(self, ask: Ask, run: str, how: Ended) -> None:
+    def ended(self, ask: OperationRequest, run: str, how: Ended) -> None:
         del run
         catalyst = ask.catalyst.reference
         spec = ask.catalyst.operation(ask.operation)
@@ -88,8 +88,8 @@ class Metrics(Observer):
 
 
 class Probes:
-    def __init__(self, served: Served, counted: Metrics, settings: ServerSettings) -> None:
-        self._served = served
+    def __init__(self, catalog: Catalog, counted: Metrics, settings: ServerSettings) -> None:
+        self._catalog = catalog
         self._metrics = counted
         self._settings = settings
 
@@ -110,17 +110,17 @@ class Probes:
         may ask, so a no has a code and no words."""
         state(request.scope)["route"] = "GET /ready"
         try:
-            view = await self._served.current()
+            view = await self._catalog.current()
             for reference in view.routing.references:
-                await self._served.catalyst(view, reference)
+                await self._catalog.catalyst(view, reference)
         except HostError as error:
             return JSONResponse({"status": "unavailable", "code": error.code}, 503)
         return JSONResponse({"status": "ready"})
 
     async def metrics(self, request: Request) -> Response:
         state(request.scope)["route"] = "GET /metrics"
-        view = await self._served.current()
+        view = await self._catalog.current()
         principal = principal_of(request.scope, view.keys, self._settings)
         principal.require("metrics")
-        exposed = await self._served.off_loop(self._metrics.exposed)
+        exposed = await self._catalog.off_loop(self._metrics.exposed)
         return Response(exposed, headers={"content-type": CONTENT_TYPE})

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from host.core import environment
 from host.errors import StateError
-from host.service.dispatch import Ask, Ended, Observer
+from host.service.dispatch import Ended, Observer, OperationRequest
 
 if TYPE_CHECKING:
     from host.server.asgi import Scope
@@ -66,7 +66,7 @@ class Tracing(Observer):
             if status >= 500:  # a server's own failures (opentelemetry.io, semantic conventions for HTTP)
                 span.set_status(self._trace.Status(self._trace.StatusCode.ERROR))
 
-    def ended(self, ask: Ask, run: str, how: Ended) -> None:
+    def ended(self, ask: OperationRequest, run: str, how: Ended) -> None:
         """A run's span, once it has ended."""
         if self._tracer is None:
             return

@@ -21,8 +21,8 @@ from host.server.openai import answers
 from host.server.openai.requests import Content, read_content
 from host.server.openai.routes import Matched, Routes
 from host.server.settings import ServerSettings
-from host.service.catalog import Served, View, check_model, operations_of
-from host.service.dispatch import Ask, Runner, Running
+from host.service.catalog import Catalog, View, check_model, operations_of
+from host.service.dispatch import Dispatch, OperationRequest, Running
 from host.service.principal import Principal
 from host.store.components import Component
 
@@ -43,8 +43,8 @@ class Asked:
 class Gateway:
     """An ASGI application, below `/v1`."""
 
-    def __init__(self, served: Served, runner: Runner, settings: ServerSettings) -> None:
-        self._served = served
+    def __init__(self, catalog: Catalog, runner: Dispatch, settings: ServerSettings) -> None:
+        self._catalog = catalog
         self._runner = runner
         self._settings = settings
         self._routes: tuple[View, Routes] | None = None
@@ -61,7 +61,7 @@ class Gateway:
             await _send_error(scope, send, error)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        view = await self._served.current()
+        view = await self._catalog.current()
         principal = principal_of(scope, view.keys, self._settings)
         known = state(scope)
         known |= {"key": principal.name, "principal": principal}
@@ -72,15 +72,15 @@ class Gateway:
         known["route"] = f"{matched.route.method} {PREFIX}{matched.route.template}"
         principal.require("run")
         if is_list(matched) and header(scope, CATALYST) is None:
-            models = await listed(self._served, self._runner, view, principal, known["request_id"])
+            models = await listed(self._catalog, self._runner, view, principal, known["request_id"])
             await send_whole(send, 200, encoded(models))
             return
         asked = await self._understood(scope, receive, view, principal, matched)
         known |= {"catalyst": str(asked.reference), "operation": asked.spec.name}
-        catalyst = await self._served.catalyst(view, asked.reference)
+        catalyst = await self._catalog.catalyst(view, asked.reference)
         principal.require_catalyst(Reference.parse(catalyst.reference))  # which may be newer than what was looked up
         running = await self._runner.start(
-            Ask(
+            OperationRequest(
                 principal=principal,
                 catalyst=catalyst,
                 operation=asked.spec.name,
@@ -213,7 +213,9 @@ def in_path(matched: Matched) -> str | None:
     return matched.values[0] if matched.route.template.startswith("/models/{") else None
 
 
-async def listed(served: Served, runner: Runner, view: View, principal: Principal, request_id: str) -> dict[str, Json]:
+async def listed(
+    catalog: Catalog, runner: Dispatch, view: View, principal: Principal, request_id: str
+) -> dict[str, Json]:
     """Every model that a provider lists, that is routed to it, and that the key is for; aliases as well. A provider
     that fails is left out, unless all do: then its error is raised."""
     routed = [(reference, view.component(reference)) for reference in view.routing.references]
@@ -226,8 +228,8 @@ async def listed(served: Served, runner: Runner, view: View, principal: Principa
         raise NotFound("no catalyst that is served lists models", hint="the operator routes one: host serve --default")
 
     async def ask(reference: Reference) -> list[Json]:
-        catalyst = await served.catalyst(view, reference)
-        result = (await runner.run(Ask(principal, catalyst, _LIST, {}, request=request_id)))[1]
+        catalyst = await catalog.catalyst(view, reference)
+        result = (await runner.run(OperationRequest(principal, catalyst, _LIST, {}, request=request_id)))[1]
         result.raise_for_status()
         data = result.data.get("data") if isinstance(result.data, dict) else None
         own = [one for one in data if _is_of(one, reference, view)] if isinstance(data, list) else []

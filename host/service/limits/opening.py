@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from host.core.quantities import LONGEST_S, MOST, SHORTEST_S, Allowance
+from host.core.quantities import LONGEST_S, MOST, SHORTEST_S, Quota
 from host.service.limits.quota import Limit
 from host.service.limits.redis import RedisLimiter
 from host.service.limits.store import StoreLimiter
@@ -33,6 +33,6 @@ class SharedRates:
     def take(self, name: str, rate: Rate) -> float | None:
         if rate.requests < 1:
             return rate.window_s
-        allowance = Allowance(min(rate.requests, MOST), min(max(rate.window_s, SHORTEST_S), LONGEST_S))
+        allowance = Quota(min(rate.requests, MOST), min(max(rate.window_s, SHORTEST_S), LONGEST_S))
         exceeded = self._limiter.admit([Limit(f"policy:{name}", allowance, "requests", f"the catalyst {name}")])
         return None if exceeded is None else exceeded.retry_after_s

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
-from host.core.quantities import Allowance
+from host.core.quantities import Quota
 
 Unit = Literal["requests", "tokens"]
 
@@ -20,8 +20,8 @@ Unit = Literal["requests", "tokens"]
 class Budget:
     """What all keys together may spend on one catalyst."""
 
-    requests: Allowance | None = None
-    tokens: Allowance | None = None
+    requests: Quota | None = None
+    tokens: Quota | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Limit:
     """`name` is what is counted by (`key:ab12cd34ef56:requests`); `subject` how people are told (`the key 'ci'`)."""
 
     name: str
-    allowance: Allowance
+    allowance: Quota
     unit: Unit
     subject: str
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from host.service.limits.quota import Exceeded, Limit, Window, place
 from host.store.access.counters import Counters, Slot, Tally
-from host.store.group_commit import Together
+from host.store.group_commit import GroupCommit
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class _Ask:
 class StoreLimiter:
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
-        self._together: Together[_Ask, Exceeded | None] = Together(self._perform)
+        self._together: GroupCommit[_Ask, Exceeded | None] = GroupCommit(self._perform)
 
     def admit(self, limits: Sequence[Limit]) -> Exceeded | None:
         return self._together.ask(_Ask(tuple(limits))) if limits else None

@@ -27,9 +27,9 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from host.core.audit import Event
 from host.core.names import Reference
-from host.core.quantities import Allowance
+from host.core.quantities import Quota
 from host.errors import HostError, InputError, NotFound, StateError
-from host.store.audit_log.log import Change, Journal
+from host.store.audit_log.log import AuditLog, Change
 from host.store.tables import api_keys
 
 KeyType = Literal["public", "secret", "admin"]
@@ -104,9 +104,9 @@ class ApiKey:
     name: str
     type: KeyType
     scopes: frozenset[Scope]
-    rate_limit: Allowance | None
-    request_budget: Allowance | None
-    token_budget: Allowance | None
+    rate_limit: Quota | None
+    request_budget: Quota | None
+    token_budget: Quota | None
     ip_allowlist: tuple[Network, ...]
     models: tuple[str, ...]
     catalysts: tuple[Reference, ...]
@@ -183,8 +183,8 @@ class ApiKeys:
     """One per process, thread-safe. Each change is recorded in the transaction that makes it. Methods raise StateError,
     where a row cannot be read too: then nobody gets in by any."""
 
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
+    def __init__(self, audit_log: AuditLog) -> None:
+        self._audit_log = audit_log
 
     def create(
         self,
@@ -192,9 +192,9 @@ class ApiKeys:
         name: str,
         type: KeyType,  # noqa: A002 - as it is called everywhere else
         scopes: Collection[Scope] | None = None,
-        rate_limit: Allowance | None = None,
-        request_budget: Allowance | None = None,
-        token_budget: Allowance | None = None,
+        rate_limit: Quota | None = None,
+        request_budget: Quota | None = None,
+        token_budget: Quota | None = None,
         ip_allowlist: Sequence[Network] = (),
         models: Sequence[str] = (),
         catalysts: Sequence[Reference] = (),
@@ -225,7 +225,7 @@ class ApiKeys:
             rotated_at=None,
         )
         text = new_text(key.type, key.id)
-        with self._journal.changing() as change:
+        with self._audit_log.changing() as change:
             if any(one.name == name and one.revoked_at is None for one in _keys(change.connection)):
                 raise InputError(
                     f"there is a key {name!r} already",
@@ -238,13 +238,13 @@ class ApiKeys:
 
     def all(self) -> list[ApiKey]:
         """In the order in which they were made, also those that were revoked."""
-        with self._journal.database.reading() as connection:
+        with self._audit_log.database.reading() as connection:
             return _keys(connection)
 
     def find(self, name_or_id: str) -> ApiKey:
         """The key with that id, or of that name: where it was given again, the one that was not revoked, or the latest
         that was. Raises NotFound."""
-        with self._journal.database.reading() as connection:
+        with self._audit_log.database.reading() as connection:
             return _find(_keys(connection), name_or_id)
 
     def rotate(self, name_or_id: str, overlap_s: float = 0.0) -> tuple[ApiKey, str]:
@@ -253,7 +253,7 @@ class ApiKeys:
         now = time.time()
         if not 0 <= overlap_s <= _LATEST - now:
             raise InputError("the overlap is no span of time", field="overlap", hint="like 30m or 1h")
-        with self._journal.changing() as change:
+        with self._audit_log.changing() as change:
             key = _find(_keys(change.connection), name_or_id)
             if (state := key.state(now)) != "active":
                 was = "was revoked" if state == "revoked" else "has expired"
@@ -268,7 +268,7 @@ class ApiKeys:
 
     def revoke(self, name_or_id: str) -> ApiKey:
         """End it for good; its name may be given again. Raises NotFound."""
-        with self._journal.changing() as change:
+        with self._audit_log.changing() as change:
             key = _find(_keys(change.connection), name_or_id)
             if key.revoked_at is None:
                 _set(change, key, revoked_at=time.time(), previous_hash=None, previous_until=None)
@@ -278,8 +278,8 @@ class ApiKeys:
     def snapshot(self) -> KeyRing:
         """What requests are authenticated by, as it was sealed. Raises StateError also where somebody else has written
         to it."""
-        with self._journal.database.snapshot() as connection:
-            self._journal.check(connection)
+        with self._audit_log.database.snapshot() as connection:
+            self._audit_log.check(connection)
             return KeyRing(_held(row) for row in connection.execute(select(api_keys)))
 
 
@@ -388,7 +388,7 @@ def _key(row: Row[Any]) -> ApiKey:
             name=row.name,
             type=kind,
             scopes=check_scopes(kind, json.loads(row.scopes)),
-            **{name: None if text is None else Allowance.parse(text) for name, text in allowances.items()},
+            **{name: None if text is None else Quota.parse(text) for name, text in allowances.items()},
             ip_allowlist=tuple(network(text) for text in json.loads(row.ip_allowlist)),
             models=tuple(_check_glob(text) for text in json.loads(row.models)),
             catalysts=tuple(Reference.parse(text) for text in json.loads(row.catalysts)),

@@ -47,25 +47,25 @@ def chained(key: DataKey, before: bytes, values: Sequence[Any]) -> bytes:
     return hmac.digest(key.key, b"record\0" + before + _compact(values).encode(), "sha256")
 
 
-def last_pruned(connection: Connection) -> Head:
+def last_pruned(connection: Connection) -> Checkpoint:
     """The last record that was pruned, as the newest `audit.pruned` record names it."""
     row = connection.execute(_PRUNED).first()
     if row is None:
-        return Head()
+        return Checkpoint()
     try:
         detail = parse_object(row.detail, "the record")
-        return Head(int(detail["through"]), bytes.fromhex(detail["mac"]))
+        return Checkpoint(int(detail["through"]), bytes.fromhex(detail["mac"]))
     except (InputError, KeyError, TypeError, ValueError):
         raise _broken(row.seq) from None
 
 
-def beginning(connection: Connection) -> Head:
+def beginning(connection: Connection) -> Checkpoint:
     """What the first record that is there follows: nothing, or the last one that was pruned. Raises AuditBroken where
     records before it are gone that no `audit.pruned` record names. That record is one of the chain, and as good as it:
     whoever relies on it walks on to the end."""
     first = connection.execute(_FIRST).scalar()
     if first is None or first == 1:
-        return Head()
+        return Checkpoint()
     pruned = last_pruned(connection)
     if first <= pruned.seq:
         raise _broken(first)
@@ -74,7 +74,9 @@ def beginning(connection: Connection) -> Head:
     return pruned
 
 
-def walk(connection: Connection, keys: Keys, after: Head, through: int | None = None) -> Iterator[tuple[Head, float]]:
+def walk(
+    connection: Connection, keys: Keys, after: Checkpoint, through: int | None = None
+) -> Iterator[tuple[Checkpoint, float]]:
     """Along the records after `after`, up to the number `through`: each, and when it was written, once it is found to
     be as it was then. Raises AuditBroken at the first that is not."""
     query = _CHECKED.where(audit.c.seq > after.seq).order_by(audit.c.seq)
@@ -95,7 +97,7 @@ def walk(connection: Connection, keys: Keys, after: Head, through: int | None = 
                 raise _broken(seq) from None
             if not hmac.compare_digest(expected, mac):
                 raise _broken(seq)
-            before = Head(seq, mac)
+            before = Checkpoint(seq, mac)
             yield before, at
 
 
@@ -114,7 +116,7 @@ _PATIENCE_S = 5.0  # for a lock that is held for microseconds
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class Checkpoint:
     """A record by its number (0: before the first) and its mac."""
 
     seq: int = 0
@@ -125,11 +127,11 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class NotedCheckpoint:
     """What the file says: a head, and the mac `tag` of it under the key named `key`. All empty where it says nothing
     that can be read."""
 
-    head: Head = Head(0, b"")
+    head: Checkpoint = Checkpoint(0, b"")
     key: str = ""
     tag: bytes = b""
 
@@ -137,25 +139,25 @@ class Note:
         return hmac.compare_digest(self.tag, _tag(self.head, key))
 
 
-class HeadFile:
+class CheckpointFile:
     """Thread-safe, also between processes. `database` is the name that a Database has. Methods raise AuditError where
     the file cannot be read or written."""
 
     def __init__(self, state_dir: Path, database: str = "", *, of: str = "audit") -> None:
         self.path = state_dir / (f"{of}-{database}.head" if database else f"{of}.head")
 
-    def read(self) -> Note | None:
+    def read(self) -> NotedCheckpoint | None:
         """None where there is no file, or an empty one: made by a process that was killed before it could write."""
         with self._opened(os.O_RDONLY, fcntl.LOCK_SH) as file:
             return None if file is None else _read(file)
 
-    def replace(self, head: Head, key: DataKey) -> None:
+    def replace(self, head: Checkpoint, key: DataKey) -> None:
         """Note `head`, whatever was noted before."""
         with self._opened(os.O_RDWR | os.O_CREAT, fcntl.LOCK_EX) as file:
             if file is not None:
                 _write(file, head, key)
 
-    def advance(self, head: Head, key: DataKey) -> None:
+    def advance(self, head: Checkpoint, key: DataKey) -> None:
         """Note `head`, unless another process has noted a later one. A file that has gone stays away."""
         with self._opened(os.O_RDWR, fcntl.LOCK_EX) as file:
             if file is not None and (noted := _read(file)) is not None and noted.head.seq < head.seq:
@@ -192,21 +194,21 @@ def _lock(file: int, kind: int) -> None:
             return
 
 
-def _read(file: int) -> Note | None:
+def _read(file: int) -> NotedCheckpoint | None:
     text = os.pread(file, _LONGEST, 0).decode("ascii", "replace")
     if not text:
         return None
     try:
         seq, mac, key, tag = text.partition("\n")[0].split()
-        return Note(Head(int(seq), bytes.fromhex(mac)), key, bytes.fromhex(tag))
+        return NotedCheckpoint(Checkpoint(int(seq), bytes.fromhex(mac)), key, bytes.fromhex(tag))
     except ValueError:
-        return Note()
+        return NotedCheckpoint()
 
 
-def _write(file: int, head: Head, key: DataKey) -> None:
+def _write(file: int, head: Checkpoint, key: DataKey) -> None:
     line = f"{head.seq:020} {head.mac.hex()} {key.id} {_tag(head, key).hex()}\n".encode()
     os.pwrite(file, line, 0)
 
 
-def _tag(head: Head, key: DataKey) -> bytes:
+def _tag(head: Checkpoint, key: DataKey) -> bytes:
     return hmac.digest(key.key, b"head\0%020d" % head.seq + head.mac, "sha256")

@@ -22,7 +22,7 @@ from sqlalchemy import Connection, exists, insert, select
 from host.core.audit import CHANGES, Event
 from host.core.strict_json import clean_text
 from host.errors import AuditError, HostError, VaultError
-from host.store.audit_log.chain import FIELDS, Head, HeadFile, Note, chained, last_pruned
+from host.store.audit_log.chain import FIELDS, Checkpoint, CheckpointFile, NotedCheckpoint, chained, last_pruned
 from host.store.database import Database
 from host.store.state_digest import check, seal
 from host.store.tables import audit, keys
@@ -45,7 +45,7 @@ class Change:
     """A write transaction of the state, and the records that go with it: both are kept, or neither is. `head` is the
     last record so far."""
 
-    def __init__(self, connection: Connection, key: DataKey, head: Head) -> None:
+    def __init__(self, connection: Connection, key: DataKey, head: Checkpoint) -> None:
         self.connection = connection
         self.key = key
         self.head = head
@@ -61,7 +61,7 @@ class Change:
         for row in rows:
             row |= {"seq": self.head.seq + 1, "key": self.key.id}
             row["mac"] = chained(self.key, self.head.mac, [row[name] for name in FIELDS])
-            self.head = Head(row["seq"], row["mac"])
+            self.head = Checkpoint(row["seq"], row["mac"])
         self.connection.execute(_APPEND, rows)
 
 
@@ -74,14 +74,14 @@ class _Waiting:
     error: Exception | None = None
 
 
-class Journal:
+class AuditLog:
     """An audit sink that keeps what it is given. One per process, thread-safe."""
 
     def __init__(self, database: Database, keys: Keys, state_dir: Path) -> None:
         self.database = database
         self.keys = keys
-        self.head_file = HeadFile(state_dir, database.name)
-        self.seal_file = HeadFile(state_dir, database.name, of="seal")
+        self.head_file = CheckpointFile(state_dir, database.name)
+        self.seal_file = CheckpointFile(state_dir, database.name, of="seal")
         self._turn = threading.Condition()
         self._queue: list[_Waiting] = []
         self._writing = False
@@ -121,7 +121,9 @@ class Journal:
             key = self.keys.current(change.connection, "state")
             self.check(change.connection)
             if self.seal_file.read() is None:  # a new state, or one that this machine is new to
-                self.seal_file.replace(Head(), key)  # so that there is a file before there is a seal to note in it
+                self.seal_file.replace(
+                    Checkpoint(), key
+                )  # so that there is a file before there is a seal to note in it
             before = change.head
             yield change
             made = None if change.head == before else seal(change.connection, key, change.head.seq)
@@ -143,7 +145,7 @@ class Journal:
         if follows:
             self.head_file.advance(change.head, change.key)
 
-    def accept(self) -> Head:
+    def accept(self) -> Checkpoint:
         """Take the end of the record as it is where the note of it says otherwise, and what is kept as it is where its
         seal does: after an older copy was restored, or a power failure. A record says that it was done. Returns the new
         head. Raises StateError."""
@@ -157,7 +159,7 @@ class Journal:
         self.seal_file.replace(made, key)
         return change.head
 
-    def authentic(self, connection: Connection, note: Note) -> bool:
+    def authentic(self, connection: Connection, note: NotedCheckpoint) -> bool:
         """Whether it was written with a key of this state."""
         try:
             return note.authentic(self.keys.get(connection, note.key))
@@ -196,33 +198,33 @@ class Journal:
             noting = self.keys.opened(note.key)
             if noting is None or not note.authentic(noting):
                 return False
-            head = Head(found[0], found[1])
+            head = Checkpoint(found[0], found[1])
             if note.head != head and not self._noted_before(connection, note.head, head):
                 return False
             records = []
             for row in rows:
                 row |= {"seq": head.seq + 1, "key": key.id}
-                head = Head(row["seq"], chained(key, head.mac, [row[name] for name in FIELDS]))
+                head = Checkpoint(row["seq"], chained(key, head.mac, [row[name] for name in FIELDS]))
                 records.append((*(row[name] for name in FIELDS), head.mac))
             connection.executemany(_QUICK_APPEND, records)
         self.head_file.advance(head, key)
         return True
 
-    def _noted_before(self, connection: sqlite3.Connection, noted: Head, last: Head) -> bool:
+    def _noted_before(self, connection: sqlite3.Connection, noted: Checkpoint, last: Checkpoint) -> bool:
         """Whether what was noted is a record before the last one: another process is about to note that."""
         found = connection.execute(_QUICK_MAC, (noted.seq,)).fetchone() if noted.seq < last.seq else None
         return found is not None and isinstance(found[0], bytes) and hmac.compare_digest(found[0], noted.mac)
 
-    def _end(self, connection: Connection) -> tuple[DataKey, Head, bool]:
+    def _end(self, connection: Connection) -> tuple[DataKey, Checkpoint, bool]:
         """The key for the next record, the last one, and whether there ever was one."""
         row = connection.execute(_END).first()
         begun = row is not None or self.begun(connection)  # before there is a key for the next
-        head = Head() if row is None else Head(row.seq, row.mac)
+        head = Checkpoint() if row is None else Checkpoint(row.seq, row.mac)
         if row is None or row.key is None:
             return self.keys.current(connection, "audit"), head, begun
         return self.keys.get(connection, row.key), head, begun
 
-    def _follows_note(self, connection: Connection, last: Head, key: DataKey, *, begun: bool) -> bool:
+    def _follows_note(self, connection: Connection, last: Checkpoint, key: DataKey, *, begun: bool) -> bool:
         """Whether what comes after `last` may be noted. Not where the note speaks of records that are gone, or has gone
         itself, be it with all of them: that is evidence then, for `verify` to find and for the operator to decide on.
         """
@@ -246,7 +248,7 @@ def as_row(event: Event) -> dict[str, Any]:
     }
 
 
-def _has(connection: Connection, last: Head, noted: Head) -> bool:
+def _has(connection: Connection, last: Checkpoint, noted: Checkpoint) -> bool:
     """Whether the record that was noted is there, or was pruned."""
     if noted.seq >= last.seq:
         return noted == last

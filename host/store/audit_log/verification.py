@@ -26,8 +26,8 @@ from sqlalchemy import Connection, delete, func, select
 
 from host.core.audit import Event
 from host.errors import AuditBroken
-from host.store.audit_log.chain import Head, Note, beginning, missing, walk
-from host.store.audit_log.log import Journal
+from host.store.audit_log.chain import Checkpoint, NotedCheckpoint, beginning, missing, walk
+from host.store.audit_log.log import AuditLog
 from host.store.tables import audit
 from host.store.vault.secrets import all_told
 
@@ -41,32 +41,32 @@ class Verified:
     records: int
     first: int
     since: float | None
-    head: Head
+    head: Checkpoint
     pruned_through: int
     noted: int | None
 
 
-def verify(journal: Journal, expected: Head | None = None) -> Verified:
+def verify(audit_log: AuditLog, expected: Checkpoint | None = None) -> Verified:
     """Raises AuditBroken with the number of the first record that is not as it was written; StateError. `expected` is
     a head that was seen before: it has to be part of the record, or pruned."""
-    note = journal.head_file.read()  # before the transaction: what it speaks of has to be there
+    note = audit_log.head_file.read()  # before the transaction: what it speaks of has to be there
     heads = [head for head in (note.head if note else None, expected) if head is not None]
-    with journal.database.reading() as connection:
+    with audit_log.database.reading() as connection:
         start = last = beginning(connection)
         since: float | None = None
         met = {start.seq: start.mac}  # of what was noted, the mac that it has here
-        for last, at in walk(connection, journal.keys, start):
+        for last, at in walk(connection, audit_log.keys, start):
             since = at if since is None else since
             if any(head.seq == last.seq for head in heads):
                 met[last.seq] = last.mac
-        _check_note(journal, connection, note, last)
+        _check_note(audit_log, connection, note, last)
     for head in heads:
         if head.seq > last.seq:
             raise _cut_off(last, head)
         if met.get(head.seq, head.mac) != head.mac and (head.seq or last.seq):
             raise _broken(f"record {head.seq} is another than the one that was noted: it was written anew", head.seq)
-    with journal.database.reading() as connection:
-        journal.check(connection)
+    with audit_log.database.reading() as connection:
+        audit_log.check(connection)
     return Verified(
         records=last.seq - start.seq,
         first=start.seq + 1 if since is not None else 0,
@@ -77,17 +77,17 @@ def verify(journal: Journal, expected: Head | None = None) -> Verified:
     )
 
 
-def _check_note(journal: Journal, connection: Connection, note: Note | None, last: Head) -> None:
+def _check_note(audit_log: AuditLog, connection: Connection, note: NotedCheckpoint | None, last: Checkpoint) -> None:
     """That it is there, and from here."""
-    name = journal.head_file.path.name
+    name = audit_log.head_file.path.name
     if note is None:
-        if journal.begun(connection) and not journal.database.shared:
+        if audit_log.begun(connection) and not audit_log.database.shared:
             raise _broken(f"{name} is gone: nobody can tell whether records came after {last.seq}", last.seq + 1)
-    elif (note.head.seq or last.seq) and not journal.authentic(connection, note):
+    elif (note.head.seq or last.seq) and not audit_log.authentic(connection, note):
         raise _broken(f"{name} was not written with a key of this state", last.seq + 1)
 
 
-def _cut_off(last: Head, noted: Head) -> AuditBroken:
+def _cut_off(last: Checkpoint, noted: Checkpoint) -> AuditBroken:
     return _broken(f"{missing(last.seq + 1, noted.seq).message}: cut off at the end, or lost", last.seq + 1)
 
 
@@ -106,15 +106,15 @@ class Pruned:
     broken: int | None = None
 
 
-def prune(journal: Journal, before: float) -> Pruned:
+def prune(audit_log: AuditLog, before: float) -> Pruned:
     """Delete the records from before `before` (Unix time), up to the first that is younger. Raises StateError.
 
     They are verified on their way out. What is not as it was written goes too, and the `audit.pruned` record says so.
     """
-    with journal.database.reading() as connection:
+    with audit_log.database.reading() as connection:
         through = _last_to_go(connection, before)
     total = Pruned()
-    while (some := _prune_some(journal, through)).records:
+    while (some := _prune_some(audit_log, through)).records:
         broken = some.broken if total.broken is None else total.broken
         total = Pruned(total.records + some.records, broken)
     return total
@@ -126,16 +126,16 @@ def _last_to_go(connection: Connection, before: float) -> int:
     return last or 0
 
 
-def _prune_some(journal: Journal, through: int) -> Pruned:
+def _prune_some(audit_log: AuditLog, through: int) -> Pruned:
     """The oldest of them, and the record that says so, in one transaction."""
-    with journal.changing() as change:
+    with audit_log.changing() as change:
         connection = change.connection
         oldest = select(audit.c.seq).where(audit.c.seq <= through).order_by(audit.c.seq).limit(_AT_ONCE).subquery()
         newest = select(func.max(oldest.c.seq)).scalar_subquery()
         last = connection.execute(select(audit.c.seq, audit.c.mac).where(audit.c.seq == newest)).first()
         if last is None:
             return Pruned()
-        broken = _unpruned(journal, connection, last.seq)
+        broken = _unpruned(audit_log, connection, last.seq)
         told = all_told(connection)
         count = connection.execute(delete(audit).where(audit.c.seq <= last.seq)).rowcount
         detail: dict[str, Any] = {"through": last.seq, "mac": last.mac.hex(), "records": count}
@@ -145,9 +145,9 @@ def _prune_some(journal: Journal, through: int) -> Pruned:
         return Pruned(count, broken)
 
 
-def _unpruned(journal: Journal, connection: Connection, through: int) -> int | None:
+def _unpruned(audit_log: AuditLog, connection: Connection, through: int) -> int | None:
     try:
-        for _ in walk(connection, journal.keys, beginning(connection), through):
+        for _ in walk(connection, audit_log.keys, beginning(connection), through):
             pass
     except AuditBroken as error:
         return error.seq

@@ -26,7 +26,7 @@ from host.core.audit import Event, EventKind
 from host.core.names import SecretName
 from host.errors import InputError, NotFound, VaultError
 from host.secrets.value import OPERATOR, SecretValue
-from host.store.audit_log.log import Change, Journal
+from host.store.audit_log.log import AuditLog, Change
 from host.store.tables import audit, seals
 from host.store.tables import secrets as rows
 from host.store.vault.aead import NotSealed, seal, unseal
@@ -62,19 +62,19 @@ class Vault:
     """One per process, thread-safe. Every method raises StateError; VaultError where other hands changed something:
     then nothing of that owner is read or written."""
 
-    def __init__(self, journal: Journal, keys: Keys) -> None:
-        self._journal = journal
+    def __init__(self, audit_log: AuditLog, keys: Keys) -> None:
+        self._audit_log = audit_log
         self._keys = keys
 
     def set(self, owner: str, name: SecretName, value: SecretValue) -> None:
         """Keep `value`, in place of one of that name. (Of a text with line breaks, such as a PEM, keep the base64.)"""
-        with self._journal.changing() as change:
+        with self._audit_log.changing() as change:
             others = [one for one in self._verified(change.connection, owner) if one.name != str(name)]
             new = self._seal(change.connection, owner, str(name), value.reveal().encode(), time.time())
             self._put(change, "secret.set", owner, str(name), [*others, new])
 
     def get(self, owner: str, name: SecretName) -> SecretValue | None:
-        with self._journal.database.reading() as connection:
+        with self._audit_log.database.reading() as connection:
             for one in self._verified(connection, owner):
                 if one.name == str(name):
                     return SecretValue(self._open(connection, owner, one).decode())
@@ -82,12 +82,12 @@ class Vault:
 
     def names(self, owner: str) -> list[tuple[SecretName, float]]:
         """Sorted, each with the time of its last change in Unix seconds."""
-        with self._journal.database.reading() as connection:
+        with self._audit_log.database.reading() as connection:
             return [(SecretName.parse(one.name), one.changed_at) for one in self._verified(connection, owner)]
 
     def delete(self, owner: str, name: SecretName) -> bool:
         """Whether there was one."""
-        with self._journal.changing() as change:
+        with self._audit_log.changing() as change:
             kept = self._verified(change.connection, owner)
             others = [one for one in kept if one.name != str(name)]
             if len(others) < len(kept):
@@ -96,7 +96,7 @@ class Vault:
 
     def clear(self, owner: str) -> None:
         """Delete all of an owner's secrets without looking at them: the way out where they do not verify."""
-        with self._journal.changing() as change:
+        with self._audit_log.changing() as change:
             self._put(change, "secret.deleted", owner, "*", [])
 
     def rotate(self, *, new_master: bool = False, place: Place | None = None) -> Rotated:
@@ -104,7 +104,7 @@ class Vault:
         `place` or where there is a place. What was replaced is removed, the master key last: whenever the process is
         killed, what is left opens. Raises InputError where the new master key is the one in use."""
         before = after = None
-        with self._journal.changing() as change:
+        with self._audit_log.changing() as change:
             told, count = self._reseal(change.connection)
             if new_master:
                 before, after = self._keys.replace_master(change.connection, place)

@@ -66,7 +66,7 @@ def test_the_list_has_every_endpoint_but_those_for_signing_in(server: Server) ->
     from host.server.console import Console
 
     application = server.application
-    console = Console(application.served, application.runner, application.workspace, application.settings)
+    console = Console(application.catalog, application.runner, application.workspace, application.settings)
     found = {
         (next(iter(route.methods - {"HEAD"})), re.sub(r"\{\w+\}", "*", route.path.removeprefix(API)))
         for route in console.routes()

@@ -14,7 +14,7 @@ import pytest
 
 from host.component.manifest import embed
 from host.core.names import Reference
-from host.core.quantities import Allowance
+from host.core.quantities import Quota
 from host.fakes import FakeOpenAI
 from host.runtime.loader import Loader
 from host.runtime.workspace import Workspace
@@ -112,7 +112,7 @@ def test_the_playground_is_for_what_the_key_may_run(workspace: Workspace, browse
 
 
 def test_the_playground_counts_towards_what_the_key_may_spend(browser_with: Callable[..., Browser]) -> None:
-    one = browser_with(request_budget=Allowance.parse("1/1d"))
+    one = browser_with(request_budget=Quota.parse("1/1d"))
     assert one.post("/playground", CHAT).status_code == 200
     assert one.post("/playground", CHAT).status_code == 429
 

@@ -12,7 +12,7 @@ from host.server.console.throttle import MOST, WINDOW_S, Throttle
 HERE = ip_address("192.0.2.7")
 
 
-class Clock:
+class Deadline:
     now = 1000.0
 
     def __call__(self) -> float:
@@ -26,7 +26,7 @@ def exhausted(throttle: Throttle, address: str = "192.0.2.7") -> None:
 
 
 def test_after_so_many_failures_it_is_a_minute_until_the_first_is_forgotten() -> None:
-    clock = Clock()
+    clock = Deadline()
     throttle = Throttle(clock)
     throttle.failed(HERE)
     clock.now += 20
@@ -41,14 +41,14 @@ def test_after_so_many_failures_it_is_a_minute_until_the_first_is_forgotten() ->
 
 
 def test_others_are_not_kept_waiting() -> None:
-    throttle = Throttle(Clock())
+    throttle = Throttle(Deadline())
     exhausted(throttle)
     throttle.check(ip_address("192.0.2.8"))
     throttle.check(None)
 
 
 def test_all_of_a_customers_ipv6_addresses_are_one_place() -> None:
-    throttle = Throttle(Clock())
+    throttle = Throttle(Deadline())
     exhausted(throttle, "2001:db8:1:2::5")
     with pytest.raises(LimitExceeded):
         throttle.check(ip_address("2001:db8:1:2:ffff::9"))
@@ -56,7 +56,7 @@ def test_all_of_a_customers_ipv6_addresses_are_one_place() -> None:
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    throttle = Throttle(Clock())
+    throttle = Throttle(Deadline())
     for number in range(10_050):
         throttle.failed(ip_address(number + 2**31))
     assert len(throttle._failed) == 10_000

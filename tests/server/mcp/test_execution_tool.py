@@ -13,7 +13,7 @@ from mcp import MCPError
 
 from host.component.manifest import embed
 from host.core.names import Reference
-from host.core.quantities import Allowance
+from host.core.quantities import Quota
 from host.fakes import FakeOpenAI
 from host.runtime.host import Catalyst
 from host.runtime.loader import Loader
@@ -221,7 +221,7 @@ def test_what_a_guest_says_at_its_end_stays_with_the_host(server: Server, worksp
 
 
 def test_a_limit_says_when_to_try_again(server: Server, key: Callable[..., str]) -> None:
-    bearer = key(rate_limit=Allowance.parse("1/1h"))
+    bearer = key(rate_limit=Quota.parse("1/1h"))
     assert not run(server, bearer).is_error
     error = error_of(run(server, bearer))
     assert error["type"] == "limit_exceeded"

@@ -11,7 +11,7 @@ from itertools import count
 
 import pytest
 
-from host.core.quantities import Allowance
+from host.core.quantities import Quota
 from host.service.limits import Limit, Limiter
 
 _numbers = count()
@@ -19,7 +19,7 @@ _numbers = count()
 
 def limit(allowance: str, unit: str = "requests", name: str = "") -> Limit:
     """One that nothing else counts by."""
-    return Limit(name or f"test:{next(_numbers)}", Allowance.parse(allowance), unit, "the key 'ci'")  # type: ignore[arg-type]
+    return Limit(name or f"test:{next(_numbers)}", Quota.parse(allowance), unit, "the key 'ci'")  # type: ignore[arg-type]
 
 
 def admitted(limiter: Limiter, *limits: Limit, times: int = 1) -> int:

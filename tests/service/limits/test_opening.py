@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from host import Workspace
-from host.core.quantities import Allowance
+from host.core.quantities import Quota
 from host.errors import InputError, StateError
 from host.service.limits import Limit, open_limiter
 from host.service.limits.redis import RedisLimiter
 from host.service.limits.store import StoreLimiter
 from tests.service.limits.redis import Redis
 
-ONE = Limit("test:opening", Allowance.parse("1/1h"), "requests", "the key 'ci'")
+ONE = Limit("test:opening", Quota.parse("1/1h"), "requests", "the key 'ci'")
 
 
 def test_without_a_url_it_is_the_states_database(tmp_path: Path) -> None:

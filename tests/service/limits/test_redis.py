@@ -10,14 +10,14 @@ from contextlib import closing
 
 import pytest
 
-from host.core.quantities import Allowance
+from host.core.quantities import Quota
 from host.errors import InputError, StateError
 from host.service.limits import Limit
 from host.service.limits.redis import RedisLimiter
 from tests.service.limits.redis import PASSWORD, Redis, running_redis
 
-ONE = Limit("test:one", Allowance.parse("2/1h"), "requests", "the key 'ci'")
-TOKENS = Limit("test:tokens", Allowance.parse("2/1h"), "tokens", "the key 'ci'")
+ONE = Limit("test:one", Quota.parse("2/1h"), "requests", "the key 'ci'")
+TOKENS = Limit("test:tokens", Quota.parse("2/1h"), "tokens", "the key 'ci'")
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_a_server_that_says_nothing_is_waited_for_no_longer_than_a_request_can_w
 
 
 def test_it_goes_by_the_time_of_redis(redis: Redis) -> None:
-    one = Limit("test:time", Allowance.parse("2/365d"), "requests", "the key 'ci'")
+    one = Limit("test:time", Quota.parse("2/365d"), "requests", "the key 'ci'")
     with closing(RedisLimiter.open(redis.url)) as limiter:
         assert limiter.admit([one]) is limiter.admit([one]) is None
         exceeded = limiter.admit([one])
@@ -93,7 +93,7 @@ def test_it_goes_by_the_time_of_redis(redis: Redis) -> None:
 
 
 def test_what_is_counted_goes_once_its_time_is_over(redis: Redis) -> None:
-    one = Limit("test:gone", Allowance.parse("2/1h"), "requests", "the key 'ci'")
+    one = Limit("test:gone", Quota.parse("2/1h"), "requests", "the key 'ci'")
     with closing(RedisLimiter.open(redis.url)) as limiter:
         limiter.admit([one])
         (key,) = limiter._redis.keys("*test:gone*")

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from host.core.quantities import Allowance
+from host.core.quantities import Quota
 from host.errors import StateError
 from host.service.limits import Limit
 from host.service.limits.store import StoreLimiter, _Ask
 from host.store.access.counters import Counters, Tally
 from host.store.database import Database
 
-ONE = Limit("test:one", Allowance.parse("2/1h"), "requests", "the key 'ci'")
-TWO = Limit("test:two", Allowance.parse("2/1m"), "requests", "the key 'ci'")
+ONE = Limit("test:one", Quota.parse("2/1h"), "requests", "the key 'ci'")
+TWO = Limit("test:two", Quota.parse("2/1m"), "requests", "the key 'ci'")
 
 
 class Counted(Counters):

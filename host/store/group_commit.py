@@ -1,4 +1,7 @@
-"""What several threads ask for at once, done by one of them for all."""
+"""Group commit: one thread performs the requests of all the threads that wait, in one transaction.
+
+The counters and the audit log use it. A transaction for many requests costs about as much as one for a single request.
+"""
 
 from __future__ import annotations
 
@@ -9,67 +12,70 @@ from typing import Generic, TypeVar
 
 from host.errors import HostError, StateError
 
-Asked = TypeVar("Asked")
-Answer = TypeVar("Answer")
+RequestT = TypeVar("RequestT")
+AnswerT = TypeVar("AnswerT")
 
 
 @dataclass(slots=True, eq=False)
-class _Waiting(Generic[Asked, Answer]):
-    asked: Asked
-    over: bool = False
-    answer: Answer | None = None
+class _Waiter(Generic[RequestT, AnswerT]):
+    """One thread's request, and its answer or error once it is `done`."""
+
+    request: RequestT
+    done: bool = False
+    answer: AnswerT | None = None
     error: Exception | None = None
 
 
-class GroupCommit(Generic[Asked, Answer]):
-    """`perform` answers each of several, in their order: a transaction for all of them costs about what it costs for
-    one. A thread that finds another one at it waits; one of those that wait then does it for all of them."""
+class GroupCommit(Generic[RequestT, AnswerT]):
+    """Thread-safe. A thread that finds another one at work waits; the first waiter to wake performs all the requests
+    that have gathered.
 
-    def __init__(self, perform: Callable[[Sequence[Asked]], Sequence[Answer]]) -> None:
+    `perform` takes a batch of requests and returns their answers, in the same order. An exception from it fails the
+    whole batch. `explain` then makes the error of one request from that exception. Each thread raises an error of its
+    own, because a shared exception would collect the tracebacks of all of them."""
+
+    def __init__(
+        self,
+        perform: Callable[[Sequence[RequestT]], Sequence[AnswerT]],
+        explain: Callable[[Exception], HostError],
+    ) -> None:
         self._perform = perform
+        self._explain = explain
         self._turn = threading.Condition()
-        self._queue: list[_Waiting[Asked, Answer]] = []
+        self._queue: list[_Waiter[RequestT, AnswerT]] = []
         self._busy = False
 
-    def ask(self, asked: Asked) -> Answer:
-        """Raises StateError, and what `perform` raises."""
-        waiting: _Waiting[Asked, Answer] = _Waiting(asked)
-        batch: list[_Waiting[Asked, Answer]] = []
+    def submit(self, request: RequestT) -> AnswerT:
+        """Returns once `perform` is through with the request. Raises what `explain` returns."""
+        waiter: _Waiter[RequestT, AnswerT] = _Waiter(request)
+        batch: list[_Waiter[RequestT, AnswerT]] = []
         try:
             with self._turn:
-                self._queue.append(waiting)
-                self._turn.wait_for(lambda: waiting.over or not self._busy)
-                if not waiting.over:
+                self._queue.append(waiter)
+                self._turn.wait_for(lambda: waiter.done or not self._busy)
+                if not waiter.done:
                     batch, self._queue = self._queue, []
                     self._busy = True
-            self._do(batch)
+            if batch:
+                self._perform_batch(batch)
         finally:
             if batch:
                 with self._turn:
                     self._busy = False
                     self._turn.notify_all()
-        if waiting.error is not None:
-            raise _own(waiting.error) from waiting.error
-        return waiting.answer  # type: ignore[return-value]  # which is there, where no error is
+        if waiter.error is not None:
+            raise self._explain(waiter.error) from waiter.error
+        return waiter.answer  # type: ignore[return-value]  # there is an answer, because there is no error
 
-    def _do(self, batch: Sequence[_Waiting[Asked, Answer]]) -> None:
-        if not batch:
-            return
-        failed: Exception | None = StateError("the thread that counted was interrupted")
+    def _perform_batch(self, batch: Sequence[_Waiter[RequestT, AnswerT]]) -> None:
+        failure: Exception | None = StateError("the thread that wrote it was interrupted")
         try:
-            answers = self._perform([waiting.asked for waiting in batch])
-            for waiting, answer in zip(batch, answers, strict=True):
-                waiting.answer = answer
-            failed = None
-        except Exception as error:  # noqa: BLE001 - it belongs to every thread of the batch, and each raises its own
-            failed = error
+            answers = self._perform([waiter.request for waiter in batch])
+            for waiter, answer in zip(batch, answers, strict=True):
+                waiter.answer = answer
+            failure = None
+        except Exception as error:  # noqa: BLE001 - each thread of the batch raises its own error for it
+            failure = error
         finally:
-            for waiting in batch:
-                waiting.error, waiting.over = failed, True
-
-
-def _own(error: Exception) -> StateError:
-    """For one thread: an exception that several raise would gather their tracebacks."""
-    if isinstance(error, HostError):
-        return StateError(error.message, hint=error.hint)
-    return StateError(f"counting failed: {type(error).__name__}")
+            for waiter in batch:
+                waiter.error, waiter.done = failure, True

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from host.errors import InputError, StateError
+from host.errors import HostError, InputError, StateError
 from host.store.group_commit import GroupCommit
 
 PATIENCE_S = 60
@@ -29,6 +29,12 @@ class Slow:
         return [number * number for number in numbers]
 
 
+def explained(error: Exception) -> StateError:
+    if isinstance(error, HostError):
+        return StateError(error.message, hint=error.hint)
+    return StateError(f"counting failed: {type(error).__name__}")
+
+
 def until_they_wait(together: GroupCommit[int, int], many: int) -> None:
     """Until so many wait for the one that is at work."""
     while len(together._queue) < many:
@@ -36,18 +42,18 @@ def until_they_wait(together: GroupCommit[int, int], many: int) -> None:
 
 
 def test_each_gets_its_own_answer() -> None:
-    together = GroupCommit[int, int](lambda numbers: [number * number for number in numbers])
+    together = GroupCommit[int, int](lambda numbers: [number * number for number in numbers], explained)
     with ThreadPoolExecutor(8) as threads:
-        assert list(threads.map(together.ask, range(200))) == [number * number for number in range(200)]
+        assert list(threads.map(together.submit, range(200))) == [number * number for number in range(200)]
 
 
 def test_those_that_wait_are_done_at_once() -> None:
     slow = Slow()
-    together = GroupCommit(slow)
+    together = GroupCommit(slow, explained)
     with ThreadPoolExecutor(6) as threads:
-        first = threads.submit(together.ask, 0)
+        first = threads.submit(together.submit, 0)
         assert slow.begun.wait(PATIENCE_S)
-        others = [threads.submit(together.ask, number) for number in range(1, 6)]
+        others = [threads.submit(together.submit, number) for number in range(1, 6)]
         until_they_wait(together, 5)
         slow.go_on.set()
         assert [one.result(PATIENCE_S) for one in (first, *others)] == [0, 1, 4, 9, 16, 25]
@@ -71,11 +77,11 @@ def test_what_fails_fails_for_each_with_an_error_of_its_own(error: Exception, sa
         slow(numbers)
         raise error
 
-    together = GroupCommit(fail)
+    together = GroupCommit(fail, explained)
     with ThreadPoolExecutor(3) as threads:
-        asked = [threads.submit(together.ask, 0)]
+        asked = [threads.submit(together.submit, 0)]
         assert slow.begun.wait(PATIENCE_S)
-        asked += [threads.submit(together.ask, number) for number in (1, 2)]
+        asked += [threads.submit(together.submit, number) for number in (1, 2)]
         until_they_wait(together, 2)
         slow.go_on.set()
         errors = [one.exception(PATIENCE_S) for one in asked]
@@ -93,7 +99,7 @@ def test_after_a_thread_that_is_interrupted_others_go_on() -> None:
             raise KeyboardInterrupt
         return list(numbers)
 
-    together = GroupCommit(perform)
+    together = GroupCommit(perform, explained)
     with pytest.raises(KeyboardInterrupt):
-        together.ask(1)
-    assert together.ask(2) == 2
+        together.submit(1)
+    assert together.submit(2) == 2

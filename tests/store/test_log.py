@@ -117,10 +117,10 @@ class TestRecordsOfManyThreads:
 
     def until_queued(self, audit_log: AuditLog, number: int) -> None:
         for _ in range(6_000):  # a minute
-            if len(audit_log._queue) == number:
+            if len(audit_log._appends._queue) == number:
                 return
             time.sleep(0.01)
-        raise AssertionError(f"{len(audit_log._queue)} of {number} wait")
+        raise AssertionError(f"{len(audit_log._appends._queue)} of {number} wait")
 
     def test_those_that_come_meanwhile_are_written_together(
         self, audit_log: AuditLog, held: tuple[list[int], threading.Event]

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from host.errors import HostError, StateError
 from host.service.limits.quota import Exceeded, Limit, Window, place
 from host.store.access.counters import Counters, Slot, Tally
 from host.store.group_commit import GroupCommit
@@ -22,15 +23,15 @@ class _Ask:
 class StoreLimiter:
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
-        self._together: GroupCommit[_Ask, Exceeded | None] = GroupCommit(self._perform)
+        self._commits: GroupCommit[_Ask, Exceeded | None] = GroupCommit(self._perform, _uncounted)
 
     def admit(self, limits: Sequence[Limit]) -> Exceeded | None:
-        return self._together.ask(_Ask(tuple(limits))) if limits else None
+        return self._commits.submit(_Ask(tuple(limits))) if limits else None
 
     def spend(self, limits: Sequence[Limit], tokens: int) -> None:
         counted = tuple(limit for limit in limits if limit.unit == "tokens")
         if counted and tokens > 0:
-            self._together.ask(_Ask(counted, tokens))
+            self._commits.submit(_Ask(counted, tokens))
 
     def levels(self, limits: Sequence[Limit]) -> list[float]:
         with self._counters.looking() as tally:
@@ -88,3 +89,9 @@ def _answer(ask: _Ask, counts: _Counts) -> Exceeded | None:
         if limit.unit == "requests":
             counts.add(limit, 1)
     return None
+
+
+def _uncounted(error: Exception) -> StateError:
+    if isinstance(error, HostError):
+        return StateError(error.message, hint=error.hint)
+    return StateError(f"counting failed: {type(error).__name__}")

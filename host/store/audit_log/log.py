@@ -10,10 +10,8 @@ from __future__ import annotations
 import hmac
 import json
 import sqlite3
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from host.core.strict_json import clean_text
 from host.errors import AuditError, HostError, VaultError
 from host.store.audit_log.chain import FIELDS, Checkpoint, CheckpointFile, NotedCheckpoint, chained, last_pruned
 from host.store.database import Database
+from host.store.group_commit import GroupCommit
 from host.store.state_digest import check, seal
 from host.store.tables import audit, keys
 from host.store.vault.keys import DataKey, Keys
@@ -56,22 +55,13 @@ class Change:
             raise ValueError(f"{event.kind} is not a change")
         self.append([as_row(event)])
 
-    def append(self, rows: list[dict[str, Any]]) -> None:
+    def append(self, rows: Sequence[dict[str, Any]]) -> None:
         """Records that `as_row` made, in this order."""
         for row in rows:
             row |= {"seq": self.head.seq + 1, "key": self.key.id}
             row["mac"] = chained(self.key, self.head.mac, [row[name] for name in FIELDS])
             self.head = Checkpoint(row["seq"], row["mac"])
         self.connection.execute(_APPEND, rows)
-
-
-@dataclass(slots=True, eq=False)
-class _Waiting:
-    """A record on its way, for the thread that waits for it."""
-
-    row: dict[str, Any]
-    over: bool = False
-    error: Exception | None = None
 
 
 class AuditLog:
@@ -82,9 +72,7 @@ class AuditLog:
         self.keys = keys
         self.head_file = CheckpointFile(state_dir, database.name)
         self.seal_file = CheckpointFile(state_dir, database.name, of="seal")
-        self._turn = threading.Condition()
-        self._queue: list[_Waiting] = []
-        self._writing = False
+        self._appends: GroupCommit[dict[str, Any], None] = GroupCommit(self._append, _unwritten)
 
     def record(self, event: Event) -> None:
         """Returns once the record is kept. Raises AuditError. (Of a change, the record is kept with it: `changing`.)
@@ -94,23 +82,7 @@ class AuditLog:
         """
         if event.kind in CHANGES:
             raise ValueError(f"{event.kind} is a change")
-        waiting = _Waiting(as_row(event))
-        batch: list[_Waiting] = []
-        try:
-            with self._turn:
-                self._queue.append(waiting)
-                self._turn.wait_for(lambda: waiting.over or not self._writing)
-                if not waiting.over:
-                    batch, self._queue = self._queue, []
-                    self._writing = True
-            self._write(batch)
-        finally:
-            if batch:
-                with self._turn:
-                    self._writing = False
-                    self._turn.notify_all()
-        if waiting.error is not None:
-            raise _unwritten(waiting.error) from waiting.error
+        self._appends.submit(as_row(event))
 
     @contextmanager
     def changing(self) -> Iterator[Change]:
@@ -170,23 +142,14 @@ class AuditLog:
         """Whether there ever was a record, though they may all be gone."""
         return bool(connection.execute(_ANY_KEY).scalar())
 
-    def _write(self, batch: list[_Waiting]) -> None:
-        if not batch:
-            return
-        failed: Exception | None = AuditError("the thread that wrote it was interrupted")
-        try:
-            rows = [waiting.row for waiting in batch]
-            if not (self.database.quick and self._append_quickly(rows)):
-                with self._appending(durable=False) as change:
-                    change.append(rows)
-            failed = None
-        except Exception as error:  # noqa: BLE001 - it belongs to every thread of the batch, and each raises its own
-            failed = error
-        finally:
-            for waiting in batch:
-                waiting.error, waiting.over = failed, True
+    def _append(self, rows: Sequence[dict[str, Any]]) -> list[None]:
+        """Write the records `rows` in one transaction."""
+        if not (self.database.quick and self._append_quickly(rows)):
+            with self._appending(durable=False) as change:
+                change.append(rows)
+        return [None] * len(rows)
 
-    def _append_quickly(self, rows: list[dict[str, Any]]) -> bool:
+    def _append_quickly(self, rows: Sequence[dict[str, Any]]) -> bool:
         """What `_appending` does, in plain SQL, where all is as this program left it; False where it is not, or where
         that takes more to find out. Then nothing was done."""
         with self.database.appending() as connection:

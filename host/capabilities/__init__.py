@@ -1,8 +1,9 @@
-"""What a catalyst may import, one module per interface.
+"""The interfaces that a catalyst may import: one module each, all of the same shape.
 
-Each has the same shape: a class with `interface`, made once per loaded catalyst from its Grant, whose `functions()` are
-called as `function(call, *strings)` for every run. In each function: decide, audit, act, meter, in that order. Errors
-are values; what a function raises ends the run.
+A capability is a class with `interface`, made once for a loaded catalyst from its Grant. Its `functions()` are called
+as `function(run, *strings)`, and do four things in this order: decide, audit, act, meter. Errors are returned as
+values; an exception ends the run. `exchange` and `upstream` are what those that send requests share. The package may
+import `egress` and everything below it. A new capability is a new module here, a line in `configure`, and its WIT.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from host.capabilities.output import Output
 from host.capabilities.rate import Rates
 from host.capabilities.secrets import Secrets
 from host.capabilities.streaming import Streaming
+from host.capabilities.upstream import Upstream
 from host.core.names import SecretName
 from host.core.strict_json import Json
-from host.egress import EgressClient
 from host.policy.permissions import Grant
 from host.secrets.value import SecretValue
 
@@ -36,14 +37,14 @@ class Capability(Protocol):
 def configure(
     grant: Grant,
     *,
-    client: EgressClient,
+    upstream: Upstream,
     secrets: Mapping[SecretName, SecretValue],
     config: Mapping[str, Json],
     rates: Rates | None = None,
 ) -> dict[str, Mapping[str, Any]]:
-    """Interface -> function -> implementation, for every interface in the grant: nothing else is linked. `rates` counts
-    its requests, in place of a window of its own."""
-    exchange = Exchange(grant, client, secrets, rates)
+    """Interface -> function -> implementation, for the interfaces in the grant and no others. `upstream` gets its
+    requests; `rates` counts them, in place of a window of its own."""
+    exchange = Exchange(grant, upstream, rates)
     offered: tuple[Capability, ...] = (
         Fetch(exchange),
         Streaming(exchange, grant),

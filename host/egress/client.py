@@ -166,12 +166,9 @@ class Answer:
             self._release(usable=True)
         return piece
 
-    def read_all(self, clock: Deadline, through: Callable[[bytes], bytes] = bytes) -> bytes:
-        """The rest of the body, each piece of it passed `through` while the run lasts. Raises EgressError."""
-        pieces = []
-        while piece := self.read(clock):
-            pieces.append(through(piece))
-        return b"".join(pieces)
+    def read_all(self, clock: Deadline) -> bytes:
+        """The rest of the body. Raises EgressError."""
+        return b"".join(iter(lambda: self.read(clock), b""))
 
     def close(self) -> None:
         """Give the connection back, or end it where the body has not come to its end. Any number of times."""

@@ -13,6 +13,7 @@ from weakref import WeakSet
 
 from host import capabilities
 from host.capabilities.rate import Rates
+from host.capabilities.upstream import LiveUpstream
 from host.component.manifest import Manifest
 from host.component.operations import OperationSpec
 from host.component.schema import InputSchema
@@ -243,10 +244,8 @@ class Catalyst:
         reach = AddressPolicy(
             private=grant.private, mapped=frozenset(str(origin) for origin in grant.upstreams.values())
         )
-        self._client = host._egress.client(reach)
-        functions = capabilities.configure(
-            grant, client=self._client, secrets=granted, config=config, rates=host._rates
-        )
+        upstream = LiveUpstream(grant, host._egress.client(reach), granted)
+        functions = capabilities.configure(grant, upstream=upstream, secrets=granted, config=config, rates=host._rates)
         self._instances: Instances = loaded.link(functions)
         self._input = _schema(artifact.manifest, "input")
         self.operations: Mapping[str, OperationSpec] = artifact.manifest.operations if artifact.manifest else {}

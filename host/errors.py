@@ -2,61 +2,69 @@
 
 HostError                          code                   blame     exit
 ├── InputError                     invalid_input          caller    2     an argument, an operation or a document
-│   ├── PolicyError                invalid_policy         operator  2     a policy says something it cannot mean
-│   ├── NotFound                   not_found              caller    2     there is nothing of that name
-│   └── TooLarge                   too_large              caller    2     more bytes than are taken
-├── Denied                         denied                 operator  3     the run failed, and something was refused
-├── RequestRefused                 request_refused        caller    3     the server does not do this for its caller
-│   ├── Unauthenticated            unauthenticated        caller    3     no key, or none that counts
-│   ├── Forbidden                  forbidden              caller    3     the key may not do this
-│   └── LimitExceeded              limit_exceeded         caller    3     the key or the catalyst spent what it may
+│   ├── PolicyError                invalid_policy         operator  2     a policy is malformed
+│   ├── NotFound                   not_found              caller    2     nothing has that name
+│   └── TooLarge                   too_large              caller    2     more bytes than the limit
+├── Denied                         denied                 operator  3     the run failed, with something refused
+├── RequestRefused                 request_refused        caller    3     the server refuses this caller's request
+│   ├── Unauthenticated            unauthenticated        caller    3     no key, or no valid one
+│   ├── Forbidden                  forbidden              caller    3     the key lacks the permission
+│   └── LimitExceeded              limit_exceeded         caller    3     the key or the catalyst is over its limit
 ├── OperationFailed                operation_failed       upstream  1     a stream ended in an error status
-├── SandboxError                   sandbox_failed         guest     4     the guest did not end well
+├── SandboxError                   sandbox_failed         guest     4     the guest did not return
 │   ├── DeadlineExceeded           deadline_exceeded      guest     4     over the wall-clock limit
 │   ├── CpuTimeExceeded            cpu_time_exceeded      guest     4     over the CPU-time limit
-│   ├── MemoryExceeded             memory_exceeded        guest     4     needed more memory than it may have
-│   ├── OutputTooLarge             output_too_large       guest     4     returned or emitted more than it may
-│   ├── HostCallsExceeded          host_calls_exceeded    guest     4     called the host more often than it may
-│   ├── GuestException             guest_exception        guest     4     raised an exception (with its traceback)
+│   ├── MemoryExceeded             memory_exceeded        guest     4     over the memory limit
+│   ├── OutputTooLarge             output_too_large       guest     4     over the output limit
+│   ├── HostCallsExceeded          host_calls_exceeded    guest     4     over the limit of calls to the host
+│   ├── GuestException             guest_exception        guest     4     raised an exception (traceback included)
 │   ├── StackExhausted             stack_exhausted        guest     4     recursed too deeply
 │   ├── GuestTrap                  guest_trap             guest     4     trapped
-│   └── Cancelled                  cancelled              caller    4     the caller took the run back
-├── RegistryError                  registry_failed        upstream  1     a registry of others refused or failed
-├── ArtifactError                  artifact_unacceptable  guest     5     these bytes are not run
+│   └── Cancelled                  cancelled              caller    4     the caller cancelled the run
+├── RegistryError                  registry_failed        upstream  1     an OCI registry refused or failed
+├── ArtifactError                  artifact_unacceptable  guest     5     the host does not run these bytes
 │   ├── NotAComponent              not_a_component        guest     5     not a WebAssembly component binary
 │   ├── ContractError              contract_mismatch      guest     5     imports or exports differ from the contract
 │   ├── ManifestError              invalid_manifest       guest     5     the embedded manifest is malformed
-│   ├── CompileError               compile_failed         guest     5     wasmtime does not accept it
+│   ├── CompileError               compile_failed         guest     5     wasmtime rejects it
 │   ├── CompileLimitExceeded       compile_limit          guest     5     compiling took too much time or memory
 │   ├── BuildError                 build_failed           caller    5     componentize-py could not build it
-│   ├── VerificationFailed         verification_failed    guest     5     a step of its verification said no
-│   └── NotApproved                not_approved           operator  5     other bytes than those that were approved
+│   ├── VerificationFailed         verification_failed    guest     5     a step of its verification failed
+│   └── NotApproved                not_approved           operator  5     the operator approved other bytes
 └── StateError                     host_state             host      6     the host's own state
     ├── CacheError                 cache_unavailable      host      6     the compiled cache cannot be used
-    ├── AuditError                 audit_unavailable      host      6     a record could not be written
-    │   └── AuditBroken            audit_broken           host      6     the record was changed: it does not verify
-    ├── VaultError                 vault_unavailable      host      6     a sealed secret or its key cannot be opened
+    ├── AuditError                 audit_unavailable      host      6     an event could not be recorded
+    │   └── AuditBroken            audit_broken           host      6     the audit log was changed: it does not verify
+    ├── VaultError                 vault_unavailable      host      6     a stored secret or its key cannot be decrypted
     └── Busy                       busy                   host      6     no sandbox was free in time
 
-`blame` says whose mistake it is; `exit_status` is what `host` exits with. A test keeps this drawing true.
-Errors are never classified by their message, never print and never exit.
+`blame` names the party at fault; `exit_status` is the exit status of the program. A test compares this drawing with the
+classes. Code never classifies an error by its message. Errors never print and never exit. They survive pickling and
+copying with all their attributes.
 """
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol
+from reprlib import repr as shortened
+from typing import Any, Final, Literal, Protocol
 
 Blame = Literal["caller", "guest", "operator", "upstream", "host"]
+
+_NOT_IN_REPR: Final = ("message", "traceback", "stderr")
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Something that the host refused a guest. `kind` is an error type of CONTRACT.md (`domain_blocked`, …) or
-    `secret_denied`; `subject` what was asked for (a URL without its query, a secret's name); `rule` which rule said
-    no; `remedy` the exact thing that would allow it, as an option of `host run` and as a line for a kept policy.
-    `grantable` is false where no grant can: the manifest does not ask for it."""
+    """One thing that the host refused a guest.
+
+    `kind` is an error type of the contract (`domain_blocked`, …) or `secret_denied`. `subject` is the URL without its
+    query, or the secret's name. `rule` names the rule that refused it. `remedy` is the exact change that would allow
+    it: an option of `host run`, and a command or line for the stored policy. `grantable` is false where no grant can
+    allow it, because the manifest does not request it.
+    """
 
     kind: str
     subject: str
@@ -73,7 +81,8 @@ class Refusal:
 
 
 class RunRecord(Protocol):
-    """What `HostError.execution` is known for here: `host.Execution` is the class."""
+    """The record of a run, as errors know it. `host.Execution` is the class; this module imports nothing of the
+    host."""
 
     @property
     def id(self) -> str: ...
@@ -91,7 +100,7 @@ class RunRecord(Protocol):
 
 
 class RunResult(Protocol):
-    """What the result in an error is known for here: `host.Result` is the class."""
+    """The result of a run, as errors know it. `host.Result` is the class."""
 
     @property
     def status(self) -> int: ...
@@ -107,8 +116,8 @@ class RunResult(Protocol):
 
 
 class HostError(Exception):
-    """The root. `message` says what happened; `hint`, where there is one, is the remedy; `execution` is the record of
-    the run that ended in it (decisions, log messages), where there was one."""
+    """The root of the tree. `message` says what happened. `hint` is the remedy, or None. `execution` is the record of
+    the run that ended in this error (decisions, log messages), or None."""
 
     code: str = "host_error"
     blame: Blame = "host"
@@ -123,8 +132,21 @@ class HostError(Exception):
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message
 
+    def __repr__(self) -> str:
+        """The class, the message and the short attributes. Never a traceback, a result or a run's record."""
+        shown = (
+            f"{name}={shortened(value)}"
+            for name, value in vars(self).items()
+            if name not in _NOT_IN_REPR and isinstance(value, str | int | float)
+        )
+        return f"{type(self).__name__}({', '.join((repr(self.message), *shown))})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles and copies any subclass, whatever arguments its `__init__` takes: without calling it again."""
+        return copyreg.__newobj__, (type(self), *self.args), vars(self).copy()  # type: ignore[attr-defined]
+
     def as_dict(self) -> dict[str, Any]:
-        """`{"type": code, "message", "blame", "hint"?}`: the shape in which faces show an error."""
+        """`{"type": code, "message", "blame", "hint"?}`: the form in which every interface shows an error."""
         shown: dict[str, Any] = {"type": self.code, "message": self.message, "blame": self.blame}
         if self.hint:
             shown["hint"] = self.hint
@@ -132,7 +154,7 @@ class HostError(Exception):
 
 
 class InputError(HostError):
-    """`field` names what is wrong, as a path such as `params.model`, where one is to blame."""
+    """`field` is the path of the wrong field, such as `params.model`, or None."""
 
     code = "invalid_input"
     blame: Blame = "caller"
@@ -150,7 +172,7 @@ class InputError(HostError):
 
 
 class PolicyError(InputError, ValueError):
-    """Also a ValueError, as it is to whoever makes a Policy in Python."""
+    """Also a ValueError, as Python code that makes a Policy expects."""
 
     code = "invalid_policy"
     blame = "operator"
@@ -165,8 +187,8 @@ class TooLarge(InputError):
 
 
 class Denied(HostError):
-    """A run that failed, and in which the host had refused something. `refusals` has each; `result` what the guest
-    returned (None when it returned nothing)."""
+    """The run failed after the host had refused it something. `refusals` lists each refusal. `result` is the guest's
+    result, or None where it returned none."""
 
     code = "denied"
     blame = "operator"
@@ -196,7 +218,7 @@ class Forbidden(RequestRefused):
 
 
 class LimitExceeded(RequestRefused):
-    """`unit` is what was spent: `requests` or `tokens`; `retry_after_s` when to try again."""
+    """`unit` is the unit of the limit: `requests` or `tokens`. `retry_after_s` is the time to wait, in seconds."""
 
     code = "limit_exceeded"
 
@@ -207,7 +229,7 @@ class LimitExceeded(RequestRefused):
 
 
 class OperationFailed(HostError):
-    """A streamed operation that ended in an error status: there was no Result to hand over before. `result` has it."""
+    """A streamed operation ended in an error status. `result` is its Result."""
 
     code = "operation_failed"
     blame = "upstream"
@@ -246,7 +268,8 @@ class HostCallsExceeded(SandboxError):
 
 
 class GuestException(SandboxError):
-    """The guest raised `exception` (a class name); `traceback` is the guest's own, at most 16 KiB, without secrets."""
+    """The guest raised an exception. `exception` is its class name; `traceback` the guest's own, at most 16 KiB,
+    without secrets."""
 
     code = "guest_exception"
 
@@ -264,7 +287,7 @@ class StackExhausted(SandboxError):
 
 
 class GuestTrap(SandboxError):
-    """`stderr` is what the guest wrote there, capped."""
+    """`stderr` is the guest's standard error, capped."""
 
     code = "guest_trap"
 
@@ -289,7 +312,7 @@ class NotAComponent(ArtifactError):
 
 
 class ContractError(ArtifactError):
-    """`subject` names the import or export that is to blame."""
+    """`subject` names the import or export at fault."""
 
     code = "contract_mismatch"
 
@@ -316,7 +339,7 @@ class BuildError(ArtifactError):
 
 
 class VerificationFailed(ArtifactError):
-    """`step` is the number of the step of `host.trust.verification` that said no."""
+    """`step` is the number of the step of `host.trust.verification` that failed."""
 
     code = "verification_failed"
 
@@ -334,7 +357,7 @@ class NotApproved(ArtifactError):
 
 
 class RegistryError(HostError):
-    """`status` is the HTTP status that the registry answered with, where it answered."""
+    """`status` is the HTTP status of the registry's answer, or None where there was none."""
 
     code = "registry_failed"
     blame = "upstream"
@@ -360,7 +383,7 @@ class AuditError(StateError):
 
 
 class AuditBroken(AuditError):
-    """`seq` is the number of the first record that does not verify."""
+    """`seq` is the number of the first event that does not verify."""
 
     code = "audit_broken"
 

@@ -41,7 +41,7 @@ class Secrets:
 
     def _refused(self, run: Run, name: SecretName, refusal: Refusal) -> Err:
         if run.first_use(str(name)):
-            if name in self._grant.asked.optional_secrets:
+            if name in self._grant.requested.optional_secrets:
                 run.audit("secret.use", "deny", refusal.rule, {"secret": str(name), "optional": True})
             else:
                 run.refuse("secret.use", refusal)

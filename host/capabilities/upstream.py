@@ -19,7 +19,7 @@ from host.egress import Deadline, EgressClient, Outgoing
 from host.egress.headers import Fields
 from host.errors import Refusal
 from host.policy.document import Place, SecretGrant
-from host.policy.permissions import Grant, to_bind
+from host.policy.permissions import Grant, binding_remedy
 from host.policy.urls import Target, UrlError
 from host.run import Run
 from host.secrets.value import SecretValue, Substitution
@@ -122,7 +122,7 @@ class LiveUpstream:
             encoded = placeholder.encode()
             if any(encoded in part for part in parts):
                 rule = f"not bound to {request.target.origin} and where it stands in the request"
-                remedy = to_bind(SecretName.parse(name), request.target, self._grant)
+                remedy = binding_remedy(SecretName.parse(name), request.target, self._grant)
                 run.refuse("secret.use", Refusal("secret_denied", f"secret {name}", rule, remedy))
 
 

@@ -10,9 +10,9 @@ from typing import Final, Literal, TypeAlias, get_args
 from host.core.strict_json import Json, kind_of
 from host.errors import ManifestError
 
-Method: TypeAlias = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
-Request: TypeAlias = Literal["none", "json", "multipart"]
-Response: TypeAlias = Literal["json", "binary", "text"]
+RouteMethod: TypeAlias = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+RequestKind: TypeAlias = Literal["none", "json", "multipart"]
+ResponseKind: TypeAlias = Literal["json", "binary", "text"]
 
 MAX_OPERATIONS: Final = 2_000
 _NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\Z")
@@ -20,9 +20,9 @@ _PATH = re.compile(r"(/(?!\.{1,2}(/|\Z))([A-Za-z0-9_.:-]+|\{[A-Za-z_][A-Za-z0-9_
 _PLACE = re.compile(r"\{\w+\}")
 _LONGEST = 200
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
-    "method": get_args(Method),
-    "request": get_args(Request),
-    "response": get_args(Response),
+    "method": get_args(RouteMethod),
+    "request": get_args(RequestKind),
+    "response": get_args(ResponseKind),
 }
 
 
@@ -40,8 +40,8 @@ class OperationSpec:
     description: str = ""
     method: str = ""
     path: str = ""
-    request: Request = "none"
-    response: Response = "json"
+    request: RequestKind = "none"
+    response: ResponseKind = "json"
     stream: bool = False
     params: Json = True
     aliases: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""What one version of a catalyst asks for beside another: pure."""
+"""The difference between the permissions that two versions of a component request."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from dataclasses import dataclass
 
 from host.component.manifest import Manifest
 from host.core.strict_json import Json
-from host.policy.permissions import Asked, asked_by
+from host.policy.permissions import Requested, requested_by
 
-_ANY = "(any)"  # a manifest that does not say, or none at all, sets no bound; no domain or secret can be called so
+_ANY = "(any)"  # stands for a manifest without the field, which sets no bound; no domain or secret has this name
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """All that a component asks for: its imports, and the bounds that its manifest sets itself."""
+class PermissionRequest:
+    """All that a component requests: its imports, and the domains and secrets of its manifest."""
 
     imports: frozenset[str]
-    asked: Asked
+    requested: Requested
 
     @classmethod
-    def of(cls, imports: Iterable[str], manifest: Manifest | None, config: Mapping[str, Json]) -> Request:
-        """Raises ManifestError, InputError (see `asked_by`)."""
-        return cls(frozenset(imports), asked_by(manifest, config))
+    def of(cls, imports: Iterable[str], manifest: Manifest | None, config: Mapping[str, Json]) -> PermissionRequest:
+        """Raises ManifestError, InputError (see `requested_by`)."""
+        return cls(frozenset(imports), requested_by(manifest, config))
 
     @classmethod
-    def nothing(cls) -> Request:
-        return cls(frozenset(), Asked((), frozenset()))
+    def nothing(cls) -> PermissionRequest:
+        return cls(frozenset(), Requested((), frozenset()))
 
     def lines(self) -> frozenset[tuple[str, str]]:
-        """Each thing that is asked for, with its kind: import, domain or secret."""
-        domains = (_ANY,) if self.asked.domains is None else map(str, self.asked.domains)
-        secrets = (_ANY,) if self.asked.secrets is None else map(str, self.asked.secrets)
+        """Pairs of a kind (import, domain or secret) and a name."""
+        domains = (_ANY,) if self.requested.domains is None else map(str, self.requested.domains)
+        secrets = (_ANY,) if self.requested.secrets is None else map(str, self.requested.secrets)
         return frozenset(
             [("import", name) for name in self.imports]
             + [("domain", name) for name in domains]
@@ -41,17 +41,17 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """`more` is asked for in addition, `less` no longer: pairs of kind and name, sorted."""
+    """`more` is requested in addition, `less` no longer: pairs of kind and name, sorted."""
 
     more: tuple[tuple[str, str], ...]
     less: tuple[tuple[str, str], ...]
 
     @classmethod
-    def between(cls, before: Request, after: Request) -> Difference:
+    def between(cls, before: PermissionRequest, after: PermissionRequest) -> Difference:
         had, has = before.lines(), after.lines()
         return cls(tuple(sorted(has - _covered(had, has))), tuple(sorted(had - _covered(has, had))))
 
 
 def _covered(by: frozenset[tuple[str, str]], wanted: frozenset[tuple[str, str]]) -> frozenset[tuple[str, str]]:
-    """Those of `wanted` that `by` has, be it as `_ANY`."""
+    """The pairs of `wanted` that `by` has too, or covers by `_ANY`."""
     return frozenset(one for one in wanted if one in by or (one[0], _ANY) in by)

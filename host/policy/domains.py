@@ -8,7 +8,7 @@ from typing import Final
 
 from host.core.names import Domain
 from host.errors import PolicyError
-from host.policy.urls import DEFAULT_PORTS, Host, Scheme, Target, UrlError, parse_authority
+from host.policy.urls import DEFAULT_PORTS, Scheme, Target, UrlError, UrlHost, parse_authority
 
 ANY_DOMAIN: Final = "unsafe_any_domain"
 _HINT: Final = "like api.openai.com, *.example.com, localhost:8443 or http://127.0.0.1:8080"
@@ -20,7 +20,7 @@ class DomainPattern:
     at any depth below it but not the host itself. `host` None is any domain name (no literal address)."""
 
     scheme: Scheme
-    host: Host | None
+    host: UrlHost | None
     port: int
     subdomains: bool = False
 

@@ -1,5 +1,5 @@
-"""What a catalyst can and cannot reach, authority by authority: what it imports ∩ what its manifest asks for ∩ what the
-operator granted, for people to see.
+"""The permissions of a catalyst as rows to show to people: for each capability, whether the component imports it,
+what is granted, and what its manifest requests beyond that.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from host.core.wit import CAPABILITIES, CONFIG, FETCH, LOG, OUTPUT, SECRETS, STREAMING
 from host.policy.document import PLACES, Place, SecretGrant
-from host.policy.permissions import Asked, Grant, overlap
+from host.policy.permissions import Grant, overlap
 
 _TITLES = {
     FETCH: "HTTP requests",
@@ -24,9 +24,10 @@ _NEVER = ("files", "sockets", "environment variables", "other programs", "other 
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One authority; `interface` is empty where no import leads to it. `granted` is what of it the operator grants,
-    `asked` what the manifest asks for beyond that: both empty where no grant is needed."""
+class Permission:
+    """One row. `authority` is its title. `interface` is empty where no import provides it. `granted` lists what the
+    operator grants, `asked` what the manifest requests beyond that; both are empty where no grant is needed. The names
+    of the fields are those of the JSON output."""
 
     authority: str
     interface: str
@@ -36,31 +37,31 @@ class Row:
     asked: tuple[str, ...] = ()
 
 
-def authorities(imports: Iterable[str], grant: Grant) -> Iterator[Row]:
-    """A row for every interface of the contract, imported or not, for what else is imported, and for what no import
-    leads to."""
+def list_permissions(imports: Iterable[str], grant: Grant) -> Iterator[Permission]:
+    """A row for every interface of the contract, imported or not; for each import of WASI; and for each thing that no
+    import provides."""
     imported = frozenset(imports)
     for interface in CAPABILITIES.values():
         title = _TITLES[interface]
         if interface not in imported:
-            yield Row(title, interface, imported=False, can=False)
+            yield Permission(title, interface, imported=False, can=False)
         elif interface in (FETCH, STREAMING):
-            domains, open_ = _domains(grant, grant.asked)
-            yield Row(title, interface, imported=True, can=bool(domains), granted=domains, asked=open_)
+            domains, open_ = _domains(grant)
+            yield Permission(title, interface, imported=True, can=bool(domains), granted=domains, asked=open_)
         elif interface == SECRETS:
-            secrets, open_ = _secrets(grant, grant.asked)
-            yield Row(title, interface, imported=True, can=bool(secrets), granted=secrets, asked=open_)
+            secrets, open_ = _secrets(grant)
+            yield Permission(title, interface, imported=True, can=bool(secrets), granted=secrets, asked=open_)
         else:
-            yield Row(title, interface, imported=True, can=True)
+            yield Permission(title, interface, imported=True, can=True)
     for interface in sorted(name for name in imported if name.startswith("wasi:")):
-        yield Row(interface, interface, imported=True, can=True)
+        yield Permission(interface, interface, imported=True, can=True)
     for title in _NEVER:
-        yield Row(title, "", imported=False, can=False)
+        yield Permission(title, "", imported=False, can=False)
 
 
-def _domains(grant: Grant, asked: Asked) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The domains that it can reach, and those that it asks for and cannot."""
-    wanted = asked.domains
+def _domains(grant: Grant) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The domains that it may reach, and the other domains that it requests."""
+    wanted = grant.requested.domains
     allowed = [one for one in grant.domains if wanted is None or any(overlap(one, want) for want in wanted)]
     sent = {(source.scheme, source.host, source.port): target for source, target in grant.upstreams.items()}
     return (
@@ -72,11 +73,11 @@ def _domains(grant: Grant, asked: Asked) -> tuple[tuple[str, ...], tuple[str, ..
     )
 
 
-def _secrets(grant: Grant, asked: Asked) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The secrets that it can use, with where they go, and those that it asks for and cannot."""
+def _secrets(grant: Grant) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The secrets that it may use, with their destinations, and the other secrets that it requests."""
     return (
         tuple(_secret(one) for one in grant.secrets.values()),
-        tuple(sorted(str(name) for name in asked.secrets or () if name not in grant.secrets)),
+        tuple(sorted(str(name) for name in grant.requested.secrets or () if name not in grant.secrets)),
     )
 
 

@@ -1,8 +1,8 @@
-"""What a manifest asks for, as bounds of the operator's grant.
+"""What a catalyst may do: the intersection of its imports, the permissions that its manifest requests, and the
+operator's policy.
 
-What a catalyst may do: what it imports, and its manifest asks for, and the operator granted. Computed once.
-
-`decide` is pure: the same URL and grant give the same answer, and nothing is touched.
+`compute_grant` makes a Grant of the three, once for each loaded catalyst. `decide`, `decide_secret` and `deny_address`
+answer single questions from it. All of them are pure: equal arguments give equal answers, and nothing else is read.
 """
 
 from __future__ import annotations
@@ -27,26 +27,27 @@ _CONFIG_DOMAIN = re.compile(r"\{config\.([A-Za-z_][A-Za-z0-9_]*)\}\Z")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """None stands for a manifest that does not say, or for none at all: then it sets no bound."""
+class Requested:
+    """The permissions that a manifest requests. None sets no bound: the manifest lacks the field, or there is no
+    manifest."""
 
     domains: tuple[DomainPattern, ...] | None = None
     secrets: frozenset[SecretName] | None = None
     optional_secrets: frozenset[SecretName] = frozenset()
 
 
-def asked_by(manifest: Manifest | None, config: Mapping[str, Json]) -> Asked:
-    """The bounds of `manifest`, with `{config.KEY}` filled from `config` or the manifest's defaults. Raises
-    ManifestError, or InputError where the config value that names a domain is no URL."""
+def requested_by(manifest: Manifest | None, config: Mapping[str, Json]) -> Requested:
+    """The permissions that `manifest` requests. `{config.KEY}` in a domain is replaced from `config`, else from the
+    manifest's defaults. Raises ManifestError, and InputError where that config value is not a URL."""
     if manifest is None:
-        return Asked()
+        return Requested()
     optional = frozenset(SecretName.parse(secret.name) for secret in manifest.secrets if not secret.required)
     secrets = frozenset(SecretName.parse(secret.name) for secret in manifest.secrets)
     if manifest.domains is None:
-        return Asked(None, secrets, optional)
+        return Requested(None, secrets, optional)
     known = {**manifest.defaults, **config}
     found = dict.fromkeys(domain for text in manifest.domains if (domain := _domain(text, known)) is not None)
-    return Asked(tuple(found), secrets, optional)
+    return Requested(tuple(found), secrets, optional)
 
 
 def _domain(text: str, config: Mapping[str, Json]) -> DomainPattern | None:
@@ -71,27 +72,28 @@ def _domain_of(key: str, value: Json) -> DomainPattern:
 
 @dataclass(frozen=True, slots=True)
 class Allow:
-    """`rule` is the entry of the policy that allows it."""
+    """The request is allowed. `rule` is the policy's entry that allows it."""
 
     rule: str
 
 
 @dataclass(frozen=True, slots=True)
 class Deny:
-    """`kind` is the error type that the guest sees, `rule` which rule says no, `remedy` what would allow it; `told`
-    stands in place of it where the guest reads it too: a line for a kept policy tells what else is granted."""
+    """The request is refused. `kind` is the error type for the guest, `rule` the rule that refuses it, `remedy` the
+    change that would allow it. `guest_remedy` replaces `remedy` in the guest's message, where `remedy` is a command
+    that quotes the stored policy: the guest must not read the other entries."""
 
     kind: Literal["method_blocked", "domain_blocked", "private_ip_blocked"]
     rule: str
     remedy: str
     grantable: bool = True
-    told: str = ""
+    guest_remedy: str = ""
 
     def refusal(self, subject: str) -> Refusal:
         return Refusal(self.kind, subject, self.rule, self.remedy, self.grantable)
 
     def to_guest(self, subject: str) -> str:
-        return f"{subject}: {self.rule} ({self.told or self.remedy})"
+        return f"{subject}: {self.rule} ({self.guest_remedy or self.remedy})"
 
 
 Decision: TypeAlias = Allow | Deny
@@ -99,8 +101,9 @@ Decision: TypeAlias = Allow | Deny
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """The intersection. `reference` is how messages name the catalyst; `kept` is the policy that the operator keeps
-    for it, None for a bare file; `valueless` has the secrets that were granted, but have no value anywhere."""
+    """The permissions of one loaded catalyst. `reference` names it in messages. `requested` is what its manifest
+    requests. `stored` is the operator's stored policy, None for a bare file. `valueless` names secrets that are granted
+    but have no value."""
 
     reference: str
     interfaces: frozenset[str]
@@ -111,38 +114,41 @@ class Grant:
     secrets: Mapping[SecretName, SecretGrant]
     rate: Rate | None
     limits: Limits
-    asked: Asked = field(default_factory=Asked)
-    kept: Effective | None = None
+    requested: Requested = field(default_factory=Requested)
+    stored: Effective | None = None
     valueless: frozenset[SecretName] = frozenset()
 
     def destination(self, target: Target) -> Target:
-        """Where a request for `target` is sent: elsewhere, if the operator mapped its origin."""
+        """The URL to send a request for `target` to: at another origin if the policy's `upstreams` maps its own."""
         mapped = self.upstreams.get(target.at)
         return target.rebased(mapped) if mapped else target
 
     def secrets_for(self, target: Target) -> tuple[SecretGrant, ...]:
-        """The secrets that may travel to `target`."""
+        """The secrets that may be sent to `target`."""
         return tuple(grant for grant in self.secrets.values() if grant.goes_to(target, self.upstreams))
 
 
-def grant_authority(
+def compute_grant(
     *,
     reference: str,
     interfaces: Iterable[str],
-    asked: Asked,
+    requested: Requested,
     policy: Policy,
     secrets: Mapping[SecretName, SecretGrant | None],
     ceiling: Limits,
-    kept: Effective | None = None,
+    stored: Effective | None = None,
     valueless: Iterable[SecretName] = (),
 ) -> Grant:
-    """`interfaces` are the component's imports; `secrets` the ones whose values the operator handed over, with where
-    they may go (None, or None for its domains: where the policy says, else the policy's domains); `ceiling` the host's
-    own limits. A secret that the manifest does not ask for, or that has no value, is not in the grant. `kept` and
-    `valueless` only word denials: what `policy` leaves out is not allowed by them."""
+    """The grant for a component that imports `interfaces`.
+
+    `secrets` are the secrets that have a value, each with its destinations; None, or None for its `domains`, means the
+    destinations of the policy's rule for it, else the policy's domains. `ceiling` is the host's own limits. A secret
+    that the manifest does not request, or that has no value, is left out. `stored` and `valueless` only change the
+    wording of denials; they never allow anything.
+    """
     terms = policy.terms()
     bound = {name: _bound(name, given, terms) for name, given in secrets.items()}
-    wanted = {name: one for name, one in bound.items() if asked.secrets is None or name in asked.secrets}
+    wanted = {name: one for name, one in bound.items() if requested.secrets is None or name in requested.secrets}
     return Grant(
         reference=reference,
         interfaces=frozenset(interfaces),
@@ -153,8 +159,8 @@ def grant_authority(
         secrets=wanted,
         rate=terms.rate,
         limits=terms.limits.narrowed(ceiling),
-        asked=asked,
-        kept=kept,
+        requested=requested,
+        stored=stored,
         valueless=frozenset(valueless),
     )
 
@@ -167,14 +173,15 @@ def _bound(name: SecretName, given: SecretGrant | None, terms: Terms) -> SecretG
 
 
 def decide(target: Target, method: str, grant: Grant) -> Decision:
-    """May `grant`'s catalyst send `method` to `target`? Methods first, then scheme, domain and port together."""
+    """Whether the catalyst may send `method` to `target`. The method is decided first, then scheme, domain and port
+    together."""
     if method not in grant.methods:
         return _deny_method(method, grant)
-    if grant.asked.domains is not None and not any(domain.matches(target) for domain in grant.asked.domains):
+    if grant.requested.domains is not None and not any(domain.matches(target) for domain in grant.requested.domains):
         return Deny(
             "domain_blocked",
             "the catalyst's manifest does not ask for this domain",
-            "no grant can allow it: the manifest names " + (", ".join(map(str, grant.asked.domains)) or "none"),
+            "no grant can allow it: the manifest names " + (", ".join(map(str, grant.requested.domains)) or "none"),
             grantable=False,
         )
     for domain in grant.domains:
@@ -186,36 +193,36 @@ def decide(target: Target, method: str, grant: Grant) -> Decision:
 def _deny_method(method: str, grant: Grant) -> Deny:
     if method not in METHODS:
         return Deny("method_blocked", "not a method of the contract", "no grant can allow it")
-    told = f"add {method} to allowed_methods in the policy of {grant.reference}"
-    remedy = f"run: {grant.kept.adding('allowed_methods', method)}" if grant.kept else told
-    return Deny("method_blocked", "method not granted", remedy, told=told)
+    guest_remedy = f"add {method} to allowed_methods in the policy of {grant.reference}"
+    remedy = f"run: {grant.stored.adding('allowed_methods', method)}" if grant.stored else guest_remedy
+    return Deny("method_blocked", "method not granted", remedy, guest_remedy=guest_remedy)
 
 
 def _deny_domain(wanted: str, grant: Grant) -> Deny:
     option = f"add --allow-domain {wanted}"
     keep = (
-        f"run: {grant.kept.adding('allowed_domains', wanted)}"
-        if grant.kept
+        f"run: {grant.stored.adding('allowed_domains', wanted)}"
+        if grant.stored
         else f'in the policy of {grant.reference}: allowed_domains = ["{wanted}"]'
     )
-    return Deny("domain_blocked", "domain not granted", f"{option}, or {keep}", told=option)
+    return Deny("domain_blocked", "domain not granted", f"{option}, or {keep}", guest_remedy=option)
 
 
 def deny_address(at: Origin, rule: str, grant: Grant) -> Deny:
-    """The denial of `at`, whose address is not public; for a name it is not told which address that is."""
+    """The denial of a connection to `at`, whose address is not public. For a name it does not tell the address."""
     if isinstance(at.host, Domain):
         option, network = "add --allow-private with its network, such as 127.0.0.0/8", "NETWORK"
     elif allowed(at.host, (ip_network(at.host),)):
         option, network = f"add --allow-private {at.host}", str(at.host)
     else:
         return Deny("private_ip_blocked", rule, "no grant can allow it", grantable=False)
-    told = f"{option}, or map its origin with --upstream"
-    keep = f", or run: {grant.kept.adding('allowed_private', network)}" if grant.kept else ""
-    return Deny("private_ip_blocked", rule, told + keep, told=told)
+    guest_remedy = f"{option}, or map its origin with --upstream"
+    keep = f", or run: {grant.stored.adding('allowed_private', network)}" if grant.stored else ""
+    return Deny("private_ip_blocked", rule, guest_remedy + keep, guest_remedy=guest_remedy)
 
 
 def overlap(one: DomainPattern, other: DomainPattern) -> bool:
-    """Whether there is anything that both cover."""
+    """Whether any URL matches both."""
     if (one.scheme, one.port) != (other.scheme, other.port):
         return False
     if one.host is None or other.host is None:
@@ -229,15 +236,15 @@ def _lies_in(inner: DomainPattern, outer: DomainPattern) -> bool:
 
 
 def pattern_for(target: Target) -> DomainPattern:
-    """The narrowest entry of `allowed_domains` that covers `target`."""
+    """The narrowest entry of `allowed_domains` that matches `target`."""
     return DomainPattern(target.scheme, target.host, target.port)
 
 
 def decide_secret(name: SecretName, grant: Grant) -> Allow | Refusal:
-    """May `grant`'s catalyst use the secret `name` at all? Where it may go is decided for each request."""
+    """Whether the catalyst may use the secret `name` at all. Its destinations are decided for each request."""
     if name in grant.secrets:
         return Allow(f"secrets: {name}")
-    if grant.asked.secrets is not None and name not in grant.asked.secrets:
+    if grant.requested.secrets is not None and name not in grant.requested.secrets:
         return Refusal(
             "secret_denied",
             f"secret {name}",
@@ -250,19 +257,19 @@ def decide_secret(name: SecretName, grant: Grant) -> Allow | Refusal:
             "secret_denied", f"secret {name}", "granted, but it has no value", f"run: host secret set {name}"
         )
     keep = (
-        f"run: host secret grant {grant.kept.reference.any_version} {name}"
-        if grant.kept
+        f"run: host secret grant {grant.stored.reference.any_version} {name}"
+        if grant.stored
         else "hand it over as secrets={…}"
     )
     return Refusal("secret_denied", f"secret {name}", "not granted", f"add --secret {name}, or {keep}")
 
 
-def to_bind(name: SecretName, target: Target, grant: Grant) -> str:
-    """What would let the secret `name`, which is granted, into a request to `target`."""
-    if grant.kept is None:
+def binding_remedy(name: SecretName, target: Target, grant: Grant) -> str:
+    """The change that would let `name`, a granted secret, into a request to `target`."""
+    if grant.stored is None:
         return (
             f"in the policy of {grant.reference}, secrets.{name}: domains with it, over https or mapped by upstreams, "
             'and in = ["header", "url", "body"] as needed'
         )
-    line = grant.kept.granting(grant.secrets[name], str(pattern_for(target)))
+    line = grant.stored.granting(grant.secrets[name], str(pattern_for(target)))
     return f"run: {line}, and add --in header, url or body, where it stands; only over https or mapped by upstreams"

@@ -16,7 +16,7 @@ from typing import Final, Literal, TypeAlias
 from host.core.names import Domain
 from host.errors import InputError
 
-Host: TypeAlias = Domain | IPv4Address | IPv6Address
+UrlHost: TypeAlias = Domain | IPv4Address | IPv6Address
 Scheme = Literal["http", "https"]
 
 MAX_URL_BYTES: Final = 8 * 1024
@@ -44,7 +44,7 @@ class Origin:
     """Scheme, host and port: `https://api.openai.com`, `http://[::1]:8080`. The port is always set."""
 
     scheme: Scheme
-    host: Host
+    host: UrlHost
     port: int
 
     @classmethod
@@ -98,7 +98,7 @@ class Target:
         return self.at.scheme
 
     @property
-    def host(self) -> Host:
+    def host(self) -> UrlHost:
         return self.at.host
 
     @property
@@ -123,7 +123,7 @@ class Target:
         return f"<Target {self.shown}>"
 
 
-def parse_authority(text: str) -> tuple[Host, int | None]:
+def parse_authority(text: str) -> tuple[UrlHost, int | None]:
     """`host[:port]` to a host and a port, None where there is none. Raises UrlError."""
     if "@" in text:
         raise UrlError("a URL must not hold a user name or password")

@@ -14,7 +14,17 @@ from host.core.wit import FETCH, STREAMING
 from host.errors import InputError, NotFound
 from host.policy.addresses import classify
 from host.policy.document import PLACES
-from host.policy.permissions import Allow, Asked, Decision, Deny, Grant, asked_by, decide, deny_address, grant_authority
+from host.policy.permissions import (
+    Allow,
+    Decision,
+    Deny,
+    Grant,
+    Requested,
+    compute_grant,
+    decide,
+    deny_address,
+    requested_by,
+)
 from host.policy.urls import Target, UrlError
 
 if TYPE_CHECKING:
@@ -39,14 +49,14 @@ def explain(workspace: Workspace, reference: Reference) -> Explanation:
         component = None
     named = component.reference if component else reference
     kept = workspace.policies.effective(named)
-    grant = grant_authority(
+    grant = compute_grant(
         reference=str(named),
         interfaces=component.imports if component else (),
-        asked=asked_by(component.manifest, workspace.config.effective(named)) if component else Asked(),
+        requested=requested_by(component.manifest, workspace.config.effective(named)) if component else Requested(),
         policy=kept.policy,
         secrets=workspace.grants.of(named),
         ceiling=CEILING,
-        kept=kept,
+        stored=kept,
     )
     return Explanation(named, component, grant)
 

@@ -28,7 +28,7 @@ from host.egress import AddressPolicy, Egress
 from host.errors import Denied, GuestException, GuestTrap, HostError, InputError, PolicyError, StateError
 from host.policy.document import PLACES, Place, Policy, SecretGrant
 from host.policy.domains import DomainPattern
-from host.policy.permissions import Grant, asked_by, grant_authority
+from host.policy.permissions import Grant, compute_grant, requested_by
 from host.run import CancelToken, Placeholders, Run
 from host.runtime.events import AsyncEventStream, Channel, EventStream, Outcome
 from host.runtime.loader import Loader
@@ -127,10 +127,10 @@ class Host:
         artifact = source if isinstance(source, Artifact) else admit(_read(source))
         loaded = self._loader.load(artifact, wasi=wasi)
         values, bindings = _secrets(secrets or {})
-        grant = grant_authority(
+        grant = compute_grant(
             reference=reference or named or artifact.digest.short,
             interfaces=loaded.imports,
-            asked=asked_by(artifact.manifest, config or {}),
+            requested=requested_by(artifact.manifest, config or {}),
             policy=_policy(policy),
             secrets=bindings,
             ceiling=self._ceiling,
@@ -170,14 +170,14 @@ class Host:
             if name not in values and (found := self.workspace.sources.find(name)) is not None:
                 values[name] = found.value
         settings = {**kept.config, **config}
-        grant = grant_authority(
+        grant = compute_grant(
             reference=str(kept.reference),
             interfaces=loaded.imports,
-            asked=asked_by(kept.artifact.manifest, settings),
+            requested=requested_by(kept.artifact.manifest, settings),
             policy=kept.effective.policy if policy is None else _policy(policy),
             secrets={name: binding for name, binding in bindings.items() if name in values},
             ceiling=self._ceiling,
-            kept=kept.effective,
+            stored=kept.effective,
             valueless=bindings.keys() - values.keys(),
         )
         sink = Both(self._sink, self.workspace.audit_log)

@@ -36,7 +36,7 @@ from host.store.vault.secrets import Vault
 from host.store.vault.sources import SecretSources
 from host.trust.artifact import Artifact, read_component
 from host.trust.bundle import bundles_beside, speaking_of
-from host.trust.verification import Verified, verify
+from host.trust.verification import VerifiedArtifact, verify
 
 if TYPE_CHECKING:
     from host.oci.blobs import Progress
@@ -270,12 +270,12 @@ class Workspace:
             wasi=tuple(self.imports.merged(at)),
         )
 
-    def verified(self, component: Component, *, older: bool = True) -> Verified:
+    def verified(self, component: Component, *, older: bool = True) -> VerifiedArtifact:
         """Its bytes, verified anew, and who signed them. Raises VerificationFailed."""
         with self._sealed():
             return self._verified(component, older=older)
 
-    def _verified(self, component: Component, *, older: bool) -> Verified:
+    def _verified(self, component: Component, *, older: bool) -> VerifiedArtifact:
         with self._refusals(component.reference):
             wasm = self.components.content(component)
             bundles = self.components.bundles(component.digest)
@@ -314,7 +314,7 @@ class Workspace:
         *,
         pinned: Digest | None = None,
         older: bool,
-    ) -> Verified:
+    ) -> VerifiedArtifact:
         trust = self.trust.snapshot()
         return verify(
             wasm,

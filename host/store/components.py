@@ -30,7 +30,7 @@ from host.core.audit import Event
 from host.core.names import Digest, Reference, check_version, looks_like_oci
 from host.core.strict_json import Json
 from host.errors import HostError, InputError, NotFound, StateError
-from host.policy.diff import Difference, Request
+from host.policy.diff import Difference, PermissionRequest
 from host.store.audit_log.log import AuditLog, Change
 from host.store.database import Database, make_private
 from host.store.tables import approvals, artifacts, blobs, components, newest, secret_grants, settings, signatures
@@ -186,10 +186,10 @@ def review(connection: Connection, component: Component, config: Mapping[str, Js
         .order_by(approvals.c.approved_at.desc())
         .limit(1)
     ).first()
-    after = Request.of(component.imports, component.manifest, config)
+    after = PermissionRequest.of(component.imports, component.manifest, config)
     if row is None:
-        return Review(component, None, Difference.between(Request.nothing(), after))
-    before = Request.of(json.loads(row.imports), parse_manifest(row.manifest), config)
+        return Review(component, None, Difference.between(PermissionRequest.nothing(), after))
+    before = PermissionRequest.of(json.loads(row.imports), parse_manifest(row.manifest), config)
     return Review(component, Digest.parse(row.digest), Difference.between(before, after))
 
 

@@ -109,7 +109,7 @@ class Trust:
 
 
 @dataclass(frozen=True, slots=True)
-class Verified:
+class VerifiedArtifact:
     """An artifact that passed, and the ids of the keys that vouch for it, in the order of their bundles: () where it is
     not signed and need not be. Only `verify` makes one."""
 
@@ -119,7 +119,7 @@ class Verified:
 
     def __post_init__(self, seal: object) -> None:
         if seal is not _SEAL:
-            raise TypeError("a Verified is made by verify")
+            raise TypeError("a VerifiedArtifact is made by verify")
 
 
 def verify(
@@ -131,7 +131,7 @@ def verify(
     pinned: Digest | None = None,
     newest: str = "",
     older_allowed: bool = False,
-) -> Verified:
+) -> VerifiedArtifact:
     """`wasm` as the artifact that `reference` names, vouched for by `bundles` (the texts of Sigstore bundles) as
     `trust` asks. `pinned` is the digest that was asked for, or recorded when it was installed; `newest` the highest
     version ever installed of the reference ("": none was).
@@ -174,7 +174,7 @@ def verify(
             "--allow-older installs it",
         )
 
-    return Verified(artifact, signers, _SEAL)
+    return VerifiedArtifact(artifact, signers, _SEAL)
 
 
 def _signers(

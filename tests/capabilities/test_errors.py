@@ -9,7 +9,7 @@ from host.policy.permissions import Deny
 
 
 def test_a_guest_is_told_what_would_allow_it_and_the_record_has_the_whole_line() -> None:
-    deny = Deny("domain_blocked", "not granted", "add --x a, or run: host y intranet.test", told="add --x a")
+    deny = Deny("domain_blocked", "not granted", "add --x a, or run: host y intranet.test", guest_remedy="add --x a")
     error = GuestError.denied(deny, "GET https://a.test/")
     assert json.loads(error.as_json())["error"] == {
         "type": "domain_blocked",

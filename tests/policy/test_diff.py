@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 
 from host.component.manifest import Manifest
-from host.policy.diff import Difference, Request
+from host.policy.diff import Difference, PermissionRequest
 
 HTTP = "cyfr:http/fetch@0.1.0"
 BOUND: dict[str, Any] = {"domains": ["a.example"], "secrets": ["KEY"]}
 CONFIGURED: dict[str, Any] = {**BOUND, "domains": ["{config.base_url}"]}
 
 
-def request(*imports: str, **fields: Any) -> Request:
+def request(*imports: str, **fields: Any) -> PermissionRequest:
     config = {"base_url": "https://b.example/v1"}
-    return Request.of(imports, Manifest.parse(json.dumps(fields).encode()) if fields else None, config)
+    return PermissionRequest.of(imports, Manifest.parse(json.dumps(fields).encode()) if fields else None, config)
 
 
 @pytest.mark.parametrize(
@@ -49,13 +49,13 @@ def request(*imports: str, **fields: Any) -> Request:
             id="any domain is not any secret",
         ),
         pytest.param(
-            Request.nothing(), request(HTTP, **BOUND),
+            PermissionRequest.nothing(), request(HTTP, **BOUND),
             [("domain", "a.example"), ("import", HTTP), ("secret", "KEY")], [],
             id="beside nothing everything is more",
         ),
     ],
 )  # fmt: skip
 def test_a_difference_is_what_is_asked_for_in_addition_and_what_no_longer(
-    before: Request, after: Request, more: list[tuple[str, str]], less: list[tuple[str, str]]
+    before: PermissionRequest, after: PermissionRequest, more: list[tuple[str, str]], less: list[tuple[str, str]]
 ) -> None:
     assert Difference.between(before, after) == Difference(tuple(more), tuple(less))

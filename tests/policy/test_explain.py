@@ -9,25 +9,25 @@ from host.core.names import SecretName
 from host.core.wit import CAPABILITIES, CONFIG, FETCH, SECRETS
 from host.policy.document import Policy
 from host.policy.domains import DomainPattern
-from host.policy.explain import Row, authorities
-from host.policy.permissions import Asked, grant_authority
+from host.policy.explain import Permission, list_permissions
+from host.policy.permissions import Requested, compute_grant
 
 KEY = SecretName.parse("API_KEY")
 WANTED = (DomainPattern.parse("api.example.com"), DomainPattern.parse("cdn.example.com"))
 
 
 def rows(
-    *imports: str, allowed: tuple[str, ...] = (), granted: bool = False, asked: Asked | None = None
-) -> dict[str, Row]:
-    grant = grant_authority(
+    *imports: str, allowed: tuple[str, ...] = (), granted: bool = False, requested: Requested | None = None
+) -> dict[str, Permission]:
+    grant = compute_grant(
         reference="c:local.tool:0.1.0",
         interfaces=imports,
-        asked=asked or Asked(domains=WANTED, secrets=frozenset({KEY})),
+        requested=requested or Requested(domains=WANTED, secrets=frozenset({KEY})),
         policy=Policy(allowed_domains=list(allowed)),
         secrets={KEY: None} if granted else {},
         ceiling=Limits(),
     )
-    return {row.interface or row.authority: row for row in authorities(imports, grant)}
+    return {row.interface or row.authority: row for row in list_permissions(imports, grant)}
 
 
 def test_every_interface_of_the_contract_has_a_row_and_so_has_what_no_import_leads_to() -> None:

@@ -19,16 +19,16 @@ from host.policy.document import DEFAULT, METHODS, Effective, SecretGrant
 from host.policy.domains import DomainPattern
 from host.policy.permissions import (
     Allow,
-    Asked,
     Deny,
     Grant,
+    Requested,
+    binding_remedy,
+    compute_grant,
     decide,
     decide_secret,
     deny_address,
-    grant_authority,
     overlap,
     pattern_for,
-    to_bind,
 )
 from host.policy.urls import Origin, Target
 
@@ -41,7 +41,7 @@ def domains(*texts: str) -> tuple[DomainPattern, ...]:
 
 def granted(
     *,
-    asked: Asked | None = None,
+    requested: Requested | None = None,
     secrets: Any = None,
     ceiling: Limits = CEILING,
     kept: bool = False,
@@ -50,14 +50,14 @@ def granted(
 ) -> Grant:
     """With `kept`, the policy is one that the operator keeps for all versions of c:local.test."""
     origins = {one.name: "c:local.test" if one.name in policy else DEFAULT for one in fields(Policy)}
-    return grant_authority(
+    return compute_grant(
         reference="c:local.test:1.0.0",
         interfaces=["cyfr:http/fetch@0.1.0"],
-        asked=asked or Asked(),
+        requested=requested or Requested(),
         policy=Policy(**policy),
         secrets=secrets or {},
         ceiling=ceiling,
-        kept=Effective(Reference.parse("c:local.test:1.0.0"), Policy(**policy), origins) if kept else None,
+        stored=Effective(Reference.parse("c:local.test:1.0.0"), Policy(**policy), origins) if kept else None,
         valueless=valueless,
     )
 
@@ -107,8 +107,8 @@ def test_which_urls_a_policy_allows(allowed: list[str], url: str, expected: bool
 def test_both_the_manifest_and_the_operator_have_to_say_yes(
     asked: list[str] | None, allowed: list[str], expected: bool
 ) -> None:
-    bound = Asked(None if asked is None else domains(*asked))
-    assert isinstance(decided("https://a.test/", asked=bound, allowed_domains=allowed), Allow) is expected
+    bound = Requested(None if asked is None else domains(*asked))
+    assert isinstance(decided("https://a.test/", requested=bound, allowed_domains=allowed), Allow) is expected
 
 
 def test_an_allowance_names_its_rule() -> None:
@@ -134,7 +134,7 @@ def test_doing_exactly_what_a_denied_method_names_allows_it(method: Any) -> None
 
 def test_a_denial_that_no_grant_can_lift_says_so() -> None:
     method = decided("https://a.test/", "CONNECT", allowed_domains=["a.test"])
-    domain = decided("https://a.test/", asked=Asked(domains("b.test")), allowed_domains=["a.test"])
+    domain = decided("https://a.test/", requested=Requested(domains("b.test")), allowed_domains=["a.test"])
     for denied in (method, domain):
         assert isinstance(denied, Deny)
         assert "no grant can allow it" in denied.remedy
@@ -190,7 +190,7 @@ def test_the_guest_is_not_told_what_else_is_granted() -> None:
 class TestAnAddressThatIsNotPublic:
     def test_a_literal_one_is_named(self) -> None:
         denied = deny_address(Origin.parse("http://[fd00::1]:8080"), "not public", granted(kept=True))
-        assert denied.told == "add --allow-private fd00::1, or map its origin with --upstream"
+        assert denied.guest_remedy == "add --allow-private fd00::1, or map its origin with --upstream"
         assert pasted(denied.remedy) == {"allowed_private": ["fd00::1"]}
 
     def test_one_that_a_name_resolves_to_is_not_told_and_the_line_does_not_open_another_by_mistake(self) -> None:
@@ -252,13 +252,15 @@ def bound_to(*texts: str, **more: Any) -> SecretGrant:
 
 def test_a_secret_needs_a_value_to_be_granted() -> None:
     policy = Policy(allowed_domains=["a.test"], secrets={"KEY": SecretRule()})
-    grant = grant_authority(reference="c", interfaces=[], asked=Asked(), policy=policy, secrets={}, ceiling=CEILING)
+    grant = compute_grant(
+        reference="c", interfaces=[], requested=Requested(), policy=policy, secrets={}, ceiling=CEILING
+    )
     assert grant.secrets == {}
 
 
 def test_a_secret_that_the_manifest_does_not_ask_for_is_not_granted() -> None:
-    assert KEY not in granted(secrets={KEY: None}, asked=Asked(secrets=frozenset())).secrets
-    assert KEY in granted(secrets={KEY: None}, asked=Asked(secrets=frozenset({KEY}))).secrets
+    assert KEY not in granted(secrets={KEY: None}, requested=Requested(secrets=frozenset())).secrets
+    assert KEY in granted(secrets={KEY: None}, requested=Requested(secrets=frozenset({KEY}))).secrets
     assert KEY in granted(secrets={KEY: None}).secrets
 
 
@@ -275,15 +277,15 @@ def test_the_policys_rule_stands_unless_the_secret_came_with_its_own() -> None:
         (bound_to("own.test"), bound_to("own.test")),
         (SecretGrant(KEY, None, frozenset({"body"})), bound_to("ruled.test", places=frozenset({"body"}))),
     ):
-        grant = grant_authority(
-            reference="c", interfaces=[], asked=Asked(), policy=policy, secrets={KEY: given_}, ceiling=CEILING
+        grant = compute_grant(
+            reference="c", interfaces=[], requested=Requested(), policy=policy, secrets={KEY: given_}, ceiling=CEILING
         )
         assert grant.secrets[KEY] == expected
 
 
 def test_why_a_secret_is_denied() -> None:
     missing = decide_secret(KEY, granted())
-    unasked = decide_secret(KEY, granted(asked=Asked(secrets=frozenset())))
+    unasked = decide_secret(KEY, granted(requested=Requested(secrets=frozenset())))
     assert isinstance(missing, Refusal)
     assert "--secret KEY" in missing.remedy
     assert isinstance(unasked, Refusal)
@@ -299,7 +301,7 @@ def test_for_a_kept_policy_the_remedy_is_to_grant_the_secret() -> None:
 
 def test_for_a_kept_policy_a_secret_that_went_astray_is_bound_by_a_line_too() -> None:
     grant = granted(kept=True, secrets={KEY: None}, allowed_domains=["a.test"])
-    remedy = to_bind(KEY, Target.parse("https://b.test/x"), grant)
+    remedy = binding_remedy(KEY, Target.parse("https://b.test/x"), grant)
     assert remedy.startswith(
         "run: host secret grant c:local.test:1.0.0 KEY --domain a.test --domain b.test --in header, "
     )
@@ -312,7 +314,7 @@ def test_a_secret_that_is_granted_and_has_no_value_is_told_from_one_that_is_not_
 
 
 def test_a_secret_without_a_value_that_nobody_asks_for_is_denied_for_that() -> None:
-    refused = decide_secret(KEY, granted(valueless=frozenset({KEY}), asked=Asked(secrets=frozenset())))
+    refused = decide_secret(KEY, granted(valueless=frozenset({KEY}), requested=Requested(secrets=frozenset())))
     assert isinstance(refused, Refusal)
     assert not refused.grantable
 

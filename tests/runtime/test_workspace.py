@@ -401,7 +401,7 @@ def test_what_is_kept_allows_no_more_than_the_manifest_asks_for(
     install(tool(domains=["{config.base_url}"]))
     workspace.config.set(TOOL, "base_url", "https://a.example/v1")
     workspace.policies.set(TOOL, "allowed_domains", ["a.example", "b.example"])
-    assert list(map(str, kept.load(TOOL).grant.asked.domains or ())) == ["a.example"]
+    assert list(map(str, kept.load(TOOL).grant.requested.domains or ())) == ["a.example"]
 
 
 def test_no_kept_policy_reaches_beyond_the_hosts_ceiling(workspace: Workspace, install: Any) -> None:  # noqa: F811 - the fixture

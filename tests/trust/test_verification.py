@@ -14,7 +14,7 @@ from host.errors import InputError, ManifestError, NotAComponent, VerificationFa
 from host.trust.artifact import admit
 from host.trust.bundle import MAX_BUNDLES, Bundle, sign
 from host.trust.keys import PublicKey, SigningKey
-from host.trust.verification import Rule, Trust, TrustedKey, Verified, verify
+from host.trust.verification import Rule, Trust, TrustedKey, VerifiedArtifact, verify
 from tests.trust.conftest import HOSTILE, component, reference, tool, trusting
 
 NOBODY = Trust()
@@ -294,7 +294,7 @@ def test_a_threshold_below_one_is_refused_also_where_no_signature_is_asked_for(t
 
 def test_a_verified_artifact_is_made_by_verification_alone() -> None:
     with pytest.raises(TypeError, match="made by verify"):
-        Verified(admit(tool()), ("sha256:" + "0" * 64,), object())
+        VerifiedArtifact(admit(tool()), ("sha256:" + "0" * 64,), object())
 
 
 # Several signatures, of which some do not hold

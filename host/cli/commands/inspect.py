@@ -19,7 +19,7 @@ from host.cli.targets import File, Kept, Origin, is_reference, source_named
 from host.component.operations import OperationSpec
 from host.core.limits import MIB
 from host.core.wit import EXPORTS
-from host.policy.explain import Row, authorities
+from host.policy.explain import Permission, list_permissions
 from host.runtime.host import Catalyst
 from host.runtime.preload import Preload, load_file
 
@@ -41,7 +41,7 @@ def command(*, source: tuple[str, ...], in_json: bool, **authority: Any) -> None
             origin: Origin = kept or File(Preload(partial(load_file, name, wasi=wasi)), name)
             granted = given(origin.standing, **authority)
             catalyst = stack.enter_context(origin.catalyst(granted))
-            rows = tuple(authorities(catalyst.imports, catalyst.grant))
+            rows = tuple(list_permissions(catalyst.imports, catalyst.grant))
             installation = kept.installation() if kept else {}
             if in_json:
                 put(as_json({**installation, **_facts(catalyst, rows)}))
@@ -49,7 +49,7 @@ def command(*, source: tuple[str, ...], in_json: bool, **authority: Any) -> None
                 put("\n".join(_page(catalyst, rows, granted, installation)))
 
 
-def _facts(catalyst: Catalyst, rows: Iterable[Row]) -> dict[str, Any]:
+def _facts(catalyst: Catalyst, rows: Iterable[Permission]) -> dict[str, Any]:
     manifest = catalyst.manifest
     return {
         "digest": str(catalyst.digest),
@@ -62,7 +62,9 @@ def _facts(catalyst: Catalyst, rows: Iterable[Row]) -> dict[str, Any]:
     }
 
 
-def _page(catalyst: Catalyst, rows: Iterable[Row], granted: Given, installation: Mapping[str, Any]) -> Iterator[str]:
+def _page(
+    catalyst: Catalyst, rows: Iterable[Permission], granted: Given, installation: Mapping[str, Any]
+) -> Iterator[str]:
     manifest = catalyst.manifest
     name = f"{manifest.id} {manifest.version}" if manifest else "(no manifest)"
     yield one_line(f"{catalyst.reference} {name}")
@@ -105,7 +107,7 @@ def _installation(
     yield f"approved {'yes' if approved else 'no: it does not run before `host approve`'}"
 
 
-def _table(rows: Iterable[Row]) -> Iterator[str]:
+def _table(rows: Iterable[Permission]) -> Iterator[str]:
     yield "what it can reach"
     for row in rows:
         first, *more = _said(row)
@@ -114,7 +116,7 @@ def _table(rows: Iterable[Row]) -> Iterator[str]:
             yield f"{'':30}{text}"
 
 
-def _said(row: Row) -> tuple[str, ...]:
+def _said(row: Permission) -> tuple[str, ...]:
     if not row.interface:
         return ("never: no import leads there",)
     if not row.imported:

@@ -303,7 +303,7 @@ class Left:
 
 def _left(foreseen: Explanation) -> Left | None:
     """None where there is no manifest that says."""
-    asked, allowed = foreseen.grant.asked.domains, foreseen.grant.domains
+    asked, allowed = foreseen.grant.requested.domains, foreseen.grant.domains
     if asked is None:
         return None
     used = [one for one in allowed if any(overlap(one, want) for want in asked)]

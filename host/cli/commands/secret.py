@@ -26,7 +26,7 @@ from host.core.audit import Event
 from host.core.names import Reference, SecretName
 from host.errors import InputError, NotFound
 from host.policy.document import PLACES, Place
-from host.policy.permissions import asked_by
+from host.policy.permissions import requested_by
 from host.secrets.value import OPERATOR, SecretValue
 from host.store.vault import master as keyrings
 
@@ -362,7 +362,7 @@ def _open_ends(workspace: Workspace, reference: Reference, name: SecretName) -> 
     there = workspace.components.versions(reference)
     if not there:
         yield f"note: nothing is registered as {reference} yet: host register"
-    asked = [asked_by(one.manifest, {}).secrets for one in there if one.manifest is not None]
+    asked = [requested_by(one.manifest, {}).secrets for one in there if one.manifest is not None]
     if asked and all(names is not None and name not in names for names in asked):
         yield f"note: its manifest does not ask for {name}, and so nothing comes of it"
     try:

@@ -20,7 +20,7 @@ from host.errors import InputError
 if TYPE_CHECKING:
     from host.runtime.workspace import Workspace
     from host.trust.keys import SigningKey
-    from host.trust.verification import Verified
+    from host.trust.verification import VerifiedArtifact
 
 
 @click.command("sign", short_help="Sign a component.")
@@ -198,7 +198,7 @@ def verify(*, source: tuple[str, ...], name: str | None, allow_older: bool, in_j
 
 def _verify_file(
     workspace: Workspace, path: str, asked: Reference | None, *, older_allowed: bool
-) -> tuple[Reference, Verified]:
+) -> tuple[Reference, VerifiedArtifact]:
     from host.runtime.workspace import named_by  # noqa: PLC0415 - the same
     from host.trust.bundle import bundles_beside  # noqa: PLC0415 - not for `--help`
     from host.trust.verification import verify  # noqa: PLC0415 - the same

@@ -14,7 +14,7 @@ from host.cli.output.terminal import one_line, say
 from host.component.manifest import Manifest, SecretNeed
 from host.errors import Refusal
 from host.policy.domains import DomainPattern
-from host.policy.permissions import asked_by, overlap
+from host.policy.permissions import overlap, requested_by
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def unmet(manifest: Manifest | None, given: Given) -> MissingPermissions:
     if manifest is None:
         return MissingPermissions()
     allowed = given.policy.terms().domains
-    asked = asked_by(manifest, given.config).domains or ()
+    asked = requested_by(manifest, given.config).domains or ()
     return MissingPermissions(
         tuple(domain for domain in asked if not any(overlap(domain, one) for one in allowed)),
         tuple(

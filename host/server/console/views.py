@@ -18,7 +18,7 @@ from host.component.manifest import Manifest
 from host.component.operations import OperationSpec
 from host.core.operation import Result
 from host.core.strict_json import Json
-from host.policy.explain import authorities
+from host.policy.explain import list_permissions
 from host.runtime.host import Catalyst
 from host.service.catalog import operations_of
 from host.store.access.api_keys import ApiKey
@@ -154,7 +154,7 @@ def of_component(component: Component) -> Facts:
 def of_authority(catalyst: Catalyst) -> Facts:
     """What `host inspect` shows of it too."""
     return {
-        "authority": [asdict(row) for row in authorities(catalyst.imports, catalyst.grant)],
+        "authority": [asdict(row) for row in list_permissions(catalyst.imports, catalyst.grant)],
         "limits": asdict(catalyst.grant.limits),
         "methods": sorted(catalyst.grant.methods),
     }

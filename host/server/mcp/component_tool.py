@@ -13,7 +13,7 @@ from host.core.names import Reference, looks_like_oci
 from host.core.strict_json import Json
 from host.core.wit import EXPORTS
 from host.errors import InputError, NotFound
-from host.policy.explain import authorities
+from host.policy.explain import list_permissions
 from host.runtime.host import Catalyst
 from host.runtime.workspace import Installed, Workspace
 from host.server.mcp import results
@@ -112,7 +112,7 @@ def _facts(installed: Installed, catalyst: Catalyst, operation: Json) -> dict[st
         "signers": list(installed.signers),
         "imports": list(catalyst.imports),
         "exports": list(EXPORTS),
-        "authority": [asdict(row) for row in authorities(catalyst.imports, catalyst.grant)],
+        "authority": [asdict(row) for row in list_permissions(catalyst.imports, catalyst.grant)],
         "limits": asdict(catalyst.grant.limits),
         "manifest": None if catalyst.manifest is None else _manifest(catalyst.manifest, operation),
     }

@@ -10,19 +10,19 @@ import pytest
 from host.component.manifest import Manifest
 from host.core.names import SecretName
 from host.errors import InputError, ManifestError
-from host.policy.permissions import Asked, asked_by
+from host.policy.permissions import Requested, requested_by
 
 
-def asked(config: dict[str, Any] | None = None, **manifest: Any) -> Asked:
-    return asked_by(Manifest.parse(json.dumps(manifest)), config or {})
+def asked(config: dict[str, Any] | None = None, **manifest: Any) -> Requested:
+    return requested_by(Manifest.parse(json.dumps(manifest)), config or {})
 
 
-def shown(bounds: Asked) -> list[str] | None:
+def shown(bounds: Requested) -> list[str] | None:
     return None if bounds.domains is None else [str(domain) for domain in bounds.domains]
 
 
 def test_without_a_manifest_there_is_no_bound() -> None:
-    assert asked_by(None, {}) == Asked(None, None)
+    assert requested_by(None, {}) == Requested(None, None)
 
 
 def test_a_manifest_without_domains_does_not_bound_them_and_without_secrets_asks_for_none() -> None:

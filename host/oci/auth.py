@@ -1,12 +1,11 @@
-"""What a server asks for when it answers 401: the field `WWW-Authenticate` (RFC 9110, section 11.6.1).
+"""Authentication at a registry, in three steps.
 
-Who the registry is told that we are: what `docker login` left behind.
+1. `parse_challenges` reads `WWW-Authenticate` of a 401 (RFC 9110, section 11.6.1).
+2. A CredentialSource finds the user's credential, for example in docker's configuration.
+3. `authorization` answers a challenge: a password for `Basic`, or a token (the distribution project's token
+   authentication: `GET` with or without a password, OAuth2's `POST` with an identity token) for `Bearer`.
 
-Sources: docker's documentation of `config.json` (`auths`, `credHelpers`, `credsStore`) and the README of
-docker/docker-credential-helpers. Nothing is looked up before a registry asks for it.
-
-From what a registry asks for to an `Authorization` (the distribution project's token authentication: `GET` with a
-password or without, OAuth2's `POST` with an identity token).
+Nothing is looked up before a registry asks for it.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import re
 import shutil
 import subprocess
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -29,6 +28,8 @@ from host.oci import failures
 from host.oci.reference import DOCKER_HUB, is_loopback
 from host.secrets.value import SecretValue, Unspoken
 
+# challenges
+
 _MAX_FIELD = 8 * 1024
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _SCHEME = re.compile(rf"[\s,]*({_WORD})(?=[\s,]|$)")
@@ -38,18 +39,18 @@ _ESCAPE: Final = re.compile(r"\\(.)")
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """`scheme` and the names of `parameters` are in lower case."""
+    """One challenge of `WWW-Authenticate`. `scheme` and the names of `parameters` are in lower case."""
 
     scheme: str
     parameters: Mapping[str, str]
 
 
 def parse_challenges(fields: Iterable[str]) -> tuple[Challenge, ...]:
-    """Those in the given values of the field, in order. What is not one ends the reading of its value."""
-    return tuple(found for field in fields for found in _in_one(field[:_MAX_FIELD]))
+    """Returns the challenges in the values of the header, in order. Ignores the rest of a value after an error."""
+    return tuple(challenge for field in fields for challenge in _challenges(field[:_MAX_FIELD]))
 
 
-def _in_one(field: str) -> Iterable[Challenge]:
+def _challenges(field: str) -> Iterator[Challenge]:
     at = 0
     while scheme := _SCHEME.match(field, at):
         at = scheme.end()
@@ -62,16 +63,19 @@ def _in_one(field: str) -> Iterable[Challenge]:
         yield Challenge(scheme[1].lower(), parameters)
 
 
-_HUB_KEY: Final = "https://index.docker.io/v1/"  # what `docker login` files Docker Hub under
-_TOKEN_USER: Final = "<token>"  # noqa: S105 - the user name that says that the secret is an identity token
-_HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
-_KEY = re.compile(r"(?:https?://)?([^/]+)(?:/(?:v[12]/?)?)?\Z")  # a registry; one with another path is not one
+# credentials, from docker's documentation of `config.json` (`auths`, `credHelpers`, `credsStore`) and the README of
+# docker/docker-credential-helpers
+
+_DOCKER_HUB_KEY: Final = "https://index.docker.io/v1/"  # `docker login` stores Docker Hub under it
+_IDENTITY_TOKEN_USER: Final = "<token>"  # noqa: S105 - the user name that marks the secret as an identity token
+_HELPER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+_REGISTRY_KEY = re.compile(r"(?:https?://)?([^/]+)(?:/(?:v[12]/?)?)?\Z")  # a key with another path is no registry
 _HELPER_TIMEOUT_S = 30.0
-_MAX_ANSWER_BYTES = 64 * 1024
+_MAX_HELPER_OUTPUT_BYTES = 64 * 1024
 
 
 class Credential(Unspoken):
-    """A user name and password, or, with `is_identity_token`, a token that is exchanged for others."""
+    """A user name and password, or, with `is_identity_token`, a token to exchange for others."""
 
     __slots__ = ("is_identity_token", "secret", "username")
 
@@ -81,41 +85,43 @@ class Credential(Unspoken):
         self.is_identity_token = is_identity_token
 
     def basic(self) -> SecretValue:
-        """`Basic …` (RFC 7617)."""
+        """The header value `Basic …` (RFC 7617)."""
         pair = f"{self.username}:{self.secret.reveal()}".encode()
         return SecretValue(f"Basic {b64encode(pair).decode()}")
 
 
-class Credentials(Protocol):
-    """Where credentials come from."""
+class CredentialSource(Protocol):
+    """Finds credentials."""
 
     def find(self, registry: str) -> Credential | None:
-        """For `registry`, a host with its port, and for no other; None where there are none. Raises InputError."""
+        """Returns the credential for exactly `registry`, a host with an optional port. Raises InputError."""
         ...
 
 
-class Anonymous:
-    """No credentials for anybody."""
+class NoCredentials:
+    """A CredentialSource without credentials."""
 
-    def find(self, registry: str) -> Credential | None:  # noqa: ARG002 - as Credentials says
+    def find(self, registry: str) -> Credential | None:  # noqa: ARG002 - the signature of CredentialSource
         return None
 
 
 class DockerCredentials:
-    """Those of docker's configuration file, which need not exist: what `credHelpers` names for the registry, else
-    `credsStore`, and where that has none, `auths`."""
+    """The credentials in docker's configuration file `config`, which may be missing.
+
+    Asks the helper in `credHelpers` for the registry, else the one in `credsStore`; then reads `auths`.
+    """
 
     def __init__(self, config: Path) -> None:
         self._config = config
 
     def find(self, registry: str) -> Credential | None:
-        """InputError where the file or what it names cannot be used; nothing of its content is in a message."""
+        """Raises InputError if the file or its helper cannot be used. The message quotes nothing of its content."""
         settings = self._read()
-        key = _HUB_KEY if registry == DOCKER_HUB else registry
+        key = _DOCKER_HUB_KEY if registry == DOCKER_HUB else registry
         helpers = _table(settings, "credHelpers")
         helper = helpers.get(key, helpers.get(registry, settings.get("credsStore")))
-        found = self._ask(helper, key) if helper else None
-        return found or self._filed(_table(settings, "auths"), registry, key)
+        found = self._ask_helper(helper, key) if helper else None
+        return found or self._from_auths(_table(settings, "auths"), registry, key)
 
     def _read(self) -> Mapping[str, Json]:
         try:
@@ -125,30 +131,33 @@ class DockerCredentials:
         except OSError as error:
             raise InputError(f"cannot read {str(self._config)!r}: {error.strerror}") from None
 
-    def _filed(self, auths: Mapping[str, Json], registry: str, key: str) -> Credential | None:
-        names = [key, *(name for name in auths if (match := _KEY.match(name)) and match[1] == registry)]
+    def _from_auths(self, auths: Mapping[str, Json], registry: str, key: str) -> Credential | None:
+        names = [key, *(name for name in auths if (match := _REGISTRY_KEY.match(name)) and match[1] == registry)]
         entry = next((auths[name] for name in names if isinstance(auths.get(name), dict)), None)
         if not entry:
             return None
         try:
-            return _credential(entry)
+            return _parse_entry(entry)
         except (InputError, ValueError):
-            raise InputError(f"{str(self._config)!r}: what it has for {registry} cannot be read") from None
+            raise InputError(f"{str(self._config)!r}: the entry for {registry} cannot be read") from None
 
-    def _ask(self, helper: Json, key: str) -> Credential | None:
-        """What `docker-credential-HELPER get` says. The protocol tells "there is none" from "it failed" by words
-        alone, so that any failure is none: a registry that insists then says so."""
-        if not isinstance(helper, str) or not _HELPER.match(helper):
-            raise InputError(f"{str(self._config)!r}: it names a credential helper that cannot be one")
+    def _ask_helper(self, helper: Json, key: str) -> Credential | None:
+        """Runs `docker-credential-HELPER get`.
+
+        Returns None for every failure of the helper, because the protocol distinguishes "no credential" from "failed"
+        only in the text of its message. The registry then reports the missing credential.
+        """
+        if not isinstance(helper, str) or not _HELPER_NAME.match(helper):
+            raise InputError(f"{str(self._config)!r}: the name of a credential helper is invalid")
         children = environment.for_children()
         program = shutil.which(f"docker-credential-{helper}", path=children.get("PATH", ""))
         if program is None:
             raise InputError(
                 f"docker-credential-{helper}, which {str(self._config)!r} names, is not installed",
-                hint="install it, or take it out of credsStore and credHelpers",
+                hint="install it, or remove it from credsStore and credHelpers",
             )
         try:
-            done = subprocess.run(  # noqa: S603 - a program that the operator's own configuration names
+            done = subprocess.run(  # noqa: S603 - the operator's own configuration names the program
                 [program, "get"],
                 input=key.encode(),
                 capture_output=True,
@@ -162,34 +171,34 @@ class DockerCredentials:
             raise InputError(f"docker-credential-{helper} cannot be run: {error.strerror}") from None
         if done.returncode != 0:
             return None
-        return _said(helper, done.stdout)
+        return _parse_helper_output(helper, done.stdout)
 
 
-def _said(helper: str, output: bytes) -> Credential | None:
-    wrong = InputError(f"docker-credential-{helper} did not answer as the protocol says")
-    if len(output) > _MAX_ANSWER_BYTES:
-        raise wrong
+def _parse_helper_output(helper: str, output: bytes) -> Credential | None:
+    invalid = InputError(f"docker-credential-{helper} did not answer as the protocol says")
+    if len(output) > _MAX_HELPER_OUTPUT_BYTES:
+        raise invalid
     try:
         answer = parse_object(output, "the answer")
         username, secret = answer.get("Username", ""), answer.get("Secret", "")
         if not isinstance(username, str) or not isinstance(secret, str):
-            raise wrong
-        return _made(username, secret, is_identity_token=username == _TOKEN_USER) if secret else None
+            raise invalid
+        return _credential(username, secret, is_identity_token=username == _IDENTITY_TOKEN_USER) if secret else None
     except InputError:
-        raise wrong from None
+        raise invalid from None
 
 
-def _credential(entry: Mapping[str, Json]) -> Credential | None:
-    """Raises InputError or ValueError."""
+def _parse_entry(entry: Mapping[str, Json]) -> Credential | None:
+    """Parses an entry of `auths`. Raises InputError or ValueError."""
     if token := entry.get("identitytoken"):
-        return _made("", token, is_identity_token=True)
+        return _credential("", token, is_identity_token=True)
     if encoded := entry.get("auth"):
         username, _, password = b64decode(encoded, validate=True).decode().rstrip("\0").partition(":")
-        return _made(username, password)
-    return _made(entry.get("username", ""), entry["password"]) if entry.get("password") else None
+        return _credential(username, password)
+    return _credential(entry.get("username", ""), entry["password"]) if entry.get("password") else None
 
 
-def _made(username: Json, secret: Json, *, is_identity_token: bool = False) -> Credential:
+def _credential(username: Json, secret: Json, *, is_identity_token: bool = False) -> Credential:
     if not isinstance(username, str) or not isinstance(secret, str):
         raise InputError("a credential is not text")
     return Credential(username, SecretValue(secret), is_identity_token=is_identity_token)
@@ -200,23 +209,30 @@ def _table(settings: Mapping[str, Json], name: str) -> Mapping[str, Json]:
     return value if isinstance(value, dict) else {}
 
 
+# tokens
+
 _CLIENT_ID: Final = "catalyst-host"
 _MAX_TOKEN_BYTES = 64 * 1024
 _TOKEN = re.compile(r"[\x21-\x7e]+\Z")
-_WHAT = "give a token"
+_ISSUE = "give a token"  # completes "asked to …"
 
 
 def authorization(
-    client: httpx2.Client, base: httpx2.URL, registry: str, challenges: Sequence[Challenge], credentials: Credentials
+    client: httpx2.Client,
+    base: httpx2.URL,
+    registry: str,
+    challenges: Sequence[Challenge],
+    credentials: CredentialSource,
 ) -> SecretValue | None:
-    """The value of `Authorization` that answers `challenges`, or None where there is nothing to answer with.
+    """Returns the value of `Authorization` that answers `challenges`, or None without a credential for them.
 
-    `base` is a URL of the registry. Raises RegistryError, InputError (the credentials cannot be read) and PassingError.
+    `base` is a URL of the registry. Raises RegistryError, TransientError, and InputError if the credentials cannot be
+    read.
     """
     for challenge in challenges:
         if challenge.scheme == "bearer":
             realm = _realm(challenge, base)
-            return _token(client, realm, challenge, credentials.find(registry), registry)
+            return _request_token(client, realm, challenge, credentials.find(registry), registry)
     if any(challenge.scheme == "basic" for challenge in challenges):
         credential = credentials.find(registry)
         return credential.basic() if credential and not credential.is_identity_token else None
@@ -224,49 +240,51 @@ def authorization(
 
 
 def _realm(challenge: Challenge, base: httpx2.URL) -> httpx2.URL:
-    """Where tokens are had. Raises RegistryError unless it speaks TLS, or the registry does not either and the realm
-    is at the same place or on this machine: a password leaves in plain text only where the registry's would too."""
+    """Returns the URL that issues tokens.
+
+    Raises RegistryError for plain HTTP, unless the registry speaks plain HTTP too and the realm is on the same host or
+    on this machine: a password goes out in plain text only where the registry's own would.
+    """
     try:
         realm = httpx2.URL(challenge.parameters.get("realm", ""))
     except httpx2.InvalidURL:
         realm = httpx2.URL("")
     near = base.scheme == "http" and (realm.host == base.host or is_loopback(realm.host))
     if not realm.host or realm.userinfo or not (realm.scheme == "https" or (realm.scheme == "http" and near)):
-        raise RegistryError(
-            f"{base.host} wants credentials sent to {failures.words(str(realm)) or 'nowhere'}, which is not safe"
-        )
+        where = failures.printable(str(realm)) or "nowhere"
+        raise RegistryError(f"{base.host} wants credentials sent to {where}, which is not safe")
     return realm
 
 
-def _token(
+def _request_token(
     client: httpx2.Client, realm: httpx2.URL, challenge: Challenge, credential: Credential | None, registry: str
 ) -> SecretValue:
-    asked = {name: challenge.parameters[name] for name in ("service", "scope") if name in challenge.parameters}
+    wanted = {name: challenge.parameters[name] for name in ("service", "scope") if name in challenge.parameters}
     if credential is not None and credential.is_identity_token:
         form = {
             "grant_type": "refresh_token",
             "client_id": _CLIENT_ID,
             "refresh_token": credential.secret.reveal(),
-            **asked,
+            **wanted,
         }
         request = client.build_request("POST", realm, data=form)
     else:
         account = {"account": credential.username} if credential else {}
-        request = client.build_request("GET", realm.copy_merge_params({**asked, "client_id": _CLIENT_ID, **account}))
+        request = client.build_request("GET", realm.copy_merge_params({**wanted, "client_id": _CLIENT_ID, **account}))
         if credential:
             request.headers["Authorization"] = credential.basic().reveal()
-    with failures.entering(realm.host, _WHAT):
+    with failures.translating(realm.host, _ISSUE):
         response = client.send(request, stream=True)
         try:
             if response.status_code != httpx2.codes.OK:
-                failures.refuse(response, registry, _WHAT)
+                failures.raise_for_status(response, registry, _ISSUE)
             body = failures.read_at_most(response, _MAX_TOKEN_BYTES)
         finally:
             response.close()
-    return _token_answer(body, realm.host)
+    return _parse_token(body, realm.host)
 
 
-def _token_answer(body: bytes, host: str) -> SecretValue:
+def _parse_token(body: bytes, host: str) -> SecretValue:
     try:
         answer = parse_object(body, "the answer", most=1_000)
     except InputError:

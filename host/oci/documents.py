@@ -1,7 +1,6 @@
-"""Dataclasses as JSON that others write and read. Pydantic checks the types, and passes over what is not ours.
+"""Descriptors and manifests (OCI image-spec 1.1: descriptor.md, manifest.md), and dataclasses as JSON.
 
-Descriptors, manifests and indexes (OCI image-spec 1.1: descriptor.md, manifest.md, image-index.md), read strictly, and
-written so that the same content is the same bytes.
+Pydantic checks the types and ignores unknown fields. Equal content is written as equal bytes.
 """
 
 from __future__ import annotations
@@ -18,55 +17,72 @@ from host.core.names import Digest
 from host.core.strict_json import Json, parse_object, write_json
 from host.errors import ArtifactError, InputError
 
-wired: Final = with_config(strict=True, alias_generator=to_camel)
-_adapter: Final[Callable[[type], TypeAdapter[Any]]] = cache(TypeAdapter)
-_MOST_VALUES = 200_000  # in one document; a descriptor is some ten
-
 T = TypeVar("T")
 
+IMAGE_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
+IMAGE_INDEX: Final = "application/vnd.oci.image.index.v1+json"
+EMPTY: Final = "application/vnd.oci.empty.v1+json"
+EMPTY_CONTENT: Final = b"{}"  # manifest.md, "Guidance for an Empty Descriptor"
+_MAX_VALUES = 200_000  # in one document; a descriptor has about ten
 
-def json_object(content: bytes, what: str) -> dict[str, Json]:
-    """The JSON object in `content`. Raises ArtifactError."""
+camel_case: Final = with_config(strict=True, alias_generator=to_camel)  # a class decorator: field_name is fieldName
+_adapter: Final[Callable[[type], TypeAdapter[Any]]] = cache(TypeAdapter)
+
+
+def parse_json(content: bytes, what: str) -> dict[str, Json]:
+    """Returns the JSON object in `content`. Raises ArtifactError."""
     try:
-        return parse_object(content, what, most=_MOST_VALUES)
+        return parse_object(content, what, most=_MAX_VALUES)
     except InputError as error:
         raise ArtifactError(str(error)) from None
 
 
-def read(kind: type[T], value: Json, where: str) -> T:
-    """The `wired` dataclass that `value` spells. Raises ArtifactError with the first mistake: `where`, and its path."""
+def parse_document(content: bytes, media_type: str, what: str) -> dict[str, Json]:
+    """Returns the JSON object in `content`, which declares `media_type` itself. Raises ArtifactError."""
+    value = parse_json(content, what)
+    if value.get("schemaVersion") != 2 or isinstance(value.get("schemaVersion"), bool):
+        raise ArtifactError(f"{what}: schemaVersion is not 2")
+    if value.get("mediaType") != media_type:
+        raise ArtifactError(f"{what}: mediaType is not {media_type}")
+    return value
+
+
+def from_json(kind: type[T], value: Json, where: str) -> T:
+    """Returns the `camel_case` dataclass with the fields of `value`.
+
+    Raises ArtifactError for the first mistake, with `where` and its path.
+    """
     try:
-        found: T = _adapter(kind).validate_json(write_json(value))  # strictly, a list is a tuple in JSON alone
+        found: T = _adapter(kind).validate_json(write_json(value))  # in strict mode, only JSON lists become tuples
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
     else:
         return found
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
     reason = first.get("ctx", {}).get("error") or first["msg"]
-    raise ArtifactError(f"{where}{path}: {reason}")  # out here, so that it has no context: that has what was read
+    raise ArtifactError(f"{where}{path}: {reason}")  # outside `except`: the context would contain the input
 
 
-def written(value: object) -> dict[str, Json]:
-    """A `wired` dataclass as a JSON object, without the fields that have their defaults."""
+def to_json(value: object) -> dict[str, Json]:
+    """Returns a `camel_case` dataclass as a JSON object, without the fields that have their default."""
     shown: dict[str, Json] = _adapter(type(value)).dump_python(value, by_alias=True, exclude_defaults=True)
     return shown
 
 
-IMAGE_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
-IMAGE_INDEX: Final = "application/vnd.oci.image.index.v1+json"
-EMPTY: Final = "application/vnd.oci.empty.v1+json"
-EMPTY_CONTENT: Final = b"{}"  # manifest.md, "Guidance for an Empty Descriptor"
+def as_bytes(value: Json) -> bytes:
+    """Returns `value` as compact JSON."""
+    return write_json(value).encode()
 
 
-def _digest(given: Json) -> Digest:
+def _validate_digest(given: Json) -> Digest:
     try:
-        return Digest.parse(str(given))  # nothing else in JSON is spelt like one
+        return Digest.parse(str(given))  # no other JSON value reads like a digest
     except InputError as error:
         raise ValueError(error) from None
 
 
-def _by_name(given: Json) -> Mapping[str, str]:
-    """Of many mistakes pydantic would keep a list, and name each by a name that is not ours."""
+def _validate_annotations(given: Json) -> Mapping[str, str]:
+    """One error for any number of mistakes: pydantic's own errors would list them all, with the input's names."""
     texts = given or {}
     if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
         raise ValueError("not texts by name")
@@ -75,17 +91,17 @@ def _by_name(given: Json) -> Mapping[str, str]:
 
 _Text = Annotated[str, Field(min_length=1)]
 _Annotations = Annotated[
-    Mapping[str, str], PlainValidator(_by_name), PlainSerializer(lambda texts: dict(sorted(texts.items())))
+    Mapping[str, str], PlainValidator(_validate_annotations), PlainSerializer(lambda texts: dict(sorted(texts.items())))
 ]
 
 
-@wired
+@camel_case
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """What some content is, without it. `size` in bytes."""
+    """Identifies content without containing it. `size` is in bytes."""
 
     media_type: _Text
-    digest: Annotated[Digest, PlainValidator(_digest), PlainSerializer(str)]
+    digest: Annotated[Digest, PlainValidator(_validate_digest), PlainSerializer(str)]
     size: Annotated[int, Field(ge=0, lt=1 << 62)]
     artifact_type: _Text = ""
     annotations: _Annotations = field(default_factory=dict)
@@ -96,17 +112,17 @@ class Descriptor:
 
     @classmethod
     def parse(cls, value: Json, where: str) -> Descriptor:
-        """Raises ArtifactError, which names what is wrong after `where`."""
-        return read(cls, value, where)
+        """Raises ArtifactError, whose message begins with `where`."""
+        return from_json(cls, value, where)
 
     def as_json(self) -> dict[str, Json]:
-        return written(self)
+        return to_json(self)
 
 
-@wired
+@camel_case
 @dataclass(frozen=True, slots=True)
 class ImageManifest:
-    """`subject` is what this one refers to, where it does."""
+    """A manifest. `subject` is the manifest that it refers to, if any."""
 
     config: Descriptor
     layers: Annotated[tuple[Descriptor, ...], FailFast()]
@@ -116,33 +132,18 @@ class ImageManifest:
 
     @classmethod
     def parse(cls, content: bytes) -> ImageManifest:
-        """Raises ArtifactError. What could be taken for an index as well is neither (CVE-2021-41190)."""
-        value = document(content, IMAGE_MANIFEST, "the manifest")
+        """Raises ArtifactError, also for content that could be read as an index (CVE-2021-41190)."""
+        value = parse_document(content, IMAGE_MANIFEST, "the manifest")
         if "manifests" in value:
             raise ArtifactError("the manifest is also an index")
-        return read(cls, value, "the manifest")
+        return from_json(cls, value, "the manifest")
 
     def as_bytes(self) -> bytes:
         kind = {"artifactType": self.artifact_type} if self.artifact_type else {}
-        return as_bytes({"schemaVersion": 2, "mediaType": IMAGE_MANIFEST, **kind, **written(self)})
+        return as_bytes({"schemaVersion": 2, "mediaType": IMAGE_MANIFEST, **kind, **to_json(self)})
 
     def described(self) -> Descriptor:
-        """As an index lists it (distribution-spec, "Pushing Manifests with Subject")."""
+        """The entry for an index (distribution-spec, "Pushing Manifests with Subject")."""
         content = self.as_bytes()
         kind = self.artifact_type or self.config.media_type
         return Descriptor(IMAGE_MANIFEST, Digest.of(content), len(content), kind, self.annotations)
-
-
-def document(content: bytes, media_type: str, what: str) -> dict[str, Json]:
-    """The JSON object in `content`, which says of itself that it is `media_type`. Raises ArtifactError."""
-    value = json_object(content, what)
-    if value.get("schemaVersion") != 2 or isinstance(value.get("schemaVersion"), bool):
-        raise ArtifactError(f"{what}: schemaVersion is not 2")
-    if value.get("mediaType") != media_type:
-        raise ArtifactError(f"{what}: mediaType is not {media_type}")
-    return value
-
-
-def as_bytes(value: Json) -> bytes:
-    """Compact JSON."""
-    return write_json(value).encode()

@@ -1,4 +1,5 @@
-"""One request to a registry and its answer. Each function peels off one concern: tries, authorization, redirects."""
+"""One request to a registry and its answer. Each function adds one concern: retries, deadline, authorization,
+redirects."""
 
 from __future__ import annotations
 
@@ -15,55 +16,58 @@ from host.egress import system_tls
 from host.egress.deadline import TotalTimeout
 from host.errors import RegistryError
 from host.oci import failures
-from host.oci.auth import Credentials, authorization, parse_challenges
-from host.oci.failures import PassingError
+from host.oci.auth import CredentialSource, authorization, parse_challenges
+from host.oci.failures import TransientError
 from host.oci.reference import OciReference
 from host.secrets.value import SecretValue
 
 T = TypeVar("T")
 
-PAUSES_S: Final = (0.5, 2.0)  # between tries: three in all
+_PAUSES_S: Final = (0.5, 2.0)  # between tries: three tries in all
 _MAX_REDIRECTS = 5
-_TIMEOUT = httpx2.Timeout(30.0, connect=10.0)  # for each operation on the socket
-_PATIENCE_S: Final = 120.0  # for a request and its answer, however many bytes now and then keep it going
-_SLOWEST = 16 * 1024  # bytes in a second that we are to be able to send
-_HEADERS: Final = {"User-Agent": "catalyst-host", "Accept-Encoding": "identity"}  # digests are of bytes as they are
+_SOCKET_TIMEOUT = httpx2.Timeout(30.0, connect=10.0)  # for each operation on the socket
+_TOTAL_TIMEOUT_S: Final = 120.0  # for a request and its answer, however slowly the bytes drip
+_SLOWEST_UPLOAD = 16 * 1024  # bytes per second: sending extends the total timeout at this rate
+_HEADERS: Final = {"User-Agent": "catalyst-host", "Accept-Encoding": "identity"}  # digests are of the bytes as sent
 
 
 @dataclass(frozen=True, slots=True)
 class RegistryRequest:
-    """A request. `what` completes "asked to …" in messages. `elsewhere` is whether a redirect is followed: for
-    blobs, which registries keep in other places."""
+    """A request to a registry.
+
+    `what` completes "asked to …" in messages. Only requests for blobs set `follows_redirects`: registries keep blobs
+    at other origins.
+    """
 
     method: str
     url: httpx2.URL
     what: str
     headers: Mapping[str, str] = field(default_factory=dict)
     content: bytes | None = field(default=None, repr=False)
-    elsewhere: bool = False
+    follows_redirects: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class RegistryAnswer:
-    """One that was read whole."""
+    """An answer with its whole body."""
 
     status: int
     headers: httpx2.Headers
     body: bytes = field(repr=False)
     url: httpx2.URL
-    next_page: httpx2.URL | None = None  # what `Link` calls `next` (RFC 8288)
+    next_page: httpx2.URL | None = None  # the `next` link of the `Link` header (RFC 8288)
 
 
 class RegistryExchange:
-    """Speaks to the registry of `reference`; to be closed. Belongs to one thread.
+    """Sends requests to the registry of `reference`. The caller closes it. Belongs to one thread.
 
-    Nothing of the environment has an effect but OpenSSL's choice of trusted certificates; no cookies are kept.
+    Of the environment, only OpenSSL's choice of trusted certificates has an effect. Cookies are not stored.
     """
 
     def __init__(
         self,
         reference: OciReference,
-        credentials: Credentials,
+        credentials: CredentialSource,
         *,
         plain_http: bool = False,
         pause: Callable[[float], None] = time.sleep,
@@ -73,97 +77,104 @@ class RegistryExchange:
         self._credentials = credentials
         self._pause = pause
         self._authorization: SecretValue | None = None
-        self._patience = TotalTimeout()
+        self._total_timeout = TotalTimeout()
         self._client = httpx2.Client(
             trust_env=False,
             verify=system_tls(),
-            timeout=_TIMEOUT,
+            timeout=_SOCKET_TIMEOUT,
             headers=_HEADERS,
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            event_hooks={"request": [self._patience.watch]},
+            event_hooks={"request": [self._total_timeout.watch]},
         )
 
     def close(self) -> None:
         self._client.close()
 
     def url(self, path: str, **params: str) -> httpx2.URL:
-        """`path` below the repository's place in the registry's API."""
+        """The URL of `path` below the repository in the registry's API."""
         return self.base.copy_with(path=f"{self.base.path}/{path}", params=params or None)
 
-    def location(self, answer: httpx2.URL, headers: httpx2.Headers, what: str) -> httpx2.URL:
-        """Where `Location` of an answer to a request for `answer` points. Raises RegistryError where it points
-        nowhere, or from TLS to plain HTTP."""
-        try:
-            there = answer.join(headers.get("Location", ""))
-        except httpx2.InvalidURL:
-            there = httpx2.URL("")
-        downgraded = self.base.scheme == "https" and there.scheme != "https"
-        if "Location" not in headers or there.scheme not in ("http", "https") or not there.host or downgraded:
-            why = "to plain HTTP" if downgraded and there.scheme == "http" else "nowhere"
-            raise RegistryError(f"{self.registry} sends us {why}, asked to {what}")
-        return there.copy_with(username=None, password=None) if there.userinfo else there
+    def location(self, answered: httpx2.URL, headers: httpx2.Headers, what: str) -> httpx2.URL:
+        """The target of the `Location` header of an answer from the URL `answered`.
 
-    def tried(self, act: Callable[[], T]) -> T:
-        """What `act` returns, which may be done again. Raises RegistryError after the third PassingError."""
-        for pause_s in PAUSES_S:
+        Raises RegistryError if there is none that can be used, and for plain HTTP if the registry speaks TLS.
+        """
+        try:
+            target = answered.join(headers.get("Location", ""))
+        except httpx2.InvalidURL:
+            target = httpx2.URL("")
+        downgraded = self.base.scheme == "https" and target.scheme != "https"
+        if "Location" not in headers or target.scheme not in ("http", "https") or not target.host or downgraded:
+            where = "to plain HTTP" if downgraded and target.scheme == "http" else "nowhere"
+            raise RegistryError(f"{self.registry} sends us {where}, asked to {what}")
+        return target.copy_with(username=None, password=None) if target.userinfo else target
+
+    def is_registry(self, url: httpx2.URL) -> bool:
+        """Whether `url` has the registry's own origin. Other origins get no credentials."""
+        return _origin(url) == _origin(self.base)
+
+    def retry(self, act: Callable[[], T]) -> T:
+        """Returns the result of `act`, which can be repeated. Raises RegistryError after the third TransientError."""
+        for pause_s in _PAUSES_S:
             try:
                 return act()
-            except PassingError:
+            except TransientError:
                 self._pause(pause_s)
         try:
             return act()
-        except PassingError as error:
-            raise error.lasting from None
+        except TransientError as error:
+            raise error.final from None
 
     def fetch(
-        self, ask: RegistryRequest, expected: Collection[int], most: int = failures.MAX_ERROR_BYTES
+        self, request: RegistryRequest, expected: Collection[int], most: int = failures.MAX_ERROR_BYTES
     ) -> RegistryAnswer:
-        """The answer, read whole. Raises RegistryError for a status other than `expected` and for a body of more than
-        `most` bytes; PassingError where asking again may help."""
-        with self.begun(ask, expected) as response:
-            body = self.read(response, most, ask.what)
-            following = response.links.get("next", {}).get("url")
-            next_page = response.url.join(following) if following else None
+        """Sends `request` and reads the whole answer.
+
+        Raises RegistryError for a status that is not `expected` and for a body of more than `most` bytes, and
+        TransientError if a retry may help.
+        """
+        with self.open(request, expected) as response:
+            body = failures.read_at_most(response, most + 1)
+            if len(body) > most:
+                raise RegistryError(f"{self.registry} sends more than {most} bytes, asked to {request.what}")
+            link = response.links.get("next", {}).get("url")
+            next_page = response.url.join(link) if link else None
             return RegistryAnswer(response.status_code, response.headers, body, response.url, next_page)
 
     @contextmanager
-    def begun(
-        self, ask: RegistryRequest, expected: Collection[int], within_s: float | None = None
+    def open(
+        self, request: RegistryRequest, expected: Collection[int], timeout_s: float | None = None
     ) -> Iterator[httpx2.Response]:
-        """The answer, whose body is still to be read, with `iter_raw`: within two minutes, or `within_s`, beside the
-        time that sending takes. Raises as `fetch` does, also for what reading it raises inside."""
-        with self._within(within_s or _PATIENCE_S, ask), failures.entering(self.registry, ask.what):
-            response = self._authorized(ask)
+        """Sends `request` and gives the answer before its body. The block reads the body with `iter_raw`.
+
+        All of it takes at most `timeout_s` (two minutes) plus the time for sending. Raises as `fetch` does, also for
+        httpx2's errors inside the block.
+        """
+        with self._deadline(timeout_s or _TOTAL_TIMEOUT_S, request), failures.translating(self.registry, request.what):
+            response = self._send_authorized(request)
             try:
                 if response.status_code not in expected:
-                    failures.refuse(response, self.registry, ask.what)
+                    failures.raise_for_status(response, self.registry, request.what)
                 yield response
             finally:
                 response.close()
 
-    def read(self, response: httpx2.Response, most: int, what: str) -> bytes:
-        """The body, cut short where it takes more than a minute. Raises RegistryError for more than `most` bytes."""
-        body = failures.read_at_most(response, most + 1)
-        if len(body) > most:
-            raise RegistryError(f"{self.registry} sends more than {most} bytes, asked to {what}")
-        return body
-
     @contextmanager
-    def _within(self, seconds: float, ask: RegistryRequest) -> Iterator[None]:
-        """Raises RegistryError where it takes longer, not counting what there is to send."""
-        seconds += len(ask.content or b"") / _SLOWEST
-        with self._patience.within(seconds) as over:
+    def _deadline(self, seconds: float, request: RegistryRequest) -> Iterator[None]:
+        """Raises RegistryError if the block takes longer than `seconds` plus the time for sending."""
+        seconds += len(request.content or b"") / _SLOWEST_UPLOAD
+        with self._total_timeout.within(seconds) as over:
             try:
                 yield
-            except PassingError:
+            except TransientError:
                 if over.is_set():
-                    said = f"{self.registry} takes more than {seconds:.0f} s, asked to {ask.what}"
-                    raise RegistryError(said) from None
+                    message = f"{self.registry} takes more than {seconds:.0f} s, asked to {request.what}"
+                    raise RegistryError(message) from None
                 raise
 
-    def _authorized(self, ask: RegistryRequest) -> httpx2.Response:
-        """Sends, and where the registry itself asks who we are, says so and sends once more."""
-        response = self._followed(ask)
+    def _send_authorized(self, request: RegistryRequest) -> httpx2.Response:
+        """Sends `request`, and sends it again with credentials if the registry itself asks for them."""
+        response = self._send_following_redirects(request)
         if response.status_code != httpx2.codes.UNAUTHORIZED or not self.is_registry(response.url):
             return response
         challenges = parse_challenges(response.headers.get_list("WWW-Authenticate"))
@@ -172,28 +183,24 @@ class RegistryExchange:
             return response
         response.close()
         self._authorization = fresh
-        return self._followed(ask)
+        return self._send_following_redirects(request)
 
-    def _followed(self, ask: RegistryRequest) -> httpx2.Response:
-        url = ask.url
+    def _send_following_redirects(self, request: RegistryRequest) -> httpx2.Response:
+        url = request.url
         for _ in range(_MAX_REDIRECTS + 1):
-            response = self._sent(ask, url)
-            if not (ask.elsewhere and response.has_redirect_location):
+            response = self._send_once(request, url)
+            if not (request.follows_redirects and response.has_redirect_location):
                 return response
             response.close()
-            url = self.location(url, response.headers, ask.what)
-        raise RegistryError(f"{self.registry} redirects more than {_MAX_REDIRECTS} times, asked to {ask.what}")
+            url = self.location(url, response.headers, request.what)
+        raise RegistryError(f"{self.registry} redirects more than {_MAX_REDIRECTS} times, asked to {request.what}")
 
-    def _sent(self, ask: RegistryRequest, url: httpx2.URL) -> httpx2.Response:
-        request = self._client.build_request(ask.method, url, headers=ask.headers, content=ask.content)
+    def _send_once(self, request: RegistryRequest, url: httpx2.URL) -> httpx2.Response:
+        message = self._client.build_request(request.method, url, headers=request.headers, content=request.content)
         if self._authorization is not None and self.is_registry(url):
-            request.headers["Authorization"] = self._authorization.reveal()
-        return self._client.send(request, stream=True, auth=None)
-
-    def is_registry(self, url: httpx2.URL) -> bool:
-        """Whether `url` has the registry's own origin: nobody else is told who we are."""
-        return _origin(url) == _origin(self.base)
+            message.headers["Authorization"] = self._authorization.reveal()
+        return self._client.send(message, stream=True, auth=None)
 
 
 def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
-    return url.scheme, url.host, url.port  # a default port is None, however it was written
+    return url.scheme, url.host, url.port  # httpx2 reports a default port as None

@@ -1,4 +1,4 @@
-"""A place in an OCI registry, parsed once."""
+"""References to OCI registries: `oci://registry.example/path/name:tag@sha256:…`."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from host.core.names import OCI_SCHEME, Digest, Domain
 from host.errors import InputError
 
 DOCKER_HUB: Final = "docker.io"
-_HUB_API: Final = "registry-1.docker.io"  # where Docker Hub answers to the name docker.io
+_HUB_API: Final = "registry-1.docker.io"  # the host of Docker Hub's API
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*\Z")
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}\Z")
 _PORT = re.compile(r"[1-9][0-9]{0,4}\Z")
-_LONGEST = 255
+_MAX_NAME = 255  # characters of registry and repository
 
 
 @dataclass(frozen=True, slots=True)
 class OciReference:
-    """`registry` is a host in lower case with its port, if it has one; `repository` the path below it. Where there are
-    both, the digest decides and the tag is for people (distribution-spec, "Pulling manifests")."""
+    """A repository in a registry, with a tag, a digest or both.
+
+    `registry` is a host in lower case with an optional port, `repository` the path below it. If there are both, the
+    digest decides and the tag is for people (distribution-spec, "Pulling manifests").
+    """
 
     registry: str
     repository: str
@@ -33,36 +36,38 @@ class OciReference:
     def parse(cls, text: str) -> OciReference:
         """`oci://registry.example[:port]/path/name[:tag][@sha256:…]`. Raises InputError."""
         if len(text) > 1024 or not text.startswith(OCI_SCHEME):
-            raise _wrong(text, "it does not begin with oci://")
+            raise _invalid(text, "it does not begin with oci://")
         place, at, digest = text.removeprefix(OCI_SCHEME).partition("@")
         registry, slash, path = place.partition("/")
         repository, colon, tag = path.partition(":")
         if not slash or not _is_host(registry):
-            raise _wrong(text, "it names no registry")
-        if not _REPOSITORY.match(repository) or len(registry) + 1 + len(repository) > _LONGEST:
-            raise _wrong(text, "its path is not lower-case names between slashes")
+            raise _invalid(text, "it names no registry")
+        if not _REPOSITORY.match(repository) or len(registry) + 1 + len(repository) > _MAX_NAME:
+            raise _invalid(text, "its path is not lower-case names between slashes")
         if colon and not _TAG.match(tag):
-            raise _wrong(text, "its tag is not letters, digits, _ . and -")
+            raise _invalid(text, "its tag is not letters, digits, _ . and -")
         return cls(registry, repository, tag, Digest.parse(digest) if at else None)
 
     @property
     def wanted(self) -> str:
-        """What the registry is asked for: the digest, else the tag, else `latest`."""
+        """The digest, else the tag, else `latest`."""
         return str(self.digest or self.tag or "latest")
 
     @property
     def place(self) -> str:
-        """`registry/repository`, as messages name it."""
+        """`registry/repository`, for messages."""
         return f"{self.registry}/{self.repository}"
 
     @property
     def is_loopback(self) -> bool:
-        """Whether the registry is on this machine: then it is spoken to in plain HTTP."""
+        """Whether the registry is on this machine. Then plain HTTP is used."""
         return is_loopback(_split(self.registry)[0])
 
     def base(self, *, plain_http: bool = False) -> str:
-        """The URL of the repository in the registry's API: `https://registry.example/v2/path/name`. Plain HTTP only
-        for this machine, or where `plain_http` says so."""
+        """The URL of the repository in the registry's API: `https://registry.example/v2/path/name`.
+
+        `http` for this machine and with `plain_http`.
+        """
         scheme = "http" if plain_http or self.is_loopback else "https"
         host = _HUB_API if self.registry == DOCKER_HUB else self.registry
         return f"{scheme}://{host}/v2/{self.repository}"
@@ -74,7 +79,7 @@ class OciReference:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether `host`, a name or an address, is this machine: `localhost`, 127.0.0.0/8 or ::1, with brackets or not."""
+    """Whether `host` is `localhost` or an address of 127.0.0.0/8 or ::1, the latter with or without brackets."""
     if host == "localhost":
         return True
     try:
@@ -109,9 +114,9 @@ def _split(registry: str) -> tuple[str, str | None]:
     return host, port if colon else None
 
 
-def _wrong(text: str, why: str) -> InputError:
+def _invalid(text: str, why: str) -> InputError:
     return InputError(
-        f"{text[:200]!r} is not a place in a registry: {why}",
+        f"{text[:200]!r} is not a reference to a registry: {why}",
         field="reference",
         hint="oci://registry.example[:port]/path/name[:tag][@sha256:…]",
     )

@@ -1,12 +1,10 @@
-"""Whole artifacts to a registry and back: a component with the signatures that go with it."""
+"""Pushes and pulls whole artifacts: a component with its signatures."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from itertools import islice
-from pathlib import Path
 
 from host.component.manifest import Manifest
 from host.core.names import Digest
@@ -21,10 +19,13 @@ _MAX_BUNDLE_MANIFEST_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Pulled:
-    """A component whose bytes have the digest `layer`, named by the manifest with the digest `digest`. That says that
-    nothing was changed on the way, and nothing about who made it: `bundles`, signatures in JSON, still prove nothing.
-    `imports`, `exports` and `annotations` are the publisher's words."""
+class PulledArtifact:
+    """A component from a registry.
+
+    `wasm` has the digest `layer`, in the manifest with the digest `digest`. The digests prove that the bytes are
+    unchanged, not who made them. `bundles` are signatures in JSON, not yet verified. `imports`, `exports` and
+    `annotations` are the publisher's claims.
+    """
 
     wasm: bytes = field(repr=False)
     bundles: tuple[str, ...] = field(repr=False)
@@ -43,17 +44,15 @@ def push(
     exports: Sequence[str],
     manifest: Manifest | None = None,
     bundles: Sequence[str] = (),
-    created: datetime | None = None,
     progress: Progress | None = None,
 ) -> Digest:
-    """Put a component under the reference's tag (`latest` where it has none), and each of `bundles`, signatures in
-    JSON, beside it. Returns the digest of its manifest, which is the same for the same arguments.
+    """Stores a component under the reference's tag (default `latest`), with its signatures `bundles` in JSON.
 
-    A tag is moved last, so that who pulls meanwhile gets the old component or the whole new one.
-    Raises RegistryError, and InputError where the reference has another digest, a bundle is none,
-    or there is more of anything than `pull` takes.
+    Returns the digest of its manifest, which is the same for the same arguments. Moves the tag last, so that a
+    concurrent pull gets the old component or the whole new one. Raises RegistryError; InputError if the reference has
+    another digest, if a bundle is not one, and for more of anything than `pull` accepts.
     """
-    laid_out = layout.lay_out(wasm, imports=imports, exports=exports, manifest=manifest, created=created)
+    laid_out = layout.lay_out(wasm, imports=imports, exports=exports, manifest=manifest)
     subject = laid_out.descriptor
     encoded = [bundle.encode() for bundle in bundles]
     attached = [layout.lay_out_bundle(bundle, subject) for bundle in encoded]
@@ -75,16 +74,14 @@ def push(
 def pull(
     registry: RegistryClient,
     *,
-    partial: Path,
     held: Callable[[Digest], bytes | None] = lambda _: None,
     progress: Progress | None = None,
-) -> Pulled:
-    """What the reference names, every byte of it verified against a digest, beginning with the reference's own if it
-    has one. A download that breaks off leaves a file in the folder `partial`, which the next pull continues. What is
-    here already, as `held` has it, is not fetched.
+) -> PulledArtifact:
+    """Returns the artifact under the reference, every byte verified against a digest.
 
-    Raises RegistryError (it cannot be had, or other bytes come), ArtifactError (it is not a component as the layout has
-    it) and StateError (`partial` cannot be used).
+    The chain of digests starts with the reference's own, if it has one. `held` returns a component that is here
+    already, which is then not downloaded. Raises RegistryError if a part is missing or has other bytes, and
+    ArtifactError if it is not a component in the layout.
     """
     fetched = registry.manifest()
     manifest = layout.read_manifest(fetched.content, fetched.media_type)
@@ -92,8 +89,8 @@ def pull(
     layer = manifest.layers[0]
     wasm = held(layer.digest)
     if wasm is None or Digest.of(wasm) != layer.digest:
-        wasm = registry.download(layer, partial, "the component", progress)
-    return Pulled(
+        wasm = registry.download(layer, "the component", progress)
+    return PulledArtifact(
         wasm=wasm,
         bundles=tuple(_bundles(registry, fetched.digest)),
         digest=fetched.digest,
@@ -105,9 +102,11 @@ def pull(
 
 
 def _bundles(registry: RegistryClient, subject: Digest) -> Iterator[str]:
-    """Those among the first that are said to be bundles, as many as are looked at. What is none is passed over, and so
-    is one that the registry has no more: whoever may push could otherwise stop every pull. A bundle that is missing is
-    missed where signatures are verified."""
+    """Yields the bundles among the first MAX_BUNDLES referrers.
+
+    Skips referrers that are no bundles or that the registry no longer has: otherwise everyone with push access could
+    block every pull. The verification of signatures notices a missing bundle.
+    """
     for described in islice(registry.referrers(subject, layout.BUNDLE), MAX_BUNDLES):
         try:
             found = registry.manifest(str(described.digest), most=_MAX_BUNDLE_MANIFEST_BYTES)
@@ -122,6 +121,7 @@ def _bundles(registry: RegistryClient, subject: Digest) -> Iterator[str]:
 def _check_push(registry: RegistryClient, digest: Digest, bundles: int) -> None:
     wanted = registry.reference.digest
     if wanted is not None and wanted != digest:
-        raise InputError(f"what is pushed has the digest {digest}, not {wanted}", field="reference", hint="name a tag")
+        message = f"the pushed component has the digest {digest}, not {wanted}"
+        raise InputError(message, field="reference", hint="name a tag")
     if bundles > MAX_BUNDLES:
         raise InputError(f"an artifact has at most {MAX_BUNDLES} signatures")

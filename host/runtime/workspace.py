@@ -180,8 +180,7 @@ class Workspace:
         if named.digest is not None and (known := self.components.from_source(str(named))) is not None:
             return known
         with self._registry(named, plain_http=plain_http) as registry:
-            partial = self.state_dir / "partial"
-            pulled = pull(registry, partial=partial, held=self.components.held, progress=progress)
+            pulled = pull(registry, held=self.components.held, progress=progress)
         component = self.install(
             pulled.wasm,
             loader,

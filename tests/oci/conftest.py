@@ -19,7 +19,7 @@ from uuid import uuid4
 
 import pytest
 
-from host.oci.auth import Credential, Credentials
+from host.oci.auth import Credential, CredentialSource
 from host.oci.client import RegistryClient
 from host.oci.reference import OciReference
 from host.secrets.value import SecretValue
@@ -196,7 +196,7 @@ def relay() -> Iterator[Callable[..., Relay]]:
 
 
 class Alice:
-    """Credentials for one registry. `wanted` is what was looked up."""
+    """CredentialSource for one registry. `wanted` is what was looked up."""
 
     def __init__(self, registry: str, *, is_identity_token: bool = False) -> None:
         self._registry = registry
@@ -212,7 +212,7 @@ class Alice:
 
 @contextmanager
 def client(
-    address: str, *, repository: str = "", wanted: str = "", who: Credentials | None = None
+    address: str, *, repository: str = "", wanted: str = "", who: CredentialSource | None = None
 ) -> Iterator[RegistryClient]:
     """For a repository of its own, unless one is named. `wanted` is `:tag` or `@digest`. Waits between tries for nothing."""
     place = OciReference.parse(f"oci://{address}/{repository or new_repository()}{wanted}")

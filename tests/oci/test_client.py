@@ -39,12 +39,6 @@ def test_a_manifest_that_is_not_there_is_none(registry, kept):
         assert one.find_manifest("sha256:" + "0" * 64) is None
 
 
-def test_a_blob_is_there_or_not(registry, kept):
-    with client(registry, repository=kept[0]) as one:
-        assert one.has_blob(Digest.of(CONTENT))
-        assert not one.has_blob(Digest.of(b"other"))
-
-
 def test_a_blob_of_another_size_than_was_said_is_refused(registry, kept):
     with client(registry, repository=kept[0]) as one:
         for size in (len(CONTENT) - 1, len(CONTENT) + 1):

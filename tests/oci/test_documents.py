@@ -1,14 +1,86 @@
-"""Descriptors and manifests, read strictly."""
+"""Dataclasses as JSON; descriptors and manifests, read strictly."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from host.errors import ArtifactError
-from host.oci.documents import IMAGE_INDEX, IMAGE_MANIFEST, Descriptor, ImageManifest, as_bytes, document
+from host.oci.documents import (
+    IMAGE_INDEX,
+    IMAGE_MANIFEST,
+    Descriptor,
+    ImageManifest,
+    as_bytes,
+    camel_case,
+    from_json,
+    parse_document,
+    parse_json,
+    to_json,
+)
+
+# dataclasses
+
+
+@camel_case
+@dataclass(frozen=True)
+class Page:
+    page_number: int
+    lines: tuple[str, ...] = ()
+    next_page: Page | None = None
+
+
+def test_what_is_written_is_read_back():
+    page = Page(1, ("a", "b"), Page(2))
+    assert from_json(Page, to_json(page), "it") == page
+
+
+def test_names_are_those_of_json_and_defaults_are_left_out():
+    assert to_json(Page(1, next_page=Page(2))) == {"pageNumber": 1, "nextPage": {"pageNumber": 2}}
+
+
+def test_unknown_fields_of_a_dataclass_are_ignored():
+    assert from_json(Page, {"pageNumber": 1, "page_number": 2, "later": {}}, "it") == Page(1)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        pytest.param([], "it: ", id="the whole"),
+        pytest.param({}, "it.pageNumber: ", id="a field that is missing"),
+        pytest.param({"pageNumber": "1"}, "it.pageNumber: ", id="a number in quotes"),
+        pytest.param({"pageNumber": True}, "it.pageNumber: ", id="a truth for a number"),
+        pytest.param({"pageNumber": 1, "lines": "ab"}, "it.lines: ", id="a text for a list"),
+        pytest.param(
+            {"pageNumber": 1, "nextPage": {"pageNumber": 2, "lines": ["", 3]}},
+            "it.nextPage.lines[1]: ",
+            id="deep inside",
+        ),
+    ],
+)
+def test_a_mistake_is_named_by_its_path(value, said):
+    with pytest.raises(ArtifactError) as caught:
+        from_json(Page, value, "it")
+    assert str(caught.value).startswith(said)
+
+
+def test_a_mistake_is_not_quoted():
+    with pytest.raises(ArtifactError) as caught:
+        from_json(Page, {"pageNumber": "s3cret"}, "it")
+    assert "s3cret" not in str(caught.value)
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b"[" * 100_000, b'{"a":[' + b"0," * 200_000 + b"0]}"])
+def test_what_is_no_object_is_refused(content):
+    with pytest.raises(ArtifactError, match=r"^it "):
+        parse_json(content, "it")
+
+
+# descriptors and manifests
 
 D = "sha256:" + "a" * 64
 CONFIG = {"mediaType": "application/vnd.test", "digest": D, "size": 2}
@@ -106,4 +178,7 @@ def test_of_many_mistakes_one_is_kept(many):
 
 
 def test_a_document_says_of_itself_what_it_is():
-    assert document(as_bytes({"schemaVersion": 2, "mediaType": IMAGE_INDEX}), IMAGE_INDEX, "it")["schemaVersion"] == 2
+    assert (
+        parse_document(as_bytes({"schemaVersion": 2, "mediaType": IMAGE_INDEX}), IMAGE_INDEX, "it")["schemaVersion"]
+        == 2
+    )

@@ -9,7 +9,7 @@ import pytest
 
 from host.errors import RegistryError
 from host.oci import failures
-from host.oci.failures import PassingError
+from host.oci.failures import TransientError
 
 
 def _every(kind: type[Exception]) -> list[type[Exception]]:
@@ -36,9 +36,9 @@ def _raised(kind: type[Exception]) -> Exception:
     ),
 )
 def test_every_exception_of_httpx2_becomes_an_error_of_ours(kind):
-    with pytest.raises((RegistryError, PassingError)) as caught, failures.entering("r.test", "send it"):
+    with pytest.raises((RegistryError, TransientError)) as caught, failures.translating("r.test", "send it"):
         raise _raised(kind)
-    error = caught.value.lasting if isinstance(caught.value, PassingError) else caught.value
+    error = caught.value.final if isinstance(caught.value, TransientError) else caught.value
     assert "r.test" in error.message
     assert "words of httpx2" not in str(error)
 
@@ -48,20 +48,20 @@ def test_every_exception_of_httpx2_becomes_an_error_of_ours(kind):
     [httpx2.ReadError, httpx2.WriteError, httpx2.ReadTimeout, httpx2.WriteTimeout, httpx2.RemoteProtocolError],
 )
 def test_what_may_pass_is_told_apart(kind):
-    with pytest.raises(PassingError), failures.entering("r.test", "send it"):
+    with pytest.raises(TransientError), failures.translating("r.test", "send it"):
         raise _raised(kind)
 
 
 @pytest.mark.parametrize("kind", [httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.LocalProtocolError])
 def test_what_stays_is_not_tried_again(kind):
-    with pytest.raises(RegistryError), failures.entering("r.test", "send it"):
+    with pytest.raises(RegistryError), failures.translating("r.test", "send it"):
         raise _raised(kind)
 
 
 def test_a_certificate_is_found_below_what_httpx2_made_of_it():
     refused = ssl.SSLCertVerificationError(1, "x")
     refused.verify_message = "certificate has expired"
-    with pytest.raises(RegistryError, match="certificate has expired"), failures.entering("r.test", "send it"):
+    with pytest.raises(RegistryError, match="certificate has expired"), failures.translating("r.test", "send it"):
         raise httpx2.ConnectError("x") from refused
 
 
@@ -81,6 +81,6 @@ def test_a_certificate_is_found_below_what_httpx2_made_of_it():
 )
 def test_the_registrys_own_words_are_on_one_line(body, said):
     with pytest.raises(RegistryError) as caught:
-        failures.refuse(httpx2.Response(400, content=iter([body])), "r.test", "send it")
+        failures.raise_for_status(httpx2.Response(400, content=iter([body])), "r.test", "send it")
     assert caught.value.message == "r.test answered 400 when asked to send it" + (f": {said}" if said else "")
     assert caught.value.status == 400

@@ -19,7 +19,7 @@ from host.core.limits import CEILING
 from host.core.names import Digest, SecretName
 from host.fakes import FakeOpenAI
 from host.oci import transfer
-from host.oci.transfer import Pulled
+from host.oci.transfer import PulledArtifact
 from host.runtime.loader import Loader
 from host.secrets.value import OPERATOR, SecretValue
 from host.store.audit_log.records import run, runs
@@ -423,7 +423,7 @@ def pulled(workspace: Workspace, loader: Loader, monkeypatch: pytest.MonkeyPatch
 
     def pull(place: str, version: str) -> Any:
         wasm = tool(id="catalyst:acme.tool", version=version)
-        here = Pulled(wasm, (sign(wasm, key).text(),), Digest.of(b"manifest"), Digest.of(wasm), (), (), {})
+        here = PulledArtifact(wasm, (sign(wasm, key).text(),), Digest.of(b"manifest"), Digest.of(wasm), (), (), {})
         monkeypatch.setattr(transfer, "pull", lambda *_, **__: here)
         return workspace.pull(place, loader)
 

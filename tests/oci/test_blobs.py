@@ -1,22 +1,24 @@
-"""Uploads in pieces, and what becomes of them when the connection breaks."""
+"""Downloads and uploads of blobs, also over connections that break."""
 
 from __future__ import annotations
 
+from contextlib import suppress
+from threading import Event
+
 import pytest
 
-from host.core.names import Digest
 from host.errors import RegistryError
-from host.oci import blobs as upload
+from host.oci import blobs
+from host.oci.documents import Descriptor
 from tests.oci.conftest import Steps, client, new_repository
 
 CHUNK = 1000
 CONTENT = bytes(range(250)) * 14  # three chunks and a half
-DIGEST = Digest.of(CONTENT)
 
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(upload, "CHUNK_BYTES", CHUNK)
+    monkeypatch.setattr(blobs, "CHUNK_BYTES", CHUNK)
 
 
 @pytest.fixture
@@ -29,9 +31,81 @@ def _upload(address, repository, content=CONTENT, progress=None) -> None:
         one.upload(content, "it", progress)
 
 
+def _download(address, repository, progress=None, content=CONTENT) -> bytes:
+    with client(address, repository=repository) as one:
+        return one.download(Descriptor.of(content, "application/wasm"), "it", progress)
+
+
 def _kept(registry, repository, content=CONTENT) -> bool:
-    with client(registry, repository=repository) as one:
-        return one.has_blob(Digest.of(content))
+    return _download(registry, repository, content=content) == content
+
+
+# downloads
+
+
+def _cutting(times: int):
+    """Breaks off the first `times` answers with a blob after half of it."""
+    left = [times]
+
+    def behave(visit):
+        status, headers, body = visit.upstream()
+        if visit.asked.method != "GET" or not left[0]:
+            return visit.send(status, headers, body)
+        left[0] -= 1
+        named = {name.replace("-", "_"): value for name, value in headers.items()}
+        return visit.cut(body[: len(body) // 2], length=len(body), status=status, **named)
+
+    return behave
+
+
+def test_a_download_that_breaks_off_starts_again(registry, relay, repository):
+    _upload(registry, repository)
+    cut = relay(registry, _cutting(1))
+    steps = Steps()
+    assert _download(cut.address, repository, steps) == CONTENT
+    assert [one.headers.get("Range") for one in cut.asked] == [None, None]
+    assert [total for _, total, _ in steps.seen] == [len(CONTENT)] * 2
+    assert sum(steps.seen[0][2]) < len(CONTENT)
+    assert sum(steps.seen[-1][2]) == len(CONTENT)
+    assert steps.ended == 2
+
+
+def test_after_three_cuts_a_download_has_failed(registry, relay, repository):
+    _upload(registry, repository)
+    cut = relay(registry, _cutting(3))
+    with pytest.raises(RegistryError, match="broke off"):
+        _download(cut.address, repository)
+    assert len(cut.asked) == 3
+    assert _download(cut.address, repository) == CONTENT
+
+
+def test_a_download_that_drips_is_given_up(relay, repository, monkeypatch):
+    monkeypatch.setattr(blobs, "_DOWNLOAD_TIMEOUT_S", 0.3)
+    given_up = Event()
+
+    def drip(visit):
+        visit.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+        with suppress(OSError):  # the client leaves
+            while not given_up.wait(0.01):
+                visit.write(b"a")
+
+    between = relay("", drip)
+    steps = Steps()
+    try:
+        with pytest.raises(RegistryError, match="takes more than 0 s, asked to send it"):
+            _download(between.address, repository, steps)
+        assert len(between.asked) == 1, "it is not asked again"
+    finally:
+        given_up.set()
+    assert steps.ended == 1
+
+
+def test_an_empty_blob_is_downloaded(registry, repository):
+    _upload(registry, repository, b"")
+    assert _download(registry, repository, content=b"") == b""
+
+
+# uploads
 
 
 def _pieces(relay) -> list[tuple[str, str | None, int]]:

@@ -1,4 +1,4 @@
-"""Credentials as docker's configuration has them."""
+"""The challenges of a registry, and docker's credentials."""
 
 from __future__ import annotations
 
@@ -9,9 +9,61 @@ from pathlib import Path
 import pytest
 
 from host.errors import InputError
-from host.oci import auth as credentials
-from host.oci.auth import Anonymous, Credential, DockerCredentials
+from host.oci import auth
+from host.oci.auth import Challenge, Credential, DockerCredentials, NoCredentials, parse_challenges
 from host.secrets.value import SecretValue
+
+# challenges
+
+_BEARER = {"realm": "https://auth.test/token", "service": "registry.test", "scope": "repository:a/b:pull,push"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        pytest.param(
+            ['Bearer realm="https://auth.test/token",service="registry.test",scope="repository:a/b:pull,push"'],
+            [("bearer", _BEARER)],
+            id="what Docker Hub sends",
+        ),
+        pytest.param(['Basic realm="Registry Realm"'], [("basic", {"realm": "Registry Realm"})], id="basic"),
+        pytest.param(["Basic"], [("basic", {})], id="a scheme alone"),
+        pytest.param(["BASIC Realm=x"], [("basic", {"realm": "x"})], id="whatever the case, quoted or not"),
+        pytest.param(
+            ['Basic realm="a", Bearer realm="https://b.test"'],
+            [("basic", {"realm": "a"}), ("bearer", {"realm": "https://b.test"})],
+            id="two in one value",
+        ),
+        pytest.param(
+            ["Negotiate, Basic realm=x"],
+            [("negotiate", {}), ("basic", {"realm": "x"})],
+            id="one without parameters first",
+        ),
+        pytest.param(
+            ["Basic realm=x", "Bearer realm=y"],
+            [("basic", {"realm": "x"}), ("bearer", {"realm": "y"})],
+            id="two values",
+        ),
+        pytest.param(
+            [r'Bearer realm="a\"b, c=\\d"'], [("bearer", {"realm": 'a"b, c=\\d'})], id="escapes and commas in quotes"
+        ),
+        pytest.param(["Bearer realm=a, realm=b"], [("bearer", {"realm": "a"})], id="the first of two realms"),
+        pytest.param(['Bearer realm="never closed'], [("bearer", {})], id="a quote that is not closed"),
+        pytest.param(["", "===", "\x00"], [], id="nothing of the kind"),
+        pytest.param([], [], id="no field"),
+    ],
+)
+def test_challenges_are_read(fields, expected):
+    assert parse_challenges(fields) == tuple(Challenge(*one) for one in expected)
+
+
+def test_a_field_without_end_is_not_read_to_its_end():
+    found = parse_challenges(['Basic realm="' + '\\"' * 1_000_000])
+    assert [one.scheme for one in found] == ["basic"]
+    assert len(parse_challenges(["a," * 1_000_000])) < 5_000
+
+
+# docker's credentials
 
 SECRET = "s3cret-Pass-0123456789"
 AUTH = b64encode(f"alice:{SECRET}".encode()).decode()
@@ -56,7 +108,7 @@ def test_docker_hub_is_filed_under_its_old_url(tmp_path):
 
 def test_without_a_configuration_there_are_none(tmp_path):
     assert DockerCredentials(tmp_path / "none.json").find("r.test") is None
-    assert Anonymous().find("r.test") is None
+    assert NoCredentials().find("r.test") is None
 
 
 @pytest.mark.parametrize(
@@ -144,7 +196,7 @@ def test_a_helper_that_breaks_the_protocol_is_named_and_not_quoted(tmp_path, hel
 
 
 def test_a_helper_that_never_answers_is_named(tmp_path, helper, monkeypatch):
-    monkeypatch.setattr(credentials, "_HELPER_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(auth, "_HELPER_TIMEOUT_S", 0.2)
     helper("exec sleep 60")
     with pytest.raises(InputError, match="docker-credential-test did not answer in"):
         _docker(tmp_path, credsStore="test").find("r.test")

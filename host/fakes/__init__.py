@@ -1,9 +1,17 @@
-"""Fakes of outside services, for anybody's tests and for demos: real HTTP on the loopback interface, no state shared
-between instances, no dependency but h11.
+"""Fakes of outside services, for tests and demos: real HTTP on the loopback interface.
+Instances share no state.
+
+messages.py     requests and responses
+server.py       the HTTP server
+request_log.py  the requests that arrived
+openai/         FakeOpenAI, deterministic, with scripted faults
+
+It may import `core`, `errors` and h11. A new fake is a package like `openai/`, with a subclass of
+LoopbackServer.
 
     @pytest.fixture
     def fake():
-        with FakeOpenAI() as running:  # a port and a thread of its own, as many at once as you like
+        with FakeOpenAI() as running:  # its own port and thread; several can run at once
             yield running
 
     def test_it_retries(fake):

@@ -1,1 +1,14 @@
-"""OpenAI's API as a fake: one file for each resource, `fake.py` puts them together."""
+"""OpenAI's API as a fake.
+
+fake.py        FakeOpenAI: the table of endpoints and the application
+faults.py      scripted faults
+control.py     `/`, `/health` and `/__parlel/…`
+chat.py, completions.py, responses.py, analysis.py, media.py, resources.py
+               the endpoints, by resource
+structured.py  instances of JSON Schemas, function tools
+text.py        deterministic text, event streams, usage
+call.py        the call that a handler gets, and its parameters
+errors.py      OpenAI's errors
+
+A new endpoint is a function `(ApiCall) -> FakeResponse` and a row in fake.py's table.
+"""

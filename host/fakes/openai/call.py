@@ -1,56 +1,67 @@
-"""What a handler gets: the request, the parameters in its path, and the state of the fake."""
+"""The call that a handler gets: the request, its parameters, and the state of the fake.
+
+Every reader of Params takes a name, treats null as absent, and raises ApiError (400, with `param` and `code`) for a
+value that OpenAI would refuse.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
-from host.fakes import multipart
-from host.fakes.messages import Request, Response
+from host.fakes.messages import FakeRequest, FakeResponse, MultipartError, Part, parse_multipart
 from host.fakes.openai import errors
-from host.fakes.openai.params import Params
 
-MAX_RESPONSES = 10_000
+T = TypeVar("T")
+
+_MAX_RESPONSES = 10_000
+_UNREADABLE = (
+    "We could not parse the JSON body of your request. (HINT: This likely means you aren't using your HTTP library "
+    "correctly. The OpenAI API expects a JSON payload, but what was sent was not valid JSON.)"
+)
 
 
 @dataclass(frozen=True)
-class Turn:
-    """A response that was kept, the items it was asked with, and those with the whole conversation before them."""
+class StoredResponse:
+    """A response of `/v1/responses` in the state. `input` are its own items, `conversation` all items up to it."""
 
     response: dict[str, Any]
-    asked: list[dict[str, Any]]
+    input: list[dict[str, Any]]
     conversation: list[dict[str, Any]]
 
 
 @dataclass
-class Store:
-    """What outlives a request. `next_number` is for the identifiers that two equal requests must not share."""
+class FakeState:
+    """The state that outlives a request. `next_number` makes the identifiers of equal requests differ."""
 
     files: dict[str, tuple[dict[str, Any], bytes]] = field(default_factory=dict)  # by id: the file object, the content
-    turns: dict[str, Turn] = field(default_factory=dict)  # by response id, the newest MAX_RESPONSES
+    responses: dict[str, StoredResponse] = field(default_factory=dict)  # by id, the newest 10,000
     numbers: int = 0
 
     def next_number(self) -> int:
         self.numbers += 1
         return self.numbers
 
-    def keep(self, turn: Turn) -> None:
-        self.turns[turn.response["id"]] = turn
-        if len(self.turns) > MAX_RESPONSES:
-            del self.turns[next(iter(self.turns))]
+    def store(self, stored: StoredResponse) -> None:
+        self.responses[stored.response["id"]] = stored
+        if len(self.responses) > _MAX_RESPONSES:
+            del self.responses[next(iter(self.responses))]
 
 
 @dataclass(frozen=True)
-class Call:
-    request: Request
-    store: Store
+class ApiCall:
+    """One request, with the parameters in its path."""
+
+    request: FakeRequest
+    state: FakeState
     path: dict[str, str] = field(default_factory=dict)
 
     @cached_property
     def params(self) -> Params:
-        """Those of the JSON body."""
+        """The parameters of the JSON body."""
         return Params.from_json(self.request.body)
 
     @cached_property
@@ -59,7 +70,10 @@ class Call:
 
     @cached_property
     def form(self) -> Form:
-        return Form.read(self.request)
+        return Form.of(self.request)
+
+
+Handler = Callable[[ApiCall], FakeResponse]
 
 
 @dataclass(frozen=True)
@@ -67,13 +81,13 @@ class Form:
     """A multipart body: its plain fields as parameters (`name[]` as an array), and its files by name."""
 
     params: Params
-    files: dict[str, multipart.Part]
+    files: dict[str, Part]
 
     @classmethod
-    def read(cls, request: Request) -> Form:
+    def of(cls, request: FakeRequest) -> Form:
         try:
-            parts = multipart.parse(request.body, request.headers.get("content-type", ""))
-        except multipart.MultipartError as error:
+            parts = parse_multipart(request.body, request.headers.get("content-type", ""))
+        except MultipartError as error:
             raise errors.ApiError(400, f"Could not parse multipart form: {error}.") from error
         values: dict[str, Any] = {}
         for part in (part for part in parts if part.filename is None):
@@ -84,10 +98,123 @@ class Form:
                 values[part.name] = text
         return cls(Params(values, textual=True), {part.name: part for part in parts if part.filename is not None})
 
-    def file(self, name: str) -> multipart.Part:
+    def file(self, name: str) -> Part:
         if name not in self.files:
             raise errors.missing(name)
         return self.files[name]
 
 
-Handler = Callable[[Call], Response]
+class Params:
+    """Parameters by name. `textual` ones come from a form or a query, with numbers and booleans as text."""
+
+    def __init__(self, values: Mapping[str, Any], *, textual: bool = False) -> None:
+        self._values = values
+        self._textual = textual
+
+    @classmethod
+    def from_json(cls, body: bytes) -> Params:
+        try:
+            values = json.loads(body, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
+            raise errors.ApiError(400, _UNREADABLE) from error
+        if not isinstance(values, dict):
+            raise errors.ApiError(400, _UNREADABLE)
+        return cls(values)
+
+    def __contains__(self, name: str) -> bool:
+        return self._values.get(name) is not None
+
+    def raw(self, name: str) -> Any:
+        return self._values.get(name)
+
+    def required(self, name: str) -> Any:
+        if name not in self:
+            raise errors.missing(name)
+        return self._values[name]
+
+    def required_text(self, name: str) -> str:
+        self.required(name)
+        return self.text(name, "")
+
+    def text(self, name: str, default: T) -> str | T:
+        value: str | T = self._typed(name, str, "a string", default)
+        return value
+
+    def flag(self, name: str) -> bool:
+        """False if it is absent."""
+        value = self.raw(name)
+        if self._textual and value in {"true", "false"}:
+            return bool(value == "true")
+        flag: bool = self._typed(name, bool, "a boolean", False)
+        return flag
+
+    def integer(self, name: str, default: T, *, low: int = 1, high: int | None = None) -> int | T:
+        value = self.raw(name)
+        if self._textual and isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
+            value = int(value)
+        if value is None:
+            return default
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise errors.wrong_type(name, "an integer", value)
+        if value < low:
+            raise errors.outside(name, value, low, above=False, kind="integer")
+        if high is not None and value > high:
+            raise errors.outside(name, value, high, above=True, kind="integer")
+        return value
+
+    def check_number(self, name: str, low: float, high: float) -> None:
+        """Validates a number without another effect, such as `temperature`."""
+        value = self.raw(name)
+        if self._textual and isinstance(value, str):
+            try:
+                value = float(value)
+            except ValueError:
+                raise errors.wrong_type(name, "a decimal number", value) from None
+        if value is None:
+            return
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise errors.wrong_type(name, "a decimal number", value)
+        if not low <= value <= high:
+            above = not value < low
+            raise errors.outside(name, value, high if above else low, above=above, kind="decimal")
+
+    def choice(self, name: str, supported: tuple[str, ...], default: str) -> str:
+        value = self.text(name, default)
+        if value not in supported:
+            raise errors.unsupported(name, value, supported)
+        return value
+
+    def mapping(self, name: str) -> dict[str, Any]:
+        """Empty if it is absent."""
+        value: dict[str, Any] = self._typed(name, dict, "an object", {})
+        return value
+
+    def objects(self, name: str) -> list[dict[str, Any]]:
+        """An array of objects, empty if it is absent."""
+        values: list[Any] = self._typed(name, list, "an array of objects", [])
+        for index, value in enumerate(values):
+            if not isinstance(value, dict):
+                raise errors.wrong_type(f"{name}[{index}]", "an object", value)
+        return values
+
+    def texts(self, name: str, *, at_most: int) -> list[str]:
+        """A string or an array of strings; empty if it is absent."""
+        value = self.raw(name)
+        values = [] if value is None else [value] if isinstance(value, str) else value
+        if not isinstance(values, list) or not all(isinstance(item, str) for item in values):
+            raise errors.wrong_type(name, "a string or an array of strings", value)
+        if len(values) > at_most:
+            raise errors.wrong_value(name, f"array too long. Expected at most {at_most} items, but got {len(values)}.")
+        return values
+
+    def _typed(self, name: str, kind: type[Any], expected: str, default: Any) -> Any:
+        value = self.raw(name)
+        if value is None:
+            return default
+        if not isinstance(value, kind):
+            raise errors.wrong_type(name, expected, value)
+        return value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")

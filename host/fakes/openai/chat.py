@@ -1,7 +1,4 @@
-"""Function tools: whether one is called, and with which arguments.
-
-POST /v1/chat/completions (platform.openai.com/docs/api-reference/chat).
-"""
+"""POST /v1/chat/completions (platform.openai.com/docs/api-reference/chat)."""
 
 from __future__ import annotations
 
@@ -11,79 +8,39 @@ from dataclasses import dataclass
 from itertools import chain, zip_longest
 from typing import Any
 
-from host.fakes.messages import Response
+from host.fakes.messages import FakeResponse
 from host.fakes.openai import errors
-from host.fakes.openai.call import Call
-from host.fakes.openai.params import Params
-from host.fakes.openai.schema import instance
+from host.fakes.openai.call import ApiCall, Params
+from host.fakes.openai.structured import forced_function, function_arguments, function_of, instance
 from host.fakes.openai.text import (
     CREATED,
     DONE,
-    Written,
+    GeneratedText,
     alternatives,
-    asked_length,
     check_sampling,
     completion_usage,
     count,
     event,
     event_stream,
+    generate_text,
     identifier,
+    requested_words,
     seed_of,
     sentence,
     tokens,
-    written,
 )
-
-
-def function_of(tool: dict[str, Any]) -> dict[str, Any] | None:
-    """The function of a tool of chat completions (nested) or of responses (flat), None for tools of other types."""
-    function = tool.get("function", tool) if tool.get("type") == "function" else None
-    if function is None:
-        return None
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise errors.missing("tools[].function.name")
-    return function
-
-
-def chosen(functions: list[dict[str, Any] | None], choice: Any) -> dict[str, Any] | None:
-    """The function that `tool_choice` forces: the first when it is "required", the named one, else none."""
-    known = {function["name"]: function for function in functions if function}
-    match choice:
-        case None | "none" | "auto":
-            return None
-        case "required" if known:
-            return next(iter(known.values()))
-        case {"type": "function", "function": {"name": str() as name}} | {"type": "function", "name": str() as name}:
-            if name not in known:
-                raise errors.wrong_value("tool_choice", f"Tool choice '{name}' not found in 'tools' parameter.")
-            return known[name]
-        case "required":
-            raise errors.wrong_value("tool_choice", "it is only allowed when 'tools' are specified.")
-        case str():
-            raise errors.unsupported("tool_choice", choice, ("none", "auto", "required"))
-        case dict():
-            return None  # a hosted tool, say: not simulated
-        case _:
-            raise errors.wrong_type("tool_choice", "a string or an object", choice)
-
-
-def arguments(function: dict[str, Any], seed: bytes) -> str:
-    """A JSON text that fits the function's `parameters`."""
-    schema = function.get("parameters") or {"type": "object"}
-    return json.dumps(instance(schema, sentence(seed, 1)[:-1].lower()), ensure_ascii=False)
-
 
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
 
 @dataclass(frozen=True)
 class _Choice:
-    """One answer: text, or a call of a function instead."""
+    """One choice: text, or a function call in its place."""
 
     index: int
-    written: Written
+    written: GeneratedText
     call: dict[str, Any] | None
-    top_logprobs: int | None  # None: no log probabilities at all
+    top_logprobs: int | None  # None: without log probabilities
 
     @property
     def finish_reason(self) -> str:
@@ -117,7 +74,7 @@ class _Choice:
         }
 
     def deltas(self) -> Iterator[dict[str, Any]]:
-        """The choice of each chunk: the role first, then a word or a piece of the arguments each, the reason last."""
+        """Yields the choice of each chunk: the role, then words or pieces of the arguments, then the finish reason."""
         opening = {"role": "assistant", "content": None if self.call else "", "refusal": None}
         if self.call:
             function = {**self.call["function"], "arguments": ""}
@@ -134,7 +91,7 @@ class _Choice:
         return {"index": self.index, "delta": delta, "logprobs": None, "finish_reason": None}
 
 
-def create(call: Call) -> Response:
+def create_chat_completion(call: ApiCall) -> FakeResponse:
     params = call.params
     model = params.required_text("model")
     messages = _messages(params)
@@ -154,7 +111,7 @@ def create(call: Call) -> Response:
         return event_stream(_events(shared, choices, usage if with_usage else None))
     if "stream_options" in params:
         raise errors.wrong_value("stream_options", "it is only allowed when 'stream' is enabled.")
-    return Response.json(
+    return FakeResponse.json(
         {**shared, "object": "chat.completion", "choices": [choice.whole() for choice in choices], "usage": usage}
     )
 
@@ -176,7 +133,7 @@ def _choices(params: Params, messages: list[dict[str, Any]], seed: bytes) -> lis
     top_logprobs = params.integer("top_logprobs", 0, low=0, high=20)
     if top_logprobs and not params.flag("logprobs"):
         raise errors.wrong_value("top_logprobs", "it is only allowed when 'logprobs' is enabled.")
-    function = chosen([function_of(tool) for tool in params.objects("tools")], params.raw("tool_choice"))
+    function = forced_function([function_of(tool) for tool in params.objects("tools")], params.raw("tool_choice"))
     choices: list[_Choice] = []
     for index in range(params.integer("n", 1, high=128)):
         own = seed_of(seed.hex(), index)
@@ -184,7 +141,7 @@ def _choices(params: Params, messages: list[dict[str, Any]], seed: bytes) -> lis
         choices.append(
             _Choice(
                 index=index,
-                written=written(content, limit=limit, stops=stops),
+                written=generate_text(content, limit=limit, stops=stops),
                 call=_tool_call(function, own) if function else None,
                 top_logprobs=top_logprobs if params.flag("logprobs") else None,
             )
@@ -194,7 +151,7 @@ def _choices(params: Params, messages: list[dict[str, Any]], seed: bytes) -> lis
 
 def _content(params: Params, messages: list[dict[str, Any]], seed: bytes) -> str:
     wanted = params.mapping("response_format")
-    text = sentence(seed, asked_length(" ".join(_texts(messages[-1:]))))
+    text = sentence(seed, requested_words(" ".join(_texts(messages[-1:]))))
     match wanted.get("type", "text"):
         case "text":
             return text
@@ -213,7 +170,7 @@ def _tool_call(function: dict[str, Any], seed: bytes) -> dict[str, Any]:
     return {
         "id": identifier("call_", seed),
         "type": "function",
-        "function": {"name": function["name"], "arguments": arguments(function, seed)},
+        "function": {"name": function["name"], "arguments": function_arguments(function, seed)},
     }
 
 

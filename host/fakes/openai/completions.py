@@ -6,32 +6,31 @@ from collections.abc import Iterator
 from itertools import accumulate
 from typing import Any
 
-from host.fakes.messages import Response
+from host.fakes.messages import FakeResponse
 from host.fakes.openai import errors
-from host.fakes.openai.call import Call
-from host.fakes.openai.params import Params
+from host.fakes.openai.call import ApiCall, Params
 from host.fakes.openai.text import (
     CREATED,
     DONE,
-    Written,
+    GeneratedText,
     alternatives,
-    asked_length,
     check_sampling,
     completion_usage,
     count,
     event,
     event_stream,
+    generate_text,
     identifier,
+    requested_words,
     seed_of,
     sentence,
     tokens,
-    written,
 )
 
 _DEFAULT_MAX_TOKENS = 16  # OpenAI's, and small enough that answers end by it
 
 
-def create(call: Call) -> Response:
+def create_completion(call: ApiCall) -> FakeResponse:
     params = call.params
     model = params.required_text("model")
     prompts = _prompts(params)
@@ -61,11 +60,11 @@ def create(call: Call) -> Response:
     choices = [
         _choice(index, [*echo, *answer.tokens], 0, top, answer.finish) for index, (echo, answer) in enumerate(texts)
     ]
-    return Response.json({**shared, "choices": choices, "usage": usage})
+    return FakeResponse.json({**shared, "choices": choices, "usage": usage})
 
 
 def _events(
-    shared: dict[str, Any], texts: list[tuple[list[str], Written]], top: int | None, usage: dict[str, Any] | None
+    shared: dict[str, Any], texts: list[tuple[list[str], GeneratedText]], top: int | None, usage: dict[str, Any] | None
 ) -> Iterator[bytes]:
     chunk = {**shared, **({"usage": None} if usage else {})}
     for index, (echo, answer) in enumerate(texts):
@@ -80,7 +79,7 @@ def _events(
 
 
 def _choice(index: int, words: list[str], offset: int, top: int | None, finish: str | None) -> dict[str, Any]:
-    """`offset` is that of the first word in the whole text, in characters."""
+    """`offset` is the place of the first word in the whole text, in characters."""
     logprobs = None
     if top is not None:
         ranked = [alternatives(word, top) for word in words]
@@ -93,15 +92,15 @@ def _choice(index: int, words: list[str], offset: int, top: int | None, finish: 
     return {"text": "".join(words), "index": index, "logprobs": logprobs, "finish_reason": finish}
 
 
-def _answer(params: Params, prompt: str, seed: bytes) -> Written:
+def _answer(params: Params, prompt: str, seed: bytes) -> GeneratedText:
     limit = params.integer("max_tokens", _DEFAULT_MAX_TOKENS, low=0)
-    text = sentence(seed, asked_length(prompt))
+    text = sentence(seed, requested_words(prompt))
     separator = " " if prompt and not prompt[-1].isspace() else ""
-    return written(separator + text, limit=limit, stops=params.texts("stop", at_most=4))
+    return generate_text(separator + text, limit=limit, stops=params.texts("stop", at_most=4))
 
 
 def _prompts(params: Params) -> list[str]:
-    """A string, an array of strings, an array of token numbers, or an array of such arrays; numbers become words."""
+    """A string, strings, token numbers, or arrays of token numbers: one prompt each. Numbers become words."""
     prompt = params.required("prompt")
     match prompt:
         case str():

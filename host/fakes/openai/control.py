@@ -1,5 +1,7 @@
-"""What a fake offers besides OpenAI's API: `/`, `/health`, and `/__parlel/…` for tests that steer it over HTTP.
-None of it needs a key, is captured, or can be made to fail."""
+"""The endpoints of a fake beside OpenAI's: `/`, `/health`, and `/__parlel/…` to control it over HTTP.
+
+They need no key, are not logged, and faults do not apply to them.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +9,20 @@ import json
 from collections.abc import Callable
 
 from host.errors import InputError
-from host.fakes.journal import RequestLog
-from host.fakes.messages import Request, Response
+from host.fakes.messages import FakeRequest, FakeResponse
 from host.fakes.openai import errors
-from host.fakes.openai.call import Call
-from host.fakes.openai.faults import Fault, Script
+from host.fakes.openai.call import ApiCall
+from host.fakes.openai.faults import Fault, FaultScript
+from host.fakes.request_log import RequestLog
 
 _PREFIX = "/__parlel/"
 
 
 class Control:
-    """Handlers over the fake's own parts; `reset` puts all of it back to its beginning."""
+    """The handlers. `reset` returns the fake to its initial state."""
 
-    def __init__(self, journal: RequestLog, script: Script, reset: Callable[[], None]) -> None:
-        self._journal = journal
+    def __init__(self, request_log: RequestLog, script: FaultScript, reset: Callable[[], None]) -> None:
+        self._request_log = request_log
         self._script = script
         self._reset = reset
 
@@ -28,8 +30,8 @@ class Control:
     def owns(path: str) -> bool:
         return path in {"/", "/health"} or path.startswith(_PREFIX)
 
-    def metadata(self, call: Call) -> Response:
-        return Response.json(
+    def metadata(self, call: ApiCall) -> FakeResponse:
+        return FakeResponse.json(
             {
                 "name": "openai",
                 "description": "A deterministic fake of the OpenAI API.",
@@ -41,31 +43,31 @@ class Control:
             }
         )
 
-    def health(self, call: Call) -> Response:
+    def health(self, call: ApiCall) -> FakeResponse:
         del call
-        return Response.json({"status": "ok"})
+        return FakeResponse.json({"status": "ok"})
 
-    def reset(self, call: Call) -> Response:
+    def reset(self, call: ApiCall) -> FakeResponse:
         del call
         self._reset()
-        return Response.json({"status": "ok"})
+        return FakeResponse.json({"status": "ok"})
 
-    def requests(self, call: Call) -> Response:
+    def requests(self, call: ApiCall) -> FakeResponse:
         del call
-        entries = self._journal.entries()
-        return Response.json({"requests": entries, "count": len(entries)})
+        entries = self._request_log.entries()
+        return FakeResponse.json({"requests": entries, "count": len(entries)})
 
-    def clear_requests(self, call: Call) -> Response:
-        self._journal.clear()
+    def clear_requests(self, call: ApiCall) -> FakeResponse:
+        self._request_log.clear()
         return self.requests(call)
 
-    def faults(self, call: Call) -> Response:
+    def faults(self, call: ApiCall) -> FakeResponse:
         del call
         pending = [fault.as_dict() for fault in self._script]
-        return Response.json({"faults": pending, "count": len(pending)})
+        return FakeResponse.json({"faults": pending, "count": len(pending)})
 
-    def add_faults(self, call: Call) -> Response:
-        """The body is a list of rules, or one rule; either all of them are taken or none."""
+    def add_faults(self, call: ApiCall) -> FakeResponse:
+        """The body is one rule or a list of rules. Takes all of them or none."""
         try:
             given = json.loads(call.request.body)
             rules = [Fault.from_dict(rule) for rule in (given if isinstance(given, list) else [given])]
@@ -76,14 +78,14 @@ class Control:
         self._script.extend(rules)
         return self.faults(call)
 
-    def clear_faults(self, call: Call) -> Response:
+    def clear_faults(self, call: ApiCall) -> FakeResponse:
         self._script.clear()
         return self.faults(call)
 
 
-def preflight(request: Request) -> Response:
-    """CORS (fetch.spec.whatwg.org): every origin, method and header is welcome."""
-    return Response(
+def preflight(request: FakeRequest) -> FakeResponse:
+    """CORS (fetch.spec.whatwg.org): allows every origin, method and header."""
+    return FakeResponse(
         204,
         {
             "access-control-allow-methods": "GET, HEAD, POST, DELETE, OPTIONS",

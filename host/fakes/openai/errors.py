@@ -1,17 +1,17 @@
-"""Errors as OpenAI words and shapes them: `{"error": {"message", "type", "param", "code"}}`
-(platform.openai.com/docs/guides/error-codes)."""
+"""OpenAI's errors: `{"error": {"message", "type", "param", "code"}}`
+(platform.openai.com/docs/guides/error-codes), with OpenAI's messages."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from host.fakes.messages import Response
+from host.fakes.messages import FakeResponse
 
 _KEY_PAGE = "You can find your API key at https://platform.openai.com/account/api-keys."
 
 
 class ApiError(Exception):
-    """An answer with an error status, raised by handlers. It never leaves the fake, so it is no HostError."""
+    """An answer with an error status. Handlers raise it. It never leaves the fake, so it is no HostError."""
 
     def __init__(
         self,
@@ -39,12 +39,12 @@ class ApiError(Exception):
     def body(self) -> dict[str, Any]:
         return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
 
-    def response(self) -> Response:
-        return Response.json(self.body(), self.status, self.headers)
+    def response(self) -> FakeResponse:
+        return FakeResponse.json(self.body(), self.status, self.headers)
 
 
 def standard(status: int) -> ApiError:
-    """What OpenAI says with `status`, where nothing else is known."""
+    """OpenAI's usual error for `status`."""
     match status:
         case 401:
             return ApiError(401, f"Incorrect API key provided. {_KEY_PAGE}", code="invalid_api_key")
@@ -71,7 +71,7 @@ def missing(param: str) -> ApiError:
 
 
 def wrong_type(param: str, expected: str, value: Any) -> ApiError:
-    message = f"Invalid type for '{param}': expected {expected}, but got {_named(value)} instead."
+    message = f"Invalid type for '{param}': expected {expected}, but got {_type_name(value)} instead."
     return ApiError(400, message, param=param, code="invalid_type")
 
 
@@ -96,7 +96,7 @@ def not_found(message: str, *, param: str | None = None, code: str | None = None
     return ApiError(404, message, param=param, code=code)
 
 
-def _named(value: Any) -> str:
+def _type_name(value: Any) -> str:
     match value:
         case None:
             return "null"

@@ -1,7 +1,4 @@
-"""Which handler answers which method and path.
-
-FakeOpenAI: the API, its faults and its memory, put together and served.
-"""
+"""FakeOpenAI: the table of endpoints, and the application that serves them with its faults, log and state."""
 
 from __future__ import annotations
 
@@ -10,56 +7,49 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
 
-from host.fakes.journal import RequestLog
-from host.fakes.loopback import LoopbackServer
-from host.fakes.messages import Request, Response
-from host.fakes.openai import (
-    audio,
-    chat,
-    completions,
-    embeddings,
-    errors,
-    files,
-    images,
-    models,
-    moderations,
-    responses,
-)
-from host.fakes.openai.call import Call, Handler, Store
+from host.fakes.messages import FakeRequest, FakeResponse
+from host.fakes.openai import analysis, chat, completions, errors, media, resources, responses
+from host.fakes.openai.call import ApiCall, FakeState, Handler
 from host.fakes.openai.control import Control, preflight
-from host.fakes.openai.faults import Fault, Script
+from host.fakes.openai.faults import Fault, FaultScript
+from host.fakes.request_log import RequestLog
+from host.fakes.server import LoopbackServer
 
-Table = dict[str, dict[str, Handler]]
+EndpointTable = dict[str, dict[str, Handler]]
 
-API: Table = {
-    "/v1/chat/completions": {"POST": chat.create},
-    "/v1/completions": {"POST": completions.create},
-    "/v1/embeddings": {"POST": embeddings.create},
-    "/v1/models": {"GET": models.index},
-    "/v1/models/{model}": {"GET": models.retrieve},
-    "/v1/images/generations": {"POST": images.generate},
-    "/v1/moderations": {"POST": moderations.create},
-    "/v1/audio/speech": {"POST": audio.speech},
-    "/v1/audio/transcriptions": {"POST": audio.transcribe},
-    "/v1/audio/translations": {"POST": audio.translate},
-    "/v1/files": {"GET": files.index, "POST": files.create},
-    "/v1/files/{file_id}": {"GET": files.retrieve, "DELETE": files.delete},
-    "/v1/files/{file_id}/content": {"GET": files.content},
-    "/v1/responses": {"POST": responses.create},
-    "/v1/responses/{response_id}": {"GET": responses.retrieve, "DELETE": responses.delete},
-    "/v1/responses/{response_id}/input_items": {"GET": responses.input_items},
-    "/images/{name}": {"GET": images.picture},
+_API: EndpointTable = {
+    "/v1/chat/completions": {"POST": chat.create_chat_completion},
+    "/v1/completions": {"POST": completions.create_completion},
+    "/v1/embeddings": {"POST": analysis.embed},
+    "/v1/models": {"GET": resources.list_models},
+    "/v1/models/{model}": {"GET": resources.retrieve_model},
+    "/v1/images/generations": {"POST": media.generate_image},
+    "/v1/moderations": {"POST": analysis.moderate},
+    "/v1/audio/speech": {"POST": media.speech},
+    "/v1/audio/transcriptions": {"POST": media.transcribe},
+    "/v1/audio/translations": {"POST": media.translate},
+    "/v1/files": {"GET": resources.list_files, "POST": resources.create_file},
+    "/v1/files/{file_id}": {"GET": resources.retrieve_file, "DELETE": resources.delete_file},
+    "/v1/files/{file_id}/content": {"GET": resources.file_content},
+    "/v1/responses": {"POST": responses.create_response},
+    "/v1/responses/{response_id}": {"GET": responses.retrieve_response, "DELETE": responses.delete_response},
+    "/v1/responses/{response_id}/input_items": {"GET": responses.list_input_items},
+    "/images/{name}": {"GET": media.download_image},
 }
 
 
-class Routes:
-    def __init__(self, table: Table) -> None:
+class EndpointRoutes:
+    """Finds the handler for a method and path."""
+
+    def __init__(self, table: EndpointTable) -> None:
         self._exact = table
         self._templates = [(path.split("/"), methods) for path, methods in table.items() if "{" in path]
 
     def find(self, method: str, path: str) -> tuple[Handler, dict[str, str]]:
-        """The handler, and the decoded parameters of the path. HEAD is answered like GET, without the body. Raises
-        ApiError: 404 for a path that nothing has, 405 for a method that it does not have."""
+        """Returns the handler and the decoded parameters of the path. HEAD is handled like GET.
+
+        Raises ApiError: 404 for an unknown path, 405 for a method that the path does not have.
+        """
         methods, parameters = self._at(path)
         handler = methods.get("GET" if method == "HEAD" else method)
         if handler is None:
@@ -84,9 +74,8 @@ class Routes:
 class FakeOpenAI(LoopbackServer):
     """A deterministic OpenAI on 127.0.0.1: `with FakeOpenAI() as fake:`, then `base_url=fake.url + "/v1"`.
 
-    Answers follow from the hash of what was asked, so equal requests have equal answers; "in 500 words" in the last
-    message asks for that many. Any non-empty bearer token is accepted. Nothing is global: each instance has its own
-    port (0 = a free one), its own state and its own thread.
+    Equal requests get equal answers, made from a hash of the request; "in 500 words" in the last message sets the
+    length. Any non-empty bearer token is accepted. Each instance has its own port (0: a free one), state and thread.
     """
 
     def __init__(self, port: int = 0) -> None:
@@ -95,83 +84,85 @@ class FakeOpenAI(LoopbackServer):
 
     @property
     def requests(self) -> list[dict[str, Any]]:
-        """What was asked, oldest first (the shape is `RequestLog.entries`'); all but `/`, `/health`, `/__parlel/…` and
-        preflights. Only the newest 10,000 are kept."""
-        return self._api.journal.entries()
+        """The newest 10,000 requests, oldest first, in the form of `RequestLog.entries`.
+
+        Without `/`, `/health`, `/__parlel/…` and preflights.
+        """
+        return self._api.request_log.entries()
 
     def reset(self) -> None:
-        """Forget requests, faults, files and responses, and count from one again."""
+        """Forgets requests, faults, files and responses, and restarts the numbering."""
         self._api.reset()
 
     def script(self, rules: Iterable[Fault | Mapping[str, Any]]) -> None:
-        """Append faults, each a `Fault` or a mapping of its fields. Raises InputError, and then appends none."""
+        """Appends faults, each a `Fault` or a mapping of its fields. Raises InputError, and then appends none."""
         self._api.script.extend(rule if isinstance(rule, Fault) else Fault.from_dict(rule) for rule in rules)
 
     def fail_next(self, status: int = 500, *, times: int = 1, **fields: Any) -> None:
-        """The next `times` API requests get `status`; `fields` are further ones of `Fault`."""
+        """Answers the next `times` API requests with `status`. `fields` are other fields of `Fault`."""
         self.script([{"status": status, "times": times, **fields}])
 
 
 class _Api:
-    """The application: routes, authorises, spoils, and marks every answer."""
+    """The application: logs and routes each request, applies faults, and adds OpenAI's headers."""
 
     def __init__(self) -> None:
-        self.journal = RequestLog()
-        self.script = Script()
-        self._store = Store()
+        self.request_log = RequestLog()
+        self.script = FaultScript()
+        self._state = FakeState()
         self._answered = 0
-        self._control = Control(self.journal, self.script, self.reset)
-        self._routes = Routes({**API, **_control_table(self._control)})
+        self._control = Control(self.request_log, self.script, self.reset)
+        self._routes = EndpointRoutes({**_API, **_control_table(self._control)})
 
     def reset(self) -> None:
-        self.journal.clear()
+        self.request_log.clear()
         self.script.clear()
-        self._store = Store()
+        self._state = FakeState()
         self._answered = 0
 
-    def respond(self, request: Request) -> Response:
+    def respond(self, request: FakeRequest) -> FakeResponse:
         if request.method == "OPTIONS":
-            return self._marked(preflight(request))
+            return self._with_headers(preflight(request))
         if Control.owns(request.path):
-            return self._marked(self._routed(request))
-        self.journal.add(request)
+            return self._with_headers(self._route(request))
+        self.request_log.add(request)
         fault = self.script.take(request)
         if fault is None:
-            return self._marked(self._routed(request))
-        return fault.spoil(self._marked(fault.answer(request) or self._routed(request)))
+            return self._with_headers(self._route(request))
+        return fault.apply(self._with_headers(fault.answer(request) or self._route(request)))
 
-    def refuse(self, status: int, reason: str) -> Response:
-        return self._marked(errors.ApiError(status, reason).response())
+    def refuse(self, status: int, reason: str) -> FakeResponse:
+        return self._with_headers(errors.ApiError(status, reason).response())
 
-    def _routed(self, request: Request) -> Response:
+    def _route(self, request: FakeRequest) -> FakeResponse:
         try:
             handler, parameters = self._routes.find(request.method, request.path)
             if request.path.startswith("/v1/"):
-                _authorise(request)
-            return handler(Call(request, self._store, parameters))
+                _check_authorization(request)
+            return handler(ApiCall(request, self._state, parameters))
         except errors.ApiError as error:
             return error.response()
 
-    def _marked(self, response: Response) -> Response:
+    def _with_headers(self, response: FakeResponse) -> FakeResponse:
         self._answered += 1
-        marks = {
+        added = {
             "x-request-id": f"req_{self._answered:032x}",
             "openai-processing-ms": "1",
             "openai-version": "2020-10-01",
             "access-control-allow-origin": "*",
             "access-control-expose-headers": "x-request-id",
         }
-        return replace(response, headers={**response.headers, **marks})
+        return replace(response, headers={**response.headers, **added})
 
 
-def _authorise(request: Request) -> None:
-    """Any bearer token will do, as long as there is one (RFC 6750, section 2.1)."""
+def _check_authorization(request: FakeRequest) -> None:
+    """Raises ApiError (401) without a bearer token (RFC 6750, section 2.1). Every token is accepted."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise errors.missing_key()
 
 
-def _control_table(control: Control) -> Table:
+def _control_table(control: Control) -> EndpointTable:
     return {
         "/": {"GET": control.metadata},
         "/health": {"GET": control.health},

@@ -1,4 +1,4 @@
-"""Scripted misbehaviour: rules that are used up, in order, by the requests they match."""
+"""Scripted faults: rules that apply, in order, to the requests that they match."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from itertools import chain, repeat
 from typing import Any, Self
 
 from host.errors import InputError
-from host.fakes.messages import Delivery, Request, Response
+from host.fakes.messages import Delivery, FakeRequest, FakeResponse
 from host.fakes.openai.errors import standard
 
 _BLOCK = 64 * 1024
@@ -23,25 +23,25 @@ _FIELD_VALUE = re.compile(r"([!-~]([ -~]*[!-~])?)?\Z")
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One rule: which requests, how many of them, and what happens to each.
+    """One rule: the requests that it matches, their number, and the changes to the answer.
 
-    The answer is the fake's own, unless one of `status` (with OpenAI's error body for it), `body`, `body_bytes`,
-    `redirect` or `echo_authorization` replaces it; the other fields then spoil whatever the answer is. Times are in
-    seconds. Raises InputError for a value that makes no sense.
+    `status` (with OpenAI's error body for it), `body`, `body_bytes`, `redirect` and `echo_authorization` replace the
+    fake's own answer. The other fields change the answer or its delivery. Times are in seconds. Raises InputError for
+    an invalid value.
     """
 
     method: str | None = None  # any
     path: str = "/v1/*"  # a glob in which * also spans slashes
-    times: int | None = 1  # None: until the rules are cleared
+    times: int | None = 1  # None: until the script is cleared
     status: int | None = None
-    body: Any = None  # a string is sent as it is, anything else as JSON
-    body_bytes: int | None = None  # a body of so many spaces, made while it is sent
+    body: Any = None  # a string is sent as text, anything else as JSON
+    body_bytes: int | None = None  # a body of this many spaces, generated while it is sent
     redirect: str | None = None  # the Location of a 302, or of `status`
-    echo_authorization: bool = False  # the request's Authorization value, inside the body: for tests of redaction
-    headers: Mapping[str, str] = field(default_factory=dict)  # added to the answer's, or in their place
+    echo_authorization: bool = False  # the request's Authorization value in the body, for tests of redaction
+    headers: Mapping[str, str] = field(default_factory=dict)  # added to the answer's headers, or replacing them
     malformed_json: bool = False  # the body loses its second half
-    gzip: int = 0  # how many times the body is compressed, Accept-Encoding or not
-    content_length: int | None = None  # what is declared, whatever is sent; the connection then closes
+    gzip: int = 0  # the number of compressions of the body, whatever Accept-Encoding says
+    content_length: int | None = None  # the declared length, whatever the true one; the connection then closes
     delay_s: float = 0.0  # before the status line
     event_delay_s: float = 0.0  # before each event of a stream
     drip_s: float | None = None  # one byte per write, with this pause before each
@@ -68,7 +68,7 @@ class Fault:
 
     @classmethod
     def from_dict(cls, rule: Any) -> Self:
-        """From the fields by name, as they come over HTTP; an unknown one is an InputError."""
+        """From the fields by name, as in JSON. Raises InputError, also for an unknown field."""
         if not isinstance(rule, Mapping):
             raise InputError("a fault is an object", field="faults")
         known = [one.name for one in fields(cls)]
@@ -78,38 +78,38 @@ class Fault:
         return cls(**rule)
 
     def as_dict(self) -> dict[str, Any]:
-        """Only what differs from the defaults."""
+        """The fields that differ from their defaults."""
         blank = asdict(Fault())
         return {name: value for name, value in asdict(self).items() if value != blank[name]}
 
-    def matches(self, request: Request) -> bool:
+    def matches(self, request: FakeRequest) -> bool:
         return self.method in {None, request.method} and fnmatchcase(request.path, self.path)
 
-    def answer(self, request: Request) -> Response | None:
-        """What takes the place of the fake's own answer, if anything does."""
+    def answer(self, request: FakeRequest) -> FakeResponse | None:
+        """Returns the answer that replaces the fake's own, if any."""
         if self.redirect is not None:
-            return Response(self.status or 302, {"location": self.redirect})
+            return FakeResponse(self.status or 302, {"location": self.redirect})
         if self.echo_authorization:
-            return self._echoed(request.headers.get("authorization", ""))
+            return self._echo_authorization(request.headers.get("authorization", ""))
         if self.body_bytes is not None:
             blocks, rest = divmod(self.body_bytes, _BLOCK)
             content = chain(repeat(b" " * _BLOCK, blocks), [b" " * rest] if rest else [])
-            return Response(self.status or 200, {"content-type": "application/json"}, content)
+            return FakeResponse(self.status or 200, {"content-type": "application/json"}, content)
         if isinstance(self.body, str):
-            return Response(self.status or 200, {"content-type": "text/plain; charset=utf-8"}, self.body.encode())
+            return FakeResponse(self.status or 200, {"content-type": "text/plain; charset=utf-8"}, self.body.encode())
         if self.body is not None:
-            return Response.json(self.body, self.status or 200)
+            return FakeResponse.json(self.body, self.status or 200)
         return None if self.status is None else standard(self.status).response()
 
-    def _echoed(self, authorization: str) -> Response:
+    def _echo_authorization(self, authorization: str) -> FakeResponse:
         if self.status is None or self.status < 400:
-            return Response.json({"authorization": authorization}, self.status or 200)
+            return FakeResponse.json({"authorization": authorization}, self.status or 200)
         shown = standard(self.status).body()
         shown["error"]["message"] += f" You sent: {authorization}"
-        return Response.json(shown, self.status)
+        return FakeResponse.json(shown, self.status)
 
-    def spoil(self, response: Response) -> Response:
-        """`response`, damaged and delivered as the rule says."""
+    def apply(self, response: FakeResponse) -> FakeResponse:
+        """Returns `response` with the rule's changes and delivery."""
         body, headers = response.body, dict(response.headers)
         if self.malformed_json:
             whole = body if isinstance(body, bytes) else b"".join(body)
@@ -120,13 +120,13 @@ class Fault:
                 body = gzip.compress(body, mtime=0)
             headers["content-encoding"] = ", ".join(["gzip"] * self.gzip)
         headers |= {name.lower(): value for name, value in self.headers.items()}
-        return Response(response.status, headers, body, self._delivery())
+        return FakeResponse(response.status, headers, body, self._delivery())
 
     def _delivery(self) -> Delivery:
         return Delivery(**{known.name: getattr(self, known.name) for known in fields(Delivery)})
 
 
-# For each field the types it may have, and the least it may be if it is a number.
+# For each field its types, and its minimum if it is a number.
 _NONE = type(None)
 _EXPECTED: dict[str, tuple[tuple[type, ...], float]] = {
     "method": ((str, _NONE), 0),
@@ -149,8 +149,8 @@ _EXPECTED: dict[str, tuple[tuple[type, ...], float]] = {
 }
 
 
-class Script:
-    """The rules still to come. Written by tests and read by the server's thread."""
+class FaultScript:
+    """The remaining rules. Tests write, the server's thread reads."""
 
     def __init__(self) -> None:
         self._rules: list[Fault] = []
@@ -169,8 +169,8 @@ class Script:
         with self._lock:
             self._rules.clear()
 
-    def take(self, request: Request) -> Fault | None:
-        """The first rule that matches, used up by one."""
+    def take(self, request: FakeRequest) -> Fault | None:
+        """Returns the first rule that matches, and decrements its `times`."""
         with self._lock:
             for at, rule in enumerate(self._rules):
                 if rule.matches(request):

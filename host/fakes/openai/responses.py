@@ -1,7 +1,6 @@
-"""A finished response, told as the events in which it would have come (platform.openai.com/docs/api-reference/
-responses-streaming): each named, each with its `sequence_number`.
+"""/v1/responses (platform.openai.com/docs/api-reference/responses), whole or as a stream of events.
 
-/v1/responses (platform.openai.com/docs/api-reference/responses).
+A stream is made from the finished response (…/responses-streaming): named events with a `sequence_number`.
 """
 
 from __future__ import annotations
@@ -10,58 +9,56 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from host.fakes.messages import Response
+from host.fakes.messages import FakeResponse
 from host.fakes.openai import errors
-from host.fakes.openai.call import Call, Turn
-from host.fakes.openai.chat import arguments, chosen, function_of
-from host.fakes.openai.params import Params
-from host.fakes.openai.schema import instance
+from host.fakes.openai.call import ApiCall, Params, StoredResponse
+from host.fakes.openai.structured import forced_function, function_arguments, function_of, instance
 from host.fakes.openai.text import (
     CREATED,
-    Written,
-    asked_length,
+    GeneratedText,
     check_sampling,
     count,
     event,
     event_stream,
+    generate_text,
     identifier,
     page,
+    requested_words,
     seed_of,
     sentence,
     tokens,
-    written,
 )
 
 _Event = tuple[str, dict[str, Any]]
 
 
-def response_events(response: dict[str, Any]) -> Iterator[bytes]:
-    for number, (name, fields) in enumerate(_told(response)):
+def _events(response: dict[str, Any]) -> Iterator[bytes]:
+    for number, (name, fields) in enumerate(_named_events(response)):
         kind = f"response.{name}"
         yield event({"type": kind, "sequence_number": number, **fields}, kind)
 
 
-def _told(response: dict[str, Any]) -> Iterator[_Event]:
-    begun = {**response, "status": "in_progress", "output": [], "usage": None, "incomplete_details": None}
-    yield "created", {"response": begun}
-    yield "in_progress", {"response": begun}
+def _named_events(response: dict[str, Any]) -> Iterator[_Event]:
+    started = {**response, "status": "in_progress", "output": [], "usage": None, "incomplete_details": None}
+    yield "created", {"response": started}
+    yield "in_progress", {"response": started}
     for index, item in enumerate(response["output"]):
         inside = {"item_id": item["id"], "output_index": index}
         is_call = item["type"] == "function_call"
         empty: dict[str, Any] = {"arguments": ""} if is_call else {"content": []}
         yield "output_item.added", {"output_index": index, "item": {**item, "status": "in_progress", **empty}}
-        yield from _call(item, inside) if is_call else _message(item, inside)
+        yield from _call_events(item, inside) if is_call else _message_events(item, inside)
         yield "output_item.done", {"output_index": index, "item": item}
     yield response["status"], {"response": response}
 
 
-def _call(item: dict[str, Any], inside: dict[str, Any]) -> Iterator[_Event]:
+def _call_events(item: dict[str, Any], inside: dict[str, Any]) -> Iterator[_Event]:
     for piece in tokens(item["arguments"]):
         yield "function_call_arguments.delta", {**inside, "delta": piece}
     yield "function_call_arguments.done", {**inside, "name": item["name"], "arguments": item["arguments"]}
 
 
-def _message(item: dict[str, Any], inside: dict[str, Any]) -> Iterator[_Event]:
+def _message_events(item: dict[str, Any], inside: dict[str, Any]) -> Iterator[_Event]:
     for index, part in enumerate(item["content"]):
         within = {**inside, "content_index": index}
         yield "content_part.added", {**within, "part": {**part, "text": ""}}
@@ -74,58 +71,59 @@ def _message(item: dict[str, Any], inside: dict[str, Any]) -> Iterator[_Event]:
 _FORMATS = ("text", "json_object", "json_schema")
 
 
-def create(call: Call) -> Response:
+def create_response(call: ApiCall) -> FakeResponse:
     params = call.params
     params.required_text("model")
     check_sampling(params)
-    asked = _items(params.required("input"))
+    items = _input_items(params.required("input"))
     before = _previous(call).conversation if "previous_response_id" in params else []
     instructions = params.text("instructions", None)
-    seed = seed_of("response", params.raw("model"), instructions, [_meant(item) for item in (*before, *asked)])
-    own = seed_of(seed.hex(), call.store.next_number())
-    function = chosen([function_of(tool) for tool in params.objects("tools")], params.raw("tool_choice"))
-    text = written("" if function else _text(params, asked, seed), limit=params.integer("max_output_tokens", None))
-    item = _call_item(function, seed, own) if function else _message_item(text, own)
+    seed = seed_of("response", params.raw("model"), instructions, [_without_ids(item) for item in (*before, *items)])
+    own_seed = seed_of(seed.hex(), call.state.next_number())
+    function = forced_function([function_of(tool) for tool in params.objects("tools")], params.raw("tool_choice"))
+    answer = "" if function else _answer_text(params, items, seed)
+    text = generate_text(answer, limit=params.integer("max_output_tokens", None))
+    item = _call_item(function, seed, own_seed) if function else _message_item(text, own_seed)
     spent = count(item["arguments"]) if function else len(text.tokens)
-    read = count(instructions or "") + sum(count(said) for each in (*before, *asked) for said in _said(each))
-    response = _response(params, own, [item], _usage(read, spent))
+    read = count(instructions or "") + sum(count(said) for each in (*before, *items) for said in _texts(each))
+    response = _response(params, own_seed, [item], _usage(read, spent))
     if "store" not in params or params.flag("store"):
-        numbered = [{"id": identifier("msg_", seed_of(own.hex(), at)), **each} for at, each in enumerate(asked)]
-        call.store.keep(Turn(response, numbered, [*before, *asked, item]))
-    return event_stream(response_events(response)) if params.flag("stream") else Response.json(response)
+        numbered = [{"id": identifier("msg_", seed_of(own_seed.hex(), at)), **each} for at, each in enumerate(items)]
+        call.state.store(StoredResponse(response, numbered, [*before, *items, item]))
+    return event_stream(_events(response)) if params.flag("stream") else FakeResponse.json(response)
 
 
-def retrieve(call: Call) -> Response:
-    return Response.json(_turn(call).response)
+def retrieve_response(call: ApiCall) -> FakeResponse:
+    return FakeResponse.json(_stored(call).response)
 
 
-def delete(call: Call) -> Response:
-    response_id = _turn(call).response["id"]
-    del call.store.turns[response_id]
-    return Response.json({"id": response_id, "object": "response", "deleted": True})
+def delete_response(call: ApiCall) -> FakeResponse:
+    response_id = _stored(call).response["id"]
+    del call.state.responses[response_id]
+    return FakeResponse.json({"id": response_id, "object": "response", "deleted": True})
 
 
-def input_items(call: Call) -> Response:
-    return Response.json(page(_turn(call).asked, call.query, default=20, most=100))
+def list_input_items(call: ApiCall) -> FakeResponse:
+    return FakeResponse.json(page(_stored(call).input, call.query, default=20, most=100))
 
 
-def _turn(call: Call) -> Turn:
+def _stored(call: ApiCall) -> StoredResponse:
     response_id = call.path["response_id"]
-    if response_id not in call.store.turns:
+    if response_id not in call.state.responses:
         raise errors.not_found(f"Response with id '{response_id}' not found.")
-    return call.store.turns[response_id]
+    return call.state.responses[response_id]
 
 
-def _previous(call: Call) -> Turn:
+def _previous(call: ApiCall) -> StoredResponse:
     response_id = call.params.required_text("previous_response_id")
-    if response_id not in call.store.turns:
+    if response_id not in call.state.responses:
         message = f"Previous response with id '{response_id}' not found."
         raise errors.ApiError(400, message, param="previous_response_id", code="previous_response_not_found")
-    return call.store.turns[response_id]
+    return call.state.responses[response_id]
 
 
-def _items(given: Any) -> list[dict[str, Any]]:
-    """A string is one message of the user."""
+def _input_items(given: Any) -> list[dict[str, Any]]:
+    """The input items. A string is one user message."""
     if isinstance(given, str):
         return [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": given}]}]
     if not isinstance(given, list) or not all(isinstance(item, dict) for item in given):
@@ -136,12 +134,12 @@ def _items(given: Any) -> list[dict[str, Any]]:
     return [{"type": "message", **item} for item in given]
 
 
-def _meant(item: dict[str, Any]) -> dict[str, Any]:
-    """`item` without its identifiers, which a counter may have numbered."""
+def _without_ids(item: dict[str, Any]) -> dict[str, Any]:
+    """`item` without its identifiers, which may come from a counter."""
     return {name: value for name, value in item.items() if name not in {"id", "call_id"}}
 
 
-def _said(item: dict[str, Any]) -> Iterator[str]:
+def _texts(item: dict[str, Any]) -> Iterator[str]:
     content = item.get("content", item.get("output", item.get("arguments")))
     for part in content if isinstance(content, list) else [{"text": content}]:
         text = part.get("text") if isinstance(part, dict) else None
@@ -149,8 +147,8 @@ def _said(item: dict[str, Any]) -> Iterator[str]:
             yield text
 
 
-def _text(params: Params, asked: list[dict[str, Any]], seed: bytes) -> str:
-    text = sentence(seed, asked_length(" ".join(said for item in asked[-1:] for said in _said(item))))
+def _answer_text(params: Params, items: list[dict[str, Any]], seed: bytes) -> str:
+    text = sentence(seed, requested_words(" ".join(said for item in items[-1:] for said in _texts(item))))
     wanted = params.mapping("text").get("format") or {"type": "text"}
     match wanted:
         case {"type": "text"}:
@@ -167,9 +165,9 @@ def _text(params: Params, asked: list[dict[str, Any]], seed: bytes) -> str:
             raise errors.wrong_type("text.format", "an object with a type", wanted)
 
 
-def _message_item(text: Written, own: bytes) -> dict[str, Any]:
+def _message_item(text: GeneratedText, own_seed: bytes) -> dict[str, Any]:
     return {
-        "id": identifier("msg_", own),
+        "id": identifier("msg_", own_seed),
         "type": "message",
         "status": "completed" if text.finish == "stop" else "incomplete",
         "role": "assistant",
@@ -177,21 +175,21 @@ def _message_item(text: Written, own: bytes) -> dict[str, Any]:
     }
 
 
-def _call_item(function: dict[str, Any], seed: bytes, own: bytes) -> dict[str, Any]:
+def _call_item(function: dict[str, Any], seed: bytes, own_seed: bytes) -> dict[str, Any]:
     return {
-        "id": identifier("fc_", own),
+        "id": identifier("fc_", own_seed),
         "type": "function_call",
         "status": "completed",
-        "call_id": identifier("call_", own),
+        "call_id": identifier("call_", own_seed),
         "name": function["name"],
-        "arguments": arguments(function, seed),
+        "arguments": function_arguments(function, seed),
     }
 
 
-def _response(params: Params, own: bytes, output: list[dict[str, Any]], usage: dict[str, Any]) -> dict[str, Any]:
+def _response(params: Params, own_seed: bytes, output: list[dict[str, Any]], usage: dict[str, Any]) -> dict[str, Any]:
     incomplete = output[0]["status"] == "incomplete"
     return {
-        "id": identifier("resp_", own),
+        "id": identifier("resp_", own_seed),
         "object": "response",
         "created_at": CREATED,
         "status": "incomplete" if incomplete else "completed",

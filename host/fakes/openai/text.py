@@ -1,6 +1,6 @@
-"""Deterministic text: every answer is a function of a seed, and a seed is the hash of what was asked.
+"""Deterministic text, and the parts that several endpoints share: event streams, usage, log probabilities, pages.
 
-Shapes that several resources share: streams of events, usage, log probabilities, sampling parameters.
+Every answer is a function of a seed, and a seed is a hash of the request.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from host.fakes.messages import Response, encoded
+from host.fakes.messages import FakeResponse, encode_json
 from host.fakes.openai import errors
-from host.fakes.openai.params import Params
+from host.fakes.openai.call import Params
 
-CREATED = 1_700_000_000  # the `created` of everything: a clock would make two runs differ
-MAX_WORDS = 100_000
+CREATED = 1_700_000_000  # the `created` of every object: with a clock, two test runs would differ
+_MAX_WORDS = 100_000
 
-# 64 words, so that six bits choose one; some are not ASCII, so that a client which splits UTF-8 is found out.
+# 64 words, so that six bits choose one. Some are not ASCII, to catch clients that split UTF-8.
 _WORDS = (  # noqa: SIM905 - a list of 64 quoted words is longer and no clearer
     "amber river stone quiet lantern harbour willow copper meadow signal orbit velvet cedar ripple canyon ember "
     "falcon garden hollow island jasper kettle ladder marble nectar orchid pepper quartz ribbon saffron timber umber "
@@ -27,12 +27,12 @@ _WORDS = (  # noqa: SIM905 - a list of 64 quoted words is longer and no clearer
     "nimbus opal prairie quill raven sable thistle upland vessel wander naïve café Zürich 東京 🌊 señal"
 ).split()
 _TOKEN = re.compile(r"\s*\S+|\s+\Z")
-_ASKED_LENGTH = re.compile(r"\bin (\d{1,6}) words\b")
+_REQUESTED_WORDS = re.compile(r"\bin (\d{1,6}) words\b")
 
 
-def seed_of(*asked: Any) -> bytes:
-    """32 bytes from JSON values, whatever the order of their keys."""
-    canonical = json.dumps(asked, sort_keys=True, separators=(",", ":"))
+def seed_of(*values: Any) -> bytes:
+    """32 bytes from JSON values. The order of keys does not matter."""
+    canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode("ascii")).digest()
 
 
@@ -41,21 +41,21 @@ def identifier(prefix: str, seed: bytes, length: int = 24) -> str:
 
 
 def sentence(seed: bytes, words: int | None = None) -> str:
-    """`words` words that read like a sentence; without it 8 to 23 of them, as the seed will have it."""
+    """A sentence of `words` words, by default 8 to 23 of them, depending on the seed."""
     length = 8 + seed[0] % 16 if words is None else words
     chosen = [_WORDS[byte & 63] for byte in hashlib.shake_256(seed).digest(length)]
     text = " ".join(chosen) + "." if chosen else ""
     return text[:1].upper() + text[1:]
 
 
-def asked_length(prompt: str) -> int | None:
-    """The N of "in N words", the one thing that a prompt can ask of this model; for tests of long answers."""
-    found = _ASKED_LENGTH.search(prompt)
-    return min(int(found[1]), MAX_WORDS) if found else None
+def requested_words(prompt: str) -> int | None:
+    """The N of "in N words" in a prompt, for tests of long answers."""
+    found = _REQUESTED_WORDS.search(prompt)
+    return min(int(found[1]), _MAX_WORDS) if found else None
 
 
 def tokens(text: str) -> list[str]:
-    """Words, each with the white space before it; joined they are `text`."""
+    """The words, each with the white space before it. Joined they are `text`."""
     return _TOKEN.findall(text)
 
 
@@ -64,8 +64,8 @@ def count(text: str) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """What the model wrote, and why it ended."""
+class GeneratedText:
+    """Text from the model, and the reason for its end."""
 
     tokens: list[str]
     finish: Literal["stop", "length"]
@@ -75,8 +75,8 @@ class Written:
         return "".join(self.tokens)
 
 
-def written(text: str, *, limit: int | None = None, stops: Sequence[str] = ()) -> Written:
-    """`text`, ended by `limit` tokens or before the first of `stops`, whichever comes first."""
+def generate_text(text: str, *, limit: int | None = None, stops: Sequence[str] = ()) -> GeneratedText:
+    """Returns `text` up to `limit` tokens or the first of `stops`, whichever comes first."""
     every = tokens(text)
     finish: Literal["stop", "length"] = "stop"
     if limit is not None and limit < len(every):
@@ -84,8 +84,8 @@ def written(text: str, *, limit: int | None = None, stops: Sequence[str] = ()) -
     kept = "".join(every)
     cuts = [at for stop in stops if stop and (at := kept.find(stop)) >= 0]
     if cuts:
-        return Written(tokens(kept[: min(cuts)]), "stop")
-    return Written(every, finish)
+        return GeneratedText(tokens(kept[: min(cuts)]), "stop")
+    return GeneratedText(every, finish)
 
 
 DONE = b"data: [DONE]\n\n"
@@ -94,11 +94,11 @@ DONE = b"data: [DONE]\n\n"
 def event(value: Any, name: str | None = None) -> bytes:
     """One server-sent event (html.spec.whatwg.org, section 9.2)."""
     named = f"event: {name}\n".encode() if name else b""
-    return b"%sdata: %s\n\n" % (named, encoded(value))
+    return b"%sdata: %s\n\n" % (named, encode_json(value))
 
 
-def event_stream(events: Iterable[bytes]) -> Response:
-    return Response(200, {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}, events)
+def event_stream(events: Iterable[bytes]) -> FakeResponse:
+    return FakeResponse(200, {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}, events)
 
 
 def completion_usage(prompt_tokens: int, completion_tokens: int) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def completion_usage(prompt_tokens: int, completion_tokens: int) -> dict[str, An
 
 
 def alternatives(token: str, how_many: int) -> list[tuple[str, float]]:
-    """`token` and its log probability, then `how_many` - 1 other words, each less probable."""
+    """Returns `token` with its log probability, then `how_many` - 1 other words, each less probable."""
     seed = seed_of("logprob", token)
     best = -(1 + seed[0]) / 1024
     others = sentence(seed, max(how_many - 1, 0)).rstrip(".").split()
@@ -125,7 +125,7 @@ def alternatives(token: str, how_many: int) -> list[tuple[str, float]]:
 
 
 def check_sampling(params: Params) -> None:
-    """The parameters that are validated and have no effect on a deterministic model."""
+    """Validates the sampling parameters, which have no effect on a deterministic model."""
     params.check_number("temperature", 0, 2)
     params.check_number("top_p", 0, 1)
     params.check_number("presence_penalty", -2, 2)
@@ -136,8 +136,10 @@ def check_sampling(params: Params) -> None:
 
 
 def page(items: list[dict[str, Any]], query: Params, *, default: int, most: int) -> dict[str, Any]:
-    """A page of `items` (oldest first), as `limit`, `order` and `after` of the query have it; newest first by default.
-    An unknown `after` is a 400."""
+    """Returns the page of `items` (oldest first) for `limit`, `order` (default: newest first) and `after` of the query.
+
+    Raises ApiError (400) for an unknown `after`.
+    """
     limit = query.integer("limit", default, high=most)
     ordered = items if query.choice("order", ("asc", "desc"), "desc") == "asc" else items[::-1]
     after = query.text("after", None)

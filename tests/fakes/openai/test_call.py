@@ -1,14 +1,14 @@
 import pytest
 
-from host.fakes.messages import Request
+from host.fakes.messages import FakeRequest
 from host.fakes.openai import call
-from host.fakes.openai.call import Form, Store, Turn
+from host.fakes.openai.call import FakeState, Form, StoredResponse
 from host.fakes.openai.errors import ApiError
 
 
 def form(body):
     headers = {"content-type": "multipart/form-data; boundary=x"}
-    return Form.read(Request("POST", "/", "", headers, body, "http://127.0.0.1:1"))
+    return Form.of(FakeRequest("POST", "/", "", headers, body, "http://127.0.0.1:1"))
 
 
 def field(name, value):
@@ -16,16 +16,16 @@ def field(name, value):
 
 
 def test_only_the_newest_responses_are_kept(monkeypatch):
-    monkeypatch.setattr(call, "MAX_RESPONSES", 2)
-    store = Store()
+    monkeypatch.setattr(call, "_MAX_RESPONSES", 2)
+    state = FakeState()
     for number in range(4):
-        store.keep(Turn({"id": str(number)}, [], []))
-    assert list(store.turns) == ["2", "3"]
+        state.store(StoredResponse({"id": str(number)}, [], []))
+    assert list(state.responses) == ["2", "3"]
 
 
 def test_numbers_are_never_given_twice():
-    store = Store()
-    assert [store.next_number() for _ in range(3)] == [1, 2, 3]
+    state = FakeState()
+    assert [state.next_number() for _ in range(3)] == [1, 2, 3]
 
 
 def test_fields_with_brackets_are_an_array():

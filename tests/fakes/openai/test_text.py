@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from host.fakes.openai.text import count, identifier, seed_of, sentence, tokens, written
+from host.fakes.openai.text import count, generate_text, identifier, seed_of, sentence, tokens
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
@@ -44,7 +44,7 @@ def test_tokens_join_to_their_text(text):
     st.lists(st.sampled_from(["b", "c d", "a b"])),
 )
 def test_what_is_written_is_a_beginning_without_stop_sequences(text, limit, stops):
-    answer = written(text, limit=limit, stops=stops)
+    answer = generate_text(text, limit=limit, stops=stops)
     assert text.startswith(answer.text)
     assert not any(stop in answer.text for stop in stops)
     assert len(answer.tokens) <= limit

@@ -1,11 +1,13 @@
-"""The smallest instance of a JSON Schema, for structured outputs and for the arguments of tool calls."""
+"""Structured output: the smallest instance of a JSON Schema, and calls of function tools."""
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
-from host.fakes.openai.errors import ApiError
+from host.fakes.openai import errors
+from host.fakes.openai.text import sentence
 
 _FORMATS = {
     "date-time": "2023-11-14T22:13:20Z",
@@ -19,7 +21,7 @@ _FORMATS = {
     "uri": "https://example.com/",
     "uuid": "00000000-0000-4000-8000-000000000000",
 }
-# The keywords of numbers and what they are when absent; a minimum and its exclusive form may stand together.
+# The keywords of numbers with their defaults. A minimum and its exclusive form may occur together.
 _NUMERIC = {
     "multipleOf": 1,
     "minimum": -math.inf,
@@ -30,9 +32,12 @@ _NUMERIC = {
 
 
 def instance(schema: Any, word: str) -> Any:
-    """A value that fits `schema` (the keywords of OpenAI's structured outputs; `pattern` is not read), with `word` for
-    free strings. Raises ApiError (400, code invalid_json_schema) where the schema is none or never ends."""
-    for max_depth in (8, 16, 32):  # the shallow ones first, so that a recursive choice takes its way out early
+    """Returns a value that fits `schema`, with `word` for free strings.
+
+    It knows the keywords of OpenAI's structured outputs, but not `pattern`. Raises ApiError (400, code
+    invalid_json_schema) if the schema is invalid or has no finite instance.
+    """
+    for max_depth in (8, 16, 32):  # shallow first, so that a recursive choice ends early
         try:
             return _Instances(schema, word, max_depth).of(schema)
         except _TooDeepError:
@@ -44,8 +49,8 @@ class _TooDeepError(Exception):
     pass
 
 
-def _unusable(why: str) -> ApiError:
-    return ApiError(400, f"Invalid schema: {why}.", param="schema", code="invalid_json_schema")
+def _unusable(why: str) -> errors.ApiError:
+    return errors.ApiError(400, f"Invalid schema: {why}.", param="schema", code="invalid_json_schema")
 
 
 class _Instances:
@@ -133,7 +138,7 @@ def _whole(schema: dict[str, Any], keyword: str, default: int = 0) -> int:
 
 
 def _number(schema: dict[str, Any], *, whole: bool) -> float:
-    """0 where that fits, else the multiple of `multipleOf` (default 1) next to a bound, else something in between."""
+    """Returns 0 if it fits, else the multiple of `multipleOf` (default 1) next to a bound, else the middle."""
     step, *bounds = [schema.get(keyword, default) for keyword, default in _NUMERIC.items()]
     if not all(isinstance(value, int | float) for value in (step, *bounds)) or not 0 < step < math.inf:
         raise _unusable("a bound is not a number")
@@ -151,3 +156,44 @@ def _number(schema: dict[str, Any], *, whole: bool) -> float:
         if fits(value):
             return int(value) if whole else value
     raise _unusable("no number is within the bounds")
+
+
+# function tools
+
+
+def function_of(tool: dict[str, Any]) -> dict[str, Any] | None:
+    """The function in a tool of chat completions (nested) or of responses (flat); None for a tool of another type."""
+    function = tool.get("function", tool) if tool.get("type") == "function" else None
+    if function is None:
+        return None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise errors.missing("tools[].function.name")
+    return function
+
+
+def forced_function(functions: list[dict[str, Any] | None], choice: Any) -> dict[str, Any] | None:
+    """The function that `tool_choice` forces: the named one, the first for "required", else None."""
+    known = {function["name"]: function for function in functions if function}
+    match choice:
+        case None | "none" | "auto":
+            return None
+        case "required" if known:
+            return next(iter(known.values()))
+        case {"type": "function", "function": {"name": str() as name}} | {"type": "function", "name": str() as name}:
+            if name not in known:
+                raise errors.wrong_value("tool_choice", f"Tool choice '{name}' not found in 'tools' parameter.")
+            return known[name]
+        case "required":
+            raise errors.wrong_value("tool_choice", "it is only allowed when 'tools' are specified.")
+        case str():
+            raise errors.unsupported("tool_choice", choice, ("none", "auto", "required"))
+        case dict():
+            return None  # a hosted tool, for example: the fake has none
+        case _:
+            raise errors.wrong_type("tool_choice", "a string or an object", choice)
+
+
+def function_arguments(function: dict[str, Any], seed: bytes) -> str:
+    """Returns a JSON text that fits the function's `parameters`."""
+    schema = function.get("parameters") or {"type": "object"}
+    return json.dumps(instance(schema, sentence(seed, 1)[:-1].lower()), ensure_ascii=False)

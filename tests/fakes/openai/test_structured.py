@@ -1,7 +1,7 @@
 import pytest
 
 from host.fakes.openai.errors import ApiError
-from host.fakes.openai.schema import instance
+from host.fakes.openai.structured import instance
 
 TREE = {
     "$ref": "#/$defs/node",

@@ -1,14 +1,14 @@
 import hashlib
 import time
 
-from host.fakes.journal import RequestLog
-from host.fakes.messages import Request
+from host.fakes.messages import FakeRequest
+from host.fakes.request_log import RequestLog
 
 HELLO = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}
 
 
 def request(body=b"", path="/v1/x", **headers):
-    return Request("POST", path, "", headers, body, "http://127.0.0.1:1")
+    return FakeRequest("POST", path, "", headers, body, "http://127.0.0.1:1")
 
 
 def test_a_request_is_kept_as_it_arrived(fake, http):
@@ -58,27 +58,27 @@ def test_an_upload_is_kept_as_a_description(fake, client):
 
 
 def test_bodies_are_shown_as_what_they_are():
-    journal = RequestLog()
+    log = RequestLog()
     bodies = [b"", b'{"a": 1}', b"{broken", b"\xff\x00", b"[" * 100_000]
     for body in bodies:
-        journal.add(request(body))
-    journal.add(request(b"--x", **{"content-type": "multipart/form-data; boundary=x"}))
-    shown = [kept["body"] for kept in journal.entries()]
+        log.add(request(body))
+    log.add(request(b"--x", **{"content-type": "multipart/form-data; boundary=x"}))
+    shown = [kept["body"] for kept in log.entries()]
     assert shown == [None, {"a": 1}, "{broken", "\ufffd\x00", "[" * 100_000, "--x"]
 
 
 def test_only_the_newest_requests_are_kept():
-    journal = RequestLog(max_requests=2)
+    log = RequestLog(max_requests=2)
     for number in range(5):
-        journal.add(request(path=f"/{number}"))
-    assert [kept["path"] for kept in journal.entries()] == ["/3", "/4"]
+        log.add(request(path=f"/{number}"))
+    assert [kept["path"] for kept in log.entries()] == ["/3", "/4"]
 
 
 def test_large_bodies_push_older_requests_out():
-    journal = RequestLog(max_bytes=10)
+    log = RequestLog(max_bytes=10)
     for number in range(4):
-        journal.add(request(b"12345", path=f"/{number}"))
-    assert [kept["path"] for kept in journal.entries()] == ["/2", "/3"]
-    journal.clear()
-    journal.add(request(b"1234567890"))
-    assert len(journal.entries()) == 1
+        log.add(request(b"12345", path=f"/{number}"))
+    assert [kept["path"] for kept in log.entries()] == ["/2", "/3"]
+    log.clear()
+    log.add(request(b"1234567890"))
+    assert len(log.entries()) == 1

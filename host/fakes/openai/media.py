@@ -1,19 +1,87 @@
-"""POST /v1/audio/{speech,transcriptions,translations} (platform.openai.com/docs/api-reference/audio)."""
+"""Images and audio (platform.openai.com/docs/api-reference/images and …/audio).
+
+POST /v1/images/generations, GET /images/{name}.png, POST /v1/audio/{speech,transcriptions,translations}.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import struct
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
-from host.fakes.messages import Response
+from host.fakes.messages import FakeResponse
 from host.fakes.openai import errors
-from host.fakes.openai.call import Call
-from host.fakes.openai.text import count, event, event_stream, seed_of, sentence, tokens
+from host.fakes.openai.call import ApiCall
+from host.fakes.openai.text import CREATED, count, event, event_stream, identifier, seed_of, sentence, tokens
 
-# What each format begins with (RFC 7845, RFC 9639, ISO 14496-3 ADTS, ID3v2.4 before an MPEG frame), and its media type.
+# images
+
+_SIDE = 8  # pixels, whatever the `size`
+_SIZE = re.compile(r"(auto|[1-9][0-9]{1,3}x[1-9][0-9]{1,3})\Z")
+
+
+def generate_image(call: ApiCall) -> FakeResponse:
+    params = call.params
+    prompt = params.required_text("prompt")
+    model = params.text("model", "dall-e-2")
+    newer = model.startswith("gpt-image")  # these give no URLs, and count tokens
+    form = params.choice("response_format", ("url", "b64_json"), "b64_json" if newer else "url")
+    size = params.text("size", "1024x1024")
+    if not _SIZE.match(size):
+        raise errors.unsupported("size", size, ("256x256", "512x512", "1024x1024", "1024x1536", "1536x1024", "auto"))
+    seed = seed_of("image", model, prompt, size)
+    names = [identifier("img-", seed_of(seed.hex(), index)) for index in range(params.integer("n", 1, high=10))]
+    revised = {"revised_prompt": prompt} if model == "dall-e-3" else {}
+    data = [
+        {**revised, "b64_json": base64.b64encode(png(name)).decode()}
+        if form == "b64_json"
+        else {**revised, "url": f"{call.request.server_url}/images/{name}.png"}
+        for name in names
+    ]
+    usage = {"usage": _image_usage(count(prompt), len(data))} if newer else {}
+    return FakeResponse.json({"created": CREATED, "data": data, **usage})
+
+
+def download_image(call: ApiCall) -> FakeResponse:
+    """GET /images/{name}.png, without a key. The picture is a function of its name, so nothing is stored."""
+    name, dot, suffix = call.path["name"].rpartition(".")
+    if not dot or suffix != "png":
+        raise errors.not_found("There is no such image.")
+    return FakeResponse(200, {"content-type": "image/png"}, png(name))
+
+
+def png(name: str) -> bytes:
+    """An RGB picture of 8 by 8 pixels (PNG, third edition: 8-bit truecolour, no filter).
+
+    It is uncompressed, so that every zlib makes the same bytes.
+    """
+    pixels = hashlib.shake_256(name.encode()).digest(_SIDE * _SIDE * 3)
+    rows = b"".join(b"\0" + pixels[at : at + _SIDE * 3] for at in range(0, len(pixels), _SIDE * 3))
+    header = struct.pack(">IIBBBBB", _SIDE, _SIDE, 8, 2, 0, 0, 0)
+    chunks = (b"IHDR", header), (b"IDAT", zlib.compress(rows, 0)), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in chunks
+    )
+
+
+def _image_usage(text_tokens: int, images: int) -> dict[str, Any]:
+    image_tokens = 64 * images
+    return {
+        "input_tokens": text_tokens,
+        "input_tokens_details": {"text_tokens": text_tokens, "image_tokens": 0},
+        "output_tokens": image_tokens,
+        "total_tokens": text_tokens + image_tokens,
+    }
+
+
+# audio
+
+# The first bytes and the media type of each format (RFC 7845, RFC 9639, ISO 14496-3 ADTS, ID3v2.4 before MPEG).
 _FORMATS = {
     "mp3": (b"ID3\x04\0\0\0\0\0\0\xff\xfb\x90\xc4", "audio/mpeg"),
     "opus": (b"OggS\0\x02", "audio/opus"),
@@ -27,7 +95,7 @@ _MAX_INPUT = 4096
 _SECONDS_PER_WORD = 0.5
 
 
-def speech(call: Call) -> Response:
+def speech(call: ApiCall) -> FakeResponse:
     params = call.params
     asked = [params.required_text(name) for name in ("model", "input")]
     voice = params.required("voice")
@@ -38,11 +106,11 @@ def speech(call: Call) -> Response:
     content = sound(seed_of("speech", *asked, voice, params.raw("speed")), form)
     if params.choice("stream_format", ("audio", "sse"), "audio") == "sse":
         return event_stream(_speech_events(content, count(asked[1])))
-    return Response(200, {"content-type": _FORMATS[form][1]}, content)
+    return FakeResponse(200, {"content-type": _FORMATS[form][1]}, content)
 
 
 def sound(seed: bytes, form: str) -> bytes:
-    """`form`'s magic and then noise in which all 256 byte values occur; for `wav` a playable file of 12 ms."""
+    """The first bytes of `form`, then noise with all 256 byte values; for `wav` a playable file of 12 ms."""
     noise = bytes(value ^ seed[0] for value in range(256)) + hashlib.shake_256(seed).digest(320)
     if form != "wav":
         return _FORMATS[form][0] + noise
@@ -59,16 +127,16 @@ def _speech_events(content: bytes, words: int) -> Iterator[bytes]:
     yield event({"type": "speech.audio.done", "usage": usage})
 
 
-def transcribe(call: Call) -> Response:
-    return _heard(call, "transcribe")
+def transcribe(call: ApiCall) -> FakeResponse:
+    return _transcription(call, "transcribe")
 
 
-def translate(call: Call) -> Response:
-    return _heard(call, "translate")
+def translate(call: ApiCall) -> FakeResponse:
+    return _transcription(call, "translate")
 
 
-def _heard(call: Call, task: str) -> Response:
-    """The text follows from the hash of the uploaded bytes: an upload that arrives damaged reads differently."""
+def _transcription(call: ApiCall, task: str) -> FakeResponse:
+    """The text is a function of the uploaded bytes: a damaged upload gives another text."""
     form = call.form
     params = form.params
     upload = form.file("file")
@@ -76,18 +144,18 @@ def _heard(call: Call, task: str) -> Response:
     params.check_number("temperature", 0, 1)
     wanted = params.choice("response_format", ("json", "text", "srt", "verbose_json", "vtt"), "json")
     text = sentence(seed_of(task, hashlib.sha256(upload.content).hexdigest()))
-    if params.flag("stream") and model != "whisper-1":  # which, as OpenAI has it, ignores the parameter
+    if params.flag("stream") and model != "whisper-1":  # OpenAI ignores the parameter for whisper-1
         return event_stream(_transcript_events(text))
     seconds = count(text) * _SECONDS_PER_WORD
     usage = {"type": "duration", "seconds": seconds}
     match wanted:
         case "json":
-            return Response.json({"text": text, "usage": usage})
+            return FakeResponse.json({"text": text, "usage": usage})
         case "verbose_json":
             language = params.text("language", "english") if task == "transcribe" else "english"
             timed = _timed(text) if "word" in params.texts("timestamp_granularities", at_most=2) else None
             verbose = {"task": task, "language": language, "duration": seconds, "text": text, "usage": usage}
-            return Response.json(
+            return FakeResponse.json(
                 {**verbose, "segments": [_segment(text, seconds)], **({"words": timed} if timed else {})}
             )
         case "srt":
@@ -126,8 +194,8 @@ def _timed(text: str) -> list[dict[str, Any]]:
     ]
 
 
-def _plain(text: str) -> Response:
-    return Response(200, {"content-type": "text/plain; charset=utf-8"}, text.encode())
+def _plain(text: str) -> FakeResponse:
+    return FakeResponse(200, {"content-type": "text/plain; charset=utf-8"}, text.encode())
 
 
 def _clock(seconds: float, point: str) -> str:

@@ -57,7 +57,7 @@ set_up() {
 # dist/openai.wasm, built again when its sources change.
 build_openai() {
     local sources
-    sources=$(find catalyst wit host/component/build.py host/core/wit.py constraints.txt -type f ! -name '*.pyc' -print0 \
+    sources=$(find -L catalyst wit host/component/build.py host/core/wit.py constraints.txt -type f ! -name '*.pyc' -print0 \
         | sort -z | xargs -0 sha256sum | sha256sum | cut -d' ' -f1)
     if [ -f dist/openai.wasm ] && [ "$(cat dist/openai.made-from 2>/dev/null)" = "$sources" ]; then
         return

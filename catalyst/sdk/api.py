@@ -88,7 +88,7 @@ def _stream(
         return {"status": stream.status or 200, "data": {"chunks": chunks, "combined_text": "".join(combined)}}
 
 
-def _document(event: sse.Event) -> dict[str, Any]:
+def _document(event: sse.ServerSentEvent) -> dict[str, Any]:
     """The JSON object in `event`. Raises UpstreamError where it is none, as that of a stream cut off in its middle, or
     is the upstream's report of an error."""
     document = _object(event.data)

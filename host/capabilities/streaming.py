@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from host.capabilities.exchange import Exchange, UpstreamAnswer, recorded
 from host.capabilities.message import GuestError
-from host.core.sse import EventParser
+from host.core.sse import events
 from host.core.strict_json import Json, write_json
 from host.core.wit import STREAMING
 from host.errors import Refusal
@@ -86,15 +86,10 @@ def _relayed(run: Run, answer: UpstreamAnswer) -> Json:
     """Hand every event to the caller. Returns the end, with the number of events and the last one, by which the guest
     recognises an answer that ended in an error."""
     count, last = 0, ""
-    for event in _events(answer):
-        count, last = count + 1, event
-        if not run.emit(event, relayed=True):
+    for event in events(iter(answer.read_text, "")):
+        if event.data == _DONE:
+            continue
+        count, last = count + 1, event.data
+        if not run.emit(last, relayed=True):
             break
     return {"data": "", "done": True, "events": count, "last": last[:_LAST_EVENT]}
-
-
-def _events(answer: UpstreamAnswer) -> Iterator[str]:
-    parser = EventParser()
-    while text := answer.read_text():
-        yield from (event for event in parser.feed(text) if event != _DONE)
-    yield from (event for event in parser.finish() if event != _DONE)

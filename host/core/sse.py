@@ -1,53 +1,79 @@
-"""Server-sent events, as they arrive (WHATWG HTML, 9.2.6): of each event, its data."""
+"""Server-sent events, parsed as the HTML Standard says (section 9.2.6, "Interpreting an event stream").
 
-from __future__ import annotations
+The host and its guests share this file: in `catalyst/sdk` it is a link. So it imports nothing but the standard library.
+"""
 
-import re
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
-_LINE_END = re.compile(r"\r\n|\n|\r")
+
+class ServerSentEvent(NamedTuple):
+    """`name` is `message` where the stream gives none; `id` is the last that the stream gave."""
+
+    data: str
+    name: str = "message"
+    id: str = ""
 
 
 class EventParser:
-    """`feed` takes text cut anywhere and returns the data of each event that it completes. Bounded by the response's
-    own limit: nothing is kept but the event under way."""
+    """Takes text in pieces of any size. Returns each event with the piece that ends it, and keeps nothing but the event
+    under way."""
 
     def __init__(self) -> None:
-        self._unfinished: list[str] = []  # pieces of the line under way
-        self._held = ""  # a CR at the end of a piece: the other half of a CRLF may follow
+        self._at_start = True
+        self._after_cr = False  # a line feed that opens the next piece belongs to that carriage return
+        self._line: list[str] = []  # the pieces of a line that has not ended: joined once, however many they are
         self._data: list[str] = []
-        self._begun = False
+        self._name = ""
+        self._id = ""
 
-    def feed(self, text: str) -> list[str]:
-        if not self._begun and text:
-            self._begun = True
+    def feed(self, text: str) -> list[ServerSentEvent]:
+        if text and self._at_start:
+            self._at_start = False
             text = text.removeprefix("\ufeff")
-        text, self._held = self._held + text, ""
-        if text.endswith("\r"):
-            text, self._held = text[:-1], "\r"
-        *whole, rest = _LINE_END.split(text)
-        events: list[str] = []
-        for line in whole:
-            self._line("".join((*self._unfinished, line)), events)
-            self._unfinished.clear()
-        if rest:
-            self._unfinished.append(rest)
-        return events
+        if text and self._after_cr:
+            self._after_cr = False
+            text = text.removeprefix("\n")
+        if not text:
+            return []
+        self._after_cr = text.endswith("\r")
+        if "\n" not in text and "\r" not in text:
+            self._line.append(text)
+            return []
+        lines = "".join([*self._line, text]).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        self._line = [lines.pop()]
+        return [event for line in lines if (event := self._take(line)) is not None]
 
-    def finish(self) -> list[str]:
-        """At the end of the response: what a server left without its last blank line. The standard drops it; an answer
-        that a provider cut short after a whole line is worth having."""
-        events: list[str] = []
-        self._line("".join(self._unfinished), events)
-        self._unfinished.clear()
-        self._line("", events)
-        return events
+    def end(self) -> ServerSentEvent | None:
+        """The event that the end of the stream cut off, if there is one. The standard drops it; an answer that a
+        provider cut short after a whole line is worth having."""
+        self._take("".join(self._line))
+        self._line = []
+        return self._take("")
 
-    def _line(self, line: str, events: list[str]) -> None:
+    def _take(self, line: str) -> ServerSentEvent | None:
         if not line:
-            if self._data:
-                events.append("\n".join(self._data))
-                self._data = []
-            return
+            return self._dispatch()
         name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
         if name == "data":
-            self._data.append(value.removeprefix(" "))
+            self._data.append(value)
+        elif name == "event":
+            self._name = value
+        elif name == "id" and "\0" not in value:
+            self._id = value
+        return None
+
+    def _dispatch(self) -> ServerSentEvent | None:
+        data, name = self._data, self._name
+        self._data, self._name = [], ""
+        return ServerSentEvent("\n".join(data), name or "message", self._id) if data else None
+
+
+def events(pieces: Iterable[str]) -> Iterator[ServerSentEvent]:
+    """Every event of a stream, with the one that its end cut off."""
+    parser = EventParser()
+    for piece in pieces:
+        yield from parser.feed(piece)
+    if (last := parser.end()) is not None:
+        yield last

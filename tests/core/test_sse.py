@@ -30,9 +30,18 @@ TABLE = [
 ]
 
 
+def fed(parser: EventParser, text: str) -> list[str]:
+    return [event.data for event in parser.feed(text)]
+
+
+def ended(parser: EventParser) -> list[str]:
+    last = parser.end()
+    return [] if last is None else [last.data]
+
+
 def parsed(*pieces: str) -> list[str]:
     parser = EventParser()
-    return [*(event for piece in pieces for event in parser.feed(piece)), *parser.finish()]
+    return [*(event for piece in pieces for event in fed(parser, piece)), *ended(parser)]
 
 
 @pytest.mark.parametrize(("text", "events"), TABLE)
@@ -53,13 +62,13 @@ def test_where_it_is_cut_changes_nothing(text: str, cuts: list[int]) -> None:
 
 def test_an_event_is_out_as_soon_as_its_blank_line_is_in() -> None:
     parser = EventParser()
-    assert parser.feed("data: a\n") == []
-    assert parser.feed("\n") == ["a"]
-    assert parser.feed("data: b\n\ndata: c\n\ndata: ") == ["b", "c"]
+    assert fed(parser, "data: a\n") == []
+    assert fed(parser, "\n") == ["a"]
+    assert fed(parser, "data: b\n\ndata: c\n\ndata: ") == ["b", "c"]
 
 
 def test_a_last_event_without_its_blank_line_is_kept() -> None:
     parser = EventParser()
-    assert parser.feed("data: a\n\ndata: b") == ["a"]
-    assert parser.finish() == ["b"]
-    assert parser.finish() == []
+    assert fed(parser, "data: a\n\ndata: b") == ["a"]
+    assert ended(parser) == ["b"]
+    assert ended(parser) == []

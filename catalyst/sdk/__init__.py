@@ -1,9 +1,17 @@
 """The SDK for catalysts in Python.
 
-`entry` makes a function the component's export; `http`, `streaming`, `secrets`, `output`, `config` and `log` are the
-contract's interfaces; `operation` and `api` make a table of operations a catalyst; `sse` reads event streams. A module
-whose interface the manifest does not ask for can still be imported: reads and writes then come to nothing, and what
-cannot come to nothing raises HostRefused.
+entry.py      makes a function the component's export
+http.py, streaming.py, secrets.py, output.py, config.py, log.py
+              the contract's interfaces, one module each
+operation.py  operations as rows of a table
+api.py        sends an operation's request and shapes the answer
+sse.py        reads event streams
+errors.py     the exceptions that become a result
+
+A module works without its import in the manifest: `config` is empty, `output` and `log` do nothing, and `http`,
+`streaming` and `secrets` raise HostRefused. A new interface is a module here, named like its capability in
+`host/capabilities/`. Guest code: of the host it imports only
+`host.core.sse`, a file without other imports.
 """
 
 from catalyst.sdk.entry import Call, run, run_operations

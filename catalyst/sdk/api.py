@@ -1,4 +1,4 @@
-"""From an operation's prepared request to what the catalyst returns: `{"status", "data"}`."""
+"""Sends an operation's prepared request and returns its result `{"status", "data"}`."""
 
 from collections.abc import Callable, Mapping
 from json import loads
@@ -9,19 +9,19 @@ from catalyst.sdk.errors import UpstreamError
 from catalyst.sdk.http import Response
 from catalyst.sdk.operation import Prepared
 
-_END = "[DONE]"  # how OpenAI, and whoever follows it, ends a stream
+_END = "[DONE]"  # the data of the last event of a stream, by OpenAI's convention
 
 
 def perform(
     request: Prepared, *, base_url: str, headers: Mapping[str, str], text_of: Callable[[dict[str, Any]], str]
 ) -> dict[str, Any]:
-    """Send `request` and shape its answer; `text_of` finds the text in an event of a stream.
+    """Sends `request` and returns its result. `text_of` returns the text in an event of a stream.
 
-    JSON answers are `{"$json": id}` and binary ones `{"$attachment": id, "content_type", "size"}`, so that their
-    bytes never enter the sandbox; on a host without attachments they are the document, and
-    `{"audio_base64" | "base64", "response_encoding": "base64"}`. A stream is `{"chunks", "combined_text"}`, where
-    chunks that reached the caller as events are left out; of a relayed stream the text is, too.
-    Raises HostRefused or UpstreamError.
+    A JSON answer is `{"$json": id}`, a binary one `{"$attachment": id, "content_type", "size"}`: their bytes never
+    enter the sandbox. On a host without attachments, they are the document itself and
+    `{"audio_base64" | "base64", "response_encoding": "base64"}`. A stream is `{"chunks", "combined_text"}`, without
+    the chunks that the caller got as events, and without the text if the host relayed the stream.
+    Raises HostRefused and UpstreamError.
     """
     url = base_url + request.target
     if request.stream:
@@ -82,15 +82,17 @@ def _stream(
             if not delivered:
                 chunks.append(document)
         if stream.head and not seen:
-            raise UpstreamError.of(502, stream.head, stream.headers)  # no event: an error, where no status is told
+            raise UpstreamError.of(502, stream.head, stream.headers)  # no event and no status: an error
         if (last := _object(stream.last)) is not None:
             _check(last)
         return {"status": stream.status or 200, "data": {"chunks": chunks, "combined_text": "".join(combined)}}
 
 
 def _document(event: sse.ServerSentEvent) -> dict[str, Any]:
-    """The JSON object in `event`. Raises UpstreamError where it is none, as that of a stream cut off in its middle, or
-    is the upstream's report of an error."""
+    """Returns the JSON object in `event`.
+
+    Raises UpstreamError if there is none, as in a stream that broke off, and if it reports an error.
+    """
     document = _object(event.data)
     if document is None:
         words = "the stream broke off, or holds an event that is no JSON object"
@@ -108,7 +110,7 @@ def _object(text: str) -> dict[str, Any] | None:
 
 
 def _check(document: dict[str, Any], name: str = "message") -> None:
-    """Raises UpstreamError where an event called `name` reports an error."""
+    """Raises UpstreamError if `document`, the data of an event called `name`, reports an error."""
     error = document.get("error") or (document if "error" in (name, document.get("type")) else None)
     if not error:
         return

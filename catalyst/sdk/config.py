@@ -1,4 +1,4 @@
-"""`catalyst:host/config`: what the operator set for this catalyst. Without that import, nothing."""
+"""`catalyst:host/config`: the operator's configuration for this catalyst. Empty without that import."""
 
 from json import loads
 from typing import Any
@@ -11,6 +11,6 @@ AVAILABLE = _interface is not None
 
 
 def get() -> dict[str, Any]:
-    """The operator's JSON object, `{}` where there is none."""
+    """Returns the operator's JSON object, by default `{}`."""
     document = loads(_interface.get() or "{}") if _interface is not None else {}
     return document if isinstance(document, dict) else {}

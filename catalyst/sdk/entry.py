@@ -1,7 +1,7 @@
-"""The way in: what makes a function the component's exported `run`.
+"""The entry point: makes a function the component's exported `run`.
 
-`Run = run(function)` for any function of a JSON object; `Run = run_operations(function)` for one that takes the
-operation envelope of CONTRACT.md apart. componentize-py looks for the name `Run` in the entry module.
+`Run = run(function)` for a function of the input's JSON object; `Run = run_operations(function)` for a function of a
+Call, the operation envelope of CONTRACT.md. componentize-py looks for the name `Run` in the entry module.
 """
 
 import sys
@@ -16,15 +16,15 @@ from catalyst.sdk import log
 from catalyst.sdk.errors import CatalystError, Invalid
 
 _OUT_OF_MEMORY = '{"exception":"MemoryError","message":"the sandbox ran out of memory","traceback":""}'
-_CAUSES_SHOWN = 4  # exceptions, the one that ended the run included
+_CAUSES_SHOWN = 4  # exceptions, including the one that ended the run
 _FRAMES_SHOWN = 8  # of each end of a traceback
 _TEXT_SHOWN = 1000  # characters of an exception's message
 
-_reserve = [bytes(256 * 1024)]  # given back when memory runs out, so that there is enough to say so
+_reserve = [bytes(256 * 1024)]  # freed when memory runs out, so that the log message fits
 
 
 class Call(NamedTuple):
-    """An operation as its caller asked for it."""
+    """An operation with the parameters of its caller."""
 
     operation: str
     params: dict[str, Any]
@@ -32,7 +32,7 @@ class Call(NamedTuple):
 
     @classmethod
     def parse(cls, document: dict[str, Any]) -> "Call":
-        """Raises Invalid naming the field that is missing or wrong."""
+        """Raises Invalid for the field that is missing or wrong."""
         if "operation" not in document:
             raise Invalid("operation", "operation is required")
         operation = document["operation"]
@@ -48,11 +48,10 @@ class Call(NamedTuple):
 
 
 def run(function: Callable[[dict[str, Any]], Any]) -> type[exports.Run]:
-    """The exported class for `function`, which gets the input, a JSON object, and returns the output's JSON value.
+    """Returns the class to export for `function`, which takes the input's JSON object and returns the output's value.
 
-    An input that is none is answered with status 400. A CatalystError raised in the function becomes its result. Any
-    other exception is told to the operator as one `fatal` log message `{"exception", "message", "traceback"}` and ends
-    the sandbox in a trap.
+    Input that is no JSON object gives status 400. A CatalystError from the function becomes the result. Any other
+    exception is logged as one `fatal` message `{"exception", "message", "traceback"}` and ends the sandbox in a trap.
     """
 
     class Run(exports.Run):
@@ -61,19 +60,19 @@ def run(function: Callable[[dict[str, Any]], Any]) -> type[exports.Run]:
                 with _imports_refused():
                     return dumps(_answer(function, input))
             except BaseException as error:
-                log.write("fatal", _last_words(error))
+                log.write("fatal", _fatal_message(error))
                 raise
 
     return Run
 
 
 def run_operations(function: Callable[[Call], Any]) -> type[exports.Run]:
-    """`run` for a function that takes operations: an input that is none is answered with status 400 before it."""
+    """`run` for a function of a Call. Input that is no operation gives status 400."""
     return run(lambda document: function(Call.parse(document)))
 
 
 class _NoImport:
-    """The one finder of `sys.meta_path` during a run. The usual ones would look for files, and end the sandbox."""
+    """The only finder in `sys.meta_path` during a run. The usual ones would look for files and so end the sandbox."""
 
     @staticmethod
     def find_spec(name: str, path: object = None, target: object = None) -> NoReturn:
@@ -110,7 +109,7 @@ def _parsed(text: str) -> dict[str, Any]:
     return document
 
 
-def _last_words(error: BaseException) -> str:
+def _fatal_message(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         _reserve.clear()
         return _OUT_OF_MEMORY
@@ -119,17 +118,16 @@ def _last_words(error: BaseException) -> str:
 
 
 def _traceback(error: BaseException) -> str:
-    """Most recent call last and causes first, like Python's, but without source lines: those are read from files, and
-    a sandbox has none."""
+    """Most recent call last and causes first, like Python's, but without source lines: a sandbox has no files."""
     chain: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and len(chain) < _CAUSES_SHOWN:
         chain.append(cause)
         cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
-    return "\nwhich led to\n".join(map(_one_traceback, reversed(chain)))
+    return "\nwhich led to\n".join(map(_frames, reversed(chain)))
 
 
-def _one_traceback(error: BaseException) -> str:
+def _frames(error: BaseException) -> str:
     lines = []
     trace = error.__traceback__
     while trace is not None:

@@ -1,22 +1,21 @@
-"""What a catalyst answers when it cannot: exceptions that become `{"status", "error": {"type", "message", …}}`, with
-`"headers"` where the upstream said when to try again.
+"""Exceptions that become the result `{"status", "error": {"type", "message", …}}`, with `"headers"` from an upstream.
 
 CatalystError
 ├── Invalid          400                the caller's input is at fault; `param` names the field
 ├── Misconfigured    500                the operator's configuration is at fault; `param` names the field
-├── HostRefused      by the error type  the host did not do what it was asked for
-└── UpstreamError    the upstream's     the upstream answered with an error, which is passed on whole
+├── HostRefused      by the error type  the host refused a request
+└── UpstreamError    the upstream's     the upstream answered with an error, which becomes the result
 """
 
 from collections.abc import Mapping
 from json import loads
 from typing import Any
 
-MESSAGE_LIMIT = 2000  # characters kept of a body that is no JSON: enough for a proxy's error page to be recognised
-MAX_HEADERS = 16  # of an error answer: a host passes over them all where there are more
+MESSAGE_LIMIT = 2000  # characters of a body that is no JSON: enough to recognise a proxy's error page
+MAX_HEADERS = 16  # in a result: a host ignores all headers if there are more
 
-_HANDED_ON = ("retry-after", "retry-after-ms", "x-should-retry", "x-request-id")
-_LIMIT = "x-ratelimit-"  # and what begins with it: what is left of a limit, and when it begins anew
+_RELEVANT = ("retry-after", "retry-after-ms", "x-should-retry", "x-request-id")
+_LIMIT_PREFIX = "x-ratelimit-"  # the prefix of headers about the rest of a limit and its next window
 
 _STATUS_OF = {
     "domain_blocked": 403,
@@ -30,8 +29,10 @@ _STATUS_OF = {
 
 
 class CatalystError(Exception):
-    """Raised anywhere below the entry point, it ends the operation with `status` and `error`. `headers` are those of
-    an upstream's answer that its caller needs, names in lower case."""
+    """Ends the operation with `status` and `error`.
+
+    `headers` are the upstream's headers that the caller needs, with names in lower case.
+    """
 
     def __init__(self, status: int, error: dict[str, Any], headers: Mapping[str, str] | None = None) -> None:
         super().__init__(error.get("message"))
@@ -52,7 +53,7 @@ class Invalid(CatalystError):
 
 
 class Misconfigured(CatalystError):
-    """`field` of the configuration that the operator set cannot be used."""
+    """`field` of the operator's configuration cannot be used."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(500, {"type": "invalid_config", "message": message, "param": field})
@@ -66,20 +67,22 @@ class HostRefused(CatalystError):
 
     @classmethod
     def of(cls, error: Any) -> "HostRefused":
-        """The exception for the `error` of a host's answer: `{"type", "message"}`, or just words."""
+        """The exception for the `error` of a host's answer: `{"type", "message"}`, or a string."""
         if isinstance(error, dict):
             return cls(str(error.get("type", "http_error")), str(error.get("message", "")))
         return cls("http_error", str(error))
 
 
 class UpstreamError(CatalystError):
-    """`error` is what the upstream says, or words of type `upstream_error` where it says nothing usable."""
+    """`error` is the upstream's error object, or one of type `upstream_error` if its body has none."""
 
     @classmethod
     def of(cls, status: int, body: str, headers: Mapping[str, Any]) -> "UpstreamError":
-        """The exception for an error answer: of `{"error": {…}}` the inner object, of another JSON object that one. Of
-        `headers` it keeps those by which a client knows whether and when to try again, and what to ask about."""
-        told = _told(headers)
+        """The exception for an error answer: the object in `{"error": {…}}`, or another JSON object whole.
+
+        Keeps the `headers` about retries and limits, and the request's id.
+        """
+        kept = _relevant(headers)
         try:
             document = loads(body)
         except ValueError:
@@ -87,15 +90,15 @@ class UpstreamError(CatalystError):
         if isinstance(document, dict):
             inner = document.get("error")
             if isinstance(inner, dict):
-                return cls(status, inner, told)
+                return cls(status, inner, kept)
             if isinstance(inner, str):
-                return cls(status, {"type": "upstream_error", "message": inner}, told)
+                return cls(status, {"type": "upstream_error", "message": inner}, kept)
         words = {"type": "upstream_error", "message": body[:MESSAGE_LIMIT] or f"the upstream answered {status}"}
-        return cls(status, words | document if isinstance(document, dict) else words, told)
+        return cls(status, words | document if isinstance(document, dict) else words, kept)
 
 
-def _told(headers: Mapping[str, Any]) -> dict[str, str]:
-    """At most MAX_HEADERS of them, the four before the limits."""
-    names = [*_HANDED_ON, *sorted(name for name in headers if name.startswith(_LIMIT))]
+def _relevant(headers: Mapping[str, Any]) -> dict[str, str]:
+    """The relevant headers, at most MAX_HEADERS, the limits last."""
+    names = [*_RELEVANT, *sorted(name for name in headers if name.startswith(_LIMIT_PREFIX))]
     found = [(name, headers[name]) for name in names if isinstance(headers.get(name), str)]
     return dict(found[:MAX_HEADERS])

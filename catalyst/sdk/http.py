@@ -1,4 +1,4 @@
-"""`cyfr:http/fetch`: one request, one whole response; and how URLs are put together."""
+"""`cyfr:http/fetch`: requests and whole responses; and the encoding of URLs and forms."""
 
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ from catalyst.sdk.interfaces import interface
 _interface = interface("fetch")
 
 ATTACHMENTS = output.AVAILABLE or config.AVAILABLE or log.AVAILABLE
-"""Whether bodies can stay with the host. An import from `catalyst:host` proves a host that knows how."""
+"""Whether bodies can stay with the host. Only a host that can do so offers imports from `catalyst:host`."""
 
 _UNRESERVED = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"  # RFC 3986, section 2.3
 _QUOTED = [chr(byte) if byte in _UNRESERVED else f"%{byte:02X}" for byte in range(256)]
@@ -21,8 +21,10 @@ _QUOTED = [chr(byte) if byte in _UNRESERVED else f"%{byte:02X}" for byte in rang
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """`headers` has lower-case names. The body is in `text`, `content` and `base64`, or with the host as `attachment`
-    (an id) of `size` bytes."""
+    """A response. `headers` has lower-case names.
+
+    The body is in `text`, `content` and `base64`, or stays with the host as `attachment` (an id) of `size` bytes.
+    """
 
     status: int
     headers: dict[str, str] = field(default_factory=dict)
@@ -48,7 +50,7 @@ class Response:
         return self.body if self.encoding == "base64" else b64encode(self.content).decode()
 
     def json(self) -> Any:
-        """The body as a JSON document. Raises ValueError where it is none."""
+        """Returns the body as a JSON value. Raises ValueError if it is no JSON."""
         return loads(self.text)
 
 
@@ -62,15 +64,15 @@ def request(
     multipart: list[dict[str, Any]] | None = None,
     response: Literal["text", "bytes", "attachment"] = "text",
 ) -> Response:
-    """Send a request and return its response, whatever its status.
+    """Sends a request and returns its response, whatever its status.
 
-    At most one of `json` (serialised), `body` (text, bytes or `{"$attachment": id}`) and `multipart` (parts as in
-    CONTRACT.md). `response` says how the body comes back; as an attachment it stays with the host, except that of an
-    error answer, which comes as text. Raises HostRefused.
+    Takes at most one of `json` (a value), `body` (text, bytes or `{"$attachment": id}`) and `multipart` (parts as in
+    CONTRACT.md). `response` is the form of the response's body: an attachment stays with the host, but the body of an
+    error answer comes as text. Raises HostRefused.
     """
     if _interface is None:
         raise HostRefused("http_error", "the manifest does not ask for http")
-    message = wire(method, url, headers=headers, json=json, body=body, multipart=multipart)
+    message = as_json(method, url, headers=headers, json=json, body=body, multipart=multipart)
     if response == "bytes":
         message["response_encoding"] = "base64"
     elif response == "attachment":
@@ -89,7 +91,7 @@ def request(
     )
 
 
-def wire(
+def as_json(
     method: str,
     url: str,
     *,
@@ -98,11 +100,11 @@ def wire(
     body: str | bytes | Mapping[str, str] | None = None,
     multipart: list[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """The request as `cyfr:http` takes it, for `fetch` and `streaming` alike. Raises Invalid for an infinite number."""
+    """Returns the request in the JSON form of `cyfr:http`. Raises Invalid for NaN and infinity in `json`."""
     message: dict[str, Any] = {"method": method, "url": url, "headers": dict(headers or {})}
     if json is not None:
         message["headers"].setdefault("Content-Type", "application/json")
-        message["body"] = _serialised(json)
+        message["body"] = _serialise(json)
     elif isinstance(body, bytes):
         message["body"] = b64encode(body).decode()
         message["body_encoding"] = "base64"
@@ -116,29 +118,31 @@ def wire(
 
 
 def path(template: str, **parameters: Any) -> str:
-    """`path("/files/{file_id}", file_id="a/b")` is `/files/a%2Fb`: a value can never be more than one segment.
+    """Returns the path, for example `/files/a%2Fb` for `path("/files/{file_id}", file_id="a/b")`.
 
-    Raises Invalid for a value that is no string, is empty, or is a dot segment (RFC 3986, section 3.3), which no
-    encoding keeps from being resolved.
+    A value is always one segment. Raises Invalid if it is no string, is empty, or is a dot segment (RFC 3986,
+    section 3.3): URL parsers resolve these even in encoded form.
     """
     return template.format(**{name: _segment(name, value) for name, value in parameters.items()})
 
 
 def query(parameters: Mapping[str, Any]) -> str:
-    """`?a=1&b[]=x&b[]=y&c[d]=true`, percent-encoded, or the empty text for no parameters; see `fields`."""
+    """Returns `?a=1&b[]=x&b[]=y&c[d]=true`, percent-encoded, or "" for no parameters. See `fields`."""
     pairs = [f"{quote(name, name)}={quote(name, text)}" for name, text in fields(parameters)]
     return "?" + "&".join(pairs) if pairs else ""
 
 
 def fields(parameters: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Name and text of every value, as the official OpenAI SDK flattens them for queries and forms: lists as `name[]`,
-    objects as `name[key]`, `true`/`false`; null is left out."""
+    """Yields the name and text of every value, flattened like the official OpenAI SDK does for queries and forms.
+
+    Lists become `name[]`, objects `name[key]`, booleans `true` and `false`; null is left out.
+    """
     for name, value in parameters.items():
-        yield from _flattened(name, value)
+        yield from _flatten(name, value)
 
 
 def quote(name: str, text: str) -> str:
-    """`text` with everything percent-encoded but the unreserved characters. Raises Invalid naming `name`."""
+    """Percent-encodes everything in `text` but the unreserved characters. Raises Invalid for the parameter `name`."""
     try:
         return "".join([_QUOTED[byte] for byte in text.encode()])
     except UnicodeEncodeError:
@@ -153,18 +157,18 @@ def _segment(name: str, value: Any) -> str:
     return quote(name, value)
 
 
-def _flattened(name: str, value: Any) -> Iterator[tuple[str, str]]:
+def _flatten(name: str, value: Any) -> Iterator[tuple[str, str]]:
     if isinstance(value, dict):
         for key, item in value.items():
-            yield from _flattened(f"{name}[{key}]", item)
+            yield from _flatten(f"{name}[{key}]", item)
     elif isinstance(value, list):
         for item in value:
-            yield from _flattened(f"{name}[]", item)
+            yield from _flatten(f"{name}[]", item)
     elif value is not None:
         yield name, value if isinstance(value, str) else dumps(value)
 
 
-def _serialised(document: Any) -> str:
+def _serialise(document: Any) -> str:
     try:
         return dumps(document, allow_nan=False, separators=(",", ":"))
     except ValueError:

@@ -1,12 +1,14 @@
-"""The imports that this catalyst's manifest asks for: others don't exist in its `wit_world`."""
+"""Access to the imports of this catalyst. Its `wit_world` has only those that the manifest asks for."""
 
 from importlib import import_module
 from typing import Any
 
 
 def interface(name: str) -> Any:
-    """The functions of the WIT interface `name`, or None where the component does not import it. To be called while
-    a module is imported: the build keeps what was imported then, and nothing can be imported later."""
+    """Returns the functions of the WIT interface `name`, or None if the component does not import it.
+
+    Call it at the top of a module: the build includes only modules that are imported then.
+    """
     try:
         return import_module(f"wit_world.imports.{name}")
     except ModuleNotFoundError:

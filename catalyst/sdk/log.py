@@ -1,4 +1,4 @@
-"""`catalyst:host/log`: words for the operator. Without that import they are dropped."""
+"""`catalyst:host/log`: messages for the operator. Without that import they are dropped."""
 
 from catalyst.sdk.interfaces import interface
 
@@ -8,7 +8,7 @@ AVAILABLE = _interface is not None
 
 
 def write(level: str, message: str) -> None:
-    """Write `message` at `level`: debug, info, warning, error or fatal."""
+    """Writes `message` at `level`: debug, info, warning, error or fatal."""
     if _interface is not None:
         _interface.write(level, message)
 

@@ -1,4 +1,4 @@
-"""Operations as rows of a table: what an API can do, declared; a request, prepared and checked from its row."""
+"""Operations as rows of a table: each row declares an endpoint, and checks and prepares its requests."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
@@ -30,7 +30,7 @@ _FILE_KEYS = frozenset({"$attachment", "data", "filename", "content_type"})
 
 
 class Parameter(NamedTuple):
-    """One of `"model:str prompt:str|list mask?:file"`: a name, `?` where it may be missing, what it may be."""
+    """One parameter of `"model:str prompt:str|list mask?:file"`: its name, `?` if it is optional, its types."""
 
     name: str
     optional: bool
@@ -45,7 +45,7 @@ class Parameter(NamedTuple):
         return cls(name.removesuffix("?"), name.endswith("?"), types)
 
     def check(self, params: Mapping[str, Any]) -> None:
-        """Raises Invalid where the parameter is missing (null counts as missing) or of another type."""
+        """Raises Invalid if the parameter is missing or null, or of another type."""
         value = params.get(self.name)
         if value is None:
             if not self.optional:
@@ -55,8 +55,11 @@ class Parameter(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """A request that passed every check: `target` is path and query, `content` the keyword arguments of
-    `http.request` that hold the body, `answer` what kind of answer to expect."""
+    """A checked request.
+
+    `target` is path and query, `content` the keyword arguments of `http.request` for the body, `answer` the kind of
+    the answer.
+    """
 
     method: str
     target: str
@@ -69,10 +72,10 @@ class Prepared(NamedTuple):
 class Operation:
     """One row.
 
-    `name`, `aliases`: what callers say, separated by blanks. `path`: a template such as `/files/{file_id}`.
-    `params`: those that are checked (see Parameter) besides those in the path; others pass through. `query`: names
-    that go into the URL; of a request without a body, all do. `renamed`: other spellings, `{spelling: name}`.
-    `plain`: the values of the parameter `response_format` for which the answer is text and no JSON.
+    `name`: the operation. `aliases`: other names for it, separated by blanks. `path`: a template such as
+    `/files/{file_id}`. `params`: the parameters to check (see Parameter) besides those in the path; others pass
+    unchecked. `query`: the parameters for the URL; without a body, all are. `renamed`: other spellings of parameters,
+    `{spelling: name}`. `plain`: the values of the parameter `response_format` with a text answer in place of JSON.
     """
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -92,7 +95,7 @@ class Operation:
     _in_query: frozenset[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        put = object.__setattr__  # the way into a frozen dataclass; here once, so that no call parses the columns
+        put = object.__setattr__  # for a frozen dataclass; parses the columns once and not for each call
         in_path = tuple(name for _, name, _, _ in Formatter().parse(self.path) if name)
         columns = (*(f"{name}:str" for name in in_path), *self.params.split())
         put(self, "_in_path", in_path)
@@ -100,9 +103,9 @@ class Operation:
         put(self, "_in_query", frozenset(self.query.split()))
 
     def prepare(self, params: Mapping[str, Any], *, stream: bool = False) -> Prepared:
-        """The request for `params`. `stream` may also be asked for by a parameter of that name.
+        """Returns the request for `params`. A parameter `stream` also turns streaming on.
 
-        Raises Invalid naming the first parameter that is missing or wrong.
+        Raises Invalid for the first parameter that is missing or wrong.
         """
         given = {self.renamed.get(name, name): value for name, value in params.items()}
         stream = self._streams(given.pop("stream", None)) or stream
@@ -149,7 +152,7 @@ class Table:
         return sorted(self._rows)
 
     def find(self, name: str) -> Operation:
-        """Raises Invalid with the names that come nearest."""
+        """Raises Invalid for an unknown name, with the nearest names."""
         if (operation := self._rows.get(name)) is not None:
             return operation
         near = get_close_matches(name[:100], self._rows, n=3, cutoff=0.4)
@@ -171,7 +174,7 @@ def _is_file(value: Any) -> bool:
 
 
 def _named(parts: Any) -> dict[str, Any]:
-    """What ready-made multipart parts stand for, to be checked like parameters."""
+    """Returns the caller's own multipart parts as parameters by name, for the checks."""
     if not isinstance(parts, list):
         raise Invalid("multipart", "multipart must be an array")
     named: dict[str, Any] = {}
@@ -189,7 +192,7 @@ def _named(parts: Any) -> dict[str, Any]:
 
 
 def _parts(params: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Multipart parts for parameters: files as files, lists of them as `name[]`, everything else as `http.fields`."""
+    """Yields multipart parts for parameters: files, lists of files as `name[]`, everything else as in `http.fields`."""
     for name, value in params.items():
         if _is_file(value):
             yield _file_part(name, value)
@@ -201,7 +204,7 @@ def _parts(params: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _file_part(name: str, value: dict[str, Any]) -> dict[str, Any]:
-    """`upload` is the name that the official SDK gives to bytes without one: a part without a name is no file."""
+    """The default filename is `upload`, as in the official SDK: a part without a filename would be a plain field."""
     part = {"name": name, "filename": "upload", **value}
     if "$attachment" in part:
         part["attachment"] = part.pop("$attachment")

@@ -1,4 +1,4 @@
-"""`catalyst:host/output`: events to whoever called the run, while it runs. Without that import nobody listens."""
+"""`catalyst:host/output`: events for the caller during the run. Without that import nobody listens."""
 
 from json import dumps
 from typing import Any
@@ -11,10 +11,10 @@ AVAILABLE = _interface is not None
 
 
 def emit(event: Any) -> bool:
-    """Send `event` to the caller now. True: delivered; False: nobody listens, and further events are in vain."""
+    """Sends `event` to the caller now. Returns False if nobody listens; later events are then in vain."""
     return _interface is not None and _interface.emit(dumps(event))
 
 
 def emit_json(text: str) -> bool:
-    """`emit` for an event that is a JSON text already."""
+    """Sends an event that is already JSON text. See `emit`."""
     return _interface is not None and _interface.emit(text)

@@ -9,9 +9,9 @@ _interface = interface("read")
 
 
 def get(name: str) -> str:
-    """What stands for the secret `name`: put it into a header, the host sets the value in as the request leaves.
+    """Returns a placeholder for the secret `name`. The host replaces it in the headers of outgoing requests.
 
-    Raises HostRefused (`secret_denied`, status 403) where it is not granted.
+    Raises HostRefused (`secret_denied`, status 403) if the secret is not granted.
     """
     if _interface is None:
         raise HostRefused("secret_denied", f"secret {name}: the manifest does not ask for secrets")

@@ -1,4 +1,4 @@
-"""`cyfr:http/streaming`: a response read as it comes."""
+"""`cyfr:http/streaming`: responses read piece by piece."""
 
 from collections.abc import Iterator, Mapping
 from json import dumps, loads
@@ -7,18 +7,18 @@ from typing import Any, Self
 
 from catalyst.sdk import output
 from catalyst.sdk.errors import MESSAGE_LIMIT, HostRefused
-from catalyst.sdk.http import wire
+from catalyst.sdk.http import as_json
 from catalyst.sdk.interfaces import interface
 
 _interface = interface("streaming")
 
 
 class Stream:
-    """An open response: iterate it for its text, in a `with`, which closes it however it ends.
+    """An open response. Iterating yields its text; `with` closes it.
 
-    `status` is None on a host that does not tell it. `head` is the beginning of what was read, for error messages.
-    `relayed`: the host hands the events to the caller itself, and iterating yields nothing but waits for the end; then
-    `last` is the data of the last event, or the beginning of it. Iterating raises HostRefused where the stream breaks.
+    `status` is None on a host that does not report it. `head` is the beginning of the text, for error messages.
+    `relayed`: the host itself passes the events to the caller. Iterating then yields nothing, and waits for the end;
+    `last` is then the data of the last event, or its beginning. Iterating raises HostRefused if the stream breaks off.
     """
 
     def __init__(self, opened: dict[str, Any]) -> None:
@@ -65,14 +65,14 @@ def open_stream(
     multipart: list[dict[str, Any]] | None = None,
     relay: bool = False,
 ) -> Stream:
-    """Send a request (see `http.request`) and open its response.
+    """Sends a request (see `http.request`) and returns its open response.
 
-    `relay` asks the host to hand the events of a 2xx answer to the caller itself. It does so only if somebody
-    listens: see `Stream.relayed`. Raises HostRefused.
+    `relay` asks the host to pass the events of a 2xx answer to the caller itself. The host does so only if the caller
+    listens; see `Stream.relayed`. Raises HostRefused.
     """
     if _interface is None:
         raise HostRefused("http_error", "the manifest does not ask for streaming")
-    message = wire(method, url, headers=headers, json=json, body=body, multipart=multipart)
+    message = as_json(method, url, headers=headers, json=json, body=body, multipart=multipart)
     if relay and output.AVAILABLE:
         message["relay"] = True
     opened = loads(_interface.request(dumps(message)))

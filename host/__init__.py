@@ -6,76 +6,77 @@
         openai = host.load("dist/openai.wasm", policy=Policy(allowed_domains=["api.openai.com"]), secrets={…})
         result = openai.run({"operation": "models.list"})
 
-Everything public is here; what is not in `__all__` may change.
+Public are the names in `__all__`; `host.errors`; `host.fakes`, stand-ins for tests; `host.server.create_app` and its
+settings; and `host.runtime.workspace_parts`, the types of a Workspace's parts. Everything else may change.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from host.component.manifest import Manifest as Manifest
-    from host.core.attachments import Attachment as Attachment
-    from host.core.audit import Event as Event
-    from host.core.audit import LogLine as LogLine
-    from host.core.audit import Meters as Meters
-    from host.core.audit import NullSink as NullSink
-    from host.core.audit import Sink as Sink
-    from host.core.limits import Limits as Limits
-    from host.core.names import Reference as Reference
-    from host.core.operation import Execution as Execution
-    from host.core.operation import Operation as Operation
-    from host.core.operation import Result as Result
-    from host.errors import Refusal as Refusal
-    from host.policy.document import Policy as Policy
-    from host.policy.document import RateLimit as RateLimit
-    from host.policy.document import SecretRule as SecretRule
-    from host.run import CancelToken as CancelToken
-    from host.runtime.events import AsyncEventStream as AsyncEventStream
-    from host.runtime.events import EventStream as EventStream
-    from host.runtime.host import Catalyst as Catalyst
-    from host.runtime.host import Host as Host
-    from host.runtime.host import Secret as Secret
+    from host.runtime.public import *
+    from host.runtime.workspace import Installed as Installed
     from host.runtime.workspace import Workspace as Workspace
 
-_HOME = {
-    "AsyncEventStream": "host.runtime.events",
-    "Attachment": "host.core.attachments",
-    "CancelToken": "host.run",
-    "Catalyst": "host.runtime.host",
-    "Event": "host.core.audit",
-    "EventStream": "host.runtime.events",
-    "Execution": "host.core.operation",
-    "Host": "host.runtime.host",
-    "Limits": "host.core.limits",
-    "LogLine": "host.core.audit",
-    "Manifest": "host.component.manifest",
-    "Meters": "host.core.audit",
-    "NullSink": "host.core.audit",
-    "Operation": "host.core.operation",
-    "Policy": "host.policy.document",
-    "RateLimit": "host.policy.document",
-    "Reference": "host.core.names",
-    "Refusal": "host.errors",
-    "Result": "host.core.operation",
-    "Secret": "host.runtime.host",
-    "SecretRule": "host.policy.document",
-    "Sink": "host.core.audit",
-    "Workspace": "host.runtime.workspace",
-}
-
-__all__ = [  # noqa: PLE0604 - sorted by the table above, which a test compares with it
-    *_HOME,
+__all__ = [
+    "Artifact",
+    "AsyncEventStream",
+    "Attachment",
+    "CancelToken",
+    "Catalyst",
+    "Digest",
+    "Domain",
+    "DomainPattern",
+    "Effective",
+    "Event",
+    "EventStream",
+    "Execution",
+    "Grant",
+    "Host",
+    "Installed",
+    "Limits",
+    "Loader",
+    "LogLine",
+    "Manifest",
+    "Meters",
+    "NullSink",
+    "Operation",
+    "OperationSpec",
+    "Origin",
+    "Policy",
+    "Rate",
+    "RateLimit",
+    "Rates",
+    "Reference",
+    "Refusal",
+    "Requested",
+    "Result",
+    "Secret",
+    "SecretGrant",
+    "SecretName",
+    "SecretNeed",
+    "SecretRule",
+    "Sink",
+    "Target",
+    "Terms",
+    "Workspace",
     "errors",
 ]
 __version__ = "0.1.0"
 
+if not TYPE_CHECKING:  # type checkers have the names above; a `__getattr__` would make any name an Any
 
-def __getattr__(name: str) -> Any:
-    """Imports on first use: `host run` needs a part of this, and the fakes none."""
-    if name == "errors":
-        return import_module("host.errors")
-    if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
-    raise AttributeError(f"module 'host' has no attribute {name!r}")
+    def __getattr__(name: str) -> object:
+        """Imports on first use: the fakes need none of it, and only a Workspace needs a database."""
+        from importlib import import_module  # noqa: PLC0415 - `import host` imports nothing
+
+        if name in __all__:
+            for home in ("host.runtime.public", "host.runtime.workspace"):
+                if (found := getattr(import_module(home), name, None)) is not None:
+                    globals()[name] = found
+                    return found
+        raise AttributeError(f"module 'host' has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

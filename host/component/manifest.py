@@ -67,6 +67,10 @@ class Manifest:
     defaults: Mapping[str, Json] = field(default_factory=dict)
     examples: Sequence[Mapping[str, Json]] = ()
 
+    def __repr__(self) -> str:
+        """Its name only: it may have hundreds of operations."""
+        return f"<Manifest {self.reference}>" if self.id else "<Manifest>"
+
     @classmethod
     def parse(cls, text: str | bytes) -> Manifest:
         """Raises ManifestError, which names the field. `host.component.schema` reads the schemas themselves."""

@@ -140,6 +140,9 @@ class Reference:
     def at(self, version: str) -> Reference:
         return replace(self, version=version)
 
+    def __repr__(self) -> str:
+        return f"Reference({str(self)!r})"
+
     def __str__(self) -> str:
         """The short form: `c:local.openai:0.1.0`."""
         base = f"{self.type[0]}:{self.namespace}.{self.name}"

@@ -21,7 +21,9 @@ LoopbackServer.
         assert len(fake.requests) == 2
 """
 
+from host.fakes.loopback import LoopbackServer
+from host.fakes.messages import Delivery, Request, Response
 from host.fakes.openai.fake import FakeOpenAI
 from host.fakes.openai.faults import Fault
 
-__all__ = ["FakeOpenAI", "Fault"]
+__all__ = ["Delivery", "FakeOpenAI", "Fault", "LoopbackServer", "Request", "Response"]

@@ -118,6 +118,12 @@ class Policy:
             with _field(name):
                 check(getattr(self, name))
 
+    def __repr__(self) -> str:
+        """The fields that differ from their defaults."""
+        named = ((one.name, getattr(self, one.name), one.default) for one in fields(self))
+        changed = (f"{name}={value!r}" for name, value, default in named if value not in (default, {}))
+        return f"Policy({', '.join(changed)})"
+
     @classmethod
     def parse(cls, text: str, *, in_json: bool = False) -> Policy:
         """The policy in `text`, TOML or JSON. Raises PolicyError. An empty text is the policy that allows nothing."""

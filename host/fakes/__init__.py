@@ -21,9 +21,9 @@ LoopbackServer.
         assert len(fake.requests) == 2
 """
 
-from host.fakes.loopback import LoopbackServer
-from host.fakes.messages import Delivery, Request, Response
+from host.fakes.messages import Delivery, FakeRequest, FakeResponse
 from host.fakes.openai.fake import FakeOpenAI
 from host.fakes.openai.faults import Fault
+from host.fakes.server import LoopbackServer
 
-__all__ = ["Delivery", "FakeOpenAI", "Fault", "LoopbackServer", "Request", "Response"]
+__all__ = ["Delivery", "FakeOpenAI", "FakeRequest", "FakeResponse", "Fault", "LoopbackServer"]

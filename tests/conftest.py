@@ -1,18 +1,26 @@
 """What the tests share: hosts, the fake OpenAI, and real components, built once for each state of their sources.
 
-Built components and everything the host caches live in `.cache/` of the checkout; nothing of the user's is touched.
+Built components and everything the host caches live in `.cache/` of the checkout; temporary files in a folder that goes
+with the run (`scratch.py`); nothing of the user's is touched.
 """
 
 from __future__ import annotations
 
 import fcntl
+import functools
+import gc
 import hashlib
 import os
 import shutil
+import signal
+import ssl
 import subprocess
-from collections.abc import Callable, Iterable, Iterator
+import tempfile
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 
+import httpx2
 import hypothesis
 import pytest
 from wasmtime import wat2wasm
@@ -20,6 +28,7 @@ from wasmtime import wat2wasm
 from host import Host
 from host.component.build import build
 from host.fakes import FakeOpenAI
+from tests.scratch import Scratch
 
 ROOT = Path(__file__).parent.parent
 GUESTS = ROOT / "tests" / "guests"
@@ -31,9 +40,63 @@ hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
 hypothesis.settings.register_profile("explore", deadline=None, max_examples=1_000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
+# The longest first, so that none is left for the end when all others are done.
+LONGEST_FIRST = (
+    "tests/e2e/test_load.py",
+    "tests/cli/test_build.py",
+    "tests/component/test_build.py",
+    "tests/catalyst/openai/test_component.py",
+    "tests/e2e/test_foreign_guests.py",
+    "tests/conformance/test_readme.py",
+    "tests/e2e/",
+    "tests/conformance/",
+    "tests/sandbox/",
+    "tests/cli/",
+)
+
 os.environ["PYTHON_KEYRING_BACKEND"] = "keyring.backends.fail.Keyring"  # a developer's own collects no keys of tests
 os.environ["HOST_CACHE_DIR"] = str(CACHE / "host")
 os.environ["HOST_STATE_DIR"] = str(CACHE / "state")
+
+# A shell's background jobs ignore SIGINT, and their children inherit that: programs under test would never be interrupted.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@functools.cache
+def _ssl_context(**options: object) -> ssl.SSLContext:
+    return httpx2.create_ssl_context(**options)  # type: ignore[arg-type]  # the caller's, as they came
+
+
+# Reading 150 certificates takes longer than most tests; clients that verify the same way share them.
+httpx2._transports.default.create_ssl_context = _ssl_context
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--load-seconds", type=float, default=15.0, help="how long the load test lasts (default: 15)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # which only a process of pytest-xdist has
+        config.add_cleanup(Scratch().remove)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Without the garbage collector: it would walk all that is imported again and again, and free nothing."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def rank(item: pytest.Item) -> int:
+        return next((n for n, start in enumerate(LONGEST_FIRST) if item.nodeid.startswith(start)), len(LONGEST_FIRST))
+
+    items.sort(key=rank)
 
 
 def _digest(files: Iterable[Path]) -> str:
@@ -132,7 +195,20 @@ def with_packages(name: str, folder: Path, *options: str) -> Path:
 
 @pytest.fixture(scope="session")
 def openai_wasm() -> bytes:
+    """As `./build.sh build` has made it, if its sources are still the same; otherwise made anew."""
+    made_from, built = ROOT / "dist" / "openai.made-from", ROOT / "dist" / "openai.wasm"
+    if built.exists() and made_from.exists() and made_from.read_text().strip() == _sources_of_openai():
+        return built.read_bytes()
     return python_guest(ROOT / "catalyst" / "openai")
+
+
+def _sources_of_openai() -> str:
+    """What `build_openai` of build.sh writes: sha256sum of what sha256sum prints for each file."""
+    listed = [*_sources("catalyst", "wit"), *(ROOT / name for name in ("host/component/build.py", "host/core/wit.py"))]
+    total = hashlib.sha256()
+    for name in sorted(str(file.relative_to(ROOT)) for file in (*listed, ROOT / "constraints.txt")):
+        total.update(f"{hashlib.sha256((ROOT / name).read_bytes()).hexdigest()}  {name}\n".encode())
+    return total.hexdigest()
 
 
 @pytest.fixture(scope="session")
@@ -147,6 +223,14 @@ def host() -> Iterator[Host]:
     """One host for a test process, as one serves a real one: what a test does to it, the next one meets."""
     with Host() as one:
         yield one
+
+
+@pytest.fixture
+def on_disk() -> Iterator[Path]:
+    """A folder like `tmp_path`, on the disk that has the checkout: for what must survive a process."""
+    CACHE.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ import pytest
 
 from host.fakes import FakeOpenAI
 from tests.conftest import CACHE, KEY, ROOT, fresh_state
+from tests.e2e.conftest import warm  # noqa: F401 - a fixture
 from tests.oci.conftest import running_registry
 
 _BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -77,9 +78,9 @@ def server() -> Iterator[FakeOpenAI]:
         yield one
 
 
-def environment(place: Path, state: Path) -> dict[str, str]:
+def environment(place: Path, state: Path, *programs: Path) -> dict[str, str]:
     return {
-        "PATH": f"{_BIN}{os.pathsep}{os.environ['PATH']}",
+        "PATH": os.pathsep.join([*map(str, programs), str(_BIN), os.environ["PATH"]]),
         "HOME": str(place),
         "LANG": "C.UTF-8",
         "OPENAI_API_KEY": KEY,
@@ -112,20 +113,40 @@ def served(place: Path, state: Path) -> Iterator[Callable[[], str]]:
         process.communicate(timeout=60)
 
 
-def typed(block: Block, source: str, place: Path, state: Path) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, "-c", source] if block.language == "python" else ["bash", "-euo", "pipefail", "-c", source]
-    return subprocess.run(
-        argv, cwd=place, env=environment(place, state), stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        timeout=120, check=False,
-    )  # fmt: skip
+@pytest.fixture(scope="module")
+def typed(
+    place: Path,
+    state: Path,
+    server: FakeOpenAI,
+    registry: str,
+    served: Callable[[], str],
+    warm: Path,  # noqa: F811 - a fixture
+) -> Callable[[Block], subprocess.CompletedProcess[str]]:
+    """Types a block, after those before it: a test process that begins in the middle types them as well."""
+    done: list[subprocess.CompletedProcess[str]] = []
+
+    def one(block: Block) -> subprocess.CompletedProcess[str]:
+        source = block.source.replace(_PORT, server.url.rpartition(":")[2]).replace(_REGISTRY, registry)
+        if _SERVED in source:
+            source = source.replace(_SERVED, served())
+        python = block.language == "python"
+        argv = [sys.executable, "-c", source] if python else ["bash", "-euo", "pipefail", "-c", source]
+        return subprocess.run(
+            argv, cwd=place, env=environment(place, state, warm), stdin=subprocess.DEVNULL, capture_output=True,
+            text=True, timeout=240, check=False,
+        )  # fmt: skip
+
+    def up_to(block: Block) -> subprocess.CompletedProcess[str]:
+        number = README.index(block)
+        done.extend(one(earlier) for earlier in README[len(done) : number + 1])
+        return done[number]
+
+    return up_to
 
 
 @pytest.mark.parametrize("block", README, ids=lambda block: f"{block.language} at line {block.line}")
-def test_what_the_readme_says_works(
-    block: Block, place: Path, state: Path, server: FakeOpenAI, registry: str, served: Callable[[], str]
-) -> None:
-    source = block.source.replace(_PORT, server.url.rpartition(":")[2]).replace(_REGISTRY, registry)
-    done = typed(block, source.replace(_SERVED, served()) if _SERVED in source else source, place, state)
+def test_what_the_readme_says_works(block: Block, typed: Callable[[Block], subprocess.CompletedProcess[str]]) -> None:
+    done = typed(block)
     assert done.returncode == block.status, f"{block.source}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
     assert KEY not in done.stdout + done.stderr
     assert '"error"' not in done.stdout or block.status

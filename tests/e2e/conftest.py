@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import pytest
 
 from tests.conftest import CACHE, fresh_state
 from tests.oci.conftest import registry  # noqa: F401 - a fixture
+from tests.warm import running_warm
 
 BIN = Path(sys.executable).parent
 
@@ -27,12 +28,12 @@ class Ran:
 class Machine:
     """A user's account: a home, a state directory, and nothing kept yet."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, warm: Path) -> None:
         self.home = home
         home.mkdir()
         self.state = fresh_state(home / "state")
         self.environment: dict[str, str] = {
-            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+            "PATH": os.pathsep.join([str(warm), str(BIN), os.environ["PATH"]]),
             "HOME": str(home),
             "LANG": "C.UTF-8",
             "HOST_CACHE_DIR": str(CACHE / "host"),
@@ -56,7 +57,14 @@ class Machine:
         return Ran(done.returncode, done.stdout, done.stderr)
 
 
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for PATH, with a `host` that needs no start-up."""
+    with running_warm(tmp_path_factory.mktemp("warm")) as folder:
+        yield folder
+
+
 @pytest.fixture
-def machine(tmp_path: Path) -> Callable[[str], Machine]:
+def machine(tmp_path: Path, warm: Path) -> Callable[[str], Machine]:
     """`machine("alice")` is another one at each call."""
-    return lambda name: Machine(tmp_path / name)
+    return lambda name: Machine(tmp_path / name, warm)

@@ -30,6 +30,8 @@ _SETTINGS = {
     "full_page_writes": "off",
     "shared_buffers": "16MB",
     "max_connections": "100",
+    "dynamic_shared_memory_type": "mmap",  # in its folder, which goes with it, instead of /dev/shm
+    "autovacuum": "off",
     "log_checkpoints": "off",
 }
 

@@ -29,6 +29,12 @@ Killed = Callable[..., list[str]]
 
 
 @pytest.fixture
+def state_dir(on_disk: Path) -> Path:
+    """On the disk: a process's end must find there what it has written."""
+    return on_disk / "state"
+
+
+@pytest.fixture
 def killed() -> Iterator[Killed]:
     """`killed(state_dir, url, work, kept, after_s)`: all that a process had said was kept, when it was killed some time
     after it had said so `kept` times. See tests.store.writer."""

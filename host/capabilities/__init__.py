@@ -16,11 +16,11 @@ from host.capabilities.exchange import Exchange
 from host.capabilities.http import Fetch
 from host.capabilities.log import Log
 from host.capabilities.output import Output
-from host.capabilities.rate import Rates
 from host.capabilities.secrets import Secrets
 from host.capabilities.streaming import Streaming
 from host.capabilities.upstream import Upstream
 from host.core.names import SecretName
+from host.core.sliding_window import RequestLimiter
 from host.core.strict_json import Json
 from host.policy.permissions import Grant
 from host.secrets.value import SecretValue
@@ -40,11 +40,11 @@ def configure(
     upstream: Upstream,
     secrets: Mapping[SecretName, SecretValue],
     config: Mapping[str, Json],
-    rates: Rates | None = None,
+    limiter: RequestLimiter | None = None,
 ) -> dict[str, Mapping[str, Any]]:
     """Interface -> function -> implementation, for the interfaces in the grant and no others. `upstream` gets its
-    requests; `rates` counts them, in place of a window of its own."""
-    exchange = Exchange(grant, upstream, rates)
+    requests; `limiter` counts them, in place of a window of its own."""
+    exchange = Exchange(grant, upstream, limiter)
     offered: tuple[Capability, ...] = (
         Fetch(exchange),
         Streaming(exchange, grant),

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from functools import partial
 
 from host.capabilities.message import GuestError, Message, read_body, read_message
-from host.capabilities.rate import RateMeter, Rates
+from host.capabilities.rate import RateMeter
 from host.capabilities.upstream import RawAnswer, Upstream, UpstreamRequest, check_size, subject
+from host.core.sliding_window import RequestLimiter
 from host.egress import EgressError
 from host.egress.headers import Fields
 from host.errors import Refusal
-from host.policy.document import Rate
 from host.policy.permissions import Deny, Grant, decide, deny_address
 from host.policy.urls import Target
 from host.run import Run
@@ -95,13 +95,12 @@ class UpstreamAnswer:
 
 
 class Exchange:
-    """One catalyst's requests: its grant, where they go, and its rate, which `rates` counts where it is given."""
+    """One catalyst's requests: its grant, where they go, and its rate, which `limiter` counts if there is one."""
 
-    def __init__(self, grant: Grant, upstream: Upstream, rates: Rates | None = None) -> None:
+    def __init__(self, grant: Grant, upstream: Upstream, limiter: RequestLimiter | None = None) -> None:
         self.grant = grant
         self._upstream = upstream
-        self._meter = RateMeter(grant.rate)
-        self._rates = rates
+        self._meter = RateMeter(grant.reference, grant.rate, limiter)
 
     def begin(self, run: Run, text: str) -> tuple[Message, UpstreamAnswer]:
         """Send the request that the guest's message `text` describes. Returns the message and the answer, which is to
@@ -146,14 +145,11 @@ class Exchange:
             remedy = f"raise max_http_requests in the policy of {self.grant.reference}"
             raise GuestError.refused(Refusal("rate_limited", "http requests", f"a run may make {most}", remedy))
         rate = self.grant.rate
-        if rate is not None and (wait := self._wait(rate)) is not None:
+        if rate is not None and (wait := self._meter.take()) is not None:
             rule = f"over {rate.requests} requests in {rate.window_s:g} s: retry after {wait:.1f} s"
             remedy = f"or raise rate_limit in the policy of {self.grant.reference}"
             raise GuestError.refused(Refusal("rate_limited", subject(message.method, message.target), rule, remedy))
         run.meters.http_requests += 1
-
-    def _wait(self, rate: Rate) -> float | None:
-        return self._meter.take() if self._rates is None else self._rates.take(self.grant.reference, rate)
 
     def _failed(self, run: Run, target: Target, error: EgressError) -> GuestError:
         """The GuestError for `error`; a recorded refusal where a policy could allow what failed."""

@@ -1,42 +1,28 @@
-"""How often: a sliding window over the requests of one catalyst, shared by all its runs in this process; or whatever
-else counts them, for several processes.
-"""
+"""The `rate_limit` of a policy, held for all runs of one catalyst."""
 
 from __future__ import annotations
 
-import threading
-import time
-from collections import deque
-from typing import Protocol
-
-from host.policy.document import Rate
-
-
-class Rates(Protocol):
-    """Counts for several processes. Thread-safe."""
-
-    def take(self, name: str, rate: Rate) -> float | None:
-        """Count one request of the catalyst `name`; None if it may go, else the seconds after which the next may (it is
-        not counted then). Raises StateError where nothing can be counted, which ends the run."""
+from host.core.sliding_window import Limit, LocalLimiter, RequestLimiter
+from host.policy.document import RateLimit
 
 
 class RateMeter:
-    """One catalyst's own."""
+    """Counts the requests of the catalyst `reference`. `limiter` counts for several processes together; without one the
+    meter counts by a window of its own."""
 
-    def __init__(self, rate: Rate | None) -> None:
+    def __init__(self, reference: str, rate: RateLimit | None, limiter: RequestLimiter | None = None) -> None:
         self._rate = rate
-        self._times: deque[float] = deque()
-        self._lock = threading.Lock()
+        quota = None if rate is None else rate.quota()
+        subject = f"the catalyst {reference}"
+        self._limits = () if quota is None else (Limit(f"policy:{reference}", quota, "requests", subject),)
+        self._limiter: RequestLimiter = LocalLimiter() if limiter is None else limiter
 
     def take(self) -> float | None:
-        """Count one request; None if it may go, else the seconds after which the next may (it is not counted then)."""
+        """Count one request. Returns None if it may go; else the seconds until the next may, and counts nothing. Raises
+        StateError if the limiter cannot count, which ends the run."""
         if self._rate is None:
             return None
-        with self._lock:
-            now = time.monotonic()
-            while self._times and now - self._times[0] >= self._rate.window_s:
-                self._times.popleft()
-            if len(self._times) < self._rate.requests:
-                self._times.append(now)
-                return None
-            return self._rate.window_s - (now - self._times[0]) if self._times else self._rate.window_s
+        if not self._limits:
+            return self._rate.window_s
+        exceeded = self._limiter.admit(self._limits)
+        return None if exceeded is None else exceeded.retry_after_s

@@ -2,8 +2,8 @@
 
 Files that the command line names, and mistakes in what it says, each told with the option that is to blame.
 
-Times as people write them: a span (`90d`, `2w`, `1h`, `30m`), which is an age or a time to come, or a local date and
-time (`2026-11-20`, `2026-11-20T17:00`).
+Times: a duration (`90d`, `2w`, `1h`, `30m`), which is an age or a time to come; or a local date and time (`2026-11-20`,
+`2026-11-20T17:00`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from host.core.quantities import parse_duration
+from host.core.quantities import CALENDAR_UNITS, examples, parse_duration
 from host.errors import InputError, PolicyError
 
 if TYPE_CHECKING:
@@ -67,43 +67,45 @@ def write_bytes(path: str, content: bytes, option: str) -> None:
         raise InputError(f"{option}: cannot write {path!r}: {error.strerror}", field=option) from None
 
 
-_LONG = re.compile(r"([0-9]{1,5})([dw])\Z")
-_DAY_S = 86_400.0
-_SPANS = "30m, 1h, 90d or 2w"
+_PART_OF_A_DAY = re.compile(r"[0-9]+\.[0-9]+[dw]\Z")
+_NONE = ("0d", "0w")
+_LONGEST_S = 36_525 * 86_400.0
+_SPANS = examples(CALENDAR_UNITS)
 _DATES = "2026-11-20 or 2026-11-20T17:00"
 
 
 def moment(text: str) -> float:
-    """Unix time, so long ago or then. Raises InputError."""
-    found = _span(text)
-    return _date(text, f"an age like {_SPANS}") if found is None else time.time() - found
+    """Unix time: so long ago (`90d`), or a date and time. Raises InputError."""
+    seconds = _span(text)
+    return _date(text, f"an age like {_SPANS}") if seconds is None else time.time() - seconds
 
 
 def deadline(text: str) -> float:
-    """Unix time, in so long or then. Raises InputError."""
-    found = _span(text)
-    return _date(text, f"a time to come like {_SPANS}") if found is None else time.time() + found
+    """Unix time: in so long (`90d`), or a date and time. Raises InputError."""
+    seconds = _span(text)
+    return _date(text, f"a time to come like {_SPANS}") if seconds is None else time.time() + seconds
 
 
 def span(text: str) -> float:
-    """Seconds. Raises InputError."""
-    found = _span(text)
-    if found is None:
-        raise InputError(f"{text[:80]!r} is no span of time", hint=f"like {_SPANS}")
-    return found
+    """Seconds: up to 100 years. Days and weeks (`90d`, `2w`) are whole numbers. Raises InputError."""
+    seconds = _span(text)
+    if seconds is None:
+        raise InputError(f"{text[:80]!r} is not a duration", hint=f"like {_SPANS}")
+    return seconds
 
 
 def _span(text: str) -> float | None:
-    if match := _LONG.match(text):
-        return float(match[1]) * _DAY_S * (7 if match[2] == "w" else 1)
+    if text in _NONE:
+        return 0.0
     try:
-        return parse_duration(text)
+        seconds = parse_duration(text, CALENDAR_UNITS)
     except PolicyError:
         return None
+    return None if seconds > _LONGEST_S or _PART_OF_A_DAY.match(text) else seconds
 
 
 def _date(text: str, instead: str) -> float:
     try:
         return datetime.fromisoformat(text).timestamp()  # local, unless it names its zone
     except (ValueError, OverflowError, OSError):
-        raise InputError(f"{text[:80]!r} is no time", hint=f"{instead}, or a date like {_DATES}") from None
+        raise InputError(f"{text[:80]!r} is not a time", hint=f"{instead}, or a date like {_DATES}") from None

@@ -1,57 +1,62 @@
-"""Durations and sizes as people write them: `500ms 30s 5m 1h`, `64MB 16MiB`.
+"""Quantities as people write them: durations (`500ms 30s 5m 1h 7d`), sizes (`64MB 16MiB`), and quotas (`100/1m 1k/1h
+2M/30d`), which are a count in a duration.
 
-So much in so long, as people write it: `100/1m`, `1k/1h`, `2M/30d`.
+One table has the units of each kind, and one function reads all kinds. A caller says which units of time it accepts. A
+new unit is one more entry in its table.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
-from reprlib import repr as shown  # short, of whatever size
-from typing import Final, NoReturn
+from reprlib import repr as shown  # a short text, of whatever size the value is
+from typing import Final, Literal, NoReturn
 
 from host.errors import InputError, PolicyError
 
-_DURATION = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)(ms|s|m|h)\Z")
-_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)(B|KB|MB|GB|KiB|MiB|GiB)\Z")
-_LONGEST_S = 1e15
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_BYTES = {"B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+TimeUnit = Literal["ms", "s", "m", "h", "d", "w"]
+
+_NUMBER: Final = re.compile(r"([0-9]{1,16})(?:\.([0-9]{1,20}))?([A-Za-z]*)\Z")
+_SECONDS: Final[Mapping[str, float]] = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+_BYTES: Final[Mapping[str, int]] = {
+    "B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30,
+}  # fmt: skip
+_MULTIPLES: Final[Mapping[str, int]] = {"": 1, "k": 1000, "M": 1000**2}
+_EXAMPLES: Final[Mapping[str, str]] = {
+    "ms": "500ms", "s": "30s", "m": "5m", "h": "1h", "d": "90d", "w": "2w",
+    "B": "512B", "KB": "512KB", "MB": "64MB", "GB": "1GB", "KiB": "512KiB", "MiB": "16MiB", "GiB": "1GiB",
+}  # fmt: skip
+
+_RUN_UNITS: Final[Sequence[TimeUnit]] = ("ms", "s", "m", "h")  # a run lasts hours at most
+_WINDOW_UNITS: Final[Sequence[TimeUnit]] = ("ms", "s", "m", "h", "d")
+CALENDAR_UNITS: Final[Sequence[TimeUnit]] = ("ms", "s", "m", "h", "d", "w")
+_LONGEST_S: Final = 1e15
 
 
-def parse_duration(given: object) -> float:
-    """Seconds, more than 0: from a text like `30s`, or a number of seconds. Raises PolicyError."""
-    if isinstance(given, str) and (match := _DURATION.match(given)):
-        seconds = float(match[1]) * _SECONDS[match[2]]
+def parse_duration(given: object, units: Sequence[TimeUnit] = _RUN_UNITS) -> float:
+    """Seconds, more than 0: from a text like `30s` in one of `units`, or from a number of seconds. Raises
+    PolicyError."""
+    if isinstance(given, str) and (found := _read(given, units)) is not None:
+        seconds = found.seconds
     elif isinstance(given, int | float) and not isinstance(given, bool) and given < _LONGEST_S:
         seconds = float(given)
     else:
-        raise PolicyError(f"{shown(given)} is not a duration", hint="like 500ms, 30s, 5m or 1h")
+        raise _not("a duration", given, units)
     if not (math.isfinite(seconds) and seconds > 0):
         raise PolicyError(f"{shown(given)} is not a duration above zero")
     return seconds
 
 
 def parse_size(given: object) -> int:
-    """Bytes, 0 or more: from a text like `64MB` (10^6) or `64MiB` (2^20), or a number of bytes. Raises PolicyError."""
-    if isinstance(given, str) and (match := _SIZE.match(given)):
-        return int(float(match[1]) * _BYTES[match[2]])
+    """Bytes, 0 or more: from a text like `64MB` (10^6) or `64MiB` (2^20), or from a number of bytes. Raises
+    PolicyError."""
+    if isinstance(given, str) and (found := _read(given, _BYTES)) is not None:
+        return found.times(_BYTES[found.unit])[0]
     if isinstance(given, int) and not isinstance(given, bool) and given >= 0:
         return given
-    raise PolicyError(f"{shown(given)} is not a size", hint="like 512KB, 64MB or 16MiB")
-
-
-def as_duration(seconds: float) -> str:
-    """The shortest text that `parse_duration` reads as `seconds`; the number itself where there is none."""
-    return _written(seconds, _SECONDS, parse_duration)
-
-
-def as_size(count: int) -> str:
-    """The shortest text that `parse_size` reads as `count`; the number itself where there is none."""
-    return _written(count, _BYTES, parse_size)
+    raise _not("a size", given, _BYTES)
 
 
 def parse_count(given: object) -> int:
@@ -61,86 +66,126 @@ def parse_count(given: object) -> int:
     raise PolicyError(f"{shown(given)} is not a count", hint="a whole number, 0 or more")
 
 
-def _written(amount: float, units: Mapping[str, float], parse: Callable[[object], float]) -> str:
-    candidates = [f"{amount / size:.15g}{unit}" for unit, size in units.items()]
-    return min((text for text in candidates if _reads_as(text, amount, parse)), key=len, default=str(amount))
+def examples(units: Iterable[str]) -> str:
+    """One quantity in each of `units`, as a hint names them: `500ms, 30s, 5m or 1h`."""
+    *first, last = (_EXAMPLES[unit] for unit in units)
+    return f"{', '.join(first)} or {last}"
 
 
-def _reads_as(text: str, amount: float, parse: Callable[[object], float]) -> bool:
-    try:
-        return parse(text) == amount
-    except PolicyError:
-        return False
+def as_duration(seconds: float) -> str:
+    """The shortest text that `parse_duration` reads as `seconds`; the number itself if no text of 15 digits does."""
+    candidates = (f"{seconds / _SECONDS[unit]:.15g}{unit}" for unit in _RUN_UNITS)
+    return _shortest(candidates, lambda text: parse_duration(text) == seconds, str(seconds))
 
 
-_AMOUNT = re.compile(r"([0-9]{1,16}(?:\.[0-9]{1,6})?)([kM]?)\Z")
-_WINDOW = re.compile(r"([0-9]{1,16}(?:\.[0-9]{1,20})?)(ms|s|m|h|d)\Z")
-_TIMES: Final = {"": 1, "k": 1_000, "M": 1_000_000}
-_WINDOW_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-MOST: Final = 10**15  # which any database counts to, and a float
-SHORTEST_S: Final = 0.001
-LONGEST_S: Final = 36_525 * 86_400.0
-_HINT: Final = (
-    "like 100/1m, 1k/1h or 2M/30d: a number, with k or M for thousands or millions, in so many ms, s, m, h or d"
-)
+def as_size(count: int) -> str:
+    """The shortest text that `parse_size` reads as `count`; the number itself if no text of 15 digits does."""
+    candidates = (f"{count / size:.15g}{unit}" for unit, size in _BYTES.items())
+    return _shortest(candidates, lambda text: parse_size(text) == count, str(count))
 
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """`amount` (1 to 10^15) in any `window_s` seconds (a millisecond to 100 years). Raises InputError for others."""
+    """At most `amount` (1 to 10^15) in any `window_s` seconds (a millisecond to 100 years). Raises InputError for
+    others."""
 
     amount: int
     window_s: float
 
     def __post_init__(self) -> None:
-        if not isinstance(self.amount, int) or isinstance(self.amount, bool) or not 1 <= self.amount <= MOST:
-            _refuse(f"its amount is {str(self.amount)[:40]}, and not a whole number from 1 to 10^15")
-        if not SHORTEST_S <= self.window_s <= LONGEST_S:  # nor is NaN
-            _refuse(f"its window is {self.window_s:g} s, and not between a millisecond and 100 years")
+        if not isinstance(self.amount, int) or isinstance(self.amount, bool) or not 1 <= self.amount <= _MOST:
+            _refuse_quota(f"its amount is {str(self.amount)[:40]}, and not a whole number from 1 to 10^15")
+        if not _SHORTEST_WINDOW_S <= self.window_s <= _LONGEST_WINDOW_S:  # this refuses NaN too
+            _refuse_quota(f"its window is {self.window_s:g} s, and not between a millisecond and 100 years")
 
     @classmethod
     def parse(cls, text: str) -> Quota:
-        """Raises InputError, which says what is wrong."""
-        amount, slash, window = text.partition("/")
+        """From a text like `100/1m`, `1k/1h` or `2M/30d`. Raises InputError, which says what is wrong."""
+        before, slash, after = text.partition("/")
         if not slash:
-            _refuse(f"{text[:80]!r} does not say in how long")
-        counted, timed = _AMOUNT.match(amount), _WINDOW.match(window)
-        if counted is None:
-            _refuse(f"{amount[:80]!r} is no amount")
-        if timed is None:
-            _refuse(f"{window[:80]!r} is no window")
-        exact = Decimal(counted[1]) * _TIMES[counted[2]]
-        if exact != int(exact):
-            _refuse(f"{amount[:80]!r} is no whole number")
-        return cls(int(exact), float(timed[1]) * _WINDOW_SECONDS[timed[2]])
+            _refuse_quota(f"{shown(text)} does not say in how long")
+        amount, window = _read(before, _MULTIPLES), _read(after, _WINDOW_UNITS)
+        if amount is None:
+            _refuse_quota(f"{shown(before)} is not an amount")
+        if window is None:
+            _refuse_quota(f"{shown(after)} is not a window")
+        whole, rest = amount.times(_MULTIPLES[amount.unit])
+        if rest:
+            _refuse_quota(f"{shown(before)} is not a whole number")
+        return cls(whole, window.seconds)
+
+    @classmethod
+    def nearest(cls, amount: int, window_s: float) -> Quota:
+        """The quota within the bounds that is nearest to `amount`, which is 1 or more, in `window_s`."""
+        return cls(min(amount, _MOST), min(max(window_s, _SHORTEST_WINDOW_S), _LONGEST_WINDOW_S))
 
     def __str__(self) -> str:
-        """The shortest text that is read as this."""
-        amounts = (f"{_plain(Decimal(self.amount) / times)}{unit}" for unit, times in _TIMES.items())
+        """The shortest text that is read as this quota."""
+        amounts = (_in_units(self.amount, size) + unit for unit, size in _MULTIPLES.items())
         windows = (
-            f"{number}{unit}" for unit, size in _WINDOW_SECONDS.items() for number in _numbers(self.window_s / size)
+            number + unit
+            for unit in _WINDOW_UNITS
+            for exact in [self.window_s / _SECONDS[unit]]
+            for number in (f"{exact:.15g}", repr(exact).removesuffix(".0"))
         )
-        return "/".join(
-            (
-                min((text for text in amounts if _AMOUNT.match(text)), key=len),
-                min((text for text in windows if _window_reads_as(text, self.window_s)), key=len),
-            )
-        )
+        window = _shortest(windows, lambda text: parse_duration(text, _WINDOW_UNITS) == self.window_s, "")
+        return f"{min(amounts, key=len)}/{window}"
 
 
-def _plain(number: Decimal) -> str:
-    return f"{number.normalize():f}"
+_MOST: Final = 10**15  # every database counts so far, and so does a float
+_SHORTEST_WINDOW_S: Final = 0.001
+_LONGEST_WINDOW_S: Final = 36_525 * 86_400.0
 
 
-def _numbers(amount: float) -> tuple[str, str]:
-    """As short as it mostly can be, and exactly."""
-    return f"{amount:.15g}", repr(amount).removesuffix(".0")
+@dataclass(frozen=True, slots=True)
+class _Quantity:
+    """A decimal number, as its digits before and behind the point, and its unit."""
+
+    whole: str
+    part: str
+    unit: str
+
+    @property
+    def seconds(self) -> float:
+        return float(f"{self.whole}.{self.part}") * _SECONDS[self.unit]
+
+    def times(self, size: int) -> tuple[int, int]:
+        """So often `size`, exactly: the whole number, and 0 if nothing is left of it."""
+        whole, rest = divmod(int(self.whole + self.part) * size, int("1" + "0" * len(self.part)))
+        return whole, rest
 
 
-def _window_reads_as(text: str, window_s: float) -> bool:
-    match = _WINDOW.match(text)
-    return match is not None and float(match[1]) * _WINDOW_SECONDS[match[2]] == window_s
+def _read(text: str, units: Iterable[str]) -> _Quantity | None:
+    match = _NUMBER.match(text)
+    if match is None or match[3] not in units:
+        return None
+    return _Quantity(match[1], match[2] or "", match[3])
 
 
-def _refuse(what: str) -> NoReturn:
-    raise InputError(f"not an allowance: {what}", hint=_HINT)
+def _not(noun: str, given: object, units: Iterable[str]) -> PolicyError:
+    return PolicyError(f"{shown(given)} is not {noun}", hint=f"like {examples(units)}")
+
+
+def _refuse_quota(wrong: str) -> NoReturn:
+    units = ", ".join(_WINDOW_UNITS[:-1])
+    raise InputError(
+        f"not a quota: {wrong}",
+        hint="like 100/1m, 1k/1h or 2M/30d: a number, with k or M for thousands or millions, in so many "
+        f"{units} or {_WINDOW_UNITS[-1]}",
+    )
+
+
+def _shortest(candidates: Iterable[str], holds: Callable[[str], bool], otherwise: str) -> str:
+    def reads(text: str) -> bool:
+        try:
+            return holds(text)
+        except PolicyError:
+            return False
+
+    return min(filter(reads, candidates), key=len, default=otherwise)
+
+
+def _in_units(count: int, size: int) -> str:
+    """`count` as a decimal number of units, each of `size`, a power of ten."""
+    whole, rest = divmod(count, size)
+    return f"{whole}.{rest:0{len(str(size)) - 1}}".rstrip("0") if rest else str(whole)

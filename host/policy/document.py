@@ -22,7 +22,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from host.core.limits import Limits
 from host.core.names import Reference, SecretName
-from host.core.quantities import parse_count, parse_duration, parse_size
+from host.core.quantities import Quota, parse_count, parse_duration, parse_size
 from host.core.strict_json import Json, kind_of, parse_json
 from host.errors import HostError, InputError, PolicyError
 from host.policy.domains import DomainPattern
@@ -57,7 +57,7 @@ class SecretRule:
 
 @dataclass(frozen=True, kw_only=True)
 class RateLimit:
-    """`requests` in any `window` (a duration)."""
+    """At most `requests`, 0 or more, in any `window`, a duration."""
 
     requests: int
     window: str | float
@@ -68,13 +68,13 @@ class RateLimit:
         with _field("window"):
             parse_duration(self.window)
 
+    @property
+    def window_s(self) -> float:
+        return parse_duration(self.window)
 
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """At most `requests` in any `window_s` seconds."""
-
-    requests: int
-    window_s: float
+    def quota(self) -> Quota | None:
+        """The quota to count by: the nearest one that can be counted. None if no request may go."""
+        return Quota.nearest(self.requests, self.window_s) if self.requests else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Terms:
     private: tuple[IPv4Network | IPv6Network, ...]
     upstreams: Mapping[Origin, Origin]
     secrets: Mapping[SecretName, SecretGrant]
-    rate: Rate | None
+    rate: RateLimit | None
     limits: Limits
 
 
@@ -140,14 +140,13 @@ class Policy:
 
     def terms(self) -> Terms:
         domains = tuple(DomainPattern.parse(text) for text in self.allowed_domains)
-        rate = self.rate_limit
         return Terms(
             domains=domains,
             methods=frozenset(self.allowed_methods),
             private=tuple(_network(text) for text in self.allowed_private),
             upstreams={Origin.parse(source): Origin.parse(target) for source, target in self.upstreams.items()},
             secrets={SecretName.parse(name): _secret_grant(name, rule, domains) for name, rule in self.secrets.items()},
-            rate=None if rate is None else Rate(rate.requests, parse_duration(rate.window)),
+            rate=self.rate_limit,
             limits=Limits(
                 timeout_s=parse_duration(self.timeout),
                 cpu_time_s=parse_duration(self.cpu_time),

@@ -19,7 +19,7 @@ from host.core.names import Domain, SecretName
 from host.core.strict_json import Json
 from host.errors import InputError, ManifestError, PolicyError, Refusal
 from host.policy.addresses import allowed
-from host.policy.document import METHODS, Effective, Policy, Rate, SecretGrant, Terms, default_binding
+from host.policy.document import METHODS, Effective, Policy, RateLimit, SecretGrant, Terms, default_binding
 from host.policy.domains import DomainPattern
 from host.policy.urls import Origin, Target, UrlError
 
@@ -112,7 +112,7 @@ class Grant:
     private: tuple[IPv4Network | IPv6Network, ...]
     upstreams: Mapping[Origin, Origin]
     secrets: Mapping[SecretName, SecretGrant]
-    rate: Rate | None
+    rate: RateLimit | None
     limits: Limits
     requested: Requested = field(default_factory=Requested)
     stored: Effective | None = None

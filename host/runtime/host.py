@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from weakref import WeakSet
 
 from host import capabilities
-from host.capabilities.rate import Rates
 from host.capabilities.upstream import LiveUpstream
 from host.component.manifest import Manifest
 from host.component.operations import OperationSpec
@@ -23,6 +22,7 @@ from host.core.limits import CEILING, Limits
 from host.core.names import Digest, Reference, SecretName, looks_like_oci, looks_like_reference
 from host.core.operation import Execution, Input, Operation, Result, read_input, read_output, write_input
 from host.core.quantities import parse_duration
+from host.core.sliding_window import RequestLimiter
 from host.core.strict_json import Json
 from host.egress import AddressPolicy, Egress
 from host.errors import Denied, GuestException, GuestTrap, HostError, InputError, PolicyError, StateError
@@ -67,8 +67,8 @@ class Host:
     `cache_dir` and `state_dir` default to the places in `host.core.environment`; `sink` gets every audit event;
     `limits` is the ceiling of every policy. `loader` is one that has begun already, in place of the directories.
     `workspace` is what the operator keeps, for catalysts loaded by reference; without one it is opened in `state_dir`
-    when the first of them is, and closed with the host. `rates` counts the requests that policies limit (default: each
-    loaded catalyst's, in this process). Raises StateError.
+    when the first of them is, and closed with the host. `limiter` counts the requests that policies limit (default:
+    each loaded catalyst's, in this process). Raises StateError.
     """
 
     def __init__(
@@ -80,9 +80,9 @@ class Host:
         limits: Limits = CEILING,
         loader: Loader | None = None,
         workspace: Workspace | None = None,
-        rates: Rates | None = None,
+        limiter: RequestLimiter | None = None,
     ) -> None:
-        self._rates = rates
+        self._limiter = limiter
         self._loader = loader or Loader(cache_dir, state_dir)
         self._state_dir = state_dir
         self._workspace = workspace
@@ -245,7 +245,9 @@ class Catalyst:
             private=grant.private, mapped=frozenset(str(origin) for origin in grant.upstreams.values())
         )
         upstream = LiveUpstream(grant, host._egress.client(reach), granted)
-        functions = capabilities.configure(grant, upstream=upstream, secrets=granted, config=config, rates=host._rates)
+        functions = capabilities.configure(
+            grant, upstream=upstream, secrets=granted, config=config, limiter=host._limiter
+        )
         self._instances: Instances = loaded.link(functions)
         self._input = _schema(artifact.manifest, "input")
         self.operations: Mapping[str, OperationSpec] = artifact.manifest.operations if artifact.manifest else {}

@@ -6,7 +6,6 @@ walks the signatures.
 """
 
 from host import errors as errors
-from host.capabilities.rate import Rates as Rates
 from host.component.manifest import Manifest as Manifest
 from host.component.manifest import SecretNeed as SecretNeed
 from host.component.operations import OperationSpec as OperationSpec
@@ -24,10 +23,13 @@ from host.core.names import SecretName as SecretName
 from host.core.operation import Execution as Execution
 from host.core.operation import Operation as Operation
 from host.core.operation import Result as Result
+from host.core.quantities import Quota as Quota
+from host.core.sliding_window import Exceeded as Exceeded
+from host.core.sliding_window import Limit as Limit
+from host.core.sliding_window import RequestLimiter as RequestLimiter
 from host.errors import Refusal as Refusal
 from host.policy.document import Effective as Effective
 from host.policy.document import Policy as Policy
-from host.policy.document import Rate as Rate
 from host.policy.document import RateLimit as RateLimit
 from host.policy.document import SecretGrant as SecretGrant
 from host.policy.document import SecretRule as SecretRule

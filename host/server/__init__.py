@@ -9,7 +9,7 @@ Translation only: what may be done is decided by the keys, by each catalyst's gr
 
 from host.server.app import Application, create_app
 from host.server.settings import ServerSettings
-from host.service.limits.quota import Budget
+from host.service.limits.limiter import Budget
 from host.service.routing import Routed, Routing
 
 __all__ = ["Application", "Budget", "Routed", "Routing", "ServerSettings", "create_app"]

@@ -27,7 +27,6 @@ from host.server.settings import ServerSettings
 from host.service.catalog import Catalog
 from host.service.dispatch import Dispatch
 from host.service.limits import open_limiter
-from host.service.limits.opening import SharedRates
 from host.service.usage import UsageRecorder
 
 _log = logging.getLogger("host.server")
@@ -57,7 +56,7 @@ class Application:
             limiter = open_limiter(self.settings.limits_url, self.workspace)
             stack.callback(limiter.close)
             self.host = host or stack.enter_context(
-                Host(state_dir=state_dir, workspace=self.workspace, rates=SharedRates(limiter))
+                Host(state_dir=state_dir, workspace=self.workspace, limiter=limiter)
             )
             self.metrics = Metrics()
             self.tracing = Tracing()

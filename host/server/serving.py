@@ -36,7 +36,7 @@ from host.runtime.workspace import Workspace
 from host.server.app import Application
 from host.server.observability import logs
 from host.server.settings import ServerSettings
-from host.service.limits.opening import open_limiter
+from host.service.limits import open_limiter
 
 HEAD_BYTES: Final = 64 * 1024  # of a request's line, of its headers, and of what comes after a body in chunks
 HEAD_S: Final = 30.0  # for a request's headers to be there, once the one before is answered

@@ -34,7 +34,7 @@ from host.core.names import Reference
 from host.core.quantities import Quota, parse_size
 from host.core.strict_json import parse_json
 from host.errors import HostError, InputError
-from host.service.limits.quota import Budget
+from host.service.limits import Budget
 from host.service.routing import Routing
 
 MAX_BODY_BYTES = 64 * 1024 * 1024  # audio goes up to 25 MB, and base64 makes a third more of it
@@ -88,8 +88,8 @@ class ServerSettings:
             ),
             budgets={
                 _reference(f"budgets.{text}", text).any_version: Budget(
-                    _allowance(f"budgets.{text}.requests", one.requests),
-                    _allowance(f"budgets.{text}.tokens", one.tokens),
+                    _quota(f"budgets.{text}.requests", one.requests),
+                    _quota(f"budgets.{text}.tokens", one.tokens),
                 )
                 for text, one in given.budgets.items()
             },
@@ -168,7 +168,7 @@ def _reference(name: str, text: str) -> Reference:
     return found
 
 
-def _allowance(name: str, text: str | None) -> Quota | None:
+def _quota(name: str, text: str | None) -> Quota | None:
     found: Quota | None = None if text is None else _named(name, lambda: Quota.parse(text))
     return found
 

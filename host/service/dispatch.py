@@ -33,8 +33,7 @@ from host.service.dialects.openai import (
     tokens_in,
     tokens_in_text,
 )
-from host.service.limits import Limit, Limiter
-from host.service.limits.quota import Budget
+from host.service.limits import Budget, Limit, Limiter
 from host.service.principal import Principal
 
 if TYPE_CHECKING:
@@ -246,7 +245,7 @@ class Dispatch:
             for observer in self._observers:
                 observer.refused(exceeded.limit.unit)
             raise LimitExceeded(
-                f"{exceeded.limit.subject} has spent its {exceeded.limit.allowance} {exceeded.limit.unit}",
+                f"{exceeded.limit.subject} has spent its {exceeded.limit.quota} {exceeded.limit.unit}",
                 unit=exceeded.limit.unit,
                 retry_after_s=exceeded.retry_after_s,
             )

@@ -77,7 +77,7 @@ class TestList:
     def test_a_time_that_is_none_is_a_mistake(self, program: Any, state: Path) -> None:
         ran = program("audit", "list", "--since", "yesterday")
         assert (ran.status, ran.out) == (2, "")
-        assert ran.err.startswith("error: --since: 'yesterday' is no time\nhint: ")
+        assert ran.err.startswith("error: --since: 'yesterday' is not a time\nhint: ")
 
 
 class TestExport:

@@ -73,14 +73,14 @@ def test_for_a_program_it_is_one_object(program: Any, state: Path) -> None:
         pytest.param(["--name", "a\nb"], "--name: 'a\\nb' is no name for a key", id="a name"),
         pytest.param(["--scope", "all"], "--scope: 'all' is no scope", id="a scope"),
         pytest.param(["--scope", "run,manage"], "--scope: a key of the type secret cannot have the scope manage", id="a scope beyond the type"),
-        pytest.param(["--rate-limit", "100"], "--rate-limit: not an allowance: '100' does not say in how long", id="a rate"),
-        pytest.param(["--request-budget", "0/1d"], "--request-budget: not an allowance: its amount is 0", id="a budget"),
-        pytest.param(["--token-budget", "x/1d"], "--token-budget: not an allowance: 'x' is no amount", id="a budget of tokens"),
+        pytest.param(["--rate-limit", "100"], "--rate-limit: not a quota: '100' does not say in how long", id="a rate"),
+        pytest.param(["--request-budget", "0/1d"], "--request-budget: not a quota: its amount is 0", id="a budget"),
+        pytest.param(["--token-budget", "x/1d"], "--token-budget: not a quota: 'x' is not an amount", id="a budget of tokens"),
         pytest.param(["--ip-allowlist", "10.0.0.1/8"], "--ip-allowlist: 10.0.0.1/8 has host bits set", id="a network"),
         pytest.param(["--models", "gpt-4,"], "--models: '' names no models", id="a comma too much"),
         pytest.param(["--catalysts", "openai"], "--catalysts: 'openai' is not a reference", id="a reference"),
         pytest.param(["--catalysts", "f:local.flow"], "--catalysts: f:local.flow is no catalyst", id="a formula"),
-        pytest.param(["--expires", "soon"], "--expires: 'soon' is no time", id="a time"),
+        pytest.param(["--expires", "soon"], "--expires: 'soon' is not a time", id="a time"),
         pytest.param(["--expires", "2020-01-01"], "--expires: it would have expired already", id="a time that is over"),
     ],
 )  # fmt: skip
@@ -169,7 +169,7 @@ def test_with_an_overlap_the_old_text_goes_on_for_a_while(program: Any, state: P
     assert "the old one works until" in ran.err
     assert [gets_in(state, text) for text in (ci, json.loads(ran.out)["key"])] == [True, True]
     ran = program("key", "rotate", "ci", "--overlap", "a while")
-    assert (ran.status, ran.err.splitlines()[0]) == (2, "error: --overlap: 'a while' is no span of time")
+    assert (ran.status, ran.err.splitlines()[0]) == (2, "error: --overlap: 'a while' is not a duration")
 
 
 def test_a_revoked_key_is_over(program: Any, state: Path, ci: str) -> None:

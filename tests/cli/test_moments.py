@@ -40,7 +40,7 @@ def test_a_date_may_name_its_zone() -> None:
 
 @pytest.mark.parametrize("text", ["", "yesterday", "-1d", "1.5d", "999999d", "1y", "2026-13-01", "12"])
 def test_anything_else_is_a_mistake(text: str) -> None:
-    for read, said in ((moment, "is no time"), (deadline, "is no time"), (span, "is no span of time")):
+    for read, said in ((moment, "is not a time"), (deadline, "is not a time"), (span, "is not a duration")):
         with pytest.raises(InputError, match=said) as caught:
             read(text)
         assert "90d" in str(caught.value.hint)

@@ -329,7 +329,7 @@ def test_nobody_is_in_an_empty_ring() -> None:
         pytest.param("UPDATE api_keys SET type = 'root'", id="a type"),
         pytest.param("UPDATE api_keys SET scopes = '[\"manage\"]'", id="a scope beyond the type"),
         pytest.param("UPDATE api_keys SET scopes = '{'", id="scopes that are no JSON"),
-        pytest.param("UPDATE api_keys SET rate_limit = 'unlimited'", id="an allowance"),
+        pytest.param("UPDATE api_keys SET rate_limit = 'unlimited'", id="a quota"),
         pytest.param("UPDATE api_keys SET ip_allowlist = '[\"everywhere\"]'", id="a network"),
         pytest.param("UPDATE api_keys SET models = '[7]'", id="a model"),
     ],

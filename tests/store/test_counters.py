@@ -30,7 +30,7 @@ def test_what_is_added_is_there(counters: Counters) -> None:
         tally.add({A: 2, B: 1}, never)
         assert tally.counts([A, B]) == {A: 2, B: 1}
         tally.add({A: 3}, never)
-    with counters.looking() as tally:
+    with counters.counting() as tally:
         assert tally.counts([A, Slot("a", 2)]) == {A: 5}
         assert tally.counts([]) == {}
 
@@ -39,7 +39,7 @@ def test_of_a_transaction_that_fails_nothing_is_kept(counters: Counters) -> None
     with pytest.raises(ZeroDivisionError), counters.counting() as tally:  # noqa: PT012 - what fails comes second
         tally.add({A: 2}, never)
         _ = 1 / 0
-    with counters.looking() as tally:
+    with counters.counting() as tally:
         assert tally.counts([A]) == {}
 
 
@@ -53,7 +53,7 @@ def test_what_is_read_stays_true_until_it_is_added_to(counters: Counters) -> Non
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(work, range(50)))
-    with counters.looking() as tally:
+    with counters.counting() as tally:
         assert tally.counts([A]) == {A: 30}
 
 
@@ -73,8 +73,8 @@ def test_the_time_is_the_databases_where_machines_share_it(
     database: Database, database_url: str | None, state_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = time.time()
-    with Counters(database).looking() as tally:
+    with Counters(database).counting() as tally:
         assert before - 60 < tally.now < before + 60
     monkeypatch.setattr(time, "time", lambda: 7.0)  # this machine's clock is wrong
-    with Counters(database).looking() as tally:
+    with Counters(database).counting() as tally:
         assert (tally.now == 7.0) is (database_url is None)

@@ -61,9 +61,9 @@ class NewKey(_Strict):
             name=self.name,
             type=self.type,  # type: ignore[arg-type]  # it is checked there
             scopes=self.scopes,  # type: ignore[arg-type]  # as above
-            rate_limit=_allowance("rate_limit", self.rate_limit),
-            request_budget=_allowance("request_budget", self.request_budget),
-            token_budget=_allowance("token_budget", self.token_budget),
+            rate_limit=_quota("rate_limit", self.rate_limit),
+            request_budget=_quota("request_budget", self.request_budget),
+            token_budget=_quota("token_budget", self.token_budget),
             ip_allowlist=[network(one) for one in self.ip_allowlist],
             models=self.models,
             catalysts=[_reference(one) for one in self.catalysts],
@@ -108,7 +108,7 @@ async def read(request: Request, form: type[Body], most: int = SMALL) -> Body:
         raise InputError(f"{name}: {first['msg']}", field=name) from None
 
 
-def _allowance(name: str, text: str) -> Quota | None:
+def _quota(name: str, text: str) -> Quota | None:
     try:
         return Quota.parse(text.strip()) if text.strip() else None
     except InputError as error:

@@ -1,7 +1,8 @@
-"""Limits in Redis: for machines that share no database, over the connection that the `limits` library makes.
+"""Limits counted in Redis, for machines that share no database. The connection is made by the `limits` library.
 
-Its own strategies decide about one limit at a time. To count for all of a request's limits or for none, what they do is
-a script here, which Redis runs as one step: the same arithmetic as `host.service.limits.quota`, by Redis's own clock.
+The strategies of that library decide about one limit at a time. To count for all limits of a request or for none, the
+counting is a script, which Redis runs as one step, by its own clock. The script repeats `Window.full` of
+`host.core.sliding_window`.
 """
 
 from __future__ import annotations
@@ -10,19 +11,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from host.core.sliding_window import Exceeded, Limit, Window, longest, place
 from host.errors import InputError, StateError
-from host.service.limits.quota import Exceeded, Limit, Window, place
 
 if TYPE_CHECKING:
     from limits.storage import RedisStorage
 
-_PATIENCE_S: Final = 2.0
+_TIMEOUT_S: Final = 2.0
 _PREFIX: Final = "catalyst-host"
 _SCHEMES: Final = ("redis", "rediss", "redis+unix")
 _HINT: Final = "like redis://:password@cache.internal:6379/0, rediss:// for TLS, or redis+unix:///run/redis.sock"
 
-# KEYS: the counters. ARGV: the time, or "" for Redis's own; 1 where what is counted was spent already; then for each
-# counter its window's length in seconds, how much it allows, and how much to count. Answers: the time in seconds and
+# KEYS: the counters. ARGV: the time, or "" for Redis's own; 1 to count even if a counter is full; then for each counter
+# the length of its window in seconds, its quota's amount, and how much to count. Returns the time in seconds and
 # microseconds; then for each counter its previous and its current count, and whether it is full.
 _SCRIPT: Final = b"""
 local now, seconds, micros
@@ -60,7 +61,7 @@ return answer
 
 
 class RedisLimiter:
-    """`clock` stands in for Redis's time."""
+    """A `host.service.limits.Limiter`. `clock` replaces Redis's time in tests."""
 
     def __init__(self, storage: RedisStorage, clock: Callable[[], float] | None = None) -> None:
         self._redis: Any = storage.get_connection()
@@ -70,10 +71,10 @@ class RedisLimiter:
 
     @classmethod
     def open(cls, url: str, clock: Callable[[], float] | None = None) -> RedisLimiter:
-        """Raises InputError for a URL of another kind, StateError where nobody answers there."""
+        """To be closed. Raises InputError for a URL of another kind, StateError if no Redis answers there."""
         limiter = cls(_storage(url), clock)
         try:
-            with _told():
+            with _translated_errors():
                 limiter._redis.ping()
         except BaseException:
             limiter.close()
@@ -82,20 +83,16 @@ class RedisLimiter:
 
     def admit(self, limits: Sequence[Limit]) -> Exceeded | None:
         found = self._run(limits, [1 if limit.unit == "requests" else 0 for limit in limits])
-        over = [
-            Exceeded(limit, window.wait_s(limit.allowance.amount, limit.allowance.window_s))
+        return longest(
+            Exceeded(limit, window.wait_s(limit.quota.amount, limit.quota.window_s))
             for limit, (window, full) in zip(limits, found, strict=True)
             if full
-        ]
-        return max(over, key=lambda one: one.retry_after_s, default=None)
+        )
 
     def spend(self, limits: Sequence[Limit], tokens: int) -> None:
         counted = [limit for limit in limits if limit.unit == "tokens"]
         if tokens > 0:
             self._run(counted, [tokens] * len(counted), spent=True)
-
-    def levels(self, limits: Sequence[Limit]) -> list[float]:
-        return [window.used for window, _ in self._run(limits, [0] * len(limits))]
 
     def close(self) -> None:
         self._redis.close()
@@ -103,20 +100,20 @@ class RedisLimiter:
     def _run(
         self, limits: Sequence[Limit], amounts: Sequence[int], *, spent: bool = False
     ) -> list[tuple[Window, bool]]:
-        """Count `amounts`, unless one is full and they were not `spent` already. Of each limit, how it was before, and
-        whether it was full."""
+        """Count `amounts`: all of them, or, if a limit is full and they are not `spent` already, none. Returns the
+        window of each limit before that, and whether it was full."""
         if not limits:
             return []
         at = None if self._clock is None else self._clock()
         arguments: list[str | int] = ["" if at is None else repr(at), int(spent)]
         for limit, amount in zip(limits, amounts, strict=True):
-            arguments += [repr(limit.allowance.window_s), limit.allowance.amount, amount]
-        with _told():
+            arguments += [repr(limit.quota.window_s), limit.quota.amount, amount]
+        with _translated_errors():
             answer = self._script(keys=[self._key(limit.counter) for limit in limits], args=arguments)
         seconds, micros, *counts = map(int, answer)
         now = seconds + micros / 1_000_000 if at is None else at
         return [
-            (Window(before, current, place(now, limit.allowance.window_s)[1]), bool(full))
+            (Window(before, current, place(now, limit.quota.window_s)[1]), bool(full))
             for limit, before, current, full in zip(limits, counts[::3], counts[1::3], counts[2::3], strict=True)
         ]
 
@@ -127,7 +124,7 @@ def _storage(url: str) -> RedisStorage:
         raise InputError(
             f"limits are counted in Redis, and not by {scheme[:20]}://"
             if separator
-            else "where limits are counted is not a URL",
+            else "the place that counts limits is not a URL",
             field="--limits",
             hint=_HINT,
         )
@@ -139,12 +136,12 @@ def _storage(url: str) -> RedisStorage:
         from redis.retry import Retry  # noqa: PLC0415 - as above
     except ImportError:
         raise StateError(
-            "limits in Redis need the library that counts them", hint="pip install 'catalyst-host[redis]'"
+            "limits in Redis need a library that is not installed", hint="pip install 'catalyst-host[redis]'"
         ) from None
     options: dict[str, Any] = {
-        "socket_timeout": _PATIENCE_S,
-        "socket_connect_timeout": _PATIENCE_S,
-        "retry": Retry(NoBackoff(), 1, supported_errors=(Disconnected,)),  # for a connection that has gone meanwhile
+        "socket_timeout": _TIMEOUT_S,
+        "socket_connect_timeout": _TIMEOUT_S,
+        "retry": Retry(NoBackoff(), 1, supported_errors=(Disconnected,)),  # once more, if the connection was lost
     }
     try:
         return RedisStorage(url, key_prefix=_PREFIX, **options)
@@ -153,9 +150,9 @@ def _storage(url: str) -> RedisStorage:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Redis's errors as StateError, without their words: they may have been sent to it."""
-    from redis.exceptions import RedisError  # noqa: PLC0415 - an extra, which is there where there is a storage
+def _translated_errors() -> Iterator[None]:
+    """Redis's errors become StateError. Their texts are left out: they may repeat what was sent to Redis."""
+    from redis.exceptions import RedisError  # noqa: PLC0415 - an extra; a storage exists, so it is installed
 
     try:
         yield

@@ -1,4 +1,4 @@
-"""Limits in the state's database: for every process, and every machine that shares it."""
+"""Limits counted in the state's database, for all processes and machines that share it."""
 
 from __future__ import annotations
 
@@ -6,92 +6,90 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from host.core.sliding_window import Exceeded, Limit, Window, longest, place
 from host.errors import HostError, StateError
-from host.service.limits.quota import Exceeded, Limit, Window, place
 from host.store.access.counters import Counters, Slot, Tally
 from host.store.group_commit import GroupCommit
 
 
 @dataclass(frozen=True, slots=True)
-class _Ask:
-    """To count `amount` for each limit: one that is full says no, unless what it counts was spent already."""
+class _CountRequest:
+    """Without `spent`: admit one request under `limits`, or refuse it. With `spent`: count so many for each limit."""
 
     limits: tuple[Limit, ...]
     spent: int | None = None
 
 
 class StoreLimiter:
+    """A `host.service.limits.Limiter`. All limits of a request, and the requests of other threads that wait meanwhile,
+    cost one transaction."""
+
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
-        self._commits: GroupCommit[_Ask, Exceeded | None] = GroupCommit(self._perform, _uncounted)
+        self._commits: GroupCommit[_CountRequest, Exceeded | None] = GroupCommit(self._count, _explained)
 
     def admit(self, limits: Sequence[Limit]) -> Exceeded | None:
-        return self._commits.submit(_Ask(tuple(limits))) if limits else None
+        return self._commits.submit(_CountRequest(tuple(limits))) if limits else None
 
     def spend(self, limits: Sequence[Limit], tokens: int) -> None:
         counted = tuple(limit for limit in limits if limit.unit == "tokens")
         if counted and tokens > 0:
-            self._commits.submit(_Ask(counted, tokens))
-
-    def levels(self, limits: Sequence[Limit]) -> list[float]:
-        with self._counters.looking() as tally:
-            counts = _Counts(tally, limits)
-            return [counts.window(limit).used for limit in limits]
+            self._commits.submit(_CountRequest(counted, tokens))
 
     def close(self) -> None:
-        """The database is its workspace's."""
+        """Nothing to close: the database belongs to the workspace."""
 
-    def _perform(self, asks: Sequence[_Ask]) -> list[Exceeded | None]:
-        """In their order, each in view of those before it."""
+    def _count(self, requests: Sequence[_CountRequest]) -> list[Exceeded | None]:
+        """In their order; each request sees the counts of those before it."""
         with self._counters.counting() as tally:
-            counts = _Counts(tally, [limit for ask in asks for limit in ask.limits])
-            answers = [_answer(ask, counts) for ask in asks]
+            counts = _Counts(tally, [limit for request in requests for limit in request.limits])
+            answers = [_counted(request, counts) for request in requests]
             tally.add(counts.added, counts.expires_at)
         return answers
 
 
 class _Counts:
-    """Of some limits, at one moment: those in the database, and those that are to be added."""
+    """The counts of some limits at one moment: those in the database, and those still to be added to it."""
 
     def __init__(self, tally: Tally, limits: Iterable[Limit]) -> None:
         self._now = tally.now
-        self._lengths = {limit.counter: limit.allowance.window_s for limit in limits}
+        self._lengths = {limit.counter: limit.quota.window_s for limit in limits}
         numbers = {name: place(tally.now, length)[0] for name, length in self._lengths.items()}
         self._counts = tally.counts({Slot(name, at) for name, number in numbers.items() for at in (number, number - 1)})
         self.added: Counter[Slot] = Counter()
 
     def window(self, limit: Limit) -> Window:
-        number, passed = place(self._now, limit.allowance.window_s)
-        before, current = Slot(limit.counter, number - 1), Slot(limit.counter, number)
-        return Window(self._counts.get(before, 0), self._counts.get(current, 0) + self.added[current], passed)
+        number, passed = place(self._now, limit.quota.window_s)
+        previous, current = Slot(limit.counter, number - 1), Slot(limit.counter, number)
+        return Window(self._counts.get(previous, 0), self._counts.get(current, 0) + self.added[current], passed)
 
     def add(self, limit: Limit, amount: int) -> None:
-        self.added[Slot(limit.counter, place(self._now, limit.allowance.window_s)[0])] += amount
+        self.added[Slot(limit.counter, place(self._now, limit.quota.window_s)[0])] += amount
 
     def expires_at(self, slot: Slot) -> float:
-        """Once the window after it is over too."""
+        """Unix time: the end of the window after this one."""
         return (slot.window + 2) * self._lengths[slot.name]
 
 
-def _answer(ask: _Ask, counts: _Counts) -> Exceeded | None:
-    if ask.spent is not None:
-        for limit in ask.limits:
-            counts.add(limit, ask.spent)
+def _counted(request: _CountRequest, counts: _Counts) -> Exceeded | None:
+    if request.spent is not None:
+        for limit in request.limits:
+            counts.add(limit, request.spent)
         return None
-    over = [
-        Exceeded(limit, window.wait_s(limit.allowance.amount, limit.allowance.window_s))
-        for limit, window in ((limit, counts.window(limit)) for limit in ask.limits)
-        if window.full(limit.allowance.amount)
-    ]
-    if over:
-        return max(over, key=lambda one: one.retry_after_s)
-    for limit in ask.limits:
-        if limit.unit == "requests":
-            counts.add(limit, 1)
-    return None
+    windows = [(limit, counts.window(limit)) for limit in request.limits]
+    exceeded = longest(
+        Exceeded(limit, window.wait_s(limit.quota.amount, limit.quota.window_s))
+        for limit, window in windows
+        if window.full(limit.quota.amount)
+    )
+    if exceeded is None:
+        for limit in request.limits:
+            if limit.unit == "requests":
+                counts.add(limit, 1)
+    return exceeded
 
 
-def _uncounted(error: Exception) -> StateError:
+def _explained(error: Exception) -> StateError:
     if isinstance(error, HostError):
         return StateError(error.message, hint=error.hint)
     return StateError(f"counting failed: {type(error).__name__}")

@@ -127,13 +127,13 @@ class ApiKey:
             "name": self.name,
             "type": self.type,
             "scopes": [scope for scope in SCOPES if scope in self.scopes],
-            **{name: None if (one := getattr(self, name)) is None else str(one) for name in _ALLOWANCES},
+            **{name: None if (one := getattr(self, name)) is None else str(one) for name in _QUOTAS},
             **{name: [str(one) for one in getattr(self, name)] for name in _LISTS},
             **{name: getattr(self, name) for name in _TIMES},
         }
 
 
-_ALLOWANCES: Final = ("rate_limit", "request_budget", "token_budget")
+_QUOTAS: Final = ("rate_limit", "request_budget", "token_budget")
 _LISTS: Final = ("ip_allowlist", "models", "catalysts")
 _TIMES: Final = ("created_at", "expires_at", "revoked_at", "rotated_at")
 
@@ -252,7 +252,7 @@ class ApiKeys:
         no longer. Raises NotFound, InputError for a key that was revoked or has expired."""
         now = time.time()
         if not 0 <= overlap_s <= _LATEST - now:
-            raise InputError("the overlap is no span of time", field="overlap", hint="like 30m or 1h")
+            raise InputError("the overlap is not a duration", field="overlap", hint="like 30m or 1h")
         with self._audit_log.changing() as change:
             key = _find(_keys(change.connection), name_or_id)
             if (state := key.state(now)) != "active":
@@ -382,13 +382,13 @@ def _key(row: Row[Any]) -> ApiKey:
     """Raises StateError for what this program does not write."""
     try:
         kind = _check_type(row.type)
-        allowances = {name: getattr(row, name) for name in _ALLOWANCES}
+        quotas = {name: getattr(row, name) for name in _QUOTAS}
         return ApiKey(
             id=row.id,
             name=row.name,
             type=kind,
             scopes=check_scopes(kind, json.loads(row.scopes)),
-            **{name: None if text is None else Quota.parse(text) for name, text in allowances.items()},
+            **{name: None if text is None else Quota.parse(text) for name, text in quotas.items()},
             ip_allowlist=tuple(network(text) for text in json.loads(row.ip_allowlist)),
             models=tuple(_check_glob(text) for text in json.loads(row.models)),
             catalysts=tuple(Reference.parse(text) for text in json.loads(row.catalysts)),

@@ -72,12 +72,6 @@ class Counters:
             yield tally
             self._sweep(connection, tally.now)
 
-    @contextmanager
-    def looking(self) -> Iterator[Tally]:
-        """A transaction in which nothing is added."""
-        with self._database.reading() as connection:
-            yield Tally(connection, self._now(connection))
-
     def _now(self, connection: Connection) -> float:
         """Of the database's machine, where others use it too: their clocks may differ."""
         if self._clock is not None:

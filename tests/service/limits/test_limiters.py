@@ -13,13 +13,14 @@ import pytest
 
 from host.core.quantities import Quota
 from host.service.limits import Limit, Limiter
+from tests.service.limits.levels import levels
 
 _numbers = count()
 
 
-def limit(allowance: str, unit: str = "requests", name: str = "") -> Limit:
+def limit(quota: str, unit: str = "requests", name: str = "") -> Limit:
     """One that nothing else counts by."""
-    return Limit(name or f"test:{next(_numbers)}", Quota.parse(allowance), unit, "the key 'ci'")  # type: ignore[arg-type]
+    return Limit(name or f"test:{next(_numbers)}", Quota.parse(quota), unit, "the key 'ci'")  # type: ignore[arg-type]
 
 
 def admitted(limiter: Limiter, *limits: Limit, times: int = 1) -> int:
@@ -32,16 +33,16 @@ def test_so_many_may_go_and_the_next_is_told_which_limit_says_no(limiter: Limite
     exceeded = limiter.admit([one])
     assert exceeded is not None
     assert exceeded.limit == one
-    assert limiter.levels([one]) == [3.0]
+    assert levels(limiter, [one]) == [3.0]
 
 
 def test_who_comes_back_after_the_wait_gets_in_and_no_sooner(limiter: Limiter, clock: list[float]) -> None:
-    for allowance in ("1/1m", "4/1m", "7/10s"):
-        one = limit(allowance)
+    for quota in ("1/1m", "4/1m", "7/10s"):
+        one = limit(quota)
         for _ in range(20):
             while (exceeded := limiter.admit([one])) is None:
                 clock[0] += 0.001
-            assert 0 < exceeded.retry_after_s < 2 * one.allowance.window_s
+            assert 0 < exceeded.retry_after_s < 2 * one.quota.window_s
             clock[0] += exceeded.retry_after_s - 0.01
             assert limiter.admit([one]) is not None
             clock[0] += 0.01
@@ -50,19 +51,19 @@ def test_who_comes_back_after_the_wait_gets_in_and_no_sooner(limiter: Limiter, c
 def test_what_is_refused_does_not_count(limiter: Limiter, clock: list[float]) -> None:
     one = limit("2/1m")
     assert admitted(limiter, one, times=50) == 2
-    assert limiter.levels([one]) == [2.0]
+    assert levels(limiter, [one]) == [2.0]
 
 
 def test_a_window_that_is_over_counts_less_and_less(limiter: Limiter, clock: list[float]) -> None:
     one = limit("100/1m")
     assert admitted(limiter, one, times=100) == 100
     clock[0] += 60.0
-    assert (admitted(limiter, one), limiter.levels([one])) == (0, [100.0])
+    assert (admitted(limiter, one), levels(limiter, [one])) == (0, [100.0])
     clock[0] += 15.0
-    assert limiter.levels([one]) == [75.0]
+    assert levels(limiter, [one]) == [75.0]
     assert admitted(limiter, one, times=100) == 25
     clock[0] += 120.0
-    assert limiter.levels([one]) == [0.0]
+    assert levels(limiter, [one]) == [0.0]
     assert admitted(limiter, one, times=200) == 100
 
 
@@ -78,9 +79,9 @@ def test_steady_use_is_let_through_at_the_rate_that_was_allowed(limiter: Limiter
 def test_all_limits_count_or_none_does(limiter: Limiter) -> None:
     wide, narrow = limit("10/1m"), limit("2/1h")
     assert admitted(limiter, wide, narrow, times=5) == 2
-    assert limiter.levels([wide, narrow]) == [2.0, 2.0]
+    assert levels(limiter, [wide, narrow]) == [2.0, 2.0]
     assert admitted(limiter, narrow, wide) == 0
-    assert limiter.levels([wide]) == [2.0]
+    assert levels(limiter, [wide]) == [2.0]
 
 
 def test_of_several_that_say_no_the_one_that_does_for_longest_is_told(limiter: Limiter) -> None:
@@ -94,9 +95,9 @@ def test_of_several_that_say_no_the_one_that_does_for_longest_is_told(limiter: L
 def test_tokens_are_not_counted_before_they_are_spent(limiter: Limiter) -> None:
     tokens, requests = limit("100/1h", "tokens"), limit("100/1h")
     assert admitted(limiter, tokens, requests, times=5) == 5
-    assert limiter.levels([tokens, requests]) == [0.0, 5.0]
+    assert levels(limiter, [tokens, requests]) == [0.0, 5.0]
     limiter.spend([tokens, requests], 60)
-    assert limiter.levels([tokens, requests]) == [60.0, 5.0]
+    assert levels(limiter, [tokens, requests]) == [60.0, 5.0]
     assert admitted(limiter, tokens, requests) == 1
 
 
@@ -108,7 +109,7 @@ def test_tokens_that_were_spent_count_also_beyond_what_was_left(limiter: Limiter
     exceeded = limiter.admit([tokens, requests])
     assert exceeded is not None
     assert exceeded.limit == tokens
-    assert limiter.levels([tokens, requests]) == [1000.0, 1.0]
+    assert levels(limiter, [tokens, requests]) == [1000.0, 1.0]
     assert exceeded.retry_after_s == pytest.approx(3600 * 1.9, abs=1)
     clock[0] += exceeded.retry_after_s
     assert admitted(limiter, tokens) == 1
@@ -118,13 +119,13 @@ def test_tokens_that_were_spent_count_also_beyond_what_was_left(limiter: Limiter
 def test_no_tokens_are_nothing_to_count(limiter: Limiter, tokens: int) -> None:
     one = limit("100/1h", "tokens")
     limiter.spend([one], tokens)
-    assert limiter.levels([one]) == [0.0]
+    assert levels(limiter, [one]) == [0.0]
 
 
 def test_without_limits_nothing_is_counted(limiter: Limiter) -> None:
     assert limiter.admit([]) is None
     limiter.spend([], 5)
-    assert limiter.levels([]) == []
+    assert levels(limiter, []) == []
 
 
 def test_limits_of_other_names_do_not_count(limiter: Limiter) -> None:
@@ -144,16 +145,16 @@ def test_amounts_that_no_32_bits_hold_are_counted(limiter: Limiter) -> None:
     one = limit("1000000000000000/365d", "tokens")
     limiter.spend([one], 10**14)
     limiter.spend([one], 1)
-    assert limiter.levels([one]) == [10**14 + 1]
+    assert levels(limiter, [one]) == [10**14 + 1]
 
 
-@pytest.mark.parametrize("allowance", ["3/1ms", "3/0.3s", "3/7.7s", "3/36500d"])
-def test_windows_of_any_length(limiter: Limiter, clock: list[float], allowance: str) -> None:
+@pytest.mark.parametrize("quota", ["3/1ms", "3/0.3s", "3/7.7s", "3/36500d"])
+def test_windows_of_any_length(limiter: Limiter, clock: list[float], quota: str) -> None:
     clock[0] += 0.123456
-    one = limit(allowance)
+    one = limit(quota)
     for _ in range(3):
         assert admitted(limiter, one, times=9) == 3
-        clock[0] += 2 * one.allowance.window_s
+        clock[0] += 2 * one.quota.window_s
 
 
 def test_threads_together_get_no_more_than_there_is(limiter: Limiter) -> None:
@@ -165,7 +166,7 @@ def test_threads_together_get_no_more_than_there_is(limiter: Limiter) -> None:
 
     with ThreadPoolExecutor(8) as threads:
         assert sum(threads.map(work, range(8))) == 50
-    assert limiter.levels([one]) == [50.0]
+    assert levels(limiter, [one]) == [50.0]
 
 
 def test_processes_together_get_no_more_than_there_is(opened: Callable[[], Limiter]) -> None:

@@ -14,6 +14,7 @@ from host.core.quantities import Quota
 from host.errors import InputError, StateError
 from host.service.limits import Limit
 from host.service.limits.redis import RedisLimiter
+from tests.service.limits.levels import levels
 from tests.service.limits.redis import PASSWORD, Redis, running_redis
 
 ONE = Limit("test:one", Quota.parse("2/1h"), "requests", "the key 'ci'")
@@ -60,22 +61,22 @@ def test_where_redis_has_gone_nobody_gets_in(own: Redis) -> None:
     with closing(RedisLimiter.open(own.url)) as limiter:
         assert limiter.admit([ONE]) is None
         own.stop()
-        for ask in (lambda: limiter.admit([ONE]), lambda: limiter.spend([TOKENS], 1), lambda: limiter.levels([ONE])):
+        for ask in (lambda: limiter.admit([ONE]), lambda: limiter.spend([TOKENS], 1)):
             with pytest.raises(StateError, match="the Redis that counts limits failed"):
                 ask()
 
 
 def test_where_redis_has_forgotten_the_script_it_is_told_again(redis: Redis) -> None:
     with closing(RedisLimiter.open(redis.url)) as limiter:
-        limiter.levels([ONE])
+        levels(limiter, [ONE])
         limiter._redis.script_flush()
-        assert limiter.levels([ONE]) == [0.0]
+        assert levels(limiter, [ONE]) == [0.0]
 
 
 def test_a_server_that_says_nothing_is_waited_for_no_longer_than_a_request_can_wait(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("host.service.limits.redis._PATIENCE_S", 0.05)
+    monkeypatch.setattr("host.service.limits.redis._TIMEOUT_S", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as mute, pytest.raises(StateError, match="TimeoutError"):
         RedisLimiter.open(f"redis://127.0.0.1:{mute.getsockname()[1]}/0")
 
@@ -87,7 +88,7 @@ def test_it_goes_by_the_time_of_redis(redis: Redis) -> None:
         exceeded = limiter.admit([one])
         assert exceeded is not None
         seconds, micros = limiter._redis.time()
-        window_s = one.allowance.window_s
+        window_s = one.quota.window_s
         over = (seconds + micros / 1e6) % window_s
         assert exceeded.retry_after_s == pytest.approx(window_s - over, abs=60)
 

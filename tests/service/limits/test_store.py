@@ -11,9 +11,10 @@ import pytest
 from host.core.quantities import Quota
 from host.errors import StateError
 from host.service.limits import Limit
-from host.service.limits.store import StoreLimiter, _Ask
+from host.service.limits.store import StoreLimiter, _CountRequest
 from host.store.access.counters import Counters, Tally
 from host.store.database import Database
+from tests.service.limits.levels import levels
 
 ONE = Limit("test:one", Quota.parse("2/1h"), "requests", "the key 'ci'")
 TWO = Limit("test:two", Quota.parse("2/1m"), "requests", "the key 'ci'")
@@ -44,9 +45,11 @@ def test_all_limits_of_a_request_cost_one_transaction(tmp_path: Path) -> None:
 def test_those_that_are_counted_together_see_each_other(tmp_path: Path) -> None:
     with closing(Database.open(tmp_path / "state")) as database:
         limiter = StoreLimiter(Counters(database))
-        answers = limiter._perform([_Ask((ONE,)), _Ask((ONE, TWO)), _Ask((ONE, TWO)), _Ask((TWO,))])
+        answers = limiter._count(
+            [_CountRequest((ONE,)), _CountRequest((ONE, TWO)), _CountRequest((ONE, TWO)), _CountRequest((TWO,))]
+        )
         assert [answer is None for answer in answers] == [True, True, False, True]
-        assert limiter.levels([ONE, TWO]) == [2.0, 2.0]
+        assert levels(limiter, [ONE, TWO]) == [2.0, 2.0]
 
 
 def test_where_the_database_fails_nobody_gets_in(tmp_path: Path) -> None:

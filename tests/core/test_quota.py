@@ -22,7 +22,7 @@ from host.errors import InputError
         pytest.param("1000000000000000/36525d", 10**15, 36_525 * 86_400.0, id="the most"),
     ],
 )
-def test_an_allowance(text: str, amount: int, window_s: float) -> None:
+def test_a_quota(text: str, amount: int, window_s: float) -> None:
     assert Quota.parse(text) == Quota(amount, window_s)
 
 
@@ -31,21 +31,21 @@ def test_an_allowance(text: str, amount: int, window_s: float) -> None:
     [
         pytest.param("", "does not say in how long", id="empty"),
         pytest.param("100", "does not say in how long", id="no window"),
-        pytest.param("/1m", "'' is no amount", id="no amount"),
-        pytest.param("100/", "'' is no window", id="an empty window"),
-        pytest.param("100/m", "'m' is no window", id="a unit without a number"),
-        pytest.param("100/60", "'60' is no window", id="a number without a unit"),
-        pytest.param("100/1m/1h", "'1m/1h' is no window", id="two windows"),
-        pytest.param("100/1w", "'1w' is no window", id="another unit"),
-        pytest.param("100/1M", "'1M' is no window", id="a unit in capitals"),
-        pytest.param("1K/1m", "'1K' is no amount", id="a multiple in capitals"),
-        pytest.param("-1/1m", "'-1' is no amount", id="a negative amount"),
-        pytest.param("1e3/1m", "'1e3' is no amount", id="an exponent"),
-        pytest.param(" 100/1m", "' 100' is no amount", id="a blank"),
-        pytest.param("100/1m\n", r"'1m\\n' is no window", id="a line break behind it"),
-        pytest.param("\u0661\u0660/1m", "is no amount", id="digits of another script"),
-        pytest.param("unlimited/1m", "'unlimited' is no amount", id="unlimited"),
-        pytest.param("1.5/1m", "'1.5' is no whole number", id="half a request"),
+        pytest.param("/1m", "'' is not an amount", id="no amount"),
+        pytest.param("100/", "'' is not a window", id="an empty window"),
+        pytest.param("100/m", "'m' is not a window", id="a unit without a number"),
+        pytest.param("100/60", "'60' is not a window", id="a number without a unit"),
+        pytest.param("100/1m/1h", "'1m/1h' is not a window", id="two windows"),
+        pytest.param("100/1w", "'1w' is not a window", id="another unit"),
+        pytest.param("100/1M", "'1M' is not a window", id="a unit in capitals"),
+        pytest.param("1K/1m", "'1K' is not an amount", id="a multiple in capitals"),
+        pytest.param("-1/1m", "'-1' is not an amount", id="a negative amount"),
+        pytest.param("1e3/1m", "'1e3' is not an amount", id="an exponent"),
+        pytest.param(" 100/1m", "' 100' is not an amount", id="a blank"),
+        pytest.param("100/1m\n", r"'1m\\n' is not a window", id="a line break behind it"),
+        pytest.param("\u0661\u0660/1m", "is not an amount", id="digits of another script"),
+        pytest.param("unlimited/1m", "'unlimited' is not an amount", id="unlimited"),
+        pytest.param("1.5/1m", "'1.5' is not a whole number", id="half a request"),
         pytest.param("0/1m", "its amount is 0", id="nothing"),
         pytest.param("9999999999999999/1m", "its amount is 9999999999999999", id="more than is counted"),
         pytest.param("1/0s", "its window is 0 s", id="no time"),
@@ -69,7 +69,7 @@ def test_one_that_is_made_in_python_is_checked_as_well(amount: int, window_s: fl
 
 
 @pytest.mark.parametrize(
-    ("allowance", "text"),
+    ("quota", "text"),
     [
         (Quota(100, 60.0), "100/1m"),
         (Quota(1000, 90.0), "1k/90s"),
@@ -79,18 +79,18 @@ def test_one_that_is_made_in_python_is_checked_as_well(amount: int, window_s: fl
         (Quota(1234567, 5400.0), "1234567/90m"),
     ],
 )
-def test_it_is_written_as_short_as_it_can_be(allowance: Quota, text: str) -> None:
-    assert str(allowance) == text
+def test_it_is_written_as_short_as_it_can_be(quota: Quota, text: str) -> None:
+    assert str(quota) == text
 
 
 @given(st.integers(1, 10**15), st.floats(0.001, 36_525 * 86_400.0))
 def test_what_is_written_is_read_back_as_it_was(amount: int, window_s: float) -> None:
-    allowance = Quota(amount, window_s)
-    assert Quota.parse(str(allowance)) == allowance
+    quota = Quota(amount, window_s)
+    assert Quota.parse(str(quota)) == quota
 
 
 @given(st.text(alphabet="0123456789./kMmshd\n e-"))
-def test_any_text_is_an_allowance_or_a_mistake(text: str) -> None:
+def test_any_text_is_a_quota_or_a_mistake(text: str) -> None:
     try:
         found = Quota.parse(text)
     except InputError:

@@ -6,11 +6,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from host.service.limits.quota import Window, place
+from host.core.sliding_window import Window, place
+from tests.service.limits.levels import used
 
 
 @pytest.mark.parametrize(
-    ("window", "used"),
+    ("window", "expected"),
     [
         pytest.param(Window(0, 0, 0.5), 0.0, id="nothing"),
         pytest.param(Window(10, 0, 0.0), 10.0, id="at the beginning all of the window before counts"),
@@ -18,8 +19,8 @@ from host.service.limits.quota import Window, place
         pytest.param(Window(10, 3, 1.0), 3.0, id="at the end none of it"),
     ],
 )
-def test_how_much_is_used(window: Window, used: float) -> None:
-    assert window.used == used
+def test_how_much_is_used(window: Window, expected: float) -> None:
+    assert used(window) == expected
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,126 @@
+"""Sliding windows: how much of a quota is used, and when there is room again.
+
+The arithmetic is here, without clocks of its own and without I/O. It has two forms. `Window` holds two counts for each
+limit and is an approximation; processes that share a database or a Redis count by it (`host.service.limits`). `Log`
+holds the time of each request and is exact; one process counts by it (`LocalLimiter`).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal, Protocol
+
+from host.core.quantities import Quota
+
+Unit = Literal["requests", "tokens"]
+
+_MARGIN_S: Final = 0.001  # a wait ends past the point where the share has become smaller, and not at it
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """`name` identifies the counter (`key:ab12cd34ef56:requests`); `subject` words messages (`the key 'ci'`)."""
+
+    name: str
+    quota: Quota
+    unit: Unit
+    subject: str
+
+    @property
+    def counter(self) -> str:
+        """The name with the window's length: a limit of another length starts with counts of its own."""
+        return f"{self.name}/{self.quota.window_s!r}"
+
+
+@dataclass(frozen=True, slots=True)
+class Exceeded:
+    """`limit` has no room; it has some after `retry_after_s` seconds, if nothing else is counted until then."""
+
+    limit: Limit
+    retry_after_s: float
+
+
+def longest(exceeded: Iterable[Exceeded]) -> Exceeded | None:
+    """The one with the longest wait; None for none."""
+    return max(exceeded, key=lambda one: one.retry_after_s, default=None)
+
+
+class RequestLimiter(Protocol):
+    """Thread-safe."""
+
+    def admit(self, limits: Sequence[Limit]) -> Exceeded | None:
+        """Count one request for each limit of "requests", and check that each limit of "tokens" has room. If one has no
+        room, nothing is counted, and the one with the longest wait is returned. Raises StateError if it cannot count:
+        then nothing is admitted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The sliding window counter: the counts of the last fixed window and of this one, whose share `passed` (0 to 1) is
+    over. The last window counts by the share of it that a window which ends now still covers, as if its requests had
+    been spread evenly. After a burst at the end of one window, the next may admit up to as many again as fit into that
+    even share."""
+
+    previous: int
+    current: int
+    passed: float
+
+    def full(self, amount: int) -> bool:
+        """Whether there is no room for one more. A fraction of the last window's last request does not count, so that
+        a quota of one request in a minute admits one each minute."""
+        return int(self.previous * (1.0 - self.passed)) + self.current >= amount
+
+    def wait_s(self, amount: int, window_s: float) -> float:
+        """Of a full window: the seconds until it is not, if nothing else is counted."""
+        room = amount - self.current  # the last window's share has to become smaller than this
+        if room > 0:
+            share = 1.0 - room / self.previous - self.passed
+        else:  # not before the next window, for which this is the last one
+            share = 1.0 - self.passed + max(0.0, 1.0 - amount / self.current)
+        return max(0.0, share) * window_s + _MARGIN_S
+
+
+def place(now: float, window_s: float) -> tuple[int, float]:
+    """The number of the fixed window that `now` (Unix time in seconds) is in, and the share of it that is over."""
+    number, over = divmod(now, window_s)
+    return int(number), over / window_s
+
+
+@dataclass(slots=True)
+class Log:
+    """The sliding window log: the times of the requests within one window. No window anywhere holds more than the
+    quota. It takes as much memory as the quota admits requests."""
+
+    times: deque[float] = field(default_factory=deque)
+
+    def wait_s(self, quota: Quota, now: float) -> float:
+        """0 if there is room for one more at `now`; else the seconds until the oldest request leaves the window."""
+        while self.times and now - self.times[0] >= quota.window_s:
+            self.times.popleft()
+        return 0.0 if len(self.times) < quota.amount else quota.window_s - (now - self.times[0])
+
+
+class LocalLimiter:
+    """Counts requests in this process, exactly. `clock` returns seconds from any beginning."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._logs: dict[str, Log] = {}
+        self._lock = threading.Lock()
+
+    def admit(self, limits: Sequence[Limit]) -> Exceeded | None:
+        """As `RequestLimiter` says."""
+        with self._lock:
+            now = self._clock()
+            logs = [self._logs.setdefault(limit.counter, Log()) for limit in limits]
+            waits = [log.wait_s(limit.quota, now) for limit, log in zip(limits, logs, strict=True)]
+            if any(waits):
+                return longest(Exceeded(limit, wait) for limit, wait in zip(limits, waits, strict=True) if wait)
+            for limit, log in zip(limits, logs, strict=True):
+                if limit.unit == "requests":
+                    log.times.append(now)
+            return None

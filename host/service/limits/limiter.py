@@ -1,0 +1,40 @@
+"""What a limiter does, what budgets are, and where limits are counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from host.core.quantities import Quota
+from host.core.sliding_window import Limit, RequestLimiter
+from host.service.limits.redis import RedisLimiter
+from host.service.limits.store import StoreLimiter
+
+if TYPE_CHECKING:
+    from host.runtime.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How much all keys together may spend on one catalyst. None: no bound."""
+
+    requests: Quota | None = None
+    tokens: Quota | None = None
+
+
+class Limiter(RequestLimiter, Protocol):
+    """Thread-safe. Its methods block until the counting is done, and raise StateError if the place that counts does not
+    answer: then nothing is admitted."""
+
+    def spend(self, limits: Sequence[Limit], tokens: int) -> None:
+        """Count `tokens` for each limit of "tokens", also beyond its quota: they have been spent already."""
+
+    def close(self) -> None: ...
+
+
+def open_limiter(url: str | None, workspace: Workspace) -> Limiter:
+    """The limiter in the Redis at `url`; without a URL, in the database of `workspace`. To be closed. Raises InputError
+    for a URL of another kind, StateError if nothing answers there or a library is missing. Neither error has the URL's
+    password."""
+    return RedisLimiter.open(url) if url else StoreLimiter(workspace.counters)

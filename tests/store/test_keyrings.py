@@ -38,7 +38,7 @@ class Folder(KeyringBackend):
         self._file(service, user).unlink()
 """
 USE = """
-from host.store import keyrings
+from host.store.vault import master as keyrings
 print(keyrings.write("a service", "me", "the value"), keyrings.read("a service", "me"), keyrings.read("a service", "you"))
 keyrings.remove("a service", "me")
 print(keyrings.read("a service", "me"))
@@ -78,7 +78,7 @@ def test_a_plain_file_of_keyrings_alt_does_not_count_whatever_it_says_of_itself(
 @pytest.mark.parametrize("name", ["keyring.backends.fail.Keyring", "keyring.backends.null.Keyring"])
 def test_a_backend_that_keeps_nothing_does_not_count(name: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", "from host.store import keyrings; print(keyrings.write('a', 'b', 'c'))"],
+        [sys.executable, "-c", "from host.store.vault import master as keyrings; print(keyrings.write('a', 'b', 'c'))"],
         env={**os.environ, "PYTHON_KEYRING_BACKEND": name},
         capture_output=True,
         text=True,
@@ -89,7 +89,7 @@ def test_a_backend_that_keeps_nothing_does_not_count(name: str) -> None:
 
 
 def test_a_backend_that_does_not_exist_is_an_error_that_names_the_variable() -> None:
-    code = "from host.store import keyrings\nfrom host.errors import VaultError\ntry:\n    keyrings.read('a', 'b')\nexcept VaultError as error:\n    print(error)"
+    code = "from host.store.vault import master as keyrings\nfrom host.errors import VaultError\ntry:\n    keyrings.read('a', 'b')\nexcept VaultError as error:\n    print(error)"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHON_KEYRING_BACKEND": "none.Of.These"},

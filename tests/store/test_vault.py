@@ -473,7 +473,8 @@ def test_a_program_that_runs_meanwhile_goes_on(filled: Vault, state_dir: Path, d
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from host.store import journal, keys, master
+from host.store.audit_log import log
+from host.store.vault import keys, master
 from host.store.vault.secrets import Vault
 from host.runtime.workspace import Workspace
 
@@ -486,7 +487,7 @@ def die(*arguments, **named):
 
 {place}.{name} = die
 with Workspace.open(Path(sys.argv[1]), sys.argv[2] or None) as workspace:
-    Vault(workspace.journal, workspace.keys).rotate(new_master=True)
+    Vault(workspace.audit_log, workspace.keys).rotate(new_master=True)
 """
 
 
@@ -494,7 +495,7 @@ with Workspace.open(Path(sys.argv[1]), sys.argv[2] or None) as workspace:
     ("place", "name", "after", "replaced"),
     [
         pytest.param("master", "make", True, False, id="with the new key made"),
-        pytest.param("journal.Change", "record", True, False, id="before it is committed"),
+        pytest.param("log.Change", "record", True, False, id="before it is committed"),
         pytest.param("keys.Keys", "forget", False, True, id="as soon as it is committed"),
         pytest.param("master", "forget", True, True, id="with the old key removed"),
     ],

@@ -1,10 +1,13 @@
-"""The `host` program as people have it: a process, with pipes or on a terminal."""
+"""The `host` program: in this process with streams and an environment of its own, or as a process with pipes or on a
+terminal, where that is the subject."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import select
+import shutil
 import socket
 import subprocess
 import sys
@@ -17,12 +20,14 @@ from typing import Any
 
 import pytest
 
+from host.cli import main
 from host.component.manifest import embed
 from host.fakes import FakeOpenAI
+from host.runtime.workspace import Workspace
 from tests.conftest import CACHE, GUESTS, KEY, fresh_state, python_guest, wat
 
 PROGRAM = Path(sys.executable).with_name("host")
-PATIENCE_S = 60
+PATIENCE_S = 300  # a busy machine takes long over a short thing
 
 MODELS = '{"operation":"models.list"}'
 CHAT: dict[str, Any] = {
@@ -32,8 +37,10 @@ CHAT: dict[str, Any] = {
 SPEECH = json.dumps({"operation": "audio.speech", "params": {"model": "tts-1", "input": "hi", "voice": "alloy"}})
 
 # A process group of its own, whose controlling terminal is its standard input: what a shell gives a program.
+# An interrupt has its default effect: what a suite that was started in the background would hand down ignored.
 _ON_TERMINAL = (
-    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+    "import fcntl, os, signal, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    "signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
 )
 
 
@@ -163,10 +170,18 @@ def environ(tmp_path: Path) -> dict[str, str]:
     }
 
 
+@pytest.fixture(scope="session")
+def empty_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A state directory with the tables in its database, and nothing in them: to be copied, not used."""
+    folder = fresh_state(tmp_path_factory.mktemp("empty") / "state")
+    with Workspace.open(folder):
+        return folder
+
+
 @pytest.fixture
-def state(environ: dict[str, str], tmp_path: Path) -> Path:
+def state(environ: dict[str, str], tmp_path: Path, empty_state: Path) -> Path:
     """Where the program keeps things in this test: nothing is kept yet."""
-    folder = fresh_state(tmp_path / "state")
+    folder = shutil.copytree(empty_state, tmp_path / "state")
     environ["HOST_STATE_DIR"] = str(folder)
     return folder
 
@@ -185,9 +200,45 @@ def tool(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
+class _Stream(io.TextIOWrapper):
+    """A standard stream as the program finds it in the C.UTF-8 locale, with a pipe behind it."""
+
+    def __init__(self, content: bytes = b"", errors: str = "surrogateescape") -> None:
+        super().__init__(io.BytesIO(content), encoding="utf-8", errors=errors, newline="\n", write_through=True)
+
+    @property
+    def text(self) -> str:
+        return self.buffer.getvalue().decode("utf-8", "surrogateescape")  # type: ignore[attr-defined]
+
+
 @pytest.fixture
 def program(environ: dict[str, str], tmp_path: Path) -> Callable[..., Ran]:
-    """`program("run", …)` runs `host run …` and waits for it. `stdin` is what it reads, `env` joins its environment."""
+    """`program("run", …)` is `host run …` within this process: a click of its own, but no start-up. `stdin` is what it
+    reads, `env` joins its environment, which has nothing of this process's. It has to end by SystemExit."""
+
+    def run(*arguments: object, stdin: str = "", env: Mapping[str, str] | None = None) -> Ran:
+        out, err = _Stream(), _Stream(errors="backslashreplace")
+        with pytest.MonkeyPatch.context() as patch:
+            for name in set(os.environ) - set(environ):
+                patch.delenv(name)
+            for name, value in {**environ, **(env or {})}.items():
+                patch.setenv(name, value)
+            patch.chdir(tmp_path)
+            patch.setattr(sys, "stdin", _Stream(stdin.encode()))
+            patch.setattr(sys, "stdout", out)
+            patch.setattr(sys, "stderr", err)
+            with pytest.raises(SystemExit) as ended:
+                main([str(argument) for argument in arguments], prog_name="host")
+        assert isinstance(ended.value.code, int)
+        return Ran(ended.value.code, out.text, err.text)
+
+    return run
+
+
+@pytest.fixture
+def process(environ: dict[str, str], tmp_path: Path) -> Callable[..., Ran]:
+    """The same as a process, for what only one shows: start-up, imports, a working directory, an environment that is
+    read when Python starts."""
 
     def run(*arguments: object, stdin: str = "", env: Mapping[str, str] | None = None) -> Ran:
         done = subprocess.run(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from importlib import import_module
 from typing import Any
 
 import click
@@ -17,7 +16,8 @@ from host.cli import COMMANDS, main
 
 def every(name: str) -> list[click.Command]:
     """The command, and those that it groups."""
-    command = import_module(f"host.cli.{name.replace('-', '_')}").command
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
     return [command, *(command.commands.values() if isinstance(command, click.Group) else ())]
 
 
@@ -58,14 +58,14 @@ def test_help_says_what_each_exit_status_means() -> None:
 
 
 def test_inspect_takes_the_options_that_grant_authority_as_run_does() -> None:
-    run, inspect = (import_module(f"host.cli.{name}").command for name in ("run", "inspect"))
+    [run], [inspect] = every("run"), every("inspect")
     granting = {"policy_file", "allow_domain", "allow_private", "upstream", "secrets", "config", "allow_import"}
     assert {one.name for one in options(run)} >= granting
     assert {one.name for one in options(inspect)} == granting | {"in_json"}
 
 
-def test_the_version_is_the_packages(program: Any) -> None:
-    ran = program("--version")
+def test_the_version_is_the_packages(process: Any) -> None:
+    ran = process("--version")
     assert (ran.status, ran.out) == (0, f"host, version {host.__version__}\n")
 
 

@@ -18,11 +18,11 @@ ONE = "c:local.openai:0.1.0"
 
 
 @pytest.fixture
-def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Typed:
+def typed(state: Path, monkeypatch: pytest.MonkeyPatch) -> Typed:
     """`typed("set", …)` is `host config set …`."""
     for name in ("HOST_DATABASE", "HOST_MASTER_KEY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOST_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("HOST_STATE_DIR", str(state))
     return lambda *arguments: CliRunner().invoke(main, ["config", *arguments])
 
 

@@ -1,4 +1,4 @@
-"""`host run`, as a process: what goes in, and what comes out of it where."""
+"""`host run`: what goes in, and what comes out of it where."""
 
 from __future__ import annotations
 

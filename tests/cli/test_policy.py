@@ -30,13 +30,13 @@ FETCH = "cyfr:http/fetch@0.1.0"
 
 
 @pytest.fixture
-def state_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def state_dir(state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("HOST_DATABASE", "HOST_MASTER_KEY", "VISUAL", "EDITOR"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOST_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("HOST_STATE_DIR", str(state))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    return tmp_path / "state"
+    return state
 
 
 @pytest.fixture

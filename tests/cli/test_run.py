@@ -1,4 +1,4 @@
-"""`host run`, as a process: what it may do, and the status that a script gets."""
+"""`host run`: what it may do, and the status that a script gets."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tests.conftest import GUESTS, KEY, python_guest
 
 class TestNothingGranted:
     def test_the_denial_says_what_to_add_and_adding_exactly_that_works(
-        self, program: Any, openai_file: Path, fake: FakeOpenAI
+        self, process: Any, openai_file: Path, fake: FakeOpenAI
     ) -> None:
-        denied = program("run", openai_file, "--input", MODELS, env={"OPENAI_API_KEY": KEY})
+        denied = process("run", openai_file, "--input", MODELS, env={"OPENAI_API_KEY": KEY})
         assert (denied.status, denied.out) == (3, "")
         assert denied.err.startswith("denied: secret OPENAI_API_KEY: not granted (add --secret OPENAI_API_KEY")
         [hint] = [line for line in denied.err.splitlines() if line.startswith("hint: ")]
@@ -27,7 +27,7 @@ class TestNothingGranted:
         assert fake.requests == []
 
         sent = ["--upstream", f"https://api.openai.com={fake.url}"]
-        allowed = program("run", openai_file, "--input", MODELS, *options, *sent, env={"OPENAI_API_KEY": KEY})
+        allowed = process("run", openai_file, "--input", MODELS, *options, *sent, env={"OPENAI_API_KEY": KEY})
         assert (allowed.status, allowed.err) == (0, "")
         assert json.loads(allowed.out)["data"]["object"] == "list"
         assert [request["headers"]["authorization"] for request in fake.requests] == [f"Bearer {KEY}"]
@@ -151,15 +151,15 @@ class TestPolicy:
 
 class TestExitStatus:
     def test_an_operation_that_failed_upstream_is_1(
-        self, program: Any, openai_file: Path, fake: FakeOpenAI, grants: Any
+        self, process: Any, openai_file: Path, fake: FakeOpenAI, grants: Any
     ) -> None:
         fake.fail_next(401)
-        ran = program("run", openai_file, *grants(fake), "--input", MODELS)
+        ran = process("run", openai_file, *grants(fake), "--input", MODELS)
         assert (ran.status, ran.err) == (1, "the operation ended in status 401\n")
         assert json.loads(ran.out)["error"]["type"]
 
-    def test_a_guest_that_traps_is_4(self, program: Any, guest_file: Any) -> None:
-        ran = program("run", guest_file("traps_at_once"), "--input", "{}")
+    def test_a_guest_that_traps_is_4(self, process: Any, guest_file: Any) -> None:
+        ran = process("run", guest_file("traps_at_once"), "--input", "{}")
         assert (ran.status, ran.out) == (4, "")
         assert ran.err.startswith("error: the guest trapped")
 
@@ -192,17 +192,17 @@ class TestExitStatus:
             pytest.param("is_a_core_module", "a core WebAssembly module, not a component", id="a core module"),
         ],
     )
-    def test_a_component_beyond_the_contract_is_5(self, program: Any, guest_file: Any, guest: str, said: str) -> None:
-        ran = program("run", guest_file(guest), "--input", "{}")
+    def test_a_component_beyond_the_contract_is_5(self, process: Any, guest_file: Any, guest: str, said: str) -> None:
+        ran = process("run", guest_file(guest), "--input", "{}")
         assert (ran.status, ran.out) == (5, "")
         assert said in ran.err
 
-    def test_a_key_file_that_others_can_read_is_6(self, program: Any, guest_file: Any, tmp_path: Path) -> None:
+    def test_a_key_file_that_others_can_read_is_6(self, process: Any, guest_file: Any, tmp_path: Path) -> None:
         (tmp_path / "state").mkdir()
         (tmp_path / "state" / "cache.key").write_bytes(bytes(32))
         (tmp_path / "state" / "cache.key").chmod(0o644)
         places = {"HOST_STATE_DIR": str(tmp_path / "state"), "HOST_CACHE_DIR": str(tmp_path / "cache")}
-        ran = program("run", guest_file("returns_not_json"), "--input", "{}", env=places)
+        ran = process("run", guest_file("returns_not_json"), "--input", "{}", env=places)
         assert (ran.status, ran.out) == (6, "")
         assert "hint: remove cache.key" in ran.err
 
@@ -256,8 +256,8 @@ def test_an_input_that_is_not_of_the_manifests_form_names_the_field_and_what_com
     )
 
 
-def test_a_component_that_is_not_there_is_a_mistake(program: Any) -> None:
-    ran = program("run", "none.wasm", "--input", "{}")
+def test_a_component_that_is_not_there_is_a_mistake(process: Any) -> None:
+    ran = process("run", "none.wasm", "--input", "{}")
     assert (ran.status, ran.err) == (2, "error: FILE: cannot read 'none.wasm': No such file or directory\n")
 
 

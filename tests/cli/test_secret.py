@@ -7,63 +7,58 @@ import json
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import keyring as keyrings
 import pytest
+from keyring.backend import KeyringBackend
+from keyring.errors import KeyringLocked
 
 from tests.cli.conftest import Ran
-from tests.conftest import fresh_state
 
 KEY = "sk-test-0123456789abcdefghijklMNOP"
 NAME = "OPENAI_API_KEY"
 REF = "c:local.openai"
 
-# A keyring of the test's own: what `keyring` finds where PYTHON_KEYRING_BACKEND says.
-BACKEND = """
-from pathlib import Path
-from keyring.backend import KeyringBackend
-from keyring.errors import KeyringLocked
+pytestmark = pytest.mark.usefixtures("state")
+
 
 class Keyring(KeyringBackend):
-    priority = 5
+    """A keyring whose passwords are files in `folder`, which is locked while there is a file `locked` in it."""
 
-    def _file(self, service, user):
-        folder = Path(__file__).parent
-        if (folder / "locked").exists():
+    priority = 5  # type: ignore[assignment]  # as keyring's own backends say it
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+
+    def _file(self, service: str, user: str) -> Path:
+        if (self._folder / "locked").exists():
             raise KeyringLocked
-        return folder / (service + "-" + user)
+        return self._folder / f"{service}-{user}"
 
-    def get_password(self, service, user):
+    def get_password(self, service: str, user: str) -> str | None:
         file = self._file(service, user)
         return file.read_text() if file.exists() else None
 
-    def set_password(self, service, user, text):
-        self._file(service, user).write_text(text)
+    def set_password(self, service: str, user: str, password: str) -> None:
+        self._file(service, user).write_text(password)
 
-    def delete_password(self, service, user):
+    def delete_password(self, service: str, user: str) -> None:
         self._file(service, user).unlink()
-"""
-
-
-@pytest.fixture(autouse=True)
-def state(environ: dict[str, str], tmp_path: Path) -> Path:
-    """A state of the test's own, and no keyring."""
-    environ["HOST_STATE_DIR"] = str(fresh_state(tmp_path / "state"))
-    environ["PYTHON_KEYRING_BACKEND"] = "keyring.backends.fail.Keyring"
-    return tmp_path / "state"
 
 
 @pytest.fixture
-def keyring(environ: dict[str, str], tmp_path: Path) -> Path:
-    """The folder of a keyring, which is locked while there is a file `locked` in it."""
+def keyring(tmp_path: Path) -> Iterator[Path]:
+    """The folder of the keyring that there is."""
     folder = tmp_path / "keyring-of-test"
     folder.mkdir()
-    (folder / "test_backend.py").write_text(BACKEND)
-    environ["PYTHONPATH"] = str(folder)
-    environ["PYTHON_KEYRING_BACKEND"] = "test_backend.Keyring"
-    return folder
+    before = keyrings.get_keyring()
+    keyrings.set_keyring(Keyring(folder))
+    yield folder
+    keyrings.set_keyring(before)
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from host.cli.inputs import write_bytes
 from host.cli.output.terminal import errors_shown, say, size
 from host.component.build import build, misspelt
 from host.errors import BuildError, InputError
-from host.runtime.host import Host
 
 
 @click.command("build", short_help="Make a component of a folder of Python.")
@@ -22,6 +21,8 @@ def command(directory: Path, output: Path) -> None:
         if not directory.is_dir():
             raise InputError(f"DIR: {str(directory)!r} is not a directory", field="DIR")
         _make_folder(output.parent)
+        from host.runtime.host import Host  # noqa: PLC0415 - brings wasmtime
+
         wasm = build(directory)
         with Host() as host:
             catalyst = host.load(wasm)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,8 +20,10 @@ from host.component.operations import OperationSpec
 from host.core.limits import MIB
 from host.core.wit import EXPORTS
 from host.policy.explain import Permission, list_permissions
-from host.runtime.host import Catalyst
 from host.runtime.preload import Preload, load_file
+
+if TYPE_CHECKING:
+    from host.runtime.host import Catalyst
 
 _LISTED = 40  # operations, or kinds of them
 

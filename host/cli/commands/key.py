@@ -15,10 +15,9 @@ from host.cli.output.terminal import as_json, errors_shown, local_time, one_line
 from host.core.names import Reference
 from host.core.quantities import Quota
 from host.errors import InputError
-from host.store.access.api_keys import KEY_TYPES, KeyType
 
 if TYPE_CHECKING:
-    from host.store.access.api_keys import ApiKey
+    from host.store.access.api_keys import ApiKey, KeyType
     from host.store.access.usage import Used
 
 T = TypeVar("T")
@@ -46,7 +45,7 @@ def command() -> None:
     "--type",
     "kind",
     required=True,
-    type=click.Choice(KEY_TYPES),
+    type=click.Choice(["public", "secret", "admin"]),
     help="public: runs operations, and no more; secret: also sees its own runs and what is installed; admin: manages.",
 )
 @click.option(

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -29,7 +29,9 @@ from host.core.operation import Result, read_input
 from host.core.quantities import parse_duration
 from host.core.strict_json import Json
 from host.errors import Denied, InputError, OperationFailed
-from host.runtime.host import Catalyst
+
+if TYPE_CHECKING:
+    from host.runtime.host import Catalyst
 
 
 @click.command("run", short_help="Run one operation of a catalyst.")

@@ -28,7 +28,6 @@ from host.errors import InputError, NotFound
 from host.policy.document import PLACES, Place
 from host.policy.permissions import requested_by
 from host.secrets.value import OPERATOR, SecretValue
-from host.store.vault import master as keyrings
 
 if TYPE_CHECKING:
     from host.runtime.workspace import Workspace
@@ -115,7 +114,9 @@ def _standard_input() -> str:
 
 
 def _from_keyring(service: str, user: str) -> SecretValue:
-    found = keyrings.read(service, user)
+    from host.store.vault import master  # noqa: PLC0415 - brings cryptography
+
+    found = master.read(service, user)
     if found is None:
         raise InputError(f"no keyring has a password of {user!r} for {service!r}")
     return SecretValue(found)

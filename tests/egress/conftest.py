@@ -1,4 +1,4 @@
-"""Servers that do exactly what a test says, on loopback, and a clock that a test can stop."""
+"""Servers with scripted behaviour on loopback, and a deadline that a test can control."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Peer:
         self.stopped = stopped
 
     def request(self) -> bytes:
-        """One request, head and body; empty when the client has hung up."""
+        """Returns one request, head and body; b"" if the client has hung up."""
         received = b""
         while b"\r\n\r\n" not in received:
             if not (more := self.socket.recv(65_536)):
@@ -49,7 +49,7 @@ class Peer:
         self.socket.sendall(data)
 
     def hang(self) -> None:
-        """Say nothing more until the test is over, or the client hangs up."""
+        """Sends nothing more until the test ends or the client hangs up."""
         self.socket.settimeout(0.05)
         while not self.stopped.is_set():
             with suppress(TimeoutError):
@@ -57,13 +57,13 @@ class Peer:
                     return
 
     def drip(self, data: bytes) -> None:
-        """The same bytes over and over, fifty times a second."""
+        """Sends the same bytes fifty times per second."""
         while not self.stopped.wait(0.02):
             self.send(data)
 
 
 class Server:
-    """Runs `behave` on a thread for each connection. `requests` holds what was asked, over all connections."""
+    """Runs `behave` on a thread for each connection. `requests` has the requests of all connections."""
 
     def __init__(self, behave: Callable[[Peer], None], tls: ssl.SSLContext | None, address: str) -> None:
         self._behave = behave
@@ -135,7 +135,7 @@ class Server:
 
 
 class StopClock:
-    """A run of so many seconds, that a test can cancel."""
+    """A run of this many seconds, which a test can cancel."""
 
     def __init__(self, seconds: float = 30) -> None:
         self._deadline = time.monotonic() + seconds
@@ -184,7 +184,7 @@ def serve() -> Iterator[Callable[..., Server]]:
 
 @pytest.fixture
 def answering(serve: Callable[..., Server]) -> Callable[..., Server]:
-    """answering(response, …) -> a Server that reads requests and sends these bytes to each, keeping the connection."""
+    """answering(response, …) -> a Server that answers every request with these bytes and keeps the connection."""
 
     def start(response: bytes = OK, **options: object) -> Server:
         def behave(peer: Peer) -> None:
@@ -212,7 +212,7 @@ def ending(serve: Callable[..., Server]) -> Callable[..., Server]:
 
 @pytest.fixture
 def egress() -> Iterator[Callable[..., Egress]]:
-    """egress(**options) -> an Egress whose resolver says 127.0.0.1 to every name, unless told otherwise."""
+    """egress(**options) -> an Egress whose resolver returns 127.0.0.1 for every name by default."""
     made = []
 
     def make(**options: object) -> Egress:
@@ -226,7 +226,7 @@ def egress() -> Iterator[Callable[..., Egress]]:
 
 @pytest.fixture
 def client(egress: Callable[..., Egress]) -> EgressClient:
-    """May reach loopback."""
+    """A client that may reach loopback."""
     return egress().client(LOOPBACK)
 
 
@@ -270,7 +270,7 @@ def loopback() -> AddressPolicy:
 
 @dataclass(frozen=True)
 class Certificates:
-    """A certificate authority made for this test session, and server contexts with what it signed."""
+    """A certificate authority for this test session, and server contexts with its certificates."""
 
     folder: Path
 

@@ -1,4 +1,4 @@
-"""Sending and reading: what goes over the wire, what comes back, and when it stops."""
+"""Requests and answers: sending, reading, limits, retries, privacy."""
 
 import threading
 from ipaddress import IPv4Address
@@ -250,11 +250,11 @@ def test_a_run_without_time_sends_nothing(answering, ask):
     assert (caught.value.kind, server.requests) == ("timeout", [])
 
 
-# a second try
+# retries
 
 
 def dropping(after):
-    """Answers `after` requests on its first connection and hangs up on the next without a word."""
+    """Answers `after` requests on its first connection and hangs up on the next."""
 
     def behave(peer):
         for _ in range(after if peer.number == 0 else 100):
@@ -329,7 +329,7 @@ def test_an_answer_given_before_the_body_was_read_is_an_answer(serve, ask, clock
     assert ask(serve(behave).url(), "POST", body=bytes(1_000_000)).read_all(clock) == b"much"
 
 
-# what stays private
+# privacy
 
 
 def test_an_outgoing_request_shows_neither_its_headers_nor_its_body_nor_its_query():

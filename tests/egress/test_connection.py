@@ -1,4 +1,4 @@
-"""Answers that are not what they should be, and connections that must not be used again."""
+"""Malformed answers, and connections that must not be reused."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""Compressed bodies: each in pieces no larger than asked for, and none larger than allowed."""
+"""Compressed bodies: pieces of limited size, and a limit for the whole."""
 
 import gzip
 import zlib

@@ -1,4 +1,4 @@
-"""Lookups that can be abandoned, on few threads."""
+"""Lookups on few threads, which a caller can abandon."""
 
 import socket
 import threading

@@ -1,4 +1,4 @@
-"""Whatever goes wrong becomes one of six kinds, in words that give nothing away."""
+"""Every failure becomes one of six kinds, with a message that reveals nothing private."""
 
 import errno
 import ssl

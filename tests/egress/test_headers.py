@@ -1,4 +1,4 @@
-"""What a guest may put into a request's head, and what it gets to see of a response's."""
+"""The headers that a guest may send, and the headers of a response that it may see."""
 
 import pytest
 

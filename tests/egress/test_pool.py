@@ -1,4 +1,4 @@
-"""Which connection serves which request, and how many there may be."""
+"""The reuse of connections, and their number."""
 
 import gc
 import threading

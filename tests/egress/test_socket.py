@@ -1,4 +1,4 @@
-"""Where a connection leads, who is at its other end, and what wakes it."""
+"""Connections: addresses, TLS, cancellation and timeouts."""
 
 import contextlib
 import functools
@@ -18,7 +18,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 def answers(*rounds):
-    """A resolver that gives one round of addresses after the other, and remembers what it was asked."""
+    """A resolver that returns one list of addresses after the other, and records the names."""
     left = list(rounds)
 
     def resolver(name):
@@ -123,7 +123,7 @@ def test_a_silent_address_does_not_take_all_the_time(answering, egress, loopback
     server = answering()
     with unaccepting("127.0.0.78", server.port):
         client = egress(resolver=answers(["127.0.0.78", "127.0.0.1"])).client(loopback)
-        clock._deadline -= 27  # a second and a half for each of the two
+        clock._deadline -= 27  # one and a half seconds for each of the two
         assert ask(server.url(host="two.test"), using=client).read_all(clock) == b"ok"
 
 
@@ -270,7 +270,7 @@ def test_no_session_key_is_written_where_the_environment_says(monkeypatch, tmp_p
 
 @contextlib.contextmanager
 def unaccepting(address="127.0.0.1", port=0):
-    """A listener whose backlog is full: connecting to it neither succeeds nor fails."""
+    """A listener with a full backlog: a connect to it neither succeeds nor fails."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -291,7 +291,7 @@ def connecting_from_here(port):
 
 @pytest.fixture
 def woken(clock):
-    """woken(ask, …): the request ends as cancelled, and not because its time was over."""
+    """woken(ask, …): the request ends as cancelled, not by its timeout."""
 
     def check(ask, *args, **options):
         return kind_of(ask, *args, **options) == "cancelled" and clock.remaining() > 0
@@ -415,7 +415,7 @@ def test_a_late_cancellation_does_not_reach_the_next_run_on_the_connection(answe
     server = answering()
     ask(server.url()).read_all(clock)
     answer = ask(server.url(), within=type(clock)())
-    for late in clock.all_aborts:  # a cancellation that was under way when the first run gave its connection back
+    for late in clock.all_aborts:  # a cancellation during the return of the first run's connection
         late()
     assert answer.read_all(type(clock)()) == b"ok"
     assert server.connections == 1

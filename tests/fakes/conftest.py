@@ -13,7 +13,7 @@ from host.fakes import FakeOpenAI
 
 
 class Raw:
-    """A connection on which a test says exactly which bytes go out."""
+    """A connection on which a test sends exact bytes."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -38,7 +38,7 @@ class Raw:
         return status, headers
 
     def answer(self) -> tuple[int, dict[str, str], bytes]:
-        """The next answer, whose body has a declared length."""
+        """The next answer with its body, which has a declared length."""
         status, headers = self.head()
         return status, headers, self.read(int(headers.get("content-length", 0)))
 

@@ -216,7 +216,7 @@ def test_a_client_that_leaves_a_long_stream_ends_it(fake, connect):
     leaving.send(b"GET /v1/models HTTP/1.1\r\nHost: f\r\n\r\n")
     assert leaving.head()[0] == 200
     leaving.close()
-    fake.stop()  # joins the thread: a stream that went on would hold it for hours
+    fake.stop()  # joins the thread, which a running stream would hold for hours
 
 
 def test_an_endless_answer_to_a_fast_reader_keeps_nobody_waiting(fake, connect):
@@ -226,7 +226,7 @@ def test_an_endless_answer_to_a_fast_reader_keeps_nobody_waiting(fake, connect):
     received = threading.Event()
 
     def drain():
-        with suppress(OSError):  # what ends it is the server's end
+        with suppress(OSError):  # the end of the server ends it
             while greedy.socket.recv(1_000_000):
                 received.set()
 
@@ -320,7 +320,7 @@ def test_a_connection_made_just_before_stopping_is_closed():
         with FakeOpenAI() as fake:
             address = ("127.0.0.1", int(fake.url.rsplit(":", 1)[1]))
             made = socket.create_connection(address, timeout=10)
-        with made, suppress(ConnectionResetError):  # of one still in the backlog, which the closing listener resets
+        with made, suppress(ConnectionResetError):  # the closing listener resets connections in its backlog
             assert made.recv(1) == b""
     gc.collect()
 
@@ -342,7 +342,7 @@ def test_in_the_foreground_it_says_when_it_is_ready_and_ends_cleanly_on(number):
 
 
 def test_it_is_ready_within_half_a_second():
-    """Of the processor's time, so that a busy machine does not fail it; the best of three."""
+    """In CPU time, so that the test also passes on a busy machine; the best of three."""
     taken = []
     for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)

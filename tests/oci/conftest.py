@@ -1,4 +1,4 @@
-"""A real registry, Debian's docker-registry, on loopback; and a relay before it that does what a test says."""
+"""A real registry, Debian's docker-registry, on loopback; and a relay in front of it with scripted behaviour."""
 
 from __future__ import annotations
 
@@ -68,14 +68,14 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def guarded_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """One that wants USER's password."""
+    """A registry that requires USER's password."""
     with running_registry(tmp_path_factory.mktemp("guarded"), htpasswd=HTPASSWD) as address:
         yield address
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A request as it came."""
+    """A request that the relay received."""
 
     method: str
     path: str
@@ -108,7 +108,7 @@ class Visit:
         handler.wfile.flush()
 
     def upstream(self) -> tuple[int, dict[str, str], bytes]:
-        """What the registry behind says to the same."""
+        """The answer of the registry behind to the same request."""
         connection = HTTPConnection(self._upstream, timeout=30)
         try:
             headers = {**self.asked.headers, "Connection": "close"}
@@ -126,7 +126,7 @@ class Visit:
         self.send(*self.upstream())
 
     def cut(self, body: bytes = b"", *, length: int = 0, status: int = 200, **headers: str) -> None:
-        """Break off, after `body` of an answer that was to be `length` bytes; without it, after nothing at all."""
+        """Breaks the connection after `body`, the beginning of an answer of `length` bytes; without `length`, at once."""
         if length:
             self.send(status, {name.replace("_", "-"): value for name, value in headers.items()}, body, length=length)
         self.hang_up()
@@ -141,7 +141,7 @@ class Visit:
 
 
 class Relay:
-    """Stands before `upstream` and lets `behave` answer; `asked` is everything that was asked."""
+    """Stands in front of `upstream` and lets `behave` answer. `asked` has all requests."""
 
     def __init__(self, upstream: str, behave: Callable[[Visit], None]) -> None:
         self.asked: list[Asked] = []
@@ -165,7 +165,7 @@ class Relay:
             daemon_threads = True
 
             def handle_error(self, request: object, client_address: object) -> None:
-                pass  # the client hung up, as it should
+                pass  # the client hung up, as the test intends
 
         self._server = Server(("127.0.0.1", 0), Handler)
         self.address = f"127.0.0.1:{self._server.server_address[1]}"
@@ -183,7 +183,7 @@ class Relay:
 
 @pytest.fixture
 def relay() -> Iterator[Callable[..., Relay]]:
-    """`relay(upstream, behave)`; closed at the test's end."""
+    """`relay(upstream, behave)`: a Relay, closed at the test's end."""
     opened: list[Relay] = []
 
     def open_one(upstream: str, behave: Callable[[Visit], None] = Visit.forward) -> Relay:
@@ -196,7 +196,7 @@ def relay() -> Iterator[Callable[..., Relay]]:
 
 
 class Alice:
-    """CredentialSource for one registry. `wanted` is what was looked up."""
+    """A CredentialSource for one registry. `wanted` has the registries of all lookups."""
 
     def __init__(self, registry: str, *, is_identity_token: bool = False) -> None:
         self._registry = registry
@@ -214,7 +214,7 @@ class Alice:
 def client(
     address: str, *, repository: str = "", wanted: str = "", who: CredentialSource | None = None
 ) -> Iterator[RegistryClient]:
-    """For a repository of its own, unless one is named. `wanted` is `:tag` or `@digest`. Waits between tries for nothing."""
+    """A client for `repository`, by default a new one. `wanted` is `:tag` or `@digest`. It does not wait between tries."""
     place = OciReference.parse(f"oci://{address}/{repository or new_repository()}{wanted}")
     with RegistryClient(place, who, pause=lambda seconds: None) as one:
         yield one
@@ -225,7 +225,7 @@ def new_repository() -> str:
 
 
 class Steps:
-    """Progress that keeps what it was told: `(name, total, advances)` for each begin."""
+    """A Progress that records `(name, total, advances)` for each begin."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, int, list[int]]] = []

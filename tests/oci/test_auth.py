@@ -138,7 +138,7 @@ def test_a_configuration_that_cannot_be_read_is_an_error(tmp_path):
 
 @pytest.fixture
 def helper(tmp_path, monkeypatch):
-    """Puts a script on the path as `docker-credential-test`; returns the file in which it notes what it was asked."""
+    """Puts a script on the path as `docker-credential-test`. Returns the file in which it records its input."""
 
     def install(script: str) -> Path:
         program = tmp_path / "docker-credential-test"

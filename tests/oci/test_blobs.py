@@ -187,7 +187,7 @@ def test_a_connection_that_is_cut_in_mid_upload_continues_where_it_was(registry,
 
 
 def test_where_the_registry_has_lost_its_place_the_upload_begins_again(registry, relay, repository):
-    """The registry has the second chunk, but its answer is lost: docker-registry then knows the upload no more."""
+    """The registry has the second chunk, but its answer is lost: docker-registry then no longer knows the upload."""
     cut = []
 
     def behave(visit):

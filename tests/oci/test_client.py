@@ -1,4 +1,4 @@
-"""The verbs of a registry."""
+"""The operations of a registry."""
 
 from __future__ import annotations
 

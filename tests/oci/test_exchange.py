@@ -1,4 +1,4 @@
-"""One request and its answer: who is told who we are, and what is followed, tried again and believed."""
+"""One request and its answer: authorization, redirects, retries, unreachable registries."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _authorizations(relay) -> list[str | None]:
     return [one.headers.get("Authorization") for one in relay.asked]
 
 
-# Who is told who we are
+# Authorization
 
 
 def test_a_password_opens_a_guarded_registry(guarded_registry):
@@ -62,7 +62,7 @@ def test_without_a_password_it_stays_shut_and_the_remedy_is_said(guarded_registr
 def test_a_wrong_password_is_tried_once(guarded_registry, relay):
     between = relay(guarded_registry)
     with client(between.address, who=_Wrong()) as one:
-        for asked in (2, 3):  # with it from the start, the second time
+        for asked in (2, 3):  # the second time with the password from the start
             with pytest.raises(RegistryError) as caught:
                 one.blob(BLOB, "it")
             assert caught.value.status == 401
@@ -85,7 +85,7 @@ def test_nobody_is_told_who_we_are_unasked(registry, relay, repository):
 
 
 def _tokens(relay, registry, *, realm: str = "", answer: bytes = b'{"token":"T0ken"}', status: int = 200):
-    """A registry that wants a bearer token, and hands them out itself unless `realm` is elsewhere."""
+    """A registry that requires a bearer token and issues it itself, unless `realm` is elsewhere."""
     address = []
 
     def behave(visit):
@@ -204,7 +204,7 @@ def test_a_token_that_has_run_out_is_had_anew_in_mid_upload(registry, relay):
     assert len(good) == 2
 
 
-# What is followed
+# Redirects
 
 
 def _redirecting(where, *, status: int = 307):
@@ -299,7 +299,7 @@ def test_proxies_and_netrc_of_the_environment_are_ignored(registry, relay, repos
     assert _authorizations(front) == [None]
 
 
-# What is tried again
+# Retries
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
@@ -342,7 +342,7 @@ def test_what_does_not_pass_is_not_tried_again(registry, relay, status):
     assert len(front.asked) == 1
 
 
-# What cannot be reached
+# Unreachable registries
 
 
 _BEGINNINGS = [
@@ -359,7 +359,7 @@ def test_a_registry_that_answers_drop_by_drop_is_given_up(relay, monkeypatch, be
 
     def drip(visit):
         visit.write(beginning)
-        with suppress(OSError):  # at last nobody is there
+        with suppress(OSError):  # the client has left
             while not given_up.wait(0.01):
                 visit.write(drop)
 
@@ -387,7 +387,7 @@ def test_a_registry_that_nobody_runs_is_named():
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
-    """A key and a certificate for `localhost` that nobody vouches for, in one file."""
+    """A folder with a key and a self-signed certificate for `localhost`."""
     folder = tmp_path_factory.mktemp("tls")
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
                "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
@@ -410,7 +410,7 @@ def serving():
 
 
 def _over_tls(server: Server) -> RegistryClient:
-    """A client that speaks TLS to a server of this machine, which references by themselves never do."""
+    """A client that speaks TLS to a server on this machine. References use plain HTTP for it."""
     place = OciReference.parse(f"oci://localhost:{server.port}/a")
     one = RegistryClient(place, pause=lambda seconds: None)
     one._exchange.base = one._exchange.base.copy_with(scheme="https")
@@ -434,7 +434,7 @@ def test_a_registry_that_speaks_plain_http_is_told_apart(serving):
 
 
 def test_from_tls_nobody_sends_us_to_plain_http(serving, certificate, monkeypatch):
-    """The certificate is trusted here: what is refused is the redirect."""
+    """The certificate is trusted here. Only the redirect is refused."""
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(certificate / "crt", certificate / "key")
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate / "crt"))

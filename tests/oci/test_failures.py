@@ -1,4 +1,4 @@
-"""Everything that httpx2 can raise has a place, and the words of others are made harmless."""
+"""Every exception of httpx2 is translated, and text from registries is made safe to print."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _every(kind: type[Exception]) -> list[type[Exception]]:
 
 
 def _raised(kind: type[Exception]) -> Exception:
-    """One of the class, made without its arguments, which differ."""
+    """An exception of the class, made without its arguments, which differ."""
     error = kind.__new__(kind)
     error.args = ("words of httpx2 that nobody sees",)
     return error

@@ -1,4 +1,4 @@
-"""Places in registries."""
+"""References to registries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole artifacts to a real registry and back, and what a hostile one can try."""
+"""Whole artifacts to a real registry and back, and the attacks of a hostile registry."""
 
 from __future__ import annotations
 
@@ -131,11 +131,11 @@ def test_what_is_not_there_is_said_with_a_remedy(registry, repository):
     assert f"docker login {registry}" in (caught.value.hint or "")
 
 
-# A registry that is not to be trusted: a relay changes what the real one says.
+# A hostile registry: a relay changes the answers of the real one.
 
 
 def _replaced(path_part: str, change, *, method: str = "GET"):
-    """Lets `change(status, headers, body)` replace every answer whose path has `path_part` in it."""
+    """Replaces every answer for a path that contains `path_part` by `change(status, headers, body)`."""
 
     def behave(visit):
         if visit.asked.method == method and path_part in visit.asked.path:
@@ -163,7 +163,7 @@ def test_a_registry_that_serves_another_manifest_for_a_digest(registry, relay, r
 
 
 def test_a_registry_that_serves_another_manifest_and_says_so(registry, relay, repository):
-    """Its header agrees with what it sends: only what was asked for does not."""
+    """Its header fits its bytes, but not the requested digest."""
     digest = pushed(registry, repository)
     other = pushed(registry, repository, wasm=WASM + b"!", tag=":other")
 
@@ -283,7 +283,7 @@ def test_a_bundle_with_other_bytes_than_its_digest_ends_the_pull(registry, relay
 
 
 def _with_referrers(page):
-    """A registry that lists referrers itself, as `page(subject, artifact_type)` says: `(status, headers, body)`."""
+    """A registry with the referrers API. `page(subject, query)` returns `(status, headers, body)`."""
 
     def behave(visit):
         place = urlsplit(visit.asked.path)
@@ -375,7 +375,7 @@ def test_a_next_page_that_is_no_url_ends_the_pull(registry, relay, repository):
 
 
 def test_an_index_with_entries_of_every_kind_is_read_and_added_to(registry, relay, repository):
-    """docker-registry would not keep such an index: a relay pretends to have it."""
+    """docker-registry would refuse such an index: the relay stores it."""
     junk = [None, 1, "x", [], {}, {"digest": []}, {"digest": {}}, {"digest": "sha256:x"}, {"mediaType": IMAGE_MANIFEST}]
     kept = [_index(junk)]
 
@@ -394,7 +394,7 @@ def test_an_index_with_entries_of_every_kind_is_read_and_added_to(registry, rela
 
 
 def test_two_who_sign_at_once_lose_neither_signature(registry, relay, repository):
-    """Another client's index replaces ours right after it was kept."""
+    """Another client's index replaces ours right after the upload."""
     digest = pushed(registry, repository)
     raced = []
 

@@ -1,4 +1,4 @@
-"""A state of the test's own, on both databases: what asks for `workspace`, or for a part of one, runs on each."""
+"""A state for each test, on both databases: a test with `workspace`, or a part of one, runs on each."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from tests.store.postgres import TEMPLATE, Postgres, running_postgres
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """A server for each test process, with one database that is migrated already."""
+    """A server for each test process, with one migrated database."""
     with running_postgres() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def migrated(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The name of a database of `postgres` to copy: twice as fast as migrating another."""
+    """The name of a database of `postgres` to copy, which is twice as fast as another migration."""
     url = postgres.create()
     Database.open(tmp_path_factory.mktemp("template"), url).close()
     postgres.rename(url, TEMPLATE)
@@ -43,13 +43,13 @@ def _nothing_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def state_dir(tmp_path: Path) -> Path:
-    """Where there is nothing yet."""
+    """A state directory that does not exist yet."""
     return tmp_path / "state"
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def kind(request: pytest.FixtureRequest) -> str:
-    """Which database."""
+    """The kind of database."""
     return str(request.param)
 
 
@@ -61,7 +61,7 @@ def empty_url(kind: str, request: pytest.FixtureRequest) -> Iterator[str | None]
 
 @pytest.fixture
 def database_url(kind: str, request: pytest.FixtureRequest) -> Iterator[str | None]:
-    """What HOST_DATABASE is for a process that shares the state; None for a file in `state_dir`."""
+    """HOST_DATABASE for a process that shares the state; None for a file in `state_dir`."""
     yield from _fresh(kind, request, None)
 
 
@@ -94,8 +94,8 @@ def audit_log(database: Database, keys: Keys, state_dir: Path) -> AuditLog:
 
 @pytest.fixture
 def raw(state_dir: Path, database: Database, database_url: str | None) -> Iterator[Callable[..., list[Any]]]:
-    """`raw("UPDATE … WHERE seq = ?", 3)`: a statement to the database itself, as somebody who has got at it would send
-    it: no foreign keys, no transactions of ours. Returns the rows."""
+    """`raw("UPDATE … WHERE seq = ?", 3)`: a statement to the database itself, as an attacker would send it,
+    without foreign keys and our transactions. Returns the rows."""
     del database  # which makes it
     if database_url is None:
         with closing(sqlite3.connect(state_dir / FILE, isolation_level=None)) as lite:
@@ -113,7 +113,7 @@ def raw(state_dir: Path, database: Database, database_url: str | None) -> Iterat
 
 @pytest.fixture
 def workspace(state_dir: Path, database_url: str | None) -> Iterator[Workspace]:
-    """The same state, opened once more: as another command would."""
+    """The same state, opened again as by another command."""
     with Workspace.open(state_dir, database_url) as opened:
         yield opened
 

@@ -1,4 +1,4 @@
-"""Components that are installed without being any: what is kept of them does not look inside."""
+"""Stand-ins for installed components: the store does not look inside them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own: Debian's binaries on a folder that goes when they end."""
+"""A PostgreSQL server for the tests: Debian's binaries, and a folder that is removed at the end."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ import psycopg
 from psycopg import sql
 
 PATIENCE_S = 60
-PASSWORD = "tiger-4711"  # asked for by nobody: whoever gets into the socket's folder may connect
+PASSWORD = "tiger-4711"  # not checked: every process with access to the socket's folder may connect
 TEMPLATE = "migrated"
 
-# Nothing here has to survive: neither a power cut nor the end of the tests.
+# The data need not survive a power cut or the end of the tests.
 _SETTINGS = {
     "listen_addresses": "",
     "fsync": "off",
@@ -37,7 +37,7 @@ _SETTINGS = {
 
 
 class Postgres:
-    """A server that listens on a socket in `folder`, and nowhere else."""
+    """A server that listens only on a socket in `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -57,7 +57,7 @@ class Postgres:
         )
 
     def drop(self, url: str) -> None:
-        """Also where somebody is still connected: a process that was killed, say."""
+        """Also with open connections, for example of a killed process."""
         self._administer(sql.SQL("DROP DATABASE {} WITH (FORCE)"), psycopg.conninfo.conninfo_to_dict(url)["dbname"])
 
     def _administer(self, statement: sql.SQL, *names: object) -> None:
@@ -67,7 +67,7 @@ class Postgres:
 
 @contextmanager
 def running_postgres() -> Iterator[Postgres]:
-    """Ends with this block, and with this process however that ends."""
+    """The server ends with the block, and with this process, also if it is killed."""
     programs = _programs()
     folder = Path(tempfile.mkdtemp(prefix="host-postgres-"))
     try:
@@ -85,13 +85,13 @@ def running_postgres() -> Iterator[Postgres]:
             cwd="/",
         )
         assert server.stderr is not None
-        log = Thread(target=server.stderr.read, daemon=True)  # a pipe that nobody reads would stop it one day
+        log = Thread(target=server.stderr.read, daemon=True)  # a full pipe would stop the server
         try:
             _await_ready(server.stderr)
             log.start()
             yield Postgres(folder)
         finally:
-            server.send_signal(SIGQUIT)  # at once: its data go next
+            server.send_signal(SIGQUIT)  # at once: its data are deleted next
             server.wait(PATIENCE_S)
             if log.ident:
                 log.join(PATIENCE_S)
@@ -114,7 +114,7 @@ def _command(*arguments: object) -> list[str]:
 
 
 def _await_ready(log: IO[bytes]) -> None:
-    """Until the server says so, on the stream where it logs."""
+    """Waits until the server logs that it is ready."""
     said = b""
     while b"ready to accept connections" not in said:
         ready, _, _ = select([log], [], [], PATIENCE_S)

@@ -1,4 +1,4 @@
-"""Keys of a server: shown once, known by their hash, and over when they are over."""
+"""API keys: shown once, stored as a hash, with an expiry."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def database(workspace: Workspace) -> Database:
 
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], float]:
-    """`later(60.0)` lets a minute pass."""
+    """`later(60.0)` moves the clock by a minute."""
     now = [time.time()]
 
     def forward(seconds: float) -> float:
@@ -180,7 +180,7 @@ def test_two_keys_have_two_names_unless_one_is_over(keys: ApiKeys) -> None:
     assert keys.find("ci") == second
     assert keys.find(first.id).revoked_at is not None
     keys.revoke("ci")
-    assert keys.find("ci").id == second.id  # the latest of those that were
+    assert keys.find("ci").id == second.id  # the newest of the revoked keys
 
 
 @pytest.mark.parametrize("do", [ApiKeys.find, ApiKeys.rotate, ApiKeys.revoke])
@@ -279,7 +279,7 @@ def test_each_change_is_recorded_once(keys: ApiKeys, database: Database) -> None
 
 
 def test_what_is_compared_is_as_long_for_nobody_as_for_anybody(keys: ApiKeys, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same two comparisons of the same lengths, whether there is such a key or not, rotated or not."""
+    """The same two comparisons of the same lengths for every key: known, unknown or rotated."""
     _, known = keys.create(name="ci", type="secret")
     _, rotated = keys.create(name="other", type="secret")
     keys.rotate("other", 60.0)

@@ -1,4 +1,4 @@
-"""Which bytes may use what was granted."""
+"""Approvals: the artifacts that may use the grants of a component."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs that somebody asked to end."""
+"""Requests to cancel a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Installed components: references, digests, and which bytes may use what was granted."""
+"""Installed components: references, digests, approvals."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_a_signature_that_is_added_is_on_record(installed: Components, database:
 def test_a_file_that_is_gone_is_told(installed: Components, state_dir: Path, kind: str) -> None:
     component = register(installed, "0.1.0", b"bytes")
     (state_dir / "components" / f"{component.digest.hex}.wasm").unlink()
-    if kind == "postgres":  # where the database has them too
+    if kind == "postgres":  # which the database has too
         assert installed.content(component) == b"bytes"
         return
     with pytest.raises(StateError, match="register or pull it again"):
@@ -193,7 +193,7 @@ def test_a_row_without_its_bytes_never_comes_of_a_registration_that_fails(
     assert records(database) == []
 
 
-# versions that were there
+# former versions
 
 
 def test_a_higher_version_is_the_newest_from_then_on(installed: Components) -> None:

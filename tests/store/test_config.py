@@ -1,4 +1,4 @@
-"""What a catalyst may read of its configuration."""
+"""The configuration that a catalyst reads."""
 
 from __future__ import annotations
 

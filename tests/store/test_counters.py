@@ -1,4 +1,4 @@
-"""Counts by name and window, which everybody shares who has the database."""
+"""Counters by name and window, shared by all processes with the database."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_of_a_transaction_that_fails_nothing_is_kept(counters: Counters) -> None
 
 
 def test_what_is_read_stays_true_until_it_is_added_to(counters: Counters) -> None:
-    """Threads that each read, and then add what makes it one more, lose nothing."""
+    """Threads that read and then add one lose no count."""
 
     def work(_: int) -> None:
         with counters.counting() as tally:

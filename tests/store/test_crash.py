@@ -1,5 +1,5 @@
-"""Killed at any point (SIGKILL), a process leaves a state that opens, a record that verifies, and in it everything that
-was said to be kept."""
+"""A process that is killed (SIGKILL) at any point leaves a state that opens and an audit log that verifies, with every
+record that it reported as stored."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def state_dir(on_disk: Path) -> Path:
 
 @pytest.fixture
 def killed() -> Iterator[Killed]:
-    """`killed(state_dir, url, work, kept, after_s)`: all that a process had said was kept, when it was killed some time
-    after it had said so `kept` times. See tests.store.writer."""
+    """`killed(state_dir, url, work, kept, after_s)`: everything that a process reported as stored, before it was killed
+    some time after the report number `kept`. See tests.store.writer."""
     with subprocess.Popen(
         [sys.executable, "-m", "tests.store.writer"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
     ) as program:
@@ -59,7 +59,7 @@ def killed() -> Iterator[Killed]:
 
 
 def opened(state_dir: Path, url: str | None) -> tuple[Verified, set[str], set[str], set[str]]:
-    """What another process finds: the record verified, the runs in it, what it says was ruled, and what was."""
+    """Another process's view: the verified log, its runs, the rules according to the log, and the stored rules."""
     with closing(Database.open(state_dir, url)) as database:
         verified = verify(AuditLog(database, Keys(state_dir), state_dir))
         runs = {record.run for record in records(database)}

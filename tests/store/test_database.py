@@ -1,4 +1,4 @@
-"""Where the state is kept: made once, for its user alone, in the version that this host knows."""
+"""The database of the state: created once, private to its user, in the schema version of this host."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_state_of_a_newer_host_is_left_alone(state_dir: Path, database: Databa
 
 
 def as_0001_left_it(workspace: Workspace, raw: Callable[..., Any]) -> None:
-    """The tables of the first version, and the seal as that made it: over all the tables that there were then."""
+    """The tables of the first version, with its state digest over all tables of that time."""
     with workspace.database.reading() as connection:
         ((seq, key),) = raw("SELECT seq, key FROM state_seal")
         total = hmac.new(workspace.keys.get(connection, key).key, b"state\0%020d" % seq, "sha256")
@@ -155,7 +155,7 @@ def test_processes_that_open_a_new_state_at_once_all_find_it_made(state_dir: Pat
     for process in processes:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-    for process in processes:  # they wait for no more than this line
+    for process in processes:  # they wait only for this line
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
@@ -198,7 +198,7 @@ def test_an_error_does_not_tell_the_urls_password(
     with pytest.raises(error) as caught:
         Database.open(state_dir, url)
     shown: BaseException | None = caught.value
-    while shown is not None:  # a traceback shows causes too
+    while shown is not None:  # a traceback also shows causes
         assert PASSWORD not in f"{shown} {shown!r} {getattr(shown, 'hint', '')}"
         shown = None if shown.__suppress_context__ else shown.__cause__ or shown.__context__
 
@@ -270,7 +270,7 @@ def test_a_new_state_that_many_open_at_once_opens_for_all(tmp_path: Path) -> Non
 def test_what_the_operator_changes_outlives_a_loss_of_power_and_the_next_record_waits_for_no_disk(
     tmp_path: Path,
 ) -> None:
-    """In SQLite: 2 is FULL, 1 is NORMAL. A seal that is noted and not on the disk would look like a row put back."""
+    """In SQLite: 2 is FULL, 1 is NORMAL. A noted digest that is not on the disk would look like a restored row."""
     with closing(Database.open(tmp_path / "state")) as database:
         for durable, level in ((True, 2), (False, 1), (True, 2)):
             with database.writing(durable=durable) as connection:

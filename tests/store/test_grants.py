@@ -1,4 +1,4 @@
-"""Which component may use which secret."""
+"""The grants of secrets to components."""
 
 from __future__ import annotations
 

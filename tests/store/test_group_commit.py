@@ -1,4 +1,4 @@
-"""What several threads ask for, done by one of them."""
+"""The requests of several threads, done by one of them in one commit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PATIENCE_S = 60
 
 
 class Slow:
-    """Squares; the first time not before it is told to go on."""
+    """Returns squares. The first call waits until the test lets it go on."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -36,7 +36,7 @@ def explained(error: Exception) -> StateError:
 
 
 def until_they_wait(together: GroupCommit[int, int], many: int) -> None:
-    """Until so many wait for the one that is at work."""
+    """Waits until this many threads wait for the one at work."""
     while len(together._queue) < many:
         threading.Event().wait(0.001)
 

@@ -1,4 +1,4 @@
-"""The desktop's keyring: only a real one, and never for longer than somebody would wait."""
+"""The desktop's keyring: only a real one, with a limit for its time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from keyring.errors import KeyringLocked
 from host.errors import VaultError
 from host.store.vault import master as keyrings
 
-# A backend as others write them, for processes of the test's own: what is defined here would be a candidate here.
+# A backend for child processes. Defined in this process, it would be a candidate here.
 BACKEND = """
 from pathlib import Path
 from keyring.backend import KeyringBackend
@@ -46,7 +46,7 @@ print(keyrings.read("a service", "me"))
 
 
 def using(folder: Path, module: str = "folder_keyring", priority: float = 5) -> str:
-    """What a process prints that uses the backend of the module `module`."""
+    """Returns the output of a process that uses the backend in `module`."""
     kept = folder / "kept"
     kept.mkdir()
     file = folder.joinpath(*module.split(".")).with_suffix(".py")
@@ -103,7 +103,7 @@ def test_a_backend_that_does_not_exist_is_an_error_that_names_the_variable() -> 
 
 
 class Backend:
-    """What `keyring` hands over, in this process."""
+    """The backend that `keyring` returns in this process."""
 
     priority = 5.0
 
@@ -111,7 +111,7 @@ class Backend:
         return f"{service}/{user}"
 
     def set_password(self, service: str, user: str, text: str) -> None:
-        """Keeps nothing."""
+        """Stores nothing."""
 
 
 class Plain(Backend):

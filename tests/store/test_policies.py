@@ -1,4 +1,4 @@
-"""Kept policies: what holds for a version, where it comes from, and that no mistake ever makes one wider."""
+"""Stored policies: the policy of a version, its origin, and that no mistake widens it."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def damage(audit_log: AuditLog, **columns: str) -> None:
 
 
 class TestEditedByHand:
-    """A row that somebody wrote past the program: it denies, and is never "unlimited"."""
+    """An invalid row in the database denies; it never means "unlimited"."""
 
     @pytest.mark.parametrize(
         "value",
@@ -145,7 +145,7 @@ def test_another_process_sees_a_change_at_once(policies: Policies, state_dir: Pa
         assert other.policies.effective(ALL).policy.max_streams == 1
 
 
-# A policy never becomes wider by a malformed edit.
+# A malformed edit never widens a policy.
 
 WORDS = st.sampled_from(["a.test", "*.a.test", "*", "unsafe_any_domain", "GET", "10.0.0.0/8", "30s", "64MB", "KEY", ""])
 JSON = st.recursive(
@@ -187,7 +187,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Policies]:
 
 
 def edited(kept: Policies, start: dict[str, Any], field: str, edit: Any) -> None:
-    """Hold what `edit` does against what it may do. `start` is set for all versions, the edit is of one."""
+    """Compares the effect of `edit` with its allowed effect. `start` applies to all versions, the edit to one."""
     one = Reference.parse(f"c:local.x{next(_fresh)}").at("1.0.0")
     kept.replace(one.any_version, start)
     before = kept.effective(one).policy

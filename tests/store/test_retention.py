@@ -1,4 +1,4 @@
-"""What is pruned is gone, and the rest verifies; nothing else may be gone."""
+"""Pruned records are gone and the rest verifies; a deletion of other records is found."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_many_go_in_several_transactions(
 
 
 def test_an_old_record_behind_a_younger_one_stays(raw: Raw, filled: AuditLog) -> None:
-    """A clock was set back: what goes is a beginning of the chain."""
+    """The clock was set back: pruning still removes a beginning of the chain."""
     filled.record(Event("log", "", at=2.0))
     assert prune(filled, 5.0) == Pruned(4)
     assert 11 in numbers(raw)
@@ -102,7 +102,7 @@ def test_an_older_word_does_not_allow_what_a_newer_one_did(
 ) -> None:
     prune(filled, 3.0)
     prune(filled, 7.0)
-    raw("DELETE FROM audit WHERE seq = 12")  # the newer one: what it allowed is gone
+    raw("DELETE FROM audit WHERE seq = 12")  # the newer prune record, which allowed the deletion
     with pytest.raises(AuditBroken, match="records 3 to 6 are missing"):
         verified()
 
@@ -147,7 +147,7 @@ def test_a_gap_before_the_cut_stays_a_gap(raw: Raw, filled: AuditLog, verified: 
 def test_a_machine_that_has_noted_only_what_is_pruned_goes_on(
     filled: AuditLog, database: Database, state_dir: Path, tmp_path: Path
 ) -> None:
-    shutil.copytree(state_dir, tmp_path / "elsewhere")  # with its note of record 10
+    shutil.copytree(state_dir, tmp_path / "elsewhere")  # with its checkpoint at record 10
     filled.record(Event("log", "", at=11.0))
     assert prune(filled, 2e9) == Pruned(11)
     other = AuditLog(database, Keys(tmp_path / "elsewhere"), tmp_path / "elsewhere")

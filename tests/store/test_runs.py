@@ -1,4 +1,4 @@
-"""Runs, as the record tells of them."""
+"""Runs, as read from the audit log."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_run_is_what_its_records_say(database: Database) -> None:
 def test_how_each_ended_the_newest_first(database: Database) -> None:
     found = [(one.id, one.outcome, one.failed, one.denied) for one in runs(database, limit=10)]
     assert found == [
-        ("run_d1", "unfinished", True, 0),  # its process was killed, or it goes on
+        ("run_d1", "unfinished", True, 0),  # its process was killed, or it still runs
         ("run_c1", "429", True, 0),
         ("run_b1", "guest_trap", True, 2),
         ("run_a1", "200", False, 0),
@@ -171,5 +171,5 @@ def test_a_run_goes_on_until_it_ends_or_must_have(database: Database) -> None:
     found = {one.id: one for one in runs(database, limit=9)}
     assert [found["run_k1"].running(at) for at in (101.0, 134.9, 135.0)] == [True, True, False]
     assert not found["run_k1_done"].running(101.0)
-    assert not found["run_odd"].running(101.0)  # nobody said for how long
+    assert not found["run_odd"].running(101.0)  # without a duration
     assert found["run_k1"].running_until == 130.0

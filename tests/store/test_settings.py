@@ -1,4 +1,4 @@
-"""What is set field by field, for all versions or for one; on either database."""
+"""Settings by field, for all versions or for one, on both databases."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OTHER = Reference.parse("c:local.other")
 
 
 class Numbers(Settings):
-    """Numbers, which are at most 10 together."""
+    """Numbers with a sum of at most 10."""
 
     section: ClassVar[Literal["config"]] = "config"
     kind: ClassVar[EventKind] = "config.changed"
@@ -175,7 +175,7 @@ class TestTheRecord:
 
 
 class TestDamage:
-    """A row that somebody wrote past the program."""
+    """A row that was not written by the program."""
 
     def test_a_value_that_is_no_json_is_an_error_that_names_it(self, numbers: Numbers, audit_log: AuditLog) -> None:
         numbers.set(ALL, "a", 1)

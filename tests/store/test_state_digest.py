@@ -1,6 +1,6 @@
-"""What the operator decided is under a seal: whoever writes to the database without a key is found before anything runs.
+"""The state digest protects the operator's decisions: changes to the database without a key are found before any run.
 
-Each attack is one that would let a component have more than it was granted, or run what was refused.
+Each attack would give a component more than it was granted, or run a refused component.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ ROWS = {
 
 @pytest.fixture
 def kept(workspace: Workspace) -> Workspace:
-    """A tool, with something of every kind kept for it."""
+    """A tool with stored settings of every kind."""
     workspace.install(tool(), Loader(CACHE / "host", CACHE / "state"), bundles=(), source="/tool.wasm")
     workspace.policies.set(TOOL, "allowed_domains", ["a.test"])
     workspace.config.set(TOOL, "base_url", "https://a.test")
@@ -51,14 +51,14 @@ def kept(workspace: Workspace) -> Workspace:
 
 
 def found(workspace: Workspace) -> None:
-    """Nothing runs, and nothing is built on it."""
+    """Runs and further changes are refused."""
     with pytest.raises(StateError, match="changed in the database"):
         workspace.installed(TOOL)
     with pytest.raises(StateError, match="changed in the database"):
         workspace.verified(workspace.components.resolve(TOOL))
     with pytest.raises(StateError, match="changed in the database"):
         workspace.policies.set(TOOL, "timeout", "5s")
-    with pytest.raises(StateError):  # of the record, where that was changed as well
+    with pytest.raises(StateError):  # of the audit log, if that was changed too
         verify(workspace.audit_log)
 
 
@@ -93,7 +93,7 @@ def test_a_row_that_other_hands_wrote_is_found(
 
 
 def test_what_was_taken_back_does_not_come_back(kept: Workspace, raw: Callable[..., Any]) -> None:
-    """Rows and seal of a moment before, put back together: the record knows of a later change."""
+    """Restores earlier rows together with their digest. The audit log has a later change."""
     columns = "seq, key, mac"
     ((seq, key, mac),) = raw(f"SELECT {columns} FROM state_seal")
     ((*grant,),) = raw("SELECT subject, version, secret, places, granted_at FROM secret_grants")
@@ -258,7 +258,7 @@ def test_a_note_that_was_written_without_the_key_it_names_is_found(kept: Workspa
 
 
 def locked_out(workspace: Workspace) -> None:
-    """Nobody is let in by what is there, and nothing runs."""
+    """No key is accepted, and nothing runs."""
     with pytest.raises(StateError, match="changed in the database"):
         workspace.api_keys.snapshot()
     with pytest.raises(StateError, match="changed in the database"):
@@ -269,7 +269,7 @@ def locked_out(workspace: Workspace) -> None:
 
 
 def put_in_a_key(raw: Callable[..., Any]) -> str:
-    """As somebody would who knows the table. Returns the text."""
+    """Inserts a key as an attacker who knows the table would. Returns its text."""
     ident = new_id()
     text = new_text("admin", ident)
     values = (ident, "mine", "admin", '["manage"]', hashlib.sha256(text.encode()).digest(), "[]", "[]", "[]", 1.0)

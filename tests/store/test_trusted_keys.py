@@ -1,4 +1,4 @@
-"""Whom the operator trusts: what is kept, what verification is given, and that each change is recorded."""
+"""The operator's trusted keys: storage, use in verification, and a record of each change."""
 
 from __future__ import annotations
 

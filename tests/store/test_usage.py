@@ -1,4 +1,4 @@
-"""What was used, added up."""
+"""Sums of usage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Secrets at rest: they come back as they were set, or not at all."""
+"""Stored secrets: reading returns the exact value or fails."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def vault(workspace: Workspace) -> Vault:
 
 @pytest.fixture
 def filled(vault: Vault) -> Vault:
-    """A vault with two secrets, of which one has had another value before."""
+    """A vault with two secrets, one of them with a former value."""
     vault.set(OPERATOR, NAME, SecretValue(NEW))
     vault.set(OPERATOR, OTHER, SecretValue(SECOND))
     return vault
 
 
 class Hands:
-    """Whoever can write to the database, but has no key."""
+    """An attacker who can write to the database but has no key."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
@@ -66,7 +66,7 @@ class Hands:
             return {name: [dict(row) for row in connection.execute(select(RAW[name])).mappings()] for name in names}
 
     def put_back(self, copied: dict[str, list[dict[str, Any]]]) -> None:
-        """Exactly these rows, and no others of their tables."""
+        """Replaces the whole content of these tables by the rows."""
         with self._workspace.database.writing() as connection:
             for name in reversed(copied):
                 connection.execute(delete(RAW[name]))
@@ -91,7 +91,7 @@ def hands(workspace: Workspace) -> Hands:
     return Hands(workspace)
 
 
-# --- what it is for ---------------------------------------------------------------------------------------------------
+# --- use --------------------------------------------------------------------------------------------------------------
 
 
 def test_a_secret_comes_back_as_it_was_set(vault: Vault) -> None:
@@ -154,7 +154,7 @@ def test_many_at_once_lose_nothing(state_dir: Path, database_url: str | None) ->
     assert found == {f"KEY_{number}_{turn}": f"value-{number}-{turn}" for number in range(4) for turn in range(3)}
 
 
-# --- what is recorded -------------------------------------------------------------------------------------------------
+# --- audit records ----------------------------------------------------------------------------------------------------
 
 
 def test_every_change_is_recorded_without_the_value(filled: Vault, hands: Hands) -> None:
@@ -382,7 +382,7 @@ def test_clearing_is_the_way_out(filled: Vault, hands: Hands) -> None:
     assert value(filled) == NEW
 
 
-# --- what lies on the disk --------------------------------------------------------------------------------------------
+# --- content of the disk ----------------------------------------------------------------------------------------------
 
 
 def encodings(text: str) -> list[bytes]:
@@ -392,7 +392,7 @@ def encodings(text: str) -> list[bytes]:
 
 
 def folder_of(workspace: Workspace) -> Path:
-    """Where the database has its files, with what it still had in memory."""
+    """The folder of the database's files, after a flush of its memory."""
     if not workspace.database.shared:
         return workspace.state_dir
     with workspace.database.reading() as connection:

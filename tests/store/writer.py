@@ -1,9 +1,8 @@
 """A program that is killed: `python -m tests.store.writer`.
 
-For each line on its standard input, a JSON object, it starts a process that does `work` in `state_dir` and the database
-at `url` without end. Once that process has said `kept` times that something is kept, and `after_s` seconds more have
-passed, it is killed (SIGKILL), and everything that it said is printed: a JSON list. All modules are imported by then, so
-that the time is spent on the work.
+For each line on its standard input, a JSON object, it starts a process that repeats `work` in `state_dir` and the
+database at `url`. It kills that process (SIGKILL) `after_s` seconds after its report number `kept`, and prints all its
+reports of stored data as a JSON list. All modules are imported before, so the time is spent on the work.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from host.store.database import Database
 from host.store.tables import rules
 from host.store.vault.keys import Keys
 
-LOADED = (alembic.command, psycopg)  # what the state imports when it is needed
+LOADED = (alembic.command, psycopg)  # the modules that the state imports on demand
 
 Kept = Callable[[str], None]
 
@@ -41,7 +40,7 @@ def record(audit_log: AuditLog, kept: Kept, name: str) -> None:
 
 
 def change(audit_log: AuditLog, kept: Kept, name: str) -> None:
-    """Each change and its record: both, or neither."""
+    """Each change with its record: both are stored, or neither."""
     for number in count():
         namespace = f"{name}_{number}"
         with audit_log.changing() as change:

@@ -1,4 +1,4 @@
-"""What the tests of trust share: components that are nothing but a manifest, and keys that exist for one test run."""
+"""Shared by the tests of trust: components with only a manifest, and keys for one test run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HOSTILE = Path(__file__).parent / "hostile"
 
 
 def component(**manifest: Any) -> bytes:
-    """The smallest component that there is, with `manifest` embedded."""
+    """The smallest component, with `manifest` embedded."""
     return append_section(COMPONENT_PREAMBLE, MANIFEST_SECTION, json.dumps(manifest).encode())
 
 
@@ -30,7 +30,7 @@ def reference(version: str = "1.0.0", namespace: str = "acme") -> Reference:
 
 
 def trusting(*keys: SigningKey, namespace: str = "acme", revoked: bool = False, **rules: Any) -> Trust:
-    """Trust in `keys` for one namespace; `rules` by namespace."""
+    """A Trust with `keys` for one namespace, and `rules` by namespace."""
     return Trust([TrustedKey(key.public, frozenset({namespace}), revoked) for key in keys], rules)
 
 

@@ -1,4 +1,4 @@
-"""The seal: who holds an Artifact knows that it was looked at, since nothing but `admit` makes one."""
+"""The sealed Artifact: only `admit` makes one, so every Artifact was verified."""
 
 from __future__ import annotations
 

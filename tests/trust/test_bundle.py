@@ -1,4 +1,4 @@
-"""Bundles: what we write, and what we read of what others wrote. The hostile ones are in test_verification.py."""
+"""Writing bundles, and reading the bundles of other tools. The hostile ones are in test_verification.py."""
 
 from __future__ import annotations
 

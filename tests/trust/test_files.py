@@ -1,4 +1,4 @@
-"""Signatures beside an artifact: whose is where, and what of a folder is a signature of which file."""
+"""Signatures in files beside an artifact: their names, and the files that they belong to."""
 
 from __future__ import annotations
 

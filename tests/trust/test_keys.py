@@ -1,4 +1,4 @@
-"""Keys: two kinds are accepted, each is the same key however it was written, and the private half does not show."""
+"""Keys: the two accepted algorithms, equal keys in different forms, and hidden private halves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What others say of our signatures: Sigstore's own verifier (npm's @sigstore/verify), and OpenSSL."""
+"""Our signatures in other verifiers: Sigstore's own (npm's @sigstore/verify), and OpenSSL."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from tests.trust.conftest import HOSTILE, reference, tool
 
 SIGSTORE = Path(__file__).parent / "sigstore"
 
-# What is false in these is nothing that Sigstore's verifier looks at, or something that JavaScript reads all the same.
+# Sigstore's verifier accepts these: it does not look at the wrong part, or JavaScript reads it as valid.
 THEY_ARE_MORE_LENIENT = {
-    "algorithm_as_a_number",  # an enumeration's other spelling in the JSON of proto3
+    "algorithm_as_a_number",  # the other spelling of an enumeration in the JSON of proto3
     "base64_with_a_line_break",
     "base64_with_other_last_bits",
-    "certificate_beside_the_key",  # of what may be there once only, the one that it comes to first
-    "digest_in_hex",  # the digest is compared with a log's entry only, and there is none
+    "certificate_beside_the_key",  # of fields that may occur only once, it takes the first
+    "digest_in_hex",  # it compares the digest only with a log's entry, and there is none
     "digest_lies",
     "digest_too_short",
     "dsse_envelope_beside_the_signature",
-    "duplicate_keys",  # of two, JavaScript takes the last
+    "duplicate_keys",  # JavaScript takes the last of two
     "duplicate_keys_inside",
     "huge",
     "media_type_as_it_was_once",
@@ -40,7 +40,7 @@ THEY_ARE_MORE_LENIENT = {
     "unknown_field",
 }
 
-# The verifier names SHA-256 to Node.js whatever the key is, and an Ed25519 key takes no digest of somebody's choice.
+# The verifier passes SHA-256 to Node.js for every key, but Ed25519 does not let the caller choose a digest.
 THEY_ARE_STRICTER = {"honest_ed25519"}
 
 Ask = Callable[[dict[str, str], Sequence[tuple[str, bytes]]], list[str | None]]
@@ -48,7 +48,7 @@ Ask = Callable[[dict[str, str], Sequence[tuple[str, bytes]]], list[str | None]]
 
 @pytest.fixture(scope="module")
 def sigstore() -> Ask:
-    """Sigstore's verifier: keys in PEM by their hints, and bundles with artifacts, to an error's code or None for each."""
+    """Runs Sigstore's verifier on bundles with artifacts. Takes keys in PEM by hint. Returns an error code or None for each."""
     place = with_packages("sigstore", SIGSTORE, "--no-engine-strict")
 
     def ask(keys: dict[str, str], questions: Sequence[tuple[str, bytes]]) -> list[str | None]:

@@ -1,4 +1,4 @@
-"""The twelve steps, each broken by a test of its own; then the attacks, by name."""
+"""The twelve steps of verification, a failing test for each; then the attacks, by name."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def bundle(wasm: bytes, *keys: SigningKey) -> list[str]:
 
 
 def failed(step: int, wasm: bytes, bundles: list[str], trust: Trust, **asked) -> VerificationFailed:
-    """The failure, which is at `step`, and says so."""
+    """Returns the failure, which is at `step` and says so."""
     with pytest.raises(VerificationFailed) as caught:
         verify(wasm, bundles, **{"reference": reference(), "trust": trust} | asked)
     assert caught.value.message.startswith(f"verification step {step} (")
@@ -95,7 +95,7 @@ def test_step_4_an_unsigned_artifact_is_refused(key: SigningKey) -> None:
     failed(4, tool(), [], trusting(key))
 
 
-# Steps 5 to 10: the files of tests/trust/hostile, each named by its sin, which make.py makes.
+# Steps 5 to 10: the files that make.py makes in tests/trust/hostile, each named by its sin.
 
 FAILING = {
     5: {
@@ -125,7 +125,7 @@ def hostile(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def operator() -> Trust:
-    """Who trusts the keys that are kept with the hostile bundles."""
+    """A Trust with the public keys of the hostile bundles."""
 
     def trusted(name: str, namespace: str = "acme", *, revoked: bool = False) -> TrustedKey:
         return TrustedKey(PublicKey.parse((HOSTILE / f"{name}.pem").read_text()), frozenset({namespace}), revoked)
@@ -274,7 +274,7 @@ def test_a_key_for_local_signs_nothing_else(key: SigningKey) -> None:
 def test_the_same_key_twice_does_not_reach_a_threshold_of_two(key: SigningKey, other_key: SigningKey) -> None:
     trust = trusting(key, other_key, acme=Rule(threshold=2))
     signatures = bundle(tool(), key, key)
-    assert signatures[0] != signatures[1]  # ECDSA makes another one each time
+    assert signatures[0] != signatures[1]  # ECDSA makes a new signature each time
     failed(11, tool(), signatures, trust)
     failed(11, tool(), [signatures[0]] * 2, trust)
 
@@ -297,7 +297,7 @@ def test_a_verified_artifact_is_made_by_verification_alone() -> None:
         VerifiedArtifact(admit(tool()), ("sha256:" + "0" * 64,), object())
 
 
-# Several signatures, of which some do not hold
+# Several signatures, some of them invalid
 
 
 @pytest.mark.parametrize("name", sorted(set.union(*FAILING.values()) - {"key_that_was_revoked"}))
@@ -310,7 +310,7 @@ def test_of_several_failures_the_one_that_came_furthest_is_told(operator: Trust)
     failed(10, tool(), [hostile(name) for name in ("empty", "hint_lies", "key_of_a_stranger")], operator)
 
 
-# What need not be signed
+# Artifacts that need no signature
 
 
 def test_in_local_an_unsigned_artifact_passes() -> None:
@@ -378,7 +378,7 @@ def test_an_operators_own_rule_holds_for_what_comes_from_elsewhere_too() -> None
     assert Trust(rules={"acme": unsigned}).elsewhere().rule("acme") == unsigned
 
 
-# Any change at all
+# Every single change
 
 KEY = SigningKey.generate()
 WASM = tool()

@@ -1,4 +1,4 @@
-"""What holds for every route: keys, headers, unknown paths, unreadable bodies."""
+"""The behaviour of every endpoint: keys, headers, unknown paths, unreadable bodies."""
 
 import openai
 import pytest

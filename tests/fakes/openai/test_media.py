@@ -13,7 +13,7 @@ import pytest
 
 
 def pixels(png):
-    """Checks a PNG by hand, chunk by chunk, and gives its size and raw rows."""
+    """Checks a PNG by hand, chunk by chunk. Returns its width and height."""
     assert png[:8] == b"\x89PNG\r\n\x1a\n"
     at, chunks = 8, {}
     while at < len(png):
@@ -189,7 +189,8 @@ def test_newer_models_stream_their_transcription(client):
     assert "".join(event.delta for event in deltas) == done.text == hear(client).text
 
 
-@pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")  # the SDK's word on the method, not on the endpoint
+# The SDK marks its method as deprecated. The endpoint is not.
+@pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
 def test_a_translation_is_english(client):
     translate = client.audio.translations.create
     assert translate(model="whisper-1", file=("a.wav", SOUND)).text != hear(client).text

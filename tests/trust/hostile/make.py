@@ -1,8 +1,8 @@
-"""Makes the bundles of this folder anew: `python -m tests.trust.hostile.make`, from the root of the checkout.
+"""Makes the bundles of this folder again: `python -m tests.trust.hostile.make`, from the root of the checkout.
 
-All of them are beside `tool()`, version 1.0.0 of the catalyst acme.tool, and each is named by its sin. The private keys
-are gone when this ends; the public ones are kept as they are trusted: `signer` and `signer_ed25519` for acme, `revoked`
-for acme but revoked, `of_another_namespace` for globex.
+Each is for `tool()`, version 1.0.0 of the catalyst acme.tool, and is named by its sin. The private keys are not stored.
+The public ones are: `signer` and `signer_ed25519` are trusted for acme, `revoked` was trusted for acme and is revoked,
+`of_another_namespace` is trusted for globex.
 """
 
 from __future__ import annotations
@@ -74,12 +74,12 @@ def as_envelope(document: Document) -> None:
 
 
 def fixed_width(der: bytes) -> bytes:
-    """An ECDSA signature as IEEE P1363 writes it: two numbers of 32 bytes."""
+    """An ECDSA signature in the form of IEEE P1363: two numbers of 32 bytes."""
     return b"".join(number.to_bytes(32, "big") for number in decode_dss_signature(der))
 
 
 def with_other_last_bits(text: str) -> str:
-    """Base64 for the same bytes that no encoder writes: what the last digit has beyond them is not zero."""
+    """Base64 of the same bytes in a form that no encoder writes: the unused bits of the last digit are not zero."""
     padding = text[len(text.rstrip("=")) :]
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
     last = text.rstrip("=")[-1]
@@ -93,7 +93,7 @@ BUNDLES = {
     "honest_with_a_log_entry_and_a_timestamp": changed(
         material(tlogEntries=[], timestampVerificationData={"rfc3161Timestamps": []})
     ),
-    # step 5: not a bundle that is read
+    # step 5: no valid bundle
     "empty": "",
     "cut_short": HONEST.text()[:-20],
     "a_list": f"[{HONEST.text()}]",
@@ -124,17 +124,17 @@ BUNDLES = {
     "truncated_base64": changed(signature(encoded(HONEST.signature).rstrip("=")[:-1])),
     "base64_with_a_line_break": changed(signature(encoded(HONEST.signature) + "\n")),
     "base64_with_other_last_bits": changed(digest(digest=with_other_last_bits(encoded(bytes.fromhex(HONEST.digest.hex))))),
-    # step 6: of other bytes
+    # step 6: a signature of other bytes
     "signature_of_other_bytes": OTHER.text(),
     "digest_lies": said(digest=OTHER.digest),
-    # step 7: of somebody unknown
+    # step 7: an unknown key
     "key_of_a_stranger": sign(WASM, STRANGER).text(),
     "hint_of_nobody": said(hint="signer"),
     # step 8
     "key_that_was_revoked": sign(WASM, REVOKED).text(),
     # step 9
     "key_of_another_namespace": sign(WASM, ELSEWHERE).text(),
-    # step 10: not what the key made over these bytes
+    # step 10: a signature that does not fit the bytes
     "hint_lies": said(signature=STRANGER.sign(WASM)),
     "hint_of_a_key_of_another_kind": said(hint=ED25519.public.hint),
     "signature_of_other_bytes_under_this_digest": said(signature=OTHER.signature),

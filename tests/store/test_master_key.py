@@ -1,4 +1,4 @@
-"""The master key: where it is made, and that it is found again."""
+"""The master key: its places, and finding it again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def key() -> str:
 
 
 class Kept:
-    """A keyring that works, in place of `host.store.vault.master`."""
+    """A working keyring in place of `host.store.vault.master`."""
 
     def __init__(self) -> None:
         self.held: dict[tuple[str, str], str] = {}

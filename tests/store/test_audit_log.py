@@ -1,4 +1,4 @@
-"""What is recorded is kept once `record` returns, or the caller is told."""
+"""A record is stored when `record` returns; otherwise it raises."""
 
 from __future__ import annotations
 
@@ -84,11 +84,11 @@ def test_what_is_no_json_is_nobody_elses_trouble(audit_log: AuditLog) -> None:
 
 
 class TestRecordsOfManyThreads:
-    """They wait for each other, and share transactions."""
+    """Threads share transactions."""
 
     @pytest.fixture
     def held(self, audit_log: AuditLog, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[list[int], threading.Event]]:
-        """The first transaction goes on until the event is set; the list has how many records each one had."""
+        """The first transaction waits for the event. The list has the number of records in each."""
         batches: list[int] = []
         goes_on = threading.Event()
         append = Change.append
@@ -202,7 +202,7 @@ def test_processes_that_record_at_once_lose_nothing(
 
 
 class TestARecordThatCannotBeWritten:
-    """AuditError, in bounded time; and as soon as it can be, the next one is."""
+    """AuditError within a time limit. The next record after the recovery is stored."""
 
     @pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
     def test_because_the_disk_is_full(self, audit_log: AuditLog, state_dir: Path) -> None:
@@ -274,7 +274,7 @@ class TestARecordThatCannotBeWritten:
 
 @contextmanager
 def files_no_larger_than(size: int) -> Iterator[None]:
-    """What a full disk is to a program, near enough: writes past the limit fail (setrlimit(2))."""
+    """Simulates a full disk: writes past the limit fail (setrlimit(2))."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:

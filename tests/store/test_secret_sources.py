@@ -1,4 +1,4 @@
-"""Where a secret's value comes from."""
+"""The sources of secret values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The note of how far the record had come."""
+"""The checkpoint file: the newest known record of the audit log."""
 
 from __future__ import annotations
 

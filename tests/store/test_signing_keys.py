@@ -1,4 +1,4 @@
-"""The operator's signing keys: made once, kept sealed, found again, and out of every grant's reach."""
+"""The operator's signing keys: made once, stored encrypted, found again, and not available to grants."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The text of an API key: what can be one is told offline."""
+"""The text of an API key, which can be checked offline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading the record: which ones, in which order, and what is not one."""
+"""Reading the audit log: filters, order, and invalid records."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_time_that_no_calendar_has_is_told_by_its_number(raw: Raw, database: D
         list(records(database))
 
 
-@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)  # the other holds columns to their types
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)  # the other database enforces the types of columns
 @pytest.mark.parametrize("column", ["at", "run", "kind", "decision", "rule"])
 @pytest.mark.usefixtures("filled")
 def test_a_value_of_another_type_is_told_by_its_number(raw: Raw, database: Database, column: str) -> None:

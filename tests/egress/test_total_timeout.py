@@ -1,4 +1,4 @@
-"""An exchange as a whole is bounded, however lively it is."""
+"""The time of a whole exchange is limited, even if bytes keep arriving."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PATIENCE_S = 60
 
 @pytest.fixture(params=["http", "https"])
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[bytes, bytes], str]]:
-    """`server(answer, drop)` is the URL of one that answers, and then goes on with a drop every few milliseconds."""
+    """`server(answer, drop)` is the URL of a server that sends `answer`, then a drop every few milliseconds."""
     tls = _tls(tmp_path) if request.param == "https" else None
     listener = socket.create_server(("127.0.0.1", 0))
     over = threading.Event()

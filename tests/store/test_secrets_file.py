@@ -1,4 +1,4 @@
-"""A file of NAME=VALUE lines: understood as a shell does, or refused, and never told."""
+"""A file of NAME=VALUE lines: read like a shell does, or refused; values are never shown."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_value_is_what_a_shell_makes_of_it_or_none(tmp_path_factory: pytest.Te
     done = subprocess.run(
         ["sh", "-c", f'. {file} && printf %s "$KEY"'], capture_output=True, text=True, timeout=60, check=False, env={}
     )
-    assert (ours or "") == done.stdout or any(sign in text for sign in "\\(){}")  # which bare words give a meaning to
+    assert (ours or "") == done.stdout or any(sign in text for sign in "\\(){}")  # with a meaning in bare words
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What somebody can do to the record who has got at the database, and that each of it is found."""
+"""Attacks on the audit log by someone with access to the database. Verification finds each."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def filled(audit_log: AuditLog) -> AuditLog:
 
 @pytest.fixture
 def verified(database: Database, state_dir: Path, filled: AuditLog) -> Callable[[], Verified]:
-    """Verifies as another process would: with nothing remembered."""
+    """Verifies like another process, without a remembered checkpoint."""
     return lambda: verify(AuditLog(database, Keys(state_dir), state_dir))
 
 
@@ -44,7 +44,7 @@ def fill(audit_log: AuditLog, count: int) -> None:
 
 
 def rewritten(raw: Raw, first: int, key: bytes) -> None:
-    """Macs as they would be with `key`, from the record `first` on."""
+    """Recomputes the MACs with `key` from the record `first` on."""
     before = raw("SELECT mac FROM audit WHERE seq = ?", first - 1)[0][0] if first > 1 else bytes(32)
     for *values, _ in raw(f"SELECT {COLUMNS} FROM audit WHERE seq >= ? ORDER BY seq", first):
         before = chained(DataKey(values[-1], key), before, values)
@@ -176,13 +176,13 @@ def test_an_end_cut_off_is_still_found_when_others_have_come_in_its_place(
     fill(audit_log, 2)
     with pytest.raises(AuditBroken, match="records 9 to 10 are missing"):
         verified()
-    fill(audit_log, 4)  # as many as there were, and more: the head that was noted stays
+    fill(audit_log, 4)  # as many as before, and more: the noted checkpoint stays
     with pytest.raises(AuditBroken, match="record 10 is another than the one that was noted"):
         verified()
 
 
 class TestTheNoteOfTheHead:
-    """The file beside the database, and what is done to it."""
+    """Attacks on the checkpoint file beside the database."""
 
     @pytest.fixture
     def note(self, filled: AuditLog) -> Path:
@@ -239,7 +239,7 @@ class TestTheNoteOfTheHead:
         self, raw: Raw, note: Path, keys: Keys, state_dir: Path, database: Database, verified: Any, key: bool
     ) -> None:
         with AuditLog(database, keys, state_dir).changing() as change:
-            keys.current(change.connection, "vault")  # of what else is kept: it stays
+            keys.current(change.connection, "vault")  # of other tables: it stays
         note.unlink()
         raw("DELETE FROM audit")
         if key:
@@ -292,7 +292,7 @@ class TestTheNoteOfTheHead:
     def test_one_that_was_never_written_after_the_first_record_is_no_harm(
         self, note: Path, audit_log: AuditLog, verified: Callable[[], Verified]
     ) -> None:
-        """Killed between the first record and its note."""
+        """Killed between the first record and its checkpoint."""
         with audit_log.changing() as change:
             audit_log.head_file.replace(Checkpoint(), change.key)
         assert verified().records == COUNT

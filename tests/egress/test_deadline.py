@@ -1,4 +1,4 @@
-"""How long a wait may last."""
+"""The limit of one wait."""
 
 import math
 

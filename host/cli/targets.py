@@ -1,13 +1,12 @@
-"""What a command line names: a file, or something that is installed or to be pulled.
-
-Where `host run` and `host inspect` take a catalyst from: a file, with nothing but what the options grant, or what is
-installed under a reference, with what is kept for it, to which they add.
+"""The target of `host run` and `host inspect`: a file, with the permissions that the options grant; or an installed
+component by its reference, with the permissions that the operator gave it, to which the options add.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -22,14 +21,19 @@ from host.errors import InputError, Refusal
 from host.runtime.preload import Preload
 
 if TYPE_CHECKING:
+    from host.core.attachments import Attachment
+    from host.core.operation import Result
+    from host.core.strict_json import Json
+    from host.runtime.events import EventStream
     from host.runtime.host import Catalyst
     from host.runtime.loader import Loader
+    from host.service.request import Resolved
     from host.trust.artifact import Artifact
 
 
 def source_named(words: Sequence[str]) -> str:
-    """The one source among `words`: `c local.openai`, also as one word, stands for `c:local.openai`. Raises
-    InputError."""
+    """The one file or reference that `words` name. `c local.openai`, also as one word, stands for `c:local.openai`.
+    Raises InputError."""
     parts = words[0].split() if len(words) == 1 else words
     if len(parts) == 2 and looks_like_reference(f"{parts[0]}:"):
         return ":".join(parts)
@@ -39,12 +43,21 @@ def source_named(words: Sequence[str]) -> str:
 
 
 def is_reference(name: str) -> bool:
-    """Whether `name` is a reference and no file (a file of such a name is `./c:x`)."""
+    """Whether `name` is a reference, and no file. (A file of such a name is `./c:x`.)"""
     return looks_like_oci(name) or looks_like_reference(name)
 
 
+@dataclass(frozen=True)
+class Job:
+    """What `host run` is to do: the whole input of the catalyst, with the attachments that it names."""
+
+    input: Mapping[str, Json]
+    attachments: Mapping[str, Attachment]
+    timeout_s: float | None
+
+
 class Origin(Protocol):
-    """`name` is how messages call it, `standing` what it has before any option."""
+    """Where a catalyst comes from. `name` is for messages; `standing` are its permissions before any option."""
 
     name: str
     standing: Standing
@@ -53,16 +66,24 @@ class Origin(Protocol):
     def manifest(self) -> Manifest | None: ...
 
     def catalyst(self, granted: Given) -> AbstractContextManager[Catalyst]:
-        """It, with what was granted, until the end of the `with`."""
+        """The catalyst with the granted permissions, until the end of the `with`."""
+        ...
+
+    def run(self, catalyst: Catalyst, job: Job) -> Result:
+        """One run. Raises what `Catalyst.run` does."""
+        ...
+
+    def stream(self, catalyst: Catalyst, job: Job) -> EventStream:
+        """The events of one run. Raises what `Catalyst.stream` does."""
         ...
 
     def hint(self, granted: Given, refusals: Sequence[Refusal]) -> str | None:
-        """After a denial: what would allow all that the manifest asks for."""
+        """For the error after a denial: the commands or options that allow all that the manifest requests."""
         ...
 
 
 class File:
-    """A component that is loading already."""
+    """The component in a file, which is loading already."""
 
     def __init__(self, ahead: Preload[tuple[Artifact, Loader]], name: str) -> None:
         self.name = name
@@ -90,16 +111,22 @@ class File:
                 wasi=granted.wasi,
             )
 
+    def run(self, catalyst: Catalyst, job: Job) -> Result:
+        return catalyst.run(job.input, timeout=job.timeout_s, attachments=job.attachments)
+
+    def stream(self, catalyst: Catalyst, job: Job) -> EventStream:
+        return catalyst.stream(job.input, timeout=job.timeout_s, attachments=job.attachments)
+
     def hint(self, granted: Given, refusals: Sequence[Refusal]) -> str | None:
         return missing_permissions.unmet(self.manifest, granted).hint(refusals)
 
 
 class Kept:
-    """What is installed under a reference, or is pulled by it, and is loading from then on. To be used in a `with`."""
+    """The component that is installed under a reference, or is pulled by it. To be used in a `with`."""
 
     def __init__(self, name: str, *, approved: bool = True, wasi: Iterable[str] = ()) -> None:
-        """`approved`: only bytes that may use what is granted. `wasi`: what it may import beyond what is kept for it.
-        Raises what `Host.installed` does."""
+        """Begins to load it. `approved`: refuse bytes that the operator did not approve. `wasi`: interfaces that it may
+        import beyond those that the operator allowed. Raises what `Workspace.find` does."""
         with ExitStack() as stack:
             self._workspace = stack.enter_context(opened())
             from host.runtime.loader import Loader  # noqa: PLC0415 - not where there is nothing to be opened
@@ -122,17 +149,13 @@ class Kept:
         return Found(found.value.reveal(), f"the one in {found}") if found else None
 
     def installation(self) -> dict[str, Any]:
-        """How it came to be installed: reference, source, registered_at, approved, signers (key ids), versions."""
-        component = self._installed.component
-        versions = self._workspace.components.versions(component.reference.any_version)
-        return {
-            "reference": str(component.reference),
-            "source": component.source,
-            "registered_at": component.registered_at,
-            "approved": component.approved,
-            "signers": list(self._installed.signers),
-            "versions": [one.reference.version for one in versions],
-        }
+        """Facts of the installation: reference, source, registered_at, approved, signers (ids of keys), versions."""
+        from host.service import views  # noqa: PLC0415 - `host run` shows no component
+
+        facts = views.of_installed(self._installed)
+        versions = self._workspace.components.versions(self._installed.reference.any_version)
+        shown = views.picked(facts, "reference", "source", "registered_at", "approved", "signers")
+        return {**shown, "versions": [one.reference.version for one in versions]}
 
     @contextmanager
     def catalyst(self, granted: Given) -> Iterator[Catalyst]:
@@ -147,6 +170,31 @@ class Kept:
                 config=granted.config,
                 wasi=granted.wasi,
             )
+
+    def run(self, catalyst: Catalyst, job: Job) -> Result:
+        from host.service import local  # noqa: PLC0415 - see File
+
+        return local.run(self._resolved(job), catalyst)
+
+    def stream(self, catalyst: Catalyst, job: Job) -> EventStream:
+        from host.service import local  # noqa: PLC0415 - see File
+
+        return local.stream(self._resolved(job), catalyst)
+
+    def _resolved(self, job: Job) -> Resolved:
+        from host.service.local import resolve_local  # noqa: PLC0415 - see File
+        from host.service.principal import OPERATOR  # noqa: PLC0415 - see File
+        from host.service.request import OperationRequest  # noqa: PLC0415 - see File
+
+        request = OperationRequest(
+            principal=OPERATOR,
+            target=self._installed.reference,
+            operation="",  # the input goes to the catalyst as it was typed
+            more=job.input,
+            attachments=job.attachments,
+            timeout_s=job.timeout_s,
+        )
+        return resolve_local(request, self._installed.component)
 
     def hint(self, granted: Given, refusals: Sequence[Refusal]) -> str | None:
         del granted

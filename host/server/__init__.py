@@ -1,10 +1,11 @@
-"""`host serve`: an OpenAI-compatible gateway and an MCP endpoint over sandboxed catalysts, as an ASGI application.
+"""`host serve`: an OpenAI-compatible gateway, an MCP endpoint and a console, as one ASGI application.
 
     from host.server import create_app
 
     app = create_app()      # for uvicorn, or to be mounted in another service
 
-Translation only: what may be done is decided by the keys, by each catalyst's grant, and below. Needs the extra `serve`.
+It translates between HTTP and `host.service`, and decides nothing. It may import `host.service` and the packages below
+it. A new face is a package here, and a line in `app`. Needs the extra `serve`.
 """
 
 from host.server.app import Application, create_app

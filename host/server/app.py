@@ -1,4 +1,4 @@
-"""The server, put together: which part answers for which path, what they share, and how all of it begins and ends."""
+"""The composition root of the server: its parts, the paths that they answer, and how all of it begins and ends."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from host.server.console import Console
 from host.server.mcp import McpEndpoint
 from host.server.middleware import Middleware
 from host.server.observability.metrics import Metrics, Probes
-from host.server.observability.tracing import Tracing
+from host.server.observability.tracing import open_tracing
 from host.server.openai import Gateway
 from host.server.openai.gateway import CATALYST, RUN
 from host.server.settings import ServerSettings
 from host.service.catalog import Catalog
-from host.service.dispatch import Dispatch
+from host.service.dispatch import Dispatch, Observer
 from host.service.limits import open_limiter
 from host.service.usage import UsageRecorder
 
 _log = logging.getLogger("host.server")
 
-_CANCELLED_EVERY_S = 0.5  # how often it is looked whether somebody else took a run of this process back
+_CANCELLED_EVERY_S = 0.5  # how often it looks for runs that another process was asked to cancel
 _CORS_MAX_AGE_S = 600
 
 
@@ -39,8 +39,8 @@ _PLACES = "OpenAI's API is at /v1, which a base_url ends in; there are /mcp, /he
 
 
 class Application:
-    """What all parts of one process's server share; an ASGI application. It begins when it is made, and ends with its
-    lifespan, or by `close`. Raises StateError, InputError."""
+    """The server of one process, as an ASGI application. It begins when it is made, and ends with its lifespan, or by
+    `close`. Raises StateError, InputError."""
 
     def __init__(
         self,
@@ -59,16 +59,19 @@ class Application:
                 Host(state_dir=state_dir, workspace=self.workspace, limiter=limiter)
             )
             self.metrics = Metrics()
-            self.tracing = Tracing()
-            stack.callback(self.tracing.close)
+            self.tracing = open_tracing()
+            observers: list[Observer] = [self.metrics]
+            if self.tracing is not None:
+                stack.callback(self.tracing.close)
+                observers.append(self.tracing)
             self.catalog = Catalog(self.host, self.workspace, self.settings.routing)
             stack.callback(self.catalog.close)
-            spending = UsageRecorder(self.workspace.usage)
-            stack.callback(spending.close)
+            usage = UsageRecorder(self.workspace.usage)
+            stack.callback(usage.close)
             self.limiter = limiter
-            self.runner = Dispatch(self.catalog, limiter, spending, (self.metrics, self.tracing), self.settings.budgets)
+            self.dispatch = Dispatch(self.catalog, limiter, usage, observers, self.settings.budgets)
             self._own = stack.pop_all()
-        self._mcp = McpEndpoint(self.catalog, self.runner, self.workspace, self.settings)
+        self._mcp = McpEndpoint(self.catalog, self.dispatch, self.workspace, self.settings)
         self._asgi = self._composed()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,16 +81,16 @@ class Application:
             await self._asgi(scope, receive, send)
 
     def close(self) -> None:
-        """End what is under way, write what was gathered, and give everything back. Any number of times."""
+        """End runs, write usage, and release everything. Any number of times."""
         self._own.close()
 
     def _composed(self) -> App:
         probes = Probes(self.catalog, self.metrics, self.settings)
         routes = [
-            Mount("/v1", app=Gateway(self.catalog, self.runner, self.settings)),
+            Mount("/v1", app=Gateway(self.catalog, self.dispatch, self.settings)),
             Route("/mcp", self._mcp),
             *probes.routes(),
-            *Console(self.catalog, self.runner, self.workspace, self.settings).routes(),
+            *Console(self.catalog, self.dispatch, self.workspace, self.settings).routes(),
         ]
         inner: App = Router(routes=routes, default=_nothing_here, redirect_slashes=False)
         if self.settings.cors_origins:
@@ -104,7 +107,7 @@ class Application:
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         """The lifespan protocol (asgi.readthedocs.io, version 2.0)."""
         await receive()
-        with suppress(asyncio.CancelledError):  # it was told to end at once
+        with suppress(asyncio.CancelledError):  # the server ends at once
             async with self.alive():
                 await send({"type": "lifespan.startup.complete"})
                 await receive()
@@ -112,8 +115,8 @@ class Application:
 
     @asynccontextmanager
     async def alive(self) -> AsyncIterator[None]:
-        """While it serves, over HTTP or not: what is routed to is loaded, runs that were taken back elsewhere end, and
-        at the end all is closed."""
+        """While it serves, over HTTP or not. It loads the catalysts of the routing first, cancels runs that another
+        process was asked to cancel, and closes everything at the end."""
         watching = asyncio.get_running_loop().create_task(self._watch())
         try:
             await self._warm_up()
@@ -123,12 +126,12 @@ class Application:
             with suppress(asyncio.CancelledError):
                 await watching
             await self._mcp.aclose()
-            await self.runner.end()
+            await self.dispatch.end()
             self.close()
 
     async def _warm_up(self) -> None:
-        """Load what is routed to, so that nobody's request waits for it. What cannot be loaded is told of, and again to
-        whoever asks for it."""
+        """Load the catalysts of the routing, so that no request waits for that. A failure is logged; each request that
+        needs the catalyst gets it as its answer."""
         try:
             view = await self.catalog.current()
             for reference in view.routing.references:
@@ -137,13 +140,13 @@ class Application:
             _log.warning("not ready: %s", error)
 
     async def _watch(self) -> None:
-        """Runs that somebody took back by another process, or another machine."""
+        """Cancel the runs that another process, or another machine, was asked to cancel."""
         cancellations = self.workspace.cancellations
         while True:
             await asyncio.sleep(_CANCELLED_EVERY_S)
-            if ids := self.runner.running:
+            if ids := self.dispatch.running:
                 try:
-                    self.runner.cancel(await self.catalog.off_loop(partial(cancellations.among, ids)))
+                    self.dispatch.cancel(await self.catalog.off_loop(partial(cancellations.among, ids)))
                 except HostError as error:
                     _log.warning("cancelled runs cannot be looked up: %s", error.code)
 
@@ -162,7 +165,7 @@ def create_app(
     workspace: Workspace | None = None,
     host: Host | None = None,
 ) -> Application:
-    """The server as an ASGI application. `settings` None: the catalyst that is installed answers for every model, and
-    names of the loopback interface are the only ones it goes by. `workspace` and `host` are used and not closed;
-    without them they are opened, in `state_dir` where that is given. Raises InputError, StateError."""
+    """The server as an ASGI application. `settings` None: the only installed catalyst answers for every model, and only
+    names of the loopback interface are served. `workspace` and `host` are used and not closed; without them they are
+    opened, in `state_dir` where that is given. Raises InputError, StateError."""
     return Application(settings, state_dir=state_dir, workspace=workspace, host=host)

@@ -1,4 +1,4 @@
-"""The few things of ASGI (asgi.readthedocs.io, HTTP 2.5) that the server's parts do themselves."""
+"""The parts of ASGI (asgi.readthedocs.io, HTTP 2.5) that the server handles itself: headers, bodies, answers."""
 
 from __future__ import annotations
 
@@ -16,28 +16,25 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 JSON = "application/json"
-BODY_S = 120.0  # for a whole body to come: a slow sender holds a connection, and no more than that
+BODY_S = 120.0  # for a whole body: a slow sender holds a connection for so long
 
 
 def header(scope: Scope, name: str) -> str | None:
     """The first header called `name`, which is in lower case."""
     wanted = name.encode()
-    found: bytes | None = next((value for key, value in scope["headers"] if key == wanted), None)
-    return None if found is None else found.decode("latin-1")
+    for key, value in scope["headers"]:
+        if key == wanted:
+            found: bytes = value
+            return found.decode("latin-1")
+    return None
 
 
 def headers(scope: Scope, name: str) -> str | None:
-    """All headers called `name`, which is in lower case, as one (RFC 9110, section 5.3): some proxies add a line of
-    their own after those that came."""
+    """All headers called `name`, which is in lower case, as one (RFC 9110, section 5.3): some proxies add a line after
+    the client's."""
     wanted = name.encode()
     found = [value.decode("latin-1") for key, value in scope["headers"] if key == wanted]
     return ", ".join(found) if found else None
-
-
-def state(scope: Scope) -> dict[str, Any]:
-    """What the server's parts tell each other of this request: `request_id`, `route`, `principal`, `run`, …"""
-    known: dict[str, Any] = scope.setdefault("state", {})
-    return known
 
 
 async def read_body(scope: Scope, receive: Receive, most: int) -> bytes:
@@ -65,9 +62,14 @@ async def read_body(scope: Scope, receive: Receive, most: int) -> bytes:
 
 
 async def disconnected(receive: Receive) -> None:
-    """Returns once the client has left; after its request was read whole."""
+    """Returns once the client has left. To be used after the whole request was read."""
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+def final_status(status: int) -> int:
+    """The status of an answer, from one that a guest gave: not one of those before the answer (RFC 9110, 15.2)."""
+    return status if status >= 200 else 502
 
 
 async def send_whole(
@@ -93,7 +95,7 @@ def encoded(value: Json) -> bytes:
 
 
 class Leaving:
-    """Watches, while it is entered, whether the client leaves; then `left` is true and `then` was called once."""
+    """While it is entered, notices when the client leaves: then it calls `then` once, and `left` is true."""
 
     def __init__(self, receive: Receive, then: Callable[[], None]) -> None:
         self._receive = receive

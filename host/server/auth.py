@@ -1,6 +1,7 @@
-"""Who asks: the bearer of a key, from where it may be used; or anybody on the loopback interface while there is no key.
+"""Authentication: the bearer of a key, from an address where the key is valid; or, while there is no key, any caller on
+the loopback interface.
 
-No header about where a request came from is believed, unless its peer is a proxy that the operator named.
+Headers about the address of a client count only from proxies that the operator named.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ def principal_of(scope: Scope, keys: KeyRing, settings: ServerSettings) -> Princ
 
 
 def holder(text: str, scope: Scope, keys: KeyRing, settings: ServerSettings) -> ApiKey:
-    """The key that `text` is, used from where it may be. One answer for every reason. Raises Unauthenticated."""
+    """The key of this text, if it is valid at the client's address. Raises Unauthenticated, alike for every reason."""
     key = keys.authenticate(text, time.time())
-    if key is None or not from_where_it_may_be(key, scope, settings):
+    if key is None or not valid_at_address(key, scope, settings):
         raise Unauthenticated(
             "the key is not valid here: it is unknown, expired, revoked, or not for this address", hint=_MAKE
         )
@@ -45,21 +46,21 @@ def holder(text: str, scope: Scope, keys: KeyRing, settings: ServerSettings) -> 
 
 
 def bearer(scope: Scope) -> str | None:
-    """RFC 6750, section 2.1. Not in the URL: those are logged."""
+    """The bearer token (RFC 6750, section 2.1). One in the URL does not count: URLs are logged."""
     scheme, _, text = (header(scope, "authorization") or "").partition(" ")
     return text.strip() or None if scheme.lower() == "bearer" else None
 
 
 def on_this_machine(scope: Scope) -> bool:
-    """Whether the peer is on the loopback interface, and speaks for itself rather than for somebody else."""
+    """Whether the peer is on the loopback interface, and is no proxy for another client."""
     address = peer(scope)
     local = address is None if scope.get("client") is None else address is not None and address.is_loopback
     return local and all(header(scope, name) is None for name in _FORWARDED)
 
 
 def client_address(scope: Scope, settings: ServerSettings) -> IPv4Address | IPv6Address | None:
-    """The nearest address that is not a trusted proxy's: of X-Forwarded-For, which each proxy adds its peer to, the
-    last one that was added by a proxy that is trusted. None for a Unix socket's."""
+    """The address of the client: the nearest one that is not a trusted proxy. Each proxy adds its peer to the end of
+    X-Forwarded-For; addresses count from the end, as long as trusted proxies added them. None for a Unix socket."""
     address = peer(scope)
     forwarded = [part.strip() for part in (headers(scope, "x-forwarded-for") or "").split(",") if part.strip()]
     while address is not None and forwarded and any(address in network for network in settings.trusted_proxies):
@@ -67,7 +68,7 @@ def client_address(scope: Scope, settings: ServerSettings) -> IPv4Address | IPv6
     return address
 
 
-def from_where_it_may_be(key: ApiKey, scope: Scope, settings: ServerSettings) -> bool:
+def valid_at_address(key: ApiKey, scope: Scope, settings: ServerSettings) -> bool:
     if not key.ip_allowlist:
         return True
     address = client_address(scope, settings)

@@ -1,4 +1,4 @@
-"""Errors of the host as HTTP statuses (RFC 9110, section 15). One table for every part of the server."""
+"""The HTTP status of each error of the host (RFC 9110, section 15), and what callers may see of it."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from host.errors import (
     TooLarge,
     Unauthenticated,
 )
+from host.server.asgi import final_status
 
 _TABLE: Final[Mapping[type[HostError], int]] = {
     TooLarge: 413,
@@ -50,35 +51,30 @@ _TABLE: Final[Mapping[type[HostError], int]] = {
 
 
 def status_of(error: HostError) -> int:
-    """Of a run that was refused what a policy limits (`rate_limited`), 429; of one that an upstream ended, its own."""
+    """429 for a run that was over a rate limit of its policy; the upstream's status where the upstream failed."""
     if isinstance(error, OperationFailed):
-        return final(error.result.status)
+        return final_status(error.result.status)
     if isinstance(error, Denied) and error.refusals and error.refusals[0].kind == "rate_limited":
         return 429
     return next((status for kind, status in _TABLE.items() if isinstance(error, kind)), 500)
 
 
-def final(status: int) -> int:
-    """A guest's word: one that ends an exchange, and not, say, one that announces another."""
-    return status if status >= 200 else 502
-
-
-def kept_back(error: HostError) -> str | None:
-    """Words in place of an error's own, which are not for whoever asks from outside: of the host's own troubles, and of
-    what a guest said at its end, no more than what they are called."""
+def words_outside(error: HostError) -> str | None:
+    """The message for callers in place of the error's own, which is for the operator: an error of the host itself, or
+    one with the guest's last words. None where callers may see the error's own."""
     if error.blame == "host":
         return "the server cannot do this now"
     return f"the catalyst failed: {error.code}" if error.blame == "guest" else None
 
 
-def told(error: HostError) -> dict[str, Any]:
-    """`HostError.as_dict` for whoever asks from outside."""
-    said = kept_back(error)
+def shown_outside(error: HostError) -> dict[str, Any]:
+    """`HostError.as_dict` for callers."""
+    said = words_outside(error)
     return error.as_dict() if said is None else {"type": error.code, "message": said, "blame": error.blame}
 
 
 def headers_of(error: HostError) -> Iterator[tuple[str, str]]:
-    """What goes with that status: when to try again, and how to say who one is (RFC 9110, 10.2.3 and 11.6.1)."""
+    """The headers for that status: when to try again, and how to authenticate (RFC 9110, 10.2.3 and 11.6.1)."""
     match error:
         case LimitExceeded():
             yield "retry-after", str(max(1, ceil(error.retry_after_s)))

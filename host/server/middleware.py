@@ -1,5 +1,5 @@
-"""Around every request: its id, its log line, its metrics and its span; which hosts and origins it may come by; and an
-answer for whatever is raised below.
+"""Around every request: its id, its log line, its metrics and its span; the check of its host and its origin; and an
+answer for every error.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import time
 from urllib.parse import urlsplit
 
 from host.errors import Cancelled, HostError
-from host.server.asgi import App, Message, Receive, Scope, Send, header, send_json, state
-from host.server.http_errors import headers_of, status_of, told
+from host.server.asgi import App, Message, Receive, Scope, Send, header, send_json
+from host.server.http_errors import headers_of, shown_outside, status_of
 from host.server.observability.logs import REQUEST
 from host.server.observability.metrics import Metrics
 from host.server.observability.tracing import Tracing
+from host.server.request_context import UNANSWERED, RequestContext, context_of
 from host.server.settings import ServerSettings
 
 _log = logging.getLogger("host.server")
@@ -24,8 +25,6 @@ _log = logging.getLogger("host.server")
 _ID = re.compile(r"[A-Za-z0-9_.:-]{8,128}\Z")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]", ""})  # "": of a client of HTTP/1.0, or a Unix socket
 _OPEN = frozenset({"/health", "/ready"})  # probes come by address
-_FACTS = ("key", "catalyst", "operation", "run", "error")
-_UNANSWERED = 499  # as nginx logs a client that left before there was an answer
 _SAFE = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -33,7 +32,9 @@ _SAFE = (
 
 
 class Middleware:
-    def __init__(self, app: App, settings: ServerSettings, metrics: Metrics, tracing: Tracing) -> None:
+    """`tracing` is None where no traces are wanted."""
+
+    def __init__(self, app: App, settings: ServerSettings, metrics: Metrics, tracing: Tracing | None) -> None:
         self._app = app
         self._settings = settings
         self._hosts = _LOOPBACK | {host.lower() for host in settings.allowed_hosts}
@@ -45,47 +46,42 @@ class Middleware:
             await self._app(scope, receive, send)
             return
         began = time.monotonic()
-        given = header(scope, "x-request-id") or ""
-        request_id = given if _ID.match(given) else "req_" + secrets.token_hex(12)
-        known = state(scope)
-        known["request_id"] = request_id
-        status = _UNANSWERED
-
-        async def sent(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode()), *_SAFE]
-            await send(message)
-
-        token = REQUEST.set(request_id)
+        context = context_of(scope)
+        context.request_id = _request_id(scope)
+        token = REQUEST.set(context.request_id)
         try:
-            with self._tracing.request(scope, request_id) as span:
-                try:
-                    await self._checked(scope, receive, sent)
-                except asyncio.CancelledError:
-                    _log.warning("the request was cut short by the end of the server")
-                    known["error"] = "cut_short"
-                except Exception:
-                    _log.exception("the request failed")
-                    known["error"] = "internal_error"
-                    if status != _UNANSWERED:
-                        raise  # in the middle of its answer: the connection ends, so that nobody takes it for whole
-                    said = _error("internal_error", "the server failed", f"its log has {request_id}")
-                    await send_json(sent, 500, said)
-                finally:
-                    route = known.get("route", "other")
-                    self._tracing.answered(span, route, status)
+            await self._traced(context, scope, receive, _with_headers(context, send))
         finally:
-            took = time.monotonic() - began
-            self._metrics.answered(route, _method(scope), status, took)
-            if scope["path"] not in _OPEN:
-                facts = {"method": _method(scope), "route": route, "status": status, "ms": round(took * 1e3, 2)}
-                facts |= {name: known[name] for name in _FACTS if name in known}
-                _log.info("request", extra={"facts": facts})
+            self._note(context, scope, time.monotonic() - began)
             REQUEST.reset(token)
 
-    async def _checked(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _traced(self, context: RequestContext, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._tracing is None:
+            await self._guarded(context, scope, receive, send)
+            return
+        with self._tracing.request(scope, context.request_id) as span:
+            try:
+                await self._guarded(context, scope, receive, send)
+            finally:
+                self._tracing.answered(span, context.route, context.status)
+
+    async def _guarded(self, context: RequestContext, scope: Scope, receive: Receive, send: Send) -> None:
+        """An answer for every fault of ours, without its words."""
+        try:
+            await self._checked(context, scope, receive, send)
+        except asyncio.CancelledError:
+            _log.warning("the request was cut short by the end of the server")
+            context.error = "cut_short"
+        except Exception:
+            _log.exception("the request failed")
+            context.error = "internal_error"
+            if context.status != UNANSWERED:
+                raise  # in the middle of an answer: the connection breaks off, so that the client sees that it is cut
+            said = _error("internal_error", "the server failed", f"its log has {context.request_id}")
+            await send_json(send, 500, said)
+
+    async def _checked(self, context: RequestContext, scope: Scope, receive: Receive, send: Send) -> None:
+        """An answer for every error of the host."""
         if scope["path"] not in _OPEN and (refused := self._refused(scope)):
             await send_json(send, *refused)
             return
@@ -94,12 +90,20 @@ class Middleware:
         except Cancelled:
             return  # the client left
         except HostError as error:
-            state(scope)["error"] = error.code
-            await send_json(send, status_of(error), {"error": told(error)}, dict(headers_of(error)))
+            context.error = error.code
+            await send_json(send, status_of(error), {"error": shown_outside(error)}, dict(headers_of(error)))
+
+    def _note(self, context: RequestContext, scope: Scope, took_s: float) -> None:
+        """Metrics, and a line in the log."""
+        method = _method(scope)
+        self._metrics.answered(context.route, method, context.status, took_s)
+        if scope["path"] not in _OPEN:
+            facts = {"method": method, "route": context.route, "status": context.status, "ms": round(took_s * 1e3, 2)}
+            _log.info("request", extra={"facts": facts | context.facts()})
 
     def _refused(self, scope: Scope) -> tuple[int, dict[str, object]] | None:
-        """Against pages that reach for this server by way of somebody's browser: under a name that is not its own (DNS
-        rebinding), or from a site that it does not know."""
+        """The answer to a request that a browser sends for a page of another site: under a name that is not one of this
+        server (DNS rebinding), or from an origin that the operator did not allow."""
         host = (header(scope, "host") or "").lower()
         if "*" not in self._hosts and _name(host) not in self._hosts:
             said = f"this server does not go by the name {_name(host)[:200]!r}"
@@ -112,8 +116,27 @@ class Middleware:
         return None
 
 
+def _request_id(scope: Scope) -> str:
+    """The one that the client gave, if it can stand in a log; else a new one."""
+    given = header(scope, "x-request-id") or ""
+    return given if _ID.match(given) else "req_" + secrets.token_hex(12)
+
+
+def _with_headers(context: RequestContext, send: Send) -> Send:
+    """`send`, with the request's id and safe defaults in the head of the answer. Notes the status."""
+
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            context.status = message["status"]
+            own = (b"x-request-id", context.request_id.encode())
+            message["headers"] = [*message["headers"], own, *_SAFE]
+        await send(message)
+
+    return sent
+
+
 def _name(host: str) -> str:
-    """Without its port."""
+    """The host without its port."""
     name, colon, port = host.rpartition(":")
     return name if colon and port.isdecimal() else host
 
@@ -128,7 +151,7 @@ def _site(origin: str) -> str | None:
 
 def _embedded(scope: Scope, origin: str | None) -> bool:
     """Whether a page of another site asks without an origin: by an image, a script, a frame or a link (Fetch Metadata,
-    w3.org/TR/fetch-metadata). What a link may lead to is the console's page."""
+    w3.org/TR/fetch-metadata). A link may lead to the console's page."""
     return not origin and header(scope, "sec-fetch-site") in ("cross-site", "same-site") and scope["path"] != "/"
 
 
@@ -137,6 +160,6 @@ def _error(code: str, message: str, hint: str) -> dict[str, object]:
 
 
 def _method(scope: Scope) -> str:
-    """One of few: it is a metric's label, and anybody can send any."""
+    """One of few, for the label of a metric: a client can send any method."""
     known = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
     return scope["method"] if scope["method"] in known else "other"

@@ -1,6 +1,9 @@
-"""What every face needs, without HTTP: who asks, what is installed, which catalyst has a model, limits, usage, and the
-dispatch of one operation.
+"""The service: what every face (gateway, MCP, console, command line) needs, without HTTP.
 
-`dispatch` is the way of a request: admit, run, count. It may import `host.runtime` and what stands below it, and knows
-neither HTTP nor click. A new rule about who may do what goes into `principal`; a new limit into `limits`.
+A face makes an `OperationRequest`. `request` resolves it against the `catalog` (permissions of the `principal`,
+`routing` of models); `dispatch` loads, checks, admits, runs and settles it (`limits`, `usage`); `local` does so without
+an event loop. `dialects` read providers' answers, `views` render components, runs and keys.
+
+It may import `host.runtime` and the packages below it. Add a rule about callers to `principal`, a limit to `limits`, a
+provider to `dialects`, a field that faces show to `views`.
 """

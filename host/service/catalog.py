@@ -1,11 +1,7 @@
-"""The operations of a catalyst whose manifest names none: those that CYFR's OpenAI catalyst has.
+"""The catalog: keys, installed components, and catalysts with the permissions that the operator gave them.
 
-What is served, as the operator last left it: his keys, and the catalysts with the authority that he gave them.
-
-A View is of one moment. Whoever asks for the current one is told of a change at most `LOOK_S` after it was made, by any
-process that shares the state: the state's seal says by one number whether there was any.
-
-Keys that are for some models: what a request names has to be one of those, by whichever face it comes.
+A `View` is the catalog at one moment. `Catalog.current` notices a change at most `LOOK_S` seconds after it was made, by
+any process that shares the state: the number of the state's digest says whether there was one.
 """
 
 from __future__ import annotations
@@ -13,51 +9,31 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import TypeVar
 
-from host.component.operations import OperationSpec
 from host.core.audit import Event
 from host.core.names import Reference
-from host.core.strict_json import Json
-from host.errors import Forbidden, HostError, InputError, NotFound
+from host.errors import Forbidden, HostError, NotFound
 from host.runtime.host import Catalyst, Host
 from host.runtime.workspace import Installed, Workspace
+from host.service.operations import operations_of
 from host.service.principal import Principal
 from host.service.routing import Routing
 from host.store.access.api_keys import KeyRing
 from host.store.components import Component, latest
 
-_ROWS: Final = (
-    OperationSpec("chat.completions.create", method="POST", path="/chat/completions", request="json", stream=True),
-    OperationSpec("models.list", method="GET", path="/models"),
-    OperationSpec("models.get", method="GET", path="/models/{model_id}", in_path=("model_id",)),
-    OperationSpec("embeddings.create", method="POST", path="/embeddings", request="json"),
-    OperationSpec("moderations.create", method="POST", path="/moderations", request="json"),
-    OperationSpec("images.generate", method="POST", path="/images/generations", request="json"),
-    OperationSpec("audio.speech", method="POST", path="/audio/speech", request="json", response="binary"),
-    OperationSpec("audio.transcriptions", method="POST", path="/audio/transcriptions", request="multipart"),
-    OperationSpec("audio.translations", method="POST", path="/audio/translations", request="multipart"),
-    OperationSpec("responses.create", method="POST", path="/responses", request="json"),
-    OperationSpec("files.list", method="GET", path="/files"),
-    OperationSpec("files.get", method="GET", path="/files/{file_id}", in_path=("file_id",)),
-    OperationSpec("files.delete", method="DELETE", path="/files/{file_id}", in_path=("file_id",)),
-)
-
-DEFAULT_OPERATIONS: Final[Mapping[str, OperationSpec]] = {one.name: one for one in _ROWS}
-
-
 T = TypeVar("T")
 
 LOOK_S = 0.2
-_AGAIN_S = 1.0  # after which what could not be loaded is tried again, where nothing has changed
+_AGAIN_S = 1.0  # after which a failed load is tried again, where nothing has changed
+_THREADS = 4
 
 
 class View:
-    """What there was at one moment; thread-safe. Catalysts are loaded when they are first asked for."""
+    """The catalog at one moment. Thread-safe. A catalyst is loaded when it is first asked for."""
 
     def __init__(self, host: Host, workspace: Workspace, routing: Routing, stamp: object) -> None:
         self._host = host
@@ -65,29 +41,27 @@ class View:
         self.keys: KeyRing = workspace.api_keys.snapshot()
         self.components: Sequence[Component] = workspace.components.all()
         self.routing = completed(routing, self.components)
+        self._by_reference = _by_reference(self.components)
         self._loaded: dict[Reference, Catalyst] = {}
         self._failed: dict[Reference, tuple[HostError, float]] = {}
         self._locks: dict[Reference, threading.Lock] = {}
         self._lock = threading.Lock()
 
     def component(self, reference: Reference) -> Component:
-        """The component that `reference` names: that version, or the latest. Raises NotFound."""
-        found = [
-            one
-            for one in self.components
-            if one.reference.any_version == reference.any_version and reference.version in ("", one.reference.version)
-        ]
-        if not found:
+        """The component of this reference: of its version, or the latest. Raises NotFound."""
+        found = self._by_reference.get(reference)
+        if found is None:
             raise NotFound(f"there is no {reference}", field="reference", hint="host list shows what there is")
-        return latest(found)
+        return found
 
     def loaded(self, reference: Reference) -> Catalyst | None:
-        """The catalyst that `reference` names, where it is loaded already."""
+        """The catalyst of this reference, if it is loaded already."""
         return self._loaded.get(reference)
 
     def load(self, reference: Reference) -> Catalyst:
-        """Verified, approved and loaded, with its authority: it takes some 50 ms the first time. One without a version
-        is the latest, which may not be older than one that was there before. Raises HostError."""
+        """The catalyst of this reference: verified, approved, loaded, with its permissions. Takes some 50 ms the first
+        time. A reference without a version means the latest, which may not be older than one that was there before.
+        Raises HostError."""
         with self._lock:
             lock = self._locks.setdefault(reference, threading.Lock())
         with lock:
@@ -96,7 +70,7 @@ class View:
             return found
 
     def _tried(self, reference: Reference) -> Catalyst:
-        """What cannot be loaded is not tried again at once, whoever asks: each try may be put on record."""
+        """A failed load is not repeated at once, whoever asks: each one may write to the audit log."""
         before, until = self._failed.get(reference, (None, 0.0))
         if before is not None and time.monotonic() < until:
             raise before.with_traceback(None)
@@ -108,19 +82,19 @@ class View:
 
 
 class Catalog:
-    """One per process. `current` and `catalyst` are for its event loop; blocking work is done on threads of its own."""
+    """One per process. `current` and `catalyst` are for its event loop; blocking work has threads of its own."""
 
     def __init__(self, host: Host, workspace: Workspace, routing: Routing) -> None:
         self._host = host
         self._workspace = workspace
         self._routing = routing
-        self._threads = ThreadPoolExecutor(4, thread_name_prefix="host-served")
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="host-catalog")
         self._view: View | None = None
         self._looked_at = 0.0
         self._looking: asyncio.Task[View] | None = None
 
     async def current(self) -> View:
-        """Raises StateError where what is kept cannot be read, or is not what the operator left."""
+        """Raises StateError where the state cannot be read, or is not as the operator left it."""
         if self._view is not None and time.monotonic() - self._looked_at < LOOK_S:
             return self._view
         if self._looking is None:
@@ -129,28 +103,27 @@ class Catalog:
         return await asyncio.shield(self._looking)
 
     async def catalyst(self, view: View, reference: Reference) -> Catalyst:
-        """Raises HostError."""
+        """`View.load`, off the event loop. Raises HostError."""
         found = view.loaded(reference)
         return found if found is not None else await self.off_loop(partial(view.load, reference))
 
     async def installed(self, name: str | Reference, *, approved: bool = True) -> Installed:
-        """What `name` names, verified: a reference, or one of a registry (`oci://…`), which is pulled. With `approved`
-        False also what may not be run. Raises HostError."""
+        """The verified component of a reference; one of a registry (`oci://…`) is pulled. With `approved` False also
+        one that may not be run. Raises HostError."""
         return await self.off_loop(lambda: self._host.installed(name, approved=approved))
 
-    async def looked_into(self, installed: Installed) -> Catalyst:
-        """It, with its authority, for somebody to see what that is. Raises HostError."""
+    async def inspected(self, installed: Installed) -> Catalyst:
+        """The catalyst with its permissions, to be shown and not run. Raises HostError."""
         return await self.off_loop(lambda: self._host.load(installed))
 
     async def off_loop(self, work: Callable[[], T]) -> T:
-        """What `work` returns, which may block."""
+        """The result of `work`, which may block."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
-    async def record_refusal(self, known: Mapping[str, Any], error: Forbidden) -> None:
-        """On record: somebody with a key wanted what it is not for. Raises AuditError."""
-        principal = known.get("principal")
-        detail = {"key": principal.id if principal else "", "request": known.get("request_id", "")}
-        event = Event("request.refused", "", "deny", error.message, {**detail, "route": known.get("route", "")})
+    async def record_refusal(self, principal: Principal | None, request_id: str, route: str, error: Forbidden) -> None:
+        """Write to the audit log that a caller with a key was refused. Raises AuditError."""
+        detail = {"key": principal.id if principal else "", "request": request_id, "route": route}
+        event = Event("request.refused", "", "deny", error.message, detail)
         await self.off_loop(lambda: self._workspace.audit_log.record(event))
 
     def close(self) -> None:
@@ -172,67 +145,18 @@ class Catalog:
         return View(self._host, self._workspace, self._routing, stamp)
 
 
-def operations_of(component: Component) -> Mapping[str, OperationSpec]:
-    """By name: what the manifest says, or where it says nothing (CYFR's do not), what such catalysts have."""
-    if component.manifest is not None and component.manifest.operations:
-        return component.manifest.operations
-    return DEFAULT_OPERATIONS if _takes_operations(component) else {}
-
-
-def _takes_operations(component: Component) -> bool:
-    """Whether its input is the operation envelope, as far as its manifest says."""
-    schema: Any = component.manifest.schemas.get("input") if component.manifest else None
-    properties = schema.get("properties") if isinstance(schema, dict) else None
-    return isinstance(properties, dict) and "operation" in properties
-
-
-def completed(routing: Routing, components: Sequence[Component]) -> Routing:
-    """Where the operator named no catalyst, the only one there is with routes has all of them."""
-    if routing.references:
-        return routing
+def completed(routing: Routing, components: Iterable[Component]) -> Routing:
+    """`routing`, with the only installed catalyst that has routes as its default, if it names no catalyst at all."""
     subjects = {
         one.reference.any_version for one in components if any(spec.path for spec in operations_of(one).values())
     }
-    return replace(routing, default=subjects.pop()) if len(subjects) == 1 else routing
+    return routing.with_sole(subjects)
 
 
-_NAMES = ("model", "model_id")  # the second is CYFR's, of what stands in a path
-
-
-def check_model(
-    principal: Principal, view: View, spec: OperationSpec | None, given: Mapping[str, Any], schema: Json = True
-) -> dict[str, Any]:
-    """`given`, an operation's parameters or a whole input, with a model's own name in place of its alias. A key for
-    some models has to name one of those, unless what takes it says that it takes none: the operation, or without one
-    the input's `schema`. Raises Forbidden, InputError."""
-    in_path = spec.in_path[:1] if spec is not None and spec.path.startswith("/models/{") else ()
-    found = dict(given)
-    named = [name for name in dict.fromkeys((*in_path, *_NAMES)) if given.get(name)]
-    for name in named:
-        if not isinstance(model := given[name], str):
-            raise InputError(f"{name} must be a string", field=f"params.{name}" if spec else name)
-        found[name] = view.routing.aliases.get(model, model)
-        principal.require_model(model, found[name])
-    if _form_made_ready(spec, given) or not (named or _takes_none(spec, schema)):
-        principal.require_any_model()
-    return found
-
-
-def takes_one(spec: OperationSpec) -> bool:
-    """Whether the operation has a model among its parameters, be it one that may be left out."""
-    properties = spec.params.get("properties") if isinstance(spec.params, dict) else None
-    return isinstance(properties, dict) and "model" in properties
-
-
-def _form_made_ready(spec: OperationSpec | None, given: Mapping[str, Any]) -> bool:
-    """Which stands in place of all other parameters, and may name any model."""
-    return spec is not None and spec.request == "multipart" and given.get("multipart") is not None
-
-
-def _takes_none(spec: OperationSpec | None, schema: Json) -> bool:
-    if spec is None:
-        properties = schema.get("properties") if isinstance(schema, dict) else None
-        return isinstance(properties, dict) and "model" not in properties
-    if spec.path.startswith("/models/{"):
-        return False
-    return not takes_one(spec) if isinstance(spec.params, dict) else spec.method in ("GET", "DELETE")
+def _by_reference(components: Iterable[Component]) -> dict[Reference, Component]:
+    """Each component under its reference with its version; the latest of each name without one, too."""
+    found = {one.reference: one for one in components}
+    versions: dict[Reference, list[Component]] = {}
+    for one in components:
+        versions.setdefault(one.reference.any_version, []).append(one)
+    return found | {reference: latest(some) for reference, some in versions.items()}

@@ -1,8 +1,13 @@
-"""One operation for whoever asked: admitted, run, counted. What the gateway, MCP and the console have in common.
+"""Dispatch: the one way of an operation through the host, for every face.
 
-    ask → may he? → limits and budgets → the run, in its sandbox → usage
+    resolve    the caller may run it, of which catalyst, and with which models      host.service.request
+    load       the catalyst, with the permissions that the operator gave it          host.service.catalog
+    check      its input, against the manifest's schema
+    admit      limits of the key and of the catalyst                                 host.service.limits
+    run        in a sandbox of its own
+    settle     usage, token limits, observers
 
-Everything about it is in the record under the run's id, with the key that it was for.
+The audit log has everything about the run under the run's id, with the key of the caller.
 """
 
 from __future__ import annotations
@@ -12,69 +17,37 @@ import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Final, Self
 
-from host.core.attachments import Attachment
 from host.core.names import Reference
 from host.core.operation import Result
 from host.core.quantities import Quota
-from host.core.strict_json import Json
 from host.errors import Cancelled, DeadlineExceeded, Forbidden, HostError, LimitExceeded, OperationFailed
 from host.runtime.events import AsyncEventStream
 from host.runtime.host import Catalyst
-from host.service.dialects.openai import (
-    Tokens,
-    asking_for_usage,
-    estimated,
-    only_tells_usage,
-    tokens_in,
-    tokens_in_text,
-)
+from host.service.dialects.dialect import Tokens
 from host.service.limits import Budget, Limit, Limiter
 from host.service.principal import Principal
+from host.service.request import OperationRequest, Resolved, resolve
 
 if TYPE_CHECKING:
-    from host.service.catalog import Catalog
+    from host.service.catalog import Catalog, View
     from host.service.usage import UsageRecorder
     from host.store.access.api_keys import ApiKey
 
 _log = logging.getLogger(__name__)
 
-_SLOW_S = 0.05  # that a check may take on the event loop: others wait meanwhile
-_UNTOLD = (Cancelled.code, DeadlineExceeded.code)  # of runs whose upstream may have done all of its work
-_LONGEST_END_S = 5.0  # of cancelled runs: each ends at the next epoch, or the next host call
-
-
-@dataclass(frozen=True, slots=True)
-class OperationRequest:
-    """One operation for `principal`, who may: that was found out before. `request` is the request's id. `more` is what
-    the input has beside these; of a catalyst that takes no operations (`operation` ""), all that it has. One that is
-    `large` is not looked through on the event loop."""
-
-    principal: Principal
-    catalyst: Catalyst
-    operation: str
-    params: Mapping[str, Json]
-    stream: bool = False
-    attachments: Mapping[str, Attachment] = field(default_factory=dict)
-    request: str = ""
-    timeout_s: float | None = None
-    via: str = "gateway"
-    more: Mapping[str, Json] = field(default_factory=dict)
-    large: bool = False
-
-    def given(self) -> dict[str, Json]:
-        if not self.operation:
-            return dict(self.more)
-        return {**self.more, "operation": self.operation, "params": self.params, "stream": self.stream}
+_SLOW_S: Final = 0.05  # a check that takes longer leaves the event loop: other requests wait for it there
+_MAY_HAVE_COST: Final = (Cancelled.code, DeadlineExceeded.code)  # the upstream may have done all of its work
+_LONGEST_END_S: Final = 5.0  # a cancelled run ends at the next epoch, or at the next host call
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """`outcome` is a status, or an error's code."""
+    """How a run ended. `outcome` is a status, or an error's code."""
 
     outcome: str
     tokens: Tokens
@@ -82,79 +55,73 @@ class Ended:
 
 
 class Observer:
-    """Sees what the dispatch does, and changes nothing. Each method is called on the event loop, and must not block."""
+    """Sees what the dispatch does, and changes nothing. Methods are called on the event loop, and must not block."""
 
     def started(self) -> None:
-        """A run has begun."""
+        """A run began."""
 
-    def refused(self, reason: str) -> None:
-        """A request was over a limit: `reason` is the unit of the limit."""
+    def refused(self, unit: str) -> None:
+        """A request was over a limit that counts `unit`."""
 
-    def first_event(self, ask: OperationRequest, after_s: float) -> None:
-        """The first event of a run has come, `after_s` seconds after the run began."""
+    def first_event(self, running: Running, after_s: float) -> None:
+        """The first event of a run came, `after_s` seconds after the run began."""
 
-    def ended(self, ask: OperationRequest, run: str, how: Ended) -> None:
-        """The run whose id is `run` has ended."""
+    def ended(self, running: Running, how: Ended) -> None:
+        """A run ended."""
 
 
 class Running:
-    """A run that has begun: `async with`, and out of it the run has ended, whichever way, and was counted."""
+    """A run that began. To be used in an `async with`: at its end the run has ended and is settled."""
 
-    def __init__(self, runner: Dispatch, ask: OperationRequest, limits: Sequence[Limit]) -> None:
-        self._runner = runner
+    def __init__(self, dispatch: Dispatch, resolved: Resolved, catalyst: Catalyst, limits: Sequence[Limit]) -> None:
+        self._dispatch = dispatch
         self._began = time.monotonic()
-        self._tokens: Tokens | None = None
-        self._outcome = Cancelled.code  # unless it ends before its caller leaves
-        self._hides_usage = False
+        self._outcome = Cancelled.code  # unless the run ends before its caller leaves
+        self._hides_count = False
+        self.resolved = resolved
+        self.catalyst = catalyst
+        self.token_limits = [limit for limit in limits if limit.unit == "tokens"]
+        self.tokens: Tokens | None = None
+        """The tokens, as far as the answer has said."""
         self.events = 0
-        self.ask = ask
-        self.limits = limits
-        given = ask.given()
-        if ask.stream and any(limit.unit == "tokens" for limit in limits):
-            given["params"], self._hides_usage = asking_for_usage(ask.operation, ask.params)
-        caller: dict[str, Json] = {"via": ask.via, "operation": ask.operation[:200], "request": ask.request}
-        if ask.principal.key is not None:
-            caller = {"key": ask.principal.id, "name": ask.principal.name, **caller}
-        self._stream: AsyncEventStream = ask.catalyst.astream(
+        given = resolved.input()
+        if resolved.stream and (self.token_limits or resolved.request.counts_tokens):
+            asking = resolved.dialect.asking_for_tokens
+            given["params"], self._hides_count = asking(resolved.operation, resolved.params)
+        self._stream: AsyncEventStream = catalyst.astream(
             given,
-            attachments=ask.attachments,
-            timeout=ask.timeout_s,
-            caller=caller,
+            attachments=resolved.attachments,
+            timeout=resolved.request.timeout_s,
+            caller=resolved.caller(),
             asks=False,
+            checked=True,
         )
-
-    @property
-    def id(self) -> str:
-        return self._stream.id
-
-    @property
-    def tokens(self) -> Tokens | None:
-        """What it cost, as far as its answer has said."""
-        return self._tokens
+        self.id = self._stream.id
 
     def cancel(self) -> None:
         self._stream.cancel()
 
     async def texts(self) -> list[str]:
-        """The events that there are by now, each as JSON text: at least one, unless the run has ended. Raises
-        HostError: OperationFailed where it ended in an error status."""
+        """The next events, each as JSON text: at least one, or none once the run has ended. Raises HostError; among
+        them OperationFailed where the run ended in an error status."""
         while True:
             found = await self._texts()
             if not found:
                 return found
             if not self.events:
-                self._runner.first_event(self.ask, time.monotonic() - self._began)
+                self._dispatch.first_event(self, time.monotonic() - self._began)
             self.events += len(found)
+            dialect = self.resolved.dialect
             for text in found:
-                self._tokens = tokens_in_text(text) or self._tokens
-            if self._hides_usage:
-                found = [text for text in found if not only_tells_usage(text)]
+                self.tokens = dialect.tokens_of_event(text) or self.tokens
+            if self._hides_count:
+                found = [text for text in found if not dialect.only_counts(text)]
             if found:
                 return found
 
     async def result(self) -> Result:
-        """The run's, whatever its status, once all events were taken. Raises HostError."""
-        with suppress(OperationFailed):  # the result says so as well
+        """The run's result, whatever its status. Events that were not taken are dropped. Raises HostError."""
+        with suppress(OperationFailed):  # the result has the status, too
             while await self.texts():
                 pass
         return self._stream.result
@@ -171,7 +138,7 @@ class Running:
         if not found:
             result = self._stream.result
             self._outcome = str(result.status)
-            self._tokens = tokens_in(result.data) or self._tokens
+            self.tokens = self.resolved.dialect.tokens_of_document(result.data) or self.tokens
         return found
 
     async def __aenter__(self) -> Self:
@@ -183,148 +150,163 @@ class Running:
         try:
             await self._stream.aclose()
         finally:
-            await self._runner.ended(self, self._ended())
+            await self._dispatch.settle(self, self._ended())
 
     def _ended(self) -> Ended:
-        tokens = self._tokens
+        tokens = self.tokens
         if tokens is None:
-            untold = self.events or self._outcome in _UNTOLD
-            tokens = estimated(len(str(self.ask.params)), self.events) if untold else Tokens()
+            may_have_cost = self.events or self._outcome in _MAY_HAVE_COST
+            sent = len(str(self.resolved.params)) if may_have_cost else 0
+            tokens = Tokens.estimated(sent, self.events) if may_have_cost else Tokens()
         return Ended(self._outcome, tokens, time.monotonic() - self._began)
 
 
 class Dispatch:
-    """One per process, for its event loop."""
+    """One per process, for its event loop. `budgets` are by references without a version."""
 
     def __init__(
         self,
         catalog: Catalog,
         limiter: Limiter,
-        spending: UsageRecorder,
+        usage: UsageRecorder,
         observers: Sequence[Observer],
         budgets: Mapping[Reference, Budget],
     ) -> None:
         self._catalog = catalog
         self._limiter = limiter
-        self._spending = spending
+        self._usage = usage
         self._observers = observers
         self._budgets = budgets
         self._running: dict[str, Running] = {}
-        self._slow: set[str] = set()  # catalysts whose schemas take long
+        self._slow: set[str] = set()  # digests of catalysts whose schemas take long
         self._idle = asyncio.Event()
         self._idle.set()
 
-    async def start(self, ask: OperationRequest) -> Running:
-        """Admitted and begun; to be entered at once. Raises InputError where the parameters are not what the catalyst
-        says it takes, LimitExceeded, StateError."""
-        await self._check(ask)
-        limits = self._limits(ask)
+    def resolve(self, request: OperationRequest, view: View) -> Resolved:
+        """See `host.service.request.resolve`: it is apart from `start` so that a face can log the catalyst and the
+        operation of a request whose start fails."""
+        return resolve(request, view)
+
+    async def start(self, resolved: Resolved, view: View) -> Running:
+        """Load, check, admit and begin: to be entered at once. Raises InputError for an input that the manifest does
+        not allow, LimitExceeded, Forbidden, StateError and what loading raises."""
+        catalyst = await self._catalog.catalyst(view, resolved.reference)
+        principal, reference = resolved.request.principal, resolved.component.reference
+        if catalyst.reference != str(reference):  # a newer one was installed since
+            principal.require_catalyst(Reference.parse(catalyst.reference))
+        await self._check(resolved, catalyst)
+        limits = limits_of_key(principal.key)
+        if self._budgets:
+            limits += limits_of_budget(self._budgets, reference.any_version)
         await self._admit(limits)
-        running = Running(self, ask, limits)
+        running = Running(self, resolved, catalyst, limits)
         self._running[running.id] = running
         self._idle.clear()
         for observer in self._observers:
             observer.started()
         return running
 
-    async def refused(self, known: Mapping[str, Any], error: Forbidden) -> HostError:
-        """What to tell whoever wanted what his key is not for. It is put on record and counts as one of his requests:
-        once he has spent those, neither is done. Raises StateError."""
-        principal = known.get("principal")
-        if principal is not None and principal.key is not None:
+    async def run(self, request: OperationRequest, view: View) -> Result:
+        """The result, whatever its status. Cancelled with its task. Raises HostError."""
+        async with await self.start(self.resolve(request, view), view) as running:
+            return await running.result()
+
+    async def refused(
+        self, error: Forbidden, principal: Principal | None, *, request_id: str = "", route: str = ""
+    ) -> HostError:
+        """Record a refusal, and return the error for the caller. A refusal counts as one of the key's requests: a key
+        without any left gets LimitExceeded, and nothing is recorded. Raises StateError."""
+        if principal is not None:
             try:
-                await self._admit([limit for limit in _of_key(principal.key) if limit.unit == "requests"])
+                await self._admit([limit for limit in limits_of_key(principal.key) if limit.unit == "requests"])
             except LimitExceeded as exceeded:
                 return exceeded
-        await self._catalog.record_refusal(known, error)
+        await self._catalog.record_refusal(principal, request_id, route, error)
         return error
 
-    async def _admit(self, limits: Sequence[Limit]) -> None:
-        """Raises LimitExceeded, StateError."""
-        if limits and (exceeded := await self._catalog.off_loop(lambda: self._limiter.admit(limits))) is not None:
-            for observer in self._observers:
-                observer.refused(exceeded.limit.unit)
-            raise LimitExceeded(
-                f"{exceeded.limit.subject} has spent its {exceeded.limit.quota} {exceeded.limit.unit}",
-                unit=exceeded.limit.unit,
-                retry_after_s=exceeded.retry_after_s,
-            )
-
-    async def _check(self, ask: OperationRequest) -> None:
-        """A schema is a stranger's: one that took long once is checked beside the event loop from then on."""
-        digest = str(ask.catalyst.digest)
-        if ask.large or digest in self._slow:
-            await asyncio.to_thread(lambda: ask.catalyst.check(ask.given()))
-            return
-        began = time.thread_time()
-        try:
-            ask.catalyst.check(ask.given())
-        finally:
-            if time.thread_time() - began > _SLOW_S:
-                self._slow.add(digest)
-
-    async def run(self, ask: OperationRequest) -> tuple[str, Result]:
-        """The run's id, and its Result, whatever its status. Raises HostError. Cancelled with its task."""
-        async with await self.start(ask) as running:
-            return running.id, await running.result()
-
     def cancel(self, ids: Collection[str]) -> None:
-        """Take back those of the runs that are this process's."""
+        """Cancel those of the runs that are this process's."""
         for ident in ids:
             if (running := self._running.get(ident)) is not None:
                 running.cancel()
 
     async def end(self) -> None:
-        """Take back all that still runs, and return once it has ended."""
+        """Cancel every run, and return once all have ended."""
         self.cancel(self.running)
         with suppress(TimeoutError):
             async with asyncio.timeout(_LONGEST_END_S):
                 await self._idle.wait()
 
-    def first_event(self, ask: OperationRequest, after_s: float) -> None:
-        """What a Running says once its first event has come."""
-        for observer in self._observers:
-            observer.first_event(ask, after_s)
-
     @property
     def running(self) -> tuple[str, ...]:
-        """The ids of what runs in this process."""
+        """The ids of this process's runs."""
         return tuple(self._running)
 
-    async def ended(self, running: Running, how: Ended) -> None:
-        """What a Running says at its end: counted, before anybody is told of it."""
+    def first_event(self, running: Running, after_s: float) -> None:
+        """Called by a Running at its first event."""
+        for observer in self._observers:
+            observer.first_event(running, after_s)
+
+    async def settle(self, running: Running, how: Ended) -> None:
+        """Called by a Running at its end: usage and limits are counted before the caller gets the answer."""
         self._running.pop(running.id, None)
         if not self._running:
             self._idle.set()
-        ask = running.ask
         for observer in self._observers:
-            observer.ended(ask, running.id, how)
-        self._spending.used(
+            observer.ended(running, how)
+        self._usage.used(
             day=datetime.now(UTC).date().isoformat(),
-            key=ask.principal.id,
-            catalyst=ask.catalyst.reference,
+            key=running.resolved.request.principal.id,
+            catalyst=running.catalyst.reference,
             failed=not how.outcome.startswith("2"),
             tokens=how.tokens,
         )
-        spent = [limit for limit in running.limits if limit.unit == "tokens"]
-        if spent and how.tokens.total:
+        if running.token_limits and how.tokens.total:
+            spend = self._limiter.spend
             try:
-                await asyncio.shield(self._catalog.off_loop(lambda: self._limiter.spend(spent, how.tokens.total)))
+                await asyncio.shield(self._catalog.off_loop(lambda: spend(running.token_limits, how.tokens.total)))
             except HostError:
                 _log.exception("the tokens of %s could not be counted", running.id)
 
-    def _limits(self, ask: OperationRequest) -> list[Limit]:
-        found = [] if ask.principal.key is None else _of_key(ask.principal.key)
-        reference = Reference.parse(ask.catalyst.reference).any_version
-        if (budget := self._budgets.get(reference)) is not None:
-            found += _limits(f"catalyst:{reference}", budget.requests, budget.tokens, f"the catalyst {reference}")
-        return found
+    async def _check(self, resolved: Resolved, catalyst: Catalyst) -> None:
+        """The schema is a stranger's. Where a check took long once, the next ones are done off the event loop."""
+        digest = str(catalyst.digest)
+        if resolved.request.large or digest in self._slow:
+            await asyncio.to_thread(lambda: catalyst.check(resolved.input()))
+            return
+        began = time.thread_time()
+        try:
+            catalyst.check(resolved.input())
+        finally:
+            if time.thread_time() - began > _SLOW_S:
+                self._slow.add(digest)
+
+    async def _admit(self, limits: Sequence[Limit]) -> None:
+        """Raises LimitExceeded, StateError."""
+        if limits and (exceeded := await self._catalog.off_loop(lambda: self._limiter.admit(limits))) is not None:
+            limit = exceeded.limit
+            for observer in self._observers:
+                observer.refused(limit.unit)
+            raise LimitExceeded(
+                f"{limit.subject} has spent its {limit.quota} {limit.unit}",
+                unit=limit.unit,
+                retry_after_s=exceeded.retry_after_s,
+            )
 
 
-def _of_key(key: ApiKey) -> list[Limit]:
+def limits_of_key(key: ApiKey | None) -> list[Limit]:
+    """The limits of a key: its rate and its budgets."""
+    if key is None:
+        return []
     subject = f"the key {key.name!r}"
     rate = _limits(f"key:{key.id}:rate", key.rate_limit, None, subject)
     return rate + _limits(f"key:{key.id}", key.request_budget, key.token_budget, subject)
+
+
+def limits_of_budget(budgets: Mapping[Reference, Budget], catalyst: Reference) -> list[Limit]:
+    """The limits of all callers together at this catalyst (any version)."""
+    budget = budgets.get(catalyst, Budget())
+    return _limits(f"catalyst:{catalyst}", budget.requests, budget.tokens, f"the catalyst {catalyst}")
 
 
 def _limits(name: str, requests: Quota | None, tokens: Quota | None, subject: str) -> list[Limit]:

@@ -1,10 +1,10 @@
-"""Who asks, and what he may."""
+"""Principals: who makes a request, and what they may do."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from host.core.names import Reference
 from host.errors import Forbidden
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from host.store.access.api_keys import ApiKey, Scope
 
 ANONYMOUS_SCOPES: frozenset[Scope] = frozenset({"run", "runs", "components", "metrics"})
-"""Of whoever asks on the loopback interface while there is no key: all but management."""
+"""For callers on the loopback interface while there is no key: everything but management."""
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The holder of `key`; None for whoever asks on the loopback interface while there is no key, or for the user whose
-    process this is. `id` and `name` are the key's, "" where there is none."""
+    """The holder of `key`. Without a key: a caller on the loopback interface while there is no key, or the operator at
+    their own terminal."""
 
     key: ApiKey | None
     scopes: frozenset[Scope]
@@ -30,18 +30,24 @@ class Principal:
 
     @property
     def id(self) -> str:
+        """The key's id; "" without a key."""
         return self.key.id if self.key else ""
 
     @property
     def name(self) -> str:
+        """The key's name; "" without a key."""
         return self.key.name if self.key else ""
+
+    @property
+    def for_some_models(self) -> bool:
+        return self.key is not None and bool(self.key.models)
 
     def may(self, scope: Scope) -> bool:
         return scope in self.scopes
 
     def require(self, scope: Scope) -> None:
         """Raises Forbidden."""
-        if not self.may(scope):
+        if scope not in self.scopes:
             what = f"the key {self.name!r} does not have" if self.key else "this takes a key with"
             raise Forbidden(
                 f"{what} the scope {scope!r}",
@@ -49,7 +55,7 @@ class Principal:
             )
 
     def may_use(self, reference: Reference) -> bool:
-        """Whether the key is for the catalyst `reference`, which has a version."""
+        """Whether the key is for the catalyst of this reference, which has a version."""
         if self.key is None or not self.key.catalysts:
             return True
         return reference in self.key.catalysts or reference.any_version in self.key.catalysts
@@ -64,15 +70,18 @@ class Principal:
             raise Forbidden(f"the key {self.name!r} is not for the catalyst {reference.any_version}")
 
     def require_model(self, *names: str) -> None:
-        """Raises Forbidden where the key is for none of the `names` that a model goes by."""
+        """`names` are all names of one model. Raises Forbidden where the key is for none of them."""
         if not any(map(self.may_ask, names)):
             raise Forbidden(f"the key {self.name!r} is not for the model {names[0][:200]!r}")
 
     def require_any_model(self) -> None:
-        """Where a request could name a model, and does not. Raises Forbidden."""
-        if self.key is not None and self.key.models:
+        """For a request that names no model, and could. Raises Forbidden for a key that is for some models."""
+        if self.for_some_models:
             raise Forbidden(f"the key {self.name!r} is for some models alone, and the request names none")
 
+
+OPERATOR: Final = Principal(None, frozenset({"run", "runs", "components", "metrics", "manage"}))
+"""The operator at their own terminal."""
 
 _WITH: dict[Scope, str] = {
     "run": "--type secret --scope run",

@@ -1,9 +1,9 @@
-"""Which catalyst answers for a model: by the longest prefix of its name, else the default. Pure."""
+"""Routing: which catalyst answers for a model. The longest prefix of its name decides, else the default. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 
 from host.core.names import Reference
 from host.errors import InputError, NotFound
@@ -11,7 +11,7 @@ from host.errors import InputError, NotFound
 
 @dataclass(frozen=True, slots=True)
 class Routed:
-    """`model` is the name that the catalyst is asked for: an alias's own."""
+    """`model` is the name for the catalyst, with an alias replaced."""
 
     reference: Reference
     model: str
@@ -19,8 +19,9 @@ class Routed:
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """`prefix_map`: the beginning of a model's name -> the catalyst that has it; `aliases`: other names for models;
-    `default`: the catalyst for all other models, and for what names no model."""
+    """`prefix_map`: the beginning of a model's name -> the catalyst that has it; `aliases`: another name -> the model;
+    `default`: the catalyst for all other models, and for requests without a model. Raises InputError for an alias of an
+    alias."""
 
     prefix_map: Mapping[str, Reference] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
@@ -35,9 +36,13 @@ class Routing:
                     hint="name the model",
                 )
 
+    def model(self, name: str) -> str:
+        """The model's own name, where `name` is an alias; else `name`."""
+        return self.aliases.get(name, name)
+
     def of_model(self, name: str) -> Routed:
-        """Raises NotFound where nothing has it."""
-        model = self.aliases.get(name, name)
+        """Raises NotFound where no catalyst has the model."""
+        model = self.model(name)
         prefix = max((one for one in self.prefix_map if model.startswith(one)), key=len, default=None)
         reference = self.default if prefix is None else self.prefix_map[prefix]
         if reference is None:
@@ -50,7 +55,7 @@ class Routing:
         return Routed(reference, model)
 
     def of_rest(self) -> Reference:
-        """The catalyst for what names no model. Raises NotFound."""
+        """The catalyst for a request without a model. Raises NotFound."""
         if self.default is None:
             raise NotFound(
                 "no catalyst is the default, and the request names no model",
@@ -60,6 +65,12 @@ class Routing:
 
     @property
     def references(self) -> tuple[Reference, ...]:
-        """Every catalyst that is named, the default first, each once."""
+        """Every catalyst of this routing once, the default first."""
         named = ([self.default] if self.default else []) + list(self.prefix_map.values())
         return tuple(dict.fromkeys(named))
+
+    def with_sole(self, catalysts: Collection[Reference]) -> Routing:
+        """With the only one of `catalysts` as the default, if there is only one and no catalyst was named."""
+        if self.references or len(catalysts) != 1:
+            return self
+        return replace(self, default=next(iter(catalysts)))

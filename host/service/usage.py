@@ -8,7 +8,7 @@ import logging
 import threading
 from collections import defaultdict
 
-from host.service.dialects.openai import Tokens
+from host.service.dialects.dialect import Tokens
 from host.store.access.usage import Usage, Used
 
 _EVERY_S = 1.0

@@ -6,7 +6,6 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -46,22 +45,17 @@ def command(*, source: tuple[str, ...], in_json: bool, **authority: Any) -> None
             rows = tuple(list_permissions(catalyst.imports, catalyst.grant))
             installation = kept.installation() if kept else {}
             if in_json:
-                put(as_json({**installation, **_facts(catalyst, rows)}))
+                put(as_json({**installation, **_facts(catalyst)}))
             else:
                 put("\n".join(_page(catalyst, rows, granted, installation)))
 
 
-def _facts(catalyst: Catalyst, rows: Iterable[Permission]) -> dict[str, Any]:
-    manifest = catalyst.manifest
-    return {
-        "digest": str(catalyst.digest),
-        "size": catalyst.size,
-        "imports": list(catalyst.imports),
-        "exports": list(EXPORTS),
-        "manifest": None if manifest is None else asdict(manifest),
-        "authority": [asdict(row) for row in rows],
-        "limits": asdict(catalyst.grant.limits),
-    }
+def _facts(catalyst: Catalyst) -> dict[str, Any]:
+    from host.service import views  # noqa: PLC0415 - not for `--help`
+
+    known, manifest = views.of_catalyst(catalyst), views.of_manifest(catalyst.manifest)
+    shown = views.picked(known, "digest", "size", "imports", "exports")
+    return {**shown, "manifest": manifest, **views.picked(known, "authority", "limits")}
 
 
 def _page(

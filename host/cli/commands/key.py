@@ -193,7 +193,9 @@ def _options() -> Iterator[None]:
 
 
 def _facts(key: ApiKey) -> dict[str, Any]:
-    return {**key.as_dict(), "state": key.state(time.time())}
+    from host.service import views  # noqa: PLC0415 - not for `--help`
+
+    return views.of_key(key, time.time())
 
 
 def _row(key: ApiKey) -> Sequence[str]:

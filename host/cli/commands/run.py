@@ -1,9 +1,7 @@
-"""`host run`: one operation, of a file or of what is installed.
+"""`host run`: arguments to one run, and its result to standard output.
 
-Beyond its options it needs most of the host. That is imported while the component loads, on a thread of its own: both
+Beyond its options it needs most of the host. That is imported while the component loads on a thread of its own: both
 take about as long.
-
-What `host run` does: arguments to one run, and what came of it to standard output.
 """
 
 from __future__ import annotations
@@ -12,7 +10,6 @@ import base64
 import codecs
 import os
 import sys
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +20,7 @@ from host.cli.inputs import blaming, read_bytes, write_bytes
 from host.cli.options import authority_options, given
 from host.cli.output import missing_permissions
 from host.cli.output.terminal import as_json, errors_shown, put, say, say_logs
-from host.cli.targets import Origin, is_reference, source_named
+from host.cli.targets import Job, Origin, is_reference, source_named
 from host.core.attachments import Attachment
 from host.core.operation import Result, read_input
 from host.core.quantities import parse_duration
@@ -31,7 +28,7 @@ from host.core.strict_json import Json
 from host.errors import Denied, InputError, OperationFailed
 
 if TYPE_CHECKING:
-    from host.runtime.host import Catalyst
+    from host.runtime.events import EventStream
 
 
 @click.command("run", short_help="Run one operation of a catalyst.")
@@ -96,20 +93,21 @@ def execute(
     no_prompt: bool,
     **authority: Any,
 ) -> int:
-    """The exit status of the operation: 0 or 1; HostError for everything else."""
+    """The exit status of the operation: 0 or 1. Raises HostError for everything else."""
     _check_output(output, stream=stream)
     granted = given(origin.standing, **authority)
-    operation, seconds = _operation(input_), _seconds(timeout)
-    attachments = dict(_attachment(text) for text in attach)
+    given_input, seconds = _operation(input_), _seconds(timeout)
+    job = Job(given_input, dict(_attachment(text) for text in attach), seconds)
     manifest = origin.manifest
     if not no_prompt and input_ != "-" and missing_permissions.may_ask():
         missing_permissions.ask(missing_permissions.unmet(manifest, granted), granted, origin.name)
     with origin.catalyst(granted) as catalyst:
         try:
             if stream:
-                result = _stream(catalyst, operation, seconds, attachments, in_json=in_json)
+                with origin.stream(catalyst, job) as events:
+                    result = _show_events(events, in_json=in_json)
             else:
-                result = catalyst.run(operation, timeout=seconds, attachments=attachments)
+                result = origin.run(catalyst, job)
                 _show(result, output, in_json=in_json)
         except Denied as denied:
             denied.hint = origin.hint(granted, denied.refusals)
@@ -119,22 +117,14 @@ def execute(
     return 0 if result.ok else 1
 
 
-def _stream(
-    catalyst: Catalyst,
-    operation: Mapping[str, Json],
-    seconds: float | None,
-    attachments: Mapping[str, Attachment],
-    *,
-    in_json: bool,
-) -> Result:
+def _show_events(events: EventStream, *, in_json: bool) -> Result:
     shown = 0
-    with catalyst.stream(operation, timeout=seconds, attachments=attachments) as events:
-        try:
-            for shown, event in enumerate(events, start=1):  # noqa: B007 - the count is used after the loop
-                put(as_json(event, pretty=False))
-        except OperationFailed as error:
-            say(f"the operation ended in status {error.result.status}")
-        result = events.result
+    try:
+        for shown, event in enumerate(events, start=1):  # noqa: B007 - the count is used after the loop
+            put(as_json(event, pretty=False))
+    except OperationFailed as error:
+        say(f"the operation ended in status {error.result.status}")
+    result = events.result
     last: dict[str, Any] = {} if result.ok and shown else _with_bytes(result.as_dict(), result, inline=True)
     if in_json:
         last = {"status": result.status, **last, "execution": _record(result)}
@@ -175,7 +165,7 @@ def _write(result: Result, output: str) -> None:
 
 
 def _with_bytes(value: Any, result: Result, *, inline: bool) -> Any:
-    """`value` with each attachment's bytes beside its size, as base64, where they are to be inline."""
+    """`value` with the size of each attachment, and with its bytes in base64 if they are to be inline."""
     match value:
         case {"$attachment": ident, **more} if ident in result.attachments:
             held = result.attachments[ident]
@@ -195,7 +185,7 @@ def _record(result: Result) -> dict[str, Any]:
 
 
 def _check_output(output: str | None, *, stream: bool) -> None:
-    """Before anything is paid for."""
+    """Before the run, which may cost money. Raises InputError."""
     if output is None:
         return
     if stream:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -71,7 +72,9 @@ def _canonical(reference: str) -> str:
 
 
 def _facts(run: RunSummary) -> dict[str, Any]:
-    return {**asdict(run), "outcome": run.outcome}
+    from host.service import views  # noqa: PLC0415 - not for `--help`
+
+    return views.picked(views.of_run(run, time.time()), *(one.name for one in fields(run)), "outcome")
 
 
 def _row(run: RunSummary) -> Sequence[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from host.cli.output.terminal import as_line
@@ -17,18 +16,14 @@ if TYPE_CHECKING:
     from host.store.components import Component
 
 
+_SHOWN = ("reference", "digest", "size", "description", "imports", "source", "registered_at", "approved")
+
+
 def as_facts(component: Component) -> dict[str, Any]:
-    return {
-        "reference": str(component.reference),
-        "digest": str(component.digest),
-        "size": component.size,
-        "description": component.description,
-        "imports": list(component.imports),
-        "source": component.source,
-        "registered_at": component.registered_at,
-        "approved": component.approved,
-        "manifest": None if component.manifest is None else asdict(component.manifest),
-    }
+    from host.service import views  # noqa: PLC0415 - a run shows no component
+
+    facts = views.picked(views.of_component(component), *_SHOWN)
+    return {**facts, "manifest": views.of_manifest(component.manifest)}
 
 
 def next_step(workspace: Workspace, component: Component) -> str:

@@ -1,14 +1,12 @@
-"""The console: one page at `/`, and the API that it uses, for whoever has an admin key.
+"""The console: one page at `/`, and the API that the page uses, for holders of an admin key.
 
-app.py          the routes
-access.py       who asks: a session, or the bearer of a key; against forged requests
-sessions.py     what a session is
-throttle.py     how often somebody may try to sign in
-bodies.py       what is posted
-facts.py        what is kept -> JSON
+app.py          the routes, and the files of the page
+sessions.py     sessions, and who may use the API: a session, or the bearer of a key; against forged requests
+bodies.py       the forms of request bodies
+views.py        the fields that the page shows
 starting.py     parameters to begin with
 playground.py   one operation, as a stream of lines
-assets.py       page/ -> the page, its style and its modules
+page/           the page, its style and its modules
 """
 
 from host.server.console.app import Console

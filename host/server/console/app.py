@@ -1,7 +1,4 @@
-"""The page, its style and its modules: files of this package, served under their names.
-
-The console's routes: the page and its files, and the API that the page, or the bearer of an admin key, uses.
-"""
+"""The console's routes: the page and its files, and the API for the page and for bearers of an admin key."""
 
 from __future__ import annotations
 
@@ -21,14 +18,17 @@ from host.core.names import Reference
 from host.core.strict_json import Json
 from host.errors import Cancelled, Forbidden, HostError, InputError, NotFound
 from host.runtime.workspace import Workspace
-from host.server.asgi import JSON, App, encoded, state
+from host.server.asgi import JSON, App, encoded
 from host.server.console import bodies, views
 from host.server.console.playground import Playground
 from host.server.console.sessions import MAKE_ONE, Access, Visitor
-from host.server.http_errors import headers_of, status_of, told
+from host.server.http_errors import headers_of, shown_outside, status_of
+from host.server.request_context import context_of
 from host.server.settings import ServerSettings
-from host.service.catalog import Catalog, View, operations_of
+from host.service.catalog import Catalog, View
 from host.service.dispatch import Dispatch
+from host.service.operations import operations_of
+from host.service.views import of_key
 from host.store.audit_log import records as runs
 from host.store.components import Component
 
@@ -57,7 +57,7 @@ HEADERS: Final[Mapping[str, str]] = {
 
 
 class Assets:
-    """Read once, when it is made."""
+    """The files of the page, read once."""
 
     def __init__(self) -> None:
         self._files: dict[str, tuple[bytes, str, str]] = {}
@@ -81,7 +81,7 @@ class Assets:
 
 API = "/console/api"
 _RECENT = 25
-_LOOKED_AT = 200  # runs among which those that go on are looked for
+_LOOKED_AT = 200  # the latest runs, among which it looks for those that go on
 _AT_ONCE = 50
 _RECORDS = 2_000
 _DAYS = 14
@@ -95,12 +95,12 @@ _Managed: TypeAlias = Callable[[Request, Visitor], Awaitable[Json | _Answer]]
 class Console:
     """One per process, for its event loop."""
 
-    def __init__(self, catalog: Catalog, runner: Dispatch, workspace: Workspace, settings: ServerSettings) -> None:
+    def __init__(self, catalog: Catalog, dispatch: Dispatch, workspace: Workspace, settings: ServerSettings) -> None:
         self._catalog = catalog
-        self._runner = runner
+        self._dispatch = dispatch
         self._workspace = workspace
         self._access = Access(catalog, workspace, settings)
-        self._playground = Playground(catalog, runner, settings)
+        self._playground = Playground(catalog, dispatch, settings)
         self._assets = Assets()
         self._looked_at: tuple[View, dict[Reference, Json]] | None = None
 
@@ -137,7 +137,7 @@ class Console:
     # sessions
 
     async def session(self, request: Request) -> _Answer:
-        """Whether this is one, and if not, what it takes."""
+        """Whether the caller has a session, and if not, how to get one."""
         view = await self._catalog.current()
         if not view.keys.any:
             return _json({"signed_in": False, "configured": False, "command": MAKE_ONE})
@@ -162,7 +162,7 @@ class Console:
         return _finished(response)
 
     async def _about(self, visitor: Visitor) -> dict[str, Json]:
-        shown: dict[str, Json] = {"signed_in": True, "configured": True, "key": views.of_key(visitor.key, time.time())}
+        shown: dict[str, Json] = {"signed_in": True, "configured": True, "key": of_key(visitor.key, time.time())}
         if visitor.session is not None:
             shown["token"] = await self._access.token(visitor.session)
             shown["expires_at"] = visitor.session.expires_at
@@ -172,11 +172,11 @@ class Console:
 
     async def overview(self, request: Request, visitor: Visitor) -> Json:
         del request, visitor
-        ids = self._runner.running
+        ids = self._dispatch.running
         return await self._catalog.off_loop(lambda: self._overview(ids))
 
     def _overview(self, ids: Sequence[str]) -> Json:
-        """`ids` are this process's runs: of a busy server, some may have begun before the latest that are looked at."""
+        """`ids` are this process's runs: on a busy server some may have begun before the latest runs in the log."""
         now, database = time.time(), self._workspace.database
         latest = runs.runs(database, limit=_LOOKED_AT)
         earlier = set(ids) - {one.id for one in latest}
@@ -190,7 +190,7 @@ class Console:
 
     def _summaries(self, ids: Iterable[str]) -> Iterator[runs.RunSummary]:
         for ident in ids:
-            with suppress(NotFound):  # its first record is just being written
+            with suppress(NotFound):  # its first record is not written yet
                 summary = runs.run(self._workspace.database, ident)[0]
                 if summary is not None:
                     yield summary
@@ -223,14 +223,14 @@ class Console:
         }
 
     async def cancel(self, request: Request, visitor: Visitor) -> Json:
-        """Whoever has the run ends it: this process at once, another one as soon as it looks."""
+        """Ends a run of this process at once, one of another process as soon as that looks."""
         del visitor
         await bodies.read(request, bodies.Nothing)
         ident = request.path_params["id"]
         summary = (await self._catalog.off_loop(lambda: runs.run(self._workspace.database, ident)))[0]
         if summary is None or not summary.running(time.time()):
             raise InputError(f"the run {ident[:80]!r} has ended", field="id")
-        self._runner.cancel([summary.id])
+        self._dispatch.cancel([summary.id])
         await self._catalog.off_loop(lambda: self._workspace.cancellations.ask(summary.id))
         return {"id": summary.id}
 
@@ -242,14 +242,14 @@ class Console:
         return {"now": time.time(), "catalysts": [views.of_component(one) for one in view.components]}
 
     async def catalyst(self, request: Request, visitor: Visitor) -> Json:
-        """What it can and cannot reach; also where it was not approved, and cannot be run."""
+        """Its permissions, also where it was not approved and cannot be run."""
         del visitor
         view = await self._catalog.current()
         component = _named(view, request)
         if self._looked_at is None or self._looked_at[0] is not view:
             self._looked_at = view, {}
         known = self._looked_at[1]
-        if component.reference not in known:  # at each view once, whatever comes of it: a refusal is put on record
+        if component.reference not in known:  # once for each view, also where it fails: a refusal is recorded
             known[component.reference] = await self._reached(view, component)
         return {**views.of_component(component), **known[component.reference]}
 
@@ -259,10 +259,10 @@ class Console:
                 catalyst = await self._catalog.catalyst(view, component.reference)
             else:
                 installed = await self._catalog.installed(component.reference, approved=False)
-                catalyst = await self._catalog.looked_into(installed)
+                catalyst = await self._catalog.inspected(installed)
         except HostError as error:
             return {"error": error.as_dict()}
-        return views.of_authority(catalyst)
+        return views.of_catalyst(catalyst)
 
     async def operation(self, request: Request, visitor: Visitor) -> Json:
         del visitor
@@ -277,20 +277,20 @@ class Console:
     async def keys(self, request: Request, visitor: Visitor) -> Json:
         del request, visitor
         now, found = time.time(), await self._catalog.off_loop(self._workspace.api_keys.all)
-        return {"now": now, "keys": [views.of_key(one, now) for one in found]}
+        return {"now": now, "keys": [of_key(one, now) for one in found]}
 
     async def create_key(self, request: Request, visitor: Visitor) -> Json:
         del visitor
         given = await bodies.read(request, bodies.NewKey)
         key, text = await self._catalog.off_loop(lambda: given.create(self._workspace.api_keys))
-        return {"key": views.of_key(key, time.time()), "text": text}
+        return {"key": of_key(key, time.time()), "text": text}
 
     async def rotate_key(self, request: Request, visitor: Visitor) -> _Answer:
-        """A session that was begun with the key goes on, and with it others end."""
+        """The session that asks goes on; other sessions of the key end."""
         given = await bodies.read(request, bodies.Rotate)
         ident = request.path_params["id"]
         key, text = await self._catalog.off_loop(lambda: self._workspace.api_keys.rotate(ident, given.overlap_s))
-        shown: dict[str, Json] = {"key": views.of_key(key, time.time()), "text": text}
+        shown: dict[str, Json] = {"key": of_key(key, time.time()), "text": text}
         response = Response(media_type=JSON)
         if visitor.session is not None and visitor.key.id == key.id:
             shown["session"] = await self._about(Visitor(key, await self._access.begin(request, key, response)))
@@ -302,7 +302,7 @@ class Console:
         await bodies.read(request, bodies.Nothing)
         ident = request.path_params["id"]
         key = await self._catalog.off_loop(lambda: self._workspace.api_keys.revoke(ident))
-        return {"key": views.of_key(key, time.time())}
+        return {"key": of_key(key, time.time())}
 
     async def usage(self, request: Request, visitor: Visitor) -> Json:
         del request, visitor
@@ -317,7 +317,7 @@ class Console:
     # how all of them are asked, and answer
 
     def _managed(self, method: str, path: str, endpoint: _Managed) -> Route:
-        """A route for whoever may manage, and nobody else."""
+        """A route for callers who may manage."""
 
         async def answer(request: Request) -> _Answer:
             found = await endpoint(request, await self._access.visitor(request))
@@ -327,16 +327,17 @@ class Console:
 
     def _open(self, method: str, path: str, endpoint: _Open) -> Route:
         async def answer(request: Request) -> _Answer:
-            known = state(request.scope)
-            known["route"] = f"{method} {path}"
+            context = context_of(request.scope)
+            context.route = f"{method} {path}"
             try:
                 return await endpoint(request)
             except Cancelled:
                 raise  # the client left
             except HostError as error:
-                if isinstance(error, Forbidden) and "principal" in known:
-                    error = await self._runner.refused(known, error)
-                shown = error.as_dict() if "principal" in known else told(error)
+                principal, ident = context.principal, context.request_id
+                if isinstance(error, Forbidden) and principal is not None:
+                    error = await self._dispatch.refused(error, principal, request_id=ident, route=context.route)
+                shown = shown_outside(error) if principal is None else error.as_dict()
                 return _json({"error": shown}, status_of(error), dict(headers_of(error)))
 
         return Route(path, answer, methods=[method])
@@ -351,7 +352,7 @@ def _json(value: Json, status: int = 200, headers: dict[str, str] | None = None)
 
 
 def _finished(response: Response) -> Response:
-    """`response`, once its body is there."""
+    """`response` with the headers that its body needs."""
     response.headers["content-length"] = str(len(response.body))
     response.headers.update(_PRIVATE)
     return response

@@ -1,4 +1,4 @@
-"""What is posted to the console's API: JSON, and of these forms."""
+"""The bodies of requests to the console's API: JSON of these forms."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Rotate(_Strict):
 
 
 class NewKey(_Strict):
-    """Empty texts and lists are what was left open."""
+    """Empty texts and lists stand for no limit."""
 
     name: str
     type: str
@@ -80,8 +80,8 @@ class File(_Strict):
 
 
 class Play(_Strict):
-    """Which operation of which catalyst; `params` mention each of `files` as `{"$attachment": name}`. Of a catalyst
-    that takes no operations, `params` are its input, and `operation` is empty."""
+    """One operation of one catalyst. `params` mention each of `files` as `{"$attachment": name}`. For a catalyst that
+    takes no operations `operation` is empty, and `params` are its whole input."""
 
     reference: str
     operation: str = Field(max_length=200)
@@ -95,7 +95,8 @@ class Play(_Strict):
 
 
 async def read(request: Request, form: type[Body], most: int = SMALL) -> Body:
-    """Raises InputError, which names the field; TooLarge. Other types of content can be sent by any page's form."""
+    """Raises InputError, which names the field; TooLarge. The content type has to be JSON: a form of any other page can
+    send other types."""
     if (request.headers.get("content-type") or "").partition(";")[0].strip().lower() != JSON:
         raise InputError("the request's body is not JSON", hint=f"content-type: {JSON}")
     text = await read_body(request.scope, request.receive, most)

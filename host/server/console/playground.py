@@ -1,13 +1,12 @@
-"""One operation of one catalyst, run as any other is, for whoever has the console: its events as they arrive.
+"""One operation of one catalyst, for the console: its events as they come.
 
 The answer is lines of JSON: `{"run": id}`, `{"event": …}` for each event, and last `{"result": …}` or `{"error": …}`,
-with what it took.
+with its duration and its tokens.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 from starlette.requests import Request
 
@@ -15,13 +14,14 @@ from host.core.names import Reference
 from host.core.operation import Result
 from host.core.strict_json import Json, parse_json
 from host.errors import HostError, InputError, OperationFailed
-from host.server.asgi import Leaving, Receive, Scope, Send, encoded, state
+from host.server.asgi import Leaving, Receive, Scope, Send, encoded
 from host.server.console import bodies, views
+from host.server.request_context import context_of
 from host.server.settings import ServerSettings
-from host.service.catalog import Catalog, check_model, operations_of
-from host.service.dialects.openai import Tokens, asking_for_usage, only_tells_usage, tokens_in
-from host.service.dispatch import Dispatch, OperationRequest, Running
+from host.service.catalog import Catalog
+from host.service.dispatch import Dispatch, Running
 from host.service.principal import Principal
+from host.service.request import OperationRequest
 
 LINES = "application/jsonl"
 
@@ -29,91 +29,81 @@ LINES = "application/jsonl"
 class Playground:
     """One per process, for its event loop."""
 
-    def __init__(self, catalog: Catalog, runner: Dispatch, settings: ServerSettings) -> None:
+    def __init__(self, catalog: Catalog, dispatch: Dispatch, settings: ServerSettings) -> None:
         self._catalog = catalog
-        self._runner = runner
+        self._dispatch = dispatch
         self._settings = settings
 
     async def begin(self, request: Request, principal: Principal) -> Lines:
-        """An ASGI application that answers the request. Raises HostError: then nothing has begun."""
-        principal.require("run")
-        asked = await bodies.read(request, bodies.Play, self._settings.max_body_bytes)
-        view = await self._catalog.current()
-        component = view.component(Reference.parse(asked.reference))
-        principal.require_catalyst(component.reference)
-        spec = operations_of(component).get(asked.operation)
-        takes = component.manifest.schemas.get("input", True) if component.manifest else True
-        given = check_model(principal, view, spec, asked.params, takes)
-        known = state(request.scope)
-        known |= {"catalyst": str(component.reference), "operation": asked.operation}
-        params, added = asking_for_usage(asked.operation, given) if asked.stream else (given, False)
-        running = await self._runner.start(
-            OperationRequest(
-                principal=principal,
-                catalyst=await self._catalog.catalyst(view, component.reference),
-                operation=asked.operation,
-                params=params,
-                stream=asked.stream,
-                attachments=asked.attachments(),
-                request=known["request_id"],
-                via="console",
-                more={} if asked.operation else params,
-            )
-        )
-        known["run"] = running.id
-        return Lines(running, hides_usage=added)
+        """An ASGI application that answers the request. Raises HostError: then no run has begun."""
+        principal.require("run")  # before a body is read
+        given = await bodies.read(request, bodies.Play, self._settings.max_body_bytes)
+        view, context = await self._catalog.current(), context_of(request.scope)
+        resolved = self._dispatch.resolve(_request(given, principal, context.request_id), view)
+        context.catalyst, context.operation = str(resolved.component.reference), resolved.operation
+        running = await self._dispatch.start(resolved, view)
+        context.run = running.id
+        return Lines(running)
 
 
 class Lines:
-    """A run, as the answer to a request. Whoever leaves ends it. `hides_usage`: the event that tells what was used was
-    not asked for."""
+    """A run, as the answer to a request. A client that leaves ends it."""
 
-    def __init__(self, running: Running, *, hides_usage: bool) -> None:
+    def __init__(self, running: Running) -> None:
         self._running = running
-        self._hides_usage = hides_usage
         self._began = time.monotonic()
-        self._tokens: Tokens | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         del scope
         headers = [
             (b"content-type", LINES.encode()),
             (b"cache-control", b"no-store"),
-            (b"x-accel-buffering", b"no"),  # nginx's word for: hand each line on as it comes
+            (b"x-accel-buffering", b"no"),  # for nginx: send each line on as it comes
         ]
         with Leaving(receive, self._running.cancel):
             async with self._running as running:
                 await send({"type": "http.response.start", "status": 200, "headers": headers})
-                await _tell(send, {"run": running.id})
-                try:
-                    result = await self._result(send)
-                    self._tokens = tokens_in(result.data) or self._tokens
-                    last: dict[str, Json] = {"result": views.of_result(result)}
-                except HostError as error:
-                    last = {"error": error.as_dict()}
-            took = round(time.monotonic() - self._began, 6)
-            used = {"input": self._tokens.input, "output": self._tokens.output} if self._tokens else None
-            await _tell(send, {**last, "duration_s": took, "tokens": used})
+                await _send_lines(send, {"run": running.id})
+                last = await self._last(send)
+            took, tokens = round(time.monotonic() - self._began, 6), running.tokens
+            used = {"input": tokens.input, "output": tokens.output} if tokens else None
+            await _send_lines(send, {**last, "duration_s": took, "tokens": used})
             await send({"type": "http.response.body", "body": b""})
 
+    async def _last(self, send: Send) -> dict[str, Json]:
+        """The last line, once the events are sent."""
+        try:
+            return {"result": views.of_result(await self._result(send))}
+        except HostError as error:
+            return {"error": error.as_dict()}
+
     async def _result(self, send: Send) -> Result:
-        """The run's, whatever its status, once its events were sent. Raises HostError."""
+        """The result, whatever its status, once the events are sent. Raises HostError."""
         try:
             while texts := await self._running.texts():
-                await _tell(send, *self._events(texts))
+                await _send_lines(send, *({"event": _parsed(text)} for text in texts))
         except OperationFailed:
-            pass  # the result says so as well
+            pass  # the result has the status, too
         return await self._running.result()
 
-    def _events(self, texts: list[str]) -> Iterator[Json]:
-        for text in texts:
-            event = _parsed(text)
-            self._tokens = tokens_in(event) or self._tokens
-            if not (self._hides_usage and only_tells_usage(text)):
-                yield {"event": event}
+
+def _request(given: bodies.Play, principal: Principal, request_id: str) -> OperationRequest:
+    """Raises InputError."""
+    return OperationRequest(
+        principal=principal,
+        target=Reference.parse(given.reference),
+        operation=given.operation,
+        params=given.params if given.operation else {},
+        more={} if given.operation else given.params,
+        stream=given.stream,
+        attachments=given.attachments(),
+        counts_tokens=True,
+        request_id=request_id,
+        via="console",
+    )
 
 
-async def _tell(send: Send, *lines: Json) -> None:
+async def _send_lines(send: Send, *lines: Json) -> None:
     body = b"".join(encoded(line) + b"\n" for line in lines)
     await send({"type": "http.response.body", "body": body, "more_body": True})
 

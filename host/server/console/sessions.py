@@ -1,10 +1,10 @@
-"""Sessions of the console. Nothing of them is kept: each is a note in a cookie, of whose key it was and until when,
-signed under a key that every process of the state has.
+"""Sessions of the console, and who may use it: a session that began with an admin key, or the bearer of one.
 
-Who asks: a session that was begun with an admin key, or the bearer of one.
+The server stores no session. A cookie holds the id of the key and the end of the session, signed with a key that every
+process of the state has.
 
-A browser sends a session's cookie along whoever made it ask. So what changes anything has to say what only a page of
-this server can: its origin, and the session's token. A bearer's key is sent by nobody but its holder.
+A browser sends the cookie with every request, whichever page made it. So a request that changes something must have the
+origin of this server, and the session's token: only a page of this server has both. The bearer of a key needs neither.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from starlette.responses import Response
 
 from host.errors import Forbidden, Unauthenticated
 from host.runtime.workspace import Workspace
-from host.server.asgi import Scope, header, headers, state
-from host.server.auth import bearer, client_address, from_where_it_may_be, holder, peer
-from host.server.console.throttle import Throttle
+from host.server.asgi import Scope, header, headers
+from host.server.auth import bearer, holder, peer, valid_at_address
+from host.server.request_context import context_of
 from host.server.settings import ServerSettings
 from host.service.catalog import Catalog
 from host.service.principal import Principal
@@ -57,7 +57,7 @@ class Session:
 
 
 class Sessions:
-    """One per process, thread-safe. Methods raise StateError; the first that is called reads the state."""
+    """One per process, thread-safe. Methods raise StateError; the first call reads the state."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
@@ -65,12 +65,12 @@ class Sessions:
         self._key: DataKey | None = None
 
     def begin(self, key: str) -> tuple[Session, str]:
-        """A session for whoever has the API key of the id `key`, and its text: a secret."""
+        """A session for the API key of this id, and its text: a secret."""
         session = Session(key, int((time.time() + SESSION_S) * 1e6), secrets.token_urlsafe(18))
         return session, f"{session}.{self._mac('session', session)}"
 
     def read(self, text: str, now: float) -> Session | None:
-        """The session whose text this is, unless it is over."""
+        """The session of this text; None for a forged one, and for one that has ended."""
         match = _TEXT.match(text)
         if match is None:
             return None
@@ -79,7 +79,7 @@ class Sessions:
         return session if made_here and now < session.expires_at else None
 
     def token(self, session: Session) -> str:
-        """What a request of this session says that no other site can know."""
+        """The token against forged requests: no other site can know it."""
         return self._mac("csrf", session)
 
     def _mac(self, use: str, session: Session) -> str:
@@ -101,7 +101,7 @@ _SIGN_IN = "sign in again"
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Whoever may manage. `session` None: the bearer of `key`."""
+    """A caller who may manage. `session` None: the bearer of `key`."""
 
     key: ApiKey
     session: Session | None = None
@@ -118,10 +118,9 @@ class Access:
         self._catalog = catalog
         self._settings = settings
         self._sessions = Sessions(workspace)
-        self._throttle = Throttle()
 
     async def visitor(self, request: Request) -> Visitor:
-        """Raises Unauthenticated; Forbidden for one who may not manage, or whose request may be forged."""
+        """Raises Unauthenticated; Forbidden for a caller who may not manage, and for a request that may be forged."""
         view = await self._catalog.current()
         if not view.keys.any:
             raise Unauthenticated("there is no key yet", hint=f"the operator makes one: {MAKE_ONE}")
@@ -129,37 +128,34 @@ class Access:
             return self._managing(request.scope, Visitor(holder(text, request.scope, view.keys, self._settings)))
         session = await self._session(request)
         key = view.keys.active(session.key, time.time()) if session else None
-        if session is None or key is None or not from_where_it_may_be(key, request.scope, self._settings):
+        if session is None or key is None or not valid_at_address(key, request.scope, self._settings):
             raise Unauthenticated("there is no session", hint=_SIGN_IN)
         if key.rotated_at is not None and key.rotated_at > session.began_at:
             raise Unauthenticated("the key was rotated since", hint=_SIGN_IN)
         visitor = self._managing(request.scope, Visitor(key, session))
         if request.method not in _SAFE:
-            self._must_be_ours(request.scope)
+            self._require_own_page(request.scope)
             given = (header(request.scope, TOKEN) or "").encode()
             if not hmac.compare_digest(given, (await self.token(session)).encode()):
                 raise Forbidden("the request does not have the session's token", hint="reload the page")
         return visitor
 
     async def sign_in(self, request: Request, text: str) -> ApiKey:
-        """The key whose text this is. Raises Unauthenticated, Forbidden, LimitExceeded."""
-        self._must_be_ours(request.scope)
+        """The admin key of this text. Raises Unauthenticated, Forbidden."""
+        self._require_own_page(request.scope)
         view = await self._catalog.current()
         if not view.keys.any:
             raise Unauthenticated("there is no key yet", hint=f"the operator makes one: {MAKE_ONE}")
-        address = client_address(request.scope, self._settings)
-        self._throttle.check(address)  # and until it is told of a failure, no other request comes between
         try:
             key = holder(text, request.scope, view.keys, self._settings)
         except Unauthenticated:
-            self._throttle.failed(address)
             raise Unauthenticated(
                 "the key is not valid here: it is unknown, expired, revoked, or not for this address"
             ) from None
         return self._managing(request.scope, Visitor(key)).key
 
     async def begin(self, request: Request, key: ApiKey, response: Response) -> Session:
-        """A new session, which the browser of this request has once it has `response`."""
+        """A new session. `response` gives its cookie to the browser."""
         session, text = await self._catalog.off_loop(lambda: self._sessions.begin(key.id))
         self._set_cookie(request, response, text, SESSION_S)
         return session
@@ -175,12 +171,12 @@ class Access:
         return await self._catalog.off_loop(lambda: self._sessions.read(text, time.time())) if text else None
 
     def _managing(self, scope: Scope, visitor: Visitor) -> Visitor:
-        state(scope).update(key=visitor.key.name, principal=visitor.principal)
+        context_of(scope).principal = visitor.principal
         visitor.principal.require("manage")
         return visitor
 
-    def _must_be_ours(self, scope: Scope) -> None:
-        """Asked by a page of this server. Raises Forbidden."""
+    def _require_own_page(self, scope: Scope) -> None:
+        """Raises Forbidden unless a page of this server made the request."""
         scheme = "https" if self._by_https(scope) else "http"
         site = header(scope, "sec-fetch-site")
         if header(scope, "origin") != f"{scheme}://{header(scope, 'host')}" or site not in (None, "same-origin"):
@@ -190,7 +186,7 @@ class Access:
             )
 
     def _by_https(self, scope: Scope) -> bool:
-        """Whether the browser speaks https: with this server, or with a proxy that the operator trusts to say so."""
+        """Whether the browser speaks https: with this server, or with a trusted proxy, which says so."""
         if scope["scheme"] == "https":
             return True
         address = peer(scope)
@@ -206,5 +202,5 @@ class Access:
 
 
 def _cookie(https: bool) -> str:
-    """Only this very host can set one with that prefix (RFC 6265bis, section 4.1.3.2)."""
+    """Only this host can set a cookie with that prefix (RFC 6265bis, section 4.1.3.2)."""
     return "__Host-console" if https else "host-console"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import asdict
 from typing import Any, Final
 
 from mcp_types import CallToolResult
@@ -11,15 +10,15 @@ from mcp_types import CallToolResult
 from host.component.manifest import Manifest
 from host.core.names import Reference, looks_like_oci
 from host.core.strict_json import Json
-from host.core.wit import EXPORTS
 from host.errors import InputError, NotFound
-from host.policy.explain import list_permissions
 from host.runtime.host import Catalyst
 from host.runtime.workspace import Installed, Workspace
 from host.server.mcp import results
 from host.server.mcp.tool import BuiltIn, ToolCall, parameters, text
+from host.service import views
 from host.service.catalog import Catalog
 from host.service.principal import Principal
+from host.service.views import picked
 from host.store.components import Component
 
 _DESCRIPTION = """\
@@ -76,12 +75,12 @@ class ComponentTool:
             raise NotFound(f"there is no {reference} here", field="reference")
         installed = await self._catalog.installed(component.reference, approved=False)
         loaded = call.view.loaded(component.reference)
-        catalyst = loaded or await self._catalog.looked_into(installed)
+        catalyst = loaded or await self._catalog.inspected(installed)
         versions = await self._catalog.off_loop(lambda: self._workspace.components.versions(reference.any_version))
-        facts = _facts(installed, catalyst, call.arguments.get("operation"))
+        facts = _inspected(installed, catalyst, call.arguments.get("operation"))
         facts["versions"] = [one.reference.version for one in versions if self._may_see(call.principal, one.reference)]
         source = component.source
-        if looks_like_oci(source):  # a path is nobody's business beyond this machine
+        if looks_like_oci(source):  # a path is for this machine alone
             facts["source"] = source
         return results.of_json(facts)
 
@@ -90,59 +89,35 @@ class ComponentTool:
         return among and principal.may_use(reference)
 
 
+_LISTED: Final = ("reference", "description", "approved", "digest", "imports")
+_INSTALLED: Final = ("reference", "registered_at", "approved", "signers")
+_CATALYST: Final = ("digest", "size", "imports", "exports", "authority", "limits")
+_MANIFEST: Final = ("id", "type", "version", "description", "license", "authors", "homepage", "source")
+_MORE_OF_MANIFEST: Final = ("wasi", "domains", "secrets")
+_OPERATION: Final = ("name", "description", "method", "path", "stream")
+
+
 def _listed(component: Component) -> dict[str, Json]:
-    return {
-        "reference": str(component.reference),
-        "description": component.description,
-        "approved": component.approved,
-        "digest": str(component.digest),
-        "imports": list(component.imports),
-        "operations": list(component.manifest.operations) if component.manifest else [],
-    }
+    operations = list(component.manifest.operations) if component.manifest else []
+    return {**picked(views.of_component(component), *_LISTED), "operations": operations}
 
 
-def _facts(installed: Installed, catalyst: Catalyst, operation: Json) -> dict[str, Any]:
-    component = installed.component
-    return {
-        "reference": str(component.reference),
-        "digest": str(catalyst.digest),
-        "size": catalyst.size,
-        "registered_at": component.registered_at,
-        "approved": component.approved,
-        "signers": list(installed.signers),
-        "imports": list(catalyst.imports),
-        "exports": list(EXPORTS),
-        "authority": [asdict(row) for row in list_permissions(catalyst.imports, catalyst.grant)],
-        "limits": asdict(catalyst.grant.limits),
-        "manifest": None if catalyst.manifest is None else _manifest(catalyst.manifest, operation),
-    }
+def _inspected(installed: Installed, catalyst: Catalyst, operation: Json) -> dict[str, Any]:
+    manifest = None if catalyst.manifest is None else _manifest(catalyst.manifest, operation)
+    known = picked(views.of_installed(installed), *_INSTALLED)
+    return {**known, **picked(views.of_catalyst(catalyst), *_CATALYST), "manifest": manifest}
 
 
 def _manifest(manifest: Manifest, operation: Json) -> dict[str, Any]:
-    """With the operations' parameters only where one is asked for: they are long."""
-    shown = {
-        name: getattr(manifest, name)
-        for name in ("id", "type", "version", "description", "license", "authors", "homepage", "source")
-    }
+    """Of the operations, only the one that is named has its parameters: they are long. Raises NotFound."""
     wanted = next((one for one in manifest.operations.values() if operation in (one.name, *one.aliases)), None)
     if operation is not None and wanted is None:
         raise NotFound(
             f"it has no operation {str(operation)[:80]!r}", field="operation", hint="inspect without one lists them"
         )
-    return {
-        **shown,
-        "wasi": dict(manifest.wasi),
-        "domains": None if manifest.domains is None else list(manifest.domains),
-        "secrets": [asdict(one) for one in manifest.secrets],
-        "operations": [
-            {
-                "name": one.name,
-                "description": one.description,
-                "method": one.method,
-                "path": one.path,
-                "stream": one.stream,
-                **({"params": one.params} if one is wanted else {}),
-            }
-            for one in manifest.operations.values()
-        ],
-    }
+    facts = views.of_manifest(manifest) or {}
+    operations = [
+        picked(views.of_operation(one), *_OPERATION, *(("params",) if one is wanted else ()))
+        for one in manifest.operations.values()
+    ]
+    return {**picked(facts, *_MANIFEST, *_MORE_OF_MANIFEST), "operations": operations}

@@ -22,12 +22,13 @@ from sse_starlette.sse import AppStatus
 from host.core.strict_json import Json, parse_json
 from host.errors import Cancelled, HostError, InputError
 from host.runtime.workspace import Workspace
-from host.server.asgi import Leaving, Message, Receive, Scope, Send, encoded, header, read_body, send_whole, state
+from host.server.asgi import Leaving, Message, Receive, Scope, Send, encoded, header, read_body, send_whole
 from host.server.auth import principal_of
 from host.server.http_errors import headers_of, status_of
 from host.server.mcp import results
 from host.server.mcp.server import ToolServer
 from host.server.openai.requests import LARGE_BYTES
+from host.server.request_context import context_of
 from host.server.settings import ServerSettings
 from host.service.catalog import Catalog
 from host.service.dispatch import Dispatch
@@ -43,13 +44,13 @@ _UNAUTHENTICATED = -32001  # of the range that JSON-RPC leaves to servers: no co
 class McpEndpoint:
     """An ASGI application for one path. It needs no lifespan of its own; whoever has one calls `aclose` at its end."""
 
-    def __init__(self, catalog: Catalog, runner: Dispatch, workspace: Workspace, settings: ServerSettings) -> None:
+    def __init__(self, catalog: Catalog, dispatch: Dispatch, workspace: Workspace, settings: ServerSettings) -> None:
         self._catalog = catalog
         self._settings = settings
-        desk = ToolServer(catalog, runner, workspace)
+        tools = ToolServer(catalog, dispatch, workspace)
         self._json, self._events = (
             StreamableHTTPSessionManager(
-                desk.server,
+                tools.server,
                 json_response=as_json,
                 stateless=True,
                 security_settings=_security(settings),
@@ -63,18 +64,17 @@ class McpEndpoint:
         self._closing = asyncio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        known = state(scope)
-        known["route"] = f"{'POST' if scope['method'] == 'POST' else 'other'} /mcp"
+        context = context_of(scope)
+        context.route = f"{'POST' if scope['method'] == 'POST' else 'other'} /mcp"
         try:
             view = await self._catalog.current()
-            principal = principal_of(scope, view.keys, self._settings)
-            known |= {"key": principal.name, "principal": principal}
+            context.principal = principal_of(scope, view.keys, self._settings)
             if scope["method"] != "POST":
                 await _send_error(send, 405, INVALID_REQUEST, "only POST is answered here", headers={"allow": "POST"})
                 return
             body = await read_body(scope, receive, self._settings.max_body_bytes)
-            known["large"] = len(body) > LARGE_BYTES
-            message = await asyncio.to_thread(_Message.read, body) if known["large"] else _Message.read(body)
+            context.large = len(body) > LARGE_BYTES
+            message = await asyncio.to_thread(_Message.read, body) if context.large else _Message.read(body)
             await self._answer(scope, message, receive, send)
         except Cancelled:
             raise
@@ -195,7 +195,7 @@ def _without_accept(scope: Scope) -> Sequence[tuple[bytes, bytes]]:
 async def _send_refusal(send: Send, error: HostError) -> None:
     status = status_of(error)
     code = PARSE_ERROR if isinstance(error, InputError) else _UNAUTHENTICATED if status == 401 else INTERNAL_ERROR
-    shown = results.told(error)
+    shown = results.facts_of(error)
     message = f"{shown['message']} ({shown['hint']})" if "hint" in shown else str(shown["message"])
     await _send_error(send, status, code, message, shown, dict(headers_of(error)))
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from mcp_types import CallToolResult
 
@@ -13,15 +12,16 @@ from host.core.names import Reference, looks_like_oci
 from host.core.strict_json import Json, parse_object
 from host.errors import Forbidden, HostError, InputError, NotFound
 from host.oci.reference import OciReference
-from host.runtime.host import Catalyst
 from host.runtime.workspace import Workspace
 from host.server.http_errors import status_of
 from host.server.mcp import results
-from host.server.mcp.operation_tools import with_attachments
 from host.server.mcp.run_tool import run_tool
 from host.server.mcp.tool import BuiltIn, ToolCall, parameters, text
-from host.service.catalog import Catalog, check_model, operations_of
-from host.service.dispatch import Dispatch, OperationRequest
+from host.service import views
+from host.service.catalog import Catalog
+from host.service.dispatch import Dispatch
+from host.service.request import OperationRequest
+from host.service.views import picked
 from host.store.audit_log.records import Record, RunSummary, run, runs
 
 MOST_LISTED: Final = 200
@@ -66,10 +66,10 @@ class Execution:
     """`only` narrows to some catalysts."""
 
     def __init__(
-        self, catalog: Catalog, runner: Dispatch, workspace: Workspace, only: Collection[Reference] = ()
+        self, catalog: Catalog, dispatch: Dispatch, workspace: Workspace, only: Collection[Reference] = ()
     ) -> None:
         self._catalog = catalog
-        self._runner = runner
+        self._dispatch = dispatch
         self._workspace = workspace
         self._only = only
 
@@ -95,33 +95,38 @@ class Execution:
     async def _run(self, call: ToolCall) -> CallToolResult:
         call.principal.require("run")
         try:
-            given = _input(call.arguments.get("input"))
-            catalyst = await self._catalyst(call)
-            ask = self._asked(call, catalyst, given)
-            done = await run_tool(self._runner, call, ask)
+            resolved = self._dispatch.resolve(await self._request(call), call.view)
+            if not self._offers(resolved.component.reference):
+                raise NotFound(f"there is no {resolved.reference} here", field="reference")
+            done = await run_tool(self._dispatch, call, resolved)
         except Forbidden:
-            raise  # which goes on record
+            raise  # it is recorded
         except HostError as error:
             return results.of_error(error, status_of(error))
-        return results.of_execution(done, catalyst.reference, catalyst.operation(ask.operation))
+        return results.of_execution(done)
 
-    async def _catalyst(self, call: ToolCall) -> Catalyst:
+    async def _request(self, call: ToolCall) -> OperationRequest:
+        """Raises HostError."""
+        given = _input(call.arguments.get("input"))
         named = _reference(call.arguments.get("reference"))
         reference = await self._pulled(call, named) if isinstance(named, OciReference) else named
         if reference.type != "catalyst":
             raise InputError(f"{reference} is no catalyst", field="reference")
-        there = call.view.component(reference).reference
-        call.principal.require_catalyst(there)
-        if self._only and not {there, there.any_version} & set(self._only):
-            raise NotFound(f"there is no {reference} here", field="reference")
-        catalyst = await self._catalog.catalyst(call.view, reference)
-        call.principal.require_catalyst(
-            Reference.parse(catalyst.reference)
-        )  # which may be newer than what was looked up
-        return catalyst
+        return OperationRequest(
+            principal=call.principal,
+            target=reference,
+            more=given,
+            inline_files=True,
+            request_id=call.context.request_id,
+            via="mcp",
+            large=call.context.large,
+        )
+
+    def _offers(self, reference: Reference) -> bool:
+        return not self._only or bool({reference, reference.any_version} & set(self._only))
 
     async def _pulled(self, call: ToolCall, named: OciReference) -> Reference:
-        """What came from there already; to fetch it now is for whoever manages. Raises HostError."""
+        """The component that came from there earlier; only a caller who may manage pulls one now. Raises HostError."""
         known = await self._catalog.off_loop(lambda: self._workspace.components.from_source(str(named)))
         if known is not None:
             return known.reference
@@ -132,28 +137,6 @@ class Execution:
                 hint=f"the operator does: host pull {named}",
             )
         return (await self._catalog.installed(str(named))).reference
-
-    def _asked(self, call: ToolCall, catalyst: Catalyst, given: dict[str, Json]) -> OperationRequest:
-        """Raises Forbidden, InputError."""
-        schema = catalyst.manifest.schemas.get("input", True) if catalyst.manifest else True
-        known: dict[str, Any] = {"request": call.request, "via": "mcp", "large": call.large}
-        if not _is_operation(given, schema):
-            more = check_model(call.principal, call.view, None, given, schema)
-            return OperationRequest(call.principal, catalyst, "", {}, more=more, **known)
-        envelope = _Envelope.read(given)
-        spec = catalyst.operation(envelope.operation)
-        if spec is None and not catalyst.operations:
-            spec = operations_of(call.view.component(Reference.parse(catalyst.reference))).get(envelope.operation)
-        params = check_model(call.principal, call.view, spec, envelope.params)
-        stream = envelope.stream
-        if spec is not None and spec.stream and params.get("stream") is True:  # where OpenAI's API has it
-            del params["stream"]
-            stream = True
-        lifted, attachments = with_attachments(spec, params)
-        more = {name: value for name, value in given.items() if name not in ("operation", "params", "stream")}
-        return OperationRequest(
-            call.principal, catalyst, envelope.operation, lifted, stream, attachments, more=more, **known
-        )
 
     async def _list(self, call: ToolCall) -> CallToolResult:
         call.principal.require("runs")
@@ -174,13 +157,13 @@ class Execution:
         summary, _ = await self._own(call)
         goes_on = summary.running(time.time())
         if goes_on:
-            self._runner.cancel([summary.id])
+            self._dispatch.cancel([summary.id])
             await self._catalog.off_loop(lambda: self._workspace.cancellations.ask(summary.id))
         return results.of_json({"execution_id": summary.id, "cancelled": goes_on, "outcome": summary.outcome})
 
     async def _own(self, call: ToolCall) -> tuple[RunSummary, list[Record]]:
-        """The run that is named, if it is his: of one of somebody else's he is told what he is told of none. Raises
-        NotFound."""
+        """The run that the arguments name, with its records. Raises NotFound for unknown runs and for other keys' runs
+        alike."""
         ident = call.arguments.get("run")
         if not isinstance(ident, str):
             raise InputError("run is missing: which one?", field="run", hint="its execution_id; action list has them")
@@ -194,34 +177,6 @@ class Execution:
         if summary.key != call.principal.id and not call.principal.may("manage"):
             raise none
         return summary, records
-
-
-@dataclass(frozen=True, slots=True)
-class _Envelope:
-    operation: str
-    params: dict[str, Json]
-    stream: bool
-
-    @classmethod
-    def read(cls, given: dict[str, Json]) -> _Envelope:
-        """Raises InputError."""
-        params, stream = given.get("params", {}), given.get("stream", False)
-        if not isinstance(params, dict):
-            raise InputError("input.params is not an object", field="input.params")
-        if not isinstance(stream, bool):
-            raise InputError("input.stream is neither true nor false", field="input.stream")
-        return cls(str(given["operation"]), params, stream)
-
-
-def _is_operation(given: dict[str, Json], schema: Json) -> bool:
-    """Whether `given` is the operation envelope: not where the catalyst's schema has an `operation` of its own kind,
-    without `params`. Raises InputError."""
-    if "operation" not in given:
-        return False
-    if not isinstance(given["operation"], str):
-        raise InputError("input.operation is not a string", field="input.operation")
-    properties = schema.get("properties") if isinstance(schema, dict) else None
-    return "params" in given or not isinstance(properties, dict) or "params" in properties
 
 
 def _input(given: Json) -> dict[str, Json]:
@@ -252,22 +207,14 @@ def _reference(given: Json) -> Reference | OciReference:
         raise InputError(f"{field}: {error.message}", field=field, hint=error.hint) from None
 
 
+_RUN: Final = ("reference", "started_at", "duration_s", "running", "outcome", "requests", "denied")
+_RECORD: Final = ("at", "kind", "decision", "rule", "detail")
+
+
 def _summary(one: RunSummary, now: float) -> dict[str, Json]:
-    return {
-        "execution_id": one.id,
-        "reference": one.reference,
-        "operation": one.caller.get("operation"),
-        "started_at": one.started_at,
-        "duration_s": one.duration_s,
-        "running": one.running(now),
-        "outcome": one.outcome,
-        "requests": one.requests,
-        "denied": one.denied,
-        "key": one.caller.get("name"),
-    }
+    caller = {"operation": one.caller.get("operation"), "key": one.caller.get("name")}
+    return {"execution_id": one.id, **picked(views.of_run(one, now), *_RUN), **caller}
 
 
 def _record(one: Record) -> dict[str, Json]:
-    return {
-        name: value for name, value in one.as_dict().items() if name in ("at", "kind", "decision", "rule", "detail")
-    }
+    return picked(views.of_record(one), *_RECORD)

@@ -11,8 +11,6 @@ Every operation of every catalyst as a tool of its own: for whoever may use it, 
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import re
 from collections import Counter
@@ -23,16 +21,16 @@ from typing import Any, Final
 from mcp_types import CallToolResult, Tool, ToolAnnotations
 
 from host.component.operations import OperationSpec
-from host.core.attachments import Attachment
 from host.core.names import Reference
 from host.core.strict_json import Json
-from host.errors import InputError
 from host.server.mcp import results
 from host.server.mcp.run_tool import run_tool
 from host.server.mcp.tool import ToolCall
-from host.service.catalog import Catalog, View, check_model
-from host.service.dispatch import Dispatch, OperationRequest
+from host.service.catalog import View
+from host.service.dispatch import Dispatch
+from host.service.operations import input_schema_of, properties_of
 from host.service.principal import Principal
+from host.service.request import OperationRequest
 from host.store.components import Component, latest
 
 LONGEST = 64
@@ -81,7 +79,6 @@ _FILE: Final[dict[str, Json]] = {
     "required": ["data"],
     "additionalProperties": False,
 }
-_LONGEST_NAME = 255
 
 
 def input_schema(spec: OperationSpec) -> dict[str, Json]:
@@ -101,41 +98,6 @@ def document_schema(schema: Json) -> dict[str, Json]:
     """Of a whole input."""
     found: dict[str, Json] = {**schema, "type": "object"} if isinstance(schema, dict) else {"type": "object"}
     return found
-
-
-def with_attachments(
-    spec: OperationSpec | None, params: Mapping[str, Json]
-) -> tuple[Mapping[str, Json], dict[str, Attachment]]:
-    """`params` with each file that is given as its bytes as an attachment, which stays with the host: for an operation
-    that sends a form. Raises InputError."""
-    if spec is None or spec.request != "multipart":
-        return params, {}
-    attachments: dict[str, Attachment] = {}
-
-    def taken_out(value: Json, path: str) -> Json:
-        match value:
-            case {"data": str(data)} if value.keys() <= {"data", "filename", "content_type"}:
-                ident = f"file{len(attachments)}"
-                attachments[ident] = _attachment(data, value, path)
-                return {"$attachment": ident}
-            case list():
-                return [taken_out(one, f"{path}[{index}]") for index, one in enumerate(value)]
-        return value
-
-    return {name: taken_out(value, f"params.{name}") for name, value in params.items()}, attachments
-
-
-def _attachment(data: str, more: Mapping[str, Json], path: str) -> Attachment:
-    try:
-        content = base64.b64decode(data, validate=True)
-    except (binascii.Error, ValueError):
-        raise InputError(f"{path}.data is not base64", field=f"{path}.data") from None
-    return Attachment(content, _plain(more.get("filename")), _plain(more.get("content_type")))
-
-
-def _plain(value: Json) -> str:
-    """A name that can stand in a header of the request that goes on."""
-    return "".join(char for char in value if char.isprintable())[:_LONGEST_NAME] if isinstance(value, str) else ""
 
 
 def _with_files(schema: Json) -> Json:
@@ -192,30 +154,31 @@ class Operations:
 class OperationCalls:
     """Calls of such tools."""
 
-    def __init__(self, catalog: Catalog, runner: Dispatch) -> None:
-        self._catalog = catalog
-        self._runner = runner
+    def __init__(self, dispatch: Dispatch) -> None:
+        self._dispatch = dispatch
 
     async def __call__(self, tool: OperationTool, call: ToolCall) -> CallToolResult:
         """Raises HostError."""
-        principal, spec = call.principal, tool.spec
-        principal.require("run")
-        principal.require_catalyst(tool.component.reference)
-        given = check_model(principal, call.view, spec, call.arguments, _input(tool.component))
-        catalyst = await self._catalog.catalyst(call.view, tool.reference)
-        principal.require_catalyst(Reference.parse(catalyst.reference))  # which may be newer than what was looked up
-        if spec is None:
-            ask = OperationRequest(
-                principal, catalyst, "", {}, request=call.request, via="mcp", more=given, large=call.large
-            )
-        else:
-            params, attachments = with_attachments(spec, given)
-            params = {name: value for name, value in params.items() if not (spec.stream and name == "stream")}
-            stream = spec.stream and call.report is not None
-            ask = OperationRequest(
-                principal, catalyst, spec.name, params, stream, attachments, call.request, via="mcp", large=call.large
-            )
-        return results.of_operation(await run_tool(self._runner, call, ask), spec)
+        resolved = self._dispatch.resolve(_request(tool, call), call.view)
+        return results.of_operation(await run_tool(self._dispatch, call, resolved))
+
+
+def _request(tool: OperationTool, call: ToolCall) -> OperationRequest:
+    spec, given, context = tool.spec, dict(call.arguments), call.context
+    if spec is not None and spec.stream:
+        given.pop("stream", None)
+    return OperationRequest(
+        principal=call.principal,
+        target=tool.reference,
+        operation=spec.name if spec else "",
+        params=given if spec else {},
+        more={} if spec else given,
+        stream=spec is not None and spec.stream and call.report is not None,
+        inline_files=True,
+        request_id=context.request_id,
+        via="mcp",
+        large=context.large,
+    )
 
 
 def _operations(components: Iterable[Component]) -> Iterator[tuple[Component, OperationSpec | None]]:
@@ -232,14 +195,14 @@ def _operations(components: Iterable[Component]) -> Iterator[tuple[Component, Op
         if component.manifest.operations:
             for spec in component.manifest.operations.values():
                 yield component, spec
-        elif (properties := _properties(_input(component))) is not None and "operation" not in properties:
+        elif (properties := properties_of(input_schema_of(component))) is not None and "operation" not in properties:
             yield component, None
 
 
 def _shown(name: str, component: Component, spec: OperationSpec | None) -> Tool:
     catalyst = component.reference.any_version
     if spec is None:
-        schema = document_schema(_input(component))
+        schema = document_schema(input_schema_of(component))
         said = component.description or f"Runs {catalyst}"
         return Tool(name=name, description=said, input_schema=schema, annotations=ToolAnnotations(open_world_hint=True))
     hints = ToolAnnotations(
@@ -255,15 +218,6 @@ def _shown(name: str, component: Component, spec: OperationSpec | None) -> Tool:
         input_schema=input_schema(spec),
         annotations=hints,
     )
-
-
-def _input(component: Component) -> Json:
-    return component.manifest.schemas.get("input", True) if component.manifest else True
-
-
-def _properties(schema: Any) -> Mapping[str, Json] | None:
-    found = schema.get("properties") if isinstance(schema, dict) else None
-    return found if isinstance(found, dict) else None
 
 
 def _among(reference: Reference, only: Collection[Reference]) -> bool:

@@ -17,7 +17,6 @@ from mcp_types import (
     TextContent,
 )
 
-from host.component.operations import OperationSpec
 from host.core.operation import Result
 from host.core.strict_json import Json, write_json
 from host.errors import HostError, LimitExceeded, OperationFailed, TooLarge
@@ -29,8 +28,6 @@ from host.server.openai.answers import whole
 RUN: Final = "catalyst-host/run"
 """Of a result's `_meta`: the id of the run, by which `execution` knows it."""
 
-_PLAIN: Final = OperationSpec("")
-
 
 def of_json(
     value: Mapping[str, Json], *, failed: bool = False, more: list[ContentBlock] | None = None
@@ -40,20 +37,20 @@ def of_json(
     return CallToolResult(content=[text, *(more or [])], structured_content=dict(value), is_error=failed)
 
 
-def of_operation(done: ToolRun, spec: OperationSpec | None) -> CallToolResult:
-    """What an operation of its own tool returned: its data alone. Raises TooLarge."""
-    result = done.result
+def of_operation(done: ToolRun) -> CallToolResult:
+    """The result of an operation's own tool: its data alone. Raises TooLarge."""
+    result, resolved = done.result, done.resolved
     if not result.ok:
         return of_json({**result.as_dict(), "execution_id": done.run}, failed=True)
-    body, media_type = whole(result, spec or _PLAIN)
+    body, media_type = whole(result, resolved.spec)
     if len(body) > MOST_BYTES:
         raise _too_large(len(body))
     structured: Json = None
     block: ContentBlock
     if media_type == JSON:
         structured = result.data if isinstance(result.data, dict) else None
-        said = structured.get("combined_text") if structured and done.events else None
-        block = TextContent(text=said or body.decode("utf-8", "replace"))
+        text = resolved.dialect.text_of_document(structured) if done.events else ""
+        block = TextContent(text=text or body.decode("utf-8", "replace"))
     elif media_type.startswith("text/"):
         block = TextContent(text=body.decode("utf-8", "replace"))
     else:
@@ -61,8 +58,8 @@ def of_operation(done: ToolRun, spec: OperationSpec | None) -> CallToolResult:
     return CallToolResult(content=[block], structured_content=structured, _meta={RUN: done.run})
 
 
-def of_execution(done: ToolRun, catalyst: str, spec: OperationSpec | None) -> CallToolResult:
-    """The contract's envelope, with what the run was. Bytes stand beside it where they are all of the answer, and in
+def of_execution(done: ToolRun) -> CallToolResult:
+    """The contract's envelope, with the facts of the run. Bytes stand beside it where they are the whole answer, and in
     base64 inside where they are a part of it. Raises TooLarge."""
     result = done.result
     shown = result.as_dict()
@@ -70,15 +67,15 @@ def of_execution(done: ToolRun, catalyst: str, spec: OperationSpec | None) -> Ca
     if result.ok and result.attachments:
         match result.data:
             case {"$attachment": str(ident)} if ident in result.attachments:
-                body, media_type = whole(result, spec or _PLAIN)
+                body, media_type = whole(result, done.resolved.spec)
                 if len(body) > MOST_BYTES:
                     raise _too_large(len(body))
                 more.append(binary(body, media_type, done.run))
                 shown["data"] = {"content_type": media_type, "size": len(body)}
             case _:
                 shown["data"] = _with_bytes(result.data, result)
-    told = {"execution_id": done.run, "reference": catalyst, "duration_s": round(result.execution.duration_s, 6)}
-    return of_json({**shown, **told}, failed=not result.ok, more=more)
+    facts = {"execution_id": done.run, "reference": done.catalyst, "duration_s": round(result.execution.duration_s, 6)}
+    return of_json({**shown, **facts}, failed=not result.ok, more=more)
 
 
 def of_error(error: HostError, status: int | None = None) -> CallToolResult:
@@ -87,15 +84,15 @@ def of_error(error: HostError, status: int | None = None) -> CallToolResult:
     if isinstance(error, OperationFailed):
         shown |= {"error": error.result.error}
     else:
-        shown |= {"error": told(error)}
+        shown |= {"error": facts_of(error)}
     if error.execution is not None:
         shown["execution_id"] = error.execution.id
     return of_json(shown, failed=True)
 
 
-def told(error: HostError) -> dict[str, Any]:
-    """For whoever asks from outside, with what a caller of tools can do about it."""
-    shown = http_errors.told(error)
+def facts_of(error: HostError) -> dict[str, Any]:
+    """An error as callers of tools see it, with what they can do about it."""
+    shown = http_errors.shown_outside(error)
     if isinstance(error, LimitExceeded):
         again = max(1, ceil(error.retry_after_s))
         return {**shown, "retry_after_s": again, "hint": f"try again in {again} s"}

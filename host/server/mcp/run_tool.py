@@ -1,4 +1,4 @@
-"""One run for a tool: begun, its events gathered and told of as they come, and ended whatever becomes of its caller."""
+"""One run for a tool: its events are gathered, and reported as progress; it has ended when the tool returns."""
 
 from __future__ import annotations
 
@@ -12,45 +12,55 @@ from host.core.operation import Result
 from host.core.strict_json import Json, parse_json
 from host.errors import InputError, OperationFailed, TooLarge
 from host.server.mcp.tool import ToolCall
-from host.service.dispatch import Dispatch, OperationRequest, Running
+from host.service.dispatch import Dispatch, Running
+from host.service.request import Resolved
 
 MOST_BYTES = 16 * 1024 * 1024  # of a result, and of the events that one is made of
-_TEXT_EVENTS = ("response.output_text.delta", "transcript.text.delta")
 
 
 @dataclass(frozen=True, slots=True)
 class ToolRun:
-    """A run that ended with `result`. `events` are JSON texts."""
+    """A run that ended with `result`. `run` is its id, `catalyst` the reference of the catalyst that ran."""
 
     run: str
+    catalyst: str
+    resolved: Resolved
     result: Result
-    events: Sequence[str] = ()
+    events: Sequence[Json] = ()
 
 
-async def run_tool(runner: Dispatch, call: ToolCall, ask: OperationRequest) -> ToolRun:
-    """Raises HostError. Where the task is cancelled, so is the run, and it has ended when this returns."""
-    running = await runner.start(ask)
+async def run_tool(dispatch: Dispatch, call: ToolCall, resolved: Resolved) -> ToolRun:
+    """Raises HostError. Where the task is cancelled the run is, too, and it has ended when this returns."""
+    running = await dispatch.start(resolved, call.view)
     async with _held(running):
-        call.known.update({"run": running.id, "catalyst": ask.catalyst.reference, "operation": ask.operation})
-        events: list[str] = []
-        size = 0
+        context = call.context
+        context.run, context.catalyst, context.operation = running.id, running.catalyst.reference, resolved.operation
+        events: list[Json] = []
         try:
-            while texts := await running.texts():
-                size += sum(map(len, texts))
-                if size > MOST_BYTES:
-                    raise TooLarge(f"the run's events are more than {MOST_BYTES} bytes")
-                events += texts
+            async for some in _events(running):
+                events += some
                 if call.report is not None:
-                    await call.report(running.events, "".join(map(_text_of, texts)))
-            result = await running.result()
+                    await call.report(running.events, "".join(map(resolved.dialect.text_of_event, some)))
         except OperationFailed:
-            result = await running.result()
-    return ToolRun(running.id, _with_events(result, events) if ask.stream else result, events)
+            pass  # the result has the status, too
+        result = await running.result()
+    result = _with_events(result, resolved, events) if resolved.stream else result
+    return ToolRun(running.id, running.catalyst.reference, resolved, result, events)
+
+
+async def _events(running: Running) -> AsyncIterator[list[Json]]:
+    """The events as they come, some at a time. Raises TooLarge, HostError."""
+    size = 0
+    while texts := await running.texts():
+        size += sum(map(len, texts))
+        if size > MOST_BYTES:
+            raise TooLarge(f"the run's events are more than {MOST_BYTES} bytes")
+        yield [_event(text) for text in texts]
 
 
 @asynccontextmanager
 async def _held(running: Running) -> AsyncIterator[None]:
-    """The run's end is waited for, also where the caller has gone: so that nothing of it is left behind."""
+    """At its end the run has ended, even where the caller has gone: nothing of it is left behind."""
     try:
         yield
     finally:
@@ -58,14 +68,12 @@ async def _held(running: Running) -> AsyncIterator[None]:
             await running.__aexit__(None, None, None)
 
 
-def _with_events(result: Result, events: Sequence[str]) -> Result:
-    """A stream's result as the sandbox would have gathered it, which does not keep events that it could hand out."""
+def _with_events(result: Result, resolved: Resolved, events: Sequence[Json]) -> Result:
+    """The result with its events in it: the sandbox gathers only events that it cannot hand out."""
     data = result.data
-    if not result.ok or not isinstance(data, dict) or data.get("chunks"):
+    if not result.ok or not isinstance(data, dict) or resolved.dialect.events_of(data):
         return result
-    chunks = [_event(text) for text in events]
-    combined = data.get("combined_text") or "".join(map(_text_of, events))
-    return replace(result, data={**data, "chunks": chunks, "combined_text": combined}, document=None)
+    return replace(result, data=resolved.dialect.gathered(data, events), document=None)
 
 
 def _event(text: str) -> Json:
@@ -73,25 +81,3 @@ def _event(text: str) -> Json:
         return parse_json(text, "the event")
     except InputError:
         return {"raw": text}
-
-
-def _text_of(event: str) -> str:
-    """What it adds to the text, of OpenAI's events: a choice's delta, or that of a text event."""
-    document = _event(event)
-    if not isinstance(document, dict):
-        return ""
-    if document.get("type") in _TEXT_EVENTS:
-        return _text(document.get("delta"))
-    choices = document.get("choices")
-    return "".join(map(_of_choice, choices)) if isinstance(choices, list) else ""
-
-
-def _of_choice(choice: Json) -> str:
-    if not isinstance(choice, dict):
-        return ""
-    delta = choice.get("delta")
-    return _text(delta.get("content") if isinstance(delta, dict) else choice.get("text"))
-
-
-def _text(value: Json) -> str:
-    return value if isinstance(value, str) else ""

@@ -22,13 +22,13 @@ from mcp_types import (
 from host.core.names import Reference
 from host.errors import Forbidden, HostError, InputError
 from host.runtime.workspace import Workspace
-from host.server.asgi import state
 from host.server.mcp import results
 from host.server.mcp.component_tool import ComponentTool
 from host.server.mcp.execution_tool import Execution
 from host.server.mcp.management_tools import Management
 from host.server.mcp.operation_tools import OperationCalls, Operations
 from host.server.mcp.tool import BuiltIn, Report, ToolCall
+from host.server.request_context import RequestContext, context_of
 from host.service.catalog import Catalog, View
 from host.service.dispatch import Dispatch
 from host.service.principal import Principal
@@ -49,23 +49,23 @@ class ToolServer:
     def __init__(
         self,
         catalog: Catalog,
-        runner: Dispatch,
+        dispatch: Dispatch,
         workspace: Workspace,
         *,
         local: Principal | None = None,
         only: Collection[Reference] = (),
     ) -> None:
         self._catalog = catalog
-        self._runner = runner
+        self._dispatch = dispatch
         self._local = local
         self._only = only
         own = [
-            Execution(catalog, runner, workspace, only).tool(),
+            Execution(catalog, dispatch, workspace, only).tool(),
             ComponentTool(catalog, workspace, only).tool(),
             *Management(catalog, workspace).tools(),
         ]
         self._own = {one.name: one for one in own}
-        self._calls = OperationCalls(catalog, runner)
+        self._calls = OperationCalls(dispatch)
         self._operations: tuple[View, Operations] | None = None
         self.server: Server[Any] = Server(
             NAME,
@@ -84,20 +84,20 @@ class ToolServer:
         try:
             return ListToolsResult(tools=self._tools(await self._catalog.current(), principal))
         except HostError as error:
-            shown = results.told(error)
+            shown = results.facts_of(error)
             raise MCPError(INTERNAL_ERROR, str(shown["message"]), shown) from None
         except Exception as error:
             _log.exception("the call failed")
             raise _failed() from error
 
     async def _on_call(self, ctx: Any, params: CallToolRequestParams) -> CallToolResult:
-        principal, known = self._asker(ctx)
+        principal, context = self._asker(ctx)
         try:
             view = await self._catalog.current()
-            call = ToolCall(view, principal, params.arguments or {}, known, _report(ctx))
+            call = ToolCall(view, principal, params.arguments or {}, context, _report(ctx))
             return await self._answered(params.name, call)
         except Forbidden as error:
-            return results.of_error(await self._refused(known, error))
+            return results.of_error(await self._refused(context, error))
         except HostError as error:
             return results.of_error(error)
         except MCPError:
@@ -126,17 +126,19 @@ class ToolServer:
             self._operations = view, Operations(view, self._own.keys(), self._only)
         return self._operations[1]
 
-    def _asker(self, ctx: Any) -> tuple[Principal, dict[str, Any]]:
-        if ctx.request is None:
-            if self._local is None:
-                raise MCPError(INVALID_PARAMS, "nobody asks")  # a transport without requests, and without a user
-            return self._local, {"principal": self._local, "route": "host mcp"}
-        known = state(ctx.request.scope)
-        return known["principal"], known
+    def _asker(self, ctx: Any) -> tuple[Principal, RequestContext]:
+        if ctx.request is not None:
+            context = context_of(ctx.request.scope)
+        else:
+            context = RequestContext(route="host mcp", principal=self._local)
+        if context.principal is None:
+            raise MCPError(INVALID_PARAMS, "the caller is unknown")  # neither a request nor a local user
+        return context.principal, context
 
-    async def _refused(self, known: dict[str, Any], error: Forbidden) -> HostError:
+    async def _refused(self, context: RequestContext, error: Forbidden) -> HostError:
+        ident, route = context.request_id, context.route
         try:
-            return await self._runner.refused(known, error)
+            return await self._dispatch.refused(error, context.principal, request_id=ident, route=route)
         except HostError as unwritten:
             _log.warning("a refusal could not be recorded: %s", unwritten.code)
             return error

@@ -113,7 +113,7 @@ async def _serve(only: Collection[Reference], *, manage: bool) -> None:
     try:
         async with application.alive():
             local = Principal(None, SCOPES | {"manage"} if manage else SCOPES)
-            desk = ToolServer(application.catalog, application.runner, application.workspace, local=local, only=only)
-            await serve(desk.server)
+            tools = ToolServer(application.catalog, application.dispatch, application.workspace, local=local, only=only)
+            await serve(tools.server)
     finally:
         application.close()

@@ -5,44 +5,36 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from mcp_types import CallToolResult, Tool, ToolAnnotations
 
 from host.component.schema import InputSchema
 from host.core.strict_json import Json
+from host.server.request_context import RequestContext
 from host.service.catalog import View
 from host.service.principal import Principal
 from host.store.access.api_keys import Scope
 
 Report: TypeAlias = Callable[[int, str], Awaitable[None]]
-"""Tells the caller how far a run is: after so many events, with what they say."""
+"""Reports progress to the caller: the number of events until now, and the text of the latest ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """One call. `known` is what the server's parts tell each other of the request; `report` None where the caller did
-    not ask for progress."""
+    """One call. `report` is None where the caller did not ask for progress."""
 
     view: View
     principal: Principal
     arguments: Mapping[str, Json]
-    known: dict[str, Any]
+    context: RequestContext
     report: Report | None = None
-
-    @property
-    def request(self) -> str:
-        return str(self.known.get("request_id", ""))
-
-    @property
-    def large(self) -> bool:
-        return bool(self.known.get("large", False))
 
 
 @dataclass(frozen=True)
 class BuiltIn:
-    """A tool of the host's own. `parameters` is its JSON Schema, which the arguments were checked against when `call`
-    gets them; there is such a tool for whoever has one of `scopes`."""
+    """A tool of the host's own, for callers with one of `scopes`. `parameters` is its JSON Schema: `call` gets what
+    fits it."""
 
     name: str
     description: str

@@ -1,5 +1,5 @@
-"""What operators watch a server by: logs, metrics and probes, traces.
+"""Observability: logs, metrics with probes, and traces.
 
-Each file is one of them. It may import `host.service` and what stands below it, and the few helpers of `host.server`.
-A new exporter is a new file, begun in `host.server.app`.
+Each file is one of them. It may import `host.service`, the packages below it, and `host.server`'s `asgi`, `auth`,
+`request_context` and `settings`. A new exporter is a new file; `host.server.app` makes it an observer of the dispatch.
 """

@@ -14,11 +14,11 @@ from starlette.routing import Route
 
 from host.core import environment
 from host.errors import HostError
-from host.server.asgi import state
 from host.server.auth import principal_of
+from host.server.request_context import context_of
 from host.server.settings import ServerSettings
 from host.service.catalog import Catalog
-from host.service.dispatch import Ended, Observer, OperationRequest
+from host.service.dispatch import Ended, Observer, Running
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -58,25 +58,25 @@ class Metrics(Observer):
         self._requests.labels(route, method, str(status)).inc()
         self._request_s.labels(route).observe(took_s)
 
-    def refused(self, reason: str) -> None:
-        self._refused.labels(reason).inc()
+    def refused(self, unit: str) -> None:
+        self._refused.labels(unit).inc()
 
     def started(self) -> None:
         self._running.inc()
 
-    def first_event(self, ask: OperationRequest, after_s: float) -> None:
-        self._first_s.labels(ask.catalyst.reference).observe(after_s)
+    def first_event(self, running: Running, after_s: float) -> None:
+        self._first_s.labels(running.catalyst.reference).observe(after_s)
 
-    def ended(self, ask: OperationRequest, run: str, how: Ended) -> None:
-        del run
-        catalyst = ask.catalyst.reference
-        spec = ask.catalyst.operation(ask.operation)
+    def ended(self, running: Running, how: Ended) -> None:
+        catalyst = running.catalyst.reference
+        spec = running.catalyst.operation(running.resolved.operation)
         self._running.dec()
         self._runs.labels(catalyst, spec.name if spec else "other", how.outcome).inc()
         self._run_s.labels(catalyst).observe(how.took_s)
-        if how.tokens.total:
-            self._tokens.labels(catalyst, "input").inc(how.tokens.input)
-            self._tokens.labels(catalyst, "output").inc(how.tokens.output)
+        tokens = how.tokens
+        if tokens.input or tokens.output:
+            self._tokens.labels(catalyst, "input").inc(tokens.input)
+            self._tokens.labels(catalyst, "output").inc(tokens.output)
 
     def exposed(self) -> bytes:
         """All of it, of all workers, as Prometheus reads it."""
@@ -102,13 +102,13 @@ class Probes:
 
     async def health(self, request: Request) -> Response:
         """The process answers."""
-        state(request.scope)["route"] = "GET /health"
+        context_of(request.scope).route = "GET /health"
         return JSONResponse({"status": "ok"})
 
     async def ready(self, request: Request) -> Response:
         """What is kept is as the operator left it, and the catalysts that models are routed to can be loaded. Anybody
         may ask, so a no has a code and no words."""
-        state(request.scope)["route"] = "GET /ready"
+        context_of(request.scope).route = "GET /ready"
         try:
             view = await self._catalog.current()
             for reference in view.routing.references:
@@ -118,7 +118,7 @@ class Probes:
         return JSONResponse({"status": "ready"})
 
     async def metrics(self, request: Request) -> Response:
-        state(request.scope)["route"] = "GET /metrics"
+        context_of(request.scope).route = "GET /metrics"
         view = await self._catalog.current()
         principal = principal_of(request.scope, view.keys, self._settings)
         principal.require("metrics")

@@ -1,5 +1,5 @@
 """Traces by OpenTelemetry, where its environment variables ask for them: a span for each request, and below it one for
-each run, with what the record knows it by.
+each run, with the ids that the audit log has.
 """
 
 from __future__ import annotations
@@ -11,21 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 from host.core import environment
 from host.errors import StateError
-from host.service.dispatch import Ended, Observer, OperationRequest
+from host.service.dispatch import Ended, Observer, Running
 
 if TYPE_CHECKING:
     from host.server.asgi import Scope
 
 
+def open_tracing() -> Tracing | None:
+    """None where the environment asks for no traces: then OpenTelemetry is not imported. Raises StateError where it
+    asks, and OpenTelemetry is not installed."""
+    return Tracing() if environment.traces_wanted() else None
+
+
 class Tracing(Observer):
-    """One per process. Without those variables it does nothing, and imports nothing. Raises StateError where they ask
-    for what is not installed."""
+    """One per process."""
 
     def __init__(self) -> None:
-        self._tracer: Any = None
-        self._provider: Any = None
-        if not environment.traces_wanted():
-            return
         try:
             from opentelemetry import propagate, trace  # noqa: PLC0415 - only where it is asked for
             from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - as above
@@ -45,11 +46,8 @@ class Tracing(Observer):
 
     @contextmanager
     def request(self, scope: Scope, request_id: str) -> Iterator[Any]:
-        """A span around the request, below the one that its `traceparent` names (w3.org/TR/trace-context). Its name and
-        status are set by whoever answers."""
-        if self._tracer is None:
-            yield None
-            return
+        """A span around the request, below the one that its `traceparent` names (w3.org/TR/trace-context). `answered`
+        gives it its name and its status."""
         carrier = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         with self._tracer.start_as_current_span(
             scope["method"],
@@ -60,30 +58,26 @@ class Tracing(Observer):
             yield span
 
     def answered(self, span: Any, route: str, status: int) -> None:
-        if span is not None:
-            span.update_name(route)
-            span.set_attributes({"http.route": route, "http.response.status_code": status})
-            if status >= 500:  # a server's own failures (opentelemetry.io, semantic conventions for HTTP)
-                span.set_status(self._trace.Status(self._trace.StatusCode.ERROR))
+        span.update_name(route)
+        span.set_attributes({"http.route": route, "http.response.status_code": status})
+        if status >= 500:  # a server's own failures (opentelemetry.io, semantic conventions for HTTP)
+            span.set_status(self._trace.Status(self._trace.StatusCode.ERROR))
 
-    def ended(self, ask: OperationRequest, run: str, how: Ended) -> None:
+    def ended(self, running: Running, how: Ended) -> None:
         """A run's span, once it has ended."""
-        if self._tracer is None:
-            return
-        now = time.time_ns()
+        now, operation = time.time_ns(), running.resolved.operation
         attributes: Mapping[str, str | int] = {
-            "gen_ai.operation.name": ask.operation,
+            "gen_ai.operation.name": operation,
             "gen_ai.usage.input_tokens": how.tokens.input,
             "gen_ai.usage.output_tokens": how.tokens.output,
-            "catalyst_host.catalyst": ask.catalyst.reference,
-            "catalyst_host.run": run,
+            "catalyst_host.catalyst": running.catalyst.reference,
+            "catalyst_host.run": running.id,
             "catalyst_host.outcome": how.outcome,
-            "catalyst_host.key": ask.principal.id,
+            "catalyst_host.key": running.resolved.request.principal.id,
         }
         start = now - round(how.took_s * 1e9)
-        self._tracer.start_span(f"run {ask.operation}", start_time=start, attributes=attributes).end(now)
+        self._tracer.start_span(f"run {operation}", start_time=start, attributes=attributes).end(now)
 
     def close(self) -> None:
-        """Send what was not sent yet."""
-        if self._provider is not None:
-            self._provider.shutdown()
+        """Send the spans that were not sent yet."""
+        self._provider.shutdown()

@@ -17,7 +17,8 @@ from host.core.operation import Result
 from host.core.strict_json import Json, write_json
 from host.errors import Denied, HostError, InputError, LimitExceeded, NotFound, OperationFailed, Unauthenticated
 from host.server.asgi import JSON, encoded
-from host.server.http_errors import headers_of, kept_back, status_of
+from host.server.http_errors import headers_of, status_of, words_outside
+from host.service.dialects import openai
 
 EVENT_STREAM = "text/event-stream"
 DONE = b"data: [DONE]\n\n"
@@ -27,8 +28,8 @@ _BINARY = "application/octet-stream"
 _WITHOUT_BODY = frozenset({204, 205, 304})  # RFC 9110, sections 15.3.5, 15.3.6 and 15.4.5
 
 
-def whole(result: Result, spec: OperationSpec) -> tuple[bytes, str]:
-    """The body and its media type."""
+def whole(result: Result, spec: OperationSpec | None) -> tuple[bytes, str]:
+    """The body and its media type. `spec` is that of the operation, where it is known."""
     if result.status in _WITHOUT_BODY:
         return b"", JSON
     if not result.ok:
@@ -41,7 +42,7 @@ def whole(result: Result, spec: OperationSpec) -> tuple[bytes, str]:
             return held.data, _media_type(more.get("content_type") or held.content_type)
         case {"response_encoding": "base64"} if (found := _in_base64(result.data)) is not None:
             return found
-        case str() as text if spec.response == "text" or spec.request == "multipart":  # a transcription as text
+        case str() as text if spec and (spec.response == "text" or spec.request == "multipart"):  # a transcription
             return text.encode("utf-8", "replace"), "text/plain; charset=utf-8"
     return encoded(result.data), JSON
 
@@ -51,10 +52,9 @@ def events(texts: Iterable[str]) -> bytes:
     return "".join(map(_event, texts)).encode("utf-8", "replace")
 
 
-def collected(result: Result) -> list[str]:
-    """The events of a run that handed out none, from the catalyst that gathered them."""
-    chunks = result.data.get("chunks") if isinstance(result.data, dict) else None
-    return [write_json(chunk) for chunk in chunks] if isinstance(chunks, list) else []
+def gathered(result: Result) -> list[str]:
+    """The events of a catalyst that gathered them and handed out none."""
+    return [write_json(event) for event in openai.events_of(result.data)]
 
 
 def ends_with_done(first: str) -> bool:
@@ -122,7 +122,7 @@ def of_host(error: HostError) -> tuple[int, dict[str, Json], dict[str, str]]:
             kinds = [refusal.kind for refusal in error.refusals]
             shown = body(error.message, error.code, code=kinds[0] if kinds else None)
         case _:
-            shown = body(kept_back(error) or str(error), error.code, code=error.code)
+            shown = body(words_outside(error) or str(error), error.code, code=error.code)
     return status_of(error), shown, headers
 
 

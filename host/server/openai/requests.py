@@ -1,45 +1,123 @@
-"""A request of OpenAI's API, as the parameters of an operation: what stands in the path, the query and the body."""
+"""A request of OpenAI's API as an operation: its route, by method and path; its parameters, by path, query and body."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+import re
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 from host.component.operations import OperationSpec
 from host.core.attachments import Attachment
+from host.core.names import Reference
 from host.core.strict_json import Json, parse_object
-from host.errors import InputError
+from host.errors import InputError, NotFound
 from host.server.asgi import Receive, Scope, header, read_body
 
 MAX_PARTS = 1_000
 MAX_QUERY_FIELDS = 1_000
-LARGE_BYTES = 64 * 1024  # a tenth of a millisecond to read; more is read while others are served
+LARGE_BYTES = 64 * 1024  # a tenth of a millisecond to parse; a larger body is parsed off the event loop
 _BOOLEANS = {"true": True, "false": False}
+_NAMED = re.compile(r"\{\w+\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """`template` is a path such as `/models/{model}`. `specs` are the operations of the catalysts that declare it, by
+    references with a version: their names may differ, and those of the parameters in the path."""
+
+    method: str
+    template: str
+    specs: dict[Reference, OperationSpec]
+
+    def spec(self, reference: Reference) -> OperationSpec:
+        """Raises NotFound."""
+        found = self.specs.get(reference)
+        if found is None:
+            others = ", ".join(map(str, self.specs))
+            raise NotFound(f"{reference} has no {self}", hint=f"those that have it: {others}")
+        return found
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.template}"
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """A route that a request matched. `values` are the parameters in the path, decoded, in the template's order."""
+
+    route: Route
+    values: tuple[str, ...] = ()
+
+    @property
+    def lists_models(self) -> bool:
+        return self.route.method == "GET" and self.route.template == "/models"
+
+    def spec(self, reference: Reference) -> OperationSpec:
+        """The operation at this catalyst. Raises NotFound."""
+        return self.route.spec(reference)
+
+    def in_path(self, spec: OperationSpec) -> dict[str, Json]:
+        return dict(zip(spec.in_path, self.values, strict=True))
+
+
+class Routes:
+    """The routes of all catalysts, from their operations by references with a version. A path without parameters comes
+    before one with them: `/files/search` before `/files/{file_id}`."""
+
+    def __init__(self, declared: Iterable[tuple[Reference, Iterable[OperationSpec]]]) -> None:
+        self._exact: dict[str, dict[str, Route]] = {}
+        self._named: dict[int, list[tuple[list[str], dict[str, Route]]]] = {}  # by the number of steps
+        shapes: dict[str, dict[str, Route]] = {}
+        for reference, specs in declared:
+            for spec in (one for one in specs if one.path):
+                shape = _NAMED.sub("{}", spec.path)
+                methods = shapes.setdefault(shape, {})
+                methods.setdefault(spec.method, Route(spec.method, spec.path, {})).specs[reference] = spec
+        for shape, methods in shapes.items():
+            if "{}" in shape:
+                steps = shape.split("/")
+                self._named.setdefault(len(steps), []).append((steps, methods))
+            else:
+                self._exact[shape] = methods
+        for found in self._named.values():
+            found.sort(key=lambda one: one[0].count("{}"))
+
+    def find(self, method: str, path: str) -> Matched | Sequence[str]:
+        """The route of `path`, which is as it was sent; else the methods of this path, none for an unknown path. HEAD
+        matches as GET."""
+        method = "GET" if method == "HEAD" else method
+        if (methods := self._exact.get(path)) is not None and method in methods:
+            return Matched(methods[method])
+        allowed = set(methods or ())
+        steps = path.split("/")
+        for template, others in self._named.get(len(steps), ()):
+            pairs = list(zip(template, steps, strict=True))
+            if not all(step if name == "{}" else name == step for name, step in pairs):
+                continue
+            if method in others:
+                return Matched(others[method], tuple(unquote(step) for name, step in pairs if name == "{}"))
+            allowed |= others.keys()
+        return sorted(allowed)
+
+    def __iter__(self) -> Iterator[Route]:
+        for methods in (*self._exact.values(), *(one[1] for found in self._named.values() for one in found)):
+            yield from methods.values()
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a request carries beside its path. `stream` is whether it asks for events; `large`, that it takes a while to
-    look through."""
+    """The query and the body of a request. `stream` says that it asks for events, `large` that checking takes long."""
 
     params: Mapping[str, Json]
     attachments: Mapping[str, Attachment] = field(default_factory=dict)
     stream: bool = False
     large: bool = False
 
-    @property
-    def model(self) -> str | None:
-        """Raises InputError where it is none."""
-        model = self.params.get("model")
-        if model is not None and not isinstance(model, str):
-            raise InputError("model must be a string", field="model")
-        return model or None
-
 
 async def read_content(scope: Scope, receive: Receive, spec: OperationSpec, most: int) -> Content:
-    """Raises InputError, which names what is wrong; TooLarge; Cancelled where the client left."""
+    """Raises InputError, which names the field; TooLarge; Cancelled where the client left."""
     params: dict[str, Json] = _query(scope["query_string"])
     attachments: dict[str, Attachment] = {}
     body = await read_body(scope, receive, most)
@@ -58,7 +136,7 @@ async def read_content(scope: Scope, receive: Receive, spec: OperationSpec, most
 
 
 def _stream(params: dict[str, Json]) -> bool:
-    """Taken out of `params`: the operation is told beside them."""
+    """Takes `stream` out of `params`: an operation has it beside them."""
     value = params.pop("stream", None)
     value = _BOOLEANS.get(value, value) if isinstance(value, str) else value
     if value is not None and not isinstance(value, bool):
@@ -77,7 +155,7 @@ def _query(text: bytes) -> dict[str, Json]:
 
 
 async def _form(scope: Scope, body: bytes) -> tuple[dict[str, Json], dict[str, Attachment]]:
-    """The fields of a form as parameters, and its files (RFC 7578) as attachments that those name."""
+    """The fields of a form (RFC 7578) as parameters, and its files as attachments that the parameters name."""
     from starlette.datastructures import Headers, UploadFile  # noqa: PLC0415 - uploads alone need it
     from starlette.formparsers import MultiPartException, MultiPartParser  # noqa: PLC0415 - as above
 
@@ -110,7 +188,7 @@ async def _form(scope: Scope, body: bytes) -> tuple[dict[str, Json], dict[str, A
 
 
 def _plain(text: str | None) -> str:
-    """A name that can stand in a header of the request that goes on."""
+    """A name that can stand in a header of the upstream request."""
     return "".join(char for char in text or "" if char.isprintable())[:255]
 
 

@@ -1,30 +1,32 @@
-"""What an answer says that it cost: the `usage` of OpenAI's API, in documents and in events."""
+"""OpenAI's names for tokens, text and models (platform.openai.com/docs/api-reference).
+
+Catalysts by CYFR have the same API, with `model_id` for a model in a path, `multipart` for a form that is made ready,
+and `chunks` and `combined_text` for a stream that was gathered.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
+from host.component.operations import OperationSpec
 from host.core.strict_json import Json, parse_json
 from host.errors import InputError
+from host.service.dialects.dialect import Tokens
 
-_CHARACTERS_A_TOKEN = 4  # a rule of thumb, for answers that do not say
-_MOST = 1_000_000_000  # of one answer, whatever it says: what is added up has to stay a number that a database can hold
+LIST_MODELS: Final = "models.list"
 
+_MOST = 1_000_000_000  # tokens of one answer: sums of counts must stay numbers that a database can hold
+_TEXT_EVENTS = ("response.output_text.delta", "transcript.text.delta")
+_MODEL_PATH = "/models/{"
+_MODEL_PARAMS = ("model", "model_id")
+_COUNTS_WHEN_ASKED = ("chat.completions.create", "completions.create")
 
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    input: int = 0
-    output: int = 0
-
-    @property
-    def total(self) -> int:
-        return self.input + self.output
+# tokens
 
 
-def tokens_in(document: Json) -> Tokens | None:
-    """What a whole answer, or an event, says in its `usage` (of the Responses API: in its `response`'s)."""
+def tokens_of_document(document: Json) -> Tokens | None:
+    """From `usage`; of the last event of the Responses API, from `response.usage`."""
     if not isinstance(document, dict):
         return None
     usage: Any = document.get("usage")
@@ -38,26 +40,19 @@ def tokens_in(document: Json) -> Tokens | None:
     return Tokens(given + max(0, rest), made)
 
 
-def tokens_in_text(event: str) -> Tokens | None:
-    """The same of an event's text, which is not read where it cannot have any."""
+def tokens_of_event(event: str) -> Tokens | None:
     if '"usage"' not in event or '"usage":null' in event:
         return None
     try:
-        return tokens_in(parse_json(event, "the event"))
+        return tokens_of_document(parse_json(event, "the event"))
     except InputError:
         return None
 
 
-def estimated(sent: int, events: int) -> Tokens:
-    """For a stream that ended without saying: from the characters that were sent, and an event for a token."""
-    return Tokens(sent // _CHARACTERS_A_TOKEN + 1, events)
-
-
-def asking_for_usage(operation: str, params: Mapping[str, Json]) -> tuple[Mapping[str, Json], bool]:
-    """The parameters of a stream that will say what it cost, and whether that had to be asked for: then the caller did
-    not, and the event that says it is not for him."""
-    if operation not in ("chat.completions.create", "completions.create"):
-        return params, False  # the others say so unasked
+def asking_for_tokens(operation: str, params: Mapping[str, Json]) -> tuple[Mapping[str, Json], bool]:
+    """By `stream_options.include_usage`. The other operations count without being asked."""
+    if operation not in _COUNTS_WHEN_ASKED:
+        return params, False
     options = params.get("stream_options")
     if isinstance(options, dict) and options.get("include_usage") is True:
         return params, False
@@ -65,13 +60,107 @@ def asking_for_usage(operation: str, params: Mapping[str, Json]) -> tuple[Mappin
     return {**params, "stream_options": asked}, True
 
 
-def only_tells_usage(event: str) -> bool:
-    """Whether it is the one that `include_usage` adds at the end: it has no choices."""
-    return '"choices":[]' in event.replace(" ", "") and tokens_in_text(event) is not None
+def only_counts(event: str) -> bool:
+    """The event that `include_usage` adds at the end has no choices."""
+    return '"choices":[]' in event.replace(" ", "") and tokens_of_event(event) is not None
 
 
 def _count(usage: Mapping[str, Any], *names: str) -> int:
-    """The first of `names` that is a count: 0 where none is. It is a stranger's word."""
-    values = (usage.get(name) for name in names)
-    found = next((one for one in values if isinstance(one, int) and not isinstance(one, bool) and one >= 0), 0)
-    return min(found, _MOST)
+    """The first of `names` that is a count; 0 where none is."""
+    for name in names:
+        found = usage.get(name)
+        if isinstance(found, int) and not isinstance(found, bool) and found >= 0:
+            return min(found, _MOST)
+    return 0
+
+
+# text
+
+
+def text_of_event(event: Json) -> str:
+    """The `delta` of a text event, or those of a chunk's choices."""
+    if not isinstance(event, dict):
+        return ""
+    if event.get("type") in _TEXT_EVENTS:
+        return _text(event.get("delta"))
+    choices = event.get("choices")
+    return "".join(map(_text_of_choice, choices)) if isinstance(choices, list) else ""
+
+
+def text_of_document(document: Json) -> str:
+    return _text(document.get("combined_text")) if isinstance(document, dict) else ""
+
+
+def gathered(data: Mapping[str, Json], events: Sequence[Json]) -> dict[str, Json]:
+    text = text_of_document(dict(data)) or "".join(map(text_of_event, events))
+    return {**data, "chunks": list(events), "combined_text": text}
+
+
+def events_of(data: Json) -> list[Json]:
+    chunks = data.get("chunks") if isinstance(data, dict) else None
+    return chunks if isinstance(chunks, list) else []
+
+
+def _text_of_choice(choice: Json) -> str:
+    if not isinstance(choice, dict):
+        return ""
+    delta = choice.get("delta")
+    return _text(delta.get("content") if isinstance(delta, dict) else choice.get("text"))
+
+
+def _text(value: Json) -> str:
+    return value if isinstance(value, str) else ""
+
+
+# models
+
+
+def model_of(path: str, in_path: Sequence[str], params: Mapping[str, Json]) -> str | None:
+    if path.startswith(_MODEL_PATH):
+        return in_path[0]
+    model = params.get("model")
+    if model is not None and not isinstance(model, str):
+        raise InputError("model must be a string", field="model")
+    return model or None
+
+
+def model_params(spec: OperationSpec | None, given: Mapping[str, Json]) -> Sequence[str]:
+    in_path = spec.in_path[:1] if spec is not None and spec.path.startswith(_MODEL_PATH) else ()
+    return [name for name in dict.fromkeys((*in_path, *_MODEL_PARAMS)) if given.get(name)]
+
+
+def names_unseen(spec: OperationSpec | None, given: Mapping[str, Json], schema: Json) -> bool:
+    if spec is not None and spec.request == "multipart" and given.get("multipart") is not None:
+        return True  # a form that is made ready stands in place of all other parameters
+    return not (model_params(spec, given) or _takes_none(spec, schema))
+
+
+def models_of(document: Json) -> list[dict[str, Any]]:
+    data = document.get("data") if isinstance(document, dict) else None
+    found = [one for one in data if isinstance(one, dict)] if isinstance(data, list) else []
+    return [one for one in found if isinstance(ident := one.get("id"), str) and ident]
+
+
+def alias_entry(alias: str, model: str) -> dict[str, Json]:
+    return {"id": alias, "object": "model", "created": 0, "owned_by": f"alias of {model}"}
+
+
+def model_list(models: Sequence[Json]) -> dict[str, Json]:
+    return {"object": "list", "data": list(models)}
+
+
+def _takes_none(spec: OperationSpec | None, schema: Json) -> bool:
+    """Whether the operation, or a whole input with this schema, has no model among its parameters."""
+    if spec is None:
+        properties = _properties(schema)
+        return properties is not None and "model" not in properties
+    if spec.path.startswith(_MODEL_PATH):
+        return False
+    if not isinstance(spec.params, dict):
+        return spec.method in ("GET", "DELETE")
+    return "model" not in (_properties(spec.params) or {})
+
+
+def _properties(schema: Json) -> Mapping[str, Json] | None:
+    found = schema.get("properties") if isinstance(schema, dict) else None
+    return found if isinstance(found, dict) else None

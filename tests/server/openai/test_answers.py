@@ -11,7 +11,7 @@ from host.component.operations import OperationSpec
 from host.core.attachments import Attachment
 from host.core.audit import Meters
 from host.core.operation import Execution, Result
-from host.server.http_errors import final
+from host.server.asgi import final_status
 from host.server.openai import answers
 
 NO_EXECUTION = Execution("run_1", "c:local.x", "sha256:0", 0.0, 0.0, Meters(), (), (), ())
@@ -110,7 +110,7 @@ def test_a_guest_cannot_forge_the_lines_of_a_stream(text: str) -> None:
 
 @pytest.mark.parametrize(("said", "status"), [(101, 502), (100, 502), (200, 200), (418, 418), (599, 599)])
 def test_a_guest_cannot_announce_another_answer(said: int, status: int) -> None:
-    assert final(said) == status
+    assert final_status(said) == status
 
 
 @pytest.mark.parametrize("status", [204, 205, 304])
@@ -119,6 +119,6 @@ def test_an_answer_that_has_no_body_has_none(status: int) -> None:
 
 
 def test_what_a_catalyst_gathered_is_events_too() -> None:
-    assert answers.collected(result({"chunks": [{"a": 1}, {"b": 2}], "combined_text": ""})) == ['{"a":1}', '{"b":2}']
-    assert answers.collected(result({"chunks": "none"})) == []
-    assert answers.collected(result("text")) == []
+    assert answers.gathered(result({"chunks": [{"a": 1}, {"b": 2}], "combined_text": ""})) == ['{"a":1}', '{"b":2}']
+    assert answers.gathered(result({"chunks": "none"})) == []
+    assert answers.gathered(result("text")) == []

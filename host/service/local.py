@@ -1,0 +1,59 @@
+"""Operations of an installed component without an event loop: the steps of `host.service.dispatch`, one after another.
+
+For the operator at their own terminal, and for work in bulk. There are no limits: keys have some, and budgets are those
+of a server. Start-up matters here, so nothing in this file imports asyncio.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from host.core.names import Reference
+from host.service.request import OperationRequest, Resolved, resolve
+from host.service.routing import Routing
+
+if TYPE_CHECKING:
+    from host.core.operation import Result
+    from host.runtime.events import EventStream
+    from host.runtime.host import Catalyst
+    from host.store.components import Component
+
+_NO_ROUTING: Final = Routing()
+
+
+def resolve_local(request: OperationRequest, component: Component) -> Resolved:
+    """The request at this component, whatever its target. Raises Forbidden, InputError."""
+    return resolve(request, _Only(component))
+
+
+def run(resolved: Resolved, catalyst: Catalyst) -> Result:
+    """The result, whatever its status. Raises what `Catalyst.run` does."""
+    return catalyst.run(
+        resolved.input(),
+        timeout=resolved.request.timeout_s,
+        attachments=resolved.attachments,
+        caller=resolved.caller(),
+    )
+
+
+def stream(resolved: Resolved, catalyst: Catalyst) -> EventStream:
+    """The events. Raises what `Catalyst.stream` does."""
+    return catalyst.stream(
+        resolved.input(),
+        timeout=resolved.request.timeout_s,
+        attachments=resolved.attachments,
+        caller=resolved.caller(),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Only:
+    """A catalog of one component."""
+
+    only: Component
+    routing: Routing = _NO_ROUTING
+
+    def component(self, reference: Reference) -> Component:
+        del reference
+        return self.only

@@ -1,0 +1,62 @@
+"""The models of all providers, as one list."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from host.core.names import Reference
+from host.core.strict_json import Json
+from host.errors import HostError, NotFound
+from host.service.catalog import View
+from host.service.dialects import openai
+from host.service.dispatch import Dispatch
+from host.service.operations import operations_of
+from host.service.principal import Principal
+from host.service.request import OperationRequest
+
+_log = logging.getLogger(__name__)
+
+
+async def list_models(
+    dispatch: Dispatch, view: View, principal: Principal, *, request_id: str, via: str
+) -> dict[str, Json]:
+    """Every model of the key that its provider lists and that is routed to that provider, and the aliases. A provider
+    that fails is left out, unless all fail: then raises the error of the first. Raises NotFound where none lists
+    models."""
+    principal.require("run")
+    references = [one for one in view.routing.references if _lists_models(one, view, principal)]
+    if not references:
+        raise NotFound("no catalyst that is served lists models", hint="the operator routes one: host serve --default")
+
+    async def listed(reference: Reference) -> list[dict[str, Any]]:
+        request = OperationRequest(principal, reference, openai.LIST_MODELS, request_id=request_id, via=via)
+        result = await dispatch.run(request, view)
+        result.raise_for_status()
+        models = openai.models_of(result.data)
+        return [one for one in models if view.routing.of_model(one["id"]).reference == reference]
+
+    answers = await asyncio.gather(*map(listed, references), return_exceptions=True)
+    _raise_if_all_failed(answers)
+    found: dict[str, Json] = {}
+    for answer in answers:
+        if not isinstance(answer, BaseException):
+            found |= {one["id"]: one for one in answer if principal.may_ask(one["id"])}
+    for alias, model in sorted(view.routing.aliases.items()):
+        if principal.may_ask(alias):
+            found[alias] = openai.alias_entry(alias, model)
+    return openai.model_list(list(found.values()))
+
+
+def _lists_models(reference: Reference, view: View, principal: Principal) -> bool:
+    component = view.component(reference)
+    return openai.LIST_MODELS in operations_of(component) and principal.may_use(component.reference)
+
+
+def _raise_if_all_failed(answers: list[Any]) -> None:
+    failed = [one for one in answers if isinstance(one, BaseException)]
+    for error in failed:
+        if not isinstance(error, HostError) or len(failed) == len(answers):
+            raise error
+        _log.warning("the models of a provider could not be listed: %s", error.code)

@@ -1,0 +1,61 @@
+"""The operations of an installed component: those of its manifest, or the ones that CYFR's OpenAI catalyst has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from host.component.operations import OperationSpec
+from host.core.strict_json import Json
+from host.store.components import Component
+
+_ROWS: Final = (
+    OperationSpec("chat.completions.create", method="POST", path="/chat/completions", request="json", stream=True),
+    OperationSpec("models.list", method="GET", path="/models"),
+    OperationSpec("models.get", method="GET", path="/models/{model_id}", in_path=("model_id",)),
+    OperationSpec("embeddings.create", method="POST", path="/embeddings", request="json"),
+    OperationSpec("moderations.create", method="POST", path="/moderations", request="json"),
+    OperationSpec("images.generate", method="POST", path="/images/generations", request="json"),
+    OperationSpec("audio.speech", method="POST", path="/audio/speech", request="json", response="binary"),
+    OperationSpec("audio.transcriptions", method="POST", path="/audio/transcriptions", request="multipart"),
+    OperationSpec("audio.translations", method="POST", path="/audio/translations", request="multipart"),
+    OperationSpec("responses.create", method="POST", path="/responses", request="json"),
+    OperationSpec("files.list", method="GET", path="/files"),
+    OperationSpec("files.get", method="GET", path="/files/{file_id}", in_path=("file_id",)),
+    OperationSpec("files.delete", method="DELETE", path="/files/{file_id}", in_path=("file_id",)),
+)
+
+DEFAULT_OPERATIONS: Final[Mapping[str, OperationSpec]] = {one.name: one for one in _ROWS}
+"""For a catalyst that takes operations, and whose manifest lists none: manifests by CYFR do not."""
+
+
+def operations_of(component: Component) -> Mapping[str, OperationSpec]:
+    """The component's operations by name."""
+    if component.manifest is not None and component.manifest.operations:
+        return component.manifest.operations
+    return DEFAULT_OPERATIONS if _takes_operations(component) else {}
+
+
+def operation_of(component: Component, name: str) -> OperationSpec | None:
+    """The operation of this name or alias."""
+    known = operations_of(component)
+    if (found := known.get(name)) is not None:
+        return found
+    return next((one for one in known.values() if name in one.aliases), None)
+
+
+def input_schema_of(component: Component) -> Json:
+    """The JSON Schema of the component's whole input; True where its manifest has none."""
+    return component.manifest.schemas.get("input", True) if component.manifest else True
+
+
+def properties_of(schema: Json) -> Mapping[str, Json] | None:
+    """The properties that a schema lists; None where it lists none."""
+    found = schema.get("properties") if isinstance(schema, dict) else None
+    return found if isinstance(found, dict) else None
+
+
+def _takes_operations(component: Component) -> bool:
+    """Whether the component's input is the operation envelope, as far as its manifest says."""
+    schema = component.manifest.schemas.get("input") if component.manifest else None
+    return "operation" in (properties_of(schema) or {})

@@ -1,0 +1,196 @@
+"""What was asked for, and what it comes to: a request, resolved against the catalog.
+
+Plain functions without an event loop, HTTP or I/O. `host.service.dispatch` runs what they resolve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from host.component.operations import OperationSpec
+from host.core.attachments import Attachment
+from host.core.names import Reference
+from host.core.strict_json import Json
+from host.errors import InputError
+from host.service.dialects import openai
+from host.service.dialects.dialect import Dialect
+from host.service.inline_files import taken_out
+from host.service.operations import input_schema_of, operation_of, properties_of
+from host.service.principal import Principal
+from host.service.routing import Routing
+
+if TYPE_CHECKING:
+    from host.store.components import Component
+
+Target: TypeAlias = Reference | str | None
+"""A catalyst by its reference (without a version: the latest); or a model's name, to be routed; or the default."""
+
+_ENVELOPE = ("operation", "params", "stream")
+
+
+class Catalog(Protocol):
+    """What is installed, and how models are routed to it."""
+
+    @property
+    def routing(self) -> Routing: ...
+
+    def component(self, reference: Reference) -> Component:
+        """Raises NotFound."""
+        ...
+
+
+class RouteOperation(Protocol):
+    """An operation by its route: each catalyst has its own name for it, and for the parameters in the path."""
+
+    def spec(self, reference: Reference) -> OperationSpec:
+        """The operation at the catalyst of this reference, which has a version. Raises NotFound."""
+        ...
+
+    def in_path(self, spec: OperationSpec) -> Mapping[str, Json]:
+        """The parameters in the path."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OperationRequest:
+    """One operation, as the caller asked for it.
+
+    `operation` is a name or a route. With "" the catalyst takes no operations, and `more` is its whole input; with None
+    `more` is a whole input that may be the operation envelope. Else `more` is what the input has beside the envelope.
+
+    `inline_files`: files stand among the parameters in base64. `counts_tokens`: a stream says at its end what it cost.
+    `large`: the input takes long to check. `request_id` and `via`, the face, are for the audit log.
+    """
+
+    principal: Principal
+    target: Target = None
+    operation: str | RouteOperation | None = None
+    params: Mapping[str, Json] = field(default_factory=dict)
+    stream: bool = False
+    attachments: Mapping[str, Attachment] = field(default_factory=dict)
+    more: Mapping[str, Json] = field(default_factory=dict)
+    timeout_s: float | None = None
+    request_id: str = ""
+    via: str = ""
+    inline_files: bool = False
+    counts_tokens: bool = False
+    large: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A request that the caller may make, at one catalyst. In `params`, or in `more` of a whole input, models have
+    their own names in place of aliases. `reference` is for loading the catalyst, `component` what it named at the time;
+    `spec` is None for an operation that the component does not list, and for a whole input."""
+
+    request: OperationRequest
+    reference: Reference
+    component: Component
+    operation: str
+    spec: OperationSpec | None
+    params: Mapping[str, Json]
+    more: Mapping[str, Json]
+    stream: bool
+    attachments: Mapping[str, Attachment]
+    dialect: Dialect = openai
+
+    def input(self) -> dict[str, Json]:
+        """The catalyst's input."""
+        if not self.operation:
+            return dict(self.more)
+        return {**self.more, "operation": self.operation, "params": self.params, "stream": self.stream}
+
+    def caller(self) -> dict[str, Json]:
+        """On whose behalf the run is, for the audit log; empty for the operator's own runs."""
+        request, principal = self.request, self.request.principal
+        if not request.via:
+            return {}
+        known: dict[str, Json] = {
+            "via": request.via,
+            "operation": self.operation[:200],
+            "request": request.request_id,
+        }
+        return known if principal.key is None else {"key": principal.id, "name": principal.name, **known}
+
+
+def resolve(request: OperationRequest, catalog: Catalog) -> Resolved:
+    """The steps before a run, in this order: the caller may run operations; the target is an installed component; the
+    caller may use that; the component has the operation; the caller may use the models that the parameters name.
+    Raises Forbidden, NotFound, InputError."""
+    request.principal.require("run")
+    reference = _catalyst_of(request.target, catalog.routing)
+    component = catalog.component(reference)
+    request.principal.require_catalyst(component.reference)
+    understood = _understood(request, reference, component)
+    given = understood.params if understood.operation else understood.more
+    checked = _with_own_names(understood, given, catalog.routing)
+    if not understood.operation:
+        return replace(understood, more=checked)
+    if not request.inline_files:
+        return replace(understood, params=checked)
+    params, attachments = taken_out(understood.spec, checked)
+    return replace(understood, params=params, attachments=attachments)
+
+
+def _catalyst_of(target: Target, routing: Routing) -> Reference:
+    if isinstance(target, Reference):
+        return target
+    return routing.of_rest() if target is None else routing.of_model(target).reference
+
+
+def _understood(request: OperationRequest, reference: Reference, component: Component) -> Resolved:
+    """The request without any check of what the caller may name."""
+    operation, params, more, stream = request.operation, request.params, request.more, request.stream
+    spec: OperationSpec | None = None
+    if operation is None:
+        operation, params, more, stream = _envelope(more, input_schema_of(component))
+    if not isinstance(operation, str):
+        spec = operation.spec(component.reference)
+        params = {**params, **operation.in_path(spec)}
+        operation = spec.name
+    elif operation:
+        spec = operation_of(component, operation)
+        if request.operation is None and spec is not None and spec.stream and params.get("stream") is True:
+            stream = True  # where OpenAI's API has it
+            params = {name: value for name, value in params.items() if name != "stream"}
+    return Resolved(request, reference, component, operation, spec, params, more, stream, request.attachments)
+
+
+def _with_own_names(resolved: Resolved, given: Mapping[str, Json], routing: Routing) -> dict[str, Json]:
+    """`given` with each model's own name in place of its alias. A key for some models may name those alone, and has to
+    name one unless the operation takes none. Raises Forbidden, InputError."""
+    principal, spec = resolved.request.principal, resolved.spec
+    found = dict(given)
+    if not routing.aliases and not principal.for_some_models:
+        return found
+    for name in resolved.dialect.model_params(spec, given):
+        if not isinstance(model := given[name], str):
+            raise InputError(f"{name} must be a string", field=f"params.{name}" if spec else name)
+        found[name] = routing.model(model)
+        principal.require_model(model, found[name])
+    if principal.for_some_models:
+        schema = True if resolved.operation else input_schema_of(resolved.component)
+        if resolved.dialect.names_unseen(spec, given, schema):
+            principal.require_any_model()
+    return found
+
+
+def _envelope(given: Mapping[str, Json], schema: Json) -> tuple[str, Mapping[str, Json], Mapping[str, Json], bool]:
+    """Operation, parameters, what else there is, and `stream`, of a whole input; operation "" where it is no envelope.
+    It is none where the catalyst's schema has an `operation` of its own kind, without `params`. Raises InputError."""
+    if "operation" not in given:
+        return "", {}, given, False
+    operation, params, stream = (given.get(name) for name in _ENVELOPE)
+    if not isinstance(operation, str):
+        raise InputError("input.operation is not a string", field="input.operation")
+    properties = properties_of(schema)
+    if not ("params" in given or properties is None or "params" in properties):
+        return "", {}, given, False
+    if not isinstance(params, dict) and "params" in given:
+        raise InputError("input.params is not an object", field="input.params")
+    if not isinstance(stream, bool) and "stream" in given:
+        raise InputError("input.stream is neither true nor false", field="input.stream")
+    more = {name: value for name, value in given.items() if name not in _ENVELOPE}
+    return operation, params if isinstance(params, dict) else {}, more, stream is True

@@ -1,0 +1,95 @@
+"""Views: one JSON-ready dictionary for each noun that people and programs see. A face picks the fields that it shows.
+
+A view holds every field that any face shows, and no secret. A field has one name and one form in all faces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from host.component.manifest import Manifest
+from host.component.operations import OperationSpec
+from host.core.wit import EXPORTS
+from host.policy.explain import list_permissions
+
+if TYPE_CHECKING:
+    from host.runtime.host import Catalyst
+    from host.runtime.workspace import Installed
+    from host.store.access.api_keys import ApiKey
+    from host.store.audit_log.records import Record, RunSummary
+    from host.store.components import Component
+
+Facts: TypeAlias = dict[str, Any]
+
+
+def picked(facts: Mapping[str, Any], *names: str) -> Facts:
+    """These fields, in this order."""
+    return {name: facts[name] for name in names}
+
+
+def of_component(component: Component) -> Facts:
+    """An installed component, without its manifest, which is long: see `of_manifest`."""
+    manifest = component.manifest
+    return {
+        "reference": str(component.reference),
+        "subject": str(component.reference.any_version),
+        "version": component.reference.version,
+        "digest": str(component.digest),
+        "size": component.size,
+        "description": component.description,
+        "license": manifest.license if manifest else "",
+        "homepage": manifest.homepage if manifest else "",
+        "imports": list(component.imports),
+        "source": component.source,
+        "registered_at": component.registered_at,
+        "approved": component.approved,
+    }
+
+
+def of_installed(installed: Installed) -> Facts:
+    """A component that was verified, with the ids of the keys that signed it."""
+    return {**of_component(installed.component), "signers": list(installed.signers)}
+
+
+def of_manifest(manifest: Manifest | None) -> Facts | None:
+    return None if manifest is None else asdict(manifest)
+
+
+def of_operation(spec: OperationSpec) -> Facts:
+    return {one.name: getattr(spec, one.name) for one in fields(spec)}
+
+
+def of_catalyst(catalyst: Catalyst) -> Facts:
+    """A loaded catalyst: its imports and exports, its permissions and its limits."""
+    return {
+        "digest": str(catalyst.digest),
+        "size": catalyst.size,
+        "imports": list(catalyst.imports),
+        "exports": list(EXPORTS),
+        "authority": [asdict(row) for row in list_permissions(catalyst.imports, catalyst.grant)],
+        "limits": asdict(catalyst.grant.limits),
+        "methods": sorted(catalyst.grant.methods),
+    }
+
+
+def of_run(run: RunSummary, now: float) -> Facts:
+    """`state` is "running", "ok", "failed", or "lost": the run has no end, and its time is over."""
+    if running := run.running(now):
+        state = "running"
+    elif run.status is None and run.error is None:
+        state = "lost"
+    else:
+        state = "failed" if run.failed else "ok"
+    return {**asdict(run), "caller": dict(run.caller), "outcome": run.outcome, "state": state, "running": running}
+
+
+def of_record(record: Record) -> Facts:
+    """An entry of the audit log."""
+    return record.as_dict()
+
+
+def of_key(key: ApiKey, now: float) -> Facts:
+    """An API key, without its text: that is shown once, when it is made."""
+    return {**key.as_dict(), "state": key.state(now)}

@@ -59,6 +59,7 @@ __all__ = [
     "SecretName",
     "SecretNeed",
     "SecretRule",
+    "SecretValue",
     "Sink",
     "Target",
     "Terms",

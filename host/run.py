@@ -48,6 +48,9 @@ class CancelToken:
         self._cancelled = False
         self._callbacks: list[Callable[[], None]] = []
 
+    def __repr__(self) -> str:
+        return "<CancelToken: cancelled>" if self._cancelled else "<CancelToken>"
+
     @property
     def cancelled(self) -> bool:
         return self._cancelled
@@ -111,7 +114,7 @@ class Run:
         self,
         *,
         limits: Limits,
-        sink: Sink,
+        sink: Sink | None,
         redactor: Redactor,
         placeholders: Placeholders,
         listener: Callable[[str], bool] | None = None,
@@ -140,6 +143,9 @@ class Run:
         self._started = time.monotonic()
         self._deadline = self._started + limits.timeout_s
         self._cpu_started = math.inf  # until it begins, on whichever thread that is
+
+    def __repr__(self) -> str:
+        return f"<Run {self.id}>"
 
     # time
 
@@ -240,7 +246,8 @@ class Run:
     ) -> None:
         """Record before the effect. Raises AuditError when that cannot be done, and then nothing may happen."""
         event = Event(kind, self.id, decision, self.redactor.text(rule), self.redactor.json(dict(detail or {})))
-        record(self._sink, event)
+        if self._sink is not None:
+            record(self._sink, event)
         if len(self.events) < MAX_EVENTS:
             self.events.append(event)
 

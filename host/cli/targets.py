@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from host.core.attachments import Attachment
     from host.core.operation import Result
     from host.core.strict_json import Json
+    from host.runtime.catalyst import Catalyst
     from host.runtime.events import EventStream
-    from host.runtime.host import Catalyst
     from host.runtime.loader import Loader
     from host.service.request import Resolved
     from host.trust.artifact import Artifact

@@ -175,6 +175,18 @@ class Outcome:
     headers: Mapping[str, str] = field(default_factory=dict)
     document: bytes | None = None
 
+    def result(self, execution: Execution) -> Result:
+        """The Result with this outcome, and with `execution` as its record."""
+        return Result(
+            self.status,
+            self.data,
+            self.error,
+            self.attachments,
+            execution,
+            headers=self.headers,
+            document=self.document,
+        )
+
 
 def read_output(text: str, held: Attachments) -> Outcome:
     """What a guest returned, whatever it is: never raises. Text that is no JSON is `{"raw": text}`."""

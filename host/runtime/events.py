@@ -62,7 +62,7 @@ class Channel(Generic[End]):
         self._abandoned = True
 
 
-Outcome: TypeAlias = Result | BaseException
+RunEnd: TypeAlias = Result | BaseException
 
 MAX_TEXTS = 64
 
@@ -70,11 +70,14 @@ MAX_TEXTS = 64
 class _Stream:
     """What both faces share: how it ended, and leaving early."""
 
-    def __init__(self, run: Run, channel: Channel[Outcome]) -> None:
+    def __init__(self, run: Run, channel: Channel[RunEnd]) -> None:
         self._new_run = run
         self._channel = channel
         self._ended = False
         self._result: Result | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.id}, {'ended' if self._ended else 'open'}>"
 
     @property
     def id(self) -> str:
@@ -88,7 +91,7 @@ class _Stream:
             raise StateError("the stream has not ended", hint="iterate it to its end first")
         return self._result
 
-    def _end(self, how: Outcome) -> None:
+    def _end(self, how: RunEnd) -> None:
         """Raises what the run raised, and OperationFailed for an error status: nothing else would tell of it."""
         self._ended = True
         if isinstance(how, BaseException):
@@ -143,11 +146,11 @@ class AsyncEventStream(_Stream):
     """`EventStream` for async code. The run is cancelled with the task that iterates, and when the iteration is
     left."""
 
-    def __init__(self, run: Run, start: Callable[[Callable[[], None]], Channel[Outcome]]) -> None:
+    def __init__(self, run: Run, start: Callable[[Callable[[], None]], Channel[RunEnd]]) -> None:
         """`start` begins the run, given what it is to call when something has arrived."""
         import asyncio  # noqa: PLC0415 - an eighth of a start-up, and only async code needs it
 
-        self._held: tuple[Outcome] | None = None  # the end, while what came before it is handed on
+        self._held: tuple[RunEnd] | None = None  # the end, while what came before it is handed on
         self._loop, self._arrived = asyncio.get_running_loop(), asyncio.Event()
         self._told = False  # whether the loop was told that something arrived, since it last looked
         super().__init__(run, start(self._tell))
@@ -197,7 +200,7 @@ class AsyncEventStream(_Stream):
     ) -> None:
         await self.aclose()
 
-    async def _next(self) -> str | tuple[Outcome]:
+    async def _next(self) -> str | tuple[RunEnd]:
         if self._held is not None:
             return self._held
         while True:

@@ -36,3 +36,7 @@ class Loader:
             with self._lock:
                 self._loaded[key] = found
         return found
+
+    def close(self) -> None:
+        """Once nothing runs any more."""
+        self.sandbox.close()

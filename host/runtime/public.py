@@ -40,10 +40,11 @@ from host.policy.permissions import Requested as Requested
 from host.policy.urls import Origin as Origin
 from host.policy.urls import Target as Target
 from host.run import CancelToken as CancelToken
+from host.runtime.catalyst import Catalyst as Catalyst
+from host.runtime.deployment import Secret as Secret
 from host.runtime.events import AsyncEventStream as AsyncEventStream
 from host.runtime.events import EventStream as EventStream
-from host.runtime.host import Catalyst as Catalyst
 from host.runtime.host import Host as Host
-from host.runtime.host import Secret as Secret
 from host.runtime.loader import Loader as Loader
+from host.secrets.value import SecretValue as SecretValue
 from host.trust.artifact import Artifact as Artifact

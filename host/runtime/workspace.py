@@ -88,6 +88,9 @@ class Workspace:
         self.counters = Counters(database)
         self.cancellations = Cancellations(database)
 
+    def __repr__(self) -> str:
+        return f"<Workspace in {self.state_dir}>"
+
     @classmethod
     def open(cls, state_dir: str | Path | None = None, database: str | None = None) -> Workspace:
         """What is kept in `state_dir` (default: `environment.state_dir()`), or in the PostgreSQL database at the URL

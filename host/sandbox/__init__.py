@@ -20,7 +20,7 @@ from host.sandbox import compiler, engine
 from host.sandbox.cache import CompiledCache, cache_name, load_compiled, seal
 from host.sandbox.compiler import CompileLimits, compile_component
 from host.sandbox.instance import HostFunctions, Instances
-from host.sandbox.pool import Slots, Ticker
+from host.sandbox.pool import Ticker
 from host.sandbox.typecheck import check_contract
 
 __all__ = ["CompileLimits", "HostFunctions", "Instances", "Loaded", "Sandbox"]
@@ -40,7 +40,6 @@ class Sandbox:
         self.pooling = engine.pool_fits() if pooling is None else pooling
         self.engine = engine.new_engine(pooling=self.pooling)
         self.ticker = Ticker(self.engine)
-        self.slots = Slots(engine.MAX_SANDBOXES)
         self._cache = CompiledCache(cache_dir, state_dir)
         self._fingerprint = engine.fingerprint(pooling=self.pooling)
         self._compile_limits = compile_limits or CompileLimits()

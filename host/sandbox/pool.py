@@ -11,39 +11,7 @@ from contextlib import contextmanager
 
 from wasmtime import Engine
 
-from host.errors import Busy, Cancelled, StateError
-from host.run import Run, Stop
-
-
-class Slots:
-    """A run takes a slot before it starts; one that finds none waits for as long as it may run, then is refused."""
-
-    def __init__(self, count: int) -> None:
-        self._free = threading.Semaphore(count)
-
-    @contextmanager
-    def taken(self, run: Run) -> Iterator[None]:
-        if not self._free.acquire(blocking=False):
-            self._wait(run)
-        try:
-            yield
-        finally:
-            self._free.release()
-
-    def _wait(self, run: Run) -> None:
-        woken = threading.Event()
-        with run.interruptible(woken.set):
-            while not self._free.acquire(timeout=min(0.05, max(0.0, run.remaining()))):
-                if run.check() is Stop.CANCELLED or woken.is_set():
-                    break
-                if run.remaining() <= 0:
-                    raise Busy(
-                        "no sandbox was free in time", hint="run fewer operations at once, or give them more time"
-                    )
-            else:
-                return
-        raise Cancelled("the run was cancelled before it started")
-
+from host.errors import StateError
 
 TICK_S = 0.01
 

@@ -17,7 +17,8 @@ from typing import TypeVar
 from host.core.audit import Event
 from host.core.names import Reference
 from host.errors import Forbidden, HostError, NotFound
-from host.runtime.host import Catalyst, Host
+from host.runtime.catalyst import Catalyst
+from host.runtime.host import Host
 from host.runtime.workspace import Installed, Workspace
 from host.service.operations import operations_of
 from host.service.principal import Principal

@@ -26,8 +26,8 @@ from host.core.names import Reference
 from host.core.operation import Result
 from host.core.quantities import Quota
 from host.errors import Cancelled, DeadlineExceeded, Forbidden, HostError, LimitExceeded, OperationFailed
+from host.runtime.catalyst import Catalyst
 from host.runtime.events import AsyncEventStream
-from host.runtime.host import Catalyst
 from host.service.dialects.dialect import Tokens
 from host.service.limits import Budget, Limit, Limiter
 from host.service.principal import Principal

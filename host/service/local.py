@@ -15,8 +15,8 @@ from host.service.routing import Routing
 
 if TYPE_CHECKING:
     from host.core.operation import Result
+    from host.runtime.catalyst import Catalyst
     from host.runtime.events import EventStream
-    from host.runtime.host import Catalyst
     from host.store.components import Component
 
 _NO_ROUTING: Final = Routing()

@@ -15,7 +15,7 @@ from host.core.wit import EXPORTS
 from host.policy.explain import list_permissions
 
 if TYPE_CHECKING:
-    from host.runtime.host import Catalyst
+    from host.runtime.catalyst import Catalyst
     from host.runtime.workspace import Installed
     from host.store.access.api_keys import ApiKey
     from host.store.audit_log.records import Record, RunSummary

@@ -15,7 +15,7 @@ from host.core.limits import CEILING
 from host.core.names import SecretName
 from host.core.wit import FETCH, SECRETS, STREAMING
 from host.egress import Deadline, EgressError
-from host.policy.permissions import Asked, Grant, grant_authority
+from host.policy.permissions import Grant, Requested, compute_grant
 from host.run import Placeholders, Run
 from host.secrets.redaction import Redactor
 from host.secrets.value import SecretValue, new_placeholder
@@ -64,10 +64,10 @@ class Calling:
     """A run of a catalyst that may reach api.test with one secret, without a sandbox: `call` is the guest's part."""
 
     def __init__(self, upstream: Upstream, *, listener: Callable[[str], bool] | None = None) -> None:
-        grant: Grant = grant_authority(
+        grant: Grant = compute_grant(
             reference="c:local.probe",
             interfaces=(FETCH, STREAMING, SECRETS),
-            asked=Asked(),
+            requested=Requested(),
             policy=Policy(allowed_domains=["api.test"]),
             secrets={NAME: None},
             ceiling=CEILING,

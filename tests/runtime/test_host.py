@@ -24,6 +24,7 @@ from host.component.manifest import embed
 from host.egress import Egress
 from host.fakes import FakeOpenAI
 from host.sandbox.engine import MAX_SANDBOXES
+from host.secrets.value import SecretValue
 from tests.conftest import KEY, ROOT, wat
 from tests.egress.conftest import Peer, Server
 from tests.probing import (
@@ -108,6 +109,47 @@ def test_a_secret_that_could_not_travel_is_refused_when_loading(host: Host, valu
     with pytest.raises(errors.InputError, match="secret TOKEN: ") as error:
         host.load(guest("probe"), secrets={"TOKEN": value})
     assert error.value.field == "secrets.TOKEN"
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        pytest.param(TOKEN, id="text"),
+        pytest.param(SecretValue(TOKEN), id="a value that does not print"),
+        pytest.param(Secret(TOKEN), id="a Secret of text"),
+        pytest.param(Secret(SecretValue(TOKEN)), id="a Secret of a value"),
+    ],
+)
+def test_a_secret_is_handed_over_in_any_of_its_forms(host: Host, secret: Any) -> None:
+    with serving(response()) as server:
+        one = probe(host, origin_of(server), secrets={"TOKEN": secret})
+        answers(one, ["secrets.get", "TOKEN"], ["fetch.request", asking(headers={"X-Key": "$0"})])
+        assert TOKEN.encode() in server.requests[0]
+
+
+def test_a_secret_holds_no_text() -> None:
+    assert Secret(TOKEN).value == SecretValue(TOKEN)
+    with pytest.raises(errors.InputError, match="white space"):
+        Secret(" padded")
+
+
+def test_what_is_public_says_what_it_is_and_no_secret() -> None:
+    token = CancelToken()
+    with Host() as host, serving(response()) as server:
+        catalyst = probe(host, origin_of(server), secrets={"TOKEN": TOKEN})
+        stream = catalyst.stream(calls(["secrets.get", "TOKEN"]))
+        shown = [repr(one) for one in (host, catalyst, token, stream)]
+        list(stream)
+    token.cancel()
+    assert shown[0] == "<Host open>"
+    assert shown[1] == f"<Catalyst c:local.probe ({catalyst.digest.short})>"
+    assert shown[2:] == ["<CancelToken>", f"<EventStream of {stream.id}, open>"]
+    assert [repr(host), repr(token), repr(stream)] == [
+        "<Host closed>",
+        "<CancelToken: cancelled>",
+        f"<EventStream of {stream.id}, ended>",
+    ]
+    assert TOKEN not in "".join(shown)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from host.core.audit import Meters
 from host.core.operation import Execution, Result
 from host.errors import Cancelled, OperationFailed, StateError
 from host.run import Run
-from host.runtime.events import MAX_TEXTS, AsyncEventStream, Channel, Outcome
+from host.runtime.events import MAX_TEXTS, AsyncEventStream, Channel, RunEnd
 from tests.runtime.test_run import new_call
 
 
@@ -29,14 +29,14 @@ class Played:
     def __init__(self) -> None:
         self.call: Run = new_call()
 
-    def start(self, arrived: Callable[[], None]) -> Channel[Outcome]:
-        self._channel: Channel[Outcome] = Channel(arrived)
+    def start(self, arrived: Callable[[], None]) -> Channel[RunEnd]:
+        self._channel: Channel[RunEnd] = Channel(arrived)
         return self._channel
 
     def emit(self, *events: str) -> bool:
         return all(self._channel.put(event, self.call) for event in events)
 
-    def end(self, how: Outcome) -> None:
+    def end(self, how: RunEnd) -> None:
         self._channel.end(how)
 
 

@@ -192,7 +192,7 @@ def test_a_host_function_that_returns_what_cannot_be_encoded_gets_it_replaced(ho
     wasm = python_guest(GUESTS / "secret_printer")
     functions = {name: dict.fromkeys(members, lambda run, *given: "{}") for name, members in IMPORTS.items()}
     functions[LOG] = {"write": lambda run, level, text: None}
-    loaded = host._sandbox.load(wasm, Digest.of(wasm))
+    loaded = host._loader.sandbox.load(wasm, Digest.of(wasm))
     for returned, shown in ((Ok("a\udfffb"), "a?b"), (Err("no"), "refused: no"), (Ok(""), "")):
         functions[SECRETS] = {"get": lambda run, name, returned=returned: returned}
         assert loaded.link({name: functions[name] for name in loaded.imports}).run("{}", new_call()) == shown

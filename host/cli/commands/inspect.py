@@ -22,7 +22,7 @@ from host.policy.explain import Permission, list_permissions
 from host.runtime.preload import Preload, load_file
 
 if TYPE_CHECKING:
-    from host.runtime.host import Catalyst
+    from host.runtime.catalyst import Catalyst
 
 _LISTED = 40  # operations, or kinds of them
 

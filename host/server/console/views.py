@@ -12,7 +12,7 @@ from typing import Any, Final
 from host.component.manifest import Manifest
 from host.component.operations import OperationSpec
 from host.core.operation import Result
-from host.runtime.host import Catalyst
+from host.runtime.catalyst import Catalyst
 from host.server.console.starting import starting
 from host.service import views
 from host.service.operations import operations_of

@@ -11,7 +11,7 @@ from host.component.manifest import Manifest
 from host.core.names import Reference, looks_like_oci
 from host.core.strict_json import Json
 from host.errors import InputError, NotFound
-from host.runtime.host import Catalyst
+from host.runtime.catalyst import Catalyst
 from host.runtime.workspace import Installed, Workspace
 from host.server.mcp import results
 from host.server.mcp.tool import BuiltIn, ToolCall, parameters, text

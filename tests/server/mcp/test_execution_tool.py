@@ -15,7 +15,7 @@ from host.component.manifest import embed
 from host.core.names import Reference
 from host.core.quantities import Quota
 from host.fakes import FakeOpenAI
-from host.runtime.host import Catalyst
+from host.runtime.catalyst import Catalyst
 from host.runtime.loader import Loader
 from host.runtime.workspace import Workspace
 from host.server import ServerSettings

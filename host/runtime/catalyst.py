@@ -1,0 +1,323 @@
+"""A loaded catalyst: one operation in, one Result or a stream of events out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from host import capabilities
+from host.capabilities.upstream import LiveUpstream
+from host.component.manifest import Manifest
+from host.component.operations import OperationSpec
+from host.component.schema import InputSchema
+from host.core.attachments import Attachment
+from host.core.names import Digest
+from host.core.operation import Execution, Input, Operation, Result, read_input, read_output, write_input
+from host.core.quantities import parse_duration
+from host.core.sliding_window import RequestLimiter
+from host.core.strict_json import Json
+from host.egress import AddressPolicy, Egress
+from host.errors import Denied, GuestException, GuestTrap, HostError, InputError, PolicyError
+from host.policy.permissions import Grant
+from host.run import CancelToken, Placeholders, Run
+from host.runtime.deployment import Deployment
+from host.runtime.events import AsyncEventStream, Channel, EventStream, RunEnd
+from host.runtime.threads import RunExecutor, on_run_thread
+from host.sandbox import Instances, Loaded
+from host.secrets.redaction import Redactor
+from host.secrets.value import new_placeholder
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+
+class Catalyst:
+    """A loaded catalyst with its authority: runs any number of operations, on any number of threads, each in a sandbox
+    of its own. Made by `Host.load`."""
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        loaded: Loaded,
+        grant: Grant,
+        *,
+        executor: RunExecutor,
+        egress: Egress,
+        limiter: RequestLimiter | None = None,
+    ) -> None:
+        """`loaded` is the artifact of the deployment, `grant` its authority; the rest belongs to the host. Raises
+        ManifestError, InputError."""
+        artifact = deployment.artifact
+        self.grant = grant
+        self.imports = loaded.imports
+        self._executor = executor
+        self._sink = deployment.sink
+        self._artifact = artifact
+        granted = {name: deployment.secrets[name] for name in grant.secrets}
+        self._redactor = Redactor({str(name): value for name, value in granted.items()})
+        reach = AddressPolicy(
+            private=grant.private, mapped=frozenset(str(origin) for origin in grant.upstreams.values())
+        )
+        upstream = LiveUpstream(grant, egress.client(reach), granted)
+        functions = capabilities.configure(
+            grant, upstream=upstream, secrets=granted, config=deployment.config, limiter=limiter
+        )
+        self._instances: Instances = loaded.link(functions)
+        self._input = _schema(artifact.manifest, "input")
+        self.operations: Mapping[str, OperationSpec] = artifact.manifest.operations if artifact.manifest else {}
+        self._named = {alias: one for one in self.operations.values() for alias in (one.name, *one.aliases)}
+        self._params: dict[str, InputSchema] = {}  # compiled when they are first asked for
+        _schema(artifact.manifest, "config").check(_settings(artifact.manifest, deployment.config), "config")
+
+    def __repr__(self) -> str:
+        return f"<Catalyst {self.reference} ({self.digest.short})>"
+
+    @property
+    def manifest(self) -> Manifest | None:
+        return self._artifact.manifest
+
+    @property
+    def digest(self) -> Digest:
+        return self._artifact.digest
+
+    @property
+    def size(self) -> int:
+        """Of the component, in bytes."""
+        return len(self._artifact.wasm)
+
+    @property
+    def reference(self) -> str:
+        return self.grant.reference
+
+    def operation(self, name: str) -> OperationSpec | None:
+        """The one of `operations` with this name or alias."""
+        return self._named.get(name)
+
+    def check(self, operation: Input) -> None:
+        """Raises InputError where the input is none that the manifest describes, with the path of the field
+        (`params.messages[0].role`); for whoever wants to know that before anything is begun. `run` leaves to the
+        catalyst what it makes of an operation's `params`, and operations that the manifest does not name are its own
+        business here too. Raises ManifestError where their schema is none that can be enforced."""
+        given = read_input(operation)
+        name = given.get("operation")
+        try:
+            self._input.check(given)
+            if isinstance(name, str) and (found := self.operation(name)) is not None:
+                self._params_of(found).check(given.get("params", {}), "params")
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InputError(f"the input is not JSON: {error}") from None
+
+    def _params_of(self, operation: OperationSpec) -> InputSchema:
+        """Two threads may compile it: they make the same."""
+        if (known := self._params.get(operation.name)) is None:
+            known = InputSchema.compile(operation.params, f"operations.{operation.name}.params")
+            self._params[operation.name] = known
+        return known
+
+    def run(
+        self,
+        operation: Input,
+        *,
+        timeout: str | float | None = None,
+        attachments: Mapping[str, object] | None = None,
+        cancel: CancelToken | None = None,
+        caller: Mapping[str, Json] | None = None,
+    ) -> Result:
+        """Run one operation (a mapping, an Operation or JSON text) and return its Result, whatever its status.
+
+        `timeout` (seconds, or a text like `30s`) narrows the policy's; `attachments` (bytes, pathlib.Path or
+        Attachment, by name) stand in the input as `{"$attachment": name}`; `caller` says on whose behalf it is, for the
+        record: JSON, and no secret. Raises Denied where the run failed and was refused something, SandboxError,
+        InputError, AuditError.
+        """
+        run = self._new_run(timeout, caller)
+        text = self._text(operation, run, attachments)
+        return on_run_thread(lambda: self._execute(run, text, cancel), run.cancel)
+
+    def stream(
+        self,
+        operation: Input,
+        *,
+        timeout: str | float | None = None,
+        attachments: Mapping[str, object] | None = None,
+        cancel: CancelToken | None = None,
+        caller: Mapping[str, Json] | None = None,
+    ) -> EventStream:
+        """Run one operation and iterate its events as they arrive; `.result` is there after the last. Leaving the loop
+        early (`close`, or the end of a `with`) cancels the run. While iterating it raises what `run` raises, and
+        OperationFailed where the operation ended in an error status."""
+        run = self._new_run(timeout, caller)
+        text = self._text(operation, run, attachments, stream=True)
+        return EventStream(run, self._started(run, text, cancel))
+
+    async def arun(
+        self,
+        operation: Input,
+        *,
+        timeout: str | float | None = None,  # noqa: ASYNC109 - the sandbox enforces it, not the event loop
+        attachments: Mapping[str, object] | None = None,
+        cancel: CancelToken | None = None,
+        caller: Mapping[str, Json] | None = None,
+    ) -> Result:
+        """`run` for async code: cancelled with its task."""
+        import asyncio  # noqa: PLC0415 - an eighth of a start-up, and only async code needs it
+
+        run = self._new_run(timeout, caller)
+        text = self._text(operation, run, attachments)
+        running = asyncio.wrap_future(self._executor.submit(lambda: self._execute(run, text, cancel), run.cancel))
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            run.cancel()
+            await asyncio.wait([running])
+            if not running.cancelled():
+                running.exception()  # seen: it is the cancellation's own
+            raise
+
+    def astream(
+        self,
+        operation: Input,
+        *,
+        timeout: str | float | None = None,
+        attachments: Mapping[str, object] | None = None,
+        cancel: CancelToken | None = None,
+        caller: Mapping[str, Json] | None = None,
+        asks: bool = True,
+        checked: bool = False,
+    ) -> AsyncEventStream:
+        """`stream` for async code: cancelled with its task, or when the iteration is left. Called where an event loop
+        runs. Without `asks` the input stays as it is, and events come only where it asks for them itself.
+        `checked`: the caller has called `check`."""
+        run = self._new_run(timeout, caller)
+        text = self._text(operation, run, attachments, stream=asks, checked=checked)
+        return AsyncEventStream(run, lambda arrived: self._started(run, text, cancel, arrived))
+
+    def _new_run(self, timeout: str | float | None, caller: Mapping[str, Json] | None) -> Run:
+        limits = self.grant.limits
+        if timeout is not None:
+            limits = limits.narrowed(replace(limits, timeout_s=_seconds(timeout)))
+        placeholders = Placeholders()
+        for name in self.grant.secrets:
+            placeholders.bind(str(name), new_placeholder())
+        redactor = self._redactor.renamed(placeholders.by_name)
+        run = Run(limits=limits, sink=self._sink, redactor=redactor, placeholders=placeholders, caller=caller)
+        self._executor.add(run)
+        return run
+
+    def _text(
+        self,
+        operation: Input,
+        run: Run,
+        attachments: Mapping[str, object] | None,
+        *,
+        stream: bool = False,
+        checked: bool = False,
+    ) -> str:
+        """What the guest gets, once what the caller gave has the form that the manifest says: events, which may be
+        asked for here, are the host's wish."""
+        files = {name: Attachment.of(one) for name, one in (attachments or {}).items()}
+        given = read_input(operation)
+        text = write_input(_streamed(operation, given) if stream else given, run.attachments, files)
+        if not checked:
+            self._input.check(given)
+        return text
+
+    def _started(
+        self, run: Run, text: str, cancel: CancelToken | None, arrived: Callable[[], None] | None = None
+    ) -> Channel[RunEnd]:
+        channel: Channel[RunEnd] = Channel(arrived)
+        run.listener = lambda event: channel.put(event, run)
+
+        def work() -> Result:
+            return self._execute(run, text, cancel)
+
+        def finished(future: Future[Result]) -> None:
+            channel.end(future.exception() or future.result())
+
+        self._executor.submit(work, run.cancel).add_done_callback(finished)
+        return channel
+
+    def _execute(self, run: Run, text: str, cancel: CancelToken | None) -> Result:
+        """The run itself, on the thread that it stays on: recorded before and after, and closed however it ends."""
+        self._executor.check_open()
+        with ExitStack() as stack:
+            stack.callback(run.close)
+            if cancel is not None:
+                stack.enter_context(cancel.watched(run.cancel))
+            run.audit("run.started", detail=self._begun(run))
+            try:
+                stack.enter_context(self._executor.slots.taken(run))
+                output = self._instances.run(text, run)
+            except BaseException as error:
+                code = error.code if isinstance(error, HostError) else type(error).__name__
+                run.audit("run.ended", detail={"error": code, **_spent(run)})
+                if run.refusals and isinstance(error, GuestException | GuestTrap):
+                    raise self._recorded(Denied(run.refusals), run) from error
+                raise self._recorded(error, run)  # noqa: B904 - the same exception
+            outcome = read_output(output, run.attachments)
+            run.audit("run.ended", detail={"status": outcome.status, **_spent(run)})
+        result = outcome.result(self._record(run))
+        if not result.ok and run.refusals:
+            raise self._recorded(Denied(run.refusals, result), run)
+        return result
+
+    def _begun(self, run: Run) -> dict[str, Json]:
+        """What goes into a run's first record. A run of which there is none after `timeout_s` was killed."""
+        begun: dict[str, Json] = {"reference": self.reference, "digest": str(self.digest)}
+        begun["timeout_s"] = run.limits.timeout_s
+        return {**begun, "caller": dict(run.caller)} if run.caller else begun
+
+    def _recorded(self, error: BaseException, run: Run) -> BaseException:
+        """`error` with the run's record, if it is one of ours."""
+        if isinstance(error, HostError):
+            error.execution = self._record(run)
+        return error
+
+    def _record(self, run: Run) -> Execution:
+        return Execution(
+            id=run.id,
+            reference=self.reference,
+            digest=str(self.digest),
+            started_at=run.started_at,
+            duration_s=run.elapsed_s,
+            meters=run.meters,
+            decisions=tuple(run.events),
+            refusals=tuple(run.refusals),
+            logs=tuple(run.logs),
+        )
+
+
+def _spent(run: Run) -> dict[str, Json]:
+    """What of a run's meters goes into its last record."""
+    meters = run.meters
+    return {
+        "duration_s": round(run.elapsed_s, 6),
+        "cpu_time_s": round(meters.cpu_time_s, 6),
+        "http_requests": meters.http_requests,
+        "sent_bytes": meters.sent_bytes,
+        "received_bytes": meters.received_bytes,
+    }
+
+
+def _streamed(operation: Input, given: dict[str, Json]) -> dict[str, Json]:
+    """Events are wanted, unless the input itself says that they are not."""
+    return {**given, "stream": True} if isinstance(operation, Operation) else {"stream": True, **given}
+
+
+def _schema(manifest: Manifest | None, name: str) -> InputSchema:
+    """What the manifest says of its `input` or `config`. Raises ManifestError."""
+    return InputSchema.compile(manifest.schemas.get(name, True) if manifest else True, f"schema.{name}")
+
+
+def _settings(manifest: Manifest | None, config: Mapping[str, Json]) -> dict[str, Json]:
+    """The config as the catalyst sees it: with its own defaults, which it fills in itself."""
+    return {**(manifest.defaults if manifest else {}), **config}
+
+
+def _seconds(timeout: str | float) -> float:
+    try:
+        return parse_duration(timeout)
+    except PolicyError as error:
+        raise InputError(f"timeout: {error.message}", field="timeout", hint=error.hint) from None

@@ -1,0 +1,156 @@
+"""A component as it is to be run: its bytes, and what the operator lets it do and read.
+
+There are two ways to a Deployment, and one from it to a Catalyst: `of_file` takes everything from the arguments of
+`Host.load`, `of_installed` adds them to what the operator keeps for an installed component.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from host.component.manifest import Manifest
+from host.core.audit import Both, Sink
+from host.core.limits import Limits
+from host.core.names import SecretName
+from host.core.strict_json import Json
+from host.errors import InputError
+from host.policy.document import PLACES, Effective, Place, Policy, SecretGrant
+from host.policy.domains import DomainPattern
+from host.policy.permissions import Grant, compute_grant, requested_by
+from host.secrets.value import SecretValue
+from host.trust.artifact import Artifact
+
+if TYPE_CHECKING:
+    from host.runtime.workspace import Installed, Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A secret's value and where it may go. `value` is held as a SecretValue, which does not print. `domains` None: to
+    the policy's allowed_domains. `places`: header, url, body. With `reveal` the guest sees the value itself. Raises
+    InputError for a value that cannot be sent."""
+
+    value: str | SecretValue = field(repr=False)
+    domains: Sequence[str] | None = None
+    reveal: bool = False
+    places: Sequence[Place] = ("header",)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "value", _value(self.value))
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the caller of `Host.load` grants, read: `bindings` say where each secret may go (None: where the policy
+    says)."""
+
+    policy: Policy | None
+    secrets: Mapping[SecretName, SecretValue]
+    bindings: Mapping[SecretName, SecretGrant | None]
+    config: Mapping[str, Json] = field(repr=False)
+    wasi: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        policy: Policy | None,
+        secrets: Mapping[str, str | SecretValue | Secret],
+        config: Mapping[str, Json],
+        wasi: Iterable[str],
+    ) -> Given:
+        """Raises InputError, PolicyError."""
+        if policy is not None and not isinstance(policy, Policy):
+            kind = type(policy).__name__
+            raise InputError(f"the policy is a {kind}", field="policy", hint="Policy(allowed_domains=[…])")
+        values: dict[SecretName, SecretValue] = {}
+        bindings: dict[SecretName, SecretGrant | None] = {}
+        for text, one in secrets.items():
+            name = SecretName.parse(text)
+            try:
+                secret = one if isinstance(one, Secret) else Secret(one)
+            except InputError as error:
+                raise InputError(f"secret {name}: {error.message}", field=f"secrets.{name}") from None
+            values[name] = _value(secret.value)
+            bindings[name] = _binding(name, secret)
+        return cls(policy, values, bindings, config, tuple(wasi))
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """`reference` is how messages name it. `secrets` are the values that there are, `bindings` the names that are
+    granted, with where each may go. `sink` gets the events of its runs, and is None where nobody keeps them. `stored`
+    is the policy in the store, None for a bare file."""
+
+    artifact: Artifact
+    reference: str
+    policy: Policy
+    secrets: Mapping[SecretName, SecretValue]
+    bindings: Mapping[SecretName, SecretGrant | None]
+    config: Mapping[str, Json] = field(repr=False)
+    wasi: tuple[str, ...]
+    sink: Sink | None
+    stored: Effective | None = None
+
+    @classmethod
+    def of_file(cls, artifact: Artifact, reference: str, given: Given, sink: Sink | None) -> Deployment:
+        """Nothing but what is `given`."""
+        policy = given.policy or Policy()
+        return cls(artifact, reference, policy, given.secrets, given.bindings, given.config, given.wasi, sink)
+
+    @classmethod
+    def of_installed(cls, installed: Installed, given: Given, workspace: Workspace, sink: Sink | None) -> Deployment:
+        """What is kept for it, with what is `given` added: a policy takes the place of the kept one. Its runs are
+        recorded in the workspace's audit log as well. Raises StateError."""
+        bindings = {**installed.secrets, **{name: one for name, one in given.bindings.items() if one is not None}}
+        secrets = dict(given.secrets)
+        for name in installed.secrets:
+            if name not in secrets and (found := workspace.sources.find(name)) is not None:
+                secrets[name] = found.value
+        return cls(
+            artifact=installed.artifact,
+            reference=str(installed.reference),
+            policy=given.policy or installed.effective.policy,
+            secrets=secrets,
+            bindings={**dict.fromkeys(given.bindings), **bindings},
+            config={**installed.config, **given.config},
+            wasi=(*installed.wasi, *given.wasi),
+            sink=workspace.audit_log if sink is None else Both(sink, workspace.audit_log),
+            stored=installed.effective,
+        )
+
+    @property
+    def manifest(self) -> Manifest | None:
+        return self.artifact.manifest
+
+    def grant(self, imports: Iterable[str], ceiling: Limits) -> Grant:
+        """What it may do: what it imports, and its manifest asks for, and the operator granted. Raises PolicyError,
+        ManifestError, InputError."""
+        return compute_grant(
+            reference=self.reference,
+            interfaces=imports,
+            requested=requested_by(self.manifest, self.config),
+            policy=self.policy,
+            secrets={name: binding for name, binding in self.bindings.items() if name in self.secrets},
+            ceiling=ceiling,
+            stored=self.stored,
+            valueless=self.bindings.keys() - self.secrets.keys(),
+        )
+
+
+def _value(value: str | SecretValue) -> SecretValue:
+    return value if isinstance(value, SecretValue) else SecretValue(value)
+
+
+def _binding(name: SecretName, secret: Secret) -> SecretGrant | None:
+    """Where `secret` may go; None: where the policy says. Raises InputError."""
+    if secret.domains is None and not secret.reveal and tuple(secret.places) == ("header",):
+        return None
+    unknown = set(secret.places) - set(PLACES)
+    if unknown or not secret.places:
+        raise InputError(f"secret {name}: places are of " + ", ".join(PLACES), field="places")
+    if isinstance(secret.domains, str):
+        raise InputError(f"secret {name}: domains are a list", field="domains", hint=f'domains=["{secret.domains}"]')
+    domains = None if secret.domains is None else tuple(DomainPattern.parse(domain) for domain in secret.domains)
+    return SecretGrant(name, domains, frozenset(secret.places), secret.reveal)

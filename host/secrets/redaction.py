@@ -80,10 +80,6 @@ class Redactor(Unspoken):
     def stream(self) -> StreamRedactor:
         return StreamRedactor(self._matcher, [replacement.encode() for replacement in self._replacements])
 
-    def found_in(self, data: bytes) -> bool:
-        """Whether any value is there, in any form and spelling."""
-        return self.data(data) != data
-
 
 class StreamRedactor(Unspoken):
     """Redacts chunk by chunk: all that `feed` and a last `flush` return makes what `Redactor.data` returns for the

@@ -288,7 +288,7 @@ def test_every_encoding_of_every_secret_is_found(encode, value):
     assert redacted.startswith(b"<< ")
     assert redacted.endswith(b" >>")
     assert b"<0>" in redacted
-    assert not redact.found_in(redacted)
+    assert redact.data(redacted) == redacted
 
 
 @pytest.mark.parametrize("encode", ENCODINGS)
@@ -342,6 +342,7 @@ def test_a_near_miss_is_left_alone(text):
 def test_any_secret_with_one_character_changed_is_left_alone(encode, value, place, other):
     place %= len(value)
     assume(value[place] != other)
+    assume(place or not encode(other).endswith(value[0]))  # %61 before %30: the secret 10… with its first digit plain
     missed = f"<< {encode(value[:place] + other + value[place + 1 :])} >>"
     assert redactor(value).text(missed) is missed
 
@@ -355,8 +356,8 @@ def test_a_text_without_the_secret_stays_as_it_is(text):
 def test_of_a_short_secret_only_plain_and_escaped_forms_are_looked_for():
     redact = redactor("hunter2")
     assert redact.text(r"hunter2 \u0068unter2 %68unter2") == "<0> <0> <0>"
-    assert not redact.found_in(in_base64(b"", "hunter2").encode())
-    assert not redact.found_in(b"hunter2".hex().encode())
+    assert redact.data(in_base64(b"", "hunter2").encode()) == in_base64(b"", "hunter2").encode()
+    assert redact.data(b"hunter2".hex().encode()) == b"hunter2".hex().encode()
 
 
 def test_without_secrets_nothing_is_done():
@@ -555,7 +556,7 @@ def test_every_encoding_of_every_secret_is_found_whatever_the_chunks(encode, val
     redacted = in_chunks(redact, data, cuts)
     assert redacted == redact.data(data)
     assert b"<0>" in redacted
-    assert not redact.found_in(redacted)
+    assert redact.data(redacted) == redacted
 
 
 def test_a_secret_across_the_slices_of_a_long_text_is_found():

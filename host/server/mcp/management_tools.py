@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from mcp_types import CallToolResult
 
@@ -26,8 +26,6 @@ from host.service.catalog import Catalog
 from host.store.audit_log.records import Wanted, newest_records
 from host.store.audit_log.verification import verify
 from host.store.policies import FIELDS
-
-T = TypeVar("T")
 
 MOST_RECORDS: Final = 500
 _REFERENCE: Final = "A component of one version, like c:local.openai:0.1.0, or of all, like c:local.openai"

@@ -20,7 +20,6 @@ from host.server.asgi import JSON, encoded
 from host.server.http_errors import headers_of, status_of, words_outside
 from host.service.dialects import openai
 
-EVENT_STREAM = "text/event-stream"
 DONE = b"data: [DONE]\n\n"
 _TYPE = re.compile(r'\s*\{\s*"type"\s*:\s*"([a-z0-9_.]{1,100})"')
 _MEDIA_TYPE = re.compile(r"[a-zA-Z0-9!#$&^_.+-]+/[a-zA-Z0-9!#$&^_.+-]+(?:; ?[a-zA-Z0-9-]+=[a-zA-Z0-9._\"-]+)*\Z")

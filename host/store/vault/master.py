@@ -96,7 +96,6 @@ def _in_plain_files(backend: KeyringBackend) -> bool:
 
 
 Place = Literal["environment", "keyring", "file"]
-PLACES: tuple[Place, ...] = ("environment", "keyring", "file")
 KEYRING_SERVICE = "catalyst-host master key"
 _VARIABLE = "HOST_MASTER_KEY"
 

@@ -16,7 +16,7 @@ _HEADER_OF = {"organization": "OpenAI-Organization", "project": "OpenAI-Project"
 
 
 def dispatch(call: Call) -> dict[str, Any]:
-    """Checks come before the key is asked for, and the key before anything is sent."""
+    """Performs one operation. The parameters are checked before the key is read, and the key before anything is sent."""
     request = TABLE.find(call.operation).prepare(call.params, stream=call.stream)
     settings = config.get()
     base_url = base_url_of(settings)
@@ -24,8 +24,11 @@ def dispatch(call: Call) -> dict[str, Any]:
 
 
 def base_url_of(settings: dict[str, Any]) -> str:
-    """`base_url` without its last slash. Raises Misconfigured unless it is `http(s)://host[:port][/path]`: which hosts
-    may be reached is the policy's business, but a query or a user in it would swallow the operation's path."""
+    """Returns `base_url` without its last slash.
+
+    Raises Misconfigured unless it is `http(s)://host[:port][/path]`: a query or a user in it would swallow the
+    operation's path. The policy decides about the host.
+    """
     url = settings.get("base_url") or BASE_URL
     if not isinstance(url, str) or not url.isascii() or not url.isprintable() or any(c in url for c in " ?#@\\"):
         raise Misconfigured("base_url", "base_url must be a URL without a user, a query, a fragment or blanks")
@@ -36,7 +39,8 @@ def base_url_of(settings: dict[str, Any]) -> str:
 
 
 def headers_of(settings: dict[str, Any]) -> dict[str, str]:
-    """Raises HostRefused where the key is not granted, Misconfigured where a setting is no text."""
+    """Returns the headers of every request. Raises HostRefused if the key is not granted, Misconfigured if a setting is
+    not a text."""
     headers = {
         "Authorization": f"Bearer {secrets.get('OPENAI_API_KEY')}",
         "User-Agent": f"catalyst-openai/{VERSION}",
@@ -52,8 +56,11 @@ def headers_of(settings: dict[str, Any]) -> dict[str, str]:
 
 
 def text_of(event: dict[str, Any]) -> str:
-    """What an event of a stream adds to the text: of completions `choices[].delta.content` or `choices[].text`, all
-    choices alike; of responses and transcriptions the `delta` of their text events."""
+    """Returns the text of one event of a stream.
+
+    For completions that is `choices[].delta.content` or `choices[].text` of all choices; for responses and
+    transcriptions the `delta` of their text events.
+    """
     if event.get("type") in ("response.output_text.delta", "transcript.text.delta"):
         return str(event.get("delta") or "")
     choices = event.get("choices")

@@ -14,6 +14,7 @@ from wasmtime.component import Component, FuncType, Linker, String, Variant
 
 ROOT = Path(__file__).parents[3]
 CACHE = ROOT / ".cache" / "guests"
+MANIFEST = ROOT / "catalyst" / "openai" / "manifest.json"
 IMPORT_OF = {  # by its name in a manifest
     "http": "cyfr:http/fetch@0.1.0",
     "streaming": "cyfr:http/streaming@0.1.0",
@@ -26,7 +27,7 @@ IMPORT_OF = {  # by its name in a manifest
 
 def build(world):
     """The component for `world`, built once per content of its sources."""
-    sources = sorted([*ROOT.glob("wit/**/*.wit"), *ROOT.glob("catalyst/**/*.py")])
+    sources = sorted([*ROOT.glob("wit/**/*.wit"), *ROOT.glob("catalyst/**/*.py"), MANIFEST])
     digest = hashlib.sha256(world.encode())
     for source in sources:
         digest.update(f"{source.relative_to(ROOT)}\0{source.read_text()}\0".encode())
@@ -37,8 +38,8 @@ def build(world):
             stage = Path(folder)
             shutil.copytree(ROOT / "catalyst" / "sdk", stage / "catalyst" / "sdk")
             shutil.copy(ROOT / "catalyst" / "__init__.py", stage / "catalyst")
-            for module in (ROOT / "catalyst" / "openai").glob("*.py"):
-                shutil.copy(module, stage)
+            for file in (*MANIFEST.parent.glob("*.py"), MANIFEST):
+                shutil.copy(file, stage)
             command = [str(Path(sys.executable).with_name("componentize-py")), "-q", "-d", "wit", "-w", world]
             command += ["componentize", "--stub-wasi", "app", "-p", folder, "-o", f"{folder}/built.wasm"]
             subprocess.run(command, cwd=ROOT, check=True, capture_output=True)

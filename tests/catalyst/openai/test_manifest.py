@@ -1,4 +1,4 @@
-"""The operations in the OpenAI catalyst's manifest are the rows of its table, and their schemas say what those take."""
+"""The rows of the OpenAI catalyst's table come from its manifest, and the schemas describe the parameters."""
 
 import functools
 import inspect
@@ -69,7 +69,7 @@ def signatures():
         return {name: set(inspect.signature(one).parameters) - transport for name, one in methods.items()}
 
 
-# Both say the same.
+# The rows that the manifest makes.
 
 
 def test_the_operations_are_the_rows_of_the_table(guest):

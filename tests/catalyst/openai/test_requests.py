@@ -295,7 +295,7 @@ def manifest(guest):
 def test_the_examples_of_the_manifest_are_operations_that_can_be_done(guest, manifest):
     app = guest()
     for example in manifest["examples"]:
-        asked = app.Run.parse(example["input"])
+        asked = app.Call.parse(example["input"])
         assert app.TABLE.find(asked.operation).prepare(asked.params, stream=asked.stream).stream is asked.stream
 
 

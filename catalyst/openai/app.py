@@ -16,7 +16,7 @@ _HEADER_OF = {"organization": "OpenAI-Organization", "project": "OpenAI-Project"
 
 
 def dispatch(call: Call) -> dict[str, Any]:
-    """Performs one operation. The parameters are checked before the key is read, and the key before anything is sent."""
+    """Performs one operation. Parameters are checked before the key is read, and the key before anything is sent."""
     request = TABLE.find(call.operation).prepare(call.params, stream=call.stream)
     settings = config.get()
     base_url = base_url_of(settings)

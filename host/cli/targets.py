@@ -188,7 +188,6 @@ class Kept:
 
         request = OperationRequest(
             principal=OPERATOR,
-            target=self._installed.reference,
             operation="",  # the input goes to the catalyst as it was typed
             more=job.input,
             attachments=job.attachments,

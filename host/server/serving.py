@@ -1,11 +1,11 @@
-"""HTTP/1.1 as uvicorn speaks it, with bounds for what somebody may send before it is known who he is: uvicorn's own
-server of it takes a request's line and headers of any size, and waits for them for any time.
+"""The server as a program: its listener, its worker processes, and its end.
 
-The server as a program: where it listens, with how many processes, and how it ends.
+SIGTERM and SIGINT end it: it takes no more requests, and requests under way have `grace_s` to finish, streams as well.
+Each worker has a sandbox engine of its own: only a process contains a fault of the runtime. Workers share the state and
+the compiled components.
 
-It ends when it is told to (SIGTERM, SIGINT): it takes no more requests, and those under way have `grace_s` to finish,
-streams as well. Each of several workers has a sandbox engine of its own, the only boundary that contains a fault of the
-runtime; what they share is the state, and the compiled components.
+HTTP/1.1 is uvicorn's, with bounds for the head of a request, which comes before its sender is known: uvicorn takes a
+head of any size, and waits for it for any time.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from host.server.observability import logs
 from host.server.settings import ServerSettings
 from host.service.limits import open_limiter
 
-HEAD_BYTES: Final = 64 * 1024  # of a request's line, of its headers, and of what comes after a body in chunks
-HEAD_S: Final = 30.0  # for a request's headers to be there, once the one before is answered
+HEAD_BYTES: Final = 64 * 1024  # of a request's line, of its headers, and of the trailers of a body in chunks
+HEAD_S: Final = 30.0  # for a request's headers, after the answer to the request before
 
 
 class Protocol(HttpToolsProtocol):
@@ -48,7 +48,7 @@ class Protocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._waiting: asyncio.TimerHandle | None = None
-        self._unread = 0  # bytes since the parser last made something of any
+        self._unread = 0  # bytes since the parser last understood some
         self._fields = 0  # bytes of this request's headers
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
@@ -61,7 +61,7 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._waiting is None and (self.cycle is None or self.cycle.response_complete):
-            self._wait()  # also for the rest of a body that nobody reads any more
+            self._wait()  # also for the rest of a body after its answer
         self._unread += len(data)
         super().data_received(data)
         if self._unread > HEAD_BYTES and not self.transport.is_closing():
@@ -104,19 +104,19 @@ class Protocol(HttpToolsProtocol):
 
 
 def _bounded(size: int) -> None:
-    """Raises ValueError: the parser ends, and the connection with it."""
+    """Raises ValueError, which ends the parser and the connection."""
     if size > HEAD_BYTES:
         raise ValueError(size)
 
 
 _BACKLOG = 2_048
-_KEEP_ALIVE_S = 75  # longer than the idle time of the usual load balancers, so that they and not we close first
+_KEEP_ALIVE_S = 75  # longer than load balancers usually wait, so that they close a connection first
 
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """`port` 0 takes a free one. `certificate` and `private_key` are files, for https. `log_format` is `json` or
-    `text`."""
+    """Options of the program. `port` 0 takes a free one. `certificate` and `private_key` are files, for https.
+    `log_format` is `json` or `text`."""
 
     settings: ServerSettings
     address: str = "127.0.0.1"
@@ -142,8 +142,8 @@ class Serving:
 
 
 def check(serving: Serving, workspace: Workspace) -> bool:
-    """Whether there is a key. Raises InputError where there is none, and others could reach the server, or where an
-    option cannot be used; StateError where what is kept is not what the operator left, or nobody counts limits."""
+    """Whether there is a key. Raises InputError where there is none and other machines could reach the server, and for
+    an option that cannot be used; StateError where the state is not as the operator left it, or no limiter answers."""
     workspace.check()
     _check_certificate(serving)
     if serving.settings.limits_url:
@@ -173,7 +173,7 @@ def _check_certificate(serving: Serving) -> None:
 
 
 def serve(serving: Serving, began: Callable[[str], None]) -> None:
-    """Returns when it was told to end, and has. `began` gets its URL once it listens. Raises HostError."""
+    """Serve until a signal ends it. `began` gets the URL once the server listens. Raises HostError."""
     with _listening(serving) as listener:
         host, port = listener.getsockname()[:2]
         began(f"{serving.scheme}://{f'[{host}]' if ':' in host else host}:{port}")
@@ -187,21 +187,21 @@ def serve(serving: Serving, began: Callable[[str], None]) -> None:
 
 def _one(serving: Serving, listener: socket.socket) -> None:
     application = _Worker(serving)()
-    signal.signal(signal.SIGTERM, _nothing_more)  # uvicorn raises again what told it to end, once it has
-    signal.signal(signal.SIGINT, _nothing_more)
+    signal.signal(signal.SIGTERM, _ignore_signal)  # uvicorn raises the signal again at its end
+    signal.signal(signal.SIGINT, _ignore_signal)
     try:
         uvicorn.Server(_config(serving, application)).run(sockets=[listener])
     finally:
         application.close()
 
 
-def _nothing_more(number: int, frame: object) -> None:
+def _ignore_signal(number: int, frame: object) -> None:
     del number, frame
 
 
 @dataclass(frozen=True, slots=True)
 class _Worker:
-    """Makes the application, in the process that is to serve it."""
+    """Makes the application, in the worker process."""
 
     serving: Serving
 
@@ -209,22 +209,22 @@ class _Worker:
         logs.configure(level=self.serving.log_level, in_json=self.serving.log_format == "json")
         if multiprocessing.parent_process() is not None:
             threading.Thread(target=_end_with_parent, name="host-parent", daemon=True).start()
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # series of when each began: as many again
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a series for the start of each series
         application = Application(self.serving.settings)
         gc.collect()
-        gc.freeze()  # what is there now stays, and no collection has to look at it again
+        gc.freeze()  # all objects until now stay: no collection has to look at them
         return application
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent was killed would hold the port for good, with nobody to tell it to end."""
+    """Ends a worker whose parent was killed: it would hold the port for good."""
     if (parent := multiprocessing.parent_process()) is not None:
         parent.join()
         os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _config(serving: Serving, app: Callable[..., object], *, factory: bool = False) -> uvicorn.Config:
-    """No header that tells where a request came from is believed here: `host.server.auth` knows whose may be."""
+    """Uvicorn believes no header about the client's address: `host.server.auth` knows the trusted proxies."""
     return uvicorn.Config(
         app,
         factory=factory,

@@ -1,13 +1,13 @@
-"""How a server is set up: its options, and the file that they may stand in (TOML, YAML or JSON).
+"""The settings of a server, and the file for them (TOML, YAML or JSON).
 
-default = "c:local.openai"                # for other models, and for what names none
-allowed_hosts = ["api.example.com"]       # names that this server goes by, beside those of the loopback interface
-cors_origins = ["https://app.example.com"]  # whose pages may use it
-trusted_proxies = ["10.0.0.0/8"]          # whose X-Forwarded-For counts
+default = "c:local.openai"                # for other models, and for requests without a model
+allowed_hosts = ["api.example.com"]       # names of this server, beside those of the loopback interface
+cors_origins = ["https://app.example.com"]  # their pages may use the server
+trusted_proxies = ["10.0.0.0/8"]          # their X-Forwarded-For counts
 max_body_size = "64MB"
-limits = "redis://cache.internal/0"       # where requests and tokens are counted; default: the state's database
+limits = "redis://cache.internal/0"       # counts requests and tokens; default: the state's database
 
-[prefix_map]                              # the beginning of a model's name: who has it
+[prefix_map]                              # the beginning of a model's name: its catalyst
 gpt = "c:local.openai"
 
 [aliases]
@@ -37,15 +37,14 @@ from host.errors import HostError, InputError
 from host.service.limits import Budget
 from host.service.routing import Routing
 
-MAX_BODY_BYTES = 64 * 1024 * 1024  # audio goes up to 25 MB, and base64 makes a third more of it
+MAX_BODY_BYTES = 64 * 1024 * 1024  # audio has up to 25 MB, and base64 adds a third
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\sA-Z]+\Z")  # a browser's extension has one with a scheme of its own
 
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """`allowed_hosts` are names in the Host header, `*` for any; `budgets` are by reference without a version;
-    `limits_url` may hold a password. `anonymous` lets whoever asks on the loopback interface in while there is no key.
-    """
+    """`allowed_hosts` are names in the Host header, `*` for any; `budgets` are by references without a version;
+    `limits_url` may hold a password. `anonymous` admits callers on the loopback interface while there is no key."""
 
     routing: Routing = field(default_factory=Routing)
     budgets: Mapping[Reference, Budget] = field(default_factory=dict)
@@ -58,8 +57,8 @@ class ServerSettings:
 
     @classmethod
     def read(cls, path: str | Path) -> ServerSettings:
-        """From the file at `path`: YAML by its name `.yml` or `.yaml`, JSON by `.json`, else TOML. Raises InputError,
-        which names the field."""
+        """Read the file at `path`: YAML if its name ends in `.yml` or `.yaml`, JSON if in `.json`, else TOML. Raises
+        InputError, which names the field."""
         file = Path(path)
         try:
             text = file.read_text(encoding="utf-8")
@@ -107,7 +106,7 @@ class ServerSettings:
         aliases: Mapping[str, str] | None = None,
         default: str | None = None,
     ) -> ServerSettings:
-        """With more prefixes and aliases, or in place of those of the same name. Raises InputError."""
+        """With these prefixes and aliases added; one of the same name replaces the earlier one. Raises InputError."""
         more = {prefix: _reference(f"--route {prefix}", text) for prefix, text in (routes or {}).items()}
         routing = Routing(
             {**self.routing.prefix_map, **more},
@@ -156,7 +155,7 @@ def _parsed(suffix: str, text: str) -> object:
 
 
 def _named(name: str, read: Any) -> Any:
-    """What `read` returns; its errors name the field."""
+    """`read()`, with errors that name the field."""
     try:
         return read()
     except HostError as error:
@@ -181,7 +180,7 @@ def _network(name: str, text: str) -> IPv4Network | IPv6Network:
 
 
 def origins(texts: Sequence[str], name: str) -> tuple[str, ...]:
-    """As browsers write them. Raises InputError."""
+    """Origins as browsers write them. Raises InputError."""
     for text in texts:
         if not _ORIGIN.match(text):
             hint = "like https://app.example.com or http://localhost:3000: lower case, and no path"

@@ -6,7 +6,7 @@ of a server. Start-up matters here, so nothing in this file imports asyncio.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from host.core.names import Reference
@@ -24,7 +24,7 @@ _NO_ROUTING: Final = Routing()
 
 def resolve_local(request: OperationRequest, component: Component) -> Resolved:
     """The request at this component, whatever its target. Raises Forbidden, InputError."""
-    return resolve(request, _Only(component))
+    return resolve(replace(request, target=component.reference), _Only(component))
 
 
 def run(resolved: Resolved, catalyst: Catalyst) -> Result:

@@ -1,5 +1,6 @@
-"""Usage, for people to look at: gathered in memory, and written every second. (What limits somebody is counted at once,
-in `limits`.) A process that is killed loses a second of it; the record of the runs has them all.
+"""Usage by day, key and catalyst, for people to look at: gathered in memory, and written every second.
+
+A process that is killed loses up to a second of it; the audit log has every run. Limits are counted elsewhere, at once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The tool `component`: what is installed, and what it can reach."""
+"""The tool `component`: installed catalysts, and their permissions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _PARAMETERS: Final = parameters(
 
 
 class ComponentTool:
-    """`only` narrows to some catalysts."""
+    """`only` narrows to some catalysts; empty: all."""
 
     def __init__(self, catalog: Catalog, workspace: Workspace, only: Collection[Reference] = ()) -> None:
         self._catalog = catalog

@@ -1,8 +1,8 @@
-"""`/mcp` by Streamable HTTP, without sessions: each POST is whole in itself, so that any worker can answer any of them.
+"""`/mcp` by Streamable HTTP, without sessions: each POST stands alone, so that any worker can answer it.
 
-Whoever accepts events gets them where there are any: progress notifications, and of 2026-07-28 on pings in a long wait.
-All others, `curl` among them, get plain JSON, which may be as large as it is: the SDK's client takes an event of 1 MiB
-at most. A client that leaves ends its run.
+A client that accepts events gets them where there are any: progress notifications, and since the version 2026-07-28
+pings during a long wait. Other clients, such as `curl`, get plain JSON of any size: the SDK's client takes an event of
+1 MiB at most. A client that leaves ends its run.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ _EVENTS = "text/event-stream"
 _VERSION = "mcp-protocol-version"
 _BEFORE_2026 = (None, *HANDSHAKE_PROTOCOL_VERSIONS)
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
-_MOST_VALUES = 500_000  # in a message: the SDK takes it apart and puts it together on the event loop
-_UNAUTHENTICATED = -32001  # of the range that JSON-RPC leaves to servers: no code of it is given to this by anybody
+_MOST_VALUES = 500_000  # in a message: the SDK parses and writes it on the event loop
+_UNAUTHENTICATED = -32001  # of the range that JSON-RPC leaves to servers: there is no agreed code
 
 
 class McpEndpoint:
-    """An ASGI application for one path. It needs no lifespan of its own; whoever has one calls `aclose` at its end."""
+    """An ASGI application for one path. Its owner calls `aclose` at the end of the lifespan."""
 
     def __init__(self, catalog: Catalog, dispatch: Dispatch, workspace: Workspace, settings: ServerSettings) -> None:
         self._catalog = catalog
@@ -58,7 +58,7 @@ class McpEndpoint:
             )
             for as_json in (True, False)
         )
-        AppStatus.enable_automatic_graceful_drain = False  # the server finishes its streams, by their runs' deadlines
+        AppStatus.enable_automatic_graceful_drain = False  # streams end by their runs' deadlines
         self._holding: asyncio.Task[None] | None = None
         self._held = asyncio.Event()
         self._closing = asyncio.Event()
@@ -82,7 +82,7 @@ class McpEndpoint:
             await _send_refusal(send, error)
 
     async def aclose(self) -> None:
-        """End what is under way. Any number of times."""
+        """End the requests under way. Any number of times."""
         self._closing.set()
         if self._holding is not None:
             await self._holding
@@ -90,7 +90,7 @@ class McpEndpoint:
     async def _answer(self, scope: Scope, message: _Message, receive: Receive, send: Send) -> None:
         await self._hold()
         accepts = header(scope, "accept") or ""
-        wanted = _EVENTS in accepts and (message.tells or header(scope, _VERSION) not in _BEFORE_2026)
+        wanted = _EVENTS in accepts and (message.reports or header(scope, _VERSION) not in _BEFORE_2026)
         if wanted or not accepts:
             scope = {
                 **scope,
@@ -108,7 +108,7 @@ class McpEndpoint:
                 raise Cancelled("the client left") from None
 
     async def _hold(self) -> None:
-        """The managers are entered and left in one task, as they ask for: from the first request on."""
+        """Enters the SDK's managers at the first request, and leaves them in the same task, as they require."""
         if self._holding is None:
             self._holding = asyncio.get_running_loop().create_task(self._hold_open())
         await self._held.wait()
@@ -122,8 +122,8 @@ class McpEndpoint:
 
 
 class _Answering:
-    """The task that answers, which a client that leaves cancels: but not after the answer was whole, when to the server
-    every client has left, and the SDK is about to tidy up."""
+    """The task that answers. A client that leaves cancels it, but not after the whole answer: then the server reports
+    every client as gone, while the SDK still tidies up."""
 
     def __init__(self, send: Send) -> None:
         task = asyncio.current_task()
@@ -144,7 +144,7 @@ class _Answering:
 
 
 def _security(settings: ServerSettings) -> TransportSecuritySettings:
-    """The SDK's own checks of host and origin, behind those of `front`, which are as strict or stricter."""
+    """The SDK's checks of host and origin. Those of the middleware come before them, and are as strict or stricter."""
     if "*" in settings.allowed_hosts:
         return TransportSecuritySettings(enable_dns_rebinding_protection=False)
     hosts = [*_LOOPBACK, *settings.allowed_hosts]
@@ -155,28 +155,28 @@ def _security(settings: ServerSettings) -> TransportSecuritySettings:
 
 @dataclass(frozen=True, slots=True)
 class _Message:
-    """`tells` is whether its sender wants to be told how far it is."""
+    """A JSON-RPC message. `reports`: the client asked for progress notifications."""
 
     body: bytes
-    tells: bool
+    reports: bool
 
     @classmethod
     def read(cls, body: bytes) -> _Message:
-        """One JSON object that the host can take; written anew where something in it could not be encoded. Raises
+        """One JSON object within the host's bounds; written anew where it has text that UTF-8 cannot encode. Raises
         InputError."""
         value: Json = parse_json(body, "the body", most=_MOST_VALUES)
         if not isinstance(value, dict):
             raise InputError("the body is not one JSON-RPC message, which is an object", field="body")
         match value:
             case {"params": {"_meta": {"progressToken": _}}}:
-                tells = True
+                reports = True
             case _:
-                tells = False
-        return cls(encoded(value) if b"\\ud" in body.lower() else body, tells)
+                reports = False
+        return cls(encoded(value) if b"\\ud" in body.lower() else body, reports)
 
 
 def _replayed(body: bytes) -> Receive:
-    """The request as it was read. That the client leaves is noticed elsewhere."""
+    """The body that was read, once more. `Leaving` notices when the client leaves."""
     parts: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive() -> Message:

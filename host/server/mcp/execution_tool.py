@@ -1,4 +1,4 @@
-"""The tool `execution`: run an operation, list runs, see the record of one, end one."""
+"""The tool `execution`: run an operation, list runs, show the records of a run, cancel one."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ _PARAMETERS: Final = parameters(
 
 
 class Execution:
-    """`only` narrows to some catalysts."""
+    """`only` narrows to some catalysts; empty: all."""
 
     def __init__(
         self, catalog: Catalog, dispatch: Dispatch, workspace: Workspace, only: Collection[Reference] = ()
@@ -152,7 +152,7 @@ class Execution:
         return results.of_json({"run": _summary(summary, time.time()), "records": [_record(one) for one in records]})
 
     async def _cancel(self, call: ToolCall) -> CallToolResult:
-        """Here at once; in another process as soon as it looks."""
+        """Cancels a run of this process at once, one of another process as soon as that looks."""
         call.principal.require("run")
         summary, _ = await self._own(call)
         goes_on = summary.running(time.time())

@@ -1,6 +1,6 @@
-"""The tools `secret`, `policy` and `audit`: for whoever manages, and unknown to all others.
+"""The tools `secret`, `policy` and `audit`, for callers who manage; other callers do not see them.
 
-A secret's value goes in and never comes out. What is set is set as by the command line: checked, sealed and recorded.
+A secret's value goes in and never comes out. Changes are checked, sealed and recorded, as those of the command line.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def _revoke_secret(workspace: Workspace, arguments: dict[str, Any]) -> dict[str,
 
 
 def _show_policy(workspace: Workspace, arguments: dict[str, Any]) -> dict[str, Json]:
-    """What is set for exactly the reference, and what holds for it, with where each field was set."""
+    """The fields that are set for this very reference, and all fields in force, with the place where each was set."""
     reference = _reference(arguments)
     holds = workspace.policies.merged(reference)
     return {
@@ -227,7 +227,7 @@ def _missing(name: str) -> InputError:
 
 
 def _secret(arguments: Mapping[str, Any]) -> SecretName:
-    """Raises InputError, which repeats nothing: it may be a value."""
+    """Raises InputError, which does not repeat the text: it may be a secret's value."""
     given = _needed(arguments, "name")
     try:
         return SecretName.parse(given)

@@ -1,12 +1,8 @@
-"""What an operation's tool is called: `openai_chat_completions_create`. Pure.
+"""Every operation of every catalyst as a tool of its own, such as `openai_chat_completions_create`.
 
-Names hold letters, digits, `_` and `-`, at most 64 of them, which every client and model takes. They follow from what
-is installed alone: who asks changes nothing about them.
-
-The parameters of an operation's tool: those of the operation, as an agent fills them in; and files among them, taken
-out again before the run.
-
-Every operation of every catalyst as a tool of its own: for whoever may use it, with the parameters that it takes.
+The name of a tool has letters, digits, `_` and `-`, at most 64 of them, which every client and model takes. It depends
+on the installed catalysts alone, and not on the caller. The parameters are those of the operation, with files in
+base64.
 """
 
 from __future__ import annotations
@@ -39,8 +35,9 @@ _OTHER = re.compile(r"[^a-zA-Z0-9_-]")
 
 
 def names(operations: Iterable[tuple[Reference, str]], taken: Collection[str] = ()) -> dict[tuple[Reference, str], str]:
-    """A name for each operation of each catalyst; for "", the catalyst's own. Where two would have the same, or one of
-    those that are `taken`, both begin with their namespace; where that is not enough, they end in a hash."""
+    """A name for each operation of each catalyst; the operation "" stands for the catalyst itself. Where two names
+    would be the same, or one is `taken`, they get their namespace in front; where that is not enough, a hash at the
+    end."""
     wanted = list(operations)
     plain = {one: _joined(one[0].name, one[1]) for one in wanted}
     clashing = _clashing(plain.values(), taken)
@@ -63,7 +60,7 @@ def _clashing(found: Iterable[str], taken: Collection[str]) -> set[str]:
 
 
 def _hashed(name: str, reference: Reference, operation: str) -> str:
-    """Cut, and with a hash of what it stands for: the same wherever that is installed."""
+    """The name, cut, with a hash of its subject and operation: the same on every machine."""
     digest = hashlib.sha256(f"{reference.subject} {operation}".encode()).hexdigest()
     return f"{name[: LONGEST - _HASH - 1]}_{digest[:_HASH]}"
 
@@ -82,8 +79,8 @@ _FILE: Final[dict[str, Json]] = {
 
 
 def input_schema(spec: OperationSpec) -> dict[str, Json]:
-    """That of `spec.params`, as the schema of an object. `stream` is not in it: events come as progress, to whoever
-    asks for that. A file is its bytes: a client has no attachments to name."""
+    """The schema of `spec.params`, as that of an object. It has no `stream`: events come as progress notifications. A
+    file is given by its bytes, since a client has no attachments to name."""
     schema: Any = _with_files(spec.params) if isinstance(spec.params, dict) else {}
     found = {**schema, "type": "object"}
     properties = found.get("properties")
@@ -95,13 +92,13 @@ def input_schema(spec: OperationSpec) -> dict[str, Json]:
 
 
 def document_schema(schema: Json) -> dict[str, Json]:
-    """Of a whole input."""
+    """The schema of a whole input."""
     found: dict[str, Json] = {**schema, "type": "object"} if isinstance(schema, dict) else {"type": "object"}
     return found
 
 
 def _with_files(schema: Json) -> Json:
-    """The schema, in which what may name an attachment is a file."""
+    """The schema with a file in place of each attachment."""
     match schema:
         case {"properties": {"$attachment": _}}:
             return _FILE
@@ -114,7 +111,8 @@ def _with_files(schema: Json) -> Json:
 
 @dataclass(frozen=True, slots=True)
 class OperationTool:
-    """`spec` is None for a catalyst that takes no operations: then the arguments are its whole input."""
+    """The tool of one operation. `spec` is None for a catalyst that takes no operations: the arguments are its whole
+    input."""
 
     component: Component
     spec: OperationSpec | None
@@ -122,12 +120,12 @@ class OperationTool:
 
     @property
     def reference(self) -> Reference:
-        """Without a version, which is the latest: it may not be older than one that was there before."""
+        """Without a version: the latest, which may not be older than one that was there before."""
         return self.component.reference.any_version
 
 
 class Operations:
-    """Those of one View. `only` narrows to some catalysts; `taken` are names that others have."""
+    """The tools of one View. `only` narrows to some catalysts; `taken` are names of other tools."""
 
     def __init__(self, view: View, taken: Collection[str], only: Collection[Reference] = ()) -> None:
         listed = list(_operations(view.components))
@@ -145,14 +143,14 @@ class Operations:
         return self._by_name.get(name)
 
     def of(self, principal: Principal) -> list[Tool]:
-        """What he may use."""
+        """The tools that the caller may use."""
         if not principal.may("run"):
             return []
         return [one.shown for one in self._by_name.values() if principal.may_use(one.component.reference)]
 
 
 class OperationCalls:
-    """Calls of such tools."""
+    """Calls operations' tools."""
 
     def __init__(self, dispatch: Dispatch) -> None:
         self._dispatch = dispatch
@@ -182,8 +180,9 @@ def _request(tool: OperationTool, call: ToolCall) -> OperationRequest:
 
 
 def _operations(components: Iterable[Component]) -> Iterator[tuple[Component, OperationSpec | None]]:
-    """Of the latest version of each catalyst, where it is approved. One without operations stands for itself, where its
-    manifest says what it takes; what takes operations and does not say which is for the tool `execution`."""
+    """The operations of the latest version of each catalyst, if it is approved. A catalyst without operations stands
+    for itself, if its manifest has a schema for its input. One that takes operations and lists none is left to
+    `execution`."""
     subjects: dict[str, list[Component]] = {}
     for one in components:
         if one.reference.type == "catalyst":

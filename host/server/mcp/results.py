@@ -1,4 +1,4 @@
-"""What a run returned, or an error, as a tool's result: for the model that reads it, and for the program around it."""
+"""A run's result, or an error, as the result of a tool: for the model that reads it, and for the program around it."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from host.server.mcp.run_tool import MOST_BYTES, ToolRun
 from host.server.openai.answers import whole
 
 RUN: Final = "catalyst-host/run"
-"""Of a result's `_meta`: the id of the run, by which `execution` knows it."""
+"""In a result's `_meta`: the id of the run, for the tool `execution`."""
 
 
 def of_json(
     value: Mapping[str, Json], *, failed: bool = False, more: list[ContentBlock] | None = None
 ) -> CallToolResult:
-    """An object, as it is and as text. Raises TooLarge."""
+    """An object, as structured content and as text. Raises TooLarge."""
     text = TextContent(text=_bounded(write_json(value)))
     return CallToolResult(content=[text, *(more or [])], structured_content=dict(value), is_error=failed)
 
@@ -102,7 +102,7 @@ def facts_of(error: HostError) -> dict[str, Any]:
 
 
 def binary(body: bytes, media_type: str, run: str) -> ContentBlock:
-    """Audio and images as such; other bytes as a resource that is in the result whole."""
+    """Audio and images as such; other bytes as an embedded resource."""
     data = base64.b64encode(body).decode("ascii")
     if media_type.startswith("audio/"):
         return AudioContent(data=data, mime_type=media_type)

@@ -1,4 +1,4 @@
-"""Who asks for which tool, and what comes of it: the SDK's server, over the tools that there are."""
+"""The SDK's server: lists the tools of a caller, and calls one."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ _log = logging.getLogger(__name__)
 
 
 class ToolServer:
-    """One per process. `local` is who asks where there is no request: the user whose process this is. `only` narrows
-    to some catalysts."""
+    """One per process. `local` is the caller where there is no HTTP request: the user of this process. `only` narrows
+    to some catalysts; empty: all."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class ToolServer:
             on_call_tool=self._on_call,
             get_tool_input_schema=_no_headers,
         )
-        self.server.middleware.clear()  # there is a span of ours around each request, and each run
+        self.server.middleware.clear()  # the host has its own spans, around each request and each run
 
     async def _on_list(self, ctx: Any, params: PaginatedRequestParams | None) -> ListToolsResult:
         del params
@@ -107,7 +107,7 @@ class ToolServer:
             raise _failed() from error
 
     async def _answered(self, name: str, call: ToolCall) -> CallToolResult:
-        """Raises HostError; MCPError for what is no call of any tool."""
+        """Raises HostError; MCPError for an unknown tool, and for arguments that do not fit it."""
         if (own := self._own.get(name)) is not None:
             own.require(call.principal)
             _check(own, call)
@@ -152,7 +152,7 @@ def _check(tool: BuiltIn, call: ToolCall) -> None:
 
 
 def _report(ctx: Any) -> Report | None:
-    """None where the caller gave no token to tell him by."""
+    """None where the caller gave no token for progress."""
     if ctx.meta is None or ctx.meta.get("progress_token") is None:
         return None
 
@@ -163,10 +163,10 @@ def _report(ctx: Any) -> Report | None:
 
 
 def _failed() -> MCPError:
-    """A fault of ours: its words are for the log, while the SDK would send them to the client."""
+    """For a fault of ours. Its words are for the log; the SDK would send them to the client."""
     return MCPError(INTERNAL_ERROR, "the server failed")
 
 
 def _no_headers(name: str) -> None:
-    """No parameter of ours stands in a header as well (2026-07-28, `Mcp-Param-*`), so none has to be compared."""
+    """No parameter is repeated in a header (2026-07-28, `Mcp-Param-*`), so the SDK has none to compare."""
     del name

@@ -1,9 +1,8 @@
-"""The protocol over standard input and output, one message a line, for a client that starts this process.
+"""`host mcp`: the protocol over standard input and output, one message a line, for the user who starts it. It has no
+HTTP and no keys.
 
-Standard input is read on a thread that nobody waits for: an interrupt ends the program also while a read goes on.
-Nothing else gets onto standard output: it is standard error for all that writes to it meanwhile.
-
-The server for one user, who starts it: over standard input and output, without HTTP and without keys.
+A daemon thread reads standard input: an interrupt ends the program also during a read. Meanwhile file descriptor 1
+leads to standard error, so that nothing but the protocol gets onto standard output.
 """
 
 from __future__ import annotations
@@ -31,14 +30,14 @@ STDIN, STDOUT, STDERR = 0, 1, 2
 
 
 async def serve(server: Server[Any]) -> None:
-    """Until standard input ends, or whoever reads standard output has gone."""
+    """Until standard input ends, or the reader of standard output has gone."""
     with _standard_streams() as (given, out):
         lines = _Lines(given)
         try:
             async with stdio_server(lines, _Writer(out)) as (read, write):  # type: ignore[arg-type]  # it iterates the one, and writes and flushes the other
                 await server.run(read, write, server.create_initialization_options())
         except* BrokenPipeError:
-            _log.info("whoever read has gone")
+            _log.info("the reader of standard output has gone")
 
 
 class _Lines:
@@ -76,7 +75,7 @@ class _Writer:
         self._file = file
 
     async def write(self, text: str) -> None:
-        """On a thread: a reader that is slow holds up its own answers, and no runs."""
+        """On a thread: a slow reader delays its own answers, and no runs."""
         await asyncio.to_thread(self._file.write, text.encode("utf-8", "replace"))
 
     async def flush(self) -> None:
@@ -102,8 +101,8 @@ SCOPES: Final[frozenset[Scope]] = frozenset({"run", "runs", "components"})
 
 
 def serve_standard_streams(only: Collection[Reference] = (), *, manage: bool = False) -> None:
-    """Until standard input ends, or the process is interrupted. `only` narrows to some catalysts; with `manage` secrets
-    and policies can be set as well. Raises HostError."""
+    """Serve until standard input ends, or the process is interrupted. `only` narrows to some catalysts; with `manage`
+    the user can set secrets and policies as well. Raises HostError."""
     with suppress(KeyboardInterrupt):
         asyncio.run(_serve(only, manage=manage))
 

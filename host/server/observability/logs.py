@@ -1,7 +1,7 @@
-"""Logs for machines: one JSON object a line on standard error, each with the request that it belongs to.
+"""Logs for machines: one JSON object a line on standard error, with the id of the request.
 
-A line has `time` (RFC 3339, UTC), `level`, `logger`, `message`, and what else is known of it. Of a request there are
-its method, the route that it matched and never its path, query or headers: those may hold what is not for a log.
+A line has `time` (RFC 3339, UTC), `level`, `logger`, `message`, and more fields. The line of a request has its method
+and the route that matched, and never its path, query or headers: those may hold secrets.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 REQUEST: ContextVar[str] = ContextVar("catalyst_host_request", default="")
-"""The id of the request that is being answered."""
+"""The id of the request under way."""
 
 
 class JsonLines(logging.Formatter):
@@ -44,8 +44,8 @@ class Words(logging.Formatter):
 
 
 def _in_words(said: str, facts: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """A request as people read it, `POST /v1/files 200 12 ms`, and what else is known of it. A route begins with its
-    method, unless it is none of those there are."""
+    """The line of a request as `POST /v1/files 200 12 ms`, and its other facts. A known route begins with its
+    method."""
     if said != "request" or not {"method", "route", "status", "ms"} <= facts.keys():
         return said, facts
     method, route, status, ms = (facts.pop(name) for name in ("method", "route", "status", "ms"))
@@ -54,7 +54,7 @@ def _in_words(said: str, facts: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def configure(*, level: str = "info", in_json: bool = True, stream: TextIO | None = None) -> None:
-    """For a process that is the server alone; whoever mounts it has logging of his own."""
+    """For a process of the server's own. A service that mounts the server configures logging itself."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonLines() if in_json else Words())
     root = logging.getLogger()
@@ -62,4 +62,4 @@ def configure(*, level: str = "info", in_json: bool = True, stream: TextIO | Non
     root.setLevel(logging.WARNING)
     for name in ("host", "uvicorn"):
         logging.getLogger(name).setLevel(level.upper())
-    logging.getLogger("uvicorn.access").disabled = True  # there is a line of ours for each request
+    logging.getLogger("uvicorn.access").disabled = True  # the middleware logs each request

@@ -1,7 +1,6 @@
-"""What is measured, for Prometheus (prometheus.io, text format 0.0.4 and OpenMetrics). With several workers each counts
-in files that they share (`environment.share_metrics`), and any of them tells of all.
+"""Metrics for Prometheus (prometheus.io, text format 0.0.4 and OpenMetrics), and the probes `/health` and `/ready`.
 
-Whether it lives, whether it can serve, and what it has counted: for whatever keeps it running.
+Several workers count in files that they share (`environment.share_metrics`), and each shows the sums of all.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 
 
 
 class Metrics(Observer):
-    """One per process. Labels have few values: names of operations are those that a manifest has."""
+    """One per process. Labels have few values: an operation has its name only if a manifest lists it."""
 
     def __init__(self) -> None:
         own = CollectorRegistry()
@@ -79,7 +78,7 @@ class Metrics(Observer):
             self._tokens.labels(catalyst, "output").inc(tokens.output)
 
     def exposed(self) -> bytes:
-        """All of it, of all workers, as Prometheus reads it."""
+        """All metrics of all workers, in Prometheus' format."""
         if environment.metrics_dir() is None:
             return generate_latest(self._registry)
         everybody = CollectorRegistry()
@@ -106,8 +105,8 @@ class Probes:
         return JSONResponse({"status": "ok"})
 
     async def ready(self, request: Request) -> Response:
-        """What is kept is as the operator left it, and the catalysts that models are routed to can be loaded. Anybody
-        may ask, so a no has a code and no words."""
+        """The state is as the operator left it, and the catalysts of the routing load. Anybody may ask, so a failure
+        shows its code alone."""
         context_of(request.scope).route = "GET /ready"
         try:
             view = await self._catalog.current()

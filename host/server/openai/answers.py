@@ -1,8 +1,7 @@
-"""A run's result as OpenAI's API answers: documents, bytes, text, and events as they come (WHATWG HTML, 9.2).
+"""Answers of OpenAI's API: documents, bytes, text, events (WHATWG HTML, 9.2), and errors.
 
-Errors in OpenAI's shape: `{"error": {"message", "type", "param", "code"}}`, whatever they come from.
-
-`type` is OpenAI's own word where it has one; of what the host refused or the sandbox did, the host's code.
+Every error has OpenAI's shape: `{"error": {"message", "type", "param", "code"}}`. `type` is OpenAI's own word where
+there is one; for denials and failures of the sandbox it is the host's code.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ def whole(result: Result, spec: OperationSpec | None) -> tuple[bytes, str]:
 
 
 def events(texts: Iterable[str]) -> bytes:
-    """JSON texts as events, each with its name where its document has a type, as OpenAI's have."""
+    """JSON texts as events. An event whose document has a type is named by it, as OpenAI does."""
     return "".join(map(_event, texts)).encode("utf-8", "replace")
 
 
@@ -57,25 +56,25 @@ def gathered(result: Result) -> list[str]:
 
 
 def ends_with_done(first: str) -> bool:
-    """Whether a stream that begins so ends in `[DONE]`: those whose events have types do not."""
+    """Whether a stream with this first event ends in `[DONE]`: one whose events have types does not."""
     return _TYPE.match(first) is None
 
 
 def failure(error: Mapping[str, Json]) -> bytes:
-    """An error in the middle of a stream, which has its status already."""
+    """An error in the middle of a stream, after the status."""
     return f"event: error\ndata: {write_json(error)}\n\n".encode("utf-8", "replace")
 
 
 def _event(text: str) -> str:
     data = text
-    if "\n" in text or "\r" in text:  # each of which ends a line
+    if "\n" in text or "\r" in text:  # each ends a line
         data = text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\ndata: ")
     named = _TYPE.match(text)
     return f"event: {named[1]}\ndata: {data}\n\n" if named else f"data: {data}\n\n"
 
 
 def _in_base64(found: Mapping[str, Json]) -> tuple[bytes, str] | None:
-    """How a catalyst that knows no attachments gives bytes."""
+    """Bytes from a catalyst that knows no attachments."""
     for name, media_type in (("audio_base64", "audio/mpeg"), ("base64", _BINARY)):
         text = found.get(name)
         if isinstance(text, str):
@@ -87,7 +86,7 @@ def _in_base64(found: Mapping[str, Json]) -> tuple[bytes, str] | None:
 
 
 def _media_type(given: Json) -> str:
-    """It is a guest's word: one that is a media type, and none that a browser would run."""
+    """The media type that a guest gave, if it is one, and none that a browser would run."""
     text = given if isinstance(given, str) and len(given) < 200 and _MEDIA_TYPE.match(given) else _BINARY
     lowered = text.lower()
     return _BINARY if "html" in lowered or "xml" in lowered or "javascript" in lowered else text
@@ -103,7 +102,7 @@ def body(message: str, kind: str, *, code: str | None = None, param: str | None 
 
 
 def of_host(error: HostError) -> tuple[int, dict[str, Json], dict[str, str]]:
-    """Status, body and headers. What a guest said of its own end stays in the log."""
+    """Status, body and headers. A guest's last words stay in the log."""
     headers = dict(headers_of(error))
     match error:
         case OperationFailed():
@@ -114,7 +113,7 @@ def of_host(error: HostError) -> tuple[int, dict[str, Json], dict[str, str]]:
             shown = body(str(error), error.unit, code="rate_limit_exceeded")
         case NotFound() if error.field == "model":
             shown = body(str(error), INVALID, code="model_not_found", param="model")
-        case InputError() if status_of(error) < 500:  # the caller's mistakes, and not the operator's
+        case InputError() if status_of(error) < 500:  # mistakes of the caller, not of the operator
             param = error.field.removeprefix("params.") if error.field else None
             shown = body(str(error), INVALID, code=error.code, param=param)
         case Denied():
@@ -126,14 +125,13 @@ def of_host(error: HostError) -> tuple[int, dict[str, Json], dict[str, str]]:
 
 
 def handed_on(headers: Mapping[str, str]) -> dict[str, str]:
-    """Of those that a guest handed on, the ones that tell when to try again. It is not for a guest to set a cookie, or
-    to say how long the answer is."""
+    """The headers about retries among those that a guest handed on. A guest may set no others: no cookie, no length."""
     known = {name: value for name, value in headers.items() if name in _HANDED_ON or name.startswith("x-ratelimit-")}
     upstream = headers.get("x-request-id")
     return known if upstream is None else {**known, "x-upstream-request-id": upstream}
 
 
 def of_upstream(error: Json) -> dict[str, Json]:
-    """What an operation failed with, with OpenAI's four fields at least."""
+    """The error of an operation, with OpenAI's four fields at least."""
     known = error if isinstance(error, dict) else {"message": str(error)}
     return {"error": {"message": None, "type": "upstream_error", "param": None, "code": None, **known}}

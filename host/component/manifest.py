@@ -1,10 +1,9 @@
-"""What a catalyst says of itself and asks for: the manifest, embedded in the component as the custom section
-`catalyst:manifest`, or beside it (`cyfr-manifest.json`, `manifest.json`). One format covers ours and CYFR's.
+"""The manifest of a catalyst: its name, the capabilities it requests, its operations and schemas. One format covers
+ours and CYFR's.
 
-Only the embedded one is ever in force: it is signed and digested with the component. `host.component.manifest` puts one
-inside.
-
-A component and its manifest in one file: what is registered, signed and sent has both, under one digest.
+It is a custom section of the component, `catalyst:manifest`, or a file beside it (`cyfr-manifest.json`,
+`manifest.json`). Only the embedded one is in force: it has the component's digest and signature. `embed` and
+`self_contained` put a manifest into a component.
 """
 
 from __future__ import annotations
@@ -13,15 +12,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from host.component.operations import OperationSpec, read_operations
+from host.component.operations import OperationSpec, malformed, read_operations
 from host.component.wasm import MANIFEST_SECTION, MAX_SECTION_BYTES, append_section, custom_sections
+from host.core.fields import FieldReader
 from host.core.names import Reference, SecretName, check_version
-from host.core.strict_json import Json, kind_of, parse_object
+from host.core.strict_json import Json, parse_object
 from host.core.wit import CAPABILITIES, FETCH, SECRETS, STREAMING
 from host.errors import HostError, ManifestError
 
 FILES = ("cyfr-manifest.json", "manifest.json")
-"""What a manifest beside a component is called: the first that is there is meant."""
+"""The names of a manifest file beside a component; the first that exists counts."""
 
 FIELDS = (
     *("id", "type", "version", "description", "license", "authors", "homepage", "source"),
@@ -34,8 +34,8 @@ _GUARDED = frozenset({FETCH, STREAMING, SECRETS})  # a manifest has to name thes
 
 @dataclass(frozen=True, slots=True)
 class SecretNeed:
-    """A secret that the catalyst uses. In a manifest a bare name will do. Where `required` is false, being refused it
-    does not count as the reason for a failed run."""
+    """A secret that the catalyst uses. In a manifest it may be a bare name. Where `required` is false, a refusal of the
+    secret does not count as the reason for a failed run."""
 
     name: str
     description: str = ""
@@ -44,12 +44,14 @@ class SecretNeed:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """`id` is `type:namespace.name`, however it is spelt: without the type or the namespace, which is `local` then, or
-    as CYFR's `publisher` and `name`. `wasi` maps a capability (http, streaming, secrets, output, config, log) to
-    whether it is used. `secrets` may also be in CYFR's `setup`. `domains` None says nothing; `{config.KEY}` in it
-    stands for the host of the URL that the operator's config has under KEY. `operations` are ours: each by name, with
-    its route and what it takes. `schemas` are JSON Schemas for input, output and config. Fields that this host does not
-    know are passed over."""
+    """A manifest, read.
+
+    `id` is `type:namespace.name`; a manifest may leave out the type and the namespace (`local`), or write CYFR's
+    `publisher` and `name`. `wasi` maps a capability (http, streaming, secrets, output, config, log) to whether the
+    catalyst uses it. `secrets` may also be in CYFR's `setup`. `domains` None sets no bound; `{config.KEY}` in it stands
+    for the host of the URL that the operator's config has under KEY. `operations` are ours, by name. `schemas` are JSON
+    Schemas of input, output and config. Fields that this host does not know are passed over.
+    """
 
     id: str = ""
     type: str = "catalyst"
@@ -75,23 +77,21 @@ class Manifest:
     def parse(cls, text: str | bytes) -> Manifest:
         """Raises ManifestError, which names the field. `host.component.schema` reads the schemas themselves."""
         try:
-            fields = _Fields(parse_object(text, "the manifest"))
+            fields = FieldReader(parse_object(text, "the manifest"), error=malformed)
             named = _named(fields)
-            needs = fields if "secrets" in fields.given else _Fields(fields.table("setup"), "setup.")
+            secrets = fields if "secrets" in fields else fields.table("setup")
             return cls(
                 id=named.subject if named else "",
-                type=named.type if named else fields.type(),
+                type=named.type if named else _type(fields),
                 version=check_version(fields.text("version")) if fields.given.get("version", "") != "" else "",
-                **{name: fields.text(name) for name in _TEXTS},
-                wasi=fields.flags("wasi", known=CAPABILITIES),
-                secrets=tuple(
-                    _need(one, f"{needs.within}secrets[{n}]") for n, one in enumerate(needs.items("secrets"))
-                ),
+                **{name: fields.text(name, default="") for name in _TEXTS},
+                wasi=_flags(fields.table("wasi")),
+                secrets=tuple(_need(at, one) for at, one in secrets.items("secrets")),
                 domains=fields.texts("domains") if fields.given.get("domains") is not None else None,
-                operations=read_operations(fields.table("operations")),
-                schemas=fields.schemas("schema"),
-                defaults=fields.table("defaults"),
-                examples=tuple(one for one in fields.items("examples") if isinstance(one, dict)),
+                operations=read_operations(fields.given.get("operations", {})),
+                schemas=_schemas(fields.table("schema")),
+                defaults=fields.table("defaults").given,
+                examples=tuple(one for _, one in fields.items("examples") if isinstance(one, dict)),
             )
         except ManifestError:
             raise
@@ -100,27 +100,27 @@ class Manifest:
 
     @classmethod
     def embedded(cls, wasm: bytes) -> Manifest | None:
-        """The manifest in a component, or None where it has none. Raises ManifestError, NotAComponent."""
+        """The manifest in a component, or None. Raises ManifestError, NotAComponent."""
         text = embedded_text(wasm)
         return None if text is None else cls.parse(text)
 
     @classmethod
     def beside(cls, path: Path) -> Manifest | None:
-        """The manifest in the folder `path`, or in that of the file `path`. Raises ManifestError."""
+        """The manifest in the folder `path`, or in the folder of the file `path`. Raises ManifestError."""
         text = text_beside(path)
         return None if text is None else cls.parse(text)
 
     @property
     def reference(self) -> Reference | None:
-        """Its name, with the version where it has one; None for a manifest without an id."""
+        """The name, with the version if it has one; None for a manifest without an id."""
         return Reference.parse(self.id).at(self.version) if self.id else None
 
     def interfaces(self) -> tuple[str, ...]:
-        """The interfaces that `wasi` asks for, in the contract's order."""
+        """The interfaces that `wasi` requests, in the contract's order."""
         return tuple(name for capability, name in CAPABILITIES.items() if self.wasi.get(capability))
 
     def check_imports(self, imports: Sequence[str]) -> None:
-        """Raises ManifestError where the component imports what its manifest does not ask for."""
+        """Raises ManifestError if the component imports an interface that its manifest does not request."""
         asked = self.interfaces()
         for name in imports:
             if name in _GUARDED and name not in asked:
@@ -132,8 +132,8 @@ class Manifest:
 
 
 def embedded_text(wasm: bytes) -> bytes | None:
-    """The text of the manifest in a component. Two of them are an error, since readers could differ over which counts,
-    and so is one that is too large to be read. Raises ManifestError, NotAComponent."""
+    """The text of the manifest in a component, or None. Raises ManifestError for two manifests, since readers could
+    differ over which counts, and for one of more than MAX_SECTION_BYTES; NotAComponent."""
     found = [content for name, content in custom_sections(wasm) if name == MANIFEST_SECTION]
     if len(found) > 1:
         raise ManifestError("the component has more than one manifest")
@@ -143,8 +143,8 @@ def embedded_text(wasm: bytes) -> bytes | None:
 
 
 def text_beside(path: Path) -> bytes | None:
-    """The text of the manifest in the folder `path`, or in that of the file `path`, without the byte order mark that
-    some editors begin it with. Raises ManifestError."""
+    """The text of the manifest in the folder `path`, or in the folder of the file `path`, without a byte order mark.
+    Raises ManifestError."""
     folder = path if path.is_dir() else path.parent
     for file in (folder / name for name in FILES):
         try:
@@ -166,56 +166,29 @@ def text_beside(path: Path) -> bytes | None:
 _TEXTS = ("description", "license", "authors", "homepage", "source")
 
 
-class _Fields:
-    """The fields of a JSON object, each with the type that it must have. Read at every start, so without pydantic,
-    whose import alone would be a third of it."""
-
-    def __init__(self, given: Mapping[str, Json], within: str = "") -> None:
-        self.given = given
-        self.within = within
-
-    def text(self, name: str) -> str:
-        return _text(self.given.get(name, ""), self.within + name)
-
-    def type(self) -> str:
-        return self.text("type") or "catalyst"
-
-    def table(self, name: str) -> Mapping[str, Json]:
-        value = self.given.get(name, {})
-        if not isinstance(value, dict):
-            raise _wrong(self.within + name, value, "an object")
-        return value
-
-    def flags(self, name: str, *, known: Mapping[str, str]) -> Mapping[str, bool]:
-        """Of what is not `known`, only flags are kept: it may mean anything elsewhere."""
-        given = self.table(name)
-        for key, value in given.items():
-            if key in known and not isinstance(value, bool):
-                raise _wrong(f"{self.within}{name}.{key}", value, "true or false")
-        return {key: value for key, value in given.items() if isinstance(value, bool)}
-
-    def schemas(self, name: str) -> Mapping[str, Json]:
-        given = self.table(name)
-        for key in ("input", "output", "config"):
-            if not isinstance(value := given.get(key, True), dict | bool):
-                raise _wrong(f"{self.within}{name}.{key}", value, "a schema: an object, true or false")
-        return given
-
-    def items(self, name: str) -> Sequence[Json]:
-        value = self.given.get(name, [])
-        if not isinstance(value, list):
-            raise _wrong(self.within + name, value, "a list")
-        return value
-
-    def texts(self, name: str) -> tuple[str, ...]:
-        return tuple(_text(one, f"{self.within}{name}[{index}]") for index, one in enumerate(self.items(name)))
+def _type(fields: FieldReader) -> str:
+    return fields.text("type", default="") or "catalyst"
 
 
-def _named(fields: _Fields) -> Reference | None:
-    """What the manifest calls the component. Raises ManifestError, InputError."""
-    given, kind = fields.text("id"), fields.type()
+def _flags(fields: FieldReader) -> Mapping[str, bool]:
+    """The flags of capabilities. Other fields may be anything; only flags among them are kept."""
+    for name in CAPABILITIES:
+        fields.flag(name, default=False)
+    return {name: value for name, value in fields.given.items() if isinstance(value, bool)}
+
+
+def _schemas(fields: FieldReader) -> Mapping[str, Json]:
+    for name in ("input", "output", "config"):
+        fields.of_kind(name, (dict, bool), "a schema: an object, true or false", default=True)
+    return fields.given
+
+
+def _named(fields: FieldReader) -> Reference | None:
+    """The component's name by `id`, or by `publisher` and `name`; None without either. Raises ManifestError,
+    InputError."""
+    given, kind = fields.text("id", default=""), _type(fields)
     if not given and fields.given.get("name"):
-        given = f"{fields.text('publisher') or 'local'}.{fields.text('name')}"
+        given = f"{fields.text('publisher', default='') or 'local'}.{fields.text('name')}"
     if not given:
         Reference.parse(f"{kind}:local.x")  # the type has to be one all the same
         return None
@@ -223,37 +196,23 @@ def _named(fields: _Fields) -> Reference | None:
     reference = Reference.parse(dotted if ":" in dotted else f"{kind}:{dotted}")
     if reference.version:
         raise ManifestError(f"the manifest: id: {given[:80]!r} has a version, which has a field of its own")
-    if "type" in fields.given and reference.type != kind:
+    if "type" in fields and reference.type != kind:
         raise ManifestError(f"the manifest: id is that of a {reference.type}, and type is {kind[:80]!r}")
     return reference
 
 
-def _need(given: Json, where: str) -> SecretNeed:
+def _need(at: str, given: Json) -> SecretNeed:
     if isinstance(given, str):
-        given = {"name": given}
-    if not isinstance(given, dict):
-        raise _wrong(where, given, "a name or an object")
-    required = given.get("required", True)
-    if not isinstance(required, bool):
-        raise _wrong(f"{where}.required", required, "true or false")
-    name = SecretName.parse(_text(given.get("name"), f"{where}.name"))
-    return SecretNeed(str(name), _text(given.get("description", ""), f"{where}.description"), required)
-
-
-def _text(value: Json, where: str) -> str:
-    if not isinstance(value, str):
-        raise _wrong(where, value, "a string")
-    return value
-
-
-def _wrong(where: str, value: Json, wanted: str) -> ManifestError:
-    return ManifestError(f"the manifest: {where} is a JSON {kind_of(value)}, not {wanted}")
+        return SecretNeed(str(SecretName.parse(given)))
+    fields = FieldReader(given, error=malformed, at=at)
+    name = str(SecretName.parse(fields.text("name")))
+    return SecretNeed(name, fields.text("description", default=""), fields.flag("required", default=True))
 
 
 def embed(wasm: bytes, manifest_text: bytes) -> bytes:
-    """The component with this manifest inside, and with what of it other wasm tools read in sections of their own
-    (WebAssembly tool-conventions; the sections are named as OCI's annotations are). Raises ManifestError, also where
-    the component has a manifest already."""
+    """The component with this manifest inside. The fields that other WebAssembly tools read are in sections of their
+    own (WebAssembly tool-conventions, named like OCI's annotations). Raises ManifestError, also for a component that
+    has a manifest."""
     manifest = Manifest.parse(manifest_text)
     if embedded_text(wasm) is not None:
         raise ManifestError("the component has a manifest already")
@@ -272,8 +231,8 @@ def embed(wasm: bytes, manifest_text: bytes) -> bytes:
 
 def self_contained(wasm: bytes, path: Path) -> bytes:
     """The component from the file `path` with its manifest inside: its own, or the one beside it. Where it has both,
-    its own counts, and the other may not say more: people would read it and believe it. Raises ManifestError that says
-    what differs, NotAComponent."""
+    its own counts, and the other must not request more, because people would read it and believe it. Raises
+    ManifestError with the differences, NotAComponent."""
     beside = text_beside(path)
     if beside is None:
         return wasm
@@ -289,7 +248,7 @@ def self_contained(wasm: bytes, path: Path) -> bytes:
 
 
 def _beyond(inside: Manifest, beside: Manifest) -> Iterator[str]:
-    """What `beside` says that `inside` does not."""
+    """The claims and requests of `beside` that `inside` lacks."""
     for name, said, counts in (("id", beside.id, inside.id), ("version", beside.version, inside.version)):
         if said and said != counts:
             yield f"its {name} is {said}, and not {counts or 'left open'}"

@@ -1,12 +1,12 @@
 """Sigstore bundles, version 0.3 (sigstore/protobuf-specs, sigstore_bundle.proto, in the JSON of proto3), of one kind: a
-signature over an artifact's bytes by a key that both sides know beforehand.
+signature over an artifact's bytes by a key that both sides know in advance.
 
     {"mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
      "verificationMaterial": {"publicKey": {"hint": text}},
      "messageSignature": {"messageDigest": {"algorithm": "SHA2_256", "digest": base64}, "signature": base64}}
 
-Signatures as files beside the artifact: the first signer's is `X.wasm.sigstore.json`, where cosign's users look for it;
-each further one has twelve hex digits of the key's id before its ending: `X.wasm.0123456789ab.sigstore.json`.
+Bundles are files beside the artifact. The first signer's is `X.wasm.sigstore.json`, where cosign's users look for it.
+Each further one has twelve hex digits of the key's id before its ending: `X.wasm.0123456789ab.sigstore.json`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from host.core.fields import FieldReader
 from host.core.names import Digest
-from host.core.strict_json import Json, kind_of, parse_object, write_json
+from host.core.strict_json import Json, parse_object, write_json
 from host.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ _MAX_VALUES = 10_000
 _SHA256_BYTES = 32
 _ALGORITHM = "SHA2_256"
 
-# What a transparency log or a timestamping authority adds is passed over: they say when a signature was made, which
+# Entries of a transparency log or a timestamping authority are passed over. They prove when a signature was made, which
 # matters for a certificate that lasts ten minutes. A key here is trusted until the operator revokes it.
 _PASSED_OVER = ("tlogEntries", "timestampVerificationData")
 
@@ -48,8 +49,8 @@ _OTHER_CONTENT = {
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """`digest` is what the bundle says that it speaks of; `hint` which key it says is its own: a claim, like all of it,
-    until the signature was checked with that key over those bytes."""
+    """A signature bundle, read and not verified. `digest` names the bytes and `hint` the key that it claims; both are
+    claims until the signature is verified with that key over those bytes."""
 
     digest: Digest
     hint: str
@@ -57,24 +58,20 @@ class Bundle:
 
     @classmethod
     def parse(cls, text: str | bytes) -> Bundle:
-        """Raises InputError, whose `field` is the path of what is wrong. Nothing is guessed: a field that is unknown or
-        there twice, or base64 that another encoder would have written otherwise, is a mistake."""
-        top = _read(text)
-        media_type = top.get("mediaType")
+        """Raises InputError, whose `field` is the path of the wrong field. Unknown fields, duplicate fields and base64
+        that is not canonical are errors."""
+        top = FieldReader(_read(text), error=_malformed)
+        media_type = top.given.get("mediaType")
         if media_type != MEDIA_TYPE:
             raise InputError(
                 f"the bundle's mediaType is {str(media_type)[:80]!r}", field="mediaType", hint=f"read is {MEDIA_TYPE}"
             )
-        parts = _object(top, "", ("mediaType", "verificationMaterial", "messageSignature"))
-        material = _object(parts["verificationMaterial"], "verificationMaterial", ("publicKey",), _PASSED_OVER)
-        key = _object(material["publicKey"], "verificationMaterial.publicKey", ("hint",))
-        signed = _object(parts["messageSignature"], "messageSignature", ("messageDigest", "signature"))
-        digest = _object(signed["messageDigest"], "messageSignature.messageDigest", ("algorithm", "digest"))
-        return cls(
-            _digest(digest["algorithm"], digest["digest"], "messageSignature.messageDigest"),
-            _text(key["hint"], "verificationMaterial.publicKey.hint"),
-            _decoded(signed["signature"], "messageSignature.signature"),
-        )
+        _only(top, "mediaType", "verificationMaterial", "messageSignature")
+        material = _only(top.table("verificationMaterial"), "publicKey", passed_over=_PASSED_OVER)
+        key = _only(material.table("publicKey"), "hint")
+        signed = _only(top.table("messageSignature"), "messageDigest", "signature")
+        digest = _only(signed.table("messageDigest"), "algorithm", "digest")
+        return cls(_digest(digest), _text(key, "hint"), _decoded(signed, "signature"))
 
     def text(self) -> str:
         """The bundle as compact JSON."""
@@ -91,12 +88,12 @@ class Bundle:
 
 
 def sign(wasm: bytes, key: SigningKey) -> Bundle:
-    """The bundle in which `key` speaks for `wasm`."""
+    """The bundle with the signature of `key` over `wasm`."""
     return Bundle(Digest.of(wasm), key.public.hint, key.sign(wasm))
 
 
 def speaking_of(digest: Digest, texts: Iterable[str]) -> tuple[str, ...]:
-    """Those that are bundles over the artifact with that digest: of the others, none will ever hold."""
+    """The texts that are bundles over the artifact with that digest. The others can never verify."""
     return tuple(text for text in texts if _speaks_of(digest, text))
 
 
@@ -108,67 +105,60 @@ def _speaks_of(digest: Digest, text: str) -> bool:
 
 
 def _read(text: str | bytes) -> Mapping[str, Json]:
-    """The object in `text`, in which no name occurs twice: two readers may not see two bundles in it."""
+    """The object in `text`. Duplicate names are an error: two readers could see two bundles in it."""
     data = text.encode("utf-8", "replace") if isinstance(text, str) else text
     if len(data) > MAX_BUNDLE_BYTES:
         raise InputError(f"the bundle has more than {MAX_BUNDLE_BYTES} bytes")
     return parse_object(data, "the bundle", most=_MAX_VALUES, names_once=True)
 
 
-def _object(value: Json, at: str, names: Sequence[str], passed_over: Sequence[str] = ()) -> Mapping[str, Json]:
-    """`value`, if it is an object that has every one of `names`, and besides at most what is `passed_over`."""
-    if not isinstance(value, dict):
-        raise _wrong(at, value, "an object")
-    for name in value:
+def _malformed(at: str, problem: str) -> InputError:
+    return InputError(f"the bundle's {at} {problem}", field=at)
+
+
+def _only(fields: FieldReader, *names: str, passed_over: Sequence[str] = ()) -> FieldReader:
+    """`fields`, which must have each of `names`, and may have those that are `passed_over` and no others."""
+    for name in fields.given:
         if name in _OTHER_CONTENT:
             raise InputError(
                 f"the bundle holds {_OTHER_CONTENT[name]}",
-                field=_path(at, name),
+                field=fields.path(name),
                 hint="host sign makes one that is read",
             )
-        if name not in names and name not in passed_over:
-            raise InputError(f"the bundle has an unknown field {_path(at, name)[:120]!r}", field=_path(at, name)[:120])
+    fields.only(*names, passed_over=passed_over)
     for name in names:
-        if name not in value:
-            raise InputError(f"the bundle has no {_path(at, name)}", field=_path(at, name))
-    return value
+        if name not in fields:
+            raise fields.error(name, "is missing")
+    return fields
 
 
-def _digest(algorithm: Json, encoded: Json, at: str) -> Digest:
-    if _text(algorithm, f"{at}.algorithm") != _ALGORITHM:
-        raise InputError(f"the bundle's digest is a {algorithm[:40]!r}, not a {_ALGORITHM}", field=f"{at}.algorithm")
-    sha256 = _decoded(encoded, f"{at}.digest")
+def _digest(fields: FieldReader) -> Digest:
+    algorithm = _text(fields, "algorithm")
+    if algorithm != _ALGORITHM:
+        raise fields.error("algorithm", f"is {algorithm[:40]!r}, not {_ALGORITHM}")
+    sha256 = _decoded(fields, "digest")
     if len(sha256) != _SHA256_BYTES:
-        raise InputError(f"the bundle's digest has {len(sha256)} bytes, not {_SHA256_BYTES}", field=f"{at}.digest")
+        raise fields.error("digest", f"has {len(sha256)} bytes, not {_SHA256_BYTES}")
     return Digest(f"sha256:{sha256.hex()}")
 
 
-def _decoded(value: Json, at: str) -> bytes:
+def _decoded(fields: FieldReader, name: str) -> bytes:
     """Base64 (RFC 4648, section 4) as its one canonical text."""
-    text = _text(value, at)
+    text = _text(fields, name)
     try:
         decoded = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         decoded = b""
     if not decoded or _encoded(decoded) != text:
-        raise InputError(f"the bundle's {at} is not canonical base64", field=at)
+        raise fields.error(name, "is not canonical base64")
     return decoded
 
 
-def _text(value: Json, at: str) -> str:
-    if not isinstance(value, str):
-        raise _wrong(at, value, "a string")
-    if not value:
-        raise InputError(f"the bundle's {at} is empty", field=at)
-    return value
-
-
-def _wrong(at: str, value: Json, wanted: str) -> InputError:
-    return InputError(f"the bundle's {at} is a JSON {kind_of(value)}, not {wanted}", field=at)
-
-
-def _path(at: str, name: str) -> str:
-    return f"{at}.{name}" if at else name
+def _text(fields: FieldReader, name: str) -> str:
+    text = fields.text(name)
+    if not text:
+        raise fields.error(name, "is empty")
+    return text
 
 
 def _encoded(data: bytes) -> str:
@@ -181,9 +171,9 @@ _FURTHER = re.compile(r"\.[0-9a-f]{12}")
 
 
 def bundles_beside(path: str | Path) -> tuple[str, ...]:
-    """The texts of the bundles beside the artifact at `path`, the first signer's first; () where there are none. A text
-    longer than a bundle may be is cut just above that, and a byte that is not UTF-8 is U+FFFD: neither is a bundle any
-    more, and verification says so. Raises InputError."""
+    """The texts of the bundles beside the artifact at `path`, the first signer's first. A text over MAX_BUNDLE_BYTES is
+    cut one byte above it, and a byte that is not UTF-8 becomes U+FFFD: verification then rejects the text. Raises
+    InputError."""
     artifact = Path(path)
     try:
         found = [file for file in artifact.parent.iterdir() if _is_bundle(file.name, artifact.name) and file.is_file()]
@@ -194,8 +184,8 @@ def bundles_beside(path: str | Path) -> tuple[str, ...]:
 
 
 def bundle_path(path: str | Path, key: PublicKey) -> Path:
-    """Where the signature of `key` over the artifact at `path` belongs: the file in which it has one already, or else
-    the first that is no other signer's. Raises InputError."""
+    """The file for the signature of `key` over the artifact at `path`: the one that has its signature already, else the
+    first that is no other signer's. Raises InputError."""
     artifact = Path(path)
     first = artifact.with_name(artifact.name + _ENDING)
     further = artifact.with_name(f"{artifact.name}.{key.id.removeprefix('sha256:')[:12]}{_ENDING}")

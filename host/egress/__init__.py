@@ -1,20 +1,22 @@
-"""The one road out: HTTP/1.1 to checked addresses, bounded by the run's time, and nothing from the environment.
+"""HTTP/1.1 requests to checked addresses, bounded by the run's time. Nothing comes from the environment.
 
-    target, headers ─ headers ─▶ pool ─▶ connection (h11) ─▶ wire ─▶ lookup, check, dial, TLS
+    target, headers ─ headers ─▶ pool ─▶ connection (h11) ─▶ socket ─▶ look up, check, dial, TLS
     the guest ◀─ answer ◀─ decoding ◀───────┘
 
-Built on h11 and sockets. Measured for a small POST over a kept-alive loopback connection (tests/benchmarks/egress.py),
-CPU time per request on the development machine: httpx2.Client 200 µs, httpcore2.ConnectionPool 125 µs, this package
-105 µs with its checks, h11 by itself 50 µs. What decided was less the time than that a pool which is not ours can't say
-whether a connection was reused (and so whether a request may be sent again), keeps bytes that follow a response and
-takes them for the next one, and waits where a cancellation can't wake it.
+The only package that opens sockets (with `fakes` and the server's listener). It may import `trust`, `policy`, `core`
+and what lies between. A new content coding goes into `decoding`; a new failure of a library into `failures`.
+
+Built on h11 and sockets. CPU time per request, for a small POST over a kept-alive loopback connection
+(tests/benchmarks/egress.py): httpx2.Client 200 µs, httpcore2.ConnectionPool 125 µs, this package 105 µs with its
+checks, h11 by itself 50 µs. Time was not the main reason. A foreign pool does not say whether a connection was reused
+(and so whether a request may be sent again), keeps bytes that follow a response and takes them for the next one, and
+waits where a cancellation does not wake it.
 """
 
 from host.egress.client import Answer, Egress, EgressClient, Outgoing, system_tls
-from host.egress.deadline import Deadline
 from host.egress.dns import Resolver, system_resolver
 from host.egress.failures import EgressError, Kind
-from host.egress.socket import AddressPolicy
+from host.egress.socket import AddressPolicy, Deadline
 
 __all__ = [
     "AddressPolicy",

@@ -10,14 +10,12 @@ from typing import Final
 from weakref import finalize
 
 from host.egress import failures
-from host.egress.connection import Connection
-from host.egress.deadline import Deadline
-from host.egress.decoding import Decoder, Plain, decoder
+from host.egress.connection import Connection, Pool
+from host.egress.decoding import Inflated, decoder
 from host.egress.dns import Lookups, Resolver, system_resolver
 from host.egress.failures import ConnectionLostError
 from host.egress.headers import Fields, RawFields, incoming_fields, outgoing_fields, without
-from host.egress.pool import Pool
-from host.egress.socket import AddressPolicy
+from host.egress.socket import AddressPolicy, Deadline
 from host.policy.urls import Target
 
 MAX_CONNECTIONS: Final = 100
@@ -141,7 +139,8 @@ class Answer:
     ) -> None:
         self.status = status
         self.headers = incoming_fields(raw)
-        self._decoder: Decoder = Plain()
+        self._decoder: Inflated | None = None  # of a body in a content coding
+        self._plain = b""  # of one in none: what came and was not handed out
         self._max_bytes = max_bytes
         self._received = 0
         self._decoded = 0
@@ -179,28 +178,41 @@ class Answer:
         length = next((int(value) for name, value in self.headers if name == "content-length"), 0)
         if length > self._max_bytes:
             raise failures.too_large(self._max_bytes)
-        inflated = decoder(value for name, value in self.headers if name == "content-encoding")
-        if inflated is not None:
-            self._decoder = inflated
+        codings = [value for name, value in self.headers if name == "content-encoding"]
+        self._decoder = decoder(codings) if codings else None
+        if self._decoder is not None:
             self.headers = without(self.headers, ("content-encoding", "content-length"))
 
     def _next_piece(self, connection: Connection, clock: Deadline, max_bytes: int) -> bytes:
         with connection.wire.interruptible(clock):
             connection.wire.check(clock)  # what has already come is not handed out after the end of the run either
             while True:
-                piece = self._decoder.take(min(max_bytes, self._max_bytes - self._decoded + 1))
-                if piece:
+                if piece := self._take(min(max_bytes, self._max_bytes - self._decoded + 1)):
                     break
                 data = connection.receive_data(clock)
-                if not data:
-                    self._decoder.finish()
-                    return b""
                 self._received += len(data)
-                self._decoder.feed(data)
+                self._feed(data)
+                if not data:
+                    return b""
         self._decoded += len(piece)
         if max(self._received, self._decoded) > self._max_bytes:
             raise failures.too_large(self._max_bytes)
         return piece
+
+    def _take(self, size: int) -> bytes:
+        if self._decoder is not None:
+            return self._decoder.take(size)
+        piece, self._plain = self._plain[:size], self._plain[size:]
+        return piece
+
+    def _feed(self, data: bytes) -> None:
+        """More of the body as it came; nothing at its end."""
+        if self._decoder is None:
+            self._plain = data
+        elif data:
+            self._decoder.feed(data)
+        else:
+            self._decoder.finish()
 
     def _release(self, *, usable: bool) -> None:
         connection, self._connection = self._connection, None

@@ -1,11 +1,11 @@
-"""Content codings, decoded in pieces no larger than asked for, so that eleven kilobytes never become a hundred
-megabytes on their way to a limit."""
+"""Content codings, decoded in pieces of a bounded size: eleven kilobytes never become a hundred megabytes on their way
+to a limit."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable
-from typing import Final, Protocol
+from typing import Final
 
 from host.egress.failures import EgressError
 
@@ -13,21 +13,10 @@ _GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS
 _DEFLATE_METHOD: Final = 8  # the low half of a zlib stream's first byte (RFC 1950, 2.2)
 
 
-class Decoder(Protocol):
-    def feed(self, data: bytes) -> None:
-        """More bytes as they came."""
+def decoder(codings: Iterable[str]) -> Inflated | None:
+    """The decoder for `codings`, the values of a response's Content-Encoding; None if there is nothing to decode.
 
-    def take(self, size: int) -> bytes:
-        """At most `size` (at least 1) decoded bytes; empty when more has to be fed first. Raises EgressError."""
-
-    def finish(self) -> None:
-        """The body has ended and all was taken. Raises EgressError when the coding has not ended."""
-
-
-def decoder(codings: Iterable[str]) -> Decoder | None:
-    """The decoder for the values of a response's Content-Encoding; None where there is nothing to decode.
-
-    Raises EgressError (http_error) for anything but one gzip or deflate: nothing else was asked for.
+    Raises EgressError (http_error) for anything but one gzip or deflate: the request accepts nothing else.
     """
     named = [coding.strip().lower() for value in codings for coding in value.split(",") if coding.strip()]
     match [coding for coding in named if coding != "identity"]:
@@ -41,26 +30,9 @@ def decoder(codings: Iterable[str]) -> Decoder | None:
             raise EgressError("http_error", "the response is in a content coding other than gzip or deflate")
 
 
-class Plain:
-    """Bytes as they are."""
-
-    def __init__(self) -> None:
-        self._buffer = memoryview(b"")
-
-    def feed(self, data: bytes) -> None:
-        self._buffer = memoryview(bytes(self._buffer) + data)
-
-    def take(self, size: int) -> bytes:
-        taken, self._buffer = self._buffer[:size], self._buffer[size:]
-        return bytes(taken)
-
-    def finish(self) -> None:
-        pass
-
-
 class Inflated:
-    """gzip (RFC 1952, with any number of members) or deflate: a zlib stream (RFC 1950), or the bare one (RFC 1951)
-    that some servers send under that name."""
+    """Decodes gzip (RFC 1952, with any number of members) or deflate: a zlib stream (RFC 1950), or the bare stream (RFC
+    1951) that some servers send under that name."""
 
     def __init__(self, *, gzip: bool) -> None:
         self._gzip = gzip
@@ -68,11 +40,13 @@ class Inflated:
         self._stream: zlib._Decompress | None = None  # from the first byte on
 
     def feed(self, data: bytes) -> None:
+        """More bytes as they came."""
         self._input += data
         if self._stream is None and self._input:
             self._stream = zlib.decompressobj(self._window(self._input[0]))
 
     def take(self, size: int) -> bytes:
+        """At most `size` (at least 1) decoded bytes; empty when more has to be fed first. Raises EgressError."""
         while self._stream is not None:
             if self._stream.eof and not self._next_member():
                 return b""
@@ -86,11 +60,12 @@ class Inflated:
         return b""
 
     def finish(self) -> None:
+        """The body has ended and all was taken. Raises EgressError if the coding has not ended."""
         if self._stream is not None and not self._stream.eof:
             raise EgressError("http_error", "the response's compressed body ends too early")
 
     def _next_member(self) -> bool:
-        """Go on behind the end of a stream; whatever follows a deflate stream is not part of it."""
+        """Go on behind the end of a gzip member. Nothing may follow a deflate stream."""
         if not self._input:
             return False
         if not self._gzip:

@@ -10,20 +10,39 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_address
-from typing import Final
+from typing import Final, Protocol
 
 from host.core.names import Domain
 from host.egress import failures
-from host.egress.deadline import Deadline, left
 from host.egress.dns import Lookups
-from host.egress.failures import EgressError
+from host.egress.failures import EgressError, timed_out
 from host.policy.addresses import Address, Network, allowed
 from host.policy.urls import Origin
 
 _WRITE_BYTES: Final = 256 * 1024  # at once: the time that is left is looked at between two
+
+_LONGEST_WAIT_S: Final = 3_600.0  # sockets refuse to wait for infinity
+
+
+class Deadline(Protocol):
+    """Implemented by `host.run.Run`."""
+
+    def remaining(self) -> float:
+        """Seconds left of the run; 0 or less when it is over or was cancelled."""
+
+    def interruptible(self, abort: Callable[[], None]) -> AbstractContextManager[None]:
+        """Inside, `abort` is called once, from another thread, when the run is cancelled (at once if it already is)."""
+
+
+def left(clock: Deadline, host: str) -> float:
+    """Seconds for which a wait on `host` may last, always more than 0. Raises EgressError (timeout)."""
+    remaining = clock.remaining()
+    if remaining <= 0:
+        raise timed_out(host)
+    return min(remaining, _LONGEST_WAIT_S)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 import httpx2
 
 from host.egress import system_tls
-from host.egress.deadline import TotalTimeout
+from host.egress.total_timeout import TotalTimeout
 from host.errors import RegistryError
 from host.oci import failures
 from host.oci.auth import CredentialSource, authorization, parse_challenges

@@ -19,8 +19,7 @@ from host.errors import CompileError
 from host.sandbox import compiler, engine
 from host.sandbox.cache import CompiledCache, cache_name, load_compiled, seal
 from host.sandbox.compiler import CompileLimits, compile_component
-from host.sandbox.instance import HostFunctions, Instances
-from host.sandbox.pool import Ticker
+from host.sandbox.instance import HostFunctions, Instances, Ticker
 from host.sandbox.typecheck import check_contract
 
 __all__ = ["CompileLimits", "HostFunctions", "Instances", "Loaded", "Sandbox"]

@@ -1,7 +1,7 @@
 """One component, ready to run: linked once, instantiated afresh for every run.
 
-The only file that calls into wasmtime while a guest runs. Host functions are reached through callbacks of our own,
-which find their run by thread: a run stays on one thread from its start to its end, and a store never leaves it.
+The only file that calls into wasmtime while a guest runs. A guest reaches host functions through callbacks, which find
+their run by thread: a run stays on one thread from its start to its end, and a store never leaves it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import ctypes
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from ctypes import byref
 from typing import Any, TypeAlias
 
@@ -17,15 +18,20 @@ from wasmtime import Engine, Store, WasiConfig, WasmtimeError
 from wasmtime import _ffi as ffi
 from wasmtime.component import Component, Linker
 
-from host.core.wit import RUN, HostValue
+from host.core.wit import RUN, Err, HostValue, Ok
+from host.errors import StateError
 from host.run import Run, RunStopped, Stop
-from host.sandbox import codec, failure
+from host.sandbox import failure
 from host.sandbox.engine import MAX_CORE_INSTANCES, MAX_MEMORY_BYTES, MAX_TABLE_ELEMENTS, MAX_TABLES
-from host.sandbox.pool import Ticker
-from host.sandbox.wasi import StandardStreams
+from host.sandbox.wasi import NO_FINALIZER, StandardStreams
 
 HostFunction: TypeAlias = Callable[..., HostValue]  # (call, *strings) -> value
 HostFunctions: TypeAlias = Mapping[str, Mapping[str, HostFunction]]  # interface -> function -> implementation
+
+TICK_S = 0.01
+_STRING = ffi.WASMTIME_COMPONENT_STRING.value
+_BOOL = ffi.WASMTIME_COMPONENT_BOOL.value
+_RESULT = ffi.WASMTIME_COMPONENT_RESULT.value
 
 _current = threading.local()
 _OnEpoch = ctypes.CFUNCTYPE(  # wasmtime_store_epoch_deadline_callback's
@@ -35,6 +41,64 @@ _OnEpoch = ctypes.CFUNCTYPE(  # wasmtime_store_epoch_deadline_callback's
     ctypes.POINTER(ctypes.c_uint64),
     ctypes.POINTER(ctypes.c_uint8),
 )
+
+
+class Ticker:
+    """Advances the engine's epoch while anything runs: at each epoch a guest is asked whether it may go on. One daemon
+    thread, which sleeps while nothing runs.
+
+    A Python thread starves when others hold the interpreter, so ticks are no measure of time: a guest that is asked
+    looks at the clock.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._wake = threading.Condition()
+        self._running = 0
+        self._asleep = False
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def ticking(self) -> Iterator[None]:
+        """Inside, epochs pass. Raises StateError once it is closed: a guest that is never asked might never end."""
+        with self._wake:
+            if self._closed:
+                raise StateError("the host is closed")
+            self._running += 1
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._tick, name="host-epoch", daemon=True)
+                self._thread.start()
+            elif self._asleep:
+                self._wake.notify()
+        try:
+            yield
+        finally:
+            with self._wake:
+                self._running -= 1
+                if self._closed and self._running == 0:
+                    self._wake.notify()
+
+    def close(self) -> None:
+        """Stop once nothing runs: until then guests have to be asked whether they may go on."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify()
+            thread = self._thread
+        if thread is not None:
+            thread.join()
+
+    def _tick(self) -> None:
+        while True:
+            with self._wake:
+                while self._running == 0:
+                    if self._closed:
+                        return
+                    self._asleep = True
+                    self._wake.wait()
+                    self._asleep = False
+                self._wake.wait(TICK_S)
+            self._engine.increment_epoch()
 
 
 class Instances:
@@ -91,7 +155,7 @@ class Instances:
             config = WasiConfig()
             streams.attach(config)
             store.set_wasi(config)
-        ffi.wasmtime_store_epoch_deadline_callback(store.ptr(), _on_epoch, None, codec.NO_FINALIZER)
+        ffi.wasmtime_store_epoch_deadline_callback(store.ptr(), _on_epoch, None, NO_FINALIZER)
         store.set_epoch_deadline(1)
         try:
             instance = self._linker.instantiate(store, self._component)
@@ -117,7 +181,7 @@ class Instances:
         try:
             if self._wasi:
                 store.set_wasi(WasiConfig())
-            ffi.wasmtime_store_epoch_deadline_callback(store.ptr(), stop, None, codec.NO_FINALIZER)
+            ffi.wasmtime_store_epoch_deadline_callback(store.ptr(), stop, None, NO_FINALIZER)
             store.set_epoch_deadline(0)
             self._linker.instantiate(store, self._component)
         except WasmtimeError:
@@ -130,14 +194,14 @@ class Instances:
 def _call_run(function: Any, context: Any, text: str, run: Run) -> str:
     arguments = (ffi.wasmtime_component_val_t * 1)()
     results = (ffi.wasmtime_component_val_t * 1)()
-    codec.put_string(arguments[0], text)
+    _put_string(arguments[0], text)
     try:
         error = ffi.wasmtime_component_func_call(byref(function), context, arguments, 1, results, 1)
     finally:
         ffi.wasmtime_component_val_delete(byref(arguments[0]))
     if error:
         raise failure.Trapped(WasmtimeError._from_ptr(error))  # noqa: SLF001 - the library has no other way in
-    answer = codec.take_string(results[0], run.limits.max_output_bytes)
+    answer = _take_string(results[0], run.limits.max_output_bytes)
     if answer is None:
         run.stop(Stop.OUTPUT)
         raise failure.Trapped(None)
@@ -156,7 +220,7 @@ def _define(linker: Linker, interface: str, members: Mapping[str, HostFunction])
             callback = _callback(function)
             encoded = name.encode()
             error = ffi.wasmtime_component_linker_instance_add_func(
-                instance.ptr(), ctypes.create_string_buffer(encoded), len(encoded), callback, None, codec.NO_FINALIZER
+                instance.ptr(), ctypes.create_string_buffer(encoded), len(encoded), callback, None, NO_FINALIZER
             )
             if error:
                 raise WasmtimeError._from_ptr(error)  # noqa: SLF001 - the library has no other way in
@@ -176,10 +240,10 @@ def _callback(function: HostFunction) -> Any:
             if run.meters.host_calls > run.limits.max_host_calls:
                 run.stop(Stop.HOST_CALLS)
             elif run.check() is None:
-                strings = [codec.take_string(args[i], MAX_MEMORY_BYTES) for i in range(nargs)]
+                strings = [_take_string(args[i], MAX_MEMORY_BYTES) for i in range(nargs)]
                 value = function(run, *strings)
                 if value is not None:
-                    codec.put(results[0], value)
+                    _put(results[0], value)
         except BaseException as error:  # noqa: BLE001 - an exception must not enter wasmtime: it would be lost, or another run's
             run.fail(error)
         return 0 if run.check() is None else _trap()
@@ -205,3 +269,54 @@ def _on_epoch(_context: Any, _data: Any, delta: Any, kind: Any) -> int:
 
 def _trap() -> int:
     return ctypes.cast(ffi.wasmtime_error_new(b"stopped by the host"), ctypes.c_void_p).value or 0
+
+
+# Values across the boundary: strings, booleans and the one result type. The library's own conversion builds type
+# objects for every call; the contract's types are known and checked when a component is loaded, so a host call costs a
+# copy in and a copy out.
+
+
+class _NotAString(Exception):
+    """The value that crossed was of another type than the contract's. Unreachable for a checked component."""
+
+
+def _take_string(value: Any, max_bytes: int) -> str | None:
+    """The string in `value`, whose memory is given back; None when it is over `max_bytes` bytes of UTF-8."""
+    if value.kind != _STRING:
+        raise _NotAString
+    held = value.of.string
+    try:
+        if held.size > max_bytes:
+            return None
+        return ctypes.string_at(held.data, held.size).decode("utf-8", "replace") if held.size else ""
+    finally:
+        ffi.wasm_byte_vec_delete(byref(held))
+
+
+def _put_string(value: Any, text: str) -> None:
+    """Make `value` the string `text`. What UTF-8 cannot hold (a lone surrogate) becomes `?`: never an exception."""
+    encoded = text.encode("utf-8", "replace")
+    value.kind = _STRING
+    ffi.wasm_byte_vec_new(byref(value.of.string), len(encoded), _encoded_pointer(encoded))
+
+
+def _encoded_pointer(encoded: bytes) -> Any:
+    return ctypes.cast(ctypes.c_char_p(encoded), ctypes.POINTER(ctypes.c_ubyte))
+
+
+def _put(value: Any, given: HostValue) -> None:
+    """Make `value` what a host function returned."""
+    match given:
+        case bool():
+            value.kind = _BOOL
+            value.of.boolean = given
+        case Ok(text) | Err(text):
+            inner = ffi.wasmtime_component_val_t()
+            _put_string(inner, text)
+            value.kind = _RESULT
+            value.of.result.is_ok = isinstance(given, Ok)
+            value.of.result.val = ffi.wasmtime_component_val_new(byref(inner))
+        case str():
+            _put_string(value, given)
+        case None:
+            pass

@@ -13,14 +13,16 @@ from wasmtime import WasiConfig
 from wasmtime import _ffi as ffi
 
 from host.run import Run
-from host.sandbox.codec import NO_FINALIZER
+
+NO_FINALIZER = ctypes.CFUNCTYPE(None, ctypes.c_void_p)()  # for callbacks whose data needs none
 
 _open: dict[int, StandardStreams] = {}
 _ids = itertools.count(1)
 
 
 class StandardStreams:
-    """What one run writes to stdout and stderr. wasmtime may call from a thread of its own, so a run is found by id."""
+    """The text that one run writes to stdout and stderr. wasmtime may call from a thread of its own, so a run is found
+    by id."""
 
     def __init__(self, call: Run) -> None:
         self._room = call.limits.max_log_bytes

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from host.egress import EgressError
-from host.egress.deadline import left
+from host.egress.socket import left
 
 
 class Fixed:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from host.egress import EgressError
-from host.egress.decoding import Inflated, Plain, decoder
+from host.egress.decoding import Inflated, decoder
 
 BOMB = gzip.compress(bytes(100_000_000), 9)  # 97 KB
 
@@ -84,10 +84,9 @@ def test_no_coding_is_no_coding(codings):
     assert decoder(codings) is None
 
 
-def test_plain_bytes_pass_as_they_are():
-    plain = Plain()
-    plain.feed(b"abc")
-    assert (plain.take(2), plain.take(2), plain.take(2)) == (b"ab", b"c", b"")
+def test_plain_bytes_pass_as_they_are(answering, ask, clock):
+    answer = ask(answering(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc").url())
+    assert (answer.read(clock, 2), answer.read(clock, 2), answer.read(clock, 2)) == (b"ab", b"c", b"")
 
 
 def test_a_decoded_answer_has_neither_its_coding_nor_its_length(answering, ask, clock):

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from host.egress import EgressError
-from host.egress.pool import Pool
+from host.egress.connection import Pool
 from host.policy.urls import Origin
 
 
@@ -61,7 +61,7 @@ def test_a_failed_request_gives_its_place_back(egress, loopback, ask):
 def test_a_connection_that_was_idle_for_too_long_is_not_used(answering, ask, clock, monkeypatch):
     server = answering()
     ask(server.url()).read_all(clock)
-    monkeypatch.setattr("host.egress.pool.KEEP_IDLE_S", 0.0)
+    monkeypatch.setattr("host.egress.connection.KEEP_IDLE_S", 0.0)
     ask(server.url()).read_all(clock)
     assert server.connections == 2
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from host.egress.deadline import TotalTimeout
+from host.egress.total_timeout import TotalTimeout
 
 PATIENCE_S = 60
 

@@ -1,43 +1,20 @@
-"""The time that a run has left, as the road out sees it.
+"""How long one exchange of an httpx2 client may take as a whole.
 
-How long an exchange of an httpx2 client may take as a whole. The library bounds each operation on a socket, and not how
-many there are: a server that sends a byte now and then would go on for ever, before its answer or within it.
+The library bounds each operation on a socket, and not their number: a server that sends a byte now and then would go on
+for ever, before its answer or within it.
 """
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from threading import Event, Timer
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
-
-from host.egress.failures import timed_out
 
 if TYPE_CHECKING:
     import httpx2
-
-
-_LONGEST_WAIT_S: Final = 3_600.0  # sockets refuse to wait for infinity
-
-
-class Deadline(Protocol):
-    """Implemented by `host.run.Run`."""
-
-    def remaining(self) -> float:
-        """Seconds left of the run; 0 or less when it is over or was cancelled."""
-
-    def interruptible(self, abort: Callable[[], None]) -> AbstractContextManager[None]:
-        """Inside, `abort` is called once, from another thread, when the run is cancelled (at once if it already is)."""
-
-
-def left(clock: Deadline, host: str) -> float:
-    """Seconds for which a wait on `host` may last, always more than 0. Raises EgressError (timeout)."""
-    remaining = clock.remaining()
-    if remaining <= 0:
-        raise timed_out(host)
-    return min(remaining, _LONGEST_WAIT_S)
 
 
 class TotalTimeout:

@@ -22,7 +22,7 @@ from host.store.access.counters import Tally as Tally
 from host.store.access.usage import Usage as Usage
 from host.store.access.usage import Used as Used
 from host.store.audit_log.chain import Checkpoint as Checkpoint
-from host.store.audit_log.chain import NotedCheckpoint as NotedCheckpoint
+from host.store.audit_log.chain import StoredCheckpoint as StoredCheckpoint
 from host.store.audit_log.log import AuditLog as AuditLog
 from host.store.audit_log.log import Change as Change
 from host.store.components import Component as Component

@@ -217,7 +217,7 @@ class TestARecordThatCannotBeWritten:
 
     def test_because_the_head_cannot_be_noted(self, audit_log: AuditLog) -> None:
         audit_log.record(Event("log", ""))
-        note = audit_log.head_file.path
+        note = audit_log.checkpoint_file.path
         kept = note.read_bytes()
         note.unlink()
         note.mkdir()

@@ -136,7 +136,7 @@ def test_an_end_written_anew_with_the_key_is_told_by_the_head(
     with database.reading() as connection:
         key = keys.get(connection, raw("SELECT id FROM keys")[0][0])
     rewritten(raw, 9, key.key)
-    with pytest.raises(AuditBroken, match="record 10 is another than the one that was noted"):
+    with pytest.raises(AuditBroken, match="record 10 differs from its checkpoint"):
         verified()
 
 
@@ -177,7 +177,7 @@ def test_an_end_cut_off_is_still_found_when_others_have_come_in_its_place(
     with pytest.raises(AuditBroken, match="records 9 to 10 are missing"):
         verified()
     fill(audit_log, 4)  # as many as before, and more: the noted checkpoint stays
-    with pytest.raises(AuditBroken, match="record 10 is another than the one that was noted"):
+    with pytest.raises(AuditBroken, match="record 10 differs from its checkpoint"):
         verified()
 
 
@@ -186,7 +186,7 @@ class TestTheNoteOfTheHead:
 
     @pytest.fixture
     def note(self, filled: AuditLog) -> Path:
-        return filled.head_file.path
+        return filled.checkpoint_file.path
 
     def test_one_written_to_match_a_cut_does_not_pass(
         self, raw: Raw, note: Path, verified: Callable[[], Verified]
@@ -273,7 +273,7 @@ class TestTheNoteOfTheHead:
             audit_log = AuditLog(own, Keys(state_dir), state_dir)
             fill(audit_log, 3)
             assert (verify(audit_log).noted, verify(filled).noted) == (3, COUNT)
-            assert audit_log.head_file.path != note
+            assert audit_log.checkpoint_file.path != note
 
     @pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
     def test_an_older_copy_of_the_database_beside_it_is_found(
@@ -294,7 +294,7 @@ class TestTheNoteOfTheHead:
     ) -> None:
         """Killed between the first record and its checkpoint."""
         with audit_log.changing() as change:
-            audit_log.head_file.replace(Checkpoint(), change.key)
+            audit_log.checkpoint_file.replace(Checkpoint(), change.key)
         assert verified().records == COUNT
 
 
@@ -340,15 +340,15 @@ class TestAHeadKeptElsewhere:
         assert verify(filled, seen).records == COUNT + 3
 
     def test_it_shows_that_everything_was_put_back(self, raw: Raw, state_dir: Path, filled: AuditLog) -> None:
-        note = filled.head_file.path.read_bytes()
+        note = filled.checkpoint_file.path.read_bytes()
         fill(filled, 3)
         seen = verify(filled).head
         raw("DELETE FROM audit WHERE seq > 10")
-        filled.head_file.path.write_bytes(note)
+        filled.checkpoint_file.path.write_bytes(note)
         assert verify(filled).records == COUNT, "nothing on this machine shows it"
         with pytest.raises(AuditBroken, match="records 11 to 13 are missing"):
             verify(filled, seen)
 
     def test_one_of_another_record_does_not_pass(self, filled: AuditLog) -> None:
-        with pytest.raises(AuditBroken, match="record 5 is another than the one that was noted"):
+        with pytest.raises(AuditBroken, match="record 5 differs from its checkpoint"):
             verify(filled, Checkpoint(5, bytes(32)))

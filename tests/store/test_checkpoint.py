@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from host.errors import AuditError
-from host.store.audit_log import chain as head
-from host.store.audit_log.chain import Checkpoint, CheckpointFile, NotedCheckpoint
+from host.store.audit_log import chain
+from host.store.audit_log.chain import Checkpoint, CheckpointFile, StoredCheckpoint
 from host.store.vault.keys import DataKey
 
 KEY = DataKey("audit-0011223344556677", bytes(range(32)))
@@ -27,7 +27,7 @@ def noted(file: CheckpointFile) -> Checkpoint:
     note = file.read()
     assert note is not None
     assert note.authentic(KEY)
-    return note.head
+    return note.checkpoint
 
 
 def test_what_was_noted_is_read(file: CheckpointFile) -> None:
@@ -59,7 +59,7 @@ def test_a_file_without_a_word_is_as_none(file: CheckpointFile, tmp_path: Path) 
 
 def test_what_somebody_left_behind_the_line_is_no_part_of_it(file: CheckpointFile, tmp_path: Path) -> None:
     file.path.write_text("x" * 1_000)
-    assert file.read() == NotedCheckpoint()
+    assert file.read() == StoredCheckpoint()
     file.replace(FIRST, KEY)
     assert noted(file) == FIRST
 
@@ -67,11 +67,13 @@ def test_what_somebody_left_behind_the_line_is_no_part_of_it(file: CheckpointFil
 @pytest.mark.parametrize(
     "note",
     [
-        pytest.param(lambda one: NotedCheckpoint(Checkpoint(2, one.head.mac), one.key, one.tag), id="another number"),
-        pytest.param(lambda one: NotedCheckpoint(Checkpoint(1, SECOND.mac), one.key, one.tag), id="another mac"),
-        pytest.param(lambda one: NotedCheckpoint(one.head, one.key, bytes(32)), id="another tag"),
-        pytest.param(lambda one: NotedCheckpoint(one.head, one.key, b""), id="no tag"),
-        pytest.param(lambda one: NotedCheckpoint(), id="nothing"),
+        pytest.param(
+            lambda one: StoredCheckpoint(Checkpoint(2, one.checkpoint.mac), one.key, one.tag), id="another number"
+        ),
+        pytest.param(lambda one: StoredCheckpoint(Checkpoint(1, SECOND.mac), one.key, one.tag), id="another mac"),
+        pytest.param(lambda one: StoredCheckpoint(one.checkpoint, one.key, bytes(32)), id="another tag"),
+        pytest.param(lambda one: StoredCheckpoint(one.checkpoint, one.key, b""), id="no tag"),
+        pytest.param(lambda one: StoredCheckpoint(), id="nothing"),
     ],
 )
 def test_one_that_was_changed_is_not_authentic(file: CheckpointFile, note: object) -> None:
@@ -104,7 +106,7 @@ def test_nobody_else_can_read_it(file: CheckpointFile, tmp_path: Path) -> None:
 def test_a_process_that_was_stopped_over_it_is_not_waited_for_without_end(
     file: CheckpointFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(head, "_PATIENCE_S", 0.05)
+    monkeypatch.setattr(chain, "_LOCK_TIMEOUT_S", 0.05)
     file.replace(FIRST, KEY)
     other = os.open(file.path, os.O_RDWR)
     fcntl.flock(other, fcntl.LOCK_EX)

@@ -141,7 +141,7 @@ def test_a_secret_put_back_with_its_seal_and_without_the_records_since(
 def test_the_note_of_the_seal_taken_away_is_found_where_no_other_machine_could_have_it(
     kept: Workspace, kind: str
 ) -> None:
-    kept.audit_log.seal_file.path.unlink()
+    kept.audit_log.digest_file.path.unlink()
     if kind == "sqlite":
         found(kept)
     else:
@@ -151,7 +151,7 @@ def test_the_note_of_the_seal_taken_away_is_found_where_no_other_machine_could_h
 def test_a_note_that_was_not_written_with_a_key_of_this_state_is_found(kept: Workspace, tmp_path: Path) -> None:
     with Workspace.open(tmp_path / "other") as other:
         other.policies.set(TOOL, "timeout", "5s")
-        kept.audit_log.seal_file.path.write_bytes(other.audit_log.seal_file.path.read_bytes())
+        kept.audit_log.digest_file.path.write_bytes(other.audit_log.digest_file.path.read_bytes())
     found(kept)
 
 
@@ -191,7 +191,7 @@ def test_nor_is_it_with_one_of_its_two_witnesses_gone(kept: Workspace, raw: Call
     for table in (*ROWS, "components", "approvals", "artifacts", "seals", "state_seal"):
         raw(f"DELETE FROM {table}")
     if also == "the note":
-        kept.audit_log.seal_file.path.unlink()
+        kept.audit_log.digest_file.path.unlink()
     else:
         raw("DELETE FROM audit")
     with pytest.raises(StateError, match="changed in the database"):
@@ -246,14 +246,14 @@ def test_what_was_taken_back_does_not_come_back_for_a_machine_that_has_noted_not
     raw("UPDATE state_seal SET mac = ?", bytes(mac))
     if number == "old":
         raw("UPDATE state_seal SET seq = ?", seq)
-    kept.audit_log.seal_file.path.unlink()
+    kept.audit_log.digest_file.path.unlink()
     found(kept)
 
 
 def test_a_note_that_was_written_without_the_key_it_names_is_found(kept: Workspace) -> None:
-    noted = kept.audit_log.seal_file.read()
+    noted = kept.audit_log.digest_file.read()
     assert noted is not None
-    kept.audit_log.seal_file.replace(Checkpoint(), DataKey(noted.key, bytes(32)))
+    kept.audit_log.digest_file.replace(Checkpoint(), DataKey(noted.key, bytes(32)))
     found(kept)
 
 

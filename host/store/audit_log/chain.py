@@ -1,12 +1,13 @@
-"""The chain of records: what each record's mac covers, and walking along it.
+"""The chain of records, and the checkpoint of its end.
 
-How far the record had come when one was last acknowledged, noted in a file beside the database: without it, nobody
-could tell that the last records were cut off. Each machine notes what it knows of a shared record itself, in a file for
-each database.
+The MAC of each record covers the record and the MAC of the record before it. So a changed, missing, added or exchanged
+record breaks the chain.
 
-The note carries a mac of its own, so that whoever cuts the record cannot write another to match. It is one line of
-fixed length, written over the one before by one write within one block of the disk: a process that is killed leaves the
-one or the other, whole. What no file can show by itself is a state put back as a whole, this file included.
+A chain whose last records were cut off is still a chain. Therefore a file beside the database holds a checkpoint: the
+last record that was acknowledged. Machines that share a database have a file each. The checkpoint has a MAC of its own,
+so that somebody who cuts the chain cannot write a matching one. It is one line of fixed length, overwritten by one
+write within one block of the disk: a process that is killed leaves the old line or the new one, whole. No file can show
+that the whole state was put back to an earlier day, this file included.
 """
 
 from __future__ import annotations
@@ -30,10 +31,13 @@ from host.store.tables import audit
 from host.store.vault.keys import DataKey, Keys
 
 FIELDS = ("seq", "at", "run", "kind", "decision", "rule", "detail", "key")
-_AT_ONCE = 1_000  # rows in memory
+_ROWS_AT_ONCE = 1_000  # in memory
+_GENESIS = bytes(32)
+_MOST_BYTES = 512  # of a checkpoint file
+_LOCK_TIMEOUT_S = 5.0  # the lock is held for microseconds
 
 _compact = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
-_MAC = cast(audit.c.mac, LargeBinary).label("mac")  # bytes, whatever somebody put there
+_MAC = cast(audit.c.mac, LargeBinary).label("mac")  # as bytes, also if somebody put another type there
 _CHECKED = select(*(audit.c[name] for name in FIELDS), _MAC)
 _FIRST = select(audit.c.seq).order_by(audit.c.seq).limit(1)
 _PRUNED = (
@@ -41,14 +45,25 @@ _PRUNED = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A record, by its number and its MAC. Number 0 is the beginning, before the first record."""
+
+    seq: int = 0
+    mac: bytes = _GENESIS
+
+    def __str__(self) -> str:
+        return f"{self.seq}:{self.mac.hex()}"
+
+
 def chained(key: DataKey, before: bytes, values: Sequence[Any]) -> bytes:
-    """The mac of a record that follows the one whose mac is `before`: over the JSON array of its values, which are in
-    the order of FIELDS. Raises TypeError for a value that no record has."""
+    """The MAC of the record that follows the one with the MAC `before`: over the JSON array of its `values`, in the
+    order of FIELDS. Raises TypeError for a value of a type that no record has."""
     return hmac.digest(key.key, b"record\0" + before + _compact(values).encode(), "sha256")
 
 
 def last_pruned(connection: Connection) -> Checkpoint:
-    """The last record that was pruned, as the newest `audit.pruned` record names it."""
+    """The last record that was pruned, according to the newest `audit.pruned` record."""
     row = connection.execute(_PRUNED).first()
     if row is None:
         return Checkpoint()
@@ -60,9 +75,9 @@ def last_pruned(connection: Connection) -> Checkpoint:
 
 
 def beginning(connection: Connection) -> Checkpoint:
-    """What the first record that is there follows: nothing, or the last one that was pruned. Raises AuditBroken where
-    records before it are gone that no `audit.pruned` record names. That record is one of the chain, and as good as it:
-    whoever relies on it walks on to the end."""
+    """The checkpoint that the first present record follows: the beginning, or the last pruned record. Raises
+    AuditBroken if earlier records are missing and no `audit.pruned` record covers them. The `audit.pruned` record is
+    not verified here: it is a part of the chain, so a caller verifies it by walking to the end."""
     first = connection.execute(_FIRST).scalar()
     if first is None or first == 1:
         return Checkpoint()
@@ -77,13 +92,13 @@ def beginning(connection: Connection) -> Checkpoint:
 def walk(
     connection: Connection, keys: Keys, after: Checkpoint, through: int | None = None
 ) -> Iterator[tuple[Checkpoint, float]]:
-    """Along the records after `after`, up to the number `through`: each, and when it was written, once it is found to
-    be as it was then. Raises AuditBroken at the first that is not."""
+    """Verify the records after `after`, up to the number `through`. Yields each verified record and its time. Raises
+    AuditBroken at the first record that does not verify."""
     query = _CHECKED.where(audit.c.seq > after.seq).order_by(audit.c.seq)
     if through is not None:
         query = query.where(audit.c.seq <= through)
     before = after
-    with connection.execute(query.execution_options(yield_per=_AT_ONCE)) as rows:
+    with connection.execute(query.execution_options(yield_per=_ROWS_AT_ONCE)) as rows:
         for *values, mac in rows:
             seq, at, *_, key = values
             if seq != before.seq + 1:
@@ -93,7 +108,7 @@ def walk(
             except VaultError as error:
                 said = f"record {seq} cannot be checked: {error.message}"
                 raise AuditBroken(said, seq=seq, hint=error.hint) from error
-            except TypeError:  # a value of another type, which SQLite lets anybody put there
+            except TypeError:  # SQLite stores values of any type in any column
                 raise _broken(seq) from None
             if not hmac.compare_digest(expected, mac):
                 raise _broken(seq)
@@ -110,58 +125,47 @@ def _broken(seq: int) -> AuditBroken:
     return AuditBroken(f"record {seq} is not as it was written: it was changed, exchanged or put there", seq=seq)
 
 
-_GENESIS = bytes(32)
-_LONGEST = 512
-_PATIENCE_S = 5.0  # for a lock that is held for microseconds
-
-
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """A record by its number (0: before the first) and its mac."""
+class StoredCheckpoint:
+    """The content of a checkpoint file: the checkpoint, and its MAC `tag` under the key with the id `key`. All empty if
+    the file cannot be parsed."""
 
-    seq: int = 0
-    mac: bytes = _GENESIS
-
-    def __str__(self) -> str:
-        return f"{self.seq}:{self.mac.hex()}"
-
-
-@dataclass(frozen=True, slots=True)
-class NotedCheckpoint:
-    """What the file says: a head, and the mac `tag` of it under the key named `key`. All empty where it says nothing
-    that can be read."""
-
-    head: Checkpoint = Checkpoint(0, b"")
+    checkpoint: Checkpoint = Checkpoint(0, b"")
     key: str = ""
     tag: bytes = b""
 
     def authentic(self, key: DataKey) -> bool:
-        return hmac.compare_digest(self.tag, _tag(self.head, key))
+        return hmac.compare_digest(self.tag, _tag(self.checkpoint, key))
 
 
 class CheckpointFile:
-    """Thread-safe, also between processes. `database` is the name that a Database has. Methods raise AuditError where
-    the file cannot be read or written."""
+    """A file with the checkpoint of one database, for this machine. Thread-safe, also between processes. `database` is
+    the `name` of a Database; `kind` begins the file's name. Methods raise AuditError if the file cannot be read or
+    written."""
 
-    def __init__(self, state_dir: Path, database: str = "", *, of: str = "audit") -> None:
-        self.path = state_dir / (f"{of}-{database}.head" if database else f"{of}.head")
+    def __init__(self, state_dir: Path, database: str = "", *, kind: str = "audit") -> None:
+        self.path = state_dir / (f"{kind}-{database}.head" if database else f"{kind}.head")
 
-    def read(self) -> NotedCheckpoint | None:
-        """None where there is no file, or an empty one: made by a process that was killed before it could write."""
+    def read(self) -> StoredCheckpoint | None:
+        """None without a file, and for an empty file: its process was killed before it could write."""
         with self._opened(os.O_RDONLY, fcntl.LOCK_SH) as file:
             return None if file is None else _read(file)
 
-    def replace(self, head: Checkpoint, key: DataKey) -> None:
-        """Note `head`, whatever was noted before."""
+    def replace(self, checkpoint: Checkpoint, key: DataKey) -> None:
+        """Write `checkpoint`, in place of any other."""
         with self._opened(os.O_RDWR | os.O_CREAT, fcntl.LOCK_EX) as file:
             if file is not None:
-                _write(file, head, key)
+                _write(file, checkpoint, key)
 
-    def advance(self, head: Checkpoint, key: DataKey) -> None:
-        """Note `head`, unless another process has noted a later one. A file that has gone stays away."""
+    def advance(self, checkpoint: Checkpoint, key: DataKey) -> None:
+        """Write `checkpoint` if it is later than the stored one. Does not create the file: a missing file is
+        evidence."""
         with self._opened(os.O_RDWR, fcntl.LOCK_EX) as file:
-            if file is not None and (noted := _read(file)) is not None and noted.head.seq < head.seq:
-                _write(file, head, key)
+            if file is None:
+                return
+            stored = _read(file)
+            if stored is not None and stored.checkpoint.seq < checkpoint.seq:
+                _write(file, checkpoint, key)
 
     @contextmanager
     def _opened(self, flags: int, lock: int) -> Iterator[int | None]:
@@ -181,8 +185,8 @@ class CheckpointFile:
 
 
 def _lock(file: int, kind: int) -> None:
-    """Raises BlockingIOError where a process holds the lock that does not go on: one that was stopped, say."""
-    until = time.monotonic() + _PATIENCE_S
+    """Raises BlockingIOError if another process keeps the lock, for example a stopped one."""
+    until = time.monotonic() + _LOCK_TIMEOUT_S
     while True:
         try:
             fcntl.flock(file, kind | fcntl.LOCK_NB)
@@ -194,21 +198,21 @@ def _lock(file: int, kind: int) -> None:
             return
 
 
-def _read(file: int) -> NotedCheckpoint | None:
-    text = os.pread(file, _LONGEST, 0).decode("ascii", "replace")
+def _read(file: int) -> StoredCheckpoint | None:
+    text = os.pread(file, _MOST_BYTES, 0).decode("ascii", "replace")
     if not text:
         return None
     try:
         seq, mac, key, tag = text.partition("\n")[0].split()
-        return NotedCheckpoint(Checkpoint(int(seq), bytes.fromhex(mac)), key, bytes.fromhex(tag))
+        return StoredCheckpoint(Checkpoint(int(seq), bytes.fromhex(mac)), key, bytes.fromhex(tag))
     except ValueError:
-        return NotedCheckpoint()
+        return StoredCheckpoint()
 
 
-def _write(file: int, head: Checkpoint, key: DataKey) -> None:
-    line = f"{head.seq:020} {head.mac.hex()} {key.id} {_tag(head, key).hex()}\n".encode()
+def _write(file: int, checkpoint: Checkpoint, key: DataKey) -> None:
+    line = f"{checkpoint.seq:020} {checkpoint.mac.hex()} {key.id} {_tag(checkpoint, key).hex()}\n".encode()
     os.pwrite(file, line, 0)
 
 
-def _tag(head: Checkpoint, key: DataKey) -> bytes:
-    return hmac.digest(key.key, b"head\0%020d" % head.seq + head.mac, "sha256")
+def _tag(checkpoint: Checkpoint, key: DataKey) -> bytes:
+    return hmac.digest(key.key, b"head\0%020d" % checkpoint.seq + checkpoint.mac, "sha256")

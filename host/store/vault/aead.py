@@ -12,7 +12,7 @@ KEY_BYTES = 32
 _NONCE_BYTES = 12
 
 
-class NotSealed(Exception):
+class DecryptionFailed(Exception):
     """These bytes were not sealed with this key for this place."""
 
 
@@ -22,12 +22,12 @@ def seal(key: bytes, plaintext: bytes, *place: str) -> bytes:
     return nonce + AESGCM(key).encrypt(nonce, plaintext, _associated(place))
 
 
-def unseal(key: bytes, sealed: bytes, *place: str) -> bytes:
-    """Raises NotSealed."""
+def decrypt(key: bytes, sealed: bytes, *place: str) -> bytes:
+    """Raises DecryptionFailed."""
     try:
         return AESGCM(key).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _associated(place))
     except (InvalidTag, ValueError):
-        raise NotSealed from None
+        raise DecryptionFailed from None
 
 
 def _associated(place: tuple[str, ...]) -> bytes:

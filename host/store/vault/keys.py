@@ -15,7 +15,7 @@ from host.secrets.value import Unspoken
 from host.store.database import FILE
 from host.store.tables import keys
 from host.store.vault import master
-from host.store.vault.aead import KEY_BYTES, NotSealed, seal, unseal
+from host.store.vault.aead import KEY_BYTES, DecryptionFailed, decrypt, seal
 from host.store.vault.master import MasterKey, Place
 
 Purpose = Literal["audit", "console", "secrets", "state", "vault"]
@@ -115,8 +115,8 @@ class Keys:
 
     def _open(self, row: Row[tuple[object, ...]]) -> DataKey:
         try:
-            return DataKey(row.id, unseal(self._found(row.master).key, row.sealed, "key", row.id, row.purpose))
-        except NotSealed:
+            return DataKey(row.id, decrypt(self._found(row.master).key, row.sealed, "key", row.id, row.purpose))
+        except DecryptionFailed:
             raise VaultError(f"the key {row.id} was changed, and does not open") from None
 
 

@@ -29,7 +29,7 @@ from host.secrets.value import OPERATOR, SecretValue
 from host.store.audit_log.log import AuditLog, Change
 from host.store.tables import audit, seals
 from host.store.tables import secrets as rows
-from host.store.vault.aead import NotSealed, seal, unseal
+from host.store.vault.aead import DecryptionFailed, decrypt, seal
 from host.store.vault.keys import DataKey, Keys
 from host.store.vault.master import Place
 from host.trust.keys import Algorithm, PublicKey, SigningKey
@@ -176,8 +176,8 @@ class Vault:
     def _open(self, connection: Connection, owner: str, kept: _Kept) -> bytes:
         key = self._keys.get(connection, kept.key)
         try:
-            return unseal(key.key, kept.sealed, "secret", kept.vault, owner, kept.name, key.id, kept.revision)
-        except NotSealed:
+            return decrypt(key.key, kept.sealed, "secret", kept.vault, owner, kept.name, key.id, kept.revision)
+        except DecryptionFailed:
             raise _changed(owner) from None
 
 
@@ -206,7 +206,7 @@ def _last_told(connection: Connection, owner: str) -> str | None:
     return None
 
 
-def all_told(connection: Connection) -> dict[str, str]:
+def recorded_digests(connection: Connection) -> dict[str, str]:
     """For each owner, the seal that the newest record of a change tells: for a record to tell them all again, before
     those are pruned. What cannot be read is passed over."""
     told: dict[str, str] = {}

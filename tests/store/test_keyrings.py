@@ -168,7 +168,7 @@ def test_a_keyring_that_waits_for_somebody_who_is_not_there_is_given_up(monkeypa
             return None
 
     chosen(monkeypatch, Asks())
-    monkeypatch.setattr(keyrings, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(keyrings, "KEYRING_TIMEOUT_S", 0.01)
     try:
         with pytest.raises(VaultError, match=r"did not answer within 0\.01 s"):
             keyrings.read("service", "me")

@@ -1,1 +1,2 @@
-"""Secrets at rest: the vault, the keys that seal it, the master key, and where else a secret may come from."""
+"""Secrets at rest: the vault (`secrets`), its data keys (`keys`), the master key (`master`), and the other places that
+a secret's value may come from (`sources`)."""

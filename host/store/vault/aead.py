@@ -1,4 +1,4 @@
-"""AES-256-GCM (NIST SP 800-38D): 12 random bytes of nonce, the ciphertext, 16 bytes of tag."""
+"""Authenticated encryption: AES-256-GCM (NIST SP 800-38D), as 12 random bytes of nonce, the ciphertext, 16 of tag."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ _NONCE_BYTES = 12
 
 
 class DecryptionFailed(Exception):
-    """These bytes were not sealed with this key for this place."""
+    """The bytes were not encrypted with this key and this context."""
 
 
-def seal(key: bytes, plaintext: bytes, *place: str) -> bytes:
-    """`place` is what the sealed bytes are bound to: they open with the same parts in the same order only."""
+def encrypt(key: bytes, plaintext: bytes, *context: str) -> bytes:
+    """`context` is authenticated with the plaintext: only the same parts in the same order decrypt it."""
     nonce = secrets.token_bytes(_NONCE_BYTES)
-    return nonce + AESGCM(key).encrypt(nonce, plaintext, _associated(place))
+    return nonce + AESGCM(key).encrypt(nonce, plaintext, _associated_data(context))
 
 
-def decrypt(key: bytes, sealed: bytes, *place: str) -> bytes:
+def decrypt(key: bytes, encrypted: bytes, *context: str) -> bytes:
     """Raises DecryptionFailed."""
     try:
-        return AESGCM(key).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _associated(place))
+        return AESGCM(key).decrypt(encrypted[:_NONCE_BYTES], encrypted[_NONCE_BYTES:], _associated_data(context))
     except (InvalidTag, ValueError):
         raise DecryptionFailed from None
 
 
-def _associated(place: tuple[str, ...]) -> bytes:
-    return json.dumps(["catalyst-host", *place]).encode()
+def _associated_data(context: tuple[str, ...]) -> bytes:
+    return json.dumps(["catalyst-host", *context]).encode()

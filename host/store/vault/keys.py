@@ -1,4 +1,4 @@
-"""The keys that the state holds: random, some for each purpose, all sealed by one master key (`master`)."""
+"""The data keys of the state: random, with a purpose each, all encrypted with one master key (`master`)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from host.secrets.value import Unspoken
 from host.store.database import FILE
 from host.store.tables import keys
 from host.store.vault import master
-from host.store.vault.aead import KEY_BYTES, DecryptionFailed, decrypt, seal
+from host.store.vault.aead import KEY_BYTES, DecryptionFailed, decrypt, encrypt
 from host.store.vault.master import MasterKey, Place
 
 Purpose = Literal["audit", "console", "secrets", "state", "vault"]
@@ -30,8 +30,8 @@ class DataKey(Unspoken):
 
 
 class Keys:
-    """One per process; opened keys are kept in memory. Methods work in the transaction that they are handed, and raise
-    VaultError where a key cannot be opened."""
+    """One per process; decrypted keys stay in memory. Methods work in the caller's transaction, and raise VaultError if
+    a key does not decrypt."""
 
     def __init__(self, state_dir: Path) -> None:
         self._state_dir = state_dir
@@ -43,22 +43,22 @@ class Keys:
             row = connection.execute(select(keys).where(keys.c.id == ident)).one_or_none()
             if row is None:
                 raise VaultError(f"there is no key {ident}")
-            self._opened[ident] = self._open(row)
+            self._opened[ident] = self._decrypted(row)
         return self._opened[ident]
 
     def opened(self, ident: object) -> DataKey | None:
-        """The key of that name, where it was opened before."""
+        """The key with that id, if it is decrypted already."""
         return self._opened.get(ident) if isinstance(ident, str) else None
 
     def current(self, connection: Connection, purpose: Purpose) -> DataKey:
-        """The key for what is new: made where there is none, so in a write transaction."""
+        """The key for new data. Makes one if there is none, so the transaction has to be a write transaction."""
         ident: str | None = connection.execute(
             select(keys.c.id).where(keys.c.purpose == purpose, keys.c.current)
         ).scalar_one_or_none()
         return self.replace(connection, purpose) if ident is None else self.get(connection, ident)
 
     def replace(self, connection: Connection, purpose: Purpose) -> DataKey:
-        """A new current key; the ones before it stay, for what they sealed."""
+        """Make a new current key. The keys before it stay, for the data that they encrypted."""
         made = DataKey(f"{purpose}-{secrets.token_hex(8)}", secrets.token_bytes(KEY_BYTES))
         above = self._master(connection) or master.make(self._state_dir)
         connection.execute(update(keys).where(keys.c.purpose == purpose).values(current=False))
@@ -66,24 +66,24 @@ class Keys:
             insert(keys).values(
                 id=made.id,
                 purpose=purpose,
-                sealed=_sealed(above, made, purpose),
+                sealed=_encrypted(above, made, purpose),
                 master=above.id,
                 made_at=time.time(),
                 current=True,
             )
         )
-        return made  # known to others, and kept here, once its transaction is through
+        return made  # not in memory before its transaction is committed
 
     def drop_replaced(self, connection: Connection, purpose: Purpose) -> None:
-        """Remove the keys that are not current. StateError (of the database) while something is sealed with one."""
+        """Remove the keys that are not current. The database raises StateError while data refers to one."""
         connection.execute(delete(keys).where(keys.c.purpose == purpose, ~keys.c.current))
 
     def replace_master(self, connection: Connection, place: Place | None) -> tuple[MasterKey | None, MasterKey]:
-        """Seal all keys with a new master key, made in `place`, or where there is a place. Returns the one before it,
-        for `forget` once the transaction is through, and the new one. Raises InputError where they are the same."""
+        """Encrypt all keys with a new master key, made in `place` or in the first usable place. Returns the old master
+        key, for `forget` after the commit, and the new one. Raises InputError if they are the same."""
         before = self._master(connection)
-        opened = [(row.purpose, self._open(row)) for row in connection.execute(select(keys))]
-        after = master.make(self._state_dir, place)  # once nothing else is in the way
+        opened = [(row.purpose, self._decrypted(row)) for row in connection.execute(select(keys))]
+        after = master.make(self._state_dir, place)  # last, so that no failure before it leaves a new key behind
         if before is not None and before.id == after.id:
             raise InputError(
                 "HOST_MASTER_KEY is the master key that is in use",
@@ -91,34 +91,34 @@ class Keys:
                 hint='put a new one before it: HOST_MASTER_KEY="$(openssl rand -base64 32) $HOST_MASTER_KEY"',
             )
         for purpose, key in opened:
-            sealed = _sealed(after, key, purpose)
+            sealed = _encrypted(after, key, purpose)
             connection.execute(update(keys).where(keys.c.id == key.id).values(sealed=sealed, master=after.id))
         return before, after
 
     def forget(self, replaced: MasterKey) -> None:
-        """Remove a master key that nothing is sealed with any more, as soon as that is on the disk: SQLite, as it is
-        set up here, may lose what was committed last when the power fails."""
+        """Remove a master key that no data key is encrypted with any more. First the database is synced to the disk:
+        SQLite, as it is set up here, may lose the last commits in a loss of power."""
         for file in self._state_dir.glob(f"{FILE}*"):
             with file.open("rb") as opened:
                 os.fsync(opened.fileno())
         master.forget(replaced, self._state_dir)
 
     def _master(self, connection: Connection) -> MasterKey | None:
-        """The one that all keys are sealed with; None where there are no keys yet."""
+        """The master key that all keys are encrypted with; None if there are no keys yet."""
         ident: str | None = connection.execute(select(keys.c.master).limit(1)).scalar()
-        return None if ident is None else self._found(ident)
+        return None if ident is None else self._master_key(ident)
 
-    def _found(self, ident: str) -> MasterKey:
+    def _master_key(self, ident: str) -> MasterKey:
         if ident not in self._masters:
             self._masters[ident] = master.find(ident, self._state_dir)
         return self._masters[ident]
 
-    def _open(self, row: Row[tuple[object, ...]]) -> DataKey:
+    def _decrypted(self, row: Row[tuple[object, ...]]) -> DataKey:
         try:
-            return DataKey(row.id, decrypt(self._found(row.master).key, row.sealed, "key", row.id, row.purpose))
+            return DataKey(row.id, decrypt(self._master_key(row.master).key, row.sealed, "key", row.id, row.purpose))
         except DecryptionFailed:
-            raise VaultError(f"the key {row.id} was changed, and does not open") from None
+            raise VaultError(f"the key {row.id} was changed, and does not decrypt") from None
 
 
-def _sealed(above: MasterKey, key: DataKey, purpose: str) -> bytes:
-    return seal(above.key, key.key, "key", key.id, purpose)
+def _encrypted(above: MasterKey, key: DataKey, purpose: str) -> bytes:
+    return encrypt(above.key, key.key, "key", key.id, purpose)

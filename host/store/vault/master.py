@@ -1,15 +1,15 @@
-"""The desktop's keyring, through the library `keyring` where that is installed: Secret Service, KWallet, the keychain.
+"""The master key, which encrypts the data keys of the state, and the desktop's keyring, which may hold it.
 
-Only a backend that protects what it holds counts (`keyring` calls it recommended), so none that writes to a plain file.
-What the desktop asks its user meanwhile can take a while, or for ever where nobody sits before it: every call is given
-up after `PATIENCE_S` seconds.
+A master key is outside the database, in one of three places: the variable HOST_MASTER_KEY, the desktop's keyring, or a
+file in the state directory. A state has one master key at a time. A new state takes the variable's; else it makes one,
+in the keyring, or in a file if there is no usable keyring.
 
-The master key: it seals the keys that the state holds, and is itself kept elsewhere. Three places can have one: the
-variable HOST_MASTER_KEY, the desktop's keyring, a file in the state directory. A state has one at a time; a new state
-takes the variable's, else it makes one and keeps it in the keyring, or in a file where there is no keyring to be used.
+Each key is stored under its id. So two states in one place cannot take or remove each other's key, and during a
+rotation the old and the new key are both there.
 
-Each is kept under its id, so that of two states in one place neither can take or remove the other's, and so that while
-one takes the place of another both are there.
+The keyring is used through the library `keyring`, if that is installed: Secret Service, KWallet, the macOS keychain.
+Only a backend that protects its content is used (`keyring` calls it recommended), and none that writes plain files. A
+desktop may ask its user and wait for the answer, so every call is given up after `KEYRING_TIMEOUT_S` seconds.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ if TYPE_CHECKING:
     from keyring.backend import KeyringBackend
 
 
-PATIENCE_S: Final = 30.0
+KEYRING_TIMEOUT_S: Final = 30.0
 _HINT = "unlock it, or name another backend in PYTHON_KEYRING_BACKEND"
 
 T = TypeVar("T")
 
 
 def read(service: str, user: str) -> str | None:
-    """What is kept under `service` and `user`; None where it is not, or there is no keyring. Raises VaultError."""
+    """The keyring's entry for `service` and `user`; None if there is none, or no keyring. Raises VaultError."""
     return _asked(lambda backend: backend.get_password(service, user))
 
 
 def write(service: str, user: str, text: str) -> bool:
-    """Whether it is kept now: False where there is no keyring. Raises VaultError."""
+    """Returns whether the keyring holds it now: False if there is no keyring. Raises VaultError."""
 
-    def kept(backend: KeyringBackend) -> bool:
+    def stored(backend: KeyringBackend) -> bool:
         backend.set_password(service, user, text)
         return backend.get_password(service, user) == text
 
-    return _asked(kept) or False
+    return _asked(stored) or False
 
 
 def remove(service: str, user: str) -> None:
@@ -62,21 +62,21 @@ def remove(service: str, user: str) -> None:
 
 
 def _asked(question: Callable[[KeyringBackend], T]) -> T | None:
-    """The answer; None where there is nobody to ask. It is waited for on this thread, not given on it."""
+    """The keyring's answer, which another thread gets and this one waits for; None if there is no keyring."""
     answer: Future[T | None] = Future()
 
     def ask() -> None:
         try:
             backend = _backend()
             answer.set_result(None if backend is None else question(backend))
-        except Exception as error:  # noqa: BLE001 - backends are of many makers, and raise what their libraries do
+        except Exception as error:  # noqa: BLE001 - backends raise the errors of many libraries
             answer.set_exception(error)
 
     Thread(target=ask, name="keyring", daemon=True).start()
     try:
-        return answer.result(PATIENCE_S)
+        return answer.result(KEYRING_TIMEOUT_S)
     except TimeoutError:
-        raise VaultError(f"the keyring did not answer within {PATIENCE_S:g} s", hint=_HINT) from None
+        raise VaultError(f"the keyring did not answer within {KEYRING_TIMEOUT_S:g} s", hint=_HINT) from None
     except Exception as error:  # noqa: BLE001 - see above
         raise VaultError(f"the keyring cannot be used: {type(error).__name__}", hint=_HINT) from None
 
@@ -87,7 +87,7 @@ def _backend() -> KeyringBackend | None:
     except ImportError:
         return None
     chosen = keyring.get_keyring()
-    chain: list[KeyringBackend] = getattr(chosen, "backends", [chosen])  # of several that would do, one stands for all
+    chain: list[KeyringBackend] = getattr(chosen, "backends", [chosen])  # one backend may stand for several
     return next((one for one in chain if one.priority >= 1 and not _in_plain_files(one)), None)
 
 
@@ -101,7 +101,7 @@ _VARIABLE = "HOST_MASTER_KEY"
 
 
 class MasterKey(Unspoken):
-    """`id` names it without telling it; `place` says where it was found."""
+    """`id` identifies the key without revealing it; `place` says where it was found."""
 
     __slots__ = ("id", "key", "place")
 
@@ -112,13 +112,13 @@ class MasterKey(Unspoken):
 
 
 def file_of(ident: str, state_dir: Path) -> Path:
-    """Where the master key `ident` is, if it is in a file."""
+    """The path of the master key `ident`, if it is in a file."""
     return state_dir / f"master-{ident}.key"
 
 
 def find(ident: str, state_dir: Path) -> MasterKey:
-    """The master key `ident`. Raises VaultError where no place has it, or the one that may have it cannot be asked;
-    InputError where what a place has is no key."""
+    """The master key `ident`. Raises VaultError if no place has it or a place cannot be read; InputError if a place
+    holds something that is not a key."""
     for held in _held(ident, state_dir):
         if held.id == ident:
             return held
@@ -130,8 +130,8 @@ def find(ident: str, state_dir: Path) -> MasterKey:
 
 
 def make(state_dir: Path, place: Place | None = None) -> MasterKey:
-    """The one that something new is sealed with: from `place`, or from the first of them all that there is. Raises
-    InputError, VaultError."""
+    """The master key for new data keys: from `place`, or from the first usable place. Raises InputError,
+    VaultError."""
     if place in (None, "environment"):
         for given in _given():
             return given
@@ -142,7 +142,7 @@ def make(state_dir: Path, place: Place | None = None) -> MasterKey:
 
 
 def forget(key: MasterKey, state_dir: Path) -> None:
-    """Remove it from the place where it was found; what the environment has, it keeps. Raises VaultError."""
+    """Remove the key from the keyring or its file. A key in the environment stays. Raises VaultError."""
     if key.place == "keyring":
         remove(KEYRING_SERVICE, key.id)
     elif key.place == "file":
@@ -150,7 +150,7 @@ def forget(key: MasterKey, state_dir: Path) -> None:
 
 
 def _held(ident: str, state_dir: Path) -> Iterator[MasterKey]:
-    """What there is, the quickest to look at first."""
+    """The master keys in all places, the quickest place first."""
     yield from _given()
     file = file_of(ident, state_dir)
     if file.exists():
@@ -178,7 +178,7 @@ def _from_file(file: Path) -> MasterKey:
 
 
 def _into_keyring(key: bytes, *, required: bool) -> MasterKey | None:
-    """None where there is no keyring, or none that can be used now: unless it is `required`, that is as good."""
+    """None if there is no usable keyring. Raises VaultError instead if it is `required`."""
     made = MasterKey(key, "keyring")
     try:
         if write(KEYRING_SERVICE, made.id, base64.b64encode(key).decode()):
@@ -192,7 +192,7 @@ def _into_keyring(key: bytes, *, required: bool) -> MasterKey | None:
 
 
 def _into_file(key: bytes, state_dir: Path) -> MasterKey:
-    """For this user alone, and on the disk before anything relies on it."""
+    """Write the key for this user alone, and sync it to the disk before anything is encrypted with it."""
     made = MasterKey(key, "file")
     file = file_of(made.id, state_dir)
     try:
@@ -207,7 +207,7 @@ def _into_file(key: bytes, state_dir: Path) -> MasterKey:
             os.close(folder)
     except OSError as error:
         with suppress(OSError):
-            file.unlink()  # half a key would only puzzle whoever finds it
+            file.unlink()  # half a key is of no use
         raise VaultError(f"cannot write {str(file)!r}: {error.strerror}") from None
     return made
 

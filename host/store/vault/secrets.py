@@ -1,11 +1,11 @@
 """The vault: secrets at rest.
 
-Each value is sealed with AES-256-GCM under the vault's data key, and bound to the vault, its owner, its name, that key
-and a revision of its own: it opens nowhere else. Which secrets an owner has, and in which revision, is under a keyed
-digest, the owner's seal; and the record of the change that made a seal names it. So a value that was changed, moved, or
-put back from before is found, and so is one that is missing, and an earlier state of all of them together.
+Each value is encrypted with AES-256-GCM under the vault's data key, and bound to the vault, its owner, its name, that
+key and a random revision: it decrypts in no other row. A keyed digest, one for each owner, covers which secrets there
+are and in which revision (table `seals`). The audit log's record of each change holds that digest too. So a value that
+was changed, moved, removed or put back is found, and so is an earlier state of all of them together.
 
-The operator's own keys to sign with, each sealed in the vault: no grant reaches what has another owner.
+The operator's signing keys are secrets of an owner of their own, which no grant reaches.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from host.secrets.value import OPERATOR, SecretValue
 from host.store.audit_log.log import AuditLog, Change
 from host.store.tables import audit, seals
 from host.store.tables import secrets as rows
-from host.store.vault.aead import DecryptionFailed, decrypt, seal
+from host.store.vault.aead import DecryptionFailed, decrypt, encrypt
 from host.store.vault.keys import DataKey, Keys
 from host.store.vault.master import Place
 from host.trust.keys import Algorithm, PublicKey, SigningKey
@@ -38,8 +38,8 @@ _CHANGES: Final[tuple[EventKind, ...]] = ("secret.set", "secret.deleted", "key.r
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
-    """A sealed value, and all that it is bound to beside its owner."""
+class _Row:
+    """An encrypted value, and all that it is bound to beside its owner."""
 
     name: str
     changed_at: float
@@ -51,7 +51,8 @@ class _Kept:
 
 @dataclass(frozen=True, slots=True)
 class Rotated:
-    """How many secrets were sealed anew; where the master key was and is, if that was replaced."""
+    """`secrets` counts the re-encrypted secrets. `before` and `after` are the places of the old and the new master key;
+    None if it was not replaced."""
 
     secrets: int
     before: Place | None
@@ -59,25 +60,26 @@ class Rotated:
 
 
 class Vault:
-    """One per process, thread-safe. Every method raises StateError; VaultError where other hands changed something:
-    then nothing of that owner is read or written."""
+    """One per process, thread-safe. Every method raises StateError; VaultError if other hands changed secrets of the
+    owner, and then reads and writes none of them."""
 
     def __init__(self, audit_log: AuditLog, keys: Keys) -> None:
         self._audit_log = audit_log
         self._keys = keys
 
     def set(self, owner: str, name: SecretName, value: SecretValue) -> None:
-        """Keep `value`, in place of one of that name. (Of a text with line breaks, such as a PEM, keep the base64.)"""
+        """Store `value`, in place of one with that name. A text with line breaks, such as a PEM, has to be stored as
+        base64."""
         with self._audit_log.changing() as change:
             others = [one for one in self._verified(change.connection, owner) if one.name != str(name)]
-            new = self._seal(change.connection, owner, str(name), value.reveal().encode(), time.time())
+            new = self._encrypted(change.connection, owner, str(name), value.reveal().encode(), time.time())
             self._put(change, "secret.set", owner, str(name), [*others, new])
 
     def get(self, owner: str, name: SecretName) -> SecretValue | None:
         with self._audit_log.database.reading() as connection:
             for one in self._verified(connection, owner):
                 if one.name == str(name):
-                    return SecretValue(self._open(connection, owner, one).decode())
+                    return SecretValue(self._decrypted(connection, owner, one).decode())
         return None
 
     def names(self, owner: str) -> list[tuple[SecretName, float]]:
@@ -86,62 +88,62 @@ class Vault:
             return [(SecretName.parse(one.name), one.changed_at) for one in self._verified(connection, owner)]
 
     def delete(self, owner: str, name: SecretName) -> bool:
-        """Whether there was one."""
+        """Returns whether there was one."""
         with self._audit_log.changing() as change:
-            kept = self._verified(change.connection, owner)
-            others = [one for one in kept if one.name != str(name)]
-            if len(others) < len(kept):
+            before = self._verified(change.connection, owner)
+            others = [one for one in before if one.name != str(name)]
+            if len(others) < len(before):
                 self._put(change, "secret.deleted", owner, str(name), others)
-            return len(others) < len(kept)
+            return len(others) < len(before)
 
     def clear(self, owner: str) -> None:
-        """Delete all of an owner's secrets without looking at them: the way out where they do not verify."""
+        """Delete all of an owner's secrets without verifying them: the remedy if they do not verify."""
         with self._audit_log.changing() as change:
             self._put(change, "secret.deleted", owner, "*", [])
 
     def rotate(self, *, new_master: bool = False, place: Place | None = None) -> Rotated:
-        """New keys, under which all secrets of all owners are sealed anew; with `new_master` a new master key too, in
-        `place` or where there is a place. What was replaced is removed, the master key last: whenever the process is
-        killed, what is left opens. Raises InputError where the new master key is the one in use."""
+        """Make new data keys and re-encrypt all secrets of all owners; with `new_master` make a new master key too, in
+        `place` or in the first usable place. Removes the old keys, the master key last: a process that is killed at any
+        point leaves a state that decrypts. Raises InputError if the new master key is the one in use."""
         before = after = None
         with self._audit_log.changing() as change:
-            told, count = self._reseal(change.connection)
+            digests, count = self._reencrypt(change.connection)
             if new_master:
                 before, after = self._keys.replace_master(change.connection, place)
-            change.record(Event("key.rotated", "", detail={"master": new_master, "seals": told}))
+            change.record(Event("key.rotated", "", detail={"master": new_master, "seals": digests}))
         if before is not None:
             self._keys.forget(before)
         return Rotated(count, before.place if before else None, after.place if after else None)
 
-    def _reseal(self, connection: Connection) -> tuple[dict[str, str], int]:
-        """The seals of all owners, as the record of it tells them, and the number of secrets."""
+    def _reencrypt(self, connection: Connection) -> tuple[dict[str, str], int]:
+        """Returns the new digest of each owner, for the record, and the number of secrets."""
         owners = connection.execute(select(seals.c.owner).union(select(rows.c.owner))).scalars().all()
-        opened = {
-            owner: [(one, self._open(connection, owner, one)) for one in self._verified(connection, owner)]
+        decrypted = {
+            owner: [(one, self._decrypted(connection, owner, one)) for one in self._verified(connection, owner)]
             for owner in owners
         }
         self._keys.replace(connection, "vault")
         self._keys.replace(connection, "secrets")
-        told = {}
-        for owner, values in opened.items():
-            anew = [self._seal(connection, owner, one.name, value, one.changed_at) for one, value in values]
-            told[owner] = self._write(connection, owner, anew)
+        digests = {}
+        for owner, values in decrypted.items():
+            new = [self._encrypted(connection, owner, one.name, value, one.changed_at) for one, value in values]
+            digests[owner] = self._write(connection, owner, new)
         self._keys.drop_replaced(connection, "secrets")
         self._keys.drop_replaced(connection, "vault")
-        return told, sum(map(len, opened.values()))
+        return digests, sum(map(len, decrypted.values()))
 
-    def _put(self, change: Change, kind: EventKind, owner: str, name: str, kept: Sequence[_Kept]) -> None:
-        told = {owner: self._write(change.connection, owner, kept)}
-        change.record(Event(kind, "", detail={"owner": owner, "name": name, "seals": told}))
+    def _put(self, change: Change, kind: EventKind, owner: str, name: str, secrets: Sequence[_Row]) -> None:
+        digests = {owner: self._write(change.connection, owner, secrets)}
+        change.record(Event(kind, "", detail={"owner": owner, "name": name, "seals": digests}))
 
-    def _write(self, connection: Connection, owner: str, kept: Sequence[_Kept]) -> str:
-        """Make `kept` all that `owner` has. Returns the seal as it is told in the record."""
+    def _write(self, connection: Connection, owner: str, secrets: Sequence[_Row]) -> str:
+        """Make `secrets` all secrets of `owner`. Returns their digest, for the record."""
         values = [
             {column: getattr(one, column) for column in ("name", "changed_at", "key", "revision", "sealed")}
-            for one in kept
+            for one in secrets
         ]
         vault = self._keys.current(connection, "vault")
-        mac = _mac(vault, owner, kept)
+        mac = _digest(vault, owner, secrets)
         for table in (rows, seals):
             connection.execute(delete(table).where(table.c.owner == owner))
         if values:
@@ -149,46 +151,47 @@ class Vault:
         connection.execute(insert(seals).values(owner=owner, key=vault.id, mac=mac))
         return mac.hex()
 
-    def _verified(self, connection: Connection, owner: str) -> list[_Kept]:
-        """All that `owner` has, sorted by name, or VaultError."""
-        seal_row = connection.execute(select(seals.c.key, seals.c.mac).where(seals.c.owner == owner)).one_or_none()
+    def _verified(self, connection: Connection, owner: str) -> list[_Row]:
+        """All secrets of `owner`, sorted by name. Raises VaultError if the digest does not match."""
+        digest = connection.execute(select(seals.c.key, seals.c.mac).where(seals.c.owner == owner)).one_or_none()
         query = select(rows).where(rows.c.owner == owner)
-        told = _last_told(connection, owner)
-        if seal_row is None:
-            if told is not None or connection.execute(query).first() is not None:
+        recorded = _recorded_digest(connection, owner)
+        if digest is None:
+            if recorded is not None or connection.execute(query).first() is not None:
                 raise _changed(owner)
             return []
-        vault = self._keys.get(connection, seal_row.key)
-        kept = [
-            _Kept(one.name, one.changed_at, vault.id, one.key, one.revision, one.sealed)
+        vault = self._keys.get(connection, digest.key)
+        found = [
+            _Row(one.name, one.changed_at, vault.id, one.key, one.revision, one.sealed)
             for one in connection.execute(query)
         ]
-        if not hmac.compare_digest(_mac(vault, owner, kept), seal_row.mac) or told not in (None, seal_row.mac.hex()):
+        matches = hmac.compare_digest(_digest(vault, owner, found), digest.mac)
+        if not matches or recorded not in (None, digest.mac.hex()):
             raise _changed(owner)
-        return sorted(kept, key=lambda one: one.name)
+        return sorted(found, key=lambda one: one.name)
 
-    def _seal(self, connection: Connection, owner: str, name: str, value: bytes, changed_at: float) -> _Kept:
+    def _encrypted(self, connection: Connection, owner: str, name: str, value: bytes, changed_at: float) -> _Row:
         vault, key = (self._keys.current(connection, purpose) for purpose in ("vault", "secrets"))
         revision = secrets.token_hex(16)
-        sealed = seal(key.key, value, "secret", vault.id, owner, name, key.id, revision)
-        return _Kept(name, changed_at, vault.id, key.id, revision, sealed)
+        sealed = encrypt(key.key, value, "secret", vault.id, owner, name, key.id, revision)
+        return _Row(name, changed_at, vault.id, key.id, revision, sealed)
 
-    def _open(self, connection: Connection, owner: str, kept: _Kept) -> bytes:
-        key = self._keys.get(connection, kept.key)
+    def _decrypted(self, connection: Connection, owner: str, row: _Row) -> bytes:
+        key = self._keys.get(connection, row.key)
         try:
-            return decrypt(key.key, kept.sealed, "secret", kept.vault, owner, kept.name, key.id, kept.revision)
+            return decrypt(key.key, row.sealed, "secret", row.vault, owner, row.name, key.id, row.revision)
         except DecryptionFailed:
             raise _changed(owner) from None
 
 
-def _mac(vault: DataKey, owner: str, kept: Sequence[_Kept]) -> bytes:
-    """The seal of an owner: HMAC-SHA256 (RFC 2104) over which secrets there are, in which revision."""
-    there = sorted([one.name, one.changed_at, one.key, one.revision] for one in kept)
-    return hmac.digest(vault.key, json.dumps([vault.id, owner, there]).encode(), "sha256")
+def _digest(vault: DataKey, owner: str, secrets: Sequence[_Row]) -> bytes:
+    """HMAC-SHA256 (RFC 2104) over which secrets the owner has, and in which revision."""
+    found = sorted([one.name, one.changed_at, one.key, one.revision] for one in secrets)
+    return hmac.digest(vault.key, json.dumps([vault.id, owner, found]).encode(), "sha256")
 
 
-def _last_told(connection: Connection, owner: str) -> str | None:
-    """The seal that the newest record of a change of `owner`'s secrets tells; None where there is no such record."""
+def _recorded_digest(connection: Connection, owner: str) -> str | None:
+    """The digest in the newest record of a change of `owner`'s secrets; None if there is no such record."""
     records = (
         select(audit.c.detail)
         .where(audit.c.kind.in_(_CHANGES), audit.c.detail.contains(json.dumps(owner), autoescape=True))
@@ -198,23 +201,23 @@ def _last_told(connection: Connection, owner: str) -> str | None:
     with connection.execute(records) as found:
         for detail in found.scalars():
             try:
-                told: str | None = json.loads(detail)["seals"].get(owner)
+                digest: str | None = json.loads(detail)["seals"].get(owner)
             except (ValueError, KeyError, TypeError, AttributeError):
                 raise _changed(owner) from None
-            if told is not None:
-                return told
+            if digest is not None:
+                return digest
     return None
 
 
 def recorded_digests(connection: Connection) -> dict[str, str]:
-    """For each owner, the seal that the newest record of a change tells: for a record to tell them all again, before
-    those are pruned. What cannot be read is passed over."""
-    told: dict[str, str] = {}
+    """The digest of each owner in the newest record of a change, for an `audit.pruned` record, which repeats them.
+    Skips records that cannot be parsed."""
+    digests: dict[str, str] = {}
     records = select(audit.c.detail).where(audit.c.kind.in_(_CHANGES)).order_by(audit.c.seq)
     for detail in connection.execute(records).scalars():
         with suppress(ValueError, KeyError, TypeError):
-            told |= json.loads(detail)["seals"]
-    return told
+            digests |= json.loads(detail)["seals"]
+    return digests
 
 
 def _changed(owner: str) -> VaultError:
@@ -247,7 +250,7 @@ class SigningKeys:
         self._vault = vault
 
     def generate(self, name: SecretName, algorithm: Algorithm = "ecdsa-p256") -> SigningKey:
-        """Raises InputError where there is one of that name: what it signed would be nobody's."""
+        """Raises InputError if the name is taken: nobody could tell later which key made a signature."""
         if name in self._names():
             raise InputError(f"there is a signing key {name} already", field="name", hint="give this one another name")
         key = SigningKey.generate(algorithm)
@@ -255,7 +258,7 @@ class SigningKeys:
         return key
 
     def get(self, name: SecretName | None = None) -> SigningKey:
-        """The key `name`; None: the only one. Raises NotFound, and InputError where there are several."""
+        """The key `name`; None: the only key. Raises NotFound, and InputError if there are several."""
         if name is None:
             name = self._only()
         value = self._vault.get(OWNER, name)

@@ -1,11 +1,9 @@
-r"""A file of secrets that the operator names: `NAME=VALUE` lines, as shells and `.env` files have them.
+r"""The places that a secret's value may come from: the caller, the vault, the environment, a file.
 
-`export` may stand before a name, and `#` begins a comment at the beginning of a line or behind white space. A value is
-bare, up to white space; or within '…', as it is; or within "…", where a backslash escapes one of `"\$` and a backtick.
-Nothing is ever expanded: what a shell would expand is no value here. Of a name that occurs twice the last counts; a
-name without a value is as good as none.
-
-`SecretSources` says where the value of a secret comes from: the first place that has it.
+The file has `NAME=VALUE` lines, as shells and `.env` files have them. `export` may stand before a name, and `#` begins
+a comment at the beginning of a line or behind white space. A value is bare, up to white space; or within '…',
+literally; or within "…", where a backslash escapes one of `"\$` and a backtick. Nothing is ever expanded: a value that
+a shell would expand is an error. If a name occurs twice, the last one counts. A name without a value counts as absent.
 """
 
 from __future__ import annotations
@@ -43,7 +41,7 @@ class _Assignment:
 
 @dataclass(frozen=True, slots=True)
 class SecretsFile:
-    """`exposed`: other users of this machine can read it. No error tells anything of a line but its number."""
+    """`exposed`: other users of this machine can read the file. Errors name a line by its number and never quote it."""
 
     path: Path
     exposed: bool
@@ -51,7 +49,7 @@ class SecretsFile:
 
     @classmethod
     def read(cls, path: Path) -> SecretsFile:
-        """Raises InputError where it cannot be read, or a line is not understood."""
+        """Raises InputError if the file cannot be read or a line cannot be parsed."""
         try:
             with path.open("rb") as file:
                 content = file.read(_MAX_BYTES + 1)
@@ -66,7 +64,7 @@ class SecretsFile:
         return cls(path, exposed, dict(_assignment(path, number, line) for number, line in _lines(text)))
 
     def value(self, name: SecretName) -> SecretValue | None:
-        """None where the file has none. Raises InputError for one that no secret can have."""
+        """None if the file has no such name. Raises InputError for a value that no secret can have."""
         found = self._found.get(name)
         if found is None or not found.text:
             return None
@@ -79,7 +77,7 @@ class SecretsFile:
 
 
 def _lines(text: str) -> list[tuple[int, str]]:
-    """Those that say something, numbered."""
+    """The lines that are neither empty nor comments, with their numbers."""
     return [
         (number, line)
         for number, line in enumerate(text.split("\n"), start=1)
@@ -107,7 +105,7 @@ SecretPlace = Literal["given", "store", "environment", "file"]
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A value, and where it is."""
+    """A value, and the place that it comes from."""
 
     value: SecretValue
     place: SecretPlace
@@ -119,10 +117,10 @@ class Found:
 
 
 class SecretSources:
-    """In this order: what the program hands over, the store, the environment's variable of that name, a file.
+    """Looks for a value in this order: the caller's values, the vault, the environment variable of that name, a file.
 
-    `file` defaults to the one that HOST_SECRETS names, and is read when it is first needed. A place that cannot be
-    looked at is an error, and never passed over: VaultError, InputError.
+    `file` defaults to the one that HOST_SECRETS names, and is read on first use. A place that cannot be read is an
+    error, VaultError or InputError, and never skipped.
     """
 
     def __init__(self, vault: Vault, file: Path | None = None) -> None:
@@ -130,11 +128,11 @@ class SecretSources:
         self._path = file or environment.secrets_file()
 
     def find(self, name: SecretName, given: Mapping[SecretName, SecretValue] | None = None) -> Found | None:
-        """The value of `name`; `given` has those that the program hands over."""
+        """The value of `name`; `given` are the caller's values."""
         return next(self._found(name, given or {}), None)
 
     def which(self, name: SecretName, given: Mapping[SecretName, SecretValue] | None = None) -> tuple[Found, ...]:
-        """Every place that has `name`: the first is the one that answers."""
+        """Every place that has `name`, the one that `find` uses first."""
         return tuple(self._found(name, given or {}))
 
     @cached_property
@@ -145,8 +143,8 @@ class SecretSources:
     def _found(self, name: SecretName, given: Mapping[SecretName, SecretValue]) -> Iterator[Found]:
         if name in given:
             yield Found(given[name], "given")
-        if kept := self._vault.get(OPERATOR, name):
-            yield Found(kept, "store")
+        if stored := self._vault.get(OPERATOR, name):
+            yield Found(stored, "store")
         if text := environment.optional(str(name)):
             yield Found(_from_variable(name, text), "environment")
         if self.file and (value := self.file.value(name)):

@@ -1,7 +1,7 @@
-"""Where the state is kept: SQLite in a file of the state directory, or PostgreSQL by URL. One writer at a time on
-either, so that what is read in a write transaction stays true until it ends.
+"""The database of the state: SQLite in a file of the state directory, or PostgreSQL by URL; and the upsert that adds to
+counts.
 
-Rows whose counts are added to those that are there: one statement on either database, which differ in the words.
+On both there is one writer at a time, so that what a write transaction reads stays true until it ends.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ if TYPE_CHECKING:
 
 FILE = "state.db"
 _WRITERS = 0x6361_7461_6C79_7374  # the advisory lock of PostgreSQL that every writer takes: "catalyst"
-_BUSY_S = 5.0  # how long a writer waits for the others, of this process and of others each
+_BUSY_S = 5.0  # how long a writer waits for others of its process, and then for other processes
 
 
 class Database:
-    """One per process, thread-safe. `writing` and `reading` are transactions; both raise StateError, which has no
-    part of the URL's password. To be closed.
+    """One per process, thread-safe. To be closed. `writing` and `reading` are transactions. Both raise StateError,
+    which never contains the URL's password.
 
-    `shared` says that other machines may use it: files of this one are no place for what they need too. `name` is ""
-    for the one in the state directory, and tells others apart. `quick` is whether there is `appending`."""
+    `shared`: other machines may use it, so what they need too cannot be in files of this machine. `name` is "" for the
+    database in the state directory, and differs for every other. `quick`: there is `appending`."""
 
     def __init__(self, engine: Engine, name: str = "") -> None:
         self.name = name
@@ -50,12 +50,12 @@ class Database:
         self._engine = engine
         self._around = threading.local()
         self._appender: PoolProxiedConnection | None = None
-        self._writers = threading.Lock()  # in turn, where SQLite would have them try again and again
+        self._writers = threading.Lock()  # a queue: SQLite itself would make them poll
 
     @classmethod
     def open(cls, state_dir: Path, url: str | None = None) -> Database:
-        """The database at `url`, or the one in `state_dir`, made and migrated where that is needed. Raises InputError
-        for a URL of another kind, StateError."""
+        """The database at `url`, or the one in `state_dir`. Creates and migrates it if needed. Raises InputError for a
+        URL of another kind, StateError."""
         make_private(state_dir)
         engine = _postgres(url) if url else _sqlite(state_dir / FILE)
         database = cls(engine, _name(engine.url) if url else "")
@@ -68,10 +68,9 @@ class Database:
 
     @contextmanager
     def writing(self, *, durable: bool = True) -> Iterator[Connection]:
-        """A transaction that nobody else writes beside: committed at the end, rolled back for any exception. Not to be
-        opened inside another. Once it is `durable`, it and all before it outlive a loss of power; any other outlives
-        this process."""
-        with self._alone(), _told(), self._engine.connect() as connection:
+        """The only write transaction at a time: committed at the end, rolled back for any exception. It cannot be
+        nested. A `durable` one, and all before it, outlives a loss of power; any other outlives this process."""
+        with self._one_writer(), _translated_errors(), self._engine.connect() as connection:
             if connection.dialect.name == "sqlite":
                 connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -82,9 +81,9 @@ class Database:
 
     @contextmanager
     def appending(self) -> Iterator[sqlite3.Connection]:
-        """`writing(durable=False)` for what is written several times in every run: on a connection of its own, which is
-        kept, and without what SQLAlchemy does around each statement. Where `quick`."""
-        with self._alone(), _told():
+        """`writing(durable=False)` for data that every run writes several times: on a connection that stays open, and
+        without SQLAlchemy's work around each statement. Only if `quick`."""
+        with self._one_writer(), _translated_errors():
             if self._appender is None:
                 self._appender = self._engine.raw_connection()
                 connection = cast("sqlite3.Connection", self._appender.driver_connection)
@@ -95,16 +94,16 @@ class Database:
                 yield connection
                 connection.commit()
             except BaseException:
-                connection.rollback()  # also where it could not be committed: the next one begins its own
+                connection.rollback()  # also after a failed commit: the next transaction needs an idle connection
                 raise
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A transaction that sees one state throughout: inside a snapshot, that one's."""
+        """A read transaction, which sees one state throughout. Inside `snapshot` it is that transaction."""
         if (around := getattr(self._around, "connection", None)) is not None:
             yield around
             return
-        with _told(), self._engine.connect() as connection:
+        with _translated_errors(), self._engine.connect() as connection:
             connection.exec_driver_sql(
                 "BEGIN"
                 if connection.dialect.name == "sqlite"
@@ -114,7 +113,7 @@ class Database:
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
-        """Inside, whatever this thread reads, it reads in one transaction."""
+        """Everything that this thread reads inside is read in one transaction."""
         with self.reading() as connection:
             before = getattr(self._around, "connection", None)
             self._around.connection = connection
@@ -130,7 +129,7 @@ class Database:
         self._engine.dispose()
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _one_writer(self) -> Iterator[None]:
         if not self._writers.acquire(timeout=_BUSY_S):
             raise StateError("the state's database is busy: another write of this process does not end")
         try:
@@ -142,12 +141,12 @@ class Database:
         with self.reading() as connection:
             found = migrations.version(connection)
         if found != migrations.NEWEST:
-            with self.writing() as connection:  # whoever comes first does it; the others find it done
+            with self.writing() as connection:  # of several processes, the first one migrates
                 migrations.upgrade(connection)
 
 
 def make_private(folder: Path) -> None:
-    """The folder `folder`, for this user alone where it is made here. Raises StateError."""
+    """Create `folder` for this user alone, unless it exists. Raises StateError."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -171,21 +170,21 @@ def _sqlite(file: Path) -> Engine:
 
 
 def _configure_sqlite(connection: sqlite3.Connection, record: object) -> None:
-    """WAL: readers and the writer do not wait for each other. What is deleted is overwritten; nothing in the file can
+    """WAL: readers and the writer do not wait for each other. Deleted content is overwritten. Nothing in the file can
     call a function.
 
     With synchronous=NORMAL a process that is killed loses nothing that was committed; a machine that loses power may
     lose the commits of the last seconds, never more than the end of them, and the file opens
     (https://sqlite.org/pragma.html#pragma_synchronous). Verification of the audit log then finds records missing."""
     del record
-    _into_wal(connection)
+    _enter_wal(connection)
     for pragma in ("synchronous=NORMAL", "foreign_keys=ON", "secure_delete=ON", "trusted_schema=OFF"):
         connection.execute(f"PRAGMA {pragma}").close()
 
 
-def _into_wal(connection: sqlite3.Connection) -> None:
-    """For good, the first time. Two that do it to a new file at once would wait for each other, so SQLite tells one of
-    them at once that the file is locked; a moment later it is done."""
+def _enter_wal(connection: sqlite3.Connection) -> None:
+    """The first time sets the file's mode for good. If two processes do it to a new file at once, SQLite refuses one of
+    them at once, because both would wait for each other; that one tries again."""
     until = time.monotonic() + _BUSY_S
     while True:
         try:
@@ -214,7 +213,7 @@ def _postgres(url: str) -> Engine:
             hide_parameters=True,
             connect_args={
                 "connect_timeout": 10,
-                "tcp_user_timeout": round(_BUSY_S * 1000),  # for a server that has gone without a word
+                "tcp_user_timeout": round(_BUSY_S * 1000),  # for a server that vanished without closing the connection
                 "application_name": "catalyst-host",
             },
         )
@@ -227,7 +226,7 @@ def _postgres(url: str) -> Engine:
 
 
 def _name(url: URL) -> str:
-    """Of where it is, and not of who connects."""
+    """A name made of the database's place, and not of the user who connects."""
     place = [url.host or url.query.get("host"), url.port or url.query.get("port"), url.database]
     return hashlib.sha256(json.dumps(place).encode()).hexdigest()[:12]
 
@@ -242,8 +241,9 @@ _URL_HINT = "like postgresql://user:password@host/name; without one, the state i
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """The database's errors as StateError. Their own words go along where they hold nothing that was sent to it."""
+def _translated_errors() -> Iterator[None]:
+    """The database's errors become StateError. SQLite's texts are kept; PostgreSQL's may contain values, so only their
+    type is kept."""
     try:
         yield
     except (SQLAlchemyError, sqlite3.Error) as error:
@@ -254,12 +254,12 @@ def _told() -> Iterator[None]:
 
 def _remedy(cause: object) -> str | None:
     if isinstance(cause, sqlite3.Error):
-        match getattr(cause, "sqlite_errorcode", 0) & 0xFF:  # the rest says more of the same
+        match getattr(cause, "sqlite_errorcode", 0) & 0xFF:  # the higher bits detail the same error
             case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_FULL:
                 return "is the disk of HOST_STATE_DIR full?"
             case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
                 return f"put back a backup of {FILE}, or name another place with HOST_STATE_DIR"
-    elif getattr(cause, "sqlstate", "") is None:  # the server has said nothing: there was no connection
+    elif getattr(cause, "sqlstate", "") is None:  # no answer from the server: there was no connection
         return 'psql "$HOST_DATABASE" says why it cannot be connected to'
     return None
 
@@ -271,8 +271,8 @@ _INSERTS: Final[Mapping[str, Callable[[Table], sqlite.Insert | postgresql.Insert
 
 
 def adding(table: Table, place: Sequence[str], counts: Sequence[str]) -> Mapping[str, Any]:
-    """By the name of the dialect, the statement that inserts a row, or adds its `counts` to the row with the same
-    `place`, the table's primary key."""
+    """The upsert that inserts a row, or adds its `counts` to the row with the same `place`, the table's primary key.
+    One statement for each dialect, by the dialect's name."""
     statements = {}
     for dialect, insert in _INSERTS.items():
         statement = insert(table)

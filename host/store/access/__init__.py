@@ -1,4 +1,2 @@
-"""Who may use a server and how much they used: API keys, counters, usage, cancellations.
-
-All of it is in the database.
-"""
+"""Access to a server: API keys (`api_keys`), counters of limits (`counters`), usage by day (`usage`), and requests to
+end a run (`cancellations`). All of it is in the database."""

@@ -1,4 +1,4 @@
-"""Runs that somebody asked to end, for whichever process has them to find."""
+"""Requests to end a run, for the process that runs it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from host.store.tables import cancellations
 if TYPE_CHECKING:
     from host.store.database import Database
 
-_KEPT_S: Final = 86_400.0  # no run goes on for longer
-_AT_ONCE: Final = 500  # ids in one query
+_KEPT_S: Final = 86_400.0  # no run lasts longer
+_IDS_AT_ONCE: Final = 500  # in one query
 
 
 class Cancellations:
@@ -25,26 +25,26 @@ class Cancellations:
         self._database = database
 
     def ask(self, run_id: str) -> None:
-        """That the run be ended, by whoever has it. Any number of times; those of a day ago are forgotten."""
+        """Ask the process that has the run to end it. May be called again. Requests older than a day are deleted."""
         now = time.time()
         with self._database.writing(durable=False) as connection:
-            gone = (cancellations.c.run == run_id) | (cancellations.c.asked_at < now - _KEPT_S)
-            connection.execute(delete(cancellations).where(gone))
+            replaced = (cancellations.c.run == run_id) | (cancellations.c.asked_at < now - _KEPT_S)
+            connection.execute(delete(cancellations).where(replaced))
             connection.execute(insert(cancellations).values(run=run_id, asked_at=now))
 
     def among(self, ids: Collection[str]) -> set[str]:
-        """Those of `ids` that are to end. Asks nothing where there are none."""
+        """The runs of `ids` that are to end. Makes no query for no ids."""
         if not ids:
             return set()
         with self._database.reading() as connection:
             return {
                 run
-                for some in _batches(ids)
-                for run in connection.scalars(select(cancellations.c.run).where(cancellations.c.run.in_(some)))
+                for batch in _batches(ids)
+                for run in connection.scalars(select(cancellations.c.run).where(cancellations.c.run.in_(batch)))
             }
 
 
 def _batches(ids: Collection[str]) -> Iterator[list[str]]:
     left = iter(ids)
-    while some := list(islice(left, _AT_ONCE)):
-        yield some
+    while batch := list(islice(left, _IDS_AT_ONCE)):
+        yield batch

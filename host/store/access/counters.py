@@ -1,5 +1,5 @@
-"""Counts by name and window of time, shared by every process that has the database: what limits are made of
-(host.service.limits). A count is no secret and no evidence: it goes once its time is over.
+"""Counts by name and window of time, shared by all processes that use the database. Limits are made of them
+(`host.service.limits`). Counts are neither secret nor evidence: they are deleted when their time is over.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ if TYPE_CHECKING:
 
 _COUNTS = select(counters.c.name, counters.c.window, counters.c.count).where(
     tuple_(counters.c.name, counters.c.window).in_(bindparam("slots", expanding=True))
-)  # made once: to put a statement together takes longer than to execute it
+)  # built once: building a statement takes longer than executing it
 _ADD = adding(counters, ("name", "window"), ("count",))
 _NOW = text("SELECT extract(epoch FROM clock_timestamp())")
 _SWEEP_EVERY_S: Final = 60.0
 
 
 class Slot(NamedTuple):
-    """Where something is counted: in the window of that number, of a length that goes with the name."""
+    """One counter: a name and the number of a window. The name determines the window's length."""
 
     name: str
     window: int
 
 
 class Tally:
-    """Inside a transaction. `now` is Unix time by the one clock that everybody goes by who shares the database."""
+    """The counters within a transaction. `now` is Unix time, by one clock for all that share the database."""
 
     def __init__(self, connection: Connection, now: float) -> None:
         self.now = now
         self._connection = connection
 
     def counts(self, slots: Collection[Slot]) -> dict[Slot, int]:
-        """Those that are there; of the others there is nothing."""
+        """The counts of the slots that have one."""
         if not slots:
             return {}
         found = self._connection.execute(_COUNTS, {"slots": sorted(slots)})
@@ -56,7 +56,7 @@ class Tally:
 
 
 class Counters:
-    """One per process, thread-safe. `clock` stands in for the time. Methods raise StateError."""
+    """One per process, thread-safe. `clock` replaces the time in tests. Methods raise StateError."""
 
     def __init__(self, database: Database, clock: Callable[[], float] | None = None) -> None:
         self._database = database
@@ -65,21 +65,21 @@ class Counters:
 
     @contextmanager
     def counting(self) -> Iterator[Tally]:
-        """A transaction that nobody else counts beside: what is read in it stays true, and all that is added is kept,
-        or nothing."""
+        """A write transaction: counts that are read in it stay true until it ends, and all additions are committed, or
+        none."""
         with self._database.writing(durable=False) as connection:
             tally = Tally(connection, self._now(connection))
             yield tally
             self._sweep(connection, tally.now)
 
     def _now(self, connection: Connection) -> float:
-        """Of the database's machine, where others use it too: their clocks may differ."""
+        """By the clock of the database's machine if the database is shared: the clocks of its users may differ."""
         if self._clock is not None:
             return self._clock()
         return float(connection.execute(_NOW).scalar_one()) if self._database.shared else time.time()
 
     def _sweep(self, connection: Connection, now: float) -> None:
-        """Now and then, what is over goes."""
+        """Delete expired counts, once a minute at most."""
         if now >= self._sweep_at:
             connection.execute(delete(counters).where(counters.c.expires_at <= now))
             self._sweep_at = now + _SWEEP_EVERY_S

@@ -1,4 +1,4 @@
-"""What was used, by day, key and catalyst: added up, and never what it was used for."""
+"""Usage: requests and tokens by day, key and catalyst. Only totals are stored, never content."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ _ADD = adding(usage, _PLACE, _COUNTS)
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """On `day` (UTC, `2026-11-20`), with the key of the id `key` ("": nobody's), of `catalyst` (a reference with its
-    version): `requests`, of which `failed` did not succeed, and tokens as upstream counted them."""
+    """The usage of one `day` (UTC, `2026-11-20`), API key (its id; "": none) and `catalyst` (a reference with its
+    version). `failed` counts the requests that did not succeed; they are in `requests` too. Tokens are the upstream's
+    count."""
 
     day: str
     key: str
@@ -40,7 +41,7 @@ class Usage:
         self._database = database
 
     def add(self, rows: Iterable[Used]) -> None:
-        """All of it, or none. Several may be of the same day, key and catalyst."""
+        """Add all rows, or none. Several may have the same day, key and catalyst."""
         totals: dict[tuple[str, ...], dict[str, str | int]] = {}
         for row in rows:
             place = {name: getattr(row, name) for name in _PLACE}
@@ -52,8 +53,7 @@ class Usage:
                 connection.execute(_ADD[connection.dialect.name], [totals[place] for place in sorted(totals)])
 
     def totals(self, since_day: str | None = None, key: str | None = None) -> list[Used]:
-        """The newest day first; of the days from `since_day` on, and of the key with the id `key`, where they are
-        given."""
+        """The newest day first. `since_day` and `key` (an id) select rows if they are given."""
         query = select(usage).order_by(usage.c.day.desc(), usage.c.key, usage.c.catalyst)
         if since_day is not None:
             query = query.where(usage.c.day >= since_day)

@@ -1,15 +1,12 @@
-"""A component that is installed.
+"""Installed components: a reference names a digest, and the digest names the bytes.
 
-The bytes of components, by digest. Files of the state directory; where several machines share the database it has them
-too, and the files are this machine's copies. Whoever reads bytes verifies them: nothing here is taken at its word.
+The bytes are files of the state directory. If several machines share the database, it holds the bytes too, and the
+files are this machine's copies. A reader of bytes verifies them; this module does not.
 
-Which bytes may use what was granted to a subject.
-
-While nothing is granted to it, they are approved as they come: there is nothing for them to gain, and whoever grants
-something then grants it to what is there. After that they are when the operator says so; and in the namespace `local`,
-where they come from this machine, when they ask for nothing more than the ones approved last.
-
-The components that are installed: a reference names a digest, and the digest the bytes.
+An approval says which bytes may use the grants of a subject. While nothing is granted to a subject, its bytes are
+approved when they are installed: they gain nothing, and a later grant is made to the bytes that are there. After a
+grant, the operator approves new bytes. In the namespace `local`, bytes from a file of this machine are approved at once
+if they request nothing more than the bytes that were approved last.
 """
 
 from __future__ import annotations
@@ -40,8 +37,8 @@ from host.trust.verification import is_prerelease, order
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """One that is installed. `size` in bytes, `registered_at` Unix time, `source` the file or oci:// reference that it
-    came from."""
+    """An installed component. `size` is in bytes, `registered_at` Unix time, `source` the file or oci:// reference that
+    it was installed from."""
 
     reference: Reference
     digest: Digest
@@ -58,8 +55,8 @@ class Component:
 
 
 def latest(found: Iterable[Component]) -> Component:
-    """The highest version by semver that is no prerelease; of prereleases only, the highest; of those that differ in
-    their build alone, which semver calls the same, the last by letter."""
+    """The highest version by semver that is not a prerelease; if all are prereleases, the highest of them. Versions
+    that differ in their build only are equal for semver; the last in the alphabet wins."""
     return max(
         found,
         key=lambda one: (not is_prerelease(one.reference.version), order(one.reference.version), str(one.reference)),
@@ -67,7 +64,7 @@ def latest(found: Iterable[Component]) -> Component:
 
 
 def parse_manifest(text: str) -> Manifest | None:
-    """As it is kept: "" for none."""
+    """A manifest as it is stored: "" for none."""
     return Manifest.parse(text) if text else None
 
 
@@ -82,7 +79,7 @@ class Blobs:
         self._folder = state_dir / _FOLDER
 
     def put(self, connection: Connection, digest: Digest, content: bytes) -> None:
-        """Keep `content`: there once this returns, and for other machines once the transaction is through. Raises
+        """Store `content`: on this machine once this returns, for other machines after the commit. Raises
         StateError."""
         self._write(digest, content)
         if self._database.shared:
@@ -91,7 +88,7 @@ class Blobs:
                 connection.execute(insert(blobs).values(digest=str(digest), content=content))
 
     def get(self, digest: Digest) -> bytes:
-        """Raises StateError where it is not there any more."""
+        """Raises StateError if the bytes are gone."""
         try:
             return self._file(digest).read_bytes()
         except OSError as error:
@@ -102,7 +99,7 @@ class Blobs:
         with self._database.reading() as connection:
             content = connection.execute(select(blobs.c.content).where(blobs.c.digest == str(digest))).scalar()
         if content is None:
-            raise StateError(f"the bytes of {digest} are in the database no more", hint="register or pull it again")
+            raise StateError(f"the bytes of {digest} are no longer in the database", hint="register or pull it again")
         self._write(digest, bytes(content))
         return bytes(content)
 
@@ -114,8 +111,8 @@ class Blobs:
         return self._folder / f"{digest.hex}.wasm"
 
     def _write(self, digest: Digest, content: bytes) -> None:
-        """Whole or not at all, whenever the process is killed; anew where a file is there, which may not be what it
-        was."""
+        """Write the file whole or not at all, even if the process is killed. An existing file is replaced, because its
+        content may have been changed."""
         make_private(self._folder)
         draft = self._folder / f".{digest.hex}.{secrets.token_hex(4)}"
         try:
@@ -130,23 +127,23 @@ class Blobs:
 
 
 LOCAL: Final = "local"
-OF_COMPONENT: Final = exists().where(
+_IS_APPROVED: Final = exists().where(
     approvals.c.subject == components.c.subject, approvals.c.digest == components.c.digest
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """What the operator has to look at: `before` is the component's request that was approved last (None: there is
-    none), `difference` what the new bytes ask for beside it."""
+    """What the operator reviews. `before` is the digest of the bytes that were approved last (None: there are none);
+    `difference` compares the requests of the two."""
 
     component: Component
     before: Digest | None
     difference: Difference
 
 
-def come_approved(connection: Connection, component: Component, config: Mapping[str, Json]) -> bool:
-    """Whether the operator need not say so. `config` is what was set for it."""
+def approved_on_arrival(connection: Connection, component: Component, config: Mapping[str, Json]) -> bool:
+    """Whether new bytes are approved without the operator. `config` is the component's configuration."""
     if not has_grants(connection, component.reference):
         return True
     found = review(connection, component, config)
@@ -157,7 +154,7 @@ def come_approved(connection: Connection, component: Component, config: Mapping[
 
 
 def approve(change: Change, component: Component, why: str) -> None:
-    """`why` is the rule that the record names."""
+    """Approve the component's bytes. `why` is the rule in the record."""
     values = {"subject": component.reference.subject, "digest": str(component.digest), "approved_at": time.time()}
     forget(change.connection, component.reference, component.digest)
     change.connection.execute(insert(approvals).values(**values))
@@ -178,7 +175,7 @@ def forget(connection: Connection, reference: Reference, digest: Digest) -> None
 
 
 def review(connection: Connection, component: Component, config: Mapping[str, Json]) -> Review:
-    """`component` beside the bytes that were approved last."""
+    """Compare `component` with the bytes that were approved last."""
     row = connection.execute(
         select(artifacts.c.digest, artifacts.c.manifest, artifacts.c.imports)
         .join(approvals, approvals.c.digest == artifacts.c.digest)
@@ -194,7 +191,7 @@ def review(connection: Connection, component: Component, config: Mapping[str, Js
 
 
 def has_grants(connection: Connection, reference: Reference) -> bool:
-    """Whether anything is granted to the subject, in any version."""
+    """Whether anything is granted to any version of the subject."""
     tables = (settings, secret_grants)
     return any(
         connection.execute(select(exists().where(table.c.subject == reference.subject))).scalar() for table in tables
@@ -208,11 +205,10 @@ class Components:
         self._audit_log = audit_log
         self._blobs = blobs
 
-    # what there is
+    # reading
 
     def resolve(self, reference: Reference) -> Component:
-        """The component at that version, or the highest one that is no prerelease, or else the highest. Raises
-        NotFound."""
+        """The component with that version; without a version, the `latest`. Raises NotFound."""
         found = self.versions(reference)
         if not found:
             raise NotFound(
@@ -223,13 +219,13 @@ class Components:
         return latest(found)
 
     def from_source(self, source: str) -> Component | None:
-        """What came from there."""
+        """The component that was installed from `source`; None if there is none."""
         with self._audit_log.database.reading() as connection:
             row = connection.execute(_INSTALLED.where(components.c.source == source)).first()
         return None if row is None else _component(row)
 
     def versions(self, reference: Reference) -> list[Component]:
-        """All versions of it, or the one that it names."""
+        """All versions of the reference, or the one version that it names."""
         query = _INSTALLED.where(components.c.subject == reference.subject)
         if reference.version:
             query = query.where(components.c.version == reference.version)
@@ -237,41 +233,41 @@ class Components:
             return [_component(row) for row in connection.execute(query)]
 
     def all(self) -> list[Component]:
-        """Sorted by subject, then version, the highest first."""
+        """All components, sorted by subject, then by version with the highest first."""
         with self._audit_log.database.reading() as connection:
             found = [_component(row) for row in connection.execute(_INSTALLED)]
         by_version = sorted(found, key=lambda one: order(one.reference.version), reverse=True)
         return sorted(by_version, key=lambda one: one.reference.subject)
 
     def search(self, text: str) -> list[Component]:
-        """Those with every word of `text` in their name, description, imports or secrets."""
+        """The components that have every word of `text` in their name, description, imports or secrets."""
         words = text.lower().split()
         return [one for one in self.all() if all(word in _searched(one) for word in words)]
 
     def content(self, component: Component) -> bytes:
-        """The bytes as they are kept: to be verified."""
+        """The stored bytes, not verified. Raises StateError if they are gone."""
         return self._blobs.get(component.digest)
 
     def held(self, digest: Digest) -> bytes | None:
-        """The bytes with this digest, where there are any; to be verified as well."""
+        """The stored bytes with this digest, not verified; None if there are none."""
         try:
             return self._blobs.get(digest)
         except StateError:
             return None
 
     def bundles(self, digest: Digest) -> tuple[str, ...]:
-        """The signature bundles that came with it, or were added since."""
+        """The signature bundles that were installed with the bytes or added later."""
         query = select(signatures.c.bundle).where(signatures.c.digest == str(digest)).order_by(signatures.c.position)
         with self._audit_log.database.reading() as connection:
             return tuple(connection.execute(query).scalars())
 
     def newest(self, reference: Reference) -> str:
-        """The highest version that was ever installed, "" for none."""
+        """The highest version that was ever installed; "" for none."""
         with self._audit_log.database.reading() as connection:
             found = connection.execute(select(newest.c.version).where(newest.c.subject == reference.subject)).scalar()
         return str(found or "")
 
-    # what changes
+    # changing
 
     def register(
         self,
@@ -285,9 +281,9 @@ class Components:
         replace: bool = False,
         config: Mapping[str, Json] | None = None,
     ) -> Component:
-        """Install verified bytes as `reference`, which has a version. `manifest` is its text, "" for none; `config`
-        what the operator set for it. The same bytes again change nothing but add bundles. Raises InputError where the
-        version is taken by other bytes, unless `replace`."""
+        """Install verified bytes as `reference`, which has a version. `manifest` is a text, "" for none; `config` the
+        component's configuration. Installing the same bytes again only adds bundles. Raises InputError if the version
+        has other bytes, unless `replace`."""
         digest = Digest.of(wasm)
         with self._audit_log.changing() as change:
             connection = change.connection
@@ -299,8 +295,8 @@ class Components:
                     hint="give them another version, or add --replace",
                 )
             self._blobs.put(connection, digest, wasm)
-            _keep_artifact(connection, digest, len(wasm), manifest, imports)
-            _keep_bundles(connection, digest, bundles)
+            _store_artifact(connection, digest, len(wasm), manifest, imports)
+            _store_bundles(connection, digest, bundles)
             if before != str(digest):
                 if before is not None and not has_grants(connection, reference):
                     forget(connection, reference, Digest.parse(before))
@@ -323,15 +319,15 @@ class Components:
                     )
                 )
             component = _component(connection.execute(_INSTALLED.where(_is(reference))).one())
-            if not component.approved and come_approved(connection, component, config or {}):
+            if not component.approved and approved_on_arrival(connection, component, config or {}):
                 approve(change, component, "asks for nothing more")
         if before not in (None, str(digest)):
             self._drop(Digest.parse(before))
         return self.resolve(reference)
 
     def unregister(self, reference: Reference) -> list[Component]:
-        """Remove one version, or all. What was approved stays so; but not what was because nothing was granted: it
-        would come back to what is granted by then. Raises NotFound."""
+        """Remove one version, or all. Approvals stay, except those that were made because nothing was granted:
+        otherwise the bytes could return later and use grants made meanwhile. Raises NotFound."""
         found = self.versions(reference)
         if not found:
             raise NotFound(f"there is no {reference}", field="reference", hint="`host list` shows what there is")
@@ -354,7 +350,7 @@ class Components:
 
     def add_bundle(self, component: Component, bundle: str) -> None:
         with self._audit_log.changing() as change:
-            _keep_bundles(change.connection, component.digest, (bundle,))
+            _store_bundles(change.connection, component.digest, (bundle,))
             change.record(
                 Event(
                     "component.signed",
@@ -364,18 +360,18 @@ class Components:
             )
 
     def review(self, component: Component, config: Mapping[str, Json]) -> Review:
-        """What approving it means. `config` is what the operator set for it."""
+        """What an approval would allow. `config` is the component's configuration."""
         with self._audit_log.database.reading() as connection:
             return review(connection, component, config)
 
     def approve(self, component: Component) -> None:
-        """These bytes may use what is granted to their subject."""
+        """Let these bytes use the grants of their subject."""
         with self._audit_log.changing() as change:
             approve(change, component, "by the operator")
 
     def _drop(self, digest: Digest) -> None:
-        """The bytes, where no reference names them any more. In a transaction of its own, after the one that let go of
-        them: killed between the two, there is a file too many and not one too few."""
+        """Delete the bytes if no reference names them any more. This is a second transaction: a process that is killed
+        before it leaves a superfluous file, not a missing one."""
         with self._audit_log.database.writing() as connection:
             if not connection.execute(select(exists().where(components.c.digest == str(digest)))).scalar():
                 self._blobs.delete(connection, digest)
@@ -390,12 +386,12 @@ _INSTALLED: Final = select(
     artifacts.c.size,
     artifacts.c.manifest,
     artifacts.c.imports,
-    OF_COMPONENT.label("approved"),
+    _IS_APPROVED.label("approved"),
 ).join(artifacts, artifacts.c.digest == components.c.digest)
 
 
 def _component(row: Row[Any]) -> Component:
-    """Raises StateError for what this program does not write."""
+    """Raises StateError for a row that this program does not write."""
     try:
         return Component(
             reference=Reference.parse(row.subject).at(check_version(row.version)),
@@ -415,7 +411,7 @@ def _is(reference: Reference) -> ColumnElement[bool]:
     return and_(components.c.subject == reference.subject, components.c.version == reference.version)
 
 
-def _keep_artifact(connection: Connection, digest: Digest, size: int, manifest: str, imports: Sequence[str]) -> None:
+def _store_artifact(connection: Connection, digest: Digest, size: int, manifest: str, imports: Sequence[str]) -> None:
     if not connection.execute(select(exists().where(artifacts.c.digest == str(digest)))).scalar():
         connection.execute(
             insert(artifacts).values(
@@ -428,9 +424,10 @@ def _keep_artifact(connection: Connection, digest: Digest, size: int, manifest: 
         )
 
 
-def _keep_bundles(connection: Connection, digest: Digest, bundles: Sequence[str]) -> None:
-    """In the order in which they come, each once, and no more than are looked at: else anybody who can attach some to
-    an artifact could keep others from using it. Those that come now were enough to verify it: others give way."""
+def _store_bundles(connection: Connection, digest: Digest, bundles: Sequence[str]) -> None:
+    """Store bundles in the order of their arrival, each once, and no more than verification looks at: otherwise
+    somebody who can attach bundles to an artifact could block its use. If there are too many, the new bundles come
+    first, because they verified the artifact just now."""
     query = select(signatures.c.bundle).where(signatures.c.digest == str(digest))
     known = list(connection.execute(query.order_by(signatures.c.position)).scalars())
     both = list(dict.fromkeys([*known, *bundles]))

@@ -1,10 +1,5 @@
-"""The policies that an operator keeps.
-
-The configuration that an operator keeps: what a catalyst may read (`base_url`, …).
-
-The parts of WASI, beyond the harmless ones, that the operator lets a component import.
-
-Which component may use which secret, and where it may put it.
+"""What the operator lets a component do: its policy, its configuration, the parts of WASI that it may import beyond the
+harmless ones, and the secrets that are granted to it.
 """
 
 from __future__ import annotations
@@ -32,7 +27,8 @@ FIELDS: Final = tuple(one.name for one in fields(Policy))
 
 
 class Policies(Settings):
-    """Each written as `Policy` reads it, and read by it again: what is malformed raises PolicyError, and so denies."""
+    """Policies, in the form of `Policy` documents. `Policy` parses a document when it is written and when it is read: a
+    malformed one raises PolicyError, which denies the run."""
 
     section: ClassVar[Literal["policy"]] = "policy"
     kind: ClassVar[EventKind] = "policy.changed"
@@ -42,13 +38,13 @@ class Policies(Settings):
         Policy.from_document(document)
 
     def effective(self, reference: Reference) -> Effective:
-        """What a run of `reference` may do by it. Raises PolicyError, StateError where what is kept is no policy."""
+        """The policy for a run of `reference`. Raises PolicyError, and StateError if the stored rows are damaged."""
         merged = self.merged(reference)
         try:
             policy = Policy.from_document({field: setting.value for field, setting in merged.items()})
         except PolicyError as error:
             raise PolicyError(
-                f"the policy kept for {reference}: {error.message}", field=error.field, hint=error.hint
+                f"the policy of {reference}: {error.message}", field=error.field, hint=error.hint
             ) from None
         origins = {field: str(merged[field].scope) if field in merged else DEFAULT for field in FIELDS}
         return Effective(reference, policy, origins)
@@ -58,6 +54,8 @@ _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}\Z")
 
 
 class Config(Settings):
+    """Configuration: the values that a catalyst may read (`base_url`, …)."""
+
     section: ClassVar[Literal["config"]] = "config"
     kind: ClassVar[EventKind] = "config.changed"
     forget: ClassVar[str] = "host config unset"
@@ -68,16 +66,16 @@ class Config(Settings):
                 raise InputError(f"{key[:80]!r} is not a key", field=key, hint="letters, digits, _ . and -")
 
     def recorded(self, values: Mapping[str, Json]) -> Json:
-        """The keys alone: what stands in a configuration is for the catalyst."""
+        """The keys alone: the values are for the catalyst."""
         return sorted(values)
 
     def effective(self, reference: Reference) -> Document:
-        """What `reference` reads. Raises StateError."""
+        """The configuration that `reference` reads. Raises StateError."""
         return {key: setting.value for key, setting in self.merged(reference).items()}
 
 
 class Imports(Settings):
-    """Names of interfaces, each with the value true."""
+    """Imports of WASI that are allowed: names of interfaces, each with the value true."""
 
     section: ClassVar[Literal["import"]] = "import"
     kind: ClassVar[EventKind] = "import.changed"
@@ -91,8 +89,8 @@ class Imports(Settings):
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """`reference` without a version stands for all versions. `grant` None: where its policy says. `at` is Unix time in
-    seconds."""
+    """A secret that is granted to a component. A `reference` without a version stands for all versions. `grant` None:
+    the component's policy says where the secret may go. `at` is Unix time in seconds."""
 
     reference: Reference
     secret: SecretName
@@ -101,7 +99,7 @@ class Granted:
 
 
 class SecretGrants:
-    """One per process, thread-safe. A grant for a version takes the place of the one for all versions. Methods raise
+    """One per process, thread-safe. A grant for one version replaces the grant for all versions. Methods raise
     StateError."""
 
     def __init__(self, audit_log: AuditLog) -> None:
@@ -116,9 +114,9 @@ class SecretGrants:
         places: Sequence[Place] = ("header",),
         reveal: bool = False,
     ) -> None:
-        """In place of any grant of `name` to the same reference. `domains` None, with the other defaults: where the
-        component's policy says. Raises PolicyError, which names the field."""
-        SecretRule(domains=domains, places=places, reveal=reveal)  # which checks them
+        """Grant `name` to `reference`, in place of any grant of it to the same reference. With all defaults, the
+        component's policy says where the secret may go. Raises PolicyError, which names the field."""
+        SecretRule(domains=domains, places=places, reveal=reveal)  # checks them
         bound = None if domains is None else [str(DomainPattern.parse(text)) for text in domains]
         into = [place for place in PLACES if place in places]
         granted = {"reference": str(reference), "secret": str(name), "domains": bound, "in": into, "reveal": reveal}
@@ -138,34 +136,35 @@ class SecretGrants:
             change.record(Event("secret.granted", "", detail=granted))
 
     def revoke(self, reference: Reference, name: SecretName) -> None:
-        """Of a reference without a version, all there are: that of each version too. Raises NotFound where there is
-        none, and where it is the grant for all versions that covers this one."""
+        """Revoke the grant to `reference`; without a version, the grants to each version too. Raises NotFound if there
+        is none, and if a version is covered by the grant for all versions only."""
         with self._audit_log.changing() as change:
             which = _exactly(reference, name)[: 3 if reference.version else 2]
             if not change.connection.execute(delete(secret_grants).where(*which)).rowcount:
-                self._tell_what_covers(change.connection, reference, name)
+                self._refuse_revoke(change.connection, reference, name)
             change.record(Event("secret.revoked", "", detail={"reference": str(reference), "secret": str(name)}))
 
     def of(self, reference: Reference) -> Mapping[SecretName, SecretGrant | None]:
-        """What `reference` may use: for a version, also what is granted to all. None: where its policy says."""
+        """The grants that hold for `reference`, those for all versions included. None: the policy says where the secret
+        may go."""
         query = (
             select(secret_grants)
             .where(
                 secret_grants.c.subject == reference.subject,
                 secret_grants.c.version.in_(("", reference.version)),
             )
-            .order_by(secret_grants.c.version)  # "" first: what comes later takes its place
+            .order_by(secret_grants.c.version)  # "" first: a later row replaces it
         )
         with self._audit_log.database.reading() as connection:
             return {granted.secret: granted.grant for granted in map(_granted, connection.execute(query))}
 
     def all(self) -> list[Granted]:
-        """Sorted by reference and name."""
+        """All grants, sorted by reference and name."""
         with self._audit_log.database.reading() as connection:
             found = [_granted(row) for row in connection.execute(select(secret_grants))]
         return sorted(found, key=lambda one: (str(one.reference), str(one.secret)))
 
-    def _tell_what_covers(self, connection: Connection, reference: Reference, name: SecretName) -> None:
+    def _refuse_revoke(self, connection: Connection, reference: Reference, name: SecretName) -> None:
         above = reference.any_version
         covered = connection.execute(select(secret_grants.c.version).where(*_exactly(above, name))).first()
         if covered is None:
@@ -182,7 +181,7 @@ def _exactly(reference: Reference, name: SecretName) -> tuple[Any, Any, Any]:
 
 
 def _granted(row: Row[Any]) -> Granted:
-    """Raises StateError for what this program does not write: a grant that cannot be read grants nothing."""
+    """Raises StateError for a row that this program does not write: an unreadable grant grants nothing."""
     try:
         reference = Reference.parse(row.subject).at(check_version(row.version) if row.version else "")
         name = SecretName.parse(row.secret)

@@ -1,5 +1,5 @@
-"""What an operator sets for a component, field by field: for all its versions, or for one, where it takes the place of
-the other. The rows of `settings`, of which policies are one section and configuration another.
+"""Settings of components, field by field: for all versions, or for one version, where the value replaces the other.
+Policies, configuration and allowed imports are sections of the table `settings`.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ Document = dict[str, Json]
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A value, and the reference that it was set for."""
+    """A value, and the reference that the operator set it for."""
 
     value: Json
     scope: Reference
 
 
 class Settings(ABC):
-    """One section. Thread-safe. A write leaves all as it was where anything about it is wrong, and is recorded in the
-    transaction that makes it; one that changes nothing is not. Methods raise InputError for what is given, StateError.
+    """One section. Thread-safe. A write is checked whole, and recorded in its transaction; a write that changes nothing
+    is not recorded. Methods raise InputError for bad arguments, and StateError.
     """
 
     section: ClassVar[Literal["policy", "config", "import"]]
@@ -46,41 +46,41 @@ class Settings(ABC):
 
     @abstractmethod
     def check(self, document: Document) -> None:
-        """Raises InputError, which names the field, where a component could not be run with `document`."""
+        """Raises InputError, which names the field, if a component could not run with `document`."""
 
     def recorded(self, values: Mapping[str, Json]) -> Json:
-        """What the record says of fields that were set."""
+        """The form of changed fields in the audit log."""
         return dict(values)
 
     def document(self, reference: Reference) -> Document:
-        """What is set for exactly `reference`."""
+        """The fields that are set for exactly `reference`."""
         return self._documents(_rows_of(reference)).get(reference, {})
 
     def merged(self, reference: Reference) -> dict[str, Setting]:
-        """What holds for `reference`, each field with where it was set."""
+        """The fields that hold for `reference`, each with the reference that it was set for."""
         found = self._documents(settings.c.subject == reference.subject)
         return _merged(found, reference)
 
     def all(self) -> dict[Reference, Document]:
-        """What is set anywhere, ordered by reference."""
+        """All fields that are set, ordered by reference."""
         return self._documents()
 
     def set(self, reference: Reference, field: str, value: Json) -> None:
-        """Set one field, and leave the others as they are."""
+        """Set one field."""
         self.update(reference, {field: value})
 
     def update(self, reference: Reference, values: Mapping[str, Json]) -> None:
-        """Set several at once, all of them or none."""
+        """Set several fields, all of them or none."""
         with self._audit_log.changing() as change:
             found = self._read(change.connection, settings.c.subject == reference.subject)
             self._write(change, found, {reference: {**found.get(reference, {}), **values}})
 
     def replace(self, reference: Reference, document: Mapping[str, Json], *, before: Document | None = None) -> None:
-        """Make `document` all that is set for `reference`; with `before` only if that is what was set until now."""
+        """Replace all fields of `reference` by `document`; with `before`, only if its fields are still those."""
         with self._audit_log.changing() as change:
             found = self._read(change.connection, settings.c.subject == reference.subject)
             if before is not None and found.get(reference, {}) != before:
-                raise InputError(f"what is set for {reference} was changed by somebody else in the meantime")
+                raise InputError(f"somebody else changed the settings of {reference} meanwhile")
             self._write(change, found, {reference: document})
 
     def replace_all(self, documents: Mapping[Reference, Mapping[str, Json]]) -> None:
@@ -90,19 +90,19 @@ class Settings(ABC):
             self._write(change, self._read(change.connection, settings.c.subject.in_(subjects)), documents)
 
     def reset(self, reference: Reference, field: str | None = None) -> tuple[str, ...]:
-        """Forget one field, or all of them, and say which there were. What is kept is not looked at: so this is the way
-        out where it cannot be read."""
+        """Delete one field, or all. Returns the names of the deleted fields. Does not parse the stored values: it is
+        the remedy if they cannot be read."""
         rows = _rows_of(reference) if field is None else and_(_rows_of(reference), settings.c.field == field)
         with self._audit_log.changing() as change:
-            there = select(settings.c.field).where(self._here, rows).order_by(settings.c.field)
-            fields = tuple(change.connection.execute(there).scalars())
+            present = select(settings.c.field).where(self._in_section, rows).order_by(settings.c.field)
+            fields = tuple(change.connection.execute(present).scalars())
             if fields:
-                change.connection.execute(delete(settings).where(self._here, rows))
+                change.connection.execute(delete(settings).where(self._in_section, rows))
                 self._record(change, reference, {}, fields)
         return fields
 
     @property
-    def _here(self) -> ColumnElement[bool]:
+    def _in_section(self) -> ColumnElement[bool]:
         return settings.c.section == self.section
 
     def _documents(self, *which: ColumnElement[bool]) -> dict[Reference, Document]:
@@ -112,7 +112,7 @@ class Settings(ABC):
     def _read(self, connection: Connection, *which: ColumnElement[bool]) -> dict[Reference, Document]:
         rows = connection.execute(
             select(settings.c.subject, settings.c.version, settings.c.field, settings.c.value)
-            .where(self._here, *which)
+            .where(self._in_section, *which)
             .order_by(settings.c.subject, settings.c.version, settings.c.field)
         )
         found: dict[Reference, Document] = {}
@@ -121,8 +121,8 @@ class Settings(ABC):
                 found.setdefault(_reference(subject, version), {})[field] = parse_json(value, field)
             except InputError as error:
                 raise StateError(
-                    f"the {self.section} kept for {subject}:{version} was damaged: {error.message}",
-                    hint=f"{self.forget} forgets what was set",
+                    f"the {self.section} of {subject}:{version} is damaged: {error.message}",
+                    hint=f"{self.forget} deletes it",
                 ) from None
         return found
 
@@ -146,7 +146,7 @@ class Settings(ABC):
         if not put and not gone:
             return
         change.connection.execute(
-            delete(settings).where(self._here, _rows_of(reference), settings.c.field.in_([*put, *gone]))
+            delete(settings).where(self._in_section, _rows_of(reference), settings.c.field.in_([*put, *gone]))
         )
         row = {"subject": reference.subject, "version": reference.version, "section": self.section}
         for field, value in put.items():
@@ -173,7 +173,7 @@ def _merged(documents: Mapping[Reference, Document], reference: Reference) -> di
 def _reference(subject: str, version: str) -> Reference:
     reference = Reference.parse(f"{subject}:{version or 'latest'}")
     if (reference.subject, reference.version) != (subject, version):
-        raise InputError("it is not written as a reference is kept")
+        raise InputError("the reference is not in its normal form")
     return reference
 
 
@@ -187,12 +187,12 @@ def _canonical(value: Json) -> str:
 
 def _plain_document(document: object) -> Document:
     if not isinstance(document, Mapping):
-        raise InputError(f"what is set is a JSON object, not a JSON {kind_of(document)}")
+        raise InputError(f"settings are a JSON object, not a JSON {kind_of(document)}")
     return {field: _plain(field, value) for field, value in document.items()}
 
 
 def _plain(field: str, value: object) -> Json:
-    """`value` as it will be read again. Raises InputError for what is no JSON, or more of it than is kept."""
+    """`value` as it will be read again. Raises InputError if it is not JSON, or too large."""
     try:
         text = _canonical(value)
     except (TypeError, ValueError, RecursionError):

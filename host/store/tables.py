@@ -28,7 +28,7 @@ metadata = MetaData(
     }
 )
 
-# One row for each component's bytes: what it says of itself, and what it imports (host.store.components).
+# A component's bytes: their manifest, and their imports (host.store.components).
 artifacts = Table(
     "artifacts",
     metadata,
@@ -39,7 +39,7 @@ artifacts = Table(
     Column("added_at", Double, nullable=False),
 )
 
-# The bytes themselves, where several machines share the state; otherwise they are files.
+# The bytes themselves, if several machines share the state; otherwise they are files.
 blobs = Table(
     "blobs",
     metadata,
@@ -61,11 +61,11 @@ components = Table(
     Column("subject", Text, primary_key=True),
     Column("version", Text, primary_key=True),
     Column("digest", Text, ForeignKey("artifacts.digest"), nullable=False, index=True),
-    Column("source", Text, nullable=False),  # the file or the oci:// reference that it came from
+    Column("source", Text, nullable=False),  # the file or the oci:// reference that it was installed from
     Column("registered_at", Double, nullable=False),
 )
 
-# Which bytes may use what is granted to a subject.
+# Which bytes may use the grants of a subject.
 approvals = Table(
     "approvals",
     metadata,
@@ -74,7 +74,7 @@ approvals = Table(
     Column("approved_at", Double, nullable=False),
 )
 
-# The highest version ever installed, also when it is no longer there: against going back unasked.
+# The highest version ever installed, even if it was removed: against a downgrade that nobody asked for.
 newest = Table(
     "newest",
     metadata,
@@ -82,7 +82,7 @@ newest = Table(
     Column("version", Text, nullable=False),
 )
 
-# Policies, configuration and allowed imports (sections "policy", "config", "import"): a row for each field that is set.
+# Policies, configuration and allowed imports (sections "policy", "config", "import"): a row for each field.
 settings = Table(
     "settings",
     metadata,
@@ -105,7 +105,7 @@ secret_grants = Table(
     Column("granted_at", Double, nullable=False),
 )
 
-# Random keys, each sealed by the master key that `master` names.
+# Random data keys, each encrypted with the master key that `master` names.
 keys = Table(
     "keys",
     metadata,
@@ -128,7 +128,8 @@ secrets = Table(
     Column("changed_at", Double, nullable=False),
 )
 
-# For each owner, a keyed digest of which secrets there are and in which revision: an old row put back is found.
+# For each owner, a keyed digest of which secrets there are and in which revision. It shows an old row that was put
+# back.
 seals = Table(
     "seals",
     metadata,
@@ -137,8 +138,7 @@ seals = Table(
     Column("mac", LargeBinary, nullable=False),
 )
 
-# One row: a keyed digest of what the operator decided, and the number of the record that changed it last
-# (host.store.state_digest).
+# One row: the state digest, and the number of the last record that changed the state (host.store.state_digest).
 state_seal = Table(
     "state_seal",
     metadata,
@@ -158,7 +158,7 @@ trusted_keys = Table(
     Column("revoked_at", Double),
 )
 
-# What a namespace asks for, where the operator said so.
+# The rules of namespaces for signatures.
 rules = Table(
     "rules",
     metadata,
@@ -167,7 +167,7 @@ rules = Table(
     Column("threshold", Integer, nullable=False),
 )
 
-# Who may ask a server, and for what. No key is kept: `hash` is the SHA-256 of one (host.store.access.api_keys).
+# Who may use a server, and for what. `hash` is the SHA-256 of a key's text (host.store.access.api_keys).
 api_keys = Table(
     "api_keys",
     metadata,
@@ -176,7 +176,7 @@ api_keys = Table(
     Column("type", Text, nullable=False),
     Column("scopes", Text, nullable=False),  # json
     Column("hash", LargeBinary, nullable=False),
-    Column("previous_hash", LargeBinary),  # the key before it, until its time is over
+    Column("previous_hash", LargeBinary),  # of the text before the last rotation
     Column("previous_until", Double),
     Column("rate_limit", Text),  # these three as host.core.quantities writes them
     Column("request_budget", Text),
@@ -190,7 +190,7 @@ api_keys = Table(
     Column("rotated_at", Double),
 )
 
-# What was used: for each day (UTC, `2026-11-20`), key ("": nobody's) and catalyst (a reference with its version).
+# Usage by day (UTC, `2026-11-20`), key ("": none) and catalyst (a reference with its version).
 usage = Table(
     "usage",
     metadata,
@@ -203,7 +203,7 @@ usage = Table(
     Column("output_tokens", BigInteger, nullable=False),
 )
 
-# What a limit has counted in a window of time, by the window's number (host.service.limits).
+# Counts of limits, by the number of their window of time (host.service.limits).
 counters = Table(
     "counters",
     metadata,
@@ -213,7 +213,7 @@ counters = Table(
     Column("expires_at", Double, nullable=False, index=True),
 )
 
-# Runs that somebody asked to end, for whichever process has them.
+# Requests to end a run, for the process that runs it.
 cancellations = Table(
     "cancellations",
     metadata,
@@ -221,7 +221,7 @@ cancellations = Table(
     Column("asked_at", Double, nullable=False),
 )
 
-# The record: each row's mac covers the row and the mac of the row before it (host.store.audit_log.log).
+# The audit log: each row's mac covers the row and the mac of the row before it (host.store.audit_log.log).
 audit = Table(
     "audit",
     metadata,

@@ -1,4 +1,4 @@
-"""Which keys the operator trusts for which namespaces, and what a namespace asks for."""
+"""Trusted keys: which keys the operator trusts for which namespaces, and the rule of a namespace."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LEAST_DIGITS: Final = 8  # of an id that is not given whole
 
 @dataclass(frozen=True, slots=True)
 class KeptKey:
-    """Times are Unix time in seconds; `revoked_at` None: it is not."""
+    """A trusted key as it is stored. Times are Unix time in seconds; `revoked_at` None: the key is not revoked."""
 
     trusted: TrustedKey
     added_at: float
@@ -36,35 +36,35 @@ class KeptKey:
 
 
 class TrustStore:
-    """One per process, thread-safe. Each change is recorded in the transaction that makes it; what changes nothing is
-    not. Every method raises StateError, where something that is kept cannot be read too: then nobody is trusted."""
+    """One per process, thread-safe. Each change is recorded in its transaction; a call that changes nothing is not
+    recorded. Every method raises StateError, also if a row cannot be read: then no key is trusted."""
 
     def __init__(self, audit_log: AuditLog) -> None:
         self._audit_log = audit_log
 
     def snapshot(self) -> Trust:
-        """What verification goes by."""
+        """The keys and rules for verification."""
         with self._audit_log.database.reading() as connection:
             return Trust([one.trusted for one in _keys(connection)], _rules(connection))
 
     def all(self) -> list[KeptKey]:
-        """All, revoked ones too, in the order in which they were added."""
+        """All keys, revoked ones too, in the order of their addition."""
         with self._audit_log.database.reading() as connection:
             return _keys(connection)
 
     def rules(self) -> Mapping[str, Rule]:
-        """By namespace, those that the operator made."""
+        """The rules that the operator made, by namespace."""
         with self._audit_log.database.reading() as connection:
             return _rules(connection)
 
     def key(self, ident: str) -> KeptKey:
-        """The key with that id, or the one whose id begins so. Raises NotFound."""
+        """The key whose id is `ident` or begins with it. Raises NotFound."""
         with self._audit_log.database.reading() as connection:
             return _find(_keys(connection), ident)
 
     def add(self, key: PublicKey, namespaces: Iterable[str], comment: str = "") -> KeptKey:
-        """Trust `key` for `namespaces`, beside those that it is trusted for. `comment`, where it is not empty, takes
-        the place of the one before. Raises InputError for a key that was revoked: that is for good."""
+        """Trust `key` for `namespaces`, in addition to its present ones. A `comment` that is not empty replaces the
+        present one. Raises InputError for a revoked key: revocation is for good."""
         wanted = frozenset(check_namespace(one) for one in namespaces)
         if not wanted:
             raise InputError("a key is trusted for at least one namespace", field="namespace")
@@ -86,7 +86,7 @@ class TrustStore:
             return _find(_keys(change.connection), key.id)
 
     def revoke(self, ident: str) -> KeptKey:
-        """Nothing that the key signed is verified any more, whenever it signed it. Raises NotFound."""
+        """No signature of the key verifies any more, of whatever time. Raises NotFound."""
         with self._audit_log.changing() as change:
             found = _find(_keys(change.connection), ident)
             if found.trusted.revoked:
@@ -97,7 +97,7 @@ class TrustStore:
             return _find(_keys(change.connection), found.id)
 
     def require(self, namespace: str, rule: Rule | None) -> None:
-        """Make `rule` what `namespace` asks for; None: what it asks for by default. Raises InputError."""
+        """Set the rule of `namespace`; None: the default rule. Raises InputError."""
         name = check_namespace(namespace)
         with self._audit_log.changing() as change:
             if _rules(change.connection).get(name) == rule:
@@ -111,7 +111,7 @@ class TrustStore:
 
 
 def check_namespace(text: str) -> str:
-    """`text`, if it can be a reference's namespace. Raises InputError."""
+    """Returns `text` if it can be the namespace of a reference. Raises InputError."""
     found: str | None = None
     with suppress(InputError):
         found = Reference.parse(f"catalyst:{text}.any").namespace
@@ -130,7 +130,7 @@ def _keys(connection: Connection) -> list[KeptKey]:
 
 
 def _kept(ident: str, found: list[Row[Any]]) -> KeptKey:
-    """The key of several rows, one for each namespace; where they differ, the one that trusts least."""
+    """The key of several rows, one for each namespace. If the rows differ, the one that trusts least counts."""
     try:
         key = PublicKey.parse(found[0].pem)
     except InputError:
@@ -150,7 +150,7 @@ def _rules(connection: Connection) -> dict[str, Rule]:
             for row in connection.execute(select(rules).order_by(rules.c.namespace))
         }
     except InputError:
-        raise _unreadable("what a namespace asks for") from None
+        raise _unreadable("the rule of a namespace") from None
 
 
 def _find(kept: Iterable[KeptKey], ident: str) -> KeptKey:

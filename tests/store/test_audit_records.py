@@ -51,7 +51,7 @@ def test_which_are_wanted(database: Database, wanted: Wanted, found: list[int]) 
 
 @pytest.mark.usefixtures("filled")
 def test_they_are_read_a_part_at_a_time(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_AT_ONCE", 2)
+    monkeypatch.setattr(module, "_ROWS_AT_ONCE", 2)
     found = records(database)
     assert [next(found).seq, next(found).seq] == [1, 2]
     found.close()  # and need not be read to the end

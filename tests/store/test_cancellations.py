@@ -30,7 +30,7 @@ def test_of_none_nothing_is_asked(cancellations: Cancellations, monkeypatch: pyt
 
 
 def test_however_many_there_are(cancellations: Cancellations, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_AT_ONCE", 3)
+    monkeypatch.setattr(module, "_IDS_AT_ONCE", 3)
     cancellations.ask("run_6")
     cancellations.ask("run_0")
     assert cancellations.among([f"run_{n}" for n in range(7)]) == {"run_0", "run_6"}

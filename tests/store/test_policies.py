@@ -117,7 +117,7 @@ class TestEditedByHand:
     def test_a_field_that_there_is_not(self, policies: Policies, audit_log: AuditLog) -> None:
         policies.set(ALL, "allowed_domains", ["a.test"])
         damage(audit_log, field="allow_everything")
-        with pytest.raises(PolicyError, match=r"kept for c:local\.openai:0\.1\.0: unknown field"):
+        with pytest.raises(PolicyError, match=r"policy of c:local\.openai:0\.1\.0: unknown field"):
             policies.effective(ONE)
 
     def test_it_is_not_built_on(self, policies: Policies, audit_log: AuditLog) -> None:

@@ -70,7 +70,7 @@ def test_it_may_go_again_and_again(raw: Raw, filled: AuditLog, verified: Callabl
 def test_many_go_in_several_transactions(
     raw: Raw, filled: AuditLog, verified: Callable[[], Verified], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retention, "_AT_ONCE", 3)
+    monkeypatch.setattr(retention, "_BATCH_SIZE", 3)
     assert prune(filled, 9.0) == Pruned(8)
     assert numbers(raw) == [9, 10, 11, 12, 13]
     assert verified().pruned_through == 8

@@ -81,7 +81,7 @@ def test_how_each_ended_the_newest_first(database: Database) -> None:
 def test_which_are_wanted(
     database: Database, monkeypatch: pytest.MonkeyPatch, asked: dict[str, object], found: list[str]
 ) -> None:
-    monkeypatch.setattr(module, "_AT_ONCE", 3)
+    monkeypatch.setattr(module, "_RUNS_AT_ONCE", 3)
     assert [one.id for one in runs(database, **asked)] == found
 
 
@@ -154,7 +154,7 @@ def served(audit_log: AuditLog) -> AuditLog:
 def test_whose_runs_are_wanted(
     database: Database, monkeypatch: pytest.MonkeyPatch, asked: dict[str, object], found: list[str]
 ) -> None:
-    monkeypatch.setattr(module, "_AT_ONCE", 2)
+    monkeypatch.setattr(module, "_RUNS_AT_ONCE", 2)
     assert [one.id for one in runs(database, **{"limit": 9, **asked})] == found
 
 

@@ -181,7 +181,7 @@ class TestDamage:
         numbers.set(ALL, "a", 1)
         write_raw(audit_log, value="{")
         for read in (numbers.document, numbers.merged):
-            with pytest.raises(StateError, match=r"kept for catalyst:local\.openai: was damaged: a is not JSON"):
+            with pytest.raises(StateError, match=r"of catalyst:local\.openai: is damaged: a is not JSON"):
                 read(ALL)
 
     @pytest.mark.parametrize(

@@ -1,10 +1,10 @@
-"""The text of an API key: `host_sk_`, its id, `_`, 32 random characters and 6 of a checksum, as GitHub's tokens have
-them: whoever scans for leaked keys, or mistyped one, can tell offline what can be one.
+"""API keys: who may use a server, for what, and how much.
 
-The keys that a server asks for: who may use it, for what, and how much.
+The text of a key is `host_sk_`, its id, `_`, 32 random characters and 6 of a checksum, in the style of GitHub's tokens.
+A scanner for leaked keys, or a client with a typo, can check a text offline.
 
-Of a key's text only the SHA-256 is kept. A slow hash is for passwords, which people choose: nobody finds 190 random
-bits by trying, so a plain one gives away as little, and costs a request nothing.
+Of a key's text only the SHA-256 is stored. A slow hash is for passwords, which people choose. Nobody finds 190 random
+bits by trying, so a plain hash protects as well, and costs a request nothing.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ def new_id() -> str:
 
 
 def new_text(kind: KeyType, ident: str) -> str:
-    """A secret: to be shown once, and kept by whoever uses it."""
+    """The text of a new key: a secret, shown once to the person who uses it."""
     body = f"{_PREFIX[kind]}{ident}_{''.join(secrets.choice(_BASE62) for _ in range(_RANDOM_LENGTH))}"
     return body + _check(body)
 
 
 def id_in(text: str) -> str:
-    """The id of the key that `text` can be; "" where it can be none: it has another form, or its checksum is wrong."""
+    """The id in the text of a key; "" if `text` has another form, or a wrong checksum."""
     match = KEY_TEXT.fullmatch(text)
     if match is None or _check(text[:-_CHECK_LENGTH]) != text[-_CHECK_LENGTH:]:
         return ""
@@ -75,7 +75,7 @@ Scope = Literal[
     "runs",  # list the runs of the key itself, and see their logs
     "components",  # search and inspect
     "metrics",
-    "manage",  # secrets, policies, the record, keys, the console
+    "manage",  # secrets, policies, the audit log, keys, the console
 ]
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 AT_MOST: Final[Mapping[KeyType, frozenset[Scope]]] = {
@@ -89,16 +89,16 @@ Network = IPv4Network | IPv6Network
 KeyState = Literal["active", "expired", "revoked"]
 
 _NAME = re.compile(r"(?!host_)[A-Za-z0-9](?:[A-Za-z0-9 ._@-]{0,62}[A-Za-z0-9._@-])?\Z")
-_GLOB = re.compile(r"[!-+\--~]{1,200}\Z")  # ASCII that is seen, and no comma
+_GLOB = re.compile(r"[!-+\--~]{1,200}\Z")  # visible ASCII without the comma
 _LATEST: Final = 253_402_300_799  # the end of the year 9999
-_NO_HASH: Final = os.urandom(32)  # of no text that anybody knows: as long to compare with as any other
+_NO_HASH: Final = os.urandom(32)  # of no known text; comparing with it takes as long as with any other
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """What is kept of a key. `rate_limit` and `request_budget` count requests, `token_budget` tokens; None: no bound.
-    `ip_allowlist`, `models` (globs) and `catalysts` (a reference without a version: all of them) are each any where
-    they are empty. Times are Unix time in seconds."""
+    """A key without its text. `rate_limit` and `request_budget` count requests, `token_budget` tokens; None: no bound.
+    An empty `ip_allowlist`, `models` (globs) or `catalysts` (a reference without a version: all versions) allows any.
+    Times are Unix time in seconds."""
 
     id: str
     name: str
@@ -121,7 +121,7 @@ class ApiKey:
         return "expired" if self.expires_at is not None and now >= self.expires_at else "active"
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON has it: what people and programs are shown."""
+        """The JSON that people and programs are shown."""
         return {
             "id": self.id,
             "name": self.name,
@@ -139,8 +139,9 @@ _TIMES: Final = ("created_at", "expires_at", "revoked_at", "rotated_at")
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
-    """A key with the hashes that it is known by; `previous` until its time is over. Without a key: nobody's."""
+class _HashedKey:
+    """A key with the hashes of its texts. The `previous` text works until `previous_until`. `key` None: no text
+    matches."""
 
     key: ApiKey | None
     hash: bytes
@@ -148,40 +149,40 @@ class _Held:
     previous_until: float
 
 
-_NOBODY: Final = _Held(None, _NO_HASH, _NO_HASH, 0.0)
+_NO_KEY: Final = _HashedKey(None, _NO_HASH, _NO_HASH, 0.0)
 
 
 class KeyRing:
-    """All keys, as they were at one moment: what a server asks at each request. `any`: whether there ever was one. One
-    that was revoked or has expired counts: a server whose only key is over has not become open to all."""
+    """All keys at one moment; a server asks it at each request. `any`: whether there ever was a key. Revoked and
+    expired keys count: a server whose only key has ended is not open to all."""
 
-    def __init__(self, held: Iterable[_Held]) -> None:
-        self._by_id = {one.key.id: one for one in held if one.key is not None}
+    def __init__(self, keys: Iterable[_HashedKey]) -> None:
+        self._by_id = {one.key.id: one for one in keys if one.key is not None}
         self.any = bool(self._by_id)
 
     def __repr__(self) -> str:
         return f"KeyRing({len(self._by_id)} keys)"
 
     def authenticate(self, text: str, now: float) -> ApiKey | None:
-        """The key whose text this is, unless it was revoked or has expired. How long it takes does not depend on
-        whether there is a key of that id, nor on how much of the text is right."""
-        held = self._by_id.get(id_in(text), _NOBODY)
+        """The active key with this text; None if there is none. The time that it takes reveals neither whether there is
+        a key with that id, nor how much of the text is right."""
+        found = self._by_id.get(id_in(text), _NO_KEY)
         given = _hash(text)
-        current = hmac.compare_digest(given, held.hash)
-        previous = hmac.compare_digest(given, held.previous) and now < held.previous_until
-        if held.key is None or not (current or previous) or held.key.state(now) != "active":
+        current = hmac.compare_digest(given, found.hash)
+        previous = hmac.compare_digest(given, found.previous) and now < found.previous_until
+        if found.key is None or not (current or previous) or found.key.state(now) != "active":
             return None
-        return held.key
+        return found.key
 
     def active(self, ident: str, now: float) -> ApiKey | None:
-        """The key of that id, unless it was revoked or has expired: for whoever was authenticated before."""
-        key = self._by_id.get(ident, _NOBODY).key
+        """The active key with that id, for a caller who was authenticated earlier; None if there is none."""
+        key = self._by_id.get(ident, _NO_KEY).key
         return key if key is not None and key.state(now) == "active" else None
 
 
 class ApiKeys:
-    """One per process, thread-safe. Each change is recorded in the transaction that makes it. Methods raise StateError,
-    where a row cannot be read too: then nobody gets in by any."""
+    """One per process, thread-safe. Each change is recorded in its transaction. Methods raise StateError, also if a row
+    cannot be read: then no key works."""
 
     def __init__(self, audit_log: AuditLog) -> None:
         self._audit_log = audit_log
@@ -200,8 +201,8 @@ class ApiKeys:
         catalysts: Sequence[Reference] = (),
         expires_at: float | None = None,
     ) -> tuple[ApiKey, str]:
-        """The key, and its text, which is not to be had again. `scopes` None: those that the type has by default.
-        Raises InputError, which names the field."""
+        """Returns the key and its text, which is not stored. `scopes` None: the type's default scopes. Raises
+        InputError, which names the field."""
         now = time.time()
         if expires_at is not None and not now < expires_at <= _LATEST:
             raise InputError(
@@ -237,19 +238,19 @@ class ApiKeys:
         return key, text
 
     def all(self) -> list[ApiKey]:
-        """In the order in which they were made, also those that were revoked."""
+        """All keys, revoked ones too, in the order of their creation."""
         with self._audit_log.database.reading() as connection:
             return _keys(connection)
 
     def find(self, name_or_id: str) -> ApiKey:
-        """The key with that id, or of that name: where it was given again, the one that was not revoked, or the latest
-        that was. Raises NotFound."""
+        """The key with that id or name. Of several with one name: the one that is not revoked, else the latest. Raises
+        NotFound."""
         with self._audit_log.database.reading() as connection:
             return _find(_keys(connection), name_or_id)
 
     def rotate(self, name_or_id: str, overlap_s: float = 0.0) -> tuple[ApiKey, str]:
-        """The same key with a new text; the one before works for `overlap_s` seconds more, and any from before that one
-        no longer. Raises NotFound, InputError for a key that was revoked or has expired."""
+        """Give the key a new text. The text before it works for `overlap_s` seconds more, and older ones no longer.
+        Raises NotFound; InputError for a key that was revoked or has expired."""
         now = time.time()
         if not 0 <= overlap_s <= _LATEST - now:
             raise InputError("the overlap is not a duration", field="overlap", hint="like 30m or 1h")
@@ -267,7 +268,7 @@ class ApiKeys:
             return _find(_keys(change.connection), key.id), text
 
     def revoke(self, name_or_id: str) -> ApiKey:
-        """End it for good; its name may be given again. Raises NotFound."""
+        """End the key for good. Its name becomes free. Raises NotFound."""
         with self._audit_log.changing() as change:
             key = _find(_keys(change.connection), name_or_id)
             if key.revoked_at is None:
@@ -276,15 +277,15 @@ class ApiKeys:
             return _find(_keys(change.connection), key.id)
 
     def snapshot(self) -> KeyRing:
-        """What requests are authenticated by, as it was sealed. Raises StateError also where somebody else has written
-        to it."""
+        """The keys to authenticate requests with, after a check of the state digest. Raises StateError, also if other
+        hands changed the state."""
         with self._audit_log.database.snapshot() as connection:
             self._audit_log.check(connection)
-            return KeyRing(_held(row) for row in connection.execute(select(api_keys)))
+            return KeyRing(_hashed_key(row) for row in connection.execute(select(api_keys)))
 
 
 def network(text: str) -> Network:
-    """`10.0.0.0/8`, or an address for itself alone. Raises InputError."""
+    """A network like `10.0.0.0/8`, or a single address. Raises InputError."""
     try:
         return ip_network(text)
     except ValueError as error:
@@ -311,7 +312,7 @@ def _check_type(kind: str) -> KeyType:
 
 
 def check_scopes(kind: KeyType, wanted: Collection[str] | None) -> frozenset[Scope]:
-    """What a key of this type may, of these words; None: what it may by default. Raises InputError."""
+    """The scopes `wanted`, if a key of this type may have them; None: the type's default scopes. Raises InputError."""
     if wanted is None:
         return BY_DEFAULT[kind]
     found = frozenset(scope for scope in SCOPES if scope in wanted)
@@ -320,7 +321,7 @@ def check_scopes(kind: KeyType, wanted: Collection[str] | None) -> frozenset[Sco
             raise InputError(f"{one[:80]!r} is no scope", field="scopes", hint=f"one of {', '.join(SCOPES)}")
         if one not in AT_MOST[kind]:
             able = " or ".join(name for name in KEY_TYPES if one in AT_MOST[name])
-            hint = f"that takes one of the type {able}"
+            hint = f"a key of the type {able} can"
             raise InputError(f"a key of the type {kind} cannot have the scope {one}", field="scopes", hint=hint)
     if not found:
         raise InputError(
@@ -349,7 +350,7 @@ def _find(keys: Sequence[ApiKey], name_or_id: str) -> ApiKey:
     in_turn += [one for one in named if one.revoked_at is None]
     in_turn += reversed(named)
     if not in_turn:
-        shown = repr(name_or_id) if _NAME.match(name_or_id) else "that"  # which may be the text of a key
+        shown = repr(name_or_id) if _NAME.match(name_or_id) else "that"  # it may be the text of a key
         raise NotFound(f"no key is called {shown}", field="name", hint="host key list shows those there are")
     return in_turn[0]
 
@@ -359,7 +360,7 @@ def _set(change: Change, key: ApiKey, **values: Any) -> None:
 
 
 def _recorded(key: ApiKey) -> dict[str, Any]:
-    """What the record says of it: what it may do, and nothing that helps anybody to use it."""
+    """The key in the audit log: its permissions, and nothing that helps to use it."""
     return {
         name: value for name, value in key.as_dict().items() if value not in (None, []) and not name.endswith("_at")
     }
@@ -374,12 +375,12 @@ def _keys(connection: Connection) -> list[ApiKey]:
     return [_key(row) for row in connection.execute(select(api_keys).order_by(api_keys.c.created_at, api_keys.c.id))]
 
 
-def _held(row: Row[Any]) -> _Held:
-    return _Held(_key(row), row.hash, row.previous_hash or _NO_HASH, row.previous_until or 0.0)
+def _hashed_key(row: Row[Any]) -> _HashedKey:
+    return _HashedKey(_key(row), row.hash, row.previous_hash or _NO_HASH, row.previous_until or 0.0)
 
 
 def _key(row: Row[Any]) -> ApiKey:
-    """Raises StateError for what this program does not write."""
+    """Raises StateError for a row that this program does not write."""
     try:
         kind = _check_type(row.type)
         quotas = {name: getattr(row, name) for name in _QUOTAS}

@@ -1,6 +1,5 @@
-"""Reading the record, as it is: whether it is as it was written, `host.store.audit_log.verification` says.
-
-Runs, as the record tells of them.
+"""The audit log, read: its records, and the runs that they describe. Whether they are as they were written, says
+`host.store.audit_log.verification`.
 """
 
 from __future__ import annotations
@@ -18,16 +17,16 @@ from host.errors import AuditBroken, InputError, NotFound
 from host.store.database import Database
 from host.store.tables import audit
 
-_AT_ONCE = 1_000  # rows in memory
-_LATEST = 253_402_300_799  # the end of the year 9999, which is the last that has a date
-ENTRIES = select(
+_ROWS_AT_ONCE = 1_000  # in memory
+_LATEST = 253_402_300_799  # the end of the year 9999, the last year of a datetime
+_RECORDS = select(
     audit.c.seq, audit.c.at, audit.c.run, audit.c.kind, audit.c.decision, audit.c.rule, audit.c.detail, audit.c.mac
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One entry, as `host.core.audit.Event` describes it, with its number. `mac` is in hex."""
+    """One record: a `host.core.audit.Event` with its number. `mac` is in hex."""
 
     seq: int
     at: float
@@ -44,14 +43,14 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which records: those of which everything holds that is given. `since` is Unix time."""
+    """A filter of records: all given conditions have to hold. `since` is Unix time."""
 
     run: str | None = None
     kind: str | None = None
     denied: bool = False
     since: float | None = None
 
-    def among(self, query: Select[Any]) -> Select[Any]:
+    def filtered(self, query: Select[Any]) -> Select[Any]:
         if self.run is not None:
             query = query.where(audit.c.run == self.run)
         if self.kind is not None:
@@ -64,22 +63,22 @@ class Wanted:
 
 
 def records(database: Database, wanted: Wanted = Wanted()) -> Iterator[Record]:
-    """From the oldest on, as they are read; nothing of the database waits for the reader. Raises StateError."""
+    """From the oldest on, read as they are consumed. The transaction blocks no writer. Raises StateError."""
     with database.reading() as connection:
-        query = wanted.among(ENTRIES).order_by(audit.c.seq).execution_options(yield_per=_AT_ONCE)
+        query = wanted.filtered(_RECORDS).order_by(audit.c.seq).execution_options(yield_per=_ROWS_AT_ONCE)
         with connection.execute(query) as rows:
             yield from map(as_record, rows)
 
 
 def newest_records(database: Database, limit: int, wanted: Wanted = Wanted()) -> list[Record]:
-    """The last `limit` of them, the oldest of these first. Raises StateError."""
+    """The last `limit` records, with the oldest of these first. Raises StateError."""
     with database.reading() as connection:
-        rows = connection.execute(wanted.among(ENTRIES).order_by(audit.c.seq.desc()).limit(limit)).all()
+        rows = connection.execute(wanted.filtered(_RECORDS).order_by(audit.c.seq.desc()).limit(limit)).all()
     return [as_record(row) for row in reversed(rows)]
 
 
 def as_record(row: Any) -> Record:
-    """What a row of ENTRIES says. Raises AuditBroken where a value is none that a record has: somebody put it there."""
+    """The record of a row of `_RECORDS`. Raises AuditBroken for a value that no record has: somebody put it there."""
     with suppress(InputError, TypeError, AttributeError):
         detail = parse_object(row.detail, "the detail")
         texts = (row.run, row.kind, row.decision or "", row.rule)
@@ -88,16 +87,16 @@ def as_record(row: Any) -> Record:
     raise AuditBroken(f"record {row.seq} cannot be read", seq=row.seq, hint="host audit verify")
 
 
-_RUNS_AT_ONCE = 200  # runs that are asked about in one query
+_RUNS_AT_ONCE = 200  # in one query
 _GRACE_S: Final = 5.0  # from a run's deadline to its last record
 
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """One run. `seq` is the number of its first record, `started_at` Unix time. It ended with the `status` of its
-    operation, or in the `error` of that code; with neither it has not ended: it goes on, at most until `running_until`,
-    or its process was killed. `requests` and `denied` count the HTTP requests that were allowed, and everything that
-    was refused. `caller` is on whose behalf it was, as a server says it: with the id of an API key as `key`."""
+    """One run. `seq` is the number of its first record, `started_at` Unix time. A run ends with the `status` of its
+    operation, or with the code of an `error`. With neither it still runs, at most until `running_until`, or its process
+    was killed. `requests` counts the allowed HTTP requests, `denied` everything that was refused. `caller` is a
+    server's description of who asked for the run, with the id of the API key as `key`."""
 
     seq: int
     id: str
@@ -114,11 +113,11 @@ class RunSummary:
 
     @property
     def key(self) -> str:
-        """The id of the API key that it was started with; "" where there was none."""
+        """The id of the API key that started the run; "" for none."""
         return str(self.caller.get("key") or "")
 
     def running(self, now: float) -> bool:
-        """Whether it goes on, as far as the record can say."""
+        """Whether the run still goes on, as far as the audit log shows."""
         ended = self.status is not None or self.error is not None
         return not ended and self.running_until is not None and now < self.running_until + _GRACE_S
 
@@ -142,9 +141,9 @@ def runs(
     failed: bool = False,
     key: str | None = None,
 ) -> list[RunSummary]:
-    """The newest first: at most `limit`, of those that began before the record `before`. `reference` is what a run was
-    started by: a file, a reference, or one without its version for all of them; `key` the id of the API key that it was
-    started with, "" for none. Raises StateError."""
+    """At most `limit` runs, the newest first. Filters: runs that began before the record number `before`; runs of
+    `reference`, which is a file, a reference, or one without a version for all versions; runs that `failed`; runs of
+    the API key with the id `key`, "" for runs without a key. Raises StateError."""
     found: list[RunSummary] = []
     with database.reading() as connection:
         for run in _summaries(connection, before, key):
@@ -157,8 +156,8 @@ def runs(
 
 
 def run(database: Database, ident: str) -> tuple[RunSummary | None, list[Record]]:
-    """The run whose id is `ident`, or begins so, and its records. No summary where its beginning was pruned. Raises
-    NotFound, InputError where there are several, StateError."""
+    """The run whose id is `ident` or begins with it, and its records. No summary if its first record was pruned. Raises
+    NotFound, InputError if there are several, StateError."""
     with database.reading() as connection:
         ids = connection.scalars(
             select(audit.c.run)
@@ -170,7 +169,7 @@ def run(database: Database, ident: str) -> tuple[RunSummary | None, list[Record]
             raise NotFound(f"there is no run {ident[:80]!r}", field="ID", hint="host runs list")
         if len(ids) > 1:
             raise InputError(f"several runs begin with {ident[:80]!r}", field="ID", hint="host runs list")
-        first = connection.execute(ENTRIES.where(audit.c.run == ids[0], audit.c.kind == "run.started").limit(1)).all()
+        first = connection.execute(_RECORDS.where(audit.c.run == ids[0], audit.c.kind == "run.started").limit(1)).all()
         summary = next(_summarised(connection, [as_record(row) for row in first]), None)
     return summary, list(records(database, Wanted(run=ids[0])))
 
@@ -180,12 +179,12 @@ def _is_of(run: RunSummary, reference: str) -> bool:
 
 
 def _summaries(connection: Connection, before: int | None, key: str | None) -> Iterator[RunSummary]:
-    """All of them, the newest first; with a `key`, those whose record has it anywhere."""
+    """All runs, the newest first; with a `key`, the runs whose first record contains it anywhere."""
     started = audit.c.kind == "run.started"
     if key:
         started &= audit.c.detail.contains(f'"key":{json.dumps(key)}', autoescape=True)
     while True:
-        query = ENTRIES.where(started).order_by(audit.c.seq.desc()).limit(_RUNS_AT_ONCE)
+        query = _RECORDS.where(started).order_by(audit.c.seq.desc()).limit(_RUNS_AT_ONCE)
         rows = connection.execute(query if before is None else query.where(audit.c.seq < before)).all()
         if not rows:
             return
@@ -197,7 +196,7 @@ def _summarised(connection: Connection, started: Sequence[Record]) -> Iterator[R
     ids = [record.run for record in started]
     ended = {
         row.run: as_record(row).detail
-        for row in connection.execute(ENTRIES.where(audit.c.run.in_(ids), audit.c.kind == "run.ended"))
+        for row in connection.execute(_RECORDS.where(audit.c.run.in_(ids), audit.c.kind == "run.ended"))
     }
     counts = {row.run: row for row in connection.execute(_counted(ids))}
     for record in started:

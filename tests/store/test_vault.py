@@ -366,7 +366,7 @@ def test_a_key_that_other_hands_changed_is_an_error(
 ) -> None:
     [row] = [row for row in hands.copy("keys")["keys"] if row["purpose"] == purpose]
     hands.change("keys", lambda one: one["id"] == row["id"], sealed=flipped(row["sealed"], 20))
-    with Workspace.open(state_dir, database_url) as other, pytest.raises(VaultError, match="does not open"):
+    with Workspace.open(state_dir, database_url) as other, pytest.raises(VaultError, match="does not decrypt"):
         vault_of(other).get(OPERATOR, NAME)
 
 

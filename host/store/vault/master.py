@@ -125,7 +125,7 @@ def find(ident: str, state_dir: Path) -> MasterKey:
     raise VaultError(
         f"the master key {ident} is nowhere to be found, and the state cannot be opened without it",
         hint=f"it was in {_VARIABLE}, in the keyring, or in {file_of(ident, state_dir).name} in the state directory of "
-        f"whoever made it; other machines that share the state are given what that file holds as {_VARIABLE}",
+        f"the machine that made it; other machines that share the state need the content of that file in {_VARIABLE}",
     )
 
 

@@ -18,7 +18,6 @@ from starlette.routing import Mount
 
 from host.component.manifest import embed
 from host.fakes import FakeOpenAI
-from host.runtime.loader import Loader
 from host.runtime.workspace import Workspace
 from host.server import Application
 from host.store.access.api_keys import ApiKey
@@ -29,11 +28,13 @@ from tests.server.conftest import (  # noqa: F401 - fixtures
     PATIENCE_S,
     Server,
     installed_state,
+    one_engine,
     serving,
     state_dir,
     workspace,
 )
 from tests.server.console.test_access import until
+from tests.server.engine import SharedLoader
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ARGUMENTS = [
@@ -337,7 +338,7 @@ def test_what_others_wrote_is_shown_and_does_nothing(
     }
     file = tmp_path / "tool.wasm"
     file.write_bytes(embed(wat("hostile/returns_not_json"), json.dumps(manifest).encode()))
-    loader = Loader(None, workspace.state_dir)
+    loader = SharedLoader()
     workspace.register(file, loader)
     loader.sandbox.close()
     console.sign_in(admin[1])

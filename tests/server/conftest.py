@@ -17,11 +17,11 @@ import uvicorn
 
 from host.core.names import Reference, SecretName
 from host.fakes import FakeOpenAI
-from host.runtime.loader import Loader
 from host.runtime.workspace import Workspace
 from host.secrets.value import OPERATOR, SecretValue
 from host.server import Application, ServerSettings
 from tests.conftest import KEY, fresh_state
+from tests.server.engine import SharedLoader
 
 OPENAI = Reference.parse("c:local.openai")
 PATIENCE_S = 60
@@ -89,6 +89,12 @@ class Server:
         self._listener.close()
 
 
+@pytest.fixture(autouse=True)
+def one_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For all servers of a test process."""
+    monkeypatch.setattr("host.runtime.host.Loader", SharedLoader)
+
+
 @pytest.fixture(scope="session")
 def installed_state(openai_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A state in which the catalyst is installed, with its secret: to be copied, since installing takes a second."""
@@ -114,7 +120,7 @@ def workspace(state_dir: Path, fake: FakeOpenAI) -> Iterator[Workspace]:
 
 
 def install(workspace: Workspace, openai_file: Path, upstream: str, reference: Reference | None = None) -> None:
-    loader = Loader(None, workspace.state_dir)
+    loader = SharedLoader()
     try:
         component = workspace.register(openai_file, loader, reference=reference)
     finally:

@@ -17,7 +17,6 @@ from host.core.names import Reference
 from host.core.quantities import Quota
 from host.fakes import FakeOpenAI
 from host.runtime.catalyst import Catalyst
-from host.runtime.loader import Loader
 from host.runtime.workspace import Workspace
 from host.server import ServerSettings
 from host.service import catalog
@@ -25,6 +24,7 @@ from host.service.limits import Limit
 from host.service.routing import Routing
 from host.store.audit_log.records import Wanted, newest_records
 from tests.server.conftest import OPENAI, PATIENCE_S, Server, until
+from tests.server.engine import SharedLoader
 from tests.server.mcp.conftest import posted
 from tests.server.openai.test_gateway import CHAT, errors_of, with_manifest
 
@@ -63,7 +63,7 @@ def liar(workspace: Workspace, tmp_path: Path) -> Callable[..., None]:
         manifest = {"id": f"catalyst:local.{name}", "version": "1.0.0", "operations": operations}
         file = tmp_path / f"{name}.wasm"
         file.write_bytes(embed(saying(output), json.dumps(manifest).encode()))
-        loader = Loader(None, workspace.state_dir)
+        loader = SharedLoader()
         try:
             workspace.register(file, loader)
         finally:
@@ -203,7 +203,7 @@ class TestTheRecordCannotBeFilled:
     ) -> None:
         monkeypatch.setattr(catalog, "_AGAIN_S", float(PATIENCE_S))
         manifest = {**json.loads(embedded_text(openai_wasm) or b""), "domains": ["elsewhere.example"]}
-        loader = Loader(None, workspace.state_dir)
+        loader = SharedLoader()
         try:
             file = with_manifest(openai_wasm, manifest, workspace.state_dir / "other.wasm")
             workspace.register(file, loader, replace=True)

@@ -16,7 +16,6 @@ from host.component.manifest import embed
 from host.core.names import Reference
 from host.core.quantities import Quota
 from host.fakes import FakeOpenAI
-from host.runtime.loader import Loader
 from host.runtime.workspace import Workspace
 from host.store.access.api_keys import ApiKey
 from host.store.audit_log.records import Wanted, newest_records
@@ -24,6 +23,7 @@ from tests.conftest import wat
 from tests.server.conftest import OPENAI, PATIENCE_S, Server
 from tests.server.console.conftest import Browser
 from tests.server.console.test_access import until
+from tests.server.engine import SharedLoader
 
 CHAT = {
     "reference": "c:local.openai",
@@ -259,7 +259,7 @@ def install_tool(workspace: Workspace, tmp_path: Path, version: str, **fields: A
     manifest = {"id": "catalyst:local.tool", "version": version, **fields}
     file = tmp_path / f"tool-{version}.wasm"
     file.write_bytes(embed(wat("hostile/returns_not_json"), json.dumps(manifest).encode()))
-    loader = Loader(None, workspace.state_dir)
+    loader = SharedLoader()
     try:
         workspace.register(file, loader)
     finally:

@@ -15,9 +15,9 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from host.component.manifest import embed
-from host.runtime.loader import Loader
 from host.runtime.workspace import Workspace
 from tests.server.conftest import PATIENCE_S, Server
+from tests.server.engine import SharedLoader
 
 T = TypeVar("T")
 ERAS = ("legacy", "2026-07-28")
@@ -73,7 +73,7 @@ def registered(workspace: Workspace, folder: Path, wasm: bytes, **manifest: Any)
     """Install the component `wasm`, which has no manifest yet, with this one."""
     file = folder / f"{manifest['id'].replace(':', '-')}.wasm"
     file.write_bytes(embed(wasm, json.dumps({"version": "1.0.0", **manifest}).encode()))
-    loader = Loader(None, workspace.state_dir)
+    loader = SharedLoader()
     try:
         workspace.register(file, loader)
     finally:

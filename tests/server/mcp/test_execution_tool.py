@@ -16,7 +16,6 @@ from host.core.names import Reference
 from host.core.quantities import Quota
 from host.fakes import FakeOpenAI
 from host.runtime.catalyst import Catalyst
-from host.runtime.loader import Loader
 from host.runtime.workspace import Workspace
 from host.server import ServerSettings
 from host.store.audit_log.records import Wanted, newest_records
@@ -24,6 +23,7 @@ from host.trust.bundle import sign
 from host.trust.keys import SigningKey
 from tests.conftest import GUESTS, KEY, python_guest, wat
 from tests.server.conftest import OPENAI, Server
+from tests.server.engine import SharedLoader
 from tests.server.mcp.conftest import CHAT, called, registered
 
 MODELS = {"operation": "models.list", "params": {}}
@@ -66,7 +66,7 @@ def test_what_was_pulled_is_named_by_where_it_came_from(server: Server, workspac
     manifest = {"id": "catalyst:local.around", "version": "1.0.0", "wasi": {"http": True, "secrets": True}}
     wasm = embed(wat("rust_like"), json.dumps(manifest).encode())
     workspace.trust.add(signer.public, ["local"])
-    loader = Loader(None, workspace.state_dir)
+    loader = SharedLoader()
     try:
         workspace.install(wasm, loader, bundles=[sign(wasm, signer).text()], source=source)
     finally:
@@ -169,7 +169,7 @@ def test_a_catalyst_that_takes_no_operations_gets_its_input_as_it_is(
     folder = GUESTS / "probe"
     file = tmp_path / "probe.wasm"
     file.write_bytes(python_guest(folder))
-    loader = Loader(None, workspace.state_dir)
+    loader = SharedLoader()
     try:
         there = workspace.register(file, loader).reference
     finally:

@@ -16,13 +16,13 @@ from host.component.manifest import embed, embedded_text
 from host.component.wasm import MANIFEST_SECTION, append_section
 from host.core.names import Reference
 from host.fakes import FakeOpenAI
-from host.runtime.loader import Loader
 from host.runtime.workspace import Workspace
 from host.server import ServerSettings
 from host.store.audit_log.records import runs
 from tests.cli.conftest import Upstream
-from tests.conftest import KEY
+from tests.conftest import KEY, wat
 from tests.server.conftest import OPENAI, PATIENCE_S, Server, install, until
+from tests.server.engine import SharedLoader
 
 CHAT: dict[str, Any] = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Say hello"}]}
 EVENT = b'data: {"id":"c","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"%s"}}]}\n\n'
@@ -284,8 +284,9 @@ class TestWhatTheHostRefuses:
     ) -> None:
         assert server.post("/v1/chat/completions", json=CHAT).status_code == 200
         manifest = {**json.loads(embedded_text(openai_wasm) or b""), "domains": ["elsewhere.example"]}
-        file = with_manifest(openai_wasm, manifest, workspace.state_dir / "other.wasm")
-        loader = Loader(None, workspace.state_dir)
+        file = workspace.state_dir / "other.wasm"
+        file.write_bytes(embed(wat("hostile/returns_not_json"), json.dumps(manifest).encode()))
+        loader = SharedLoader()
         try:
             workspace.register(file, loader, replace=True)
         finally:

@@ -1,0 +1,60 @@
+"""One engine for all hosts of a test process, and the same code loaded into it once, whatever its manifest says."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from host.component.manifest import embedded_text
+from host.component.wasm import MANIFEST_SECTION, append_section
+from host.runtime.loader import Loader
+from host.sandbox import Loaded, Sandbox, engine
+from host.sandbox.pool import Slots
+from host.trust.artifact import Artifact
+from tests.conftest import CACHE
+
+
+class _Borrowed(Sandbox):
+    """The lender's engine and caches, with slots of its own. Closing it closes nothing."""
+
+    def __init__(self, lender: Sandbox) -> None:
+        vars(self).update(vars(lender))
+        self.slots = Slots(engine.MAX_SANDBOXES)
+
+    def close(self) -> None:
+        pass
+
+
+class _Lender:
+    def __init__(self) -> None:
+        self.loader = Loader(CACHE / "host", CACHE / "state")
+        self._by_code: dict[object, Loaded] = {}
+        self._by_artifact: dict[object, Loaded] = {}
+
+    def load(self, artifact: Artifact, wasi: frozenset[str]) -> Loaded:
+        found = self._by_artifact.get((artifact.digest, wasi))
+        if found is None:
+            manifest = append_section(b"", MANIFEST_SECTION, embedded_text(artifact.wasm) or b"")
+            code = hashlib.sha256(artifact.wasm.removesuffix(manifest)).digest(), wasi
+            found = self._by_code.get(code) or self.loader.load(artifact, wasi=wasi)
+            if artifact.manifest is not None:
+                artifact.manifest.check_imports(found.imports)
+            self._by_code[code] = self._by_artifact[artifact.digest, wasi] = found
+        return found
+
+
+_lender = functools.cache(_Lender)
+
+
+class SharedLoader(Loader):
+    """Stands where a host has its own. It takes the directories as that does, and uses those of the tests."""
+
+    def __init__(self, cache_dir: str | Path | None = None, state_dir: str | Path | None = None) -> None:
+        del cache_dir, state_dir
+        self.sandbox = _Borrowed(_lender().loader.sandbox)
+
+    def load(self, artifact: Artifact, *, wasi: Iterable[str] = ()) -> Loaded:
+        return replace(_lender().load(artifact, frozenset(wasi)), sandbox=self.sandbox)

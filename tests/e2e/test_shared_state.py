@@ -13,13 +13,15 @@ from host.component.manifest import embed
 from host.fakes import FakeOpenAI
 from tests.conftest import KEY, wat
 from tests.e2e.conftest import Machine
-from tests.store.postgres import running_postgres
+from tests.store.conftest import postgres  # noqa: F401 - a fixture
+from tests.store.postgres import Postgres
 
 
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with running_postgres() as server:
-        yield server.create("template1")
+@pytest.fixture
+def url(postgres: Postgres) -> Iterator[str]:  # noqa: F811 - the fixture
+    url = postgres.create()
+    yield url
+    postgres.drop(url)
 
 
 @pytest.fixture

@@ -11,18 +11,16 @@ from pathlib import Path
 from host.component.manifest import embedded_text
 from host.component.wasm import MANIFEST_SECTION, append_section
 from host.runtime.loader import Loader
-from host.sandbox import Loaded, Sandbox, engine
-from host.sandbox.pool import Slots
+from host.sandbox import Loaded, Sandbox
 from host.trust.artifact import Artifact
 from tests.conftest import CACHE
 
 
 class _Borrowed(Sandbox):
-    """The lender's engine and caches, with slots of its own. Closing it closes nothing."""
+    """The lender's engine and caches. Closing it closes nothing."""
 
     def __init__(self, lender: Sandbox) -> None:
         vars(self).update(vars(lender))
-        self.slots = Slots(engine.MAX_SANDBOXES)
 
     def close(self) -> None:
         pass
@@ -55,6 +53,9 @@ class SharedLoader(Loader):
     def __init__(self, cache_dir: str | Path | None = None, state_dir: str | Path | None = None) -> None:
         del cache_dir, state_dir
         self.sandbox = _Borrowed(_lender().loader.sandbox)
+
+    def close(self) -> None:
+        self.sandbox.close()
 
     def load(self, artifact: Artifact, *, wasi: Iterable[str] = ()) -> Loaded:
         return replace(_lender().load(artifact, frozenset(wasi)), sandbox=self.sandbox)

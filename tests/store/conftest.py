@@ -56,23 +56,25 @@ def kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def empty_url(kind: str, request: pytest.FixtureRequest) -> Iterator[str | None]:
     """The URL of a database without tables; None for a file in `state_dir`."""
-    yield from _fresh(kind, request, "template1")
+    if kind == "sqlite":
+        yield None
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    url = server.create()
+    yield url
+    server.drop(url)
 
 
 @pytest.fixture
 def database_url(kind: str, request: pytest.FixtureRequest) -> Iterator[str | None]:
     """HOST_DATABASE for a process that shares the state; None for a file in `state_dir`."""
-    yield from _fresh(kind, request, None)
-
-
-def _fresh(kind: str, request: pytest.FixtureRequest, template: str | None) -> Iterator[str | None]:
     if kind == "sqlite":
         yield None
         return
     server: Postgres = request.getfixturevalue("postgres")
-    url = server.create(template or request.getfixturevalue("migrated"))
-    yield url
-    server.drop(url)
+    request.getfixturevalue("migrated")
+    with server.migrated() as url:
+        yield url
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from select import select
 from signal import SIGQUIT
 from threading import Thread
-from typing import IO
+from typing import IO, Any
 
 import psycopg
 from psycopg import sql
@@ -41,6 +41,7 @@ class Postgres:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._emptied: list[tuple[str, _Emptied]] = []  # with their URLs: databases that nobody uses
 
     def url(self, database: str) -> str:
         return f"postgresql://postgres:{PASSWORD}@/{database}?host={self._folder}"
@@ -60,9 +61,76 @@ class Postgres:
         """Also with open connections, for example of a killed process."""
         self._administer(sql.SQL("DROP DATABASE {} WITH (FORCE)"), psycopg.conninfo.conninfo_to_dict(url)["dbname"])
 
+    @contextmanager
+    def migrated(self) -> Iterator[str]:
+        """The URL of a database as TEMPLATE is. It is emptied afterwards, and given again: ten times as fast as another
+        copy of the template. One whose tables were changed is dropped."""
+        if not self._emptied:
+            url = self.create(TEMPLATE)
+            self._emptied.append((url, _Emptied(url)))
+        url, emptied = self._emptied.pop()
+        yield url
+        if emptied.empty():
+            self._emptied.append((url, emptied))
+        else:
+            emptied.close()
+            self.drop(url)
+
+    def close(self) -> None:
+        for _, emptied in self._emptied:
+            emptied.close()
+
     def _administer(self, statement: sql.SQL, *names: object) -> None:
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             connection.execute(statement.format(*(sql.Identifier(str(name)) for name in names)))
+
+
+_SHAPE = """
+SELECT md5(string_agg(one, ',' ORDER BY one)) FROM (
+    SELECT 'c' || oid || ':' || xmin FROM pg_class WHERE relnamespace = 'public'::regnamespace
+    UNION ALL SELECT 't' || oid || ':' || xmin FROM pg_trigger
+    UNION ALL SELECT 'k' || oid || ':' || xmin FROM pg_constraint
+    UNION ALL SELECT 'p' || oid || ':' || xmin FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+) AS everything(one)
+"""
+_LEAVE = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+
+
+class _Emptied:
+    """A connection that makes a database what it was when this began: for as long as its tables have the same shape."""
+
+    def __init__(self, url: str) -> None:
+        self._connection = psycopg.connect(url, autocommit=True)
+        self._shape = self._asked(_SHAPE)
+        tables = [str(name) for (name,) in self._connection.execute(
+            "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
+        )]  # fmt: skip
+        sequences = [str(name) for (name,) in self._connection.execute("SELECT sequencename FROM pg_sequences")]
+        steps = [sql.SQL("BEGIN; SET LOCAL session_replication_role = replica")]  # no triggers, no foreign keys
+        for name in tables:
+            table = sql.Identifier(name)
+            steps.append(sql.SQL("DELETE FROM {}").format(table))
+            if kept := self._asked(sql.SQL("SELECT json_agg(one)::text FROM {} AS one").format(table)):
+                steps.append(
+                    sql.SQL("INSERT INTO {0} SELECT * FROM json_populate_recordset(NULL::{0}, {1})").format(table, kept)
+                )
+        steps += [sql.SQL("SELECT setval({}, 1, false)").format(name) for name in sequences]
+        self._script = sql.SQL("; ").join([*steps, sql.SQL("COMMIT")])
+
+    def empty(self) -> bool:
+        """False where it cannot."""
+        self._connection.execute(_LEAVE)
+        if self._asked(_SHAPE) != self._shape:
+            return False
+        self._connection.execute(self._script)
+        return True
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _asked(self, statement: Any) -> Any:
+        row = self._connection.execute(statement).fetchone()
+        return row[0] if row else None
 
 
 @contextmanager
@@ -89,7 +157,8 @@ def running_postgres() -> Iterator[Postgres]:
         try:
             _await_ready(server.stderr)
             log.start()
-            yield Postgres(folder)
+            with closing(Postgres(folder)) as opened:
+                yield opened
         finally:
             server.send_signal(SIGQUIT)  # at once: its data are deleted next
             server.wait(PATIENCE_S)

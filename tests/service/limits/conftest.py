@@ -43,9 +43,9 @@ def database_url(place: str, request: pytest.FixtureRequest) -> Iterator[str | N
         yield None
         return
     server: Postgres = request.getfixturevalue("postgres")
-    url = server.create(request.getfixturevalue("migrated"))
-    yield url
-    server.drop(url)
+    request.getfixturevalue("migrated")
+    with server.migrated() as url:
+        yield url
 
 
 @pytest.fixture

@@ -1,8 +1,9 @@
 """From a folder of Python to a component: `host build`.
 
-The folder has `app.py` (the entry module) and `cyfr-manifest.json` or `manifest.json`. The world that the component
-is built against has the interfaces that the manifest asks for and no others, since componentize-py imports whatever its
-world has: a component's imports are its capabilities.
+The folder has `app.py` (the entry module) and `cyfr-manifest.json` or `manifest.json`. componentize-py imports every
+interface of the world that it builds against, and a component's imports are its capabilities. So the world has the
+interfaces that the manifest requests and no others. The top level of the guest's modules runs during the build and may
+read the files of the folder, its manifest among them.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 
 from host.component.manifest import FIELDS, Manifest, embed, text_beside
+from host.component.operations import malformed
 from host.core import environment
+from host.core.fields import FieldReader
 from host.core.strict_json import parse_object
 from host.core.wit import CAPABILITIES
 from host.errors import BuildError, InputError, ManifestError
@@ -28,8 +30,8 @@ _SKIPPED = shutil.ignore_patterns("__pycache__", ".*", "*.pyc", "tests", "node_m
 
 
 def build(directory: Path) -> bytes:
-    """The component for the catalyst in `directory`, with its manifest and metadata inside. Raises BuildError,
-    ManifestError, InputError. Two builds of one source differ in their bytes."""
+    """The component of the catalyst in `directory`, with its manifest and metadata inside. Two builds of the same
+    source differ in their bytes. Raises BuildError, ManifestError, InputError."""
     manifest_text = _manifest_text(directory)
     manifest = Manifest.parse(manifest_text)
     if not (directory / f"{ENTRY}.py").is_file():
@@ -47,11 +49,10 @@ def build(directory: Path) -> bytes:
 
 
 def misspelt(directory: Path) -> Iterator[tuple[str, str]]:
-    """Fields of the manifest that are passed over, each with the known one that was probably meant. Raises as `build`
-    does for a manifest that cannot be read."""
-    for name in parse_object(_manifest_text(directory), "the manifest"):
-        if name not in FIELDS:
-            yield from ((name, meant) for meant in get_close_matches(name, FIELDS, n=1))
+    """Unknown fields of the manifest that resemble a known one, each with the known name. Raises ManifestError,
+    InputError."""
+    fields = FieldReader(parse_object(_manifest_text(directory), "the manifest"), error=malformed)
+    yield from ((name, near) for name, near in fields.unknown(FIELDS) if near)
 
 
 def _manifest_text(directory: Path) -> bytes:
@@ -76,7 +77,7 @@ def _world(manifest: Manifest) -> str:
 
 
 def _guest_files(part: str) -> Path:
-    """`wit` or `catalyst/sdk`: inside an installed package, or beside it in a checkout."""
+    """The folder `wit` or `catalyst/sdk`: inside an installed package, or beside it in a checkout."""
     package = Path(__file__).parent.parent
     for root in (package / "_guest", package.parent):
         if (found := root / part).is_dir():
@@ -101,7 +102,7 @@ def _componentize(wit: Path, stage: Path, output: Path) -> bytes:
 
 
 def _guest_lines(stderr: str) -> Iterator[str]:
-    """Of what componentize-py says, the part about the guest: its traceback, without the tool's own."""
+    """The part of componentize-py's messages about the guest: its traceback, without the tool's own."""
     lines = stderr.splitlines()
     begin = next((index for index, line in enumerate(lines) if line.startswith("AssertionError: ")), 0)
     for line in lines[begin:]:

@@ -47,12 +47,16 @@ class FieldReader:
     def __contains__(self, name: str) -> bool:
         return name in self.given
 
-    def only(self, *known: str, passed_over: Collection[str] = ()) -> None:
-        """Raises for the first field that is neither `known` nor `passed_over`, with the nearest known name."""
+    def unknown(self, known: Collection[str]) -> Iterator[tuple[str, str]]:
+        """The names of the fields that are not `known`, each with the nearest known name, or an empty text."""
         for name in self.given:
-            if name not in known and name not in passed_over:
-                near = get_close_matches(name[:_MOST_SHOWN], known, n=1)
-                raise self.error(name, "is not a known field" + (f": did you mean {near[0]}?" if near else ""))
+            if name not in known:
+                yield name, next(iter(get_close_matches(name[:_MOST_SHOWN], known, n=1)), "")
+
+    def only(self, *known: str, passed_over: Collection[str] = ()) -> None:
+        """Raises for the first field that is neither `known` nor `passed_over`, with the nearest of these names."""
+        for name, near in self.unknown((*known, *passed_over)):
+            raise self.error(name, "is not a known field" + (f": did you mean {near}?" if near else ""))
 
     def text(self, name: str, *, default: str | None = None) -> str:
         return str(self._typed(name, str, "a string", default))

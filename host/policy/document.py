@@ -1,11 +1,8 @@
-"""A policy as an operator writes it: what one catalyst may reach and spend. Denies by default.
+"""The policy document: what one catalyst may reach and spend. Its defaults deny.
 
-As arguments of `Policy`, or in TOML or JSON. Unknown fields are errors; a bad value never means "unlimited"; no field
-changes another. The document holds texts, each checked; `Policy.terms` has them parsed.
-
-Which secret may go where.
-
-A policy that the operator keeps for a component, and the lines that would add to what it may do.
+An operator writes it as arguments of `Policy`, or in TOML or JSON. Unknown fields are errors; a bad value never means
+"unlimited"; no field changes another. A Policy holds checked texts. `Policy.terms` parses them into Terms, with a
+SecretGrant for each secret. Effective is the stored policy of one component, and words the commands that add to it.
 """
 
 from __future__ import annotations
@@ -20,10 +17,11 @@ from reprlib import repr as shown  # short, of whatever size
 from types import UnionType
 from typing import Any, Final, Literal, TypeVar
 
+from host.core.fields import FieldReader
 from host.core.limits import Limits
 from host.core.names import Reference, SecretName
 from host.core.quantities import Quota, parse_count, parse_duration, parse_size
-from host.core.strict_json import Json, kind_of, parse_json
+from host.core.strict_json import Json, parse_json
 from host.errors import HostError, InputError, PolicyError
 from host.policy.domains import DomainPattern
 from host.policy.urls import Origin, Target, UrlError
@@ -32,13 +30,14 @@ T = TypeVar("T", bound="Policy | RateLimit | SecretRule")
 
 Method = Literal["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"]
 METHODS: tuple[Method, ...] = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS")
+Place = Literal["header", "url", "body"]
+PLACES: tuple[Place, ...] = ("header", "url", "body")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SecretRule:
-    """Where one secret may go: `domains` (default: the policy's allowed_domains), `places` of the request (in
-    documents: `in`), of header, url and body (default: header), and whether its value is shown to the guest (default:
-    never)."""
+    """The destinations of one secret. `domains` defaults to the policy's allowed_domains. `places` (in documents: `in`)
+    are the parts of a request: header, url, body; the default is header. With `reveal` the guest sees the value."""
 
     domains: Sequence[str] | None = None
     places: Sequence[Place] = ("header",)
@@ -50,7 +49,7 @@ class SecretRule:
         with _field("in"):
             _each(self.places, lambda one: _one_of(one, PLACES))
             if not self.places:
-                raise PolicyError("a secret goes somewhere", hint="one or several of " + ", ".join(PLACES))
+                raise PolicyError("a secret needs a place", hint="one or several of " + ", ".join(PLACES))
         with _field("reveal"):
             _instance(bool, self.reveal)
 
@@ -78,6 +77,23 @@ class RateLimit:
 
 
 @dataclass(frozen=True, slots=True)
+class SecretGrant:
+    """The secret `name` may be put into `places` of requests to `domains`. With `reveal` the guest sees its value.
+    `domains` None stands for the policy's domains until the grant is computed, and matches nothing."""
+
+    name: SecretName
+    domains: tuple[DomainPattern, ...] | None
+    places: frozenset[Place] = frozenset({"header"})
+    reveal: bool = False
+
+    def goes_to(self, target: Target, mapped: Container[Origin]) -> bool:
+        """Whether the secret may be sent to `target`: one of its domains, over https or to one of the `mapped` origins
+        (the keys of the policy's `upstreams`)."""
+        over_tls = target.scheme == "https" or target.at in mapped
+        return over_tls and any(domain.matches(target) for domain in self.domains or ())
+
+
+@dataclass(frozen=True, slots=True)
 class Terms:
     """A policy, parsed."""
 
@@ -95,8 +111,8 @@ _DEFAULT = Limits()
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """What a catalyst may do. Every default is safe: nothing is reachable until `allowed_domains` names it. Durations
-    are seconds or texts like `30s`; sizes bytes or texts like `64MB`. Raises PolicyError, which names the field."""
+    """What a catalyst may do. Every default is safe: no domain is reachable until `allowed_domains` names it. Durations
+    are seconds or texts like `30s`; sizes are bytes or texts like `64MB`. Raises PolicyError, which names the field."""
 
     allowed_domains: Sequence[str] = ()
     allowed_methods: Sequence[Method] = METHODS
@@ -135,8 +151,8 @@ class Policy:
 
     @classmethod
     def from_document(cls, document: Json) -> Policy:
-        """The policy that a JSON or TOML value spells. Raises PolicyError."""
-        return _read(cls, document)
+        """The policy in a JSON or TOML value. Raises PolicyError."""
+        return _read(cls, FieldReader(document, error=_malformed))
 
     def terms(self) -> Terms:
         domains = tuple(DomainPattern.parse(text) for text in self.allowed_domains)
@@ -161,7 +177,7 @@ class Policy:
 
 
 def default_binding(domains: Sequence[DomainPattern]) -> tuple[DomainPattern, ...]:
-    """Where a secret may go that names no domains of its own: the policy's, but never "any domain"."""
+    """The domains of a secret whose rule names none: the policy's, but never "any domain"."""
     return tuple(domain for domain in domains if domain.host is not None)
 
 
@@ -173,7 +189,7 @@ def _secret_grant(name: str, rule: SecretRule, domains: Sequence[DomainPattern])
 
 
 class _field:  # noqa: N801 - a context manager, used like a function
-    """Puts the field's name before whatever is wrong inside."""
+    """Names the field in the errors that are raised inside."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -248,80 +264,59 @@ _CHECKS: Mapping[str, Callable[[Any], object]] = {
 }
 
 
-def _read(kind: type[T], given: Json, path: str = "") -> T:
-    """A `kind` from the fields of a JSON object, which stands at `path` in the document. Raises PolicyError."""
-    if not isinstance(given, dict):
-        raise PolicyError(f"{path or 'a policy'} is an object, not a JSON {kind_of(given)}", field=path or None)
-    before = path and f"{path}."
+def _read(kind: type[T], given: FieldReader) -> T:
+    """A `kind` from the fields of an object in a document. Raises PolicyError."""
     known = {_SPELLED.get(one.name, one.name): one for one in fields(kind)}
-    for name in given:
-        if name not in known:
-            hint = f"one of {', '.join(known)}"
-            raise PolicyError(f"unknown field '{before}{name}'", field=f"{before}{name}", hint=hint)
+    for name, near in given.unknown(known):
+        hint = f"one of {', '.join(known)}" + (f"; did you mean {near}?" if near else "")
+        raise PolicyError(f"unknown field '{given.path(name)}'", field=given.path(name), hint=hint)
     for name, one in known.items():
         if name not in given and one.default is one.default_factory is MISSING:
-            raise PolicyError(f"{before}{name} is missing", field=f"{before}{name}")
-    parts = {known[name].name: _part(name, value) for name, value in given.items()}  # which say where they are
+            raise given.error(name, "is missing")
+    parts = {known[name].name: _part(name, value, given) for name, value in given.given.items()}
     try:
         return kind(**parts)
-    except PolicyError as error:
-        field = f"{before}{error.field}" if error.field else path
-        said = error.message.removeprefix(f"{error.field}: ")
-        raise PolicyError(f"{field}: {said}", field=field, hint=error.hint) from None
+    except PolicyError as error:  # its field is relative to this object
+        at = given.path(error.field) if error.field else given.at
+        problem = error.message.removeprefix(f"{error.field}: ")
+        raise PolicyError(f"{at}: {problem}", field=at, hint=error.hint) from None
 
 
-def _part(name: str, given: Json) -> Any:
-    """The value of the field `name` as arguments have it, where a document writes it in another way."""
-    match name, given:
-        case "in", str():
-            return [given]
-        case "rate_limit", {}:
-            return _read(RateLimit, given, name)
-        case "secrets", {}:
-            return {secret: _read(SecretRule, rule, f"secrets.{secret}") for secret, rule in given.items()}
-    return given
+def _part(name: str, value: Json, given: FieldReader) -> Any:
+    """The value of the field `name` as an argument, where a document writes it in another way."""
+    match name:
+        case "in" if isinstance(value, str):
+            return [value]
+        case "rate_limit" if value is not None:
+            return _read(RateLimit, given.table(name))
+        case "secrets":
+            return {secret: _read(SecretRule, rule) for secret, rule in given.table(name).tables()}
+    return value
+
+
+def _malformed(at: str, problem: str) -> PolicyError:
+    return PolicyError(f"{at or 'the policy'} {problem}", field=at or None)
 
 
 _SPELLED: Mapping[str, str] = {"places": "in"}  # a keyword in Python
 
 
-Place = Literal["header", "url", "body"]
-PLACES: tuple[Place, ...] = ("header", "url", "body")
-
-
-@dataclass(frozen=True, slots=True)
-class SecretGrant:
-    """The secret `name` may be put into `places` of requests to `domains`; with `reveal` the guest sees its value.
-    `domains` None stands for the policy's own until the grant is made, and covers nothing."""
-
-    name: SecretName
-    domains: tuple[DomainPattern, ...] | None
-    places: frozenset[Place] = frozenset({"header"})
-    reveal: bool = False
-
-    def goes_to(self, target: Target, mapped: Container[Origin]) -> bool:
-        """Whether the secret may travel to `target`: one of its domains, over https or to an origin that the operator
-        sends elsewhere (`mapped` has the origins as the catalyst names them)."""
-        over_tls = target.scheme == "https" or target.at in mapped
-        return over_tls and any(domain.matches(target) for domain in self.domains or ())
-
-
 DEFAULT: Final = "default"
-_MOST_SHOWN = 20  # entries of a list in a line to be pasted; a longer one is for an editor
+_MOST_SHOWN = 20  # entries of a list in a command to paste; a longer list is edited in an editor
 
 
 @dataclass(frozen=True, slots=True)
 class Effective:
-    """What is kept for `reference`: the defaults, over them the fields that were set for all its versions, over those
-    the ones of its version. `origins` says for each field which of them it is: `default`, or the reference."""
+    """The stored policy of `reference`: the defaults, overridden by the fields set for all its versions, overridden by
+    the fields set for its own version. `origins` has the source of each field: `default`, or a reference."""
 
     reference: Reference
     policy: Policy
     origins: Mapping[str, str]
 
     def adding(self, field: Literal["allowed_domains", "allowed_methods", "allowed_private"], entry: str) -> str:
-        """The command that adds `entry` to the list `field` where it was set (where it was not, for all versions), and
-        takes nothing from it."""
+        """The command that adds `entry` to the list `field` and removes no other entry. It sets the field where it was
+        set, else for all versions."""
         origin = self.origins[field]
         scope = str(self.reference.any_version) if origin == DEFAULT else origin
         entries = [*getattr(self.policy, field), entry]
@@ -330,8 +325,8 @@ class Effective:
         return shlex.join(["host", "policy", "set", scope, field, json.dumps(entries)])
 
     def granting(self, secret: SecretGrant, domain: str) -> str:
-        """The command that lets a secret, which is granted already, go to `domain` too. For this very version: there it
-        takes the place of any other grant."""
+        """The command that lets a granted secret be sent to `domain` too. It names this very version, whose grant
+        overrides all others."""
         domains = dict.fromkeys([*map(str, secret.domains or ()), domain])
         words = ["host", "secret", "grant", str(self.reference), str(secret.name)]
         words += [word for one in domains for word in ("--domain", one)]

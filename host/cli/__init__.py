@@ -18,9 +18,9 @@ import click
 
 _COMMANDS: Mapping[str, Mapping[str, str]] = {  # section -> command -> where it is: its module, and its name there
     "Run": {
-        "run": "run:command",
-        "inspect": "inspect:command",
-        "build": "build:command",
+        "run": "run:run",
+        "inspect": "inspect:inspect",
+        "build": "build:build",
         "fake": "serve:fake",
     },
     "Keep": {
@@ -29,26 +29,26 @@ _COMMANDS: Mapping[str, Mapping[str, str]] = {  # section -> command -> where it
         "search": "component:search",
         "unregister": "component:unregister",
         "approve": "component:approve",
-        "secret": "secret:command",
-        "policy": "policy:command",
-        "config": "config:command",
+        "secret": "secret:secret",
+        "policy": "policy:policy",
+        "config": "config:config",
     },
     "Serve": {
-        "serve": "serve:serve_command",
+        "serve": "serve:serve",
         "mcp": "serve:mcp",
-        "key": "key:command",
+        "key": "key:key",
     },
     "Hand on": {
         "sign": "sign:sign",
         "verify": "sign:verify",
         "signing-key": "sign:signing_key",
-        "trust": "trust:command",
+        "trust": "trust:trust",
         "push": "component:push",
         "pull": "component:pull",
     },
     "Look back": {
-        "runs": "runs:command",
-        "audit": "audit:command",
+        "runs": "runs:runs",
+        "audit": "audit:audit",
     },
 }
 _PLACES = {name: place for commands in _COMMANDS.values() for name, place in commands.items()}

@@ -1,23 +1,13 @@
-"""What is kept, opened for one command: imported no sooner, since it takes longer than all the rest of a command.
-
-Files that the command line names, and mistakes in what it says, each told with the option that is to blame.
-
-Times: a duration (`90d`, `2w`, `1h`, `30m`), which is an age or a time to come; or a local date and time (`2026-11-20`,
-`2026-11-20T17:00`).
-"""
+"""What a command reads and writes beside its options: the operator's state, and files. An error names its option."""
 
 from __future__ import annotations
 
-import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from host.core.quantities import CALENDAR_UNITS, examples, parse_duration
-from host.errors import InputError, PolicyError
+from host.errors import InputError
 
 if TYPE_CHECKING:
     from host.runtime.workspace import Workspace
@@ -26,7 +16,7 @@ if TYPE_CHECKING:
 @contextmanager
 def opened() -> Iterator[Workspace]:
     """The workspace of the environment's state directory. Raises InputError, StateError."""
-    from host.runtime.workspace import Workspace  # noqa: PLC0415 - not for `--help`
+    from host.runtime.workspace import Workspace  # noqa: PLC0415 - takes longer than all the rest of `--help`
 
     with Workspace.open() as workspace:
         yield workspace
@@ -34,7 +24,7 @@ def opened() -> Iterator[Workspace]:
 
 @contextmanager
 def blaming(option: str, *, hint: str | None = None) -> Iterator[None]:
-    """Puts `option` before whatever InputError says inside, in place of the field; `hint` where it has none."""
+    """Put `option` in the place of the field in an InputError that is raised inside, and add `hint` if it has none."""
     try:
         yield
     except InputError as error:
@@ -51,8 +41,7 @@ def read_bytes(path: str, option: str) -> bytes:
 
 
 def read_text(path: str, option: str) -> str:
-    """The file's content, which is UTF-8, without the byte order mark that some editors begin it with. Raises
-    InputError."""
+    """The file's content, which has to be UTF-8, without the byte order mark of some editors. Raises InputError."""
     try:
         return read_bytes(path, option).decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -65,47 +54,3 @@ def write_bytes(path: str, content: bytes, option: str) -> None:
         Path(path).write_bytes(content)
     except OSError as error:
         raise InputError(f"{option}: cannot write {path!r}: {error.strerror}", field=option) from None
-
-
-_PART_OF_A_DAY = re.compile(r"[0-9]+\.[0-9]+[dw]\Z")
-_NONE = ("0d", "0w")
-_LONGEST_S = 36_525 * 86_400.0
-_SPANS = examples(CALENDAR_UNITS)
-_DATES = "2026-11-20 or 2026-11-20T17:00"
-
-
-def moment(text: str) -> float:
-    """Unix time: so long ago (`90d`), or a date and time. Raises InputError."""
-    seconds = _span(text)
-    return _date(text, f"an age like {_SPANS}") if seconds is None else time.time() - seconds
-
-
-def deadline(text: str) -> float:
-    """Unix time: in so long (`90d`), or a date and time. Raises InputError."""
-    seconds = _span(text)
-    return _date(text, f"a time to come like {_SPANS}") if seconds is None else time.time() + seconds
-
-
-def span(text: str) -> float:
-    """Seconds: up to 100 years. Days and weeks (`90d`, `2w`) are whole numbers. Raises InputError."""
-    seconds = _span(text)
-    if seconds is None:
-        raise InputError(f"{text[:80]!r} is not a duration", hint=f"like {_SPANS}")
-    return seconds
-
-
-def _span(text: str) -> float | None:
-    if text in _NONE:
-        return 0.0
-    try:
-        seconds = parse_duration(text, CALENDAR_UNITS)
-    except PolicyError:
-        return None
-    return None if seconds > _LONGEST_S or _PART_OF_A_DAY.match(text) else seconds
-
-
-def _date(text: str, instead: str) -> float:
-    try:
-        return datetime.fromisoformat(text).timestamp()  # local, unless it names its zone
-    except (ValueError, OverflowError, OSError):
-        raise InputError(f"{text[:80]!r} is not a time", hint=f"{instead}, or a date like {_DATES}") from None

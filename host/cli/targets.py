@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from host.cli.inputs import blaming, opened
-from host.cli.options import Found, Given, Standing
+from host.cli.options import OfferedSecret, RunPermissions
 from host.cli.output import missing_permissions
 from host.cli.output.component import lacking
 from host.component.manifest import Manifest
@@ -56,16 +56,16 @@ class Job:
     timeout_s: float | None
 
 
-class Origin(Protocol):
-    """Where a catalyst comes from. `name` is for messages; `standing` are its permissions before any option."""
+class RunTarget(Protocol):
+    """Where a catalyst comes from. `name` is for messages; `permissions` are those before any option."""
 
     name: str
-    standing: Standing
+    permissions: RunPermissions
 
     @property
     def manifest(self) -> Manifest | None: ...
 
-    def catalyst(self, granted: Given) -> AbstractContextManager[Catalyst]:
+    def catalyst(self, granted: RunPermissions) -> AbstractContextManager[Catalyst]:
         """The catalyst with the granted permissions, until the end of the `with`."""
         ...
 
@@ -77,17 +77,17 @@ class Origin(Protocol):
         """The events of one run. Raises what `Catalyst.stream` does."""
         ...
 
-    def hint(self, granted: Given, refusals: Sequence[Refusal]) -> str | None:
+    def hint(self, granted: RunPermissions, refusals: Sequence[Refusal]) -> str | None:
         """For the error after a denial: the commands or options that allow all that the manifest requests."""
         ...
 
 
-class File:
+class FileTarget:
     """The component in a file, which is loading already."""
 
     def __init__(self, ahead: Preload[tuple[Artifact, Loader]], name: str) -> None:
         self.name = name
-        self.standing = Standing()
+        self.permissions = RunPermissions()
         self._ahead = ahead
 
     @property
@@ -96,7 +96,7 @@ class File:
             return self._ahead.loaded()[0].manifest
 
     @contextmanager
-    def catalyst(self, granted: Given) -> Iterator[Catalyst]:
+    def catalyst(self, granted: RunPermissions) -> Iterator[Catalyst]:
         with blaming("FILE"):
             artifact, loader = self._ahead.loaded()
         from host.runtime.host import Host  # noqa: PLC0415 - imported by others while the component loads
@@ -117,11 +117,11 @@ class File:
     def stream(self, catalyst: Catalyst, job: Job) -> EventStream:
         return catalyst.stream(job.input, timeout=job.timeout_s, attachments=job.attachments)
 
-    def hint(self, granted: Given, refusals: Sequence[Refusal]) -> str | None:
+    def hint(self, granted: RunPermissions, refusals: Sequence[Refusal]) -> str | None:
         return missing_permissions.unmet(self.manifest, granted).hint(refusals)
 
 
-class Kept:
+class InstalledTarget:
     """The component that is installed under a reference, or is pulled by it. To be used in a `with`."""
 
     def __init__(self, name: str, *, approved: bool = True, wasi: Iterable[str] = ()) -> None:
@@ -138,15 +138,17 @@ class Kept:
         self._ahead = Preload(partial(self._loader.load, kept.artifact, wasi=(*kept.wasi, *wasi)))
         self.name = str(kept.reference)
         secrets = frozenset(map(str, kept.secrets))
-        self.standing = Standing(kept.effective.policy, kept.config, secrets, self._find)
+        self.permissions = RunPermissions(
+            policy=kept.effective.policy, config=kept.config, granted=secrets, find=self._find
+        )
 
     @property
     def manifest(self) -> Manifest | None:
         return self._installed.artifact.manifest
 
-    def _find(self, name: str) -> Found | None:
+    def _find(self, name: str) -> OfferedSecret | None:
         found = self._workspace.sources.find(SecretName.parse(name))
-        return Found(found.value.reveal(), f"the one in {found}") if found else None
+        return OfferedSecret(found.value, f"the one in {found}") if found else None
 
     def installation(self) -> dict[str, Any]:
         """Facts of the installation: reference, source, registered_at, approved, signers (ids of keys), versions."""
@@ -158,9 +160,9 @@ class Kept:
         return {**shown, "versions": [one.reference.version for one in versions]}
 
     @contextmanager
-    def catalyst(self, granted: Given) -> Iterator[Catalyst]:
+    def catalyst(self, granted: RunPermissions) -> Iterator[Catalyst]:
         self._ahead.loaded()
-        from host.runtime.host import Host  # noqa: PLC0415 - see File
+        from host.runtime.host import Host  # noqa: PLC0415 - see FileTarget
 
         with Host(loader=self._loader, workspace=self._workspace) as host:
             yield host.load(
@@ -172,19 +174,19 @@ class Kept:
             )
 
     def run(self, catalyst: Catalyst, job: Job) -> Result:
-        from host.service import local  # noqa: PLC0415 - see File
+        from host.service import local  # noqa: PLC0415 - see FileTarget
 
         return local.run(self._resolved(job), catalyst)
 
     def stream(self, catalyst: Catalyst, job: Job) -> EventStream:
-        from host.service import local  # noqa: PLC0415 - see File
+        from host.service import local  # noqa: PLC0415 - see FileTarget
 
         return local.stream(self._resolved(job), catalyst)
 
     def _resolved(self, job: Job) -> Resolved:
-        from host.service.local import resolve_local  # noqa: PLC0415 - see File
-        from host.service.principal import OPERATOR  # noqa: PLC0415 - see File
-        from host.service.request import OperationRequest  # noqa: PLC0415 - see File
+        from host.service.local import resolve_local  # noqa: PLC0415 - see FileTarget
+        from host.service.principal import OPERATOR  # noqa: PLC0415 - see FileTarget
+        from host.service.request import OperationRequest  # noqa: PLC0415 - see FileTarget
 
         request = OperationRequest(
             principal=OPERATOR,
@@ -195,7 +197,7 @@ class Kept:
         )
         return resolve_local(request, self._installed.component)
 
-    def hint(self, granted: Given, refusals: Sequence[Refusal]) -> str | None:
+    def hint(self, granted: RunPermissions, refusals: Sequence[Refusal]) -> str | None:
         del granted
         if not any(refusal.grantable for refusal in refusals):
             return None

@@ -81,7 +81,7 @@ def test_a_broken_guest_is_shown_its_own_traceback_and_nothing_else(
 def test_a_component_that_imports_beyond_the_contract_is_not_written(
     folder: Path, monkeypatch: pytest.MonkeyPatch, guest: str, said: str
 ) -> None:
-    monkeypatch.setattr(build, "build", lambda directory: wat(guest))
+    monkeypatch.setattr(build, "build_component", lambda directory: wat(guest))
     output = folder / "x.wasm"
     ran = CliRunner().invoke(main, ["build", str(folder), "-o", str(output)])
     assert (ran.exit_code, ran.stdout) == (5, "")

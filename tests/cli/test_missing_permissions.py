@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from host.cli.options import Given
+from host.cli.options import RunPermissions
 from host.cli.output import missing_permissions
 from host.component.manifest import Manifest
 from host.component.wasm import MANIFEST_SECTION, append_section
@@ -137,15 +137,17 @@ class TestElsewhere:
 
 class TestUnmet:
     def test_everything_required_that_is_not_granted(self) -> None:
-        found = missing_permissions.unmet(MANIFEST, Given(Policy()))
+        found = missing_permissions.unmet(MANIFEST, RunPermissions(Policy()))
         assert found.options() == "--allow-domain api.openai.com --secret OPENAI_API_KEY"
 
     def test_a_domain_that_the_config_names(self) -> None:
-        found = missing_permissions.unmet(MANIFEST, Given(Policy(), config={"base_url": "http://localhost:8080/v1"}))
+        found = missing_permissions.unmet(
+            MANIFEST, RunPermissions(Policy(), config={"base_url": "http://localhost:8080/v1"})
+        )
         assert found.options().startswith("--allow-domain api.openai.com --allow-domain http://localhost:8080 ")
 
     def test_a_shell_takes_the_options_as_they_are(self) -> None:
-        found = missing_permissions.unmet(Manifest.parse('{"domains": ["*.example.com"]}'), Given(Policy()))
+        found = missing_permissions.unmet(Manifest.parse('{"domains": ["*.example.com"]}'), RunPermissions(Policy()))
         assert found.options() == "--allow-domain '*.example.com'"
 
     @pytest.mark.parametrize(
@@ -158,16 +160,19 @@ class TestUnmet:
         ],
     )
     def test_a_domain_is_met_by_what_overlaps_it(self, allowed: str, open_: bool) -> None:
-        assert bool(missing_permissions.unmet(MANIFEST, Given(Policy(allowed_domains=[allowed]))).domains) is open_
+        assert (
+            bool(missing_permissions.unmet(MANIFEST, RunPermissions(Policy(allowed_domains=[allowed]))).domains)
+            is open_
+        )
 
     def test_a_manifest_that_asks_for_nothing_needs_nothing(self) -> None:
-        assert not missing_permissions.unmet(Manifest(), Given(Policy()))
-        assert not missing_permissions.unmet(None, Given(Policy()))
+        assert not missing_permissions.unmet(Manifest(), RunPermissions(Policy()))
+        assert not missing_permissions.unmet(None, RunPermissions(Policy()))
 
     @pytest.mark.parametrize(
         ("kind", "helps"), [("domain_blocked", True), ("secret_denied", True), ("private_ip_blocked", False)]
     )
     def test_the_hint_is_for_those_whom_it_would_help(self, kind: str, helps: bool) -> None:
-        found = missing_permissions.unmet(MANIFEST, Given(Policy()))
+        found = missing_permissions.unmet(MANIFEST, RunPermissions(Policy()))
         assert bool(found.hint([Refusal(kind, "x", "y")])) is helps
         assert found.hint([Refusal(kind, "x", "y", grantable=False)]) is None

@@ -5,14 +5,19 @@ from __future__ import annotations
 import io
 import sys
 from pathlib import Path
+from typing import Any, NoReturn
 
+import click
 import pytest
 
-from host.cli.commands.secret import doubt, masked, named, read_value
+from host import Host
+from host.cli.secret_values import HiddenText, parse_assignment, read_value
 from host.core.names import SecretName
 from host.errors import InputError
+from host.secrets.kinds import doubt, masked
 from host.secrets.value import SecretValue
 from host.store.vault import master as keyrings
+from host.store.vault.secrets import Vault
 
 VALUE = "sk-proj-0123456789abcdefghijKLMN"
 NAME = SecretName("OPENAI_API_KEY")
@@ -28,13 +33,17 @@ def piped(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.param("KEY", ("KEY", None), id="a name"),
         pytest.param("KEY=value", ("KEY", "value"), id="and a value"),
         pytest.param("KEY=a=b", ("KEY", "a=b"), id="an equals sign in the value"),
-        pytest.param("KEY=", ("KEY", ""), id="an empty value"),
         pytest.param("hf_token", ("hf_token", None), id="a name that begins as a key does"),
     ],
 )
 def test_what_a_name_may_have_behind_it(text: str, expected: tuple[str, str | None]) -> None:
-    name, value = named(text)
-    assert (str(name), value) == expected
+    name, value = parse_assignment(HiddenText(text))
+    assert (str(name), value and value.reveal()) == expected
+
+
+def test_an_empty_value_is_a_mistake() -> None:
+    with pytest.raises(InputError, match="a secret's value is empty"):
+        parse_assignment(HiddenText("KEY="))
 
 
 @pytest.mark.parametrize(
@@ -48,7 +57,7 @@ def test_what_a_name_may_have_behind_it(text: str, expected: tuple[str, str | No
 )
 def test_a_value_in_the_place_of_a_name_is_refused_and_not_repeated(text: str, said: str) -> None:
     with pytest.raises(InputError, match="NAME ") as refused:
-        named(text)
+        parse_assignment(HiddenText(text))
     assert text.partition("=")[0] not in str(refused.value)
     assert said in str(refused.value)
 
@@ -57,16 +66,16 @@ def test_a_value_in_the_place_of_a_name_is_refused_and_not_repeated(text: str, s
 @pytest.mark.parametrize("source", [None, "-"], ids=["by default", "asked for"])
 def test_standard_input(monkeypatch: pytest.MonkeyPatch, source: str | None, end: bytes) -> None:
     piped(VALUE.encode() + end, monkeypatch)
-    assert read_value(NAME, source).reveal() == VALUE
+    assert read_value(NAME, source and HiddenText(source)).reveal() == VALUE
 
 
 def test_the_other_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "key").write_text(f"{VALUE}\n")
     monkeypatch.setenv("SOME_KEY", "from-the-environment")
     monkeypatch.setattr(keyrings, "read", lambda service, user: f"{service}|{user}")
-    assert read_value(NAME, f"file:{tmp_path / 'key'}").reveal() == VALUE
-    assert read_value(NAME, "env:SOME_KEY").reveal() == "from-the-environment"
-    assert read_value(NAME, "keyring:https://api.example/v1/me").reveal() == "https://api.example/v1|me"
+    assert read_value(NAME, HiddenText(f"file:{tmp_path / 'key'}")).reveal() == VALUE
+    assert read_value(NAME, HiddenText("env:SOME_KEY")).reveal() == "from-the-environment"
+    assert read_value(NAME, HiddenText("keyring:https://api.example/v1/me")).reveal() == "https://api.example/v1|me"
 
 
 @pytest.mark.parametrize(
@@ -84,7 +93,7 @@ def test_the_other_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
 def test_a_source_that_has_nothing_is_a_mistake(source: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keyrings, "read", lambda service, user: None)
     with pytest.raises(InputError, match="--from: ") as refused:
-        read_value(NAME, source)
+        read_value(NAME, source and HiddenText(source))
     assert said in str(refused.value)
     assert VALUE not in str(refused.value)
 
@@ -95,7 +104,7 @@ def test_standard_input_that_is_no_secret_is_a_mistake_that_does_not_show_it(
 ) -> None:
     piped(content, monkeypatch)
     with pytest.raises(InputError, match="--from: ") as refused:
-        read_value(NAME, "-")
+        read_value(NAME, HiddenText("-"))
     assert "two" not in str(refused.value)
     assert "padded" not in str(refused.value)
 
@@ -132,3 +141,49 @@ def test_what_looks_wrong_is_said_without_the_value(name: str, text: str, said: 
     found = doubt(SecretName(name), SecretValue(text))
     assert (found is None) is (said is None)
     assert said is None or (said in str(found) and text not in str(found))
+
+
+@pytest.mark.usefixtures("state")
+@pytest.mark.parametrize(
+    ("arguments", "stdin"),
+    [
+        pytest.param(["secret", "set", str(NAME)], f"{VALUE}\n", id="standard input"),
+        pytest.param(["secret", "set", str(NAME), "--from", "env:SOME_KEY"], "", id="a variable"),
+        pytest.param(["secret", "set", str(NAME), "--from", "file:key"], "", id="a file"),
+        pytest.param(["secret", "set", f"{NAME}={VALUE}"], "", id="the command line"),
+        pytest.param(["run", "tool.wasm", "--input", "{}", "--secret", "SOME_KEY"], "", id="an option of a run"),
+        pytest.param(["run", "tool.wasm", "--input", "{}", "--secret", "KEY=file:key"], "", id="an option with a file"),
+        pytest.param(["run", "tool.wasm", "--input", "{}", "--secret", VALUE], "", id="a value by mistake"),
+    ],
+)
+def test_no_frame_and_no_parameter_shows_a_value(
+    program: Any, tool: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], stdin: str
+) -> None:
+    """What a debugger or an error reporter sees of the program while it holds a value: its frames' variables, and
+    click's parameters. Only click's own parser has the words of the command line as they are."""
+    tool()
+    (tmp_path / "key").write_text(VALUE)
+    seen: list[str] = []
+
+    def look(*_: object, **__: object) -> None:
+        frame = sys._getframe(1)
+        while frame is not None:
+            if frame.f_globals["__name__"].startswith("host."):
+                seen.append(repr(frame.f_locals))
+            frame = frame.f_back
+        context = click.get_current_context(silent=True)
+        while context is not None:
+            seen.append(repr((context.params, context.args)))
+            context = context.parent
+
+    def refuse(*_: object, **__: object) -> NoReturn:
+        look()
+        raise InputError("seen enough")
+
+    monkeypatch.setattr(Vault, "set", refuse)
+    monkeypatch.setattr(Host, "load", refuse)
+    monkeypatch.setattr(click, "echo", look)  # where a mistake ends
+    ran = program(*arguments, stdin=stdin, env={"SOME_KEY": VALUE})
+    assert ran.status == 2
+    assert seen
+    assert VALUE not in "".join(seen)

@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from host.cli.inputs import blaming, moment, opened
+from host.cli.inputs import blaming, opened
 from host.cli.output.terminal import as_json, as_words, errors_shown, local_time, put, say, table
+from host.cli.times import parse_past
 from host.errors import InputError
 
 if TYPE_CHECKING:
@@ -132,12 +133,12 @@ _HEAD = re.compile(r"([0-9]{1,18}):([0-9a-f]{64})\Z")
 
 
 @click.group("audit", short_help="Show, export, verify and prune the audit record.")
-def command() -> None:
+def audit() -> None:
     """The record of every run and of every change that the operator made: each entry is chained to the one before it
     under a key, so that nobody can change one afterwards without `host audit verify` finding it."""
 
 
-@command.command("list", short_help="List the latest records.")
+@audit.command("list", short_help="List the latest records.")
 @click.option("--run", metavar="ID", help="Of this run.")
 @click.option("--kind", metavar="KIND", help="Of this kind: run.started, http.request, secret.use, policy.changed, …")
 @click.option("--denied", is_flag=True, help="Only what was denied.")
@@ -161,7 +162,7 @@ def list_(*, run: str | None, kind: str | None, denied: bool, since: str | None,
             put(line)
 
 
-@command.command("export", short_help="Write the record for other programs.")
+@audit.command("export", short_help="Write the record for other programs.")
 @click.option(
     "--format", "format_", default="jsonl", show_default=True, type=click.Choice(sorted(FORMATS)), help="How."
 )
@@ -182,7 +183,7 @@ def export(*, format_: str, since: str | None, output: str) -> None:
                 _write(lines, output)
 
 
-@command.command("verify", short_help="Find out whether a record was changed.")
+@audit.command("verify", short_help="Find out whether a record was changed.")
 @click.option("--head", metavar="NUMBER:MAC", help="As an earlier verify printed it: it has to be part of the record.")
 @click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
 def verify(*, head: str | None, in_json: bool) -> None:
@@ -202,7 +203,7 @@ def verify(*, head: str | None, in_json: bool) -> None:
             _tell(found)
 
 
-@command.command("prune", short_help="Delete old records.")
+@audit.command("prune", short_help="Delete old records.")
 @click.option("--older-than", required=True, metavar="AGE|TIME", help="90d, 2w, 2026-01-01.")
 def prune(*, older_than: str) -> None:
     """Delete the records that are older. What stays can still be verified: a record says what was pruned."""
@@ -210,7 +211,7 @@ def prune(*, older_than: str) -> None:
         from host.store.audit_log.verification import prune as pruned  # noqa: PLC0415 - not for `--help`
 
         with blaming("--older-than"):
-            before = moment(older_than)
+            before = parse_past(older_than)
         with opened() as workspace:
             gone = pruned(workspace.audit_log, before)
         put(f"{_records(gone.records)} from before {local_time(before)} pruned")
@@ -218,7 +219,7 @@ def prune(*, older_than: str) -> None:
             say(f"among them, record {gone.broken} was not as it was written; the record of this says so")
 
 
-@command.command("accept", short_help="Take the record's end as it is.")
+@audit.command("accept", short_help="Take the record's end as it is.")
 def accept() -> None:
     """Take the end of the record as it is, where `host audit verify` finds some missing: after an older copy was
     restored, or a power failure. A record says that this was done."""
@@ -230,7 +231,7 @@ def _wanted(run: str | None, kind: str | None, since: str | None, *, denied: boo
     from host.store.audit_log.records import Wanted  # noqa: PLC0415 - not for `--help`
 
     with blaming("--since"):
-        return Wanted(run=run, kind=kind, denied=denied, since=None if since is None else moment(since))
+        return Wanted(run=run, kind=kind, denied=denied, since=None if since is None else parse_past(since))
 
 
 def _head(text: str) -> Checkpoint:

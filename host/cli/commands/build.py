@@ -8,14 +8,15 @@ import click
 
 from host.cli.inputs import write_bytes
 from host.cli.output.terminal import errors_shown, say, size
-from host.component.build import build, misspelt
+from host.component.build import build as build_component
+from host.component.build import misspelt
 from host.errors import BuildError, InputError
 
 
 @click.command("build", short_help="Make a component of a folder of Python.")
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, metavar="FILE", type=click.Path(path_type=Path), help="The component.")
-def command(directory: Path, output: Path) -> None:
+def build(directory: Path, output: Path) -> None:
     """Compile the catalyst in DIR (app.py, manifest.json) to the component FILE, and check it against the contract."""
     with errors_shown():
         if not directory.is_dir():
@@ -23,7 +24,7 @@ def command(directory: Path, output: Path) -> None:
         _make_folder(output.parent)
         from host.runtime.host import Host  # noqa: PLC0415 - brings wasmtime
 
-        wasm = build(directory)
+        wasm = build_component(directory)
         with Host() as host:
             catalyst = host.load(wasm)
         beyond = [name for name in catalyst.imports if name.startswith("wasi:")]

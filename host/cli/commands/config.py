@@ -5,19 +5,19 @@ from __future__ import annotations
 import click
 
 from host.cli.inputs import blaming, opened
-from host.cli.options import setting
+from host.cli.options import parse_setting
 from host.cli.output.terminal import as_json, errors_shown, put, say, table
 from host.core.names import Reference
 from host.core.strict_json import Json
 
 
 @click.group("config", short_help="Keep what each component may read.")
-def command() -> None:
+def config() -> None:
     """Keep what each component may read of its configuration: base_url, organization, what its manifest names. REF is a
     component of one version (c:local.openai:0.1.0), or of all (c:local.openai). Secrets belong in `host secret`."""
 
 
-@command.command("set", short_help="Set one key, or several.")
+@config.command("set", short_help="Set one key, or several.")
 @click.argument("reference", metavar="REF")
 @click.argument("words", metavar="KEY VALUE | KEY=VALUE | KEY:=JSON ...", nargs=-1, required=True)
 def set_(*, reference: str, words: tuple[str, ...]) -> None:
@@ -34,7 +34,7 @@ def set_(*, reference: str, words: tuple[str, ...]) -> None:
         say(f"set for {named}: {', '.join(given)}")
 
 
-@command.command("show", short_help="Show what is set.")
+@config.command("show", short_help="Show what is set.")
 @click.argument("reference", metavar="[REF]", required=False)
 @click.option("--effective", is_flag=True, help="What REF reads: of its version, and of all versions.")
 @click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
@@ -55,7 +55,7 @@ def show(*, reference: str | None, effective: bool, in_json: bool) -> None:
             put(line)
 
 
-@command.command("unset", short_help="Forget one key, or all.")
+@config.command("unset", short_help="Forget one key, or all.")
 @click.argument("reference", metavar="REF")
 @click.argument("key", metavar="[KEY]", required=False)
 def unset(*, reference: str, key: str | None) -> None:
@@ -74,7 +74,7 @@ def _given(words: tuple[str, ...]) -> dict[str, Json]:
     if len(words) == 2 and "=" not in words[0]:
         return {words[0]: words[1]}
     with blaming("KEY=VALUE", hint="KEY VALUE or KEY=VALUE for a text, KEY:=JSON for anything else"):
-        return dict(map(setting, words))
+        return dict(map(parse_setting, words))
 
 
 def _rows(found: dict[str, Json]) -> list[tuple[str, str]]:

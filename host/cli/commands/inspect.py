@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from host.cli.options import Given, authority_options, given
+from host.cli.options import RunPermissions, permission_options, read_permissions
 from host.cli.output import missing_permissions
 from host.cli.output.terminal import as_json, errors_shown, local_time, one_line, put, size
-from host.cli.targets import File, Kept, Origin, is_reference, source_named
+from host.cli.targets import FileTarget, InstalledTarget, RunTarget, is_reference, source_named
 from host.component.operations import OperationSpec
 from host.core.limits import MIB
 from host.core.wit import EXPORTS
@@ -29,19 +29,19 @@ _LISTED = 40  # operations, or kinds of them
 
 @click.command("inspect", short_help="Show what a component can and cannot reach.")
 @click.argument("source", metavar="FILE|REF", nargs=-1, required=True)
-@authority_options
+@permission_options
 @click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
-def command(*, source: tuple[str, ...], in_json: bool, **authority: Any) -> None:
+def inspect(*, source: tuple[str, ...], in_json: bool, **authority: Any) -> None:
     """Show what the component in FILE, or the one installed under REF, is and asks for, and what it could reach with
     these options of `host run`."""
     with errors_shown(in_json=in_json):
         name = source_named(source)
         with ExitStack() as stack:
             wasi = authority["allow_import"]
-            kept = stack.enter_context(Kept(name, approved=False, wasi=wasi)) if is_reference(name) else None
-            origin: Origin = kept or File(Preload(partial(load_file, name, wasi=wasi)), name)
-            granted = given(origin.standing, **authority)
-            catalyst = stack.enter_context(origin.catalyst(granted))
+            kept = stack.enter_context(InstalledTarget(name, approved=False, wasi=wasi)) if is_reference(name) else None
+            target: RunTarget = kept or FileTarget(Preload(partial(load_file, name, wasi=wasi)), name)
+            granted = read_permissions(target.permissions, **authority)
+            catalyst = stack.enter_context(target.catalyst(granted))
             rows = tuple(list_permissions(catalyst.imports, catalyst.grant))
             installation = kept.installation() if kept else {}
             if in_json:
@@ -59,7 +59,7 @@ def _facts(catalyst: Catalyst) -> dict[str, Any]:
 
 
 def _page(
-    catalyst: Catalyst, rows: Iterable[Permission], granted: Given, installation: Mapping[str, Any]
+    catalyst: Catalyst, rows: Iterable[Permission], granted: RunPermissions, installation: Mapping[str, Any]
 ) -> Iterator[str]:
     manifest = catalyst.manifest
     name = f"{manifest.id} {manifest.version}" if manifest else "(no manifest)"
@@ -138,7 +138,7 @@ def _operations(operations: Mapping[str, OperationSpec]) -> Iterator[str]:
     yield f"  {f'and {len(kinds) - _LISTED} other kinds; ' if len(kinds) > _LISTED else ''}each is in --json"
 
 
-def _ending(catalyst: Catalyst, granted: Given) -> Iterator[str]:
+def _ending(catalyst: Catalyst, granted: RunPermissions) -> Iterator[str]:
     """What to type next."""
     if open_ := missing_permissions.unmet(catalyst.manifest, granted):
         yield ""

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from host.cli.inputs import blaming, deadline, opened, span
+from host.cli.inputs import blaming, opened
 from host.cli.output.terminal import as_json, errors_shown, local_time, one_line, put, say, table, terminal_width
+from host.cli.times import parse_future, parse_span
 from host.core.names import Reference
 from host.core.quantities import Quota
 from host.errors import InputError
@@ -34,12 +35,12 @@ _OPTIONS = {
 
 
 @click.group("key", short_help="Say who may use a server.")
-def command() -> None:
+def key() -> None:
     """Say who may use a server. Without any key, host serve answers on the loopback interface alone, whoever asks; with
     one, it asks everybody for theirs."""
 
 
-@command.command("create", short_help="Make a key.")
+@key.command("create", short_help="Make a key.")
 @click.option("--name", required=True, metavar="NAME", help="What it is called: ci, web front end.")
 @click.option(
     "--type",
@@ -93,7 +94,7 @@ def create(
                 "ip_allowlist": [network(text) for text in _listed(networks)],
                 "models": _listed(models),
                 "catalysts": [_read("--catalysts", Reference.parse, text) for text in _listed(catalysts)],
-                "expires_at": _read("--expires", deadline, expires),
+                "expires_at": _read("--expires", parse_future, expires),
             }
             with opened() as workspace:
                 first = not workspace.api_keys.snapshot().any
@@ -103,7 +104,7 @@ def create(
             say("it is the first: from now on, host serve asks everybody for a key")
 
 
-@command.command("list", short_help="List the keys.")
+@key.command("list", short_help="List the keys.")
 @click.option("--json", "in_json", is_flag=True, help="Print a JSON list.")
 def list_(*, in_json: bool) -> None:
     """List the keys, also those that are expired or revoked. On a terminal the last column is cut at its width;
@@ -121,7 +122,7 @@ def list_(*, in_json: bool) -> None:
             put(line)
 
 
-@command.command("show", short_help="Show what a key may, and what was used.")
+@key.command("show", short_help="Show what a key may, and what was used.")
 @click.argument("name", metavar="NAME")
 @click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
 def show(*, name: str, in_json: bool) -> None:
@@ -136,21 +137,21 @@ def show(*, name: str, in_json: bool) -> None:
             put("\n".join(_page(key, used)))
 
 
-@command.command("rotate", short_help="Give a key a new text.")
+@key.command("rotate", short_help="Give a key a new text.")
 @click.argument("name", metavar="NAME")
 @click.option("--overlap", metavar="TIME", help="For how long the old text works too: 30m, 1h.  [default: not at all]")
 @click.option("--json", "in_json", is_flag=True, help="Print one JSON object, the key in it.")
 def rotate(*, name: str, overlap: str | None, in_json: bool) -> None:
     """Give the key NAME a new text, and show it: this once, on standard output. What it may stays as it is."""
     with errors_shown(in_json=in_json):
-        overlap_s = _read("--overlap", span, overlap) or 0.0
+        overlap_s = _read("--overlap", parse_span, overlap) or 0.0
         with opened() as workspace:
             key, text = workspace.api_keys.rotate(name, overlap_s)
         _hand_over(key, text, in_json=in_json)
         say(f"the old one works until {local_time(time.time() + overlap_s)}" if overlap_s else "the old one is over")
 
 
-@command.command("revoke", short_help="End a key.")
+@key.command("revoke", short_help="End a key.")
 @click.argument("name", metavar="NAME")
 def revoke(*, name: str) -> None:
     """End the key NAME for good. A server that runs hears of it within a second."""

@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
 
 @click.group("policy", short_help="Keep what each component may reach and spend.")
-def command() -> None:
+def policy() -> None:
     """Keep what each component may reach and spend. REF is a component of one version (c:local.openai:0.1.0), or of all
     (c:local.openai); what is set for a version takes the place of what is set for all, field by field."""
 
 
-@command.command("set", short_help="Set one field.")
+@policy.command("set", short_help="Set one field.")
 @click.argument("reference", metavar="REF")
 @click.argument("field", metavar="FIELD")
 @click.argument("value", metavar="VALUE")
@@ -62,7 +62,7 @@ def set_(*, reference: str, field: str, value: str) -> None:
         say(f"{field} is set for {_scope(named)}")
 
 
-@command.command("list", short_help="List what is set, and for what.")
+@policy.command("list", short_help="List what is set, and for what.")
 @click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
 def list_(*, in_json: bool) -> None:
     """List the references that something is set for, and which fields."""
@@ -78,7 +78,7 @@ def list_(*, in_json: bool) -> None:
             put(line)
 
 
-@command.command("reset", short_help="Go back to the default.")
+@policy.command("reset", short_help="Go back to the default.")
 @click.argument("reference", metavar="REF")
 @click.argument("field", metavar="[FIELD]", required=False)
 def reset(*, reference: str, field: str | None) -> None:
@@ -93,7 +93,7 @@ def reset(*, reference: str, field: str | None) -> None:
             say(f"{field} was not set for {_scope(named)}" if field else f"nothing was set for {_scope(named)}")
 
 
-@command.command("export", short_help="Write what is set to a file.")
+@policy.command("export", short_help="Write what is set to a file.")
 @click.argument("words", metavar="REF|--all [FILE]", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="The policies of all references, in one document.")
 def export(*, words: tuple[str, ...], every: bool) -> None:
@@ -109,7 +109,7 @@ def export(*, words: tuple[str, ...], every: bool) -> None:
             write_bytes(file, write_document(document, in_json=file.endswith(".json")).encode(), "FILE")
 
 
-@command.command("import", short_help="Set what a file says.")
+@policy.command("import", short_help="Set what a file says.")
 @click.argument("words", metavar="REF|--all FILE", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="For each reference in a document that `export --all` wrote.")
 def import_(*, words: tuple[str, ...], every: bool) -> None:
@@ -160,7 +160,7 @@ def _scope(reference: Reference) -> str:
     return str(reference) if reference.version else f"all versions of {reference}"
 
 
-@command.command("check", short_help="Say whether a request would be allowed.")
+@policy.command("check", short_help="Say whether a request would be allowed.")
 @click.argument("reference", metavar="REF")
 @click.argument("url", metavar="URL")
 @click.option("--method", default="GET", show_default=True, metavar="METHOD", help="Of the request.")
@@ -191,7 +191,7 @@ def _lines(answer: Answer) -> Iterator[str]:
             yield as_words(f"  {name:8} {text}")
 
 
-@command.command("edit", short_help="Change a policy in an editor.")
+@policy.command("edit", short_help="Change a policy in an editor.")
 @click.argument("reference", metavar="REF")
 def edit(*, reference: str) -> None:
     """Change what is set for exactly REF in $VISUAL or $EDITOR, as TOML. A mistake changes nothing."""
@@ -250,7 +250,7 @@ def _suffix(*, in_json: bool) -> str:
     return ".json" if in_json else ".toml"
 
 
-@command.command("show", short_help="Show what is set.")
+@policy.command("show", short_help="Show what is set.")
 @click.argument("reference", metavar="REF")
 @click.option(
     "--effective", is_flag=True, help="Every field: its value, where it comes from, what the manifest leaves."

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from host.cli.inputs import blaming, read_bytes, write_bytes
-from host.cli.options import authority_options, given
+from host.cli.options import permission_options, read_permissions
 from host.cli.output import missing_permissions
 from host.cli.output.terminal import as_json, errors_shown, put, say, say_logs
-from host.cli.targets import Job, Origin, is_reference, source_named
+from host.cli.targets import Job, RunTarget, is_reference, source_named
 from host.core.attachments import Attachment
 from host.core.operation import Result, read_input
 from host.core.quantities import parse_duration
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @click.command("run", short_help="Run one operation of a catalyst.")
 @click.argument("source", metavar="FILE|REF", nargs=-1, required=True)
 @click.option("--input", "input_", required=True, metavar="JSON|@FILE|-", help="The operation: a JSON object.")
-@authority_options
+@permission_options
 @click.option("--attach", multiple=True, metavar="NAME=PATH", help='Bytes for {"$attachment": NAME} in the input.')
 @click.option("--stream", is_flag=True, help="Print events as they arrive, one JSON text a line.")
 @click.option(
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 @click.option("--timeout", metavar="DURATION", help="For the whole run: 500ms, 30s, 5m.")
 @click.option("--json", "in_json", is_flag=True, help="Add the record of the run to the result; errors in JSON, too.")
 @click.option("--no-prompt", is_flag=True, help="Never ask, also on a terminal.")
-def command(*, source: tuple[str, ...], in_json: bool, **options: Any) -> None:
+def run(*, source: tuple[str, ...], in_json: bool, **options: Any) -> None:
     """Run one operation of the catalyst in FILE, in a sandbox that may do what the options grant and nothing else; or
     of the one that is installed under REF, which may do what was kept for it as well. A REF of a registry (oci://…) is
     pulled first, as `host pull` does.
@@ -66,23 +66,23 @@ def _file(name: str, **options: Any) -> int:
 
     ahead = Preload(partial(load_file, name, wasi=options["allow_import"]))
     import host.runtime.loader  # noqa: F401, PLC0415 - while the file is read: what `ahead` needs next
-    from host.cli.targets import File  # noqa: PLC0415 - as above
+    from host.cli.targets import FileTarget  # noqa: PLC0415 - as above
 
-    return execute(File(ahead, name), **options)
+    return execute(FileTarget(ahead, name), **options)
 
 
 def _kept(name: str, **options: Any) -> int:
-    from host.cli.targets import Kept  # noqa: PLC0415 - not for `--help`
+    from host.cli.targets import InstalledTarget  # noqa: PLC0415 - not for `--help`
 
-    with Kept(name, wasi=options["allow_import"]) as origin:
-        return execute(origin, **options)
+    with InstalledTarget(name, wasi=options["allow_import"]) as target:
+        return execute(target, **options)
 
 
 _INPUT_HINT = 'JSON like {"operation": "models.list"}, @FILE, or - for standard input'
 
 
 def execute(
-    origin: Origin,
+    target: RunTarget,
     *,
     input_: str,
     attach: tuple[str, ...],
@@ -95,22 +95,22 @@ def execute(
 ) -> int:
     """The exit status of the operation: 0 or 1. Raises HostError for everything else."""
     _check_output(output, stream=stream)
-    granted = given(origin.standing, **authority)
+    granted = read_permissions(target.permissions, **authority)
     given_input, seconds = _operation(input_), _seconds(timeout)
     job = Job(given_input, dict(_attachment(text) for text in attach), seconds)
-    manifest = origin.manifest
+    manifest = target.manifest
     if not no_prompt and input_ != "-" and missing_permissions.may_ask():
-        missing_permissions.ask(missing_permissions.unmet(manifest, granted), granted, origin.name)
-    with origin.catalyst(granted) as catalyst:
+        granted = missing_permissions.ask(missing_permissions.unmet(manifest, granted), granted, target.name)
+    with target.catalyst(granted) as catalyst:
         try:
             if stream:
-                with origin.stream(catalyst, job) as events:
+                with target.stream(catalyst, job) as events:
                     result = _show_events(events, in_json=in_json)
             else:
-                result = origin.run(catalyst, job)
+                result = target.run(catalyst, job)
                 _show(result, output, in_json=in_json)
         except Denied as denied:
-            denied.hint = origin.hint(granted, denied.refusals)
+            denied.hint = target.hint(granted, denied.refusals)
             raise
     if not in_json:  # there they are in the record
         say_logs(result.execution)

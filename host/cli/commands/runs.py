@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 @click.group("runs", short_help="Show which runs there were, and what each did.")
-def command() -> None:
+def runs() -> None:
     """Show which runs there were, and what each did: from the audit record."""
 
 
-@command.command("list", short_help="List the latest runs.")
+@runs.command("list", short_help="List the latest runs.")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="How many at most.")
 @click.option("--reference", metavar="REF", help="Of this component: any version, where it names none.")
 @click.option("--failed", is_flag=True, help="Only those that failed, or did not end.")
@@ -47,7 +47,7 @@ def list_(*, limit: int, reference: str | None, failed: bool, in_json: bool) -> 
             put(line)
 
 
-@command.command("show", short_help="Show what a run did.")
+@runs.command("show", short_help="Show what a run did.")
 @click.argument("ident", metavar="ID")
 @click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
 def show(*, ident: str, in_json: bool) -> None:

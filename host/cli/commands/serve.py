@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="The least that is logged.",
 )
-def serve_command(**options: Any) -> None:
+def serve(**options: Any) -> None:
     """Serve what is installed: OpenAI's API at /v1, MCP at /mcp, a console at /, /health, /ready and /metrics.
 
     \b

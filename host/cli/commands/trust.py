@@ -20,12 +20,12 @@ _MAX_STDIN = 64 * 1024
 
 
 @click.group("trust", short_help="Say whose signatures count.")
-def command() -> None:
+def trust() -> None:
     """Say whose signatures count. A component of a namespace other than local is installed and run only with the
     signature of a key that is trusted for its namespace."""
 
 
-@command.command("add", short_help="Trust a key for namespaces.")
+@trust.command("add", short_help="Trust a key for namespaces.")
 @click.argument("key", metavar="KEY")
 @click.option(
     "--namespace", "namespaces", multiple=True, required=True, metavar="N", help="May sign for it; repeatable."
@@ -41,7 +41,7 @@ def add(*, key: str, namespaces: tuple[str, ...], comment: str) -> None:
         say(f"trusted for {', '.join(sorted(kept.trusted.namespaces))}")
 
 
-@command.command("list", short_help="List who is trusted for what.")
+@trust.command("list", short_help="List who is trusted for what.")
 @click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
 def list_(*, in_json: bool) -> None:
     """List the keys that are trusted, those that were revoked, and what namespaces ask for beside the default."""
@@ -62,7 +62,7 @@ def list_(*, in_json: bool) -> None:
             put(line)
 
 
-@command.command("revoke", short_help="Never trust a key again.")
+@trust.command("revoke", short_help="Never trust a key again.")
 @click.argument("key", metavar="KEY")
 def revoke(*, key: str) -> None:
     """Never trust KEY again: what it signed is no longer installed or run, whenever it was signed. KEY is its id, or
@@ -73,7 +73,7 @@ def revoke(*, key: str) -> None:
         say(f"revoked: {kept.id}")
 
 
-@command.command("require", short_help="Say what a namespace asks for.")
+@trust.command("require", short_help="Say what a namespace asks for.")
 @click.argument("namespace", metavar="NAMESPACE")
 @click.option("--threshold", type=click.IntRange(min=1), default=1, metavar="N", help="So many different keys (1).")
 @click.option("--unsigned", is_flag=True, help="Signatures are not needed; false ones are still refused.")

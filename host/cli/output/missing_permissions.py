@@ -1,4 +1,4 @@
-"""What a catalyst's manifest asks for and nobody has granted yet: asked once on a terminal, listed elsewhere."""
+"""Permissions that a manifest requests and that are not granted yet: asked once on a terminal, listed elsewhere."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import click
 
-from host.cli.options import Given, ask_secret, with_domains
+from host.cli.options import RunPermissions
 from host.cli.output.terminal import one_line, say
+from host.cli.secret_values import ask as ask_value
 from host.component.manifest import Manifest, SecretNeed
 from host.errors import Refusal
 from host.policy.domains import DomainPattern
@@ -19,18 +20,18 @@ from host.policy.permissions import overlap, requested_by
 
 @dataclass(frozen=True, slots=True)
 class MissingPermissions:
-    """`domains` and `secrets` that the manifest names and the grant lacks."""
+    """`domains` and required `secrets` that the manifest requests and the grant lacks."""
 
     domains: tuple[DomainPattern, ...] = ()
     secrets: tuple[SecretNeed, ...] = ()
 
     def options(self) -> str:
-        """The options of `host run` that would grant all of it, as a shell reads them."""
+        """The options of `host run` that grant all of them, quoted for a shell."""
         domains = [word for domain in self.domains for word in ("--allow-domain", str(domain))]
         return shlex.join(domains + [word for secret in self.secrets for word in ("--secret", secret.name)])
 
     def hint(self, refusals: Iterable[Refusal]) -> str | None:
-        """After a denial for the lack of one of these: what would allow all that the manifest asks for."""
+        """For the error after a denial, if the lack of one of them caused it."""
         lacking = {"domain_blocked": self.domains, "secret_denied": self.secrets}
         if not any(lacking.get(refusal.kind) for refusal in refusals if refusal.grantable):
             return None
@@ -40,38 +41,42 @@ class MissingPermissions:
         return bool(self.domains or self.secrets)
 
 
-def unmet(manifest: Manifest | None, given: Given) -> MissingPermissions:
+def unmet(manifest: Manifest | None, permissions: RunPermissions) -> MissingPermissions:
+    """The requests of `manifest` that `permissions` do not meet."""
     if manifest is None:
         return MissingPermissions()
-    allowed = given.policy.terms().domains
-    asked = requested_by(manifest, given.config).domains or ()
+    allowed = permissions.policy.terms().domains
+    requested = requested_by(manifest, permissions.config).domains or ()
     return MissingPermissions(
-        tuple(domain for domain in asked if not any(overlap(domain, one) for one in allowed)),
+        tuple(domain for domain in requested if not any(overlap(domain, one) for one in allowed)),
         tuple(
             secret
             for secret in manifest.secrets
-            if secret.required and secret.name not in given.secrets and secret.name not in given.kept
+            if secret.required and secret.name not in permissions.secrets and secret.name not in permissions.granted
         ),
     )
 
 
-def ask(needs: MissingPermissions, given: Given, name: str) -> None:
-    """Ask on the terminal for each need, once, and add to `given` what is allowed: for this run only."""
+def ask(missing: MissingPermissions, permissions: RunPermissions, name: str) -> RunPermissions:
+    """`permissions` and those that the operator grants on the terminal, for this run only. `name` is the catalyst's."""
     name = one_line(name)
-    for domain in needs.domains:
+    for domain in missing.domains:
         if _confirmed(f"{name} asks to reach {domain}. Allow it for this run?"):
-            given.policy = with_domains(given.policy, str(domain))
-    for secret in needs.secrets:
+            permissions = permissions.with_domains(str(domain))
+    for secret in missing.secrets:
         about = f" ({one_line(secret.description)})" if secret.description else ""
         say(f"{name} asks for the secret {secret.name}{about}; it never sees the value.")
-        found = given.find(secret.name)
-        if found and _confirmed(f"Use {found.place}?"):
-            given.secrets[secret.name] = found.value
-        elif not found and (value := ask_secret(f"{secret.name}, or nothing to refuse")):
-            given.secrets[secret.name] = value
+        if offered := permissions.find(secret.name):
+            value = offered.value if _confirmed(f"Use {offered.place}?") else None
+        else:
+            value = ask_value(f"{secret.name}, or nothing to refuse")
+        if value is not None:
+            permissions = permissions.with_secret(secret.name, value)
+    return permissions
 
 
 def may_ask() -> bool:
+    """Whether there is a terminal to ask on."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 

@@ -7,20 +7,24 @@ from pathlib import Path
 
 import pytest
 
-from host.cli.options import Given, Standing, given, read_policy
+from host.cli.options import RunPermissions, read_permissions, read_policy
+from host.cli.secret_values import HiddenText
 from host.errors import InputError
 from host.policy.document import Policy
+from host.secrets.value import SecretValue
 
 VALUE = "sk-never-shown-0123456789"
 
 
-def parsed(policy: str | None = None, **options: list[str]) -> Given:
-    names = ("allow_domain", "allow_private", "upstream", "secrets", "config")
-    return given(Standing(), policy_file=policy, **{name: tuple(options.get(name, ())) for name in names})
+def parsed(policy: str | None = None, **options: list[str]) -> RunPermissions:
+    names = ("allow_domain", "allow_private", "upstream", "config")
+    secrets = tuple(map(HiddenText, options.get("secrets", ())))
+    given = {name: tuple(options.get(name, ())) for name in names}
+    return read_permissions(RunPermissions(), policy_file=policy, secrets=secrets, **given)
 
 
 def test_nothing_given_is_a_policy_that_allows_nothing() -> None:
-    assert parsed() == Given(Policy())
+    assert parsed() == RunPermissions(Policy())
 
 
 def test_options_add_to_the_file_and_take_nothing_from_it(tmp_path: Path) -> None:
@@ -83,13 +87,16 @@ def test_a_value_on_the_command_line_is_refused_and_not_repeated(text: str) -> N
 def test_a_secret_by_name_alone_is_the_variable_of_that_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_KEY", VALUE)
     monkeypatch.setenv("OTHER", "o" * 8)
-    assert parsed(secrets=["SOME_KEY", "B=env:OTHER"]).secrets == {"SOME_KEY": VALUE, "B": "o" * 8}
+    assert parsed(secrets=["SOME_KEY", "B=env:OTHER"]).secrets == {
+        "SOME_KEY": SecretValue(VALUE),
+        "B": SecretValue("o" * 8),
+    }
 
 
 @pytest.mark.parametrize("end", ["", "\n", "\r\n"], ids=["no line break", "LF", "CR LF"])
 def test_a_secret_in_a_file_is_its_text_less_the_line_break_at_its_end(tmp_path: Path, end: str) -> None:
     (tmp_path / "key").write_bytes(f"{VALUE}{end}".encode())
-    assert parsed(secrets=[f"KEY=file:{tmp_path / 'key'}"]).secrets == {"KEY": VALUE}
+    assert parsed(secrets=[f"KEY=file:{tmp_path / 'key'}"]).secrets == {"KEY": SecretValue(VALUE)}
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
-from host.core.attachments import Attachments
 from host.core.audit import Event, EventKind, LogLine, Meters, Sink, record
 from host.core.limits import Limits
+from host.core.operation import Attachments
 from host.core.strict_json import parse_json
 from host.errors import InputError, Refusal
 from host.secrets.redaction import Redactor

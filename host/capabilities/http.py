@@ -8,7 +8,7 @@ from typing import Any
 
 from host.capabilities.exchange import Exchange, UpstreamAnswer, recorded
 from host.capabilities.message import GuestError, Message
-from host.core.attachments import Attachment
+from host.core.operation import Attachment
 from host.core.strict_json import Json, write_json
 from host.core.wit import FETCH
 from host.errors import Refusal

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from host.core.attachments import Attachments
+from host.core.operation import Attachments
 from host.core.strict_json import Json, clean_text, kind_of, parse_object, write_json
 from host.egress.headers import MAX_HEAD_BYTES
 from host.errors import InputError, Refusal

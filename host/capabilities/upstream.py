@@ -18,7 +18,7 @@ from host.core.names import SecretName
 from host.egress import Deadline, EgressClient, Outgoing
 from host.egress.headers import Fields
 from host.errors import Refusal
-from host.policy.document import Place, SecretGrant
+from host.policy.domains import Place, SecretGrant
 from host.policy.permissions import Grant, binding_remedy
 from host.policy.urls import Target, UrlError
 from host.run import Run

@@ -21,8 +21,7 @@ from host.errors import InputError, Refusal
 from host.runtime.preload import Preload
 
 if TYPE_CHECKING:
-    from host.core.attachments import Attachment
-    from host.core.operation import Result
+    from host.core.operation import Attachment, Result
     from host.core.strict_json import Json
     from host.runtime.catalyst import Catalyst
     from host.runtime.events import EventStream

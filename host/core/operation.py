@@ -1,14 +1,16 @@
-"""What goes into a run and what comes out of it: Operation and Result (CONTRACT.md, The operation envelope)."""
+"""What goes into a run and what comes out of it: Operation, Attachment and Result (CONTRACT.md, The operation envelope
+and Attachments)."""
 
 from __future__ import annotations
 
 import json
 import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, TypeAlias
 
-from host.core.attachments import Attachment, Attachments
 from host.core.audit import Event, LogLine, Meters
 from host.core.strict_json import Json, check_depth, clean_text, kind_of, parse_json
 from host.errors import InputError, OperationFailed, Refusal
@@ -16,6 +18,70 @@ from host.errors import InputError, OperationFailed, Refusal
 _HEADER_NAME = re.compile(r"[a-z][a-z0-9-]{0,63}\Z")
 _HEADER_VALUE = re.compile(r"[!-~]([ -~]{0,254}[!-~])?\Z")
 _MAX_HEADERS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """Bytes with what is known of them. `content_type` is a media type such as `audio/mpeg`, or empty."""
+
+    data: bytes = field(repr=False)
+    filename: str = ""
+    content_type: str = ""
+
+    @classmethod
+    def read(cls, path: str | Path) -> Attachment:
+        """The file at `path`, under its own name; the type is guessed from the name. Raises InputError."""
+        file = Path(path)
+        try:
+            data = file.read_bytes()
+        except OSError as error:
+            raise InputError(f"cannot read the attachment {str(path)!r}: {error.strerror}") from error
+        import mimetypes  # noqa: PLC0415 - only files need it
+
+        return cls(data, file.name, mimetypes.guess_type(file.name)[0] or "application/octet-stream")
+
+    @classmethod
+    def of(cls, given: object) -> Attachment:
+        """What a caller may hand over: bytes, a path, or an Attachment. Raises InputError."""
+        match given:
+            case Attachment():
+                return given
+            case bytes() | bytearray() | memoryview():
+                return cls(bytes(given))
+            case Path():
+                return cls.read(given)
+        raise InputError(
+            f"an attachment cannot be made of {type(given).__name__}",
+            hint="hand over bytes, a pathlib.Path or an Attachment",
+        )
+
+
+class Attachments:
+    """The attachments of one run: nothing here outlives it, and no other run can name them."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._held: dict[str, Attachment] = {}
+        self._room = max_bytes
+
+    def put(self, attachment: Attachment) -> str | None:
+        """The id under which the run now has it; None when it is over `max_attachment_bytes`."""
+        if len(attachment.data) > self._room:
+            return None
+        self._room -= len(attachment.data)
+        name = "att_" + secrets.token_hex(16)
+        self._held[name] = attachment
+        return name
+
+    def get(self, name: object) -> Attachment | None:
+        return self._held.get(name) if isinstance(name, str) else None
+
+    @property
+    def room(self) -> int:
+        """Bytes that may still be put."""
+        return self._room
+
+    def snapshot(self) -> Mapping[str, Attachment]:
+        return dict(self._held)
 
 
 @dataclass(frozen=True, slots=True)

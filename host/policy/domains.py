@@ -1,16 +1,21 @@
-"""The domains that a policy names: `api.openai.com`, `*.example.com`, `host:8443`, `http://[::1]:8080`."""
+"""The domains that a policy names: `api.openai.com`, `*.example.com`, `host:8443`, `http://[::1]:8080`; and where a
+secret may go."""
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from ipaddress import IPv6Address
-from typing import Final
+from typing import Final, Literal
 
-from host.core.names import Domain
+from host.core.names import Domain, SecretName
 from host.errors import PolicyError
-from host.policy.urls import DEFAULT_PORTS, Scheme, Target, UrlError, UrlHost, parse_authority
+from host.policy.urls import DEFAULT_PORTS, Origin, Scheme, Target, UrlError, UrlHost, parse_authority
 
 ANY_DOMAIN: Final = "unsafe_any_domain"
+Place = Literal["header", "url", "body"]
+PLACES: tuple[Place, ...] = ("header", "url", "body")
+
 _HINT: Final = "like api.openai.com, *.example.com, localhost:8443 or http://127.0.0.1:8080"
 
 
@@ -63,6 +68,23 @@ class DomainPattern:
         host = f"[{self.host}]" if isinstance(self.host, IPv6Address) else str(self.host or ANY_DOMAIN)
         port = "" if self.port == DEFAULT_PORTS[self.scheme] else f":{self.port}"
         return f"{scheme}{wildcard}{host}{port}"
+
+
+@dataclass(frozen=True, slots=True)
+class SecretGrant:
+    """The secret `name` may be put into `places` of requests to `domains`. With `reveal` the guest sees its value.
+    `domains` None stands for the policy's domains until the grant is computed, and matches nothing."""
+
+    name: SecretName
+    domains: tuple[DomainPattern, ...] | None
+    places: frozenset[Place] = frozenset({"header"})
+    reveal: bool = False
+
+    def goes_to(self, target: Target, mapped: Container[Origin]) -> bool:
+        """Whether the secret may be sent to `target`: one of its domains, over https or to one of the `mapped` origins
+        (the keys of the policy's `upstreams`)."""
+        over_tls = target.scheme == "https" or target.at in mapped
+        return over_tls and any(domain.matches(target) for domain in self.domains or ())
 
 
 def _scheme(text: str) -> tuple[Scheme, str]:

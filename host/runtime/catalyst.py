@@ -12,9 +12,8 @@ from host.capabilities.upstream import LiveUpstream
 from host.component.manifest import Manifest
 from host.component.operations import OperationSpec
 from host.component.schema import InputSchema
-from host.core.attachments import Attachment
 from host.core.names import Digest
-from host.core.operation import Execution, Input, Operation, Result, read_input, read_output, write_input
+from host.core.operation import Attachment, Execution, Input, Operation, Result, read_input, read_output, write_input
 from host.core.quantities import parse_duration
 from host.core.sliding_window import RequestLimiter
 from host.core.strict_json import Json

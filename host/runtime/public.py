@@ -9,7 +9,6 @@ from host import errors as errors
 from host.component.manifest import Manifest as Manifest
 from host.component.manifest import SecretNeed as SecretNeed
 from host.component.operations import OperationSpec as OperationSpec
-from host.core.attachments import Attachment as Attachment
 from host.core.audit import Event as Event
 from host.core.audit import LogLine as LogLine
 from host.core.audit import Meters as Meters
@@ -20,6 +19,7 @@ from host.core.names import Digest as Digest
 from host.core.names import Domain as Domain
 from host.core.names import Reference as Reference
 from host.core.names import SecretName as SecretName
+from host.core.operation import Attachment as Attachment
 from host.core.operation import Execution as Execution
 from host.core.operation import Operation as Operation
 from host.core.operation import Result as Result
@@ -31,10 +31,10 @@ from host.errors import Refusal as Refusal
 from host.policy.document import Effective as Effective
 from host.policy.document import Policy as Policy
 from host.policy.document import RateLimit as RateLimit
-from host.policy.document import SecretGrant as SecretGrant
 from host.policy.document import SecretRule as SecretRule
 from host.policy.document import Terms as Terms
 from host.policy.domains import DomainPattern as DomainPattern
+from host.policy.domains import SecretGrant as SecretGrant
 from host.policy.permissions import Grant as Grant
 from host.policy.permissions import Requested as Requested
 from host.policy.urls import Origin as Origin

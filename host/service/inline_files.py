@@ -7,7 +7,7 @@ import binascii
 from collections.abc import Mapping
 
 from host.component.operations import OperationSpec
-from host.core.attachments import Attachment
+from host.core.operation import Attachment
 from host.core.strict_json import Json
 from host.errors import InputError
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from host.component.operations import OperationSpec
-from host.core.attachments import Attachment
 from host.core.names import Reference
+from host.core.operation import Attachment
 from host.core.strict_json import Json
 from host.errors import InputError
 from host.service.dialects import openai

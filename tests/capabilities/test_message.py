@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from host.capabilities.message import GuestError, Message, read_body, read_message
-from host.core.attachments import Attachment, Attachments
+from host.core.operation import Attachment, Attachments
 from tests.probing import asking
 
 JSON = st.recursive(

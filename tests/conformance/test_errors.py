@@ -12,9 +12,8 @@ import pytest
 
 from host import errors
 from host.cli import _EXIT_STATUS
-from host.core.attachments import Attachment
 from host.core.audit import Event, LogLine, Meters
-from host.core.operation import Execution, Result
+from host.core.operation import Attachment, Execution, Result
 
 _LINE = re.compile(
     r"(?P<branch>[│├└─ ]*)(?P<name>[A-Z]\w+) +(?P<code>[a-z_]+) +(?P<blame>[a-z]+) +(?P<exit>\d)(?: +\S.*)?\Z"

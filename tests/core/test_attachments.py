@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from host.core.attachments import Attachment, Attachments
+from host.core.operation import Attachment, Attachments
 from host.errors import InputError
 
 

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from host import Operation
-from host.core.attachments import Attachment, Attachments
-from host.core.operation import Outcome, read_input, read_output, write_input
+from host.core.operation import Attachment, Attachments, Outcome, read_input, read_output, write_input
 from host.errors import InputError
 
 

@@ -15,8 +15,8 @@ from host import Limits, Policy, SecretRule
 from host.core.limits import CEILING
 from host.core.names import Reference, SecretName
 from host.errors import PolicyError, Refusal
-from host.policy.document import DEFAULT, METHODS, Effective, SecretGrant
-from host.policy.domains import DomainPattern
+from host.policy.document import DEFAULT, METHODS, Effective
+from host.policy.domains import DomainPattern, SecretGrant
 from host.policy.permissions import (
     Allow,
     Deny,

@@ -21,8 +21,7 @@ from host.cli.options import permission_options, read_permissions
 from host.cli.output import missing_permissions
 from host.cli.output.terminal import as_json, errors_shown, put, say, say_logs
 from host.cli.targets import Job, RunTarget, is_reference, source_named
-from host.core.attachments import Attachment
-from host.core.operation import Result, read_input
+from host.core.operation import Attachment, Result, read_input
 from host.core.quantities import parse_duration
 from host.core.strict_json import Json
 from host.errors import Denied, InputError, OperationFailed

@@ -11,8 +11,8 @@ from typing import Annotated, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 
-from host.core.attachments import Attachment
 from host.core.names import Reference
+from host.core.operation import Attachment
 from host.core.quantities import Quota
 from host.core.strict_json import Json, parse_object
 from host.errors import HostError, InputError

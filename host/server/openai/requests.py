@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote
 
 from host.component.operations import OperationSpec
-from host.core.attachments import Attachment
 from host.core.names import Reference
+from host.core.operation import Attachment
 from host.core.strict_json import Json, parse_object
 from host.errors import InputError, NotFound
 from host.server.asgi import Receive, Scope, header, read_body

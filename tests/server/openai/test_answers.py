@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from host.component.operations import OperationSpec
-from host.core.attachments import Attachment
 from host.core.audit import Meters
-from host.core.operation import Execution, Result
+from host.core.operation import Attachment, Execution, Result
 from host.server.asgi import final_status
 from host.server.openai import answers
 

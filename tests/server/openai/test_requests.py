@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from host.component.operations import OperationSpec
-from host.core.attachments import Attachment
+from host.core.operation import Attachment
 from host.errors import Cancelled, InputError, TooLarge
 from host.server.openai import requests
 from host.server.openai.requests import Content, read_content

@@ -1,6 +1,6 @@
-"""Pure decisions: what a policy says, which URL, domain, address and secret it allows, and why.
+"""Pure decisions: the policy document, and which URL, domain, address and secret it allows.
 
-No file here reads, sends or looks up anything: every decision is a function of its arguments, and its test a table. It
-may import component, secrets, core and errors. A new field of a policy goes into `document`, its meaning into
-`permissions`, and its words into `explain`.
+No file here does input or output: every decision is a function of its arguments, and its test is a table. It may import
+component, secrets, core and errors. A new field of a policy goes into `document`, its decision into `permissions`, and
+its row for people into `explain`. `diff` compares the requests of two versions.
 """

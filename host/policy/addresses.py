@@ -1,11 +1,11 @@
-"""Which addresses are public: an explicit table, because `ipaddress.is_global` answers another question (it is True
-for 224.0.0.1, 64:ff9b::7f00:1, ::127.0.0.1 and fec0::1).
+"""The table of addresses that are not public. `ipaddress.is_global` answers another question: it is True for 224.0.0.1,
+64:ff9b::7f00:1, ::127.0.0.1 and fec0::1.
 
 Sources: the IANA IPv4 and IPv6 Special-Purpose Address Registries (RFC 6890), RFC 4291 (IPv6 addressing), RFC 5214
 (ISATAP), and the clouds' own documentation for their metadata services. The table is stricter than the registries:
 blocks that IANA calls reachable but that serve no HTTP API (anycast helpers inside 192.0.0.0/24 and 2001::/23) count
-as reserved, and an IPv6 address that carries an IPv4 one is never public, because where it leads is decided by a
-translator on the way.
+as reserved. An IPv6 address that carries an IPv4 one is never public, because a translator on the way decides its
+destination.
 """
 
 from __future__ import annotations
@@ -111,9 +111,8 @@ def classify(address: Address) -> Category | None:
 def allowed(address: Address, private: tuple[Network, ...] = ()) -> bool:
     """Whether `address` may be connected to: it is public, or lies in one of the operator's `private` networks.
 
-    An IPv6 address that carries an IPv4 one, or names a network interface (`%eth0`), never passes: what `private` says
-    is about the address that is connected to, and these lead elsewhere.
-    """
+    An IPv6 address that carries an IPv4 one, or names a network interface (`%eth0`), never passes: `private` is about
+    the address of the connection, and these lead elsewhere."""
     category = classify(address)
     if category is None:
         return True

@@ -21,8 +21,8 @@ _HINT: Final = "like api.openai.com, *.example.com, localhost:8443 or http://127
 
 @dataclass(frozen=True, slots=True)
 class DomainPattern:
-    """What one entry of `allowed_domains` covers: one scheme, one port, and a host, or with `subdomains` whole labels
-    at any depth below it but not the host itself. `host` None is any domain name (no literal address)."""
+    """One entry of `allowed_domains`: one scheme, one port and one host. With `subdomains` it matches whole labels at
+    any depth below the host, but not the host itself. `host` None matches any domain name (no literal address)."""
 
     scheme: Scheme
     host: UrlHost | None
@@ -33,8 +33,7 @@ class DomainPattern:
     def parse(cls, text: str) -> DomainPattern:
         """`[scheme://][*.]host[:port]`; the scheme is https unless `http://` is written, the port the scheme's own.
 
-        Raises PolicyError; a wildcard needs two labels to its right, and every domain at once has to be asked for as
-        `unsafe_any_domain`.
+        Raises PolicyError. A wildcard needs two labels to its right; `unsafe_any_domain` matches every domain.
         """
         scheme, rest = _scheme(text)
         wildcard, rest = rest.startswith("*"), rest.removeprefix("*.")
@@ -52,7 +51,7 @@ class DomainPattern:
         return cls(scheme, None if any_domain else host, port or DEFAULT_PORTS[scheme], wildcard)
 
     def matches(self, target: Target) -> bool:
-        """Whether `target` lies in what this pattern covers."""
+        """Whether the pattern matches `target`."""
         if (target.scheme, target.port) != (self.scheme, self.port):
             return False
         if self.host is None:

@@ -1,9 +1,10 @@
-"""URLs, parsed once: what is decided on is what is connected to and sent, and nothing reads the text again.
+"""URLs, parsed once: the decision, the connection and the request use the same parsed URL, and nothing reads the text
+again.
 
-The grammar is RFC 3986's for `http` and `https`, less whatever two parsers have been known to read in two ways:
-userinfo, backslashes, whitespace and control characters, Unicode host names, trailing dots, and every spelling of an
-IPv4 address but four decimal numbers. What is left over is refused, never repaired; the one exception is a path or
-query in Unicode, which is percent-encoded as UTF-8 (RFC 3987, 3.1).
+The grammar is RFC 3986's for `http` and `https` without the parts that parsers are known to read differently: userinfo,
+backslashes, whitespace and control characters, Unicode host names, trailing dots, and every spelling of an IPv4 address
+but four decimal numbers. Such a URL is refused, never repaired. The one exception is a path or query in Unicode, which
+is percent-encoded as UTF-8 (RFC 3987, 3.1).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _SEAL: Final = object()
 
 
 class UrlError(ValueError):
-    """A URL that is not accepted. `reason` is a short clause about it; it never quotes more of it than a host."""
+    """The URL is not accepted. `reason` is a short clause; it quotes at most the host of the URL."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -58,7 +59,7 @@ class Origin:
 
     @property
     def authority(self) -> str:
-        """`host[:port]` as the Host header has it: an IPv6 address in brackets, a default port left out."""
+        """`host[:port]` for the Host header: an IPv6 address in brackets, without a default port."""
         host = f"[{self.host}]" if isinstance(self.host, IPv6Address) else str(self.host)
         return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
@@ -70,8 +71,8 @@ class Origin:
 class Target:
     """A checked URL. Only `Target.parse` and `Target.rebased` can make one.
 
-    `path_query` is the request target exactly as it is sent: ASCII, beginning with `/`, without a fragment. It may
-    hold a secret, so neither `str` nor `repr` shows a query.
+    `path_query` is the request target as sent: ASCII, beginning with `/`, without a fragment. It may hold a secret, so
+    neither `str` nor `repr` shows the query.
     """
 
     at: Origin
@@ -107,7 +108,7 @@ class Target:
 
     @property
     def origin(self) -> str:
-        """`https://api.openai.com`: a default port is left out, an IPv6 address stands in brackets."""
+        """`https://api.openai.com`: without a default port, an IPv6 address in brackets."""
         return str(self.at)
 
     @property
@@ -124,7 +125,7 @@ class Target:
 
 
 def parse_authority(text: str) -> tuple[UrlHost, int | None]:
-    """`host[:port]` to a host and a port, None where there is none. Raises UrlError."""
+    """The host and port of `host[:port]`; the port is None where it is missing. Raises UrlError."""
     if "@" in text:
         raise UrlError("a URL must not hold a user name or password")
     if text.startswith("["):

@@ -62,7 +62,7 @@ def explain(workspace: Workspace, reference: Reference) -> Explanation:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Reachability:
     """`sent_to` is where the operator sends the request instead, `address` what still depends on the address that it
     goes to; `secrets` may be put into it."""
 
@@ -88,7 +88,7 @@ class Answer:
         }
 
 
-def would_reach(workspace: Workspace, reference: Reference, url: str, method: str = "GET") -> Answer:
+def would_reach(workspace: Workspace, reference: Reference, url: str, method: str = "GET") -> Reachability:
     """Whether `reference` may send that request. Raises InputError, whose field is `URL` where that is none."""
     try:
         target = Target.parse(url)
@@ -101,7 +101,7 @@ def would_reach(workspace: Workspace, reference: Reference, url: str, method: st
     if isinstance(decision, Allow):
         decision, address = _addressed(destination, decision, grant)
     allowed = isinstance(decision, Allow)
-    return Answer(
+    return Reachability(
         request=f"{method} {target.shown}",
         decision=decision,
         sent_to=destination.origin if allowed and destination is not target else "",

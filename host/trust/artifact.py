@@ -1,4 +1,4 @@
-"""Bytes that may be run. Only `admit` makes an Artifact, so whoever holds one knows that it was looked at."""
+"""Bytes that may run. Only `admit` makes an Artifact, so every Artifact has passed its checks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SEAL: Final = object()
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A component binary, its digest, and the manifest inside it (None where it has none)."""
+    """A component binary, its digest, and the manifest inside it, or None."""
 
     wasm: bytes = field(repr=False)
     digest: Digest
@@ -39,12 +39,11 @@ def read_component(path: str | Path) -> bytes:
 
 
 def admit(wasm: bytes, pinned: Digest | None = None) -> Artifact:
-    """The artifact in `wasm`: the first two steps of `host.trust.verification`. Raises ArtifactError.
+    """The artifact in `wasm`, after the first two steps of `host.trust.verification`. Raises ArtifactError.
 
-    1. Its digest is the one that was pinned, if one was.
-    2. It is a component binary, by its preamble: no core module, no text. Its sections add up, and the manifest in it,
-       if there is one, is well formed.
-    """
+    1. Its digest is the pinned one, if `pinned` is given.
+    2. It is a component binary by its preamble: no core module, no text. Its sections add up, and the manifest in it,
+       if there is one, is well formed."""
     digest = Digest.of(wasm)
     if pinned is not None and digest != pinned:
         raise VerificationFailed(

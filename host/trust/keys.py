@@ -1,5 +1,5 @@
-"""Keys that sign artifacts: ECDSA on P-256 over SHA-256 (FIPS 186-5), which every Sigstore client takes, and Ed25519
-(RFC 8032) over the message itself, which cosign takes and sigstore-js, without a certificate, does not.
+"""Keys that sign artifacts: ECDSA on P-256 over SHA-256 (FIPS 186-5), which every Sigstore client accepts, and Ed25519
+(RFC 8032) over the message itself, which cosign accepts and sigstore-js, without a certificate, does not.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Algorithm = Literal["ecdsa-p256", "ed25519"]
 _Public: TypeAlias = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 _Private: TypeAlias = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
-_MAX_PEM_BYTES: Final = 16 * 1024  # an RSA key of 16,384 bits, to be told that it is one, is 12 kB
+_MAX_PEM_BYTES: Final = 16 * 1024  # an RSA key of 16,384 bits has 12 kB, and gets an error that names RSA
 _LABEL = re.compile(r"-----BEGIN ([A-Z0-9 ]{1,40})-----")
 _ACCEPTED = "ECDSA on P-256 or Ed25519"
 _HOW = "host signing-key generate NAME makes one, and host signing-key export NAME shows its public half"
@@ -38,7 +38,7 @@ _HOW = "host signing-key generate NAME makes one, and host signing-key export NA
 
 @dataclass(frozen=True, slots=True)
 class PublicKey:
-    """Two are equal where they are the same key, however each was written."""
+    """A public key. Two are equal if they are the same key, in whatever PEM."""
 
     algorithm: Algorithm
     der: bytes = field(repr=False)  # SubjectPublicKeyInfo (RFC 5280, section 4.1.2.7), as this program writes it
@@ -46,7 +46,7 @@ class PublicKey:
 
     @classmethod
     def parse(cls, pem: str | bytes) -> PublicKey:
-        """One key in PEM, a `PUBLIC KEY` (RFC 7468, section 13). Raises InputError, which says what it is instead."""
+        """One key in PEM, a `PUBLIC KEY` (RFC 7468, section 13). Raises InputError, which names any other kind."""
         try:
             key = load_pem_public_key(_one_block(pem, "PUBLIC KEY", "a public key"))
         except (ValueError, UnsupportedAlgorithm):
@@ -66,7 +66,7 @@ class PublicKey:
 
     @property
     def hint(self) -> str:
-        """The same digest in base64, as cosign writes it in a bundle's `publicKey.hint`."""
+        """The same digest in base64, the form of a bundle's `publicKey.hint` in cosign."""
         return base64.b64encode(hashlib.sha256(self.der).digest()).decode()
 
     @property
@@ -86,7 +86,7 @@ class PublicKey:
 
 
 class SigningKey(Unspoken):
-    """The private half; `private_pem` alone tells it."""
+    """The private half. Only `private_pem` shows it."""
 
     __slots__ = ("_key", "public")
 
@@ -105,7 +105,8 @@ class SigningKey(Unspoken):
 
     @classmethod
     def parse(cls, pem: str | bytes) -> SigningKey:
-        """One key in PEM, an unencrypted PKCS#8 `PRIVATE KEY` (RFC 5958). Raises InputError, without the text."""
+        """One key in PEM, an unencrypted PKCS#8 `PRIVATE KEY` (RFC 5958). Raises InputError, which quotes none of the
+        text."""
         try:
             key = load_pem_private_key(_one_block(pem, "PRIVATE KEY", "a private key"), password=None)
         except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -138,7 +139,7 @@ def _not_accepted(key: object) -> InputError:
 
 
 def _one_block(pem: str | bytes, label: str, what: str) -> bytes:
-    """The PEM as bytes, if it is one block with that label. Raises InputError, without any of the text."""
+    """The PEM as bytes, if it is one block with that label. Raises InputError, which quotes none of the text."""
     data = pem.encode("utf-8", "replace") if isinstance(pem, str) else pem
     if len(data) > _MAX_PEM_BYTES:
         raise InputError(f"{what} has at most {_MAX_PEM_BYTES} bytes in PEM", field="key")

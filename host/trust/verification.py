@@ -1,14 +1,12 @@
-"""The order of versions: semver.org, 2.0.0, section 11.
+"""Verification of an artifact in twelve steps, before it is installed and at every load.
 
-Whether an artifact may be installed and run as what it is called: twelve steps, over values alone. There is no file, no
-network and no clock in it, so every attack is a call with other arguments.
+It is a function of values: it uses no file, no network and no clock, so every attack is a call with other arguments.
 
-Who signed decides, as in TUF, where a threshold of keys is reached or is not: a bundle that fails counts for nothing,
-and takes nothing from one that holds. Otherwise anybody who can put a file beside an artifact, or attach something to
-it in a registry, could keep others from using it. Where too few hold, the failure that is reported is of the bundle
-that came furthest.
+As in TUF, a threshold of keys decides. A bundle that fails counts for nothing, and takes nothing from a bundle that
+verifies. Otherwise anybody who can put a file beside an artifact, or attach one to it in a registry, could keep others
+from using it. If too few bundles verify, the error is the one of the bundle that passed the most steps.
 
-Where no signature is asked for, none is needed; but one that is there and false is refused, unless enough others hold.
+A namespace may require no signature. A false signature is refused there too, unless enough others verify.
 """
 
 from __future__ import annotations
@@ -30,7 +28,8 @@ from host.trust.keys import PublicKey
 
 
 def order(version: str) -> Version:
-    """A key to sort by. `version` was checked by `host.core.names.check_version`."""
+    """The sort key of a version (semver.org, 2.0.0, section 11). `version` has passed
+    `host.core.names.check_version`."""
     return Version.parse(version)
 
 
@@ -42,9 +41,9 @@ _SEAL: Final = object()
 
 _STEPS: Final = {
     3: "the manifest inside has the name and the version",
-    4: "it is signed where that is asked for",
+    4: "it is signed where its namespace requires it",
     5: "the signature is in a bundle that can be read",
-    6: "the bundle speaks of these bytes",
+    6: "the bundle is for these bytes",
     7: "the bundle's key is known",
     8: "the key is not revoked",
     9: "the key may sign for the namespace",
@@ -53,13 +52,13 @@ _STEPS: Final = {
     12: "it is not older than what was installed",
 }
 
-# What says nothing about an artifact, rather than something false: the signature of somebody whose word has no weight.
+# Failures of a signature that is not false: it is by a key that is not trusted for the namespace.
 _WITHOUT_WEIGHT: Final = (7, 9)
 
 
 @dataclass(frozen=True, slots=True)
 class TrustedKey:
-    """A key and the namespaces that it may sign for: without any, it signs for nothing. Revoked, for nothing either."""
+    """A key and the namespaces that it may sign for. A revoked key signs for none."""
 
     key: PublicKey
     namespaces: frozenset[str]
@@ -69,8 +68,8 @@ class TrustedKey:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a namespace asks for. `threshold` is how many different keys have to have signed; InputError below 1, also
-    where no signature is required."""
+    """The requirement of a namespace. `threshold` is the number of different keys that must sign; raises InputError
+    below 1, even where no signature is required."""
 
     require_signature: bool = True
     threshold: int = 1
@@ -85,7 +84,7 @@ _UNSIGNED_ALLOWED: Final = Rule(require_signature=False)
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """What the operator decided: keys, and rules by namespace."""
+    """The operator's trusted keys, and the rules by namespace."""
 
     keys: Sequence[TrustedKey] = ()
     rules: Mapping[str, Rule] = field(default_factory=dict)
@@ -95,23 +94,22 @@ class Trust:
             raise InputError("a key is there twice: what is said of it in one place could differ in the other")
 
     def rule(self, namespace: str) -> Rule:
-        """The namespace's own rule, or else one signature: in `local`, where things are made, none."""
+        """The namespace's own rule. The default is one signature, and none in `local`, the namespace of own builds."""
         return self.rules.get(namespace) or (_UNSIGNED_ALLOWED if namespace == "local" else Rule())
 
     def elsewhere(self) -> Trust:
-        """The same for what comes from other machines: there `local` is a namespace like any other, unless
-        it has a rule."""
+        """The trust in artifacts from other machines: without a rule of its own, `local` requires a signature there."""
         return replace(self, rules={"local": Rule(), **self.rules})
 
     def named(self, hint: str) -> TrustedKey | None:
-        """The key that a bundle means by `hint`."""
+        """The key with this `hint`, or None."""
         return next((one for one in self.keys if one.key.hint == hint), None)
 
 
 @dataclass(frozen=True, slots=True)
 class VerifiedArtifact:
-    """An artifact that passed, and the ids of the keys that vouch for it, in the order of their bundles: () where it is
-    not signed and need not be. Only `verify` makes one."""
+    """An artifact that passed, with the ids of the keys that signed it, in the order of their bundles; () for an
+    artifact that needs no signature and has none. Only `verify` makes one."""
 
     artifact: Artifact
     signers: tuple[str, ...]
@@ -132,41 +130,42 @@ def verify(
     newest: str = "",
     older_allowed: bool = False,
 ) -> VerifiedArtifact:
-    """`wasm` as the artifact that `reference` names, vouched for by `bundles` (the texts of Sigstore bundles) as
-    `trust` asks. `pinned` is the digest that was asked for, or recorded when it was installed; `newest` the highest
-    version ever installed of the reference ("": none was).
+    """Verifies that `wasm` is the artifact that `reference` names, and that `bundles` (the texts of Sigstore bundles)
+    sign it as `trust` requires. `pinned` is the requested digest, or the one recorded at installation. `newest` is the
+    highest version of the reference that was ever installed, or an empty text.
 
     Raises VerificationFailed, whose `step` is the number below; NotAComponent and ManifestError from step 2.
     """
     rule = trust.rule(reference.namespace)
 
-    # 1. They are the bytes that were asked for, or that were installed: before anything in them is looked at.
+    # 1. They are the requested or the installed bytes. This comes before anything reads them.
     # 2. They are a component, and the manifest inside it, if there is one, can be read.
     artifact = admit(wasm, pinned)
 
-    # 3. What the bytes say of themselves is what they are called: a signature over them speaks for that name and that
-    #    version alone, and an old or another artifact of the same signer does not pass for this one.
+    # 3. The manifest has the name and version of the reference. A signature over the bytes is then for that name and
+    #    version alone: an old or another artifact of the same signer does not pass for this one.
     version = _named(artifact.manifest, reference, rule)
 
-    # 4. There is a signature where the namespace's rule asks for one.
+    # 4. There is a signature where the namespace's rule requires one.
     if rule.require_signature and not bundles:
         raise _failed(
             4,
-            f"it is not signed, and the namespace {reference.namespace!r} asks for it",
+            f"it is not signed, and the namespace {reference.namespace!r} requires it",
             "its signature is the file beside it that ends in .sigstore.json; host sign makes one",
         )
 
-    # 5 to 10. Each bundle holds, or fails at one of these steps.
+    # 5 to 10. Each bundle verifies, or fails at one of these steps.
     signers, failures = _signers(artifact, bundles, reference.namespace, trust)
 
-    # 11. As many different keys signed as the rule asks for. Where it asks for none, it is enough that no bundle is
+    # 11. As many different keys signed as the rule requires. Where it requires none, it is enough that no bundle is
     #     false.
     counted = failures if rule.require_signature else [one for one in failures if one.step not in _WITHOUT_WEIGHT]
     if len(signers) < rule.threshold and (rule.require_signature or counted):
         raise _too_few(signers, counted, rule)
 
-    # 12. It is no older than the newest that was ever installed, unless that was asked for: a signature holds for ever,
-    #     and says nothing of the mistakes that were found since. Who needs no signature for a version can have any.
+    # 12. It is no older than the newest version that was ever installed, unless the caller allows it: a signature never
+    #     expires, and says nothing about mistakes that were found since. Where no signature is required, anybody can
+    #     make bytes of any version, so this step would prevent nothing.
     if rule.require_signature and newest and not older_allowed and not _reaches(version, newest):
         raise _failed(
             12,
@@ -180,7 +179,7 @@ def verify(
 def _signers(
     artifact: Artifact, bundles: Sequence[str], namespace: str, trust: Trust
 ) -> tuple[tuple[str, ...], list[VerificationFailed]]:
-    """The ids of the keys whose bundles hold, each once, and how the other bundles failed."""
+    """The ids of the keys whose bundles verify, each once, and the failures of the other bundles."""
     if len(bundles) > MAX_BUNDLES:
         raise _failed(5, f"there are {len(bundles)} signatures; at most {MAX_BUNDLES} are looked at", "remove some")
     signers: dict[str, None] = {}
@@ -194,21 +193,21 @@ def _signers(
 
 
 def _signer(artifact: Artifact, text: str, namespace: str, trust: Trust) -> str:
-    """The id of the key that vouches for `artifact` in the bundle `text`. Raises VerificationFailed."""
-    # 5. The bundle is one that is understood, whole and in one way only.
+    """The id of the key that signs `artifact` in the bundle `text`. Raises VerificationFailed."""
+    # 5. The bundle can be read, whole and in one way only.
     try:
         bundle = Bundle.parse(text)
     except InputError as error:
         raise _failed(5, error.message, error.hint) from None
 
-    # 6. It speaks of these bytes: not of another version's, nor of what these were before they were changed. Step 10
-    #    decides that too, but cannot say why.
+    # 6. It is for these bytes, not for another version or for the bytes before a change. Step 10 would fail too, but
+    #    could not name the reason.
     if bundle.digest != artifact.digest:
         raise _failed(
             6, f"it is for {bundle.digest}, and this is {artifact.digest}", "sign these bytes, or fetch both again"
         )
 
-    # 7. Its key is one that the operator knows. The hint is a claim, which step 10 settles.
+    # 7. The operator trusts its key. The hint is a claim; step 10 proves it.
     known = trust.named(bundle.hint)
     if known is None:
         raise _failed(7, f"no trusted key is {_key_id(bundle.hint)}", _trust_it("KEY.pem", namespace))
@@ -221,7 +220,7 @@ def _signer(artifact: Artifact, text: str, namespace: str, trust: Trust) -> str:
     if namespace not in known.namespaces:
         raise _failed(9, f"the key {known.key.id} does not sign for {namespace!r}", _trust_it(known.key.id, namespace))
 
-    # 10. The signature is that key's over these very bytes, not over their digest or what the bundle says it is.
+    # 10. The signature is that key's over these very bytes: not over their digest, nor over the bundle's claim of it.
     if not known.key.verifies(artifact.wasm, bundle.signature):
         raise _failed(10, f"the key {known.key.id} did not make this signature over these bytes", "fetch both again")
 
@@ -229,7 +228,7 @@ def _signer(artifact: Artifact, text: str, namespace: str, trust: Trust) -> str:
 
 
 def _named(manifest: Manifest | None, reference: Reference, rule: Rule) -> str:
-    """The version, once what the manifest says agrees with `reference`. Raises VerificationFailed at step 3."""
+    """The version, if the manifest agrees with `reference`. Raises VerificationFailed at step 3."""
     said_id, said_version = (manifest.id, manifest.version) if manifest else ("", "")
     if rule.require_signature and not (said_id and said_version):
         raise _failed(
@@ -256,7 +255,7 @@ def _too_few(signers: Sequence[str], failures: Sequence[VerificationFailed], rul
 
 
 def _reaches(version: str, newest: str) -> bool:
-    """Whether `version` is at least `newest`, by the precedence of semver.org (2.0.0, section 11). None is not."""
+    """Whether `version` is at least `newest` (semver.org, 2.0.0, section 11). An empty version is not."""
     return bool(version) and order(version) >= order(newest)
 
 
@@ -265,7 +264,7 @@ def _failed(step: int, what: str, hint: str | None) -> VerificationFailed:
 
 
 def _key_id(hint: str) -> str:
-    """The id of the key that `hint` means, as `host trust list` shows it; of a hint of another kind, the hint."""
+    """The id of the key with this `hint`, as in `host trust list`; for another kind of hint, the hint itself."""
     try:
         digest = base64.b64decode(hint, validate=True)
     except ValueError:

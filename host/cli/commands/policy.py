@@ -26,7 +26,7 @@ from host.core.strict_json import Json, kind_of
 from host.errors import Denied, HostError, InputError, PolicyError
 from host.policy.document import DEFAULT
 from host.policy.permissions import Allow, Deny, overlap
-from host.runtime.explain import Answer, Explanation, explain, would_reach
+from host.runtime.explain import Explanation, Reachability, explain, would_reach
 
 if TYPE_CHECKING:
     from host.runtime.workspace import Workspace
@@ -175,7 +175,7 @@ def check(*, reference: str, url: str, method: str, in_json: bool) -> None:
         sys.exit(0 if isinstance(answer.decision, Allow) else Denied.exit_status)
 
 
-def _lines(answer: Answer) -> Iterator[str]:
+def _lines(answer: Reachability) -> Iterator[str]:
     decision = answer.decision
     yield as_words(f"{'deny' if isinstance(decision, Deny) else 'allow'}: {answer.request}")
     rows = {

@@ -80,7 +80,7 @@ class Settings(ABC):
         with self._audit_log.changing() as change:
             found = self._read(change.connection, settings.c.subject == reference.subject)
             if before is not None and found.get(reference, {}) != before:
-                raise InputError(f"somebody else changed the settings of {reference} meanwhile")
+                raise InputError(f"the settings of {reference} were changed by somebody else meanwhile")
             self._write(change, found, {reference: document})
 
     def replace_all(self, documents: Mapping[Reference, Mapping[str, Json]]) -> None:

@@ -177,4 +177,5 @@ def _joined(run: Run, headers: Fields) -> dict[str, str]:
     joined: dict[str, str] = {}
     for name, value in headers:
         joined[name] = f"{joined[name]}, {value}" if name in joined else value
-    return {run.redactor.text(name): run.redactor.text(value) for name, value in joined.items()}
+    redacted: dict[str, str] = run.redactor.json(joined)
+    return redacted

@@ -131,27 +131,23 @@ def write_input(value: Mapping[str, Json], held: Attachments, given: Mapping[str
         ids[name] = shown
     check_depth(value, "the input")
     used: set[str] = set()
-    if ids or _mentions_attachment(value):
-        value = _with_ids(value, ids, used, "")
+    text = _written(value)
+    if ids or '"$attachment"' in text:
+        text = _written(_with_ids(value, ids, used, ""))
     for name in ids.keys() - used:
         raise InputError(
             f"the attachment {name!r} is not used by the input",
             field=name,
             hint=f'put {{"$attachment": "{name}"}} where it belongs',
         )
+    return text
+
+
+def _written(value: Json) -> str:
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"the input is not JSON: {error}") from None
-
-
-def _mentions_attachment(value: Json) -> bool:
-    match value:
-        case Mapping():
-            return "$attachment" in value or any(_mentions_attachment(inner) for inner in value.values())
-        case list() | tuple():
-            return any(_mentions_attachment(inner) for inner in value)
-    return False
 
 
 def _with_ids(value: Json, ids: Mapping[str, Json], used: set[str], path: str) -> Json:

@@ -35,7 +35,7 @@ class Redactor(Unspoken):
     def renamed(self, replacements: Mapping[str, str]) -> Redactor:
         """The same values under other replacements (old -> new, KeyError where one is missing), sharing what was
         compiled: one redactor for a catalyst, and from it one for each run with that run's placeholders."""
-        redactor = Redactor({})
+        redactor = object.__new__(Redactor)
         redactor._replacements = tuple(replacements[old] for old in self._replacements)
         redactor._matcher = self._matcher
         return redactor
@@ -59,23 +59,44 @@ class Redactor(Unspoken):
 
     def json(self, value: Any) -> Any:
         """A copy of `value`, which is like what `json.loads` returns: all strings, keys and numbers, at any depth."""
+        clean = self._absent_in(value)
         top = [value]
         places: list[tuple[Any, Any]] = [(top, 0)]
         while places:
             container, place = places.pop()
             part = container[place]
-            if isinstance(part, str):
-                container[place] = self.text(part)
-            elif isinstance(part, dict):
-                container[place] = copy = {self.json(key): below for key, below in part.items()}
-                places += ((copy, key) for key in copy)
+            if isinstance(part, dict):
+                container[place] = copy = (
+                    dict(part) if clean else {self.json(key): below for key, below in part.items()}
+                )
+                places += [(copy, key) for key in copy]
             elif isinstance(part, list | tuple):
                 container[place] = items = list(part)
-                places += ((items, index) for index in range(len(items)))
+                places += [(items, index) for index in range(len(items))]
+            elif clean:
+                continue
+            elif isinstance(part, str):
+                container[place] = self.text(part)
             elif self._matcher.numeric and isinstance(part, int | float) and not isinstance(part, bool):
                 shown = json.dumps(part)
                 container[place] = part if (redacted := self.text(shown)) == shown else redacted
         return top[0]
+
+    def _absent_in(self, value: Any) -> bool:
+        """Certain that there is nothing to redact in `value`: most values are so, and one look tells."""
+        texts, parts = [], [value]
+        while parts:
+            part = parts.pop()
+            if isinstance(part, str):
+                texts.append(part)
+            elif isinstance(part, dict):
+                parts += part
+                parts += part.values()
+            elif isinstance(part, list | tuple):
+                parts += part
+            elif self._matcher.numeric and isinstance(part, int | float):
+                texts.append(json.dumps(part))
+        return self._matcher.absent("\n".join(texts).encode("utf-8", "surrogatepass"))
 
     def stream(self) -> StreamRedactor:
         return StreamRedactor(self._matcher, [replacement.encode() for replacement in self._replacements])

@@ -204,9 +204,13 @@ class Scanner(Unspoken):
         if len(data) < self._shortest:
             return True
         folded = data.translate(_FOLD)
-        return not any(literal in folded for literal in self._literals) and not any(
-            escape.search(data) for escape in self._escapes
-        )
+        for literal in self._literals:
+            if literal in folded:
+                return False
+        for escape in self._escapes:  # noqa: SIM110 - a loop is twice as fast as `any`, and all text passes here
+            if escape.search(data):
+                return False
+        return True
 
     def clear(self, chunk: bytes) -> int:
         """How many bytes at the beginning of `chunk` are in no match, be it one that goes on behind the chunk."""

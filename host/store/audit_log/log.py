@@ -162,8 +162,9 @@ class AuditLog:
             records = []
             for row in rows:
                 row |= {"seq": last.seq + 1, "key": key.id}
-                last = Checkpoint(row["seq"], chained(key, last.mac, [row[name] for name in FIELDS]))
-                records.append((*(row[name] for name in FIELDS), last.mac))
+                fields = [row[name] for name in FIELDS]
+                last = Checkpoint(row["seq"], chained(key, last.mac, fields))
+                records.append((*fields, last.mac))
             connection.executemany(_QUICK_APPEND, records)
         self.checkpoint_file.advance(last, key)
         return True

@@ -1,8 +1,10 @@
-"""Whatever schema and value come together: the verdict is jsonschema-rs's own, draft by draft."""
+"""Whatever schema and value come together: the verdict, the field that is named, and the time that it takes."""
 
 from __future__ import annotations
 
 import json
+import re
+import time
 from typing import Any
 
 import jsonschema_rs
@@ -11,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from host.component.schema import InputSchema
-from host.errors import InputError
+from host.errors import InputError, ManifestError
 
 DRAFTS = {
     "2020-12": "https://json-schema.org/draft/2020-12/schema",
@@ -53,7 +55,7 @@ def keywords(draft: str, inner: Any) -> dict[str, Any]:
         "patternProperties": st.dictionaries(st.sampled_from(["^a", "b|c"]), inner, max_size=1),
         **dict.fromkeys(["additionalProperties", "propertyNames", "contains", "not", "if", "then", "else"], inner),
         **dict.fromkeys(["allOf", "anyOf", "oneOf"], some),
-        "$ref": st.just("#/$defs/x"),
+        "$ref": st.just("#/$defs/x"),  # in some tests, that is the schema itself
     }
     if draft == "7":
         known["dependencies"] = st.dictionaries(NAMES, inner | TOLD, max_size=2)
@@ -76,22 +78,78 @@ def schemas(draft: str) -> Any:
     return st.recursive(LEAVES, larger, max_leaves=8).filter(lambda schema: isinstance(schema, dict))
 
 
-def accepts(schema: InputSchema, value: Any) -> bool:
+def mistake(schema: InputSchema, value: Any) -> InputError | None:
     try:
         schema.check(value)
-    except InputError:
-        return False
-    return True
+    except InputError as error:
+        return error
+    return None
+
+
+MANY = settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+SOME = settings(MANY, max_examples=120)
 
 
 @pytest.mark.parametrize("draft", DRAFTS)
-def test_what_is_accepted_is_what_a_library_accepts(draft: str) -> None:
-    @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+def test_what_is_accepted_is_what_the_library_accepts(draft: str) -> None:
+    """It reads a schema as it is written here, and is given one that was taken apart by us."""
+
+    @MANY
     @given(schemas(draft), LEAVES, st.lists(VALUES, min_size=1, max_size=4))
     def agrees(schema: dict[str, Any], referred: Any, values: list[Any]) -> None:
         whole = {**schema, "$schema": DRAFTS[draft], "$defs": {"x": referred}}
-        ours = InputSchema.compile(whole)
-        theirs = jsonschema_rs.validator_for(whole, validate_formats=False)
-        assert [accepts(ours, value) for value in values] == [theirs.is_valid(value) for value in values]
+        ours, theirs = InputSchema.compile(whole), jsonschema_rs.validator_for(whole, validate_formats=False)
+        assert [mistake(ours, value) is None for value in values] == [theirs.is_valid(value) for value in values]
 
     agrees()
+
+
+SECRET = "sk-0123456789abcdef"
+SECRETS = st.recursive(
+    st.just(SECRET) | st.integers(-3, 5) | st.none(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def is_there(value: Any, field: str) -> bool:
+    """Whether the value has that field, or all of its path but the name of what is missing."""
+    *path, last = re.findall(r"[^.\[\]]+", field)
+    for step in path:
+        value = value[int(step) if isinstance(value, list) else step]
+    return int(last) < len(value) if isinstance(value, list) else isinstance(value, dict)
+
+
+@pytest.mark.parametrize("draft", DRAFTS)
+def test_a_mistake_names_a_field_of_the_value_and_shows_nothing_of_it(draft: str) -> None:
+    @SOME
+    @given(schemas(draft), LEAVES, SECRETS)
+    def holds(schema: dict[str, Any], referred: Any, value: Any) -> None:
+        whole = InputSchema.compile({**schema, "$schema": DRAFTS[draft], "$defs": {"x": referred}})
+        error = mistake(whole, value)
+        assert "0123456789" not in str(error)
+        assert error is None or error.field is None or is_there(value, error.field)
+
+    holds()
+
+
+@pytest.mark.parametrize("draft", DRAFTS)
+def test_what_is_read_is_checked_soon(draft: str) -> None:
+    """Each schema refers to itself wherever a schema may be, so that many double: those have to be refused."""
+
+    @SOME
+    @given(schemas(draft), st.integers(1, 30), st.sampled_from(["a", "b"]))
+    def ends(schema: dict[str, Any], depth: int, name: str) -> None:
+        whole = {"properties": {"a": {"$ref": "#/$defs/x"}}, "$schema": DRAFTS[draft], "$defs": {"x": schema}}
+        try:
+            read = InputSchema.compile(whole)
+        except ManifestError:
+            return
+        value: Any = 1
+        for _ in range(depth):
+            value = [{name: value}, value] if depth < 8 else [{name: value}]
+        began = time.thread_time()
+        mistake(read, {"a": value})
+        assert time.thread_time() - began < 20
+
+    ends()

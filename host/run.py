@@ -1,6 +1,6 @@
-"""One run: its deadline and meters, what it was refused, how it is cancelled, and the record of it.
+"""The state of one run: its deadline, limits and meters, its cancellation, its refusals and its record.
 
-A Run is made for one run and belongs to the thread that runs it. Only `cancel` may be called from another thread.
+A Run belongs to the thread that runs it. Only `cancel` may be called from another thread.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MAX_EVENTS = 1_000  # kept with the result; the sink has all
 
 
 class Stop(enum.Enum):
-    """Why the host ended a run before the guest did. The first reason stands."""
+    """Why the host ended a run before the guest did. The first reason counts."""
 
     CANCELLED = "cancelled"
     DEADLINE = "deadline"
@@ -37,11 +37,11 @@ class Stop(enum.Enum):
 
 
 class RunStopped(Exception):
-    """The run must end (`Run.stopped` says why) while the host was at work for it."""
+    """The run must end (`Run.stopped` says why), in the middle of a host call."""
 
 
 class CancelToken:
-    """Takes back one run or several: `cancel()` from any thread, any number of times. A cancelled token stays so."""
+    """Cancels one run or several: `cancel()` from any thread, any number of times. It stays cancelled."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -64,7 +64,7 @@ class CancelToken:
 
     @contextmanager
     def watched(self, callback: Callable[[], None]) -> Iterator[None]:
-        """Inside, `callback` is called once when the token is cancelled (at once if it is)."""
+        """Inside, `callback` is called once when the token is cancelled; at once if it is already."""
         with self._lock:
             cancelled = self._cancelled
             if not cancelled:
@@ -81,7 +81,7 @@ class CancelToken:
 
 @dataclass(frozen=True, slots=True)
 class GuestReport:
-    """What a guest said of its own end, before it trapped: an exception's class name, message and traceback."""
+    """A guest's own account of its end, before it trapped: an exception's class name, message and traceback."""
 
     exception: str
     message: str
@@ -90,7 +90,7 @@ class GuestReport:
 
 @dataclass(slots=True)
 class Placeholders:
-    """Placeholder -> the name of the secret that it stands for, in one run."""
+    """The placeholders of one run: `names` has placeholder -> name of the secret, `by_name` the reverse."""
 
     names: dict[str, str] = field(default_factory=dict)
     by_name: dict[str, str] = field(default_factory=dict)
@@ -101,14 +101,15 @@ class Placeholders:
 
 
 class Closable(Protocol):
-    """What a run leaves open, closed with it."""
+    """Something that a run may leave open; it is closed with the run."""
 
     def close(self) -> None: ...
 
 
 class Run:
-    """`listener` receives each emitted event as JSON text, on the run's thread; it may block for backpressure, and
-    says with False that nobody wants more. `redactor` knows the run's secrets; `caller` is on whose behalf it is."""
+    """`listener` receives each emitted event as JSON text, on the run's thread. It may block for backpressure, and
+    returns False when nobody wants more. `sink` gets the run's audit events. `redactor` knows the run's secrets.
+    `caller` names, for the record, on whose behalf the run is."""
 
     def __init__(
         self,
@@ -150,7 +151,7 @@ class Run:
     # time
 
     def remaining(self) -> float:
-        """Seconds that the run has left; 0 or less when it is over or was cancelled."""
+        """Seconds left of the run; 0 or less when it is over or cancelled."""
         return 0.0 if self._token.cancelled else self._deadline - time.monotonic()
 
     @property
@@ -158,7 +159,8 @@ class Run:
         return time.monotonic() - self._started
 
     def check(self) -> Stop | None:
-        """Why the run must end now, if it must: asked at every epoch and around every host call, on its thread."""
+        """Why the run must end now; None if it may go on. Called at every epoch and around every host call, on the
+        run's thread."""
         if self.stopped is None:
             if self._token.cancelled:
                 self.stopped = Stop.CANCELLED
@@ -172,7 +174,7 @@ class Run:
         self.stopped = self.stopped or why
 
     def fail(self, fault: BaseException) -> None:
-        """A host function raised: the run ends, and its caller gets the exception."""
+        """A host function raised `fault`: the run ends, and its caller gets the exception."""
         self.fault = self.fault or fault
         self.stop(Stop.FAULT)
 
@@ -184,11 +186,11 @@ class Run:
         self.meters.cpu_time_s = self._cpu_time()
 
     def _cpu_time(self) -> float:
-        """Of the run's thread since the guest was begun: before that it has none, whatever the thread did."""
+        """CPU seconds of the run's thread since the guest began; 0 before that."""
         return max(0.0, time.thread_time() - self._cpu_started)
 
     def redacted(self, text: str) -> str:
-        """`text` without secrets. Raises RunStopped where the run must end before that is done."""
+        """`text` without secrets. Raises RunStopped if the run must end before that is done."""
         return self.redactor.text(text, self._go_on)
 
     def _go_on(self) -> None:
@@ -198,7 +200,7 @@ class Run:
     # cancellation
 
     def cancel(self) -> None:
-        """Take the run back: from any thread. A blocked host call wakes; the guest stops at the next epoch."""
+        """Cancel the run, from any thread. A blocked host call wakes; the guest stops at the next epoch."""
         self._token.cancel()
 
     @property
@@ -214,8 +216,10 @@ class Run:
     # output
 
     def emit(self, event: str, *, relayed: bool = False) -> bool:
-        """Hand one event, a JSON text, to the listener; whether it took it. What a guest emits counts towards its
-        output limit, and is redacted here; what is relayed was counted and redacted as a response."""
+        """Hand one event, a JSON text, to the listener. Returns whether the listener took it.
+
+        A guest's own event counts towards its output limit and is redacted here; a relayed one was counted and redacted
+        as a response."""
         if self.listener is None:
             return False
         size = len(event.encode("utf-8", "replace"))
@@ -230,7 +234,7 @@ class Run:
         return self.listener(event)
 
     def close(self) -> None:
-        """Close what the run left open. On its thread, however it ended."""
+        """Close the streams that the run left open. On its thread, however the run ended."""
         for stream in self.streams.values():
             stream.close()
         self.streams.clear()
@@ -244,7 +248,7 @@ class Run:
         rule: str = "",
         detail: Mapping[str, Any] | None = None,
     ) -> None:
-        """Record before the effect. Raises AuditError when that cannot be done, and then nothing may happen."""
+        """Record an event, before its effect. Raises AuditError if that fails; the effect must not happen then."""
         event = Event(kind, self.id, decision, self.redactor.text(rule), self.redactor.json(dict(detail or {})))
         if self._sink is not None:
             record(self._sink, event)
@@ -252,7 +256,7 @@ class Run:
             self.events.append(event)
 
     def refuse(self, kind: EventKind, refusal: Refusal) -> None:
-        """Record a refusal, and keep it for whoever is told why the run failed."""
+        """Record a refusal, and keep it for the run's caller."""
         subject, rule, remedy = map(self.redactor.text, (refusal.subject, refusal.rule, refusal.remedy))
         refusal = replace(refusal, subject=subject, rule=rule, remedy=remedy)
         self.audit(kind, "deny", refusal.rule, {"type": refusal.kind, "subject": refusal.subject})
@@ -260,13 +264,13 @@ class Run:
             self.refusals.append(refusal)
 
     def first_use(self, name: str) -> bool:
-        """Whether the secret `name` is asked for the first time in this run: it is recorded once."""
+        """Whether this is the run's first use of the secret `name`: only that is recorded."""
         first = name not in self._used
         self._used.add(name)
         return first
 
     def note(self, level: str, message: str) -> None:
-        """A log message of the guest, redacted and capped; a `fatal` one may be its report of its own end."""
+        """Keep a log message of the guest, redacted and capped. A `fatal` one is its report of its own end."""
         room = self.limits.max_log_bytes - self.meters.log_bytes
         self.meters.log_bytes += len(message)
         if level == "fatal" and self.report is None:

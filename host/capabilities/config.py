@@ -1,4 +1,4 @@
-"""`catalyst:host/config`: what the operator set for this catalyst."""
+"""`catalyst:host/config`: the operator's configuration of this catalyst."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Config:
     interface = CONFIG
 
     def __init__(self, config: Mapping[str, Json]) -> None:
-        """Raises InputError where `config` is not JSON."""
+        """Raises InputError if `config` is not JSON."""
         try:
             self._text = json.dumps(dict(config), ensure_ascii=False, allow_nan=False)
         except (TypeError, ValueError, RecursionError) as error:

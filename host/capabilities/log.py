@@ -1,4 +1,4 @@
-"""`catalyst:host/log`: words for the operator."""
+"""`catalyst:host/log`: messages for the operator."""
 
 from __future__ import annotations
 

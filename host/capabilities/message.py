@@ -1,6 +1,7 @@
-"""Errors as a guest sees them: `{"error": {"type", "message"}}`.
+"""The messages of `cyfr:http`: requests as a guest writes them, and errors as a guest sees them.
 
-The request message of `cyfr:http`, read: every field has a type, and a mistake names its field.
+A request is read field by field, each with its type; a mistake names its field. An error is
+`{"error": {"type", "message"}}`.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from host.policy.urls import Target, UrlError
 
 
 class GuestError(Exception):
-    """Raised within a capability, turned into a value before the guest sees it. `kind` is an error type of CONTRACT.md;
-    `refusal` is set where the host refused something that a policy could allow."""
+    """Raised within a capability, and turned into a value before the guest sees it. `kind` is an error type of
+    CONTRACT.md; `refusal` is set if the host refused something that a policy could allow."""
 
     def __init__(self, kind: str, message: str, *, refusal: Refusal | None = None) -> None:
         super().__init__(message)
@@ -50,8 +51,8 @@ _ENCODINGS: tuple[ResponseEncoding, ...] = ("text", "base64", "attachment")
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """`response_encoding` says how the body comes back; `error_encoding` the same for answers outside 2xx. The body
-    is decoded by `read_body`, after the request was allowed."""
+    """A request. `response_encoding` says how the body comes back; `error_encoding` the same for answers outside 2xx.
+    `read_body` decodes the body, after the request was allowed."""
 
     method: str
     target: Target
@@ -91,9 +92,10 @@ def read_message(text: str) -> Message:
 
 
 def read_body(message: Message, held: Attachments, check_size: Callable[[int], None]) -> tuple[bytes, str | None]:
-    """The bytes to send, and the content type that they must have (of multipart, with its boundary). `check_size` is
-    told of the size as it grows, and raises where it is too much: a short message can name one attachment many times.
-    Raises GuestError (http_error)."""
+    """The bytes to send, and the content type that they must have (of multipart, with its boundary).
+
+    `check_size` gets the size as it grows, and raises if it is too much: a short message can name one attachment many
+    times. Raises GuestError (http_error)."""
     fields = message.fields
     if (parts := fields.get("multipart")) is not None:
         return _multipart(parts, held, check_size)

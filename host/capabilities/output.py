@@ -1,4 +1,4 @@
-"""`catalyst:host/output`: events to whoever called the run, while it runs."""
+"""`catalyst:host/output`: events for the caller of the run, while it runs."""
 
 from __future__ import annotations
 

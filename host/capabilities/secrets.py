@@ -1,4 +1,4 @@
-"""`cyfr:secrets/read`: secrets by name, as placeholders that the host replaces when a request leaves."""
+"""`cyfr:secrets/read`: secrets by name, as placeholders. The host puts the values in when a request leaves."""
 
 from __future__ import annotations
 

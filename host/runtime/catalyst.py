@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 
 class Catalyst:
-    """A loaded catalyst with its authority: runs any number of operations, on any number of threads, each in a sandbox
-    of its own. Made by `Host.load`."""
+    """A loaded catalyst with its authority. It runs any number of operations, on any number of threads, each in a
+    sandbox of its own. Made by `Host.load`."""
 
     def __init__(
         self,
@@ -95,10 +95,11 @@ class Catalyst:
         return self._named.get(name)
 
     def check(self, operation: Input) -> None:
-        """Raises InputError where the input is none that the manifest describes, with the path of the field
-        (`params.messages[0].role`); for whoever wants to know that before anything is begun. `run` leaves to the
-        catalyst what it makes of an operation's `params`, and operations that the manifest does not name are its own
-        business here too. Raises ManifestError where their schema is none that can be enforced."""
+        """Check the input against the manifest, before a run. Raises InputError, with the path of the field
+        (`params.messages[0].role`), and ManifestError for a schema that cannot be enforced.
+
+        `run` checks the input too, but leaves an operation's `params` to the catalyst. An operation that the manifest
+        does not name is not checked in either."""
         given = read_input(operation)
         name = given.get("operation")
         try:
@@ -109,7 +110,7 @@ class Catalyst:
             raise InputError(f"the input is not JSON: {error}") from None
 
     def _params_of(self, operation: OperationSpec) -> InputSchema:
-        """Two threads may compile it: they make the same."""
+        """Two threads may compile it; the results are the same."""
         if (known := self._params.get(operation.name)) is None:
             known = InputSchema.compile(operation.params, f"operations.{operation.name}.params")
             self._params[operation.name] = known
@@ -126,10 +127,10 @@ class Catalyst:
     ) -> Result:
         """Run one operation (a mapping, an Operation or JSON text) and return its Result, whatever its status.
 
-        `timeout` (seconds, or a text like `30s`) narrows the policy's; `attachments` (bytes, pathlib.Path or
-        Attachment, by name) stand in the input as `{"$attachment": name}`; `caller` says on whose behalf it is, for the
-        record: JSON, and no secret. Raises Denied where the run failed and was refused something, SandboxError,
-        InputError, AuditError.
+        `timeout` (seconds, or a text like `30s`) narrows the policy's. `attachments` (bytes, pathlib.Path or
+        Attachment, by name) stand in the input as `{"$attachment": name}`. `caller` names, for the record, on whose
+        behalf the run is: JSON, and no secret. Raises Denied for a run that failed and was refused something,
+        SandboxError, InputError, AuditError.
         """
         run = self._new_run(timeout, caller)
         text = self._text(operation, run, attachments)
@@ -145,8 +146,8 @@ class Catalyst:
         caller: Mapping[str, Json] | None = None,
     ) -> EventStream:
         """Run one operation and iterate its events as they arrive; `.result` is there after the last. Leaving the loop
-        early (`close`, or the end of a `with`) cancels the run. While iterating it raises what `run` raises, and
-        OperationFailed where the operation ended in an error status."""
+        early (`close`, or the end of a `with`) cancels the run. The iteration raises what `run` raises, and
+        OperationFailed if the operation ended in an error status."""
         run = self._new_run(timeout, caller)
         text = self._text(operation, run, attachments, stream=True)
         return EventStream(run, self._started(run, text, cancel))
@@ -186,9 +187,9 @@ class Catalyst:
         asks: bool = True,
         checked: bool = False,
     ) -> AsyncEventStream:
-        """`stream` for async code: cancelled with its task, or when the iteration is left. Called where an event loop
-        runs. Without `asks` the input stays as it is, and events come only where it asks for them itself.
-        `checked`: the caller has called `check`."""
+        """`stream` for async code: cancelled with its task, or when the iteration is left. Called in a running event
+        loop. Without `asks` the input stays as it is, and there are events only if it asks for them itself. `checked`:
+        the caller has called `check`."""
         run = self._new_run(timeout, caller)
         text = self._text(operation, run, attachments, stream=asks, checked=checked)
         return AsyncEventStream(run, lambda arrived: self._started(run, text, cancel, arrived))
@@ -214,8 +215,8 @@ class Catalyst:
         stream: bool = False,
         checked: bool = False,
     ) -> str:
-        """What the guest gets, once what the caller gave has the form that the manifest says: events, which may be
-        asked for here, are the host's wish."""
+        """The guest's input as text, once `operation` matches the manifest's schema. With `stream` it asks for events,
+        which the schema need not know."""
         files = {name: Attachment.of(one) for name, one in (attachments or {}).items()}
         given = read_input(operation)
         text = write_input(_streamed(operation, given) if stream else given, run.attachments, files)
@@ -239,7 +240,7 @@ class Catalyst:
         return channel
 
     def _execute(self, run: Run, text: str, cancel: CancelToken | None) -> Result:
-        """The run itself, on the thread that it stays on: recorded before and after, and closed however it ends."""
+        """Run the guest, on the thread of the run: recorded before and after, and closed however it ends."""
         self._executor.check_open()
         with ExitStack() as stack:
             stack.callback(run.close)
@@ -263,13 +264,13 @@ class Catalyst:
         return result
 
     def _begun(self, run: Run) -> dict[str, Json]:
-        """What goes into a run's first record. A run of which there is none after `timeout_s` was killed."""
+        """The detail of a run's first record. A run without a last record after `timeout_s` was killed."""
         begun: dict[str, Json] = {"reference": self.reference, "digest": str(self.digest)}
         begun["timeout_s"] = run.limits.timeout_s
         return {**begun, "caller": dict(run.caller)} if run.caller else begun
 
     def _recorded(self, error: BaseException, run: Run) -> BaseException:
-        """`error` with the run's record, if it is one of ours."""
+        """`error`, with the run's record if it is a HostError."""
         if isinstance(error, HostError):
             error.execution = self._record(run)
         return error
@@ -289,7 +290,7 @@ class Catalyst:
 
 
 def _spent(run: Run) -> dict[str, Json]:
-    """What of a run's meters goes into its last record."""
+    """The meters in a run's last record."""
     meters = run.meters
     return {
         "duration_s": round(run.elapsed_s, 6),
@@ -301,12 +302,12 @@ def _spent(run: Run) -> dict[str, Json]:
 
 
 def _streamed(operation: Input, given: dict[str, Json]) -> dict[str, Json]:
-    """Events are wanted, unless the input itself says that they are not."""
+    """The input, asking for events unless it says itself that it wants none."""
     return {**given, "stream": True} if isinstance(operation, Operation) else {"stream": True, **given}
 
 
 def _schema(manifest: Manifest | None, name: str) -> InputSchema:
-    """What the manifest says of its `input` or `config`. Raises ManifestError."""
+    """The manifest's schema for `input` or `config`. Raises ManifestError."""
     return InputSchema.compile(manifest.schemas.get(name, True) if manifest else True, f"schema.{name}")
 
 

@@ -1,6 +1,6 @@
-"""Events from the thread of a run to whoever consumes them, one at a time and never more than a few ahead.
+"""The events of a run, from its thread to their consumer: EventStream and AsyncEventStream over one Channel.
 
-The events of a run, for whoever consumes them: a synchronous and an asynchronous face of one Channel.
+Only a few events wait to be consumed; then the run waits.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from host.errors import InputError, StateError
 from host.run import Run
 
 _AHEAD = 64  # events that may wait to be consumed; then the run waits, and so does its upstream
-_LOOK_S = 0.05  # how often a waiting run looks whether it was cancelled
+_LOOK_S = 0.05  # how often a waiting run checks whether it was cancelled
 
 End = TypeVar("End")
 
 
 class Channel(Generic[End]):
-    """`put` and `end` on the run's thread; `get` on the consumer's. `arrived` is called after each, from the run's
-    thread, to wake a consumer that cannot block."""
+    """A queue of a run's events. `put` and `end` are for the run's thread, `get` for the consumer's. `arrived` is
+    called after each event and the end, on the run's thread, to wake a consumer that cannot block."""
 
     def __init__(self, arrived: Callable[[], None] | None = None) -> None:
         self._items: queue.SimpleQueue[str | tuple[End]] = queue.SimpleQueue()
@@ -34,7 +34,7 @@ class Channel(Generic[End]):
         self._abandoned = False
 
     def put(self, event: str, run: Run) -> bool:
-        """Whether the event was taken: not where the consumer has gone, or the run is over."""
+        """Wait for room and add `event`. Returns False if the consumer has gone or the run is over."""
         while not self._room.acquire(timeout=_LOOK_S):
             if self._abandoned or run.check() is not None:
                 return False
@@ -51,7 +51,7 @@ class Channel(Generic[End]):
             self._arrived()
 
     def get(self, *, block: bool = True) -> str | tuple[End]:
-        """The next event, or what `end` was given in a tuple. Raises queue.Empty where it may not block."""
+        """The next event, or the argument of `end` in a tuple. Raises queue.Empty if it may not block."""
         item = self._items.get(block)
         if isinstance(item, str):
             self._room.release()
@@ -68,10 +68,10 @@ MAX_TEXTS = 64
 
 
 class _Stream:
-    """What both faces share: how it ended, and leaving early."""
+    """The common part of both streams: their end, and leaving early."""
 
     def __init__(self, run: Run, channel: Channel[RunEnd]) -> None:
-        self._new_run = run
+        self._run = run
         self._channel = channel
         self._ended = False
         self._result: Result | None = None
@@ -81,8 +81,8 @@ class _Stream:
 
     @property
     def id(self) -> str:
-        """The run's, by which the record knows it."""
-        return self._new_run.id
+        """The run's id, as in its record."""
+        return self._run.id
 
     @property
     def result(self) -> Result:
@@ -92,7 +92,7 @@ class _Stream:
         return self._result
 
     def _end(self, how: RunEnd) -> None:
-        """Raises what the run raised, and OperationFailed for an error status: nothing else would tell of it."""
+        """Raises the run's exception, or OperationFailed for an error status: nothing else would report it."""
         self._ended = True
         if isinstance(how, BaseException):
             raise how
@@ -100,12 +100,12 @@ class _Stream:
         how.raise_for_status()
 
     def cancel(self) -> None:
-        """Take the run back, from any thread: it ends as Cancelled."""
-        self._new_run.cancel()
+        """Cancel the run, from any thread: it ends as Cancelled."""
+        self._run.cancel()
 
     def _leave(self) -> None:
         self._channel.abandon()
-        self._new_run.cancel()
+        self._run.cancel()
 
     def __del__(self) -> None:
         if not getattr(self, "_ended", True):
@@ -113,7 +113,7 @@ class _Stream:
 
 
 class EventStream(_Stream):
-    """The events of one run, each a JSON value, as they arrive. Iterate it once; close it if you leave early."""
+    """The events of one run, each a JSON value, as they arrive. Iterate it once; close it to leave early."""
 
     def __iter__(self) -> Iterator[Json]:
         return self
@@ -147,10 +147,10 @@ class AsyncEventStream(_Stream):
     left."""
 
     def __init__(self, run: Run, start: Callable[[Callable[[], None]], Channel[RunEnd]]) -> None:
-        """`start` begins the run, given what it is to call when something has arrived."""
+        """`start` begins the run; it takes the function to call when something has arrived."""
         import asyncio  # noqa: PLC0415 - an eighth of a start-up, and only async code needs it
 
-        self._held: tuple[RunEnd] | None = None  # the end, while what came before it is handed on
+        self._held: tuple[RunEnd] | None = None  # the end, while events before it are handed on
         self._loop, self._arrived = asyncio.get_running_loop(), asyncio.Event()
         self._told = False  # whether the loop was told that something arrived, since it last looked
         super().__init__(run, start(self._tell))
@@ -168,9 +168,9 @@ class AsyncEventStream(_Stream):
         raise StopAsyncIteration
 
     async def texts(self) -> list[str]:
-        """The events that there are by now, each the JSON text that came: at least one, unless the stream has ended,
-        and at most MAX_TEXTS, so that others have their turn beside a run that is faster. In place of the iteration,
-        for whoever hands them on. Raises what that raises, after the last of them."""
+        """The events that have arrived by now, as JSON texts: at least one, unless the stream has ended, and at most
+        MAX_TEXTS, so that other tasks have their turn beside a fast run. For a caller that passes events on, in place
+        of the iteration. Raises what the iteration raises, after the last event."""
         found: list[str] = []
         while not self._ended and len(found) < MAX_TEXTS:
             try:

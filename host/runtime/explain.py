@@ -1,5 +1,5 @@
-"""What a component may do by what is kept for it, and whether it would be let through to a URL: without running it,
-sending anything or looking up a name.
+"""The grant of a component by its stored policy, and whether it may reach a URL. Runs nothing, sends nothing and looks
+up no name.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """`component` is None where none is installed: then no manifest bounds the grant."""
+    """The grant for `reference`. `component` is None if none is installed; then no manifest bounds the grant."""
 
     reference: Reference
     component: Component | None
@@ -42,7 +42,8 @@ class Explanation:
 
 
 def explain(workspace: Workspace, reference: Reference) -> Explanation:
-    """For a reference without a version, of the version that a run would take. Raises InputError, StateError."""
+    """The grant for `reference`; without a version, for the version that a run would take. Raises InputError,
+    StateError."""
     try:
         component = workspace.components.resolve(reference)
     except NotFound:
@@ -63,8 +64,8 @@ def explain(workspace: Workspace, reference: Reference) -> Explanation:
 
 @dataclass(frozen=True, slots=True)
 class Reachability:
-    """`sent_to` is where the operator sends the request instead, `address` what still depends on the address that it
-    goes to; `secrets` may be put into it."""
+    """Whether a request may be sent. `sent_to` is the origin that the operator maps it to, `address` the condition on
+    the address that it goes to; `secrets` may be put into it."""
 
     request: str
     decision: Decision
@@ -89,7 +90,7 @@ class Reachability:
 
 
 def would_reach(workspace: Workspace, reference: Reference, url: str, method: str = "GET") -> Reachability:
-    """Whether `reference` may send that request. Raises InputError, whose field is `URL` where that is none."""
+    """Whether `reference` may send `method` to `url`. Raises InputError; its field is `URL` if `url` is not a URL."""
     try:
         target = Target.parse(url)
     except UrlError as error:
@@ -120,8 +121,8 @@ def _decided(target: Target, method: str, foreseen: Explanation) -> Decision:
 
 
 def _addressed(destination: Target, allowed: Allow, grant: Grant) -> tuple[Decision, str]:
-    """The decision with what is known of the address, and what is not known before the request is made."""
-    from host.egress import AddressPolicy  # noqa: PLC0415 - what decides at each connection
+    """The decision with the address taken into account, and the condition that only the request itself can settle."""
+    from host.egress import AddressPolicy  # noqa: PLC0415 - brings h11
 
     host = destination.host
     reach = AddressPolicy(private=grant.private, mapped=frozenset(map(str, grant.upstreams.values())))

@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 
 class Host:
-    """One per process: the engine, its caches and ticker, and the road out. Thread-safe. To be closed, or used in a
-    `with`.
+    """Loads catalysts. One per process: it has the engine, the compiled cache and the connections. Thread-safe. To be
+    closed, or used in a `with`.
 
-    `cache_dir` and `state_dir` default to the places in `host.core.environment`; `sink` gets every audit event;
-    `limits` is the ceiling of every policy. `loader` is one that has begun already, in place of the directories.
-    `workspace` is what the operator keeps, for catalysts loaded by reference; without one it is opened in `state_dir`
-    when the first of them is, and closed with the host. `limiter` counts the requests that policies limit (default:
-    each loaded catalyst's, in this process). Raises StateError.
+    `cache_dir` and `state_dir` default to the places in `host.core.environment`. `sink` gets every audit event.
+    `limits` is the ceiling of every policy. `loader` is used in place of the directories, and closed with the host.
+    `workspace` is the stored state, for catalysts loaded by reference; without one it is opened in `state_dir` for the
+    first of them, and closed with the host. `limiter` counts the requests that policies limit (default: those of each
+    loaded catalyst, in this process). Raises StateError.
     """
 
     def __init__(
@@ -75,16 +75,18 @@ class Host:
         reference: str | None = None,
         wasi: Sequence[str] = (),
     ) -> Catalyst:
-        """The catalyst in the file at `source`, in these bytes, or admitted before, with the authority that the
-        operator grants; or the one that a reference (`c:local.openai`, `oci://…`) names, with what is kept for it: its
-        policy, in place of which `policy` stands where it is given, its secrets and configuration, to which these are
-        added. Its runs are recorded in the workspace's journal as well.
+        """Load a catalyst, with the authority that the operator grants.
 
-        `policy` None allows nothing. `secrets` are values by name; a bare string is bound to the policy's
-        allowed_domains. `config` is what the catalyst may read. `reference` is how messages name it (default: the
+        `source` is a file, the bytes of a component, an Artifact, or the reference of an installed component
+        (`c:local.openai`, `oci://…`). An installed component has its stored policy, secrets and configuration:
+        `policy` takes the place of the stored one, `secrets` and `config` are added. Its runs are recorded in the
+        workspace's audit log as well.
+
+        For a file, `policy` None allows nothing. `secrets` are values by name; one without a Secret around it is bound
+        to the policy's allowed_domains. The catalyst may read `config`. Messages name it by `reference` (default: the
         file's name, or the digest). `wasi` names interfaces of WASI that it may import beyond the harmless ones, such
-        as `wasi:io/poll`; whatever they are, it sees no files, no network and no environment. Raises ArtifactError,
-        InputError, PolicyError.
+        as `wasi:io/poll`; even so it sees no files, no network and no environment. Raises ArtifactError, InputError,
+        PolicyError.
         """
         self._executor.check_open()
         given = Given.of(policy, secrets or {}, config or {}, wasi)
@@ -112,8 +114,8 @@ class Host:
 
     @property
     def workspace(self) -> Workspace:
-        """What the operator keeps; opened when it is first asked for. Raises StateError."""
-        from host.runtime.workspace import Workspace  # noqa: PLC0415 - a file needs none of it
+        """The stored state; opened at its first use. Raises StateError."""
+        from host.runtime.workspace import Workspace  # noqa: PLC0415 - a file needs no database
 
         with self._lock:
             if self._workspace is None:
@@ -121,15 +123,15 @@ class Host:
             return self._workspace
 
     def installed(self, reference: str | Reference, *, approved: bool = True) -> Installed:
-        """What `reference` (`c:local.openai`, `oci://…`, which is pulled) names, verified and with what is kept for it,
-        for `load`; with `approved` False also bytes that may not be run. Raises InputError, ArtifactError, StateError,
+        """The installed component `reference` (`c:local.openai`, or `oci://…`, which is pulled), verified, for `load`;
+        with `approved` False also one that may not be run. Raises InputError, ArtifactError, StateError,
         RegistryError."""
         if isinstance(reference, str):
             return self.workspace.find(reference, self._loader, approved=approved)
         return self.workspace.installed(reference, approved=approved)
 
     def close(self) -> None:
-        """Cancel what runs, wait for it, and give everything back. Any number of times."""
+        """Cancel all runs, wait for them, and release everything. Any number of times."""
         self._executor.close()
         self._egress.close()
         self._loader.close()

@@ -1,4 +1,4 @@
-"""From an artifact to a component that is ready to be linked: compiled or found compiled, and checked."""
+"""Loads an artifact: compiles it, or finds it compiled, and checks its imports and exports."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Loader:
         self._lock = threading.Lock()
 
     def load(self, artifact: Artifact, *, wasi: Iterable[str] = ()) -> Loaded:
-        """`wasi` names interfaces of WASI that this one may import beyond the harmless ones. Raises ArtifactError,
-        CacheError."""
+        """The component of `artifact`, ready to be linked. `wasi` names interfaces of WASI that it may import beyond
+        the harmless ones. Raises ArtifactError, CacheError."""
         key = artifact.digest, frozenset(wasi)
         with self._lock:
             found = self._loaded.get(key)
@@ -38,5 +38,5 @@ class Loader:
         return found
 
     def close(self) -> None:
-        """Once nothing runs any more."""
+        """To be called once nothing runs any more."""
         self.sandbox.close()

@@ -1,4 +1,4 @@
-"""A component loaded ahead of its host, on a thread of its own: for a program whose whole life is one run."""
+"""Loads a component before there is a host, on a thread of its own: for a program that makes one run and ends."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ T = TypeVar("T")
 
 
 class Preload(Generic[T]):
-    """Begins to `load` at once. Reading, hashing and mapping a component leave the interpreter to whatever the caller
-    imports meanwhile: `host.runtime.loader` first, which this thread waits for, then the rest."""
+    """Calls `load` at once, on a thread. Reading, hashing and mapping a component leave the interpreter free, for the
+    imports of the caller: `host.runtime.loader` first, which this thread waits for, then the rest."""
 
     def __init__(self, load: Callable[[], T]) -> None:
         self._loaded: T
@@ -25,7 +25,7 @@ class Preload(Generic[T]):
         self._thread.start()
 
     def loaded(self) -> T:
-        """Waits for it. Raises what loading raised."""
+        """The result of `load`, once it is there. Raises its exception."""
         self._thread.join()
         if self._failure is not None:
             raise self._failure
@@ -39,8 +39,8 @@ class Preload(Generic[T]):
 
 
 def load_file(path: str, *, wasi: Iterable[str] = ()) -> tuple[Artifact, Loader]:
-    """What is in the file at `path`. The loader has the component, and is for the host to be made with. Raises
-    InputError, ArtifactError, CacheError."""
+    """The component in the file at `path`, and a loader that has loaded it, for the new host. Raises InputError,
+    ArtifactError, CacheError."""
     artifact = admit(read_component(path))
     from host.runtime.loader import Loader  # noqa: PLC0415 - takes as long as reading and hashing does
 

@@ -1,4 +1,4 @@
-"""Everything that an operator keeps, opened together: the components that are installed, and what each may do."""
+"""The stored state of one installation, opened together: its components, and what each may do."""
 
 from __future__ import annotations
 
@@ -51,8 +51,9 @@ _SEAL = select(state_seal.c.seq, state_seal.c.mac)
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """A component that was resolved, verified and found approved, with what is kept for it. `secrets` are granted by
-    name (None: where the policy says); `wasi` what it may import beyond the harmless parts."""
+    """A component that was resolved and verified, with its stored policy, configuration and grants. `secrets` are the
+    granted names, each with its destinations (None: where the policy says); `wasi` the interfaces of WASI that it may
+    import beyond the harmless ones."""
 
     component: Component
     artifact: Artifact
@@ -68,8 +69,8 @@ class Installed:
 
 
 class Workspace:
-    """One per process, thread-safe; to be closed, or used in a `with`. Its parts share one database, and every change
-    is recorded in `journal` in the transaction that makes it."""
+    """One per process, thread-safe; to be closed, or used in a `with`. Its parts share one database. Every change is
+    recorded in `audit_log`, in the transaction that makes it."""
 
     def __init__(self, database: Database, state_dir: Path) -> None:
         self.state_dir = state_dir
@@ -94,7 +95,7 @@ class Workspace:
 
     @classmethod
     def open(cls, state_dir: str | Path | None = None, database: str | None = None) -> Workspace:
-        """What is kept in `state_dir` (default: `environment.state_dir()`), or in the PostgreSQL database at the URL
+        """The state in `state_dir` (default: `environment.state_dir()`), or in the PostgreSQL database at the URL
         `database` (default: `environment.database()`). Raises InputError, StateError."""
         folder = Path(state_dir) if state_dir else environment.state_dir()
         return cls(Database.open(folder, database or environment.database()), folder)
@@ -118,9 +119,10 @@ class Workspace:
         wasi: Sequence[str] = (),
     ) -> Component:
         """Install the component in the file at `path`, with the manifest and the signature bundles beside it.
-        `reference` names it where its manifest does not; `replace` lets it take the place of other bytes of its
-        version, `older` be older than the newest one there was. It is compiled, so that its imports are known. Raises
-        InputError, ArtifactError, StateError."""
+
+        `reference` names it if its manifest does not. `replace` allows other bytes for an installed version, `older` a
+        version older than the newest one that ever was installed. The component is compiled, so that its imports are
+        known. Raises InputError, ArtifactError, StateError."""
         wasm = self_contained(read_component(path), Path(path))
         return self.install(
             wasm,
@@ -145,7 +147,7 @@ class Workspace:
         older: bool = False,
         wasi: Sequence[str] = (),
     ) -> Component:
-        """The same for bytes from anywhere. Nothing is kept that did not pass."""
+        """Install the component `wasm` from anywhere; see `register`. Nothing is stored unless every check passes."""
         named = reference or named_by(wasm)
         with self._refusals(named):
             verified = self._verify(wasm, bundles, named, source, older=older)
@@ -175,8 +177,8 @@ class Workspace:
         plain_http: bool = False,
         progress: Progress | None = None,
     ) -> Component:
-        """Install what the OCI reference `source` names, with the signatures attached to it there. One that names a
-        digest asks for these very bytes, however old; and is not fetched twice. Raises what `register` does, and
+        """Install the component at the OCI reference `source`, with the signatures attached to it there. A reference
+        with a digest means these very bytes, however old; they are not fetched twice. Raises what `register` does, and
         RegistryError."""
         from host.oci.transfer import pull  # noqa: PLC0415 - brings httpx2
 
@@ -205,7 +207,7 @@ class Workspace:
         plain_http: bool = False,
         progress: Progress | None = None,
     ) -> Digest:
-        """Put what `reference` names, verified, with its signatures, where the OCI reference `target` says. Returns the
+        """Upload the component `reference`, verified, with its signatures, to the OCI reference `target`. Returns the
         digest of its manifest there. Raises NotFound, VerificationFailed, InputError, RegistryError, StateError."""
         from host.oci.layout import lay_out  # noqa: PLC0415 - for this alone
         from host.oci.transfer import push  # noqa: PLC0415 - brings httpx2
@@ -246,14 +248,15 @@ class Workspace:
     # use
 
     def find(self, name: str, loader: Loader, *, approved: bool = True) -> Installed:
-        """What `name` names: a reference, or one of a registry (`oci://…`), which is pulled. Raises what `installed`
-        and `pull` do."""
+        """The component that `name` names: a reference, or one of a registry (`oci://…`), which is pulled. Raises what
+        `installed` and `pull` do."""
         named = self.pull(name, loader).reference if looks_like_oci(name) else Reference.parse(name)
         return self.installed(named, approved=approved)
 
     def installed(self, reference: Reference, *, approved: bool = True) -> Installed:
-        """What `reference` names, ready to be run; with `approved` False, to be looked at. All of it as it was at one
-        moment, under its seal. Raises NotFound, VerificationFailed, NotApproved, StateError."""
+        """The installed component `reference`, ready to run; with `approved` False also one that was not approved, to
+        be shown. All of it is read at one moment, and checked against the state digest. Raises NotFound,
+        VerificationFailed, NotApproved, StateError."""
         with self._sealed():
             return self._installed(reference, approved=approved)
 
@@ -274,7 +277,7 @@ class Workspace:
         )
 
     def verified(self, component: Component, *, older: bool = True) -> VerifiedArtifact:
-        """Its bytes, verified anew, and who signed them. Raises VerificationFailed."""
+        """The bytes of `component`, verified anew, and their signers. Raises VerificationFailed."""
         with self._sealed():
             return self._verified(component, older=older)
 
@@ -286,26 +289,26 @@ class Workspace:
             return self._verify(wasm, bundles, at, component.source, pinned=pinned, older=older)
 
     def stamp(self) -> tuple[int, str]:
-        """Another one once the operator has changed anything: the seal, by its number and its mac. It costs one row to
-        ask, and says nothing of whether the seal is whole: `check` does. Raises StateError."""
+        """A value that changes with every change of the state: the number and the mac of the state digest. Reads one
+        row, and does not check the digest: `check` does. Raises StateError."""
         with self.database.reading() as connection:
             row = connection.execute(_SEAL).first()
         return (0, "") if row is None else (row.seq, row.mac.hex())
 
     def check(self) -> None:
-        """That what is kept is what was sealed. Raises StateError."""
+        """Raises StateError if the state is not the one that its digest was computed of."""
         with self._sealed():
             pass
 
     @contextmanager
     def _sealed(self) -> Iterator[None]:
-        """What is read inside is what was there at its beginning, and is what was sealed. Raises StateError."""
+        """Inside, all reads see one moment, whose state digest was checked. Raises StateError."""
         with self.database.snapshot() as connection:
             self.audit_log.check(connection)
             yield
 
     def review(self, component: Component) -> Review:
-        """What approving it would mean."""
+        """What the approval of `component` would allow, compared with the approved version."""
         return self.components.review(component, self.config.effective(component.reference))
 
     def _verify(
@@ -331,7 +334,7 @@ class Workspace:
 
     @contextmanager
     def _refusals(self, reference: Reference) -> Iterator[None]:
-        """Record that an artifact was refused, and why."""
+        """Inside, an ArtifactError is recorded as a refusal of the artifact."""
         try:
             yield
         except ArtifactError as error:
@@ -371,8 +374,8 @@ class Workspace:
 
 
 def named_by(wasm: bytes) -> Reference:
-    """The reference, with its version, that the manifest in a component gives it. Raises InputError where it gives
-    none, ArtifactError."""
+    """The reference, with its version, in the manifest of a component. Raises InputError if there is none,
+    ArtifactError."""
     manifest = Manifest.embedded(wasm)
     named = manifest.reference if manifest else None
     if named is None or not named.version:

@@ -1,4 +1,4 @@
-"""Secrets on their way back: wherever a value stands, in any encoding, its replacement is shown instead."""
+"""Redaction: a replacement in place of each secret value, in whatever encoding the value comes."""
 
 from __future__ import annotations
 
@@ -11,38 +11,40 @@ from host.secrets.value import SecretValue, Unspoken
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-_PIECE = 64 * 1024  # bytes: between two, whoever waits is asked
+_PIECE = 64 * 1024  # bytes: `check` is called between two pieces
 _SLICE = 8192  # bytes: only the slices that may hold something are looked at byte by byte
 
 
 class Redactor(Unspoken):
-    """Values to what is shown instead: `secrets` has replacement -> value.
+    """Replaces secret values: `secrets` has replacement -> value.
 
     Matches that overlap count as one, shown as the leftmost of them, and of those the longest; backslashes in front of
-    a match go with it. What was put in is not looked at again. JSON stays JSON where values lie within its strings;
-    of a value that could be more (a number, or with quotes in it), only `json` makes sure.
-    ValueError for a replacement that JSON would have to escape. Any number of threads may use one redactor at a time.
+    a match go with it. A replacement is not searched again. JSON stays JSON if values lie within its strings; for a
+    value that could be more (a number, or with quotes in it), only `json` makes sure.
+
+    Raises ValueError for a replacement that JSON would have to escape. Thread-safe.
     """
 
-    __slots__ = ("_matcher", "_replacements")
+    __slots__ = ("_replacements", "_scanner")
 
     def __init__(self, secrets: Mapping[str, SecretValue]) -> None:
         self._replacements = tuple(secrets)
         if any(json.dumps(replacement) != f'"{replacement}"' for replacement in self._replacements):
             raise ValueError("JSON would have to escape a replacement")
-        self._matcher = Scanner([value.reveal() for value in secrets.values()])
+        self._scanner = Scanner([value.reveal() for value in secrets.values()])
 
     def renamed(self, replacements: Mapping[str, str]) -> Redactor:
-        """The same values under other replacements (old -> new, KeyError where one is missing), sharing what was
-        compiled: one redactor for a catalyst, and from it one for each run with that run's placeholders."""
+        """The same values under other replacements (old -> new; raises KeyError if one is missing). They share the
+        compiled scanner: a catalyst has one redactor, and each run one made from it, with the run's placeholders."""
         redactor = object.__new__(Redactor)
         redactor._replacements = tuple(replacements[old] for old in self._replacements)
-        redactor._matcher = self._matcher
+        redactor._scanner = self._scanner
         return redactor
 
     def data(self, data: bytes, check: Callable[[], object] = int) -> bytes:
-        """`check` is called now and then, and may raise: a megabyte of escapes takes a tenth of a second and more."""
-        if self._matcher.absent(data):
+        """`data` with replacements. `check` is called now and then, and may raise: a megabyte of escapes takes a tenth
+        of a second and more."""
+        if self._scanner.absent(data):
             return data
         stream = self.stream()
         redacted = []
@@ -52,13 +54,13 @@ class Redactor(Unspoken):
         return b"".join((*redacted, stream.flush()))
 
     def text(self, text: str, check: Callable[[], object] = int) -> str:
-        """Like `data`."""
+        """`text` with replacements; `check` as in `data`."""
         data = text.encode("utf-8", "surrogatepass")
         redacted = self.data(data, check)
         return text if redacted == data else redacted.decode("utf-8", "surrogatepass")
 
     def json(self, value: Any) -> Any:
-        """A copy of `value`, which is like what `json.loads` returns: all strings, keys and numbers, at any depth."""
+        """A copy of the JSON value `value` with replacements in all strings, keys and numbers, at any depth."""
         clean = self._absent_in(value)
         top = [value]
         places: list[tuple[Any, Any]] = [(top, 0)]
@@ -77,13 +79,13 @@ class Redactor(Unspoken):
                 continue
             elif isinstance(part, str):
                 container[place] = self.text(part)
-            elif self._matcher.numeric and isinstance(part, int | float) and not isinstance(part, bool):
+            elif self._scanner.numeric and isinstance(part, int | float) and not isinstance(part, bool):
                 shown = json.dumps(part)
                 container[place] = part if (redacted := self.text(shown)) == shown else redacted
         return top[0]
 
     def _absent_in(self, value: Any) -> bool:
-        """Certain that there is nothing to redact in `value`: most values are so, and one look tells."""
+        """True only if there is nothing to redact in `value`. One scan settles it for most values."""
         texts, parts = [], [value]
         while parts:
             part = parts.pop()
@@ -94,24 +96,24 @@ class Redactor(Unspoken):
                 parts += part.values()
             elif isinstance(part, list | tuple):
                 parts += part
-            elif self._matcher.numeric and isinstance(part, int | float):
+            elif self._scanner.numeric and isinstance(part, int | float):
                 texts.append(json.dumps(part))
-        return self._matcher.absent("\n".join(texts).encode("utf-8", "surrogatepass"))
+        return self._scanner.absent("\n".join(texts).encode("utf-8", "surrogatepass"))
 
     def stream(self) -> StreamRedactor:
-        return StreamRedactor(self._matcher, [replacement.encode() for replacement in self._replacements])
+        return StreamRedactor(self._scanner, [replacement.encode() for replacement in self._replacements])
 
 
 class StreamRedactor(Unspoken):
-    """Redacts chunk by chunk: all that `feed` and a last `flush` return makes what `Redactor.data` returns for the
-    whole. Held back is only what may be the beginning of a match: of an event that ends in a line break, nothing."""
+    """Redacts chunk by chunk: `feed` and a last `flush` together return what `Redactor.data` returns for the whole. It
+    holds back only the possible beginning of a match: nothing of an event that ends in a line break."""
 
-    __slots__ = ("_cursor", "_found", "_held", "_matcher", "_read", "_replacements", "_starts", "_state")
+    __slots__ = ("_cursor", "_found", "_held", "_read", "_replacements", "_scanner", "_starts", "_state")
 
-    def __init__(self, matcher: Scanner, replacements: Sequence[bytes]) -> None:
-        self._matcher = matcher
+    def __init__(self, scanner: Scanner, replacements: Sequence[bytes]) -> None:
+        self._scanner = scanner
         self._replacements = replacements
-        self._state = matcher.root
+        self._state = scanner.root
         self._starts: list[int] = []  # of the matches under way, one for each group of the state
         self._found: list[tuple[int, int, int]] = []  # start, end, number of the secret
         self._held = bytearray()
@@ -122,7 +124,7 @@ class StreamRedactor(Unspoken):
         return b"".join(self._feed(chunk[start : start + _SLICE]) for start in range(0, len(chunk), _SLICE))
 
     def _feed(self, chunk: bytes) -> bytes:
-        clear = 0 if self._starts else self._matcher.clear(chunk)
+        clear = 0 if self._starts else self._scanner.clear(chunk)
         if clear == len(chunk):
             self._read = self._cursor = self._read + clear
             return chunk
@@ -132,8 +134,8 @@ class StreamRedactor(Unspoken):
         return chunk[:clear] + self._settle(self._starts[0] if self._starts else self._read)
 
     def flush(self) -> bytes:
-        """What was held back, since nothing follows it. The redactor is as new then."""
-        self._state = self._matcher.root
+        """The bytes held back, at the end of the data. The redactor is as new then."""
+        self._state = self._scanner.root
         self._starts.clear()
         return self._settle(self._read)
 
@@ -154,7 +156,7 @@ class StreamRedactor(Unspoken):
         self._read += len(chunk)
 
     def _settle(self, limit: int) -> bytes:
-        """What is decided: all before `limit`, where the first match under way begins."""
+        """The decided bytes: all before `limit`, where the first match under way begins."""
         found = sorted(self._found, key=lambda match: (match[0], -match[1]))
         shown = []
         for start, end, secret in found:

@@ -1,15 +1,14 @@
-r"""Finds secrets in whatever comes back: what is looked for is a *form* of a value in any *spelling*:
+r"""Finds secrets in any text: a *form* of a value in any *spelling*.
 
-- forms: the value itself, also as it looks where its UTF-8 was taken for Latin-1 (a header's value is that); in lower
-  case, as the names of headers and domains are written; its hexadecimal digits in either case; its base64 (RFC 4648,
-  sections 4 and 5) at each of the three alignments, that is also inside the base64 of a longer text. The last three
-  only for values of at least `SHORTEST_RECODED` bytes: of a shorter one too few characters are certain for a match to
-  mean anything;
+- forms: the value itself, also with its UTF-8 read as Latin-1 (as in a header's value); in lower case, as in the names
+  of headers and domains; its hexadecimal digits in either case; its base64 (RFC 4648, sections 4 and 5) at each of the
+  three alignments, and so also inside the base64 of a longer text. The last three only for values of at least
+  `SHORTEST_RECODED` bytes: of a shorter one too few characters are certain for a match to mean anything;
 - spellings, of each character on its own: plain, as UTF-8 or Latin-1; `%XX` and `+` (RFC 3986, section 2.1, and HTML
   forms); `\uXXXX`, `\xXX` and a backslash before a sign (RFC 8259, section 7, JavaScript, Markdown); `&#N;`, `&#xN;`,
   `&name;` (HTML); and these escaped once more, as in JSON inside JSON.
 
-That is a regular language, matched by an automaton made as it is needed: each byte is looked at once, whatever the
+That is a regular language. An automaton, made as it is needed, matches it: it looks at each byte once, whatever the
 input. Nearly always a few `bytes.find` show first that there is nothing to match.
 """
 
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 SHORTEST_RECODED = 8  # bytes: ten base64 characters are certain then; a random text of 1 MB has them once in 2**40
-_STATES = 20_000  # kept, of one automaton: it forgets them all rather than have more
+_STATES = 20_000  # of one automaton; beyond them it forgets all
 _BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _FOLD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ-_ ", b"abcdefghijklmnopqrstuvwxyz+/+")
 _ESCAPE_SIGNS = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ%\\&#;+"
@@ -38,7 +37,7 @@ _NAMES = {**codepoint2name, ord("'"): "apos"}
 
 
 class _Node:
-    """A place within the spellings of a character: what may follow, and whether one ends here."""
+    """A place within the spellings of a character: the bytes that may follow, and whether a spelling ends here."""
 
     __slots__ = ("edges", "ends")
 
@@ -47,7 +46,8 @@ class _Node:
         self.ends = False
 
     def path(self, spelling: bytes, *, any_case: bool = False) -> _Node:
-        """The node behind `spelling`, made if need be; hex digits in either case, any number of backslashes for one."""
+        """The node behind `spelling`, made if there is none; hex digits in either case, any number of backslashes for
+        one."""
         node = self
         for byte in spelling:
             after = node.edges.get(byte) or _Node()
@@ -62,7 +62,7 @@ class _Node:
 @lru_cache(maxsize=4096)
 def _spellings(characters: str, *, first: bool) -> _Node:
     r"""The ways to write one of `characters`. In front of the `first` of a match, a backslash may stand before a letter
-    too: `\n` may well be a line break there, but what would be left of it is no JSON."""
+    too: `\n` may well be a line break there, but a lone backslash in its place would be no JSON."""
     root = _Node()
     for character in characters:
         plain, code, units = character.encode(), ord(character), character.encode("utf-16-be")
@@ -123,7 +123,7 @@ def _base64_form(raw: bytes, before: int) -> _Form:
 
 
 def _literal(form: _Form) -> bytes:
-    """What any plain spelling of `form` holds, once folded."""
+    """The bytes that every plain spelling of `form` has in common, folded."""
     return b"".join(
         place[0].encode().translate(_FOLD)
         for place in form
@@ -132,8 +132,8 @@ def _literal(form: _Form) -> bytes:
 
 
 def _escapes(characters: set[str]) -> tuple[re.Pattern[bytes], ...]:
-    """One of these finds something in any text that holds one of `characters` in any but its plain spelling. Each
-    begins with a literal, for which `re` has a fast search that an alternation would lose."""
+    """Patterns, of which one at least finds something in any text that holds one of `characters` in another than its
+    plain spelling. Each begins with a literal, for which `re` has a fast search that an alternation would lose."""
     signs = "".join(sorted(character for character in characters if character.isascii() and not character.isalnum()))
     wide = not all(character.isascii() for character in characters)
     unit, entity = (b"u", b"[#A-Za-z]") if wide else (b"u00[2-7]", b"(?:#|amp;|lt;|gt;|quot;|apos;)")
@@ -149,21 +149,21 @@ _Groups = tuple[frozenset[_Thread], ...]
 
 
 class _State(dict[int, "_Move | None"]):
-    """What follows on each byte, worked out when it is first asked for. None: nothing was under way, nothing began."""
+    """The move on each byte, computed at its first use. None: no match was under way, and none began."""
 
-    __slots__ = ("_groups", "_matcher")
+    __slots__ = ("_groups", "_scanner")
 
-    def __init__(self, matcher: Scanner, groups: _Groups) -> None:
-        self._matcher = matcher
+    def __init__(self, scanner: Scanner, groups: _Groups) -> None:
+        self._scanner = scanner
         self._groups = groups
 
     def __missing__(self, byte: int) -> _Move | None:
-        move = self[byte] = self._matcher.move(self._groups, byte)
+        move = self[byte] = self._scanner.move(self._groups, byte)
         return move
 
 
-# The next state; (group, secret) for what ends with this byte; the groups that do not go on, last one first. The byte
-# itself begins a group, numbered after those of the state before.
+# The next state; (group, secret) for each match that ends with this byte; the groups that do not go on, last one first.
+# The byte itself begins a group, numbered after those of the state before.
 _Move = tuple[_State, tuple[tuple[int, int], ...], tuple[int, ...]]
 
 
@@ -200,7 +200,7 @@ class Scanner(Unspoken):
         self._states: dict[_Groups, _State] = {(): self.root}
 
     def absent(self, data: bytes) -> bool:
-        """Certain that there is no match in `data`. What this calls present may still be none."""
+        """True only if there is no match in `data`; False does not mean that there is one."""
         if len(data) < self._shortest:
             return True
         folded = data.translate(_FOLD)
@@ -213,7 +213,7 @@ class Scanner(Unspoken):
         return True
 
     def clear(self, chunk: bytes) -> int:
-        """How many bytes at the beginning of `chunk` are in no match, be it one that goes on behind the chunk."""
+        """How many bytes at the beginning of `chunk` are in no match, nor in one that may go on behind the chunk."""
         if not self.absent(chunk):
             return 0
         if not chunk or chunk[-1] not in self._alphabet:

@@ -1,4 +1,4 @@
-"""Secrets on their way out: values that do not show, and placeholders that stand for them until a request leaves."""
+"""Secret values that do not print, and the placeholders that stand for them until a request leaves."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from host.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-OPERATOR: Final = "operator"  # in the vault, the owner of what components may be granted
+OPERATOR: Final = "operator"  # in the vault, the owner of the secrets that components may be granted
 
 _UNUSABLE = re.compile("[\0-\x1f\x7f\ud800-\udfff]")  # not in a header (RFC 9110, section 5.5); not in UTF-8
 _PREFIX = "host-secret-"
-_MOST_USES = 1_000  # of placeholders in one text: a body of nothing else would become a hundred times as long
+_MOST_USES = 1_000  # of placeholders in one text: a body full of them would become a hundred times as long
 _PLACEHOLDER = re.compile(_PREFIX.encode() + b"[0-9a-f]{32}")
 
 
 class Unspoken:
-    """Says only its type's name, however it is asked, and does not pickle."""
+    """Its repr and format show the type's name only; it does not pickle."""
 
     __slots__ = ()
 
@@ -39,10 +39,10 @@ class Unspoken:
 
 
 class SecretValue(Unspoken):
-    """The text of a secret, for `reveal` alone to tell. Copies are the value itself; it is not hashable.
+    """The text of a secret, which only `reveal` returns. A copy is the value itself; it is not hashable.
 
-    InputError, without the text, if it is empty, begins or ends in white space (servers drop that from a header, and
-    would answer with a text that redaction is not looking for), or holds a control character or a lone surrogate.
+    Raises InputError, without the text, if it is empty, begins or ends in white space (servers drop that from a header,
+    and would echo a text that redaction does not look for), or holds a control character or a lone surrogate.
     """
 
     __slots__ = ("_text",)
@@ -81,11 +81,11 @@ def new_placeholder() -> str:
 
 
 class Substitution(Unspoken):
-    """Placeholders to values, for one request: `bindings` has those that apply to where it goes.
+    """Puts values in place of placeholders, for one request: `bindings` has the ones that may go to its target.
 
-    Every method returns the text and the placeholders that it used. A text is passed over once, so a value that looks
-    like a placeholder stays as it is; a placeholder without a binding stays too, and so does any after the first
-    thousand of a text. ValueError for a key of another shape.
+    Every method returns the text and the placeholders that it used. It passes over a text once, so a value that looks
+    like a placeholder stays as it is. A placeholder without a binding stays too, and so does any after the first
+    thousand of a text. Raises ValueError for a key that is not a placeholder.
     """
 
     __slots__ = ("_values",)
@@ -115,7 +115,7 @@ class Substitution(Unspoken):
         return self.apply_text(value)
 
     def apply_bytes(self, data: bytes, content_type: str = "") -> tuple[bytes, frozenset[str]]:
-        """A body: values are written as in a JSON string or a form's field where `content_type` says that it is one."""
+        """A body: values are written as in a JSON string or a form's field if `content_type` says that it is one."""
         media_type = content_type.partition(";")[0].strip().lower()
         if media_type == "application/json" or media_type.endswith("+json"):
             return self._apply(data, lambda value: json.dumps(value)[1:-1])

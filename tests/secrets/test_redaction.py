@@ -642,7 +642,7 @@ def test_the_automaton_forgets_rather_than_grow(monkeypatch):
     redact = redactor(KEY)
     for encode in (spelled.values[0] for spelled in ENCODINGS):
         assert "<0>" in redact.text(encode(KEY))
-    reached, new = set(), [redact._matcher.root]
+    reached, new = set(), [redact._scanner.root]
     while new:
         state = new.pop()
         reached.add(id(state))

@@ -1,6 +1,6 @@
-"""What is recorded about a run: the event types, and the protocol of a sink that keeps them.
+"""Audit events: their types, and the protocol of a sink that keeps them.
 
-An event is written before the effect that it speaks of. Where the sink fails (AuditError), the effect does not happen.
+An event is recorded before its effect. If the sink fails (AuditError), the effect does not happen.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ EventKind: TypeAlias = RunKind | OtherKind | ChangeKind  # `run` is empty but fo
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of the record, of a run or of what the operator changed. `decision` is `allow` or `deny` for a
+    """One record, of a run or of an operator's change. `decision` is `allow` or `deny` for a
     capability, None for anything else; `detail` holds plain JSON values and never a secret. `at` is Unix time in
     seconds."""
 
@@ -69,7 +69,7 @@ class LogLine:
 
 @dataclass(slots=True)
 class Meters:
-    """What a run has spent so far. Times in seconds, sizes in bytes."""
+    """The consumption of a run so far. Times in seconds, sizes in bytes."""
 
     http_requests: int = 0
     host_calls: int = 0
@@ -90,7 +90,7 @@ class Sink(Protocol):
 
 
 def record(sink: Sink, event: Event) -> None:
-    """Write `event`, or raise AuditError: whatever the sink raises becomes that."""
+    """Write `event`. Raises AuditError for any exception of the sink."""
     try:
         sink.record(event)
     except AuditError:
@@ -100,14 +100,14 @@ def record(sink: Sink, event: Event) -> None:
 
 
 class NullSink:
-    """Keeps nothing: for hosts that only want the record that travels with each Result."""
+    """Keeps nothing: for hosts that need only the record in each Result."""
 
     def record(self, event: Event) -> None:
         del event
 
 
 class Both:
-    """Two sinks: `first`, then `second`. Where either fails, the effect does not happen."""
+    """Two sinks: `first`, then `second`. If either fails, the effect does not happen."""
 
     def __init__(self, first: Sink, second: Sink) -> None:
         self._sinks = (first, second)

@@ -1,17 +1,17 @@
-"""The environment, read in one place: which variables this program knows, and where it keeps things.
+"""The environment, read in one place: the variables that this program knows, and the folders that it uses.
 
 HOST_CACHE_DIR   compiled components (default: $XDG_CACHE_HOME/catalyst-host, ~/.cache/catalyst-host)
-HOST_STATE_DIR   keys and what the operator keeps (default: $XDG_STATE_HOME/catalyst-host, ~/.local/state/catalyst-host)
-HOST_DATABASE    a database for it in place of the file there: postgresql://user@host/name
-HOST_MASTER_KEY  the key that seals the others: 32 bytes in base64, in place of a keyring or a file. Of several, with
-                 spaces between them, the first is for what is new
-HOST_SECRETS     a file of NAME=VALUE lines: the last place that a secret is looked for
+HOST_STATE_DIR   keys and the stored state (default: $XDG_STATE_HOME/catalyst-host, ~/.local/state/catalyst-host)
+HOST_DATABASE    a database for the state, in place of a file there: postgresql://user@host/name
+HOST_MASTER_KEY  the key that encrypts the other keys: 32 bytes in base64, in place of a keyring or a file. Of several,
+                 with spaces between them, the first encrypts
+HOST_SECRETS     a file of NAME=VALUE lines: the last place to look for a secret
 DOCKER_CONFIG    the folder of docker's config.json, for the credentials of registries (default: ~/.docker)
-EDITOR, VISUAL   what `host policy edit` opens
-OTEL_…           where the server's traces go, as OpenTelemetry defines it: one of OTEL_EXPORTER_OTLP_ENDPOINT,
+EDITOR, VISUAL   the editor of `host policy edit`
+OTEL_…           the target of the server's traces, as OpenTelemetry defines it: one of OTEL_EXPORTER_OTLP_ENDPOINT,
                  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT and OTEL_TRACES_EXPORTER turns them on
 
-PROMETHEUS_MULTIPROC_DIR is set here for the server's workers, who count in the files there.
+PROMETHEUS_MULTIPROC_DIR is set here for the server's workers, which count in the files there.
 
 A secret given as `env:NAME` is read here too. Nothing else of the environment has any effect, except that the library
 `keyring`, where it is installed, has a PYTHON_KEYRING_BACKEND of its own.
@@ -58,12 +58,12 @@ def editor() -> str | None:
 
 
 def optional(name: str) -> str | None:
-    """The value of the variable `name`, or None where it is unset or empty."""
+    """The value of the variable `name`; None if it is unset or empty."""
     return os.environ.get(name) or None
 
 
 def variable(name: str) -> str:
-    """The value of the variable `name`. Raises InputError where it is unset or empty."""
+    """The value of the variable `name`. Raises InputError if it is unset or empty."""
     value = optional(name)
     if value is None:
         raise InputError(f"the environment variable {name} is not set", hint=f"export {name}=…, or name another source")
@@ -84,12 +84,12 @@ def metrics_dir() -> str | None:
 
 
 def share_metrics(folder: Path) -> None:
-    """For this process and its children, before any of them counts."""
+    """Set the folder of metrics for this process and its children. To be called before any of them counts."""
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
 
 
 def for_children() -> dict[str, str]:
-    """What a child process of ours (a compiler) needs to start, and nothing that changes what it does."""
+    """The environment for a child process (a compiler): enough to start, and nothing that changes its behaviour."""
     return {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH") if name in os.environ}
 
 

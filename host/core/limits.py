@@ -16,7 +16,7 @@ class Limits:
     max_memory_bytes: int = 128 * MIB  # linear memory; CPython needs 16 MiB before it runs a line
     max_request_bytes: int = 32 * MIB  # one outgoing body; audio uploads go up to 25 MB
     max_response_bytes: int = 64 * MIB  # one answer, on the wire and decoded alike
-    max_output_bytes: int = 16 * MIB  # what the guest returns, and what it emits, each
+    max_output_bytes: int = 16 * MIB  # the guest's output, and its events, each
     max_http_requests: int = 64  # fetches and streams of one run together
     max_streams: int = 3  # open at once: CYFR's number
     max_attachment_bytes: int = 256 * MIB  # all attachments of one run together
@@ -44,4 +44,4 @@ CEILING = Limits(
     max_host_calls=10_000_000,
     max_log_bytes=16 * MIB,
 )
-"""What no policy can exceed, unless the host is given a ceiling of its own."""
+"""The ceiling of every policy, unless the host has another."""

@@ -130,7 +130,7 @@ class Reference:
 
     @property
     def subject(self) -> str:
-        """What all its versions have in common: `catalyst:local.openai`."""
+        """The name of all its versions: `catalyst:local.openai`."""
         return f"{self.type}:{self.namespace}.{self.name}"
 
     @property

@@ -22,7 +22,7 @@ _MAX_HEADERS = 16
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """Bytes with what is known of them. `content_type` is a media type such as `audio/mpeg`, or empty."""
+    """Bytes with a file name and a type. `content_type` is a media type such as `audio/mpeg`, or empty."""
 
     data: bytes = field(repr=False)
     filename: str = ""
@@ -42,7 +42,7 @@ class Attachment:
 
     @classmethod
     def of(cls, given: object) -> Attachment:
-        """What a caller may hand over: bytes, a path, or an Attachment. Raises InputError."""
+        """The Attachment of bytes, a path, or an Attachment. Raises InputError for anything else."""
         match given:
             case Attachment():
                 return given
@@ -57,7 +57,7 @@ class Attachment:
 
 
 class Attachments:
-    """The attachments of one run: nothing here outlives it, and no other run can name them."""
+    """The attachments of one run: they end with it, and no other run can name them."""
 
     def __init__(self, max_bytes: int) -> None:
         self._held: dict[str, Attachment] = {}
@@ -77,7 +77,7 @@ class Attachments:
 
     @property
     def room(self) -> int:
-        """Bytes that may still be put."""
+        """The bytes that there is still room for."""
         return self._room
 
     def snapshot(self) -> Mapping[str, Attachment]:
@@ -86,8 +86,8 @@ class Attachments:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """`operation` names what to do (`chat.completions.create`), `params` its parameters, `stream` whether events are
-    wanted as they arrive."""
+    """One input of a catalyst: the operation's name (`chat.completions.create`), its parameters, and with `stream` the
+    wish for events as they arrive."""
 
     operation: str
     params: Mapping[str, Json] = field(default_factory=dict)
@@ -116,8 +116,8 @@ def read_input(given: Input) -> dict[str, Json]:
 
 
 def write_input(value: Mapping[str, Json], held: Attachments, given: Mapping[str, Attachment]) -> str:
-    """The text that the guest gets: `value` with `{"$attachment": name}` turned into the run's own id for it. Raises
-    InputError, also for attachments that the input does not mention: they would be lost without a word."""
+    """The guest's input as text: `value`, with the run's own id for each attachment in place of `{"$attachment":
+    name}`. Raises InputError, also for an attachment that the input does not mention: it would be lost silently."""
     ids: dict[str, Json] = {}
     for name, attachment in given.items():
         ident = held.put(attachment)
@@ -172,8 +172,8 @@ def _with_ids(value: Json, ids: Mapping[str, Json], used: set[str], path: str) -
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """The record of one run. `started_at` is Unix time, `duration_s` wall clock; `decisions` are its audit events,
-    `refusals` what it was refused, `logs` what the guest wrote (redacted, capped)."""
+    """The record of one run. `started_at` is Unix time, `duration_s` wall clock. `decisions` are its audit events,
+    `refusals` its denied requests and secrets, `logs` the messages of the guest (redacted, capped)."""
 
     id: str
     reference: str
@@ -192,9 +192,8 @@ class Execution:
 @dataclass(frozen=True, slots=True)
 class Result:
     """`data` of a success, `error` of a failure; `status` is an HTTP status. `{"$attachment": id}` in `data` stands for
-    `attachments[id]`. `headers` are those of the upstream's answer that the catalyst handed on (`retry-after`), in
-    lower case. `document` is the JSON text of `data`, where the catalyst handed on a whole document that it did not
-    look into."""
+    `attachments[id]`. `headers` are the headers of the upstream's answer that the catalyst passed on (`retry-after`),
+    in lower case. `document` is the JSON text of `data`, if the catalyst passed on a whole document unread."""
 
     status: int
     data: Json
@@ -251,7 +250,7 @@ class Outcome:
 
 
 def read_output(text: str, held: Attachments) -> Outcome:
-    """What a guest returned, whatever it is: never raises. Text that is no JSON is `{"raw": text}`."""
+    """The Outcome in a guest's output. Never raises: text that is not JSON is `{"raw": text}`."""
     try:
         value = parse_json(text, "the output")
     except InputError:

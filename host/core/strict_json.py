@@ -1,4 +1,4 @@
-"""JSON from anybody, read so that nothing in it can surprise the host."""
+"""JSON from untrusted sources, read within bounds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from host.errors import InputError
 
 Json: TypeAlias = Any
 
-MAX_DEPTH = 200  # what walks a value takes two frames a level; Python has 1,000 for everything
+MAX_DEPTH = 200  # a walk through a value takes two frames a level, of Python's 1,000
 
 MAX_VALUES = 5_000_000  # a list of lists takes some thirty times its text's size
 
@@ -24,12 +24,13 @@ _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 def parse_json(text: str | bytes, what: str, *, most: int = MAX_VALUES, names_once: bool = False) -> Json:
-    """The value of `text`, JSON by RFC 8259; `what` names it in the InputError that anything else raises. NaN, nesting
-    that is too deep, numbers that are too long and more than `most` values are mistakes like any other; a lone
-    surrogate becomes U+FFFD, so that what comes out can be encoded and printed.
+    """The value of `text`, JSON by RFC 8259. Raises InputError, in which `what` names the text.
 
-    With `names_once` so is a name that one object has twice, of which readers take the one or the other: for what
-    decides something."""
+    NaN, nesting beyond MAX_DEPTH, numbers that are too long and more than `most` values are errors too. A lone
+    surrogate becomes U+FFFD, so that the value can be encoded and printed. With `names_once` a name that one object has
+    twice is an error as well: readers differ in which of the two they take, so a text that decides something must not
+    have it.
+    """
     try:
         decoded = text if isinstance(text, str) else text.decode("utf-8")
         _check_values(decoded, what, most)
@@ -82,12 +83,12 @@ def write_json(value: Json) -> str:
 
 
 def clean_text(text: str) -> str:
-    """`text` with U+FFFD for what UTF-8 cannot hold."""
+    """`text` with U+FFFD in place of lone surrogates, which UTF-8 cannot hold."""
     return text if _encodable(text) else _LONE_SURROGATE.sub("\ufffd", text)
 
 
 def kind_of(value: Json) -> str:
-    """What JSON calls the type of `value`."""
+    """JSON's name for the type of `value`."""
     names = {
         list: "array",
         str: "string",

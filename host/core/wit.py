@@ -1,6 +1,6 @@
-"""The contract as data: which interfaces exist, and the types of their functions (wit/ is the same in WIT).
+"""The contract as data: its interfaces, and the types of their functions (wit/ has the same in WIT).
 
-Everything is a string of JSON but where noted; see wit/README.md for the messages.
+Strings hold JSON unless noted; see wit/README.md for the messages.
 """
 
 from __future__ import annotations

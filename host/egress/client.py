@@ -1,4 +1,4 @@
-"""Requests out, answers back: what the capabilities use of this package."""
+"""Sends requests and reads answers: the public part of this package."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # R
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A request. `headers` are the guest's, with secrets in place; `max_response_bytes` bounds the body, both as it
-    comes over the wire and decoded."""
+    """A request. `headers` are the guest's, with secrets in place. `max_response_bytes` bounds the answer's body, both
+    as it comes over the wire and decoded."""
 
     method: str
     target: Target
@@ -35,7 +35,7 @@ class Outgoing:
 
 
 class Egress:
-    """The road out of one Host: its resolver and its TLS context, shared by the clients of all catalysts.
+    """The outgoing network of one Host: a resolver and a TLS context, shared by the clients of all catalysts.
 
     Nothing comes from the environment but OpenSSL's own choice of trusted certificates.
     """
@@ -53,21 +53,21 @@ class Egress:
         self._pools: set[Pool] = set()
 
     def client(self, reach: AddressPolicy) -> EgressClient:
-        """One catalyst's own client; a connection that was checked for it serves nobody else."""
+        """A client for one catalyst; its connections, checked under its policy, serve no other."""
         pool = Pool(self._max_connections, on_close=self._pools.discard)
         self._pools.add(pool)
         client = EgressClient(reach, Lookups(self._resolver), self._tls, pool)
-        finalize(client, pool.close)  # nobody else closes the connections of a catalyst that is no longer used
+        finalize(client, pool.close)  # closes the connections of a catalyst that is no longer used
         return client
 
     def close(self) -> None:
-        """Close every client; what is under way ends with an EgressError (cancelled)."""
+        """Close every client; requests under way end with an EgressError (cancelled)."""
         for pool in list(self._pools):
             pool.close()
 
 
 class EgressClient:
-    """Made by `Egress.client`. Any number of threads may send at once."""
+    """Sends requests for one catalyst. Made by `Egress.client`. Thread-safe."""
 
     def __init__(self, reach: AddressPolicy, lookups: Lookups, tls: Callable[[], ssl.SSLContext], pool: Pool) -> None:
         self._reach = reach
@@ -76,11 +76,11 @@ class EgressClient:
         self._pool = pool
 
     def send(self, outgoing: Outgoing, clock: Deadline) -> Answer:
-        """Send, and return once the response has begun; its body is still to be read. Redirects are answers.
+        """Send `outgoing`. Returns the answer once it has begun, with its body still to be read. Redirects are answers.
 
         A request is sent a second time, once and over a new connection, only if its method is idempotent (RFC 9110,
         9.2.2), the connection was a reused one, and it broke off before a byte of the answer: the server had hung up
-        on an idle connection. A POST never is, so that nothing is paid for twice.
+        on an idle connection. A POST is never sent twice, so that nothing is paid for twice.
 
         Raises EgressError.
         """
@@ -119,13 +119,13 @@ class EgressClient:
             raise
 
     def _take_back(self, connection: Connection, *, usable: bool) -> None:
-        """Through the client, so that it lives as long as its answers do."""
+        """A method of the client, so that the client lives as long as its answers."""
         self._pool.take_back(connection, usable=usable)
 
 
 class Answer:
-    """A response that has begun. `headers` have lower-case names and Latin-1 values, without hop-by-hop fields; those
-    of a decoded body lack content-encoding and content-length. Belongs to one thread; to be closed."""
+    """A response that has begun. `headers` have lower-case names and Latin-1 values, without hop-by-hop fields. A
+    decoded body has no content-encoding and content-length among them. Belongs to one thread; to be closed."""
 
     def __init__(
         self,
@@ -170,7 +170,7 @@ class Answer:
         return b"".join(iter(lambda: self.read(clock), b""))
 
     def close(self) -> None:
-        """Give the connection back, or end it where the body has not come to its end. Any number of times."""
+        """Give the connection back, or end it if the body has not ended. Any number of times."""
         if self._connection is not None:
             self._release(usable=self._connection.ends_here())
 
@@ -185,7 +185,7 @@ class Answer:
 
     def _next_piece(self, connection: Connection, clock: Deadline, max_bytes: int) -> bytes:
         with connection.wire.interruptible(clock):
-            connection.wire.check(clock)  # what has already come is not handed out after the end of the run either
+            connection.wire.check(clock)  # after the end of the run, received bytes are not handed out either
             while True:
                 if piece := self._take(min(max_bytes, self._max_bytes - self._decoded + 1)):
                     break

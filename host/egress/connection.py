@@ -19,11 +19,12 @@ from host.policy.urls import Origin
 KEEP_IDLE_S: Final = 15.0  # shorter than what servers commonly keep, so that they seldom hang up on a request
 _READ_BYTES: Final = 64 * 1024
 _ONE_WRITE_BYTES: Final = 64 * 1024  # up to this size, head and body leave in one packet train
-_MAX_INTERIM_RESPONSES: Final = 10  # 1xx; whoever sends more keeps us busy on purpose
+_MAX_INTERIM_RESPONSES: Final = 10  # 1xx; a server that sends more means to keep us busy
 
 
 class Connection:
-    """`reused` says that an earlier exchange went well; `heard` that a byte of the current answer has come."""
+    """One HTTP/1.1 connection. `reused`: an earlier exchange on it went well. `heard`: a byte of the current answer has
+    come."""
 
     def __init__(self, wire: Socket) -> None:
         self.wire = wire
@@ -33,8 +34,8 @@ class Connection:
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
 
     def send(self, method: str, path_query: bytes, fields: RawFields, body: bytes, clock: Deadline) -> None:
-        """The whole request. A server may answer and hang up before it has all of it: that is no failure here, since
-        its answer, if there is one, is still to be read."""
+        """Send the whole request. A server may answer and hang up before it has all of it. That is no failure: its
+        answer may still be read."""
         try:
             head = self._http.send(h11.Request(method=method, target=path_query, headers=fields))
             rest = self._http.send(h11.Data(data=body)) if body else b""
@@ -64,7 +65,8 @@ class Connection:
                 return bytes(event.data)
 
     def ends_here(self) -> bool:
-        """Whether the rest of the body has already come: then the connection survives that nobody reads it."""
+        """Whether the rest of the body has already come: then the connection can be used again, with the body
+        unread."""
         try:
             while self._http.their_state is h11.SEND_BODY:
                 if self._http.next_event() is h11.NEED_DATA:
@@ -74,8 +76,8 @@ class Connection:
         return True
 
     def recycle(self) -> bool:
-        """Make ready for another exchange, if this one ended cleanly and nothing came after it: leftover bytes would
-        be taken for the answer to the next request."""
+        """Make ready for another exchange. Returns False unless this one ended cleanly and nothing came after it:
+        leftover bytes would be taken for the answer to the next request."""
         states = (self._http.our_state, self._http.their_state)
         if states != (h11.DONE, h11.DONE) or self._http.trailing_data[0] or not self.wire.usable:
             return False
@@ -142,7 +144,7 @@ class Pool:
         connection.wire.close()
 
     def close(self) -> None:
-        """Close what is idle and end what is lent, waking whoever reads from it."""
+        """Close the idle connections and end the lent ones; a thread that reads from one wakes."""
         with self._lock:
             self._closed = True
             for connection in self._idle:

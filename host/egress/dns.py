@@ -1,7 +1,7 @@
-"""Name resolution that can be abandoned: getaddrinfo itself has no deadline, so it blocks a thread that nobody needs.
+"""Name resolution that can be abandoned: getaddrinfo has no deadline, so it blocks a thread of its own.
 
-The threads are few and belong to one EgressClient: names that never resolve delay nobody but the catalyst that asks
-for them. A thread ends when there is nothing left to look up, and keeps no process from exiting.
+The threads are few and belong to one EgressClient: names that never resolve delay only the catalyst that looks them up.
+A thread ends when there is nothing left to look up, and keeps no process from exiting.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ MAX_THREADS: Final = 4
 
 
 def system_resolver(name: Domain) -> Sequence[Address]:
-    """What the operating system says, hosts file included, in the order of RFC 6724. Raises socket.gaierror."""
+    """The addresses from the operating system, hosts file included, in the order of RFC 6724. Raises
+    socket.gaierror."""
     # Bytes, because a str would go through Python's IDNA codec, a second parser of the name.
     found = socket.getaddrinfo(name.value.encode("ascii"), None, type=socket.SOCK_STREAM)
     return tuple(dict.fromkeys(ip_address(sockaddr[0]) for *_, sockaddr in found))
 
 
 class Lookup:
-    """One question. `done` is set when it has been answered, or when nobody waits for the answer any more."""
+    """The lookup of one name. `done` is set when there is an answer, or when no thread waits for it any more."""
 
     def __init__(self, name: Domain) -> None:
         self.name = name
@@ -48,7 +49,7 @@ class Lookup:
 
 
 class Lookups:
-    """Runs lookups on at most four threads, in the order asked; abandoned ones are skipped."""
+    """Runs lookups on at most four threads, in the order of `start`; abandoned ones are skipped."""
 
     def __init__(self, resolver: Resolver) -> None:
         self._resolver = resolver

@@ -1,4 +1,4 @@
-"""What can go wrong on the road out, and the one place where foreign exceptions become that.
+"""The failures of a request, and the one place where exceptions of libraries become them.
 
 Messages are short and hold the host as the guest named it, but no resolved address, no path of this machine and no
 byte that a server sent.
@@ -91,7 +91,7 @@ def why_unreachable(error: BaseException) -> str:
 
 
 def tls_error(error: BaseException) -> ssl.SSLError | None:
-    """The error of TLS that led to `error`, for `translated`; None where it was another."""
+    """The TLS error that led to `error`, for `translated`; None if there was none."""
     below: BaseException | None = error
     while below is not None and not isinstance(below, ssl.SSLError):
         below = below.__cause__ or below.__context__

@@ -1,4 +1,4 @@
-"""Header fields on their way out and back: which a guest may set, what they may hold, how many there may be."""
+"""Header fields of requests and answers: the ones that a guest may set, their syntax, their number and size."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _HOSTS_OWN: Final = frozenset({"host", "content-length", "accept-encoding", "exp
 
 
 def outgoing_fields(method: str, target: Target, headers: Fields, body: bytes) -> RawFields:
-    """The fields of a request: the guest's without those that are the host's, then the host's own.
+    """The fields of a request: the guest's, without the ones that only the host sets, then the host's own.
 
-    Raises EgressError (http_error) for a method outside the contract, and for a field that is malformed or one too
-    many; nothing is sent then.
+    Raises EgressError (http_error) for a method outside the contract, for a malformed field, and for too many fields;
+    nothing is sent then.
     """
     if method not in METHODS:
         raise EgressError("http_error", "the method is not one of " + " ".join(sorted(METHODS)))
@@ -52,9 +52,8 @@ def outgoing_fields(method: str, target: Target, headers: Fields, body: bytes) -
 def incoming_fields(raw: Sequence[tuple[bytes, bytes]]) -> Fields:
     """The fields of a response for the guest: lower-case names, Latin-1 values, hop-by-hop fields removed.
 
-    `raw` has lower-case names. Raises EgressError (http_error) where there are too many or too large ones, and for a
-    response with both Transfer-Encoding and Content-Length, whose end two readers would see in two places (RFC 9112,
-    6.3).
+    `raw` has lower-case names. Raises EgressError (http_error) if they are too many or too large, and for a response
+    with both Transfer-Encoding and Content-Length: two readers would see its end in two places (RFC 9112, 6.3).
     """
     if len(raw) > MAX_RECEIVED_FIELDS or sum(len(name) + len(value) + 4 for name, value in raw) > MAX_HEAD_BYTES:
         limits = f"{MAX_RECEIVED_FIELDS} headers or {MAX_HEAD_BYTES} bytes of them"

@@ -1,4 +1,5 @@
-"""One connection's socket: dialled to a checked address, bounded by the run's time, woken when the run is cancelled."""
+"""One connection's socket: connected to a checked address, bounded by the run's time, woken when the run is
+cancelled."""
 
 from __future__ import annotations
 
@@ -22,13 +23,13 @@ from host.egress.failures import EgressError, timed_out
 from host.policy.addresses import Address, Network, allowed
 from host.policy.urls import Origin
 
-_WRITE_BYTES: Final = 256 * 1024  # at once: the time that is left is looked at between two
+_WRITE_BYTES: Final = 256 * 1024  # at once; the deadline is checked between two writes
 
 _LONGEST_WAIT_S: Final = 3_600.0  # sockets refuse to wait for infinity
 
 
 class Deadline(Protocol):
-    """Implemented by `host.run.Run`."""
+    """The time left of a run. Implemented by `host.run.Run`."""
 
     def remaining(self) -> float:
         """Seconds left of the run; 0 or less when it is over or was cancelled."""
@@ -78,15 +79,15 @@ class Socket:
 
     @property
     def quiet(self) -> bool:
-        """Whether nothing has arrived unasked: what arrives on an idle connection is its end, or is nobody's answer."""
+        """Whether nothing has arrived unasked. Bytes on an idle connection are its end, or the answer to no request."""
         if self._socket is None or (isinstance(self._socket, ssl.SSLSocket) and self._socket.pending()):
             return False
         return not _ready(self._socket, select.POLLIN, 0)
 
     @contextmanager
     def interruptible(self, clock: Deadline) -> Iterator[None]:
-        """Inside, a cancellation of the run ends this wire. One that is under way when the block is left does nothing:
-        by then the wire may serve another run."""
+        """Inside, a cancellation of the run ends this socket. A cancellation still under way when the block is left
+        does nothing: by then the socket may serve another run."""
         lease = object()
 
         def abort() -> None:
@@ -104,7 +105,7 @@ class Socket:
                 self._lease = None
 
     def abort(self) -> None:
-        """End it for good, waking whoever waits on it."""
+        """End it for good; a thread that waits on it wakes."""
         with self._lock:
             self._end_wait()
 

@@ -1,7 +1,8 @@
-"""The sandbox: the only place that knows wasmtime.
+"""The sandbox: the only package that imports wasmtime.
 
-`Sandbox` (one per host) holds the engine, the compiled cache, the epoch ticker and the slots; `Sandbox.load` turns
-component bytes into `Loaded`, checked against the contract; `Loaded.link` gives `Instances`, which run it.
+`Sandbox` (one per host) has the engine, the compiled cache and the epoch ticker. `Sandbox.load` turns the bytes of a
+component into `Loaded`, checked against the contract; `Loaded.link` returns `Instances`, which run it. The package may
+import `run` and what lies below it. A new host function needs nothing here: its types go into `core/wit`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ __all__ = ["CompileLimits", "HostFunctions", "Instances", "Loaded", "Sandbox"]
 
 
 class Sandbox:
-    """`pooling=False` uses wasmtime's on-demand allocator; None takes the pool where its address space can be had."""
+    """`pooling=False` uses wasmtime's on-demand allocator; None uses the pool if its address space can be had."""
 
     def __init__(
         self,

@@ -42,7 +42,7 @@ class CompiledCache:
 
     @contextmanager
     def locked(self, name: str) -> Iterator[None]:
-        """Inside, no other thread or process holds `name`. Where the directory cannot be written, nothing is locked."""
+        """Inside, no other thread or process holds `name`. If the directory cannot be written, nothing is locked."""
         try:
             _private_dir(self._dir)
             fd = os.open(self._dir / f"{name}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -56,7 +56,7 @@ class CompiledCache:
             os.close(fd)
 
     def load(self, name: str, engine: Engine) -> Component | None:
-        """The component cached as `name`, or None where there is none that is authentic and fits the engine."""
+        """The component cached as `name`; None unless there is one that is authentic and fits the engine."""
         try:
             source = os.open(self._path(name), _OPEN)
         except OSError:
@@ -82,7 +82,7 @@ class CompiledCache:
             os.close(source)
 
     def store(self, name: str, held: int) -> None:
-        """Keep what the sealed file `held` has as `name`. Where the cache cannot be written, nothing is kept."""
+        """Store the content of the sealed file `held` as `name`. Does nothing if the cache cannot be written."""
         temporary = self._path(f".{name}.{secrets.token_hex(8)}")
         key = self._secret_key()
         if key is None:
@@ -106,7 +106,7 @@ class CompiledCache:
         return self._dir / f"{name}.cwasm"
 
     def _secret_key(self) -> bytes | None:
-        """None where it cannot be kept: then nothing is cached. Raises CacheError where it is not private."""
+        """The key; None if it cannot be stored: then nothing is cached. Raises CacheError if it is not private."""
         if self._key is None:
             with suppress(OSError):
                 self._key = _read_key(self._key_file)
@@ -164,8 +164,8 @@ def _mac(key: bytes, name: str, held: int) -> bytes:
 
 
 def _read_key(path: Path) -> bytes:
-    """The key in `path`, made on first use. Raises CacheError where it is not private to this user, OSError where it
-    cannot be kept."""
+    """The key in `path`, made on first use. Raises CacheError if it is not private to this user, OSError if it cannot
+    be stored."""
     _private_dir(path.parent)
     if not path.exists():
         _make_key(path)

@@ -86,7 +86,7 @@ def _write_all(fd: int, data: bytes) -> None:
 
 
 def _short(stderr: bytes) -> str:
-    """What wasmtime said, as one short line that a terminal obeys nothing in."""
+    """wasmtime's message, as one short line without control characters."""
     line = " ".join(stderr.decode("utf-8", "replace").split())
     return "".join(c for c in line if c.isprintable())[:300]
 

@@ -1,4 +1,4 @@
-"""The wasmtime engine: one per host, configured once, with what a catalyst does not need turned off."""
+"""The wasmtime engine: one per host, configured once. Features that no catalyst needs are turned off."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ def _use_pool(config: Config) -> None:
 
 
 def pool_fits() -> bool:
-    """Whether the address space that the pool reserves can be had. The library aborts the process where it cannot, so
-    this asks first: under `ulimit -v`, say."""
+    """Whether the address space that the pool reserves can be had: not under a small `ulimit -v`. The library would
+    abort the process, so this is checked first."""
     wanted = MAX_SANDBOXES * (MEMORY_RESERVATION + MEMORY_GUARD) + GIB
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mmap.restype = ctypes.c_void_p

@@ -1,7 +1,7 @@
-"""Why a run failed: decided from what the host knows, in this order, and never from an error's words.
+"""Why a run failed: decided from the state of the run, in this order, and never from the text of an error.
 
 1. the host stopped it (cancelled, deadline, CPU time, host calls, output), or a host function failed
-2. it did not start: WASI, as this wasmtime has it, is not what it imports, or it does not fit the limits
+2. it did not start: it imports a WASI that this wasmtime does not have, or does not fit the limits
 3. the guest said what ended it (its report, written to the log before it trapped)
 4. it exited
 5. its stack ran out: wasmtime traps in the prologue of a function, which has no offset in the wasm code
@@ -42,8 +42,8 @@ _FRAMES_KEPT = 20  # by wasmtime, of any backtrace
 
 
 class Trapped(Exception):
-    """The guest did not return. `error` is wasmtime's, where it has one; `links` is set where there was no instance
-    yet, and tells whether there would be one without limits."""
+    """The guest did not return. `error` is wasmtime's, if there is one. `links` is set if there was no instance yet: it
+    says whether there would be one without limits."""
 
     def __init__(self, error: WasmtimeError | None, *, links: bool | None = None) -> None:
         self.error = error

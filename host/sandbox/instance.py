@@ -102,7 +102,7 @@ class Ticker:
 
 
 class Instances:
-    """What `component` needs to run, any number of times and on any number of threads at once."""
+    """A linked component. It runs any number of times, on any number of threads at once."""
 
     def __init__(
         self, engine: Engine, component: Component, ticker: Ticker, functions: HostFunctions, *, wasi: bool
@@ -121,8 +121,8 @@ class Instances:
         self._run_index = component.get_export_index("run", interface_index)
 
     def run(self, text: str, run: Run) -> str:
-        """What the guest returns for `text`, redacted, from a fresh instance. Raises SandboxError, or what a host
-        function raised. After it, nothing of the instance is left."""
+        """Run the guest on `text` in a fresh instance. Returns its output, redacted. Raises SandboxError, or the
+        exception of a host function. Nothing of the instance is left afterwards."""
         outer = getattr(_current, "call", None)  # of a run whose host function started this one
         _current.call = run
         began = time.monotonic()
@@ -229,8 +229,8 @@ def _define(linker: Linker, interface: str, members: Mapping[str, HostFunction])
 
 
 def _callback(function: HostFunction) -> Any:
-    """The C callback for one host function. Nothing that `function` raises gets past it: the run is stopped, the
-    exception kept for the run's caller, and the guest trapped."""
+    """The C callback for one host function. It catches every exception of `function`: the run is stopped, the exception
+    kept for the run's caller, and the guest trapped."""
 
     @ffi.wasmtime_component_func_callback_t  # type: ignore[untyped-decorator]
     def enter(_data: Any, _context: Any, _type: Any, args: Any, nargs: int, results: Any, _nresults: int) -> int:
@@ -253,7 +253,7 @@ def _callback(function: HostFunction) -> Any:
 
 @_OnEpoch  # type: ignore[untyped-decorator]
 def _on_epoch(_context: Any, _data: Any, delta: Any, kind: Any) -> int:
-    """Asked at each epoch: may the guest on this thread go on?"""
+    """Called at each epoch: traps the guest on this thread if its run must end."""
     run: Run = _current.call
     try:
         stopped = run.check()
@@ -305,7 +305,7 @@ def _encoded_pointer(encoded: bytes) -> Any:
 
 
 def _put(value: Any, given: HostValue) -> None:
-    """Make `value` what a host function returned."""
+    """Make `value` the result `given` of a host function."""
     match given:
         case bool():
             value.kind = _BOOL

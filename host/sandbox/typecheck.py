@@ -1,5 +1,5 @@
-"""Whether a component is one that this host runs: its imports and exports against the contract, by interface,
-version and type, before it is instantiated. wasmtime-py links by name alone, so nobody else would look."""
+"""Checks a component's imports and exports against the contract, by interface, version and type, before it is
+instantiated. wasmtime-py links by name alone, so nothing else would check them."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _MAX_SHOWN_PARAMS = 8
 
 
 def check_contract(component: Component, engine: Engine, *, wasi: Iterable[str] = ()) -> tuple[str, ...]:
-    """The names of the component's imports, in order, when all are of the contract; raises ContractError, which names
-    the first that is not. `wasi` names interfaces of WASI beyond the harmless ones (`wasi:io/poll`, with or without a
-    version) that the operator lets this one import."""
+    """The names of the component's imports, in order. Raises ContractError, which names the first that is not in the
+    contract. `wasi` names interfaces of WASI beyond the harmless ones (`wasi:io/poll`, with or without a version) that
+    the operator lets this component import."""
     allowed = frozenset(name for name in wasi if WASI_LINKED.match(name))
     kind = component.type
     imports = kind.imports(engine)

@@ -1,6 +1,6 @@
-"""An empty WASI: no files, no sockets, no environment, no arguments, no input; output is kept, up to a cap.
+"""An empty WASI: no files, no sockets, no environment, no arguments, no input. Output is kept, up to a cap.
 
-Only for components that import `wasi:*` (Rust builds do); ours import none.
+Only for components that import `wasi:*`, as Rust builds do; components of `host build` do not.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class StandardStreams:
     ctypes.c_ssize_t, ctypes.c_void_p, ctypes.POINTER(ctypes.c_ubyte), ctypes.c_size_t
 )
 def _write(stream: Any, data: Any, size: int) -> int:
-    """Takes everything, keeps what fits: a guest cannot block or fail on it."""
+    """Takes all output and keeps the part that fits: a guest cannot block or fail on it."""
     found = _open.get(stream or 0)
     if found is not None and size:
         found.write(ctypes.string_at(data, min(size, 1 << 20)))

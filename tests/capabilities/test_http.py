@@ -12,7 +12,7 @@ import pytest
 
 from host import Host, errors
 from host.egress import Egress
-from host.fakes import multipart
+from host.fakes.messages import Part, parse_multipart
 from tests.egress.conftest import Peer
 from tests.probing import ORIGIN, answers, asking, error_type, fetched, origin_of, probe, response, serving
 
@@ -525,12 +525,12 @@ def test_multipart_arrives_as_its_parts(host: Host) -> None:
     assert b"text/plain" not in request.partition(b"\r\n\r\n")[0]  # the guest's own content type gives way
 
 
-def _parts(request: bytes) -> list[multipart.Part]:
+def _parts(request: bytes) -> list[Part]:
     head, _, body = request.partition(b"\r\n\r\n")
     [kind] = [
         line.partition(b":")[2].strip() for line in head.split(b"\r\n") if line.lower().startswith(b"content-type")
     ]
-    return list(multipart.parse(body, kind.decode()))
+    return parse_multipart(body, kind.decode())
 
 
 def test_an_attachment_goes_out_as_a_part_under_its_own_name(host: Host) -> None:

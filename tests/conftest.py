@@ -18,6 +18,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import httpx2
@@ -27,7 +28,11 @@ from wasmtime import wat2wasm
 
 from host import Host
 from host.component.build import build
+from host.core.names import Digest
 from host.fakes import FakeOpenAI
+from host.sandbox import Sandbox
+from host.sandbox.cache import cache_name, seal
+from host.sandbox.compiler import memory_file
 from tests.scratch import Scratch
 
 ROOT = Path(__file__).parent.parent
@@ -144,6 +149,14 @@ def fresh_state(folder: Path) -> Path:
 def wat(name: str) -> bytes:
     """The binary of a guest written in WebAssembly text."""
     return bytes(wat2wasm((GUESTS / f"{name}.wat").read_text()))
+
+
+def keep_compiled(wasm: bytes, like: bytes) -> None:
+    """Keep for `wasm` what `like` is compiled to: they are the same code, with different manifests."""
+    with closing(Sandbox(CACHE / "host", CACHE / "state")) as sandbox, memory_file("compiled") as held:
+        os.write(held, sandbox.load(like, Digest.of(like)).component.serialize())
+        seal(held)
+        sandbox._cache.store(cache_name(Digest.of(wasm), sandbox._fingerprint), held)
 
 
 def python_guest(folder: Path) -> bytes:

@@ -46,7 +46,7 @@ def test_what_a_manifest_does_not_say_has_no_section() -> None:
     ("guest", "imports"),
     [
         pytest.param("remembers", (), id="a manifest that asks for nothing"),
-        pytest.param("secret_printer", ("cyfr:secrets/read@0.1.0",), id="a manifest that asks for secrets"),
+        pytest.param("raises", ("catalyst:host/log@0.1.0",), id="a manifest that asks for the log"),
     ],
 )
 def test_a_component_imports_what_its_manifest_asks_for(host: Host, guest: str, imports: tuple[str, ...]) -> None:

@@ -23,7 +23,7 @@ import pytest
 from host import CancelToken, Host, Policy, Secret, errors
 from host.component.wasm import MANIFEST_SECTION, append_section
 from host.egress import Egress
-from tests.conftest import GUESTS
+from tests.conftest import GUESTS, keep_compiled
 from tests.egress.conftest import Peer
 from tests.probing import (
     TOKEN,
@@ -274,7 +274,9 @@ def probe_asking(**changes: Any) -> bytes:
     wasm, section = guest("probe"), append_section(b"", MANIFEST_SECTION, MANIFEST)
     assert wasm.endswith(section)
     manifest = {**json.loads(MANIFEST), **changes}
-    return append_section(wasm[: -len(section)], MANIFEST_SECTION, json.dumps(manifest).encode())
+    asking = append_section(wasm[: -len(section)], MANIFEST_SECTION, json.dumps(manifest).encode())
+    keep_compiled(asking, wasm)
+    return asking
 
 
 def test_what_a_component_does_not_import_does_not_exist_for_it(host: Host) -> None:

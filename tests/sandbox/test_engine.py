@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import pytest
 from wasmtime import wat2wasm
 
 from host import errors
 from host.core.names import Digest
 from host.sandbox import Sandbox, engine
-from tests.conftest import ROOT, python_guest, wat
+from tests.conftest import CACHE, wat
 from tests.sandbox.conftest import component_text
 
 
@@ -53,6 +55,6 @@ def test_proposals_that_no_catalyst_needs_are_refused(sandbox, extra: str) -> No
         sandbox.load(wasm, Digest.of(wasm))
 
 
-def test_a_python_catalyst_fits_the_engines_bounds(sandbox) -> None:
-    wasm = python_guest(ROOT / "catalyst" / "openai")
-    assert sandbox.load(wasm, Digest.of(wasm)).imports
+def test_a_python_catalyst_fits_the_engines_bounds(openai_wasm) -> None:
+    with closing(Sandbox(CACHE / "host", CACHE / "state")) as sandbox:
+        assert sandbox.load(openai_wasm, Digest.of(openai_wasm)).imports

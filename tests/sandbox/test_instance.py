@@ -11,7 +11,7 @@ from host.core.names import Digest
 from host.core.wit import IMPORTS, LOG, SECRETS, Err, Ok
 from host.run import Run
 from host.sandbox import Loaded, Sandbox
-from tests.conftest import GUESTS, python_guest, wat
+from tests.conftest import wat
 from tests.sandbox.conftest import component_text
 
 
@@ -189,7 +189,7 @@ def test_exceptions_of_parallel_runs_are_not_mixed_up(load, new_call) -> None:
 
 
 def test_a_host_function_that_returns_what_cannot_be_encoded_gets_it_replaced(host: Host, new_call) -> None:
-    wasm = python_guest(GUESTS / "secret_printer")
+    wasm = wat("secret_printer")
     functions = {name: dict.fromkeys(members, lambda run, *given: "{}") for name, members in IMPORTS.items()}
     functions[LOG] = {"write": lambda run, level, text: None}
     loaded = host._loader.sandbox.load(wasm, Digest.of(wasm))

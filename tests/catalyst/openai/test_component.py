@@ -6,11 +6,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from wasmtime import Config, Engine, Store, WasmtimeError
 from wasmtime.component import Component, FuncType, Linker, String, Variant
+
+from host.core.names import Digest
+from host.sandbox import Sandbox
+from tests.conftest import CACHE as SHARED
 
 ROOT = Path(__file__).parents[3]
 CACHE = ROOT / ".cache" / "guests"
@@ -48,15 +53,20 @@ def build(world):
 
 
 @pytest.fixture(scope="module")
-def engine():
-    config = Config()
-    config.cranelift_opt_level = "none"  # compiles in half the time, and these calls are few
-    return Engine(config)
+def sandbox():
+    """One that has compiled the component for other tests already."""
+    with closing(Sandbox(SHARED / "host", SHARED / "state")) as one:
+        yield one
 
 
 @pytest.fixture(scope="module")
-def component(engine):
-    return Component(engine, build("catalyst").read_bytes())
+def engine(sandbox):
+    return sandbox.engine
+
+
+@pytest.fixture(scope="module")
+def component(sandbox, openai_wasm):
+    return sandbox.load(openai_wasm, Digest.of(openai_wasm)).component
 
 
 @pytest.fixture
@@ -75,6 +85,7 @@ def run(engine, component, world):
 
     def run_once(document):
         store = Store(engine)
+        store.set_epoch_deadline(1 << 32)  # never: nothing advances it
         instance = linker.instantiate(store, component)
         exported = instance.get_export_index(store, "cyfr:catalyst/run@0.1.0")
         function = instance.get_func(store, instance.get_export_index(store, "run", exported))
@@ -98,7 +109,10 @@ def test_it_exports_the_run_of_the_contract(engine, component):
     assert function.result == String()
 
 
-def test_the_same_source_makes_a_component_for_cyfr(engine):
+def test_the_same_source_makes_a_component_for_cyfr():
+    config = Config()
+    config.cranelift_opt_level = "none"  # compiles in half the time, and nothing of it is run
+    engine = Engine(config)
     component = Component(engine, build("cyfr").read_bytes())
     assert set(component.type.imports(engine)) == {name for name in IMPORT_OF.values() if name.startswith("cyfr:")}
 

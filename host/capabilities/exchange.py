@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from host.capabilities.message import GuestError, Message, read_body, read_message
+from host.capabilities.message import GuestError, RequestMessage, read_body, read_message
 from host.capabilities.rate import RateMeter
 from host.capabilities.upstream import RawAnswer, Upstream, UpstreamRequest, check_size, subject
 from host.core.sliding_window import RequestLimiter
@@ -102,7 +102,7 @@ class Exchange:
         self._upstream = upstream
         self._meter = RateMeter(grant.reference, grant.rate, limiter)
 
-    def begin(self, run: Run, text: str) -> tuple[Message, UpstreamAnswer]:
+    def begin(self, run: Run, text: str) -> tuple[RequestMessage, UpstreamAnswer]:
         """Send the request that the guest's message `text` describes. Returns the message and the answer, which is to
         be closed. Raises GuestError, with any refusal recorded."""
         try:
@@ -118,7 +118,7 @@ class Exchange:
         except GuestError as error:
             raise recorded(run, error) from None
 
-    def _allowed(self, run: Run, message: Message) -> UpstreamRequest:
+    def _allowed(self, run: Run, message: RequestMessage) -> UpstreamRequest:
         """The request of `message`, decided, counted and recorded. Raises GuestError."""
         target = message.target
         decision = decide(target, message.method, self.grant)
@@ -139,7 +139,7 @@ class Exchange:
             headers = (*others, ("Content-Type", content_type))
         return UpstreamRequest(message.method, target, destination, headers, body)
 
-    def _check_count(self, run: Run, message: Message) -> None:
+    def _check_count(self, run: Run, message: RequestMessage) -> None:
         most = self.grant.limits.max_http_requests
         if run.meters.http_requests >= most:
             remedy = f"raise max_http_requests in the policy of {self.grant.reference}"

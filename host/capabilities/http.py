@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from host.capabilities.exchange import Exchange, UpstreamAnswer, recorded
-from host.capabilities.message import GuestError, Message
+from host.capabilities.message import GuestError, RequestMessage
 from host.core.operation import Attachment
 from host.core.strict_json import Json, write_json
 from host.core.wit import FETCH
@@ -32,7 +32,7 @@ class Fetch:
             return error.as_json()
 
 
-def _response(run: Run, message: Message, answer: UpstreamAnswer) -> Json:
+def _response(run: Run, message: RequestMessage, answer: UpstreamAnswer) -> Json:
     body = answer.read_all()
     response: dict[str, Json] = {"status": answer.status, "headers": answer.headers}
     match message.response_encoding if answer.ok else message.error_encoding:
@@ -48,6 +48,6 @@ def _response(run: Run, message: Message, answer: UpstreamAnswer) -> Json:
     return response
 
 
-def _no_room(run: Run, message: Message) -> GuestError:
+def _no_room(run: Run, message: RequestMessage) -> GuestError:
     rule = f"attachments of a run may have {run.limits.max_attachment_bytes} bytes"
     return GuestError.refused(Refusal("response_too_large", message.target.shown, rule))

@@ -10,9 +10,9 @@ from host.core.names import Reference
 from host.errors import Forbidden
 
 if TYPE_CHECKING:
-    from host.store.access.api_keys import ApiKey, Scope
+    from host.store.access.api_keys import ApiKey, KeyScope
 
-ANONYMOUS_SCOPES: frozenset[Scope] = frozenset({"run", "runs", "components", "metrics"})
+ANONYMOUS_SCOPES: frozenset[KeyScope] = frozenset({"run", "runs", "components", "metrics"})
 """For callers on the loopback interface while there is no key: everything but management."""
 
 
@@ -22,7 +22,7 @@ class Principal:
     their own terminal."""
 
     key: ApiKey | None
-    scopes: frozenset[Scope]
+    scopes: frozenset[KeyScope]
 
     @classmethod
     def of(cls, key: ApiKey) -> Principal:
@@ -42,10 +42,10 @@ class Principal:
     def for_some_models(self) -> bool:
         return self.key is not None and bool(self.key.models)
 
-    def may(self, scope: Scope) -> bool:
+    def may(self, scope: KeyScope) -> bool:
         return scope in self.scopes
 
-    def require(self, scope: Scope) -> None:
+    def require(self, scope: KeyScope) -> None:
         """Raises Forbidden."""
         if scope not in self.scopes:
             what = f"the key {self.name!r} does not have" if self.key else "this takes a key with"
@@ -83,7 +83,7 @@ class Principal:
 OPERATOR: Final = Principal(None, frozenset({"run", "runs", "components", "metrics", "manage"}))
 """The operator at their own terminal."""
 
-_WITH: dict[Scope, str] = {
+_WITH: dict[KeyScope, str] = {
     "run": "--type secret --scope run",
     "runs": "--type secret --scope runs",
     "components": "--type secret --scope components",

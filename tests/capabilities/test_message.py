@@ -1,4 +1,4 @@
-"""The request message, read: whatever a guest writes is a Message or a GuestError, and nothing else."""
+"""The request message, read: whatever a guest writes is a RequestMessage or a GuestError, and nothing else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from host.capabilities.message import GuestError, Message, read_body, read_message
+from host.capabilities.message import GuestError, RequestMessage, read_body, read_message
 from host.core.operation import Attachment, Attachments
 from tests.probing import asking
 
@@ -41,7 +41,7 @@ FIELDS = st.dictionaries(
 )
 
 
-def read(text: str) -> tuple[Message, tuple[bytes, str | None]]:
+def read(text: str) -> tuple[RequestMessage, tuple[bytes, str | None]]:
     message = read_message(text)
     return message, read_body(message, Attachments(1000), int)
 

@@ -13,19 +13,8 @@ SHARED = {
     "Catalog",
     "Config",
     "Execution",
-    "File",
-    "Found",
-    "Given",
-    "Keys",
     "Log",
-    "Message",
-    "Origin",
-    "Place",
-    "Rule",
-    "Scope",
     "Target",
-    "TooLarge",
-    "Words",
 }
 """Names that two modules share for now. This set only shrinks."""
 

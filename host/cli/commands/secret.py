@@ -27,7 +27,7 @@ from host.secrets.value import OPERATOR
 if TYPE_CHECKING:
     from host.runtime.workspace import Workspace
     from host.store.policies import Granted
-    from host.store.vault.master import Place as KeyPlace
+    from host.store.vault.master import KeyPlace
     from host.store.vault.sources import Found
 
 

@@ -22,7 +22,7 @@ from host.core.names import Reference
 from host.server.app import Application
 from host.server.mcp.server import ToolServer
 from host.service.principal import Principal
-from host.store.access.api_keys import Scope
+from host.store.access.api_keys import KeyScope
 
 _log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def _standard_streams() -> Iterator[tuple[BinaryIO, BinaryIO]]:
         os.dup2(out, STDOUT)
 
 
-SCOPES: Final[frozenset[Scope]] = frozenset({"run", "runs", "components"})
+SCOPES: Final[frozenset[KeyScope]] = frozenset({"run", "runs", "components"})
 
 
 def serve_standard_streams(only: Collection[Reference] = (), *, manage: bool = False) -> None:

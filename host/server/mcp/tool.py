@@ -14,7 +14,7 @@ from host.core.strict_json import Json
 from host.server.request_context import RequestContext
 from host.service.catalog import View
 from host.service.principal import Principal
-from host.store.access.api_keys import Scope
+from host.store.access.api_keys import KeyScope
 
 Report: TypeAlias = Callable[[int, str], Awaitable[None]]
 """Reports progress to the caller: the number of events until now, and the text of the latest ones."""
@@ -39,7 +39,7 @@ class BuiltIn:
     name: str
     description: str
     parameters: dict[str, Json]
-    scopes: tuple[Scope, ...]
+    scopes: tuple[KeyScope, ...]
     call: Callable[[ToolCall], Awaitable[CallToolResult]] = field(repr=False)
     reads_only: bool = False
 

@@ -70,20 +70,23 @@ def _check(body: str) -> str:
     return "".join(reversed(digits))
 
 
-Scope = Literal[
+KeyScope = Literal[
     "run",  # run operations
     "runs",  # list the runs of the key itself, and see their logs
     "components",  # search and inspect
     "metrics",
     "manage",  # secrets, policies, the audit log, keys, the console
 ]
-SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
-AT_MOST: Final[Mapping[KeyType, frozenset[Scope]]] = {
+SCOPES: Final[tuple[KeyScope, ...]] = get_args(KeyScope)
+AT_MOST: Final[Mapping[KeyType, frozenset[KeyScope]]] = {
     "public": frozenset({"run"}),
     "secret": frozenset({"run", "runs", "components", "metrics"}),
     "admin": frozenset(SCOPES),
 }
-BY_DEFAULT: Final[Mapping[KeyType, frozenset[Scope]]] = {**AT_MOST, "secret": frozenset({"run", "runs", "components"})}
+BY_DEFAULT: Final[Mapping[KeyType, frozenset[KeyScope]]] = {
+    **AT_MOST,
+    "secret": frozenset({"run", "runs", "components"}),
+}
 
 Network = IPv4Network | IPv6Network
 KeyState = Literal["active", "expired", "revoked"]
@@ -103,7 +106,7 @@ class ApiKey:
     id: str
     name: str
     type: KeyType
-    scopes: frozenset[Scope]
+    scopes: frozenset[KeyScope]
     rate_limit: Quota | None
     request_budget: Quota | None
     token_budget: Quota | None
@@ -192,7 +195,7 @@ class ApiKeys:
         *,
         name: str,
         type: KeyType,  # noqa: A002 - as it is called everywhere else
-        scopes: Collection[Scope] | None = None,
+        scopes: Collection[KeyScope] | None = None,
         rate_limit: Quota | None = None,
         request_budget: Quota | None = None,
         token_budget: Quota | None = None,
@@ -311,7 +314,7 @@ def _check_type(kind: str) -> KeyType:
     raise InputError(f"{kind[:80]!r} is no type of a key", field="type", hint=f"one of {', '.join(KEY_TYPES)}")
 
 
-def check_scopes(kind: KeyType, wanted: Collection[str] | None) -> frozenset[Scope]:
+def check_scopes(kind: KeyType, wanted: Collection[str] | None) -> frozenset[KeyScope]:
     """The scopes `wanted`, if a key of this type may have them; None: the type's default scopes. Raises InputError."""
     if wanted is None:
         return BY_DEFAULT[kind]

@@ -16,7 +16,7 @@ from host.store.database import FILE
 from host.store.tables import keys
 from host.store.vault import master
 from host.store.vault.aead import KEY_BYTES, DecryptionFailed, decrypt, encrypt
-from host.store.vault.master import MasterKey, Place
+from host.store.vault.master import KeyPlace, MasterKey
 
 Purpose = Literal["audit", "console", "secrets", "state", "vault"]
 
@@ -78,7 +78,7 @@ class Keys:
         """Remove the keys that are not current. The database raises StateError while data refers to one."""
         connection.execute(delete(keys).where(keys.c.purpose == purpose, ~keys.c.current))
 
-    def replace_master(self, connection: Connection, place: Place | None) -> tuple[MasterKey | None, MasterKey]:
+    def replace_master(self, connection: Connection, place: KeyPlace | None) -> tuple[MasterKey | None, MasterKey]:
         """Encrypt all keys with a new master key, made in `place` or in the first usable place. Returns the old master
         key, for `forget` after the commit, and the new one. Raises InputError if they are the same."""
         before = self._master(connection)

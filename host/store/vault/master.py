@@ -95,7 +95,7 @@ def _in_plain_files(backend: KeyringBackend) -> bool:
     return type(backend).__module__.split(".")[:2] == ["keyrings", "alt"]
 
 
-Place = Literal["environment", "keyring", "file"]
+KeyPlace = Literal["environment", "keyring", "file"]
 KEYRING_SERVICE = "catalyst-host master key"
 _VARIABLE = "HOST_MASTER_KEY"
 
@@ -105,7 +105,7 @@ class MasterKey(Unspoken):
 
     __slots__ = ("id", "key", "place")
 
-    def __init__(self, key: bytes, place: Place) -> None:
+    def __init__(self, key: bytes, place: KeyPlace) -> None:
         self.key = key
         self.place = place
         self.id = hashlib.sha256(b"catalyst-host master key\0" + key).hexdigest()[:16]
@@ -129,7 +129,7 @@ def find(ident: str, state_dir: Path) -> MasterKey:
     )
 
 
-def make(state_dir: Path, place: Place | None = None) -> MasterKey:
+def make(state_dir: Path, place: KeyPlace | None = None) -> MasterKey:
     """The master key for new data keys: from `place`, or from the first usable place. Raises InputError,
     VaultError."""
     if place in (None, "environment"):

@@ -31,7 +31,7 @@ from host.store.tables import audit, seals
 from host.store.tables import secrets as rows
 from host.store.vault.aead import DecryptionFailed, decrypt, encrypt
 from host.store.vault.keys import DataKey, Keys
-from host.store.vault.master import Place
+from host.store.vault.master import KeyPlace
 from host.trust.keys import Algorithm, PublicKey, SigningKey
 
 _CHANGES: Final[tuple[EventKind, ...]] = ("secret.set", "secret.deleted", "key.rotated", "audit.pruned")
@@ -55,8 +55,8 @@ class Rotated:
     None if it was not replaced."""
 
     secrets: int
-    before: Place | None
-    after: Place | None
+    before: KeyPlace | None
+    after: KeyPlace | None
 
 
 class Vault:
@@ -101,7 +101,7 @@ class Vault:
         with self._audit_log.changing() as change:
             self._put(change, "secret.deleted", owner, "*", [])
 
-    def rotate(self, *, new_master: bool = False, place: Place | None = None) -> Rotated:
+    def rotate(self, *, new_master: bool = False, place: KeyPlace | None = None) -> Rotated:
         """Make new data keys and re-encrypt all secrets of all owners; with `new_master` make a new master key too, in
         `place` or in the first usable place. Removes the old keys, the master key last: a process that is killed at any
         point leaves a state that decrypts. Raises InputError if the new master key is the one in use."""

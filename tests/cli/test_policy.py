@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ def state_dir(state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     for name in ("HOST_DATABASE", "HOST_MASTER_KEY", "VISUAL", "EDITOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOST_STATE_DIR", str(state))
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # where the editor's file is; other tests keep theirs
     monkeypatch.chdir(tmp_path)
     return state
 

@@ -46,34 +46,6 @@ class OperationSpec:
     aliases: tuple[str, ...] = ()
     in_path: tuple[str, ...] = field(default=(), compare=False)
 
-    @classmethod
-    def read(cls, name: str, fields: FieldReader) -> OperationSpec:
-        """From the fields that the manifest has under `name`. Fields that this host does not know are passed over.
-        Raises ManifestError, which names the field."""
-        if not _is_name(name):
-            raise malformed(fields.at, "is no name of an operation: words with dots between them")
-        method, path = fields.choice("method", _METHODS, default=""), fields.text("path", default="")
-        in_path = tuple(part[1:-1] for part in path.split("/") if part.startswith("{"))
-        if path and (len(path) > _LONGEST or not _PATH.match(path) or len(set(in_path)) < len(in_path)):
-            raise fields.error("path", "is no path like /models/{model}")
-        if bool(method) != bool(path):
-            raise fields.error("path" if method else "method", "is missing: a route has both")
-        aliases = fields.of_kind("aliases", list, "a list of names", default=[])
-        if not all(isinstance(one, str) and _is_name(one) for one in aliases):
-            raise fields.error("aliases", "is not a list of names")
-        return cls(
-            name=name,
-            description=fields.text("description", default=""),
-            method=method,
-            path=path,
-            request=fields.choice("request", _REQUESTS, default="none"),
-            response=fields.choice("response", _RESPONSES, default="json"),
-            stream=fields.flag("stream", default=False),
-            params=fields.of_kind("params", (dict, bool), "a schema: an object, true or false", default=True),
-            aliases=tuple(aliases),
-            in_path=in_path,
-        )
-
 
 def read_operations(given: Json) -> Mapping[str, OperationSpec]:
     """The operations by name, in the manifest's order. No two share a name, an alias or a route. Raises
@@ -81,7 +53,7 @@ def read_operations(given: Json) -> Mapping[str, OperationSpec]:
     fields = FieldReader(given, error=malformed, at="operations")
     if len(fields.given) > MAX_OPERATIONS:
         raise ManifestError(f"the manifest: operations are more than {MAX_OPERATIONS}")
-    found = {name: OperationSpec.read(name, one) for name, one in fields.tables()}
+    found = {name: _read(name, one) for name, one in fields.tables()}
     names = set(found)
     routes: dict[str, str] = {}
     for one in found.values():
@@ -93,6 +65,34 @@ def read_operations(given: Json) -> Mapping[str, OperationSpec]:
         if one.path and (other := routes.setdefault(route, one.name)) != one.name:
             raise malformed(f"operations.{one.name}.path:", f"{one.method} {one.path} is operations.{other} already")
     return found
+
+
+def _read(name: str, fields: FieldReader) -> OperationSpec:
+    """The operation from the fields that the manifest has under `name`. Fields that this host does not know are passed
+    over. Raises ManifestError, which names the field."""
+    if not _is_name(name):
+        raise malformed(fields.at, "is no name of an operation: words with dots between them")
+    method, path = fields.choice("method", _METHODS, default=""), fields.text("path", default="")
+    in_path = tuple(part[1:-1] for part in path.split("/") if part.startswith("{"))
+    if path and (len(path) > _LONGEST or not _PATH.match(path) or len(set(in_path)) < len(in_path)):
+        raise fields.error("path", "is no path like /models/{model}")
+    if bool(method) != bool(path):
+        raise fields.error("path" if method else "method", "is missing: a route has both")
+    aliases = fields.of_kind("aliases", list, "a list of names", default=[])
+    if not all(isinstance(one, str) and _is_name(one) for one in aliases):
+        raise fields.error("aliases", "is not a list of names")
+    return OperationSpec(
+        name=name,
+        description=fields.text("description", default=""),
+        method=method,
+        path=path,
+        request=fields.choice("request", _REQUESTS, default="none"),
+        response=fields.choice("response", _RESPONSES, default="json"),
+        stream=fields.flag("stream", default=False),
+        params=fields.of_kind("params", (dict, bool), "a schema: an object, true or false", default=True),
+        aliases=tuple(aliases),
+        in_path=in_path,
+    )
 
 
 def malformed(at: str, problem: str) -> ManifestError:

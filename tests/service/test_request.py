@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from host.component.manifest import Manifest
-from host.component.operations import OperationSpec
+from host.component.operations import OperationSpec, read_operations
 from host.core.names import Digest, Reference
 from host.errors import Forbidden, InputError, NotFound
 from host.service.local import resolve_local
@@ -102,7 +102,8 @@ class ByRoute:
     """`GET /models/{model}`, which the catalysts may call what they want."""
 
     def spec(self, reference: Reference) -> OperationSpec:
-        return OperationSpec.read(f"get.of.{reference.name}", {"method": "GET", "path": "/models/{named}"}, "")
+        name = f"get.of.{reference.name}"
+        return read_operations({name: {"method": "GET", "path": "/models/{named}"}})[name]
 
     def in_path(self, spec: OperationSpec) -> dict[str, Any]:
         return {spec.in_path[0]: "m"}

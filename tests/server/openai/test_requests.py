@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from host.component.operations import OperationSpec
+from host.component.operations import OperationSpec, read_operations
 from host.core.operation import Attachment
 from host.errors import Cancelled, InputError, TooLarge
 from host.server.openai import requests
@@ -25,7 +25,7 @@ FORM = (
 
 
 def spec(request: str = "json") -> OperationSpec:
-    return OperationSpec.read("x", {"method": "POST", "path": "/x", "request": request}, "x")
+    return read_operations({"x": {"method": "POST", "path": "/x", "request": request}})["x"]
 
 
 def read(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from host.component.operations import OperationSpec
+from host.component.operations import OperationSpec, read_operations
 from host.core.names import Reference
 from host.errors import NotFound
 from host.server.openai.requests import Matched, Routes
@@ -13,7 +13,7 @@ ONE, OTHER = Reference.parse("c:local.one:1.0.0"), Reference.parse("c:local.othe
 
 
 def spec(name: str, method: str, path: str) -> OperationSpec:
-    return OperationSpec.read(name, {"method": method, "path": path}, name)
+    return read_operations({name: {"method": method, "path": path}})[name]
 
 
 ROUTES = Routes(

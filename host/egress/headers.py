@@ -55,7 +55,7 @@ def incoming_fields(raw: Sequence[tuple[bytes, bytes]]) -> Fields:
     `raw` has lower-case names. Raises EgressError (http_error) if they are too many or too large, and for a response
     with both Transfer-Encoding and Content-Length: two readers would see its end in two places (RFC 9112, 6.3).
     """
-    if len(raw) > MAX_RECEIVED_FIELDS or sum(len(name) + len(value) + 4 for name, value in raw) > MAX_HEAD_BYTES:
+    if len(raw) > MAX_RECEIVED_FIELDS or sum([len(name) + len(value) + 4 for name, value in raw]) > MAX_HEAD_BYTES:
         limits = f"{MAX_RECEIVED_FIELDS} headers or {MAX_HEAD_BYTES} bytes of them"
         raise EgressError("http_error", f"the response has more than {limits}")
     names = {name for name, _ in raw}
@@ -63,7 +63,8 @@ def incoming_fields(raw: Sequence[tuple[bytes, bytes]]) -> Fields:
         raise EgressError("http_error", "the response has both Transfer-Encoding and Content-Length")
     fields = [(name.decode("ascii"), value.decode("latin-1")) for name, value in raw]
     named = {token.strip().lower() for name, value in fields if name == "connection" for token in value.split(",")}
-    return tuple((name, value) for name, value in fields if name not in named and not _is_hop_by_hop(name))
+    removed = _HOP_BY_HOP | named
+    return tuple([field for field in fields if field[0] not in removed and not field[0].startswith("proxy-")])
 
 
 def without(fields: Fields, names: Iterable[str]) -> Fields:

@@ -68,14 +68,16 @@ class GroupCommit(Generic[RequestT, AnswerT]):
         return waiter.answer  # type: ignore[return-value]  # there is an answer, because there is no error
 
     def _perform_batch(self, batch: Sequence[_Waiter[RequestT, AnswerT]]) -> None:
-        failure: Exception | None = StateError("the thread that wrote it was interrupted")
+        failure: Exception | None = None
         try:
             answers = self._perform([waiter.request for waiter in batch])
             for waiter, answer in zip(batch, answers, strict=True):
                 waiter.answer = answer
-            failure = None
         except Exception as error:  # noqa: BLE001 - each thread of the batch raises its own error for it
             failure = error
+        except BaseException:
+            failure = StateError("the thread that wrote it was interrupted")
+            raise
         finally:
             for waiter in batch:
                 waiter.error, waiter.done = failure, True

@@ -23,6 +23,7 @@ from host.policy.permissions import (
     compute_grant,
     decide,
     deny_address,
+    overlap,
     requested_by,
 )
 from host.policy.urls import Target, UrlError
@@ -33,12 +34,34 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class DomainUse:
+    """The allowed domains that the manifest requests (`used`) and does not request (`unused`), and its requests that
+    are not allowed (`open`)."""
+
+    used: tuple[str, ...]
+    unused: tuple[str, ...]
+    open: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """The grant for `reference`. `component` is None if none is installed; then no manifest bounds the grant."""
 
     reference: Reference
     component: Component | None
     grant: Grant
+
+    def domain_use(self) -> DomainUse | None:
+        """None where no manifest says which domains the component requests."""
+        requested, allowed = self.grant.requested.domains, self.grant.domains
+        if requested is None:
+            return None
+        used = [one for one in allowed if any(overlap(one, want) for want in requested)]
+        return DomainUse(
+            used=tuple(map(str, used)),
+            unused=tuple(str(one) for one in allowed if one not in used),
+            open=tuple(str(want) for want in requested if not any(overlap(one, want) for one in used)),
+        )
 
 
 def explain(workspace: Workspace, reference: Reference) -> Explanation:

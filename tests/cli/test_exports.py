@@ -67,7 +67,7 @@ def test_log_collectors_find_what_they_look_for(decision: str | None, outcome: s
     assert found["@timestamp"] == "2001-09-09T01:46:40.500000Z"
     assert found["event"] == {
         "action": "http.request",
-        "dataset": "catalyst-host.core.audit",
+        "dataset": "catalyst-host.audit",
         "id": "ab" * 32,
         "kind": "event",
         "module": "catalyst-host",

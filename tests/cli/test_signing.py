@@ -176,7 +176,7 @@ def test_what_says_no_name_of_itself_is_not_signed(host: Host, pem: Path, tmp_pa
     place.write_bytes(wat("rust_like"))
     refused = host("sign", place)
     assert refused.status == 2
-    assert "no name and version of itself" in refused.err
+    assert "no name and version of its own" in refused.err
     place.write_bytes(b"(component)")
     assert host("sign", place).status == 5
 

@@ -1,18 +1,11 @@
-"""`host policy`: what the operator allows each component, kept by reference.
-
-`host policy check`: whether a request would be let through, and by which rule; without making it.
-
-`host policy edit`: a policy in an editor, and nothing lost where it has a mistake in it.
-
-`host policy show`: what is set for a reference, or what holds for it and where that comes from.
-"""
+"""`host policy`: what each component may reach and spend, by reference."""
 
 from __future__ import annotations
 
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -25,8 +18,8 @@ from host.core.names import Reference
 from host.core.strict_json import Json, kind_of
 from host.errors import Denied, HostError, InputError, PolicyError
 from host.policy.document import DEFAULT
-from host.policy.permissions import Allow, Deny, overlap
-from host.runtime.explain import Explanation, Reachability, explain, would_reach
+from host.policy.permissions import Allow, Deny
+from host.runtime.explain import DomainUse, Explanation, Reachability, explain, would_reach
 
 if TYPE_CHECKING:
     from host.runtime.workspace import Workspace
@@ -34,8 +27,8 @@ if TYPE_CHECKING:
 
 @click.group("policy", short_help="Keep what each component may reach and spend.")
 def policy() -> None:
-    """Keep what each component may reach and spend. REF is a component of one version (c:local.openai:0.1.0), or of all
-    (c:local.openai); what is set for a version takes the place of what is set for all, field by field."""
+    """Keep what each component may reach and spend. REF names one version of a component (c:local.openai:0.1.0), or all
+    versions (c:local.openai). A field that is set for a version replaces the one that is set for all."""
 
 
 @policy.command("set", short_help="Set one field.")
@@ -43,7 +36,7 @@ def policy() -> None:
 @click.argument("field", metavar="FIELD")
 @click.argument("value", metavar="VALUE")
 def set_(*, reference: str, field: str, value: str) -> None:
-    """Set one field of a policy, and leave the others as they are. VALUE is JSON; a duration or a size needs no quotes.
+    """Set one field of a policy. The others stay. VALUE is JSON; a duration or a size needs no quotes.
 
     \b
     host policy set c:local.openai allowed_domains '["api.openai.com"]'
@@ -62,11 +55,75 @@ def set_(*, reference: str, field: str, value: str) -> None:
         say(f"{field} is set for {_scope(named)}")
 
 
+@policy.command("show", short_help="Show what is set.")
+@click.argument("reference", metavar="REF")
+@click.option(
+    "--effective", is_flag=True, help="Every field, with its source; and which allowed domains the manifest requests."
+)
+@click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
+def show(*, reference: str, effective: bool, in_json: bool) -> None:
+    """Show what is set for exactly REF; with --effective, what a run of REF may reach and spend."""
+    with errors_shown(in_json=in_json):
+        named = Reference.parse(reference)
+        with opened() as workspace:
+            if effective:
+                foreseen = explain(workspace, named)
+                merged = workspace.policies.merged(foreseen.reference)
+                values = {field: (merged[field].value if field in merged else default(field)) for field in EXAMPLES}
+                origins = {field: str(merged[field].scope) if field in merged else DEFAULT for field in EXAMPLES}
+                _show_effective(foreseen, values, origins, in_json=in_json)
+            else:
+                _show(named, workspace.policies.document(named), in_json=in_json)
+
+
+def _show(reference: Reference, document: dict[str, Json], *, in_json: bool) -> None:
+    if in_json:
+        put(as_json(document))
+    elif not document:
+        say(f"nothing is set for {reference}; --effective shows what holds for it")
+    else:
+        put("\n".join(_rows((field, _value(value)) for field, value in document.items())))
+
+
+def _show_effective(foreseen: Explanation, values: dict[str, Json], origins: dict[str, str], *, in_json: bool) -> None:
+    use = foreseen.domain_use()
+    if in_json:
+        shown = {"reference": str(foreseen.reference), "policy": values, "origins": origins}
+        put(as_json({**shown, "manifest": None if use is None else asdict(use)}))
+        return
+    rows = ((field, origins[field], _value(value)) for field, value in values.items())
+    lines = [f"{foreseen.reference}", *_rows(rows)]
+    put("\n".join([*lines, *(_domain_lines(use) if use else [])]))
+
+
+def _domain_lines(use: DomainUse) -> Iterator[str]:
+    yield ""
+    yield f"its manifest leaves of allowed_domains: {', '.join(use.used) or 'nothing'}"
+    if use.unused:
+        yield f"it does not ask for {', '.join(use.unused)}: what is allowed there has no effect"
+    if use.open:
+        yield f"it asks for {', '.join(use.open)}, which is not allowed"
+
+
+def _rows(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    """In columns, uncut: a permission that is cut off would not be seen."""
+    listed = [tuple(map(as_words, row)) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*listed, strict=True)]
+    for row in listed:
+        yield "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _value(value: Json) -> str:
+    if value is None:
+        return "none"
+    return value if isinstance(value, str) else as_json(value, pretty=False)
+
+
 @policy.command("list", short_help="List what is set, and for what.")
 @click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
 def list_(*, in_json: bool) -> None:
-    """List the references that something is set for, and which fields."""
-    with errors_shown():
+    """List the references with a policy, and the fields that it sets."""
+    with errors_shown(in_json=in_json):
         with opened() as workspace:
             found = workspace.policies.all()
         if in_json:
@@ -82,7 +139,7 @@ def list_(*, in_json: bool) -> None:
 @click.argument("reference", metavar="REF")
 @click.argument("field", metavar="[FIELD]", required=False)
 def reset(*, reference: str, field: str | None) -> None:
-    """Forget what is set for exactly REF: one field, or all of them."""
+    """Reset one field, or all, of the policy that is set for exactly REF."""
     with errors_shown():
         named = Reference.parse(reference)
         with opened() as workspace:
@@ -93,14 +150,45 @@ def reset(*, reference: str, field: str | None) -> None:
             say(f"{field} was not set for {_scope(named)}" if field else f"nothing was set for {_scope(named)}")
 
 
+@policy.command("check", short_help="Say whether a request would be allowed.")
+@click.argument("reference", metavar="REF")
+@click.argument("url", metavar="URL")
+@click.option("--method", default="GET", show_default=True, metavar="METHOD", help="The method of the request.")
+@click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
+def check(*, reference: str, url: str, method: str, in_json: bool) -> None:
+    """Say whether REF may send a request to URL, by which rule, and how to allow it. Nothing is sent, and no name is
+    looked up. Exit status 0: allowed; 3: denied."""
+    with errors_shown(in_json=in_json):
+        with opened() as workspace:
+            answer = would_reach(workspace, Reference.parse(reference), url, method.upper())
+        put(as_json(answer.as_dict()) if in_json else "\n".join(_answer_lines(answer)))
+        sys.exit(0 if isinstance(answer.decision, Allow) else Denied.exit_status)
+
+
+def _answer_lines(answer: Reachability) -> Iterator[str]:
+    decision = answer.decision
+    yield as_words(f"{'deny' if isinstance(decision, Deny) else 'allow'}: {answer.request}")
+    rows = {
+        "rule": decision.rule,
+        "remedy": decision.remedy if isinstance(decision, Deny) else "",
+        "sent to": answer.sent_to,
+        "address": answer.address,
+        "secrets": "; ".join(answer.secrets),
+        "note": "" if answer.installed else "it is not installed: what its manifest asks for is not known",
+    }
+    for name, text in rows.items():
+        if text:
+            yield as_words(f"  {name:8} {text}")
+
+
 @policy.command("export", short_help="Write what is set to a file.")
 @click.argument("words", metavar="REF|--all [FILE]", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="The policies of all references, in one document.")
 def export(*, words: tuple[str, ...], every: bool) -> None:
-    """Write what is set for exactly REF, as `host run --policy` and `host policy import` read it: TOML, or JSON where
-    FILE ends in .json; without FILE, JSON on standard output."""
+    """Write the policy that is set for exactly REF, for `host run --policy` and `host policy import`: in JSON if FILE
+    ends in .json, else in TOML. Without FILE, write JSON to standard output."""
     with errors_shown():
-        named, file = _named(words, every=every)
+        named, file = _reference_and_file(words, every=every)
         with opened() as workspace:
             document = _by_name(workspace.policies.all()) if named is None else workspace.policies.document(named)
         if file is None:
@@ -113,10 +201,10 @@ def export(*, words: tuple[str, ...], every: bool) -> None:
 @click.argument("words", metavar="REF|--all FILE", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="For each reference in a document that `export --all` wrote.")
 def import_(*, words: tuple[str, ...], every: bool) -> None:
-    """Make what FILE says all that is set for REF: TOML, or JSON where its name ends in .json. A mistake in it changes
-    nothing. With --all, references that FILE does not name stay as they are."""
+    """Replace the policy that is set for REF by the one in FILE: JSON if its name ends in .json, else TOML. A mistake
+    in it changes nothing. With --all, references that are not in FILE keep their policies."""
     with errors_shown():
-        named, file = _named(words, every=every)
+        named, file = _reference_and_file(words, every=every)
         if file is None:
             raise InputError("there is no FILE to read", field="FILE")
         document = read_document(read_text(file, "FILE"), f"FILE {file}", in_json=file.endswith(".json"))
@@ -126,7 +214,7 @@ def import_(*, words: tuple[str, ...], every: bool) -> None:
         say(f"set: {', '.join(map(str, documents)) or 'nothing'}")
 
 
-def _named(words: tuple[str, ...], *, every: bool) -> tuple[Reference | None, str | None]:
+def _reference_and_file(words: tuple[str, ...], *, every: bool) -> tuple[Reference | None, str | None]:
     """The reference (None: all of them), and the file where there is one."""
     least = 0 if every else 1
     if not least <= len(words) <= least + 1:
@@ -156,55 +244,20 @@ def _by_reference(document: Mapping[str, Json]) -> dict[Reference, dict[str, Jso
     return found
 
 
-def _scope(reference: Reference) -> str:
-    return str(reference) if reference.version else f"all versions of {reference}"
-
-
-@policy.command("check", short_help="Say whether a request would be allowed.")
-@click.argument("reference", metavar="REF")
-@click.argument("url", metavar="URL")
-@click.option("--method", default="GET", show_default=True, metavar="METHOD", help="Of the request.")
-@click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
-def check(*, reference: str, url: str, method: str, in_json: bool) -> None:
-    """Say whether REF may send a request to URL, by which rule, and what would allow it. Nothing is sent and no name is
-    looked up. Exit status 0: allowed; 3: denied."""
-    with errors_shown(in_json=in_json):
-        with opened() as workspace:
-            answer = would_reach(workspace, Reference.parse(reference), url, method.upper())
-        put(as_json(answer.as_dict()) if in_json else "\n".join(_lines(answer)))
-        sys.exit(0 if isinstance(answer.decision, Allow) else Denied.exit_status)
-
-
-def _lines(answer: Reachability) -> Iterator[str]:
-    decision = answer.decision
-    yield as_words(f"{'deny' if isinstance(decision, Deny) else 'allow'}: {answer.request}")
-    rows = {
-        "rule": decision.rule,
-        "remedy": decision.remedy if isinstance(decision, Deny) else "",
-        "sent to": answer.sent_to,
-        "address": answer.address,
-        "secrets": "; ".join(answer.secrets),
-        "note": "" if answer.installed else "it is not installed: what its manifest asks for is not known",
-    }
-    for name, text in rows.items():
-        if text:
-            yield as_words(f"  {name:8} {text}")
-
-
 @policy.command("edit", short_help="Change a policy in an editor.")
 @click.argument("reference", metavar="REF")
 def edit(*, reference: str) -> None:
-    """Change what is set for exactly REF in $VISUAL or $EDITOR, as TOML. A mistake changes nothing."""
+    """Edit the policy that is set for exactly REF in $VISUAL or $EDITOR, as TOML. A mistake changes nothing."""
     with errors_shown():
         named = Reference.parse(reference)
         with opened() as workspace:
-            changed = _edited(workspace, named)
+            changed = _edit(workspace, named)
         say(f"the policy of {named} is set" if changed else f"the policy of {named} is as it was")
 
 
-def _edited(workspace: Workspace, reference: Reference) -> bool:
+def _edit(workspace: Workspace, reference: Reference) -> bool:
     before = workspace.policies.document(reference)
-    text, in_json = _begin(reference, before)
+    text, in_json = _text_to_edit(reference, before)
     while True:
         edited = _in_editor(text, in_json=in_json)
         if edited is None:
@@ -215,14 +268,16 @@ def _edited(workspace: Workspace, reference: Reference) -> bool:
         except HostError as error:
             say(f"error: {error}")
             if not (sys.stdin.isatty() and click.confirm("Edit it again?", default=True, err=True)):
-                raise InputError("the policy is as it was", hint=_put_by(reference, edited, in_json=in_json)) from None
+                raise InputError(
+                    "the policy is as it was", hint=_save_draft(reference, edited, in_json=in_json)
+                ) from None
             text = edited
         else:
             return document != before
 
 
-def _begin(reference: Reference, document: dict[str, Json]) -> tuple[str, bool]:
-    """What is edited, and whether it is JSON: because TOML cannot hold it."""
+def _text_to_edit(reference: Reference, document: dict[str, Json]) -> tuple[str, bool]:
+    """The text to edit, and whether it is JSON, which holds what TOML cannot."""
     try:
         return page(reference, document), False
     except InputError:
@@ -230,15 +285,15 @@ def _begin(reference: Reference, document: dict[str, Json]) -> tuple[str, bool]:
 
 
 def _in_editor(text: str, *, in_json: bool) -> str | None:
-    """What was saved, or None where nothing was. Raises InputError."""
+    """The text that was saved, or None. Raises InputError."""
     try:
         return click.edit(text, editor=environment.editor(), extension=_suffix(in_json=in_json))
     except click.ClickException as error:
         raise InputError(f"the editor failed: {error.format_message()}", hint="EDITOR names one") from None
 
 
-def _put_by(reference: Reference, text: str, *, in_json: bool) -> str:
-    """Keep what was written, in a file for this user alone, and say how to go on with it."""
+def _save_draft(reference: Reference, text: str, *, in_json: bool) -> str:
+    """Save the text in a file that only this user can read. Returns the hint with the command that imports it."""
     with tempfile.NamedTemporaryFile(
         "w", encoding="utf-8", prefix="host-policy-", suffix=_suffix(in_json=in_json), delete=False
     ) as file:
@@ -250,88 +305,5 @@ def _suffix(*, in_json: bool) -> str:
     return ".json" if in_json else ".toml"
 
 
-@policy.command("show", short_help="Show what is set.")
-@click.argument("reference", metavar="REF")
-@click.option(
-    "--effective", is_flag=True, help="Every field: its value, where it comes from, what the manifest leaves."
-)
-@click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
-def show(*, reference: str, effective: bool, in_json: bool) -> None:
-    """Show what is set for exactly REF; with --effective, what a run of REF may reach and spend."""
-    with errors_shown(in_json=in_json):
-        named = Reference.parse(reference)
-        with opened() as workspace:
-            if effective:
-                foreseen = explain(workspace, named)
-                merged = workspace.policies.merged(foreseen.reference)
-                values = {field: (merged[field].value if field in merged else default(field)) for field in EXAMPLES}
-                origins = {field: str(merged[field].scope) if field in merged else DEFAULT for field in EXAMPLES}
-                _show_effective(foreseen, values, origins, in_json=in_json)
-            else:
-                _show(named, workspace.policies.document(named), in_json=in_json)
-
-
-def _show(reference: Reference, document: dict[str, Json], *, in_json: bool) -> None:
-    if in_json:
-        put(as_json(document))
-    elif not document:
-        say(f"nothing is set for {reference}; --effective shows what holds for it")
-    else:
-        put("\n".join(_rows((field, _value(value)) for field, value in document.items())))
-
-
-def _show_effective(foreseen: Explanation, values: dict[str, Json], origins: dict[str, str], *, in_json: bool) -> None:
-    left = _left(foreseen)
-    if in_json:
-        shown = {"reference": str(foreseen.reference), "policy": values, "origins": origins}
-        put(as_json({**shown, "manifest": None if left is None else asdict(left)}))
-        return
-    rows = ((field, origins[field], _value(value)) for field, value in values.items())
-    lines = [f"{foreseen.reference}", *_rows(rows)]
-    put("\n".join([*lines, *(_words(left) if left else [])]))
-
-
-@dataclass(frozen=True, slots=True)
-class Left:
-    """What a manifest leaves of `allowed_domains`: those that it asks for too (`used`), those that it does not, and
-    what it asks for that is not allowed (`open`)."""
-
-    used: tuple[str, ...]
-    unused: tuple[str, ...]
-    open: tuple[str, ...]
-
-
-def _left(foreseen: Explanation) -> Left | None:
-    """None where there is no manifest that says."""
-    asked, allowed = foreseen.grant.requested.domains, foreseen.grant.domains
-    if asked is None:
-        return None
-    used = [one for one in allowed if any(overlap(one, want) for want in asked)]
-    return Left(
-        used=tuple(map(str, used)),
-        unused=tuple(str(one) for one in allowed if one not in used),
-        open=tuple(str(want) for want in asked if not any(overlap(one, want) for one in used)),
-    )
-
-
-def _words(left: Left) -> Iterator[str]:
-    yield ""
-    yield f"its manifest leaves of allowed_domains: {', '.join(left.used) or 'nothing'}"
-    if left.unused:
-        yield f"it does not ask for {', '.join(left.unused)}: what is allowed there has no effect"
-    if left.open:
-        yield f"it asks for {', '.join(left.open)}, which is not allowed"
-
-
-def _rows(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
-    """In columns, and nothing cut off: what is not seen would be authority that is not seen."""
-    listed = [tuple(map(as_words, row)) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*listed, strict=True)]
-    for row in listed:
-        yield "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-
-
-def _value(value: Json) -> str:
-    if value is None:
-        return "none"
-    return value if isinstance(value, str) else as_json(value, pretty=False)
+def _scope(reference: Reference) -> str:
+    return str(reference) if reference.version else f"all versions of {reference}"

@@ -1,17 +1,28 @@
-"""`host runs`: which runs there were, and what each did."""
+"""`host runs`: the runs in the audit log, and what each did."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from host.cli.commands.audit import events
 from host.cli.inputs import blaming, opened
-from host.cli.output.terminal import as_json, errors_shown, local_time, one_line, put, say, table
+from host.cli.output.audit import audit_table
+from host.cli.output.terminal import (
+    SHORT_ID,
+    as_json,
+    errors_shown,
+    is_narrow,
+    local_time,
+    one_line,
+    put,
+    say,
+    table,
+    terminal_width,
+)
 from host.core.names import Reference, looks_like_reference
 
 if TYPE_CHECKING:
@@ -20,30 +31,29 @@ if TYPE_CHECKING:
 
 @click.group("runs", short_help="Show which runs there were, and what each did.")
 def runs() -> None:
-    """Show which runs there were, and what each did: from the audit record."""
+    """Show the runs in the audit log, and what each did."""
 
 
 @runs.command("list", short_help="List the latest runs.")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="How many at most.")
-@click.option("--reference", metavar="REF", help="Of this component: any version, where it names none.")
+@click.option("--reference", metavar="REF", help="Only of this component; of all versions if it names none.")
 @click.option("--failed", is_flag=True, help="Only those that failed, or did not end.")
 @click.option("--json", "in_json", is_flag=True, help="Print a JSON list.")
 def list_(*, limit: int, reference: str | None, failed: bool, in_json: bool) -> None:
-    """List the latest runs, the last one first. One without an end goes on, or its process was killed."""
+    """List the latest runs, the newest first. A run without an end still runs, or its process was killed. A narrow
+    terminal shows less of each."""
     with errors_shown(in_json=in_json):
-        from host.store.audit_log.records import runs  # noqa: PLC0415 - not for `--help`
+        from host.store.audit_log.records import runs as latest_runs  # noqa: PLC0415 - not for `--help`
 
         named = None if reference is None else _canonical(reference)
         with opened() as workspace:
-            found = runs(workspace.database, limit=limit, reference=named, failed=failed)
+            found = latest_runs(workspace.database, limit=limit, reference=named, failed=failed)
         if in_json:
-            put(as_json([_facts(run) for run in found]))
+            put(as_json([_run_facts(run) for run in found]))
             return
         if not found:
             say("there are no such runs" if reference or failed else "there are no runs yet")
-        keyed = any(run.key for run in found)  # which a server's runs have alone
-        head = ("run", "started", "reference", "outcome", "took", "requests", "denied", *(["key"] if keyed else []))
-        for line in table(head, ([*_row(run), *([_caller(run)] if keyed else [])] for run in found)):
+        for line in _runs_table(found, terminal_width()):
             put(line)
 
 
@@ -51,14 +61,14 @@ def list_(*, limit: int, reference: str | None, failed: bool, in_json: bool) -> 
 @click.argument("ident", metavar="ID")
 @click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
 def show(*, ident: str, in_json: bool) -> None:
-    """Show what the run ID did, and what it was refused. The beginning of ID will do, where only one run has it."""
+    """Show what the run ID did, and what it was denied. The beginning of an ID is enough if only one run has it."""
     with errors_shown(in_json=in_json):
         from host.store.audit_log.records import run  # noqa: PLC0415 - not for `--help`
 
         with opened() as workspace:
             summary, records = run(workspace.database, ident)
         if in_json:
-            shown = None if summary is None else _facts(summary)
+            shown = None if summary is None else _run_facts(summary)
             put(as_json({"run": shown, "records": [record.as_dict() for record in records]}))
         else:
             put("\n".join(_page(summary, records)))
@@ -71,19 +81,34 @@ def _canonical(reference: str) -> str:
         return str(Reference.parse(reference))
 
 
-def _facts(run: RunSummary) -> dict[str, Any]:
+def _run_facts(run: RunSummary) -> dict[str, Any]:
     from host.service import views  # noqa: PLC0415 - not for `--help`
 
     return views.picked(views.of_run(run, time.time()), *(one.name for one in fields(run)), "outcome")
 
 
-def _row(run: RunSummary) -> Sequence[str]:
-    took = _seconds(run.duration_s)
-    return (run.id, local_time(run.started_at), run.reference, run.outcome, took, str(run.requests), str(run.denied))
+def _runs_table(found: Sequence[RunSummary], width: int | None) -> Iterator[str]:
+    """A line each. A narrow terminal shows short ids, no seconds and no durations. Only a server's runs have keys."""
+    narrow = is_narrow(width)
+    columns: dict[str, Callable[[RunSummary], str]] = {
+        "run": lambda run: run.id[:SHORT_ID] if narrow else run.id,
+        "started": lambda run: local_time(run.started_at, seconds=not narrow),
+        "reference": lambda run: run.reference,
+        "outcome": lambda run: run.outcome,
+        "took": lambda run: _seconds(run.duration_s),
+        "requests": lambda run: str(run.requests),
+        "denied": lambda run: str(run.denied),
+        "key": _caller,
+    }
+    if narrow:
+        del columns["took"]
+    if not any(run.key for run in found):
+        del columns["key"]
+    return table(tuple(columns), ([cell(run) for cell in columns.values()] for run in found), width=width)
 
 
 def _caller(run: RunSummary) -> str:
-    """The API key, by its name where the record has that too."""
+    """The API key: its name if the log has it, and its id."""
     named = run.caller.get("name")
     return f"{named} ({run.key})" if run.key and isinstance(named, str) and named else run.key
 
@@ -104,4 +129,4 @@ def _page(run: RunSummary | None, records: Sequence[Record]) -> Iterator[str]:
             yield f"key        {one_line(_caller(run))}"
         yield f"outcome    {one_line(run.outcome)}" + (f" after {_seconds(run.duration_s)}" if run.duration_s else "")
     yield ""
-    yield from events(records, of_one_run=True)
+    yield from audit_table(records, of_one_run=True)

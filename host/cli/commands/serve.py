@@ -209,7 +209,7 @@ def mcp(*, references: tuple[str, ...], manage: bool, log_level: str) -> None:
     \b
     {
       "mcpServers": {
-        "catalysts": {"mcp": "host", "args": ["mcp"]}
+        "catalysts": {"command": "host", "args": ["mcp"]}
       }
     }
 

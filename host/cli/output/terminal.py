@@ -1,6 +1,6 @@
-"""What people see: JSON on standard output, words on standard error, and in neither what a terminal would obey.
+"""What people see: results on standard output, as JSON or in tables, and words and errors on standard error.
 
-Rows for people to read: columns as wide as they need to be, nothing that a terminal would obey.
+Nothing that a terminal would obey is in any of them.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from host.errors import Denied, GuestException, GuestTrap, HostError, RunRecord,
 _TERMINAL = re.compile("[\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f]")
 _MAX_LINE = 300
+_ROOMY = 120  # columns
+SHORT_ID = 12  # characters of a run's id, which name it in `host runs show`
 
 
 def as_json(value: Any, *, pretty: bool | None = None) -> str:
@@ -35,17 +37,17 @@ def as_json(value: Any, *, pretty: bool | None = None) -> str:
 
 
 def as_words(text: str) -> str:
-    """Text from a guest or a server, to be shown: line breaks and tabs stay, what else a terminal obeys does not."""
+    """Text from a guest or a server: with its line breaks and tabs, and nothing else that a terminal obeys."""
     return _TERMINAL.sub("\ufffd", _CONTROL.sub("\ufffd", text))
 
 
 def as_line(text: str) -> str:
-    """The same with its line breaks taken out too, and nothing cut off: for a command that is to be copied."""
+    """As `as_words`, without line breaks, and uncut: for a command that people copy."""
     return as_words(text).replace("\n", "\ufffd")
 
 
 def one_line(text: str) -> str:
-    """The same where a line break would let the text pass for the host's own words; at most 300 characters."""
+    """As `as_words`, on one line, so that it cannot pass for words of the host's own; at most 300 characters."""
     line = " ".join(as_words(text).split())
     return line if len(line) <= _MAX_LINE else line[: _MAX_LINE - 1] + "…"
 
@@ -63,18 +65,18 @@ def say_logs(execution: RunRecord) -> None:
 
 
 def put(content: str | bytes) -> None:
-    """A line of text, or bytes as they are, on standard output. Raises StateError where that takes no more."""
+    """A line of text, or bytes as they are, on standard output. Raises StateError where they cannot be written."""
     try:
         click.echo(content, nl=isinstance(content, str))
     except OSError as error:
-        if error.errno == errno.EPIPE:  # whoever read it has gone: click ends the program without a word
+        if error.errno == errno.EPIPE:  # the reader has gone: click ends the program silently
             raise
         raise StateError(f"cannot write to standard output: {error.strerror}") from None
 
 
 @contextmanager
 def errors_shown(*, in_json: bool = False) -> Iterator[None]:
-    """Ends the program as `host.cli` says, for whatever is raised inside: here an error becomes an exit."""
+    """Turn an error that is raised inside into words, or JSON, and the exit status that `host.cli` lists."""
     try:
         yield
     except HostError as error:
@@ -101,9 +103,9 @@ def _end(error: HostError, *, in_json: bool) -> NoReturn:
     sys.exit(error.exit_status)
 
 
-def local_time(at: float) -> str:
-    """Unix time as people read it, in their zone: `2026-11-20 17:05:09`."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+def local_time(at: float, *, seconds: bool = True) -> str:
+    """Unix time as people read it, in their zone: `2026-11-20 17:05:09`, or without its seconds."""
+    return time.strftime("%Y-%m-%d %H:%M:%S" if seconds else "%Y-%m-%d %H:%M", time.localtime(at))
 
 
 def size(count: int) -> str:
@@ -119,8 +121,8 @@ def size(count: int) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, width: int | None = None) -> Iterator[str]:
-    """The lines of it, the head first; nothing where there are no rows. With `width` the last column is cut at it, but
-    not to less than its name."""
+    """The lines of a table, the head first; none without rows. Columns are as wide as their cells. The last column is
+    cut at `width`, but not to less than its name."""
     shown = [[one_line(cell) for cell in row] for row in rows]
     if not shown:
         return
@@ -135,6 +137,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, width: int | No
 def terminal_width() -> int | None:
     """In columns; None where standard output is no terminal."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def is_narrow(width: int | None) -> bool:
+    """Whether a terminal of that width has no room for the ids of runs and for seconds."""
+    return width is not None and width < _ROOMY
 
 
 def _cut(text: str, most: int | None) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from host import Host, Policy, errors
-from tests.conftest import GUESTS, wat
+from tests.conftest import GUESTS, slack, wat
 
 HOSTILE = sorted(file.stem for file in (GUESTS / "hostile").glob("*.wat"))
 TIMEOUT_S = 1.0
@@ -72,12 +72,13 @@ def test_it_is_refused_before_it_runs(host: Host, name: str) -> None:
 
 @pytest.mark.parametrize("name", ENDED)
 def test_it_is_ended_with_an_error_of_its_own(host: Host, name: str) -> None:
-    timeout = 30.0 if issubclass(errors.HostCallsExceeded, ENDED[name]) else TIMEOUT_S  # a flood takes its time
+    endless = ENDED[name] is errors.DeadlineExceeded
+    timeout = TIMEOUT_S if endless else 30.0  # in which any other ends by itself, on a busy machine too
     catalyst = host.load(wat(f"hostile/{name}"), policy=Policy(timeout=timeout))
     began = time.monotonic()
     with pytest.raises(ENDED[name]) as caught:
         catalyst.run({})
-    assert time.monotonic() - began < timeout + LATE_S
+    assert time.monotonic() - began < timeout + slack(LATE_S)
     assert not isinstance(caught.value, errors.Cancelled)
 
 
@@ -122,7 +123,7 @@ def test_an_endless_guest_ends_in_time_while_eight_threads_are_busy(host: Host) 
         began = time.monotonic()
         with pytest.raises(errors.DeadlineExceeded):
             catalyst.run({})
-        assert time.monotonic() - began < TIMEOUT_S + LATE_S
+        assert time.monotonic() - began < TIMEOUT_S + slack(LATE_S)
     finally:
         stop.set()
         for thread in busy:

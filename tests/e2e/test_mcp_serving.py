@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,8 +22,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from host.fakes import FakeOpenAI
 from host.runtime.workspace import Workspace
-from tests.conftest import fresh_state
-from tests.server.conftest import install
+from tests.server.conftest import OPENAI, installed_state, send_to  # noqa: F401 - a fixture
 
 PROGRAM = Path(sys.executable).with_name("host")
 PATIENCE_S = 60
@@ -30,11 +30,16 @@ CHAT: dict[str, Any] = {"model": "gpt-4o-mini", "messages": [{"role": "user", "c
 
 
 @pytest.fixture
-def serving(tmp_path: Path, openai_file: Path, fake: FakeOpenAI) -> Iterator[Callable[..., tuple[Any, str]]]:
+def serving(
+    tmp_path: Path,
+    installed_state: Path,  # noqa: F811 - the fixture
+    fake: FakeOpenAI,
+) -> Iterator[Callable[..., tuple[Any, str]]]:
     """`serving("--workers", "2")`: the process, and its URL."""
-    state = fresh_state(tmp_path / "state")
+    state = tmp_path / "state"
+    shutil.copytree(installed_state, state)
     with Workspace.open(state) as workspace:
-        install(workspace, openai_file, fake.url)
+        send_to(workspace, OPENAI, fake.url)
     environment = {**os.environ, "HOST_STATE_DIR": str(state), "PYTHONUNBUFFERED": "1"}
     with ExitStack() as stack:
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,8 +23,8 @@ from mcp import Client, MCPError, StdioServerParameters
 from host.fakes import FakeOpenAI
 from host.runtime.workspace import Workspace
 from host.store.audit_log.records import RunSummary, runs
-from tests.conftest import KEY, fresh_state
-from tests.server.conftest import OPENAI, install
+from tests.conftest import KEY
+from tests.server.conftest import OPENAI, installed_state, send_to  # noqa: F401 - a fixture
 
 T = TypeVar("T")
 PROGRAM = Path(sys.executable).with_name("host")
@@ -32,10 +33,11 @@ CHAT: dict[str, Any] = {"model": "gpt-4o-mini", "messages": [{"role": "user", "c
 
 
 @pytest.fixture
-def state(tmp_path: Path, openai_file: Path, fake: FakeOpenAI) -> Path:
-    folder = fresh_state(tmp_path / "state")
+def state(tmp_path: Path, installed_state: Path, fake: FakeOpenAI) -> Path:  # noqa: F811 - the fixture
+    folder = tmp_path / "state"
+    shutil.copytree(installed_state, folder)
     with Workspace.open(folder) as workspace:
-        install(workspace, openai_file, fake.url)
+        send_to(workspace, OPENAI, fake.url)
     return folder
 
 

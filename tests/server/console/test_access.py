@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import re
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from host.runtime.workspace import Workspace
-from host.server import ServerSettings
+from host.server import Application, ServerSettings
 from host.server.console.sessions import SESSION_S, Sessions
 from host.service.catalog import LOOK_S
 from host.store.access.api_keys import ApiKey
 from host.store.audit_log.records import Wanted, newest_records
 from tests.server.conftest import Server
 from tests.server.console.conftest import API, Browser
+from tests.server.engine import SharedLoader
 
 MANAGED = [
     ("GET", "/overview"),
@@ -44,14 +47,30 @@ BODY: dict[tuple[str, str], Any] = {
 }
 
 
-@pytest.fixture
-def other_key(workspace: Workspace, admin: tuple[ApiKey, str]) -> Callable[[Any], str]:
-    """The text of another key, which was there before the server, and may only run."""
-    made = {
-        kind: workspace.api_keys.create(name=f"a {kind}", type=kind, scopes=["run"])[1]
-        for kind in ("public", "secret", "admin")
-    }
-    return lambda kind: made[kind]
+@dataclass(frozen=True)
+class Standing:
+    """A server, and the texts of keys by their type that may only run."""
+
+    workspace: Workspace
+    url: str
+    keys: Mapping[str, str]
+
+
+@pytest.fixture(scope="module")
+def standing(installed_state: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
+    """One server for all requests that it refuses."""
+    state_dir = tmp_path_factory.mktemp("standing") / "state"
+    shutil.copytree(installed_state, state_dir)
+    with pytest.MonkeyPatch.context() as patched, Workspace.open(state_dir) as workspace:
+        patched.setattr("host.runtime.host.Loader", SharedLoader)
+        workspace.api_keys.create(name="admin", type="admin")
+        keys = {
+            kind: workspace.api_keys.create(name=f"a {kind}", type=kind, scopes=["run"])[1]
+            for kind in ("public", "secret", "admin")
+        }
+        application = Application(state_dir=state_dir, workspace=workspace)
+        with closing(application), closing(Server(application)) as server:
+            yield Standing(workspace, server.url, keys)
 
 
 def until(true: Callable[[], bool]) -> None:
@@ -80,24 +99,22 @@ def test_the_list_has_every_endpoint_but_those_for_signing_in(server: Server) ->
 
 
 @endpoints
-def test_without_a_session_or_a_key_nothing_is_told(
-    admin: tuple[ApiKey, str], browser: Browser, method: str, path: str
-) -> None:
-    answer = browser.ask(method, path, BODY.get((method, path), {}))
+def test_without_a_session_or_a_key_nothing_is_told(standing: Standing, method: str, path: str) -> None:
+    with closing(Browser(standing.url)) as browser:
+        answer = browser.ask(method, path, BODY.get((method, path), {}))
     assert answer.status_code == 401
     assert answer.json()["error"]["type"] == "unauthenticated"
 
 
 @endpoints
 @pytest.mark.parametrize("kind", ["public", "secret", "admin"])
-def test_a_key_that_may_not_manage_is_refused_everywhere(
-    workspace: Workspace, other_key: Callable[[Any], str], browser: Browser, method: str, path: str, kind: Any
-) -> None:
-    text = other_key(kind)
-    answer = browser.ask(method, path, BODY.get((method, path), {}), authorization=f"Bearer {text}")
+def test_a_key_that_may_not_manage_is_refused_everywhere(standing: Standing, method: str, path: str, kind: str) -> None:
+    with closing(Browser(standing.url)) as browser:
+        given = BODY.get((method, path), {})
+        answer = browser.ask(method, path, given, authorization=f"Bearer {standing.keys[kind]}")
     assert answer.status_code == 403
     assert "does not have the scope 'manage'" in answer.json()["error"]["message"]
-    refused = newest_records(workspace.database, 1, Wanted(kind="request.refused"))[0]
+    refused = newest_records(standing.workspace.database, 1, Wanted(kind="request.refused"))[0]
     assert refused.detail["route"].startswith(f"{method} {API}/")
 
 

@@ -1,8 +1,9 @@
-"""The command line: each command turns arguments into a call of `host.service` or `host.runtime`, and shows the result,
-JSON on standard output and words on standard error. It decides nothing.
+"""The command line: it turns arguments into calls of `host.service` and `host.runtime`, and shows their results.
 
-Exit status: 0 done; 1 the operation answered with an error status, or a registry failed; 2 usage; 3 denied by policy;
-4 the sandbox failed; 5 the artifact is not acceptable; 6 the host's own state; 130 interrupted.
+Results go to standard output, words and errors to standard error; `_EXIT_STATUS` lists the exit statuses. It may import
+all of `host`, and decides nothing. A new command is a function in `commands/` and a line in `_COMMANDS`; a new way to
+show something is a function in `output/`. Start-up is fast: what a command needs beyond its help, it imports when it
+runs.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import NoReturn
 
 import click
 
-_COMMANDS: Mapping[str, Mapping[str, str]] = {  # section -> command -> where it is: its module, and its name there
+# The sections of the help, and where each command is: its module in `commands`, and its name there.
+_COMMANDS: Mapping[str, Mapping[str, str]] = {
     "Run": {
         "run": "run:run",
         "inspect": "inspect:inspect",
@@ -51,12 +53,12 @@ _COMMANDS: Mapping[str, Mapping[str, str]] = {  # section -> command -> where it
         "audit": "audit:audit",
     },
 }
-_PLACES = {name: place for commands in _COMMANDS.values() for name, place in commands.items()}
-COMMANDS = tuple(_PLACES)
+_MODULES = {name: place for commands in _COMMANDS.values() for name, place in commands.items()}
+COMMANDS = tuple(_MODULES)
 
 
-class _Lazy(click.Group):
-    """Imports a command's module when the command is called for."""
+class _LazyGroup(click.Group):
+    """Imports the module of a command when the command is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
@@ -64,9 +66,9 @@ class _Lazy(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         del ctx
-        if cmd_name not in _PLACES:
+        if cmd_name not in _MODULES:
             return None
-        module, _, attribute = _PLACES[cmd_name].partition(":")
+        module, _, attribute = _MODULES[cmd_name].partition(":")
         command: click.Command = getattr(import_module(f"host.cli.commands.{module}"), attribute)
         return command
 
@@ -94,9 +96,8 @@ Exit status:
 
 
 def program() -> NoReturn:
-    """`host`: the command line, then the end of the process at once. A short life leaves little to collect, and the
-    system takes back a mapped component and its pool faster than they could be given back piece by piece. Everything
-    that has to be closed has been by then."""
+    """The program `host`. It ends the process at once: a short life leaves little garbage, and the system frees a
+    mapped component and its pool faster than Python would. Everything that has to be closed is closed by then."""
     gc.set_threshold(50_000)
     _open_standard_streams()
     status: object = 0
@@ -104,27 +105,27 @@ def program() -> NoReturn:
         main()
     except SystemExit as ended:
         status = ended.code
-    except Exception:  # noqa: BLE001 - a fault of ours, told whole
+    except Exception:  # noqa: BLE001 - a fault of ours, shown whole
         sys.excepthook(*sys.exc_info())
         status = 6
     try:
         sys.stdout.flush()
         sys.stderr.flush()
-    except OSError:  # whoever read it has gone
+    except OSError:  # the reader has gone
         status = status or 1
     os._exit(status if isinstance(status, int) else int(status is not None))
 
 
 def _open_standard_streams() -> None:
-    """Those that were closed (`>&-`), on the null device: nothing that is opened later can take their place, and be
-    written to by mistake."""
+    """Open those that were closed (`>&-`) on the null device. Otherwise a file that is opened later would take their
+    place, and be written to by mistake."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - for the whole process
 
 
-@click.group(cls=_Lazy, epilog=_EXIT_STATUS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_LazyGroup, epilog=_EXIT_STATUS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="catalyst-host", prog_name="host")
 def main() -> None:
     """Run API plugins that you don't have to trust: WebAssembly components, each operation in a fresh sandbox, with
-    HTTP, secrets and domains only as you grant them."""
+    only the HTTP, secrets and domains that you grant."""

@@ -1,17 +1,4 @@
-"""`host register`: installs components from files.
-
-`host unregister`: takes components away again.
-
-`host list`: which components are installed.
-
-`host search`: finds installed components by words.
-
-`host approve`: lets other bytes use what was granted, after a look at what they ask for.
-
-`host pull`: installs a component from a registry.
-
-`host push`: hands an installed component on, through a registry.
-"""
+"""The installed components: `host register`, `unregister`, `list`, `search`, `approve`, `pull` and `push`."""
 
 from __future__ import annotations
 
@@ -39,20 +26,19 @@ if TYPE_CHECKING:
 
 @click.command("register", short_help="Install a component under its reference.")
 @click.argument("path", metavar="[DIR|FILE]", default=".")
-@click.option(
-    "--as", "name", metavar="REF", help="What it is called, where its manifest does not say: c:local.x:0.1.0."
-)
-@click.option("--replace", is_flag=True, help="Take the place of other bytes of the same version.")
-@click.option("--allow-older", is_flag=True, help="Although a newer version was installed before.")
-@click.option("--allow-import", multiple=True, metavar="NAME", help="A part of WASI that it may import, as for `run`.")
+@click.option("--as", "name", metavar="REF", help="Its reference, if its manifest has none: c:local.x:0.1.0.")
+@click.option("--replace", is_flag=True, help="Replace other bytes of the same version.")
+@click.option("--allow-older", is_flag=True, help="Install it although a newer version was installed before.")
+@click.option("--allow-import", multiple=True, metavar="NAME", help="A part of WASI that it may import, as in `run`.")
 @click.option("--json", "in_json", is_flag=True, help="Print a JSON list.")
 def register(
     *, path: str, name: str | None, replace: bool, allow_older: bool, allow_import: tuple[str, ...], in_json: bool
 ) -> None:
-    """Install the component in FILE, or those in DIR (default: here): its *.wasm files, or those of its dist folder.
+    """Install the component in FILE, or all in DIR (default: this folder): the *.wasm files there, or in its dist
+    folder.
 
-    The manifest inside it names it, or cyfr-manifest.json beside it, or --as. A signature is looked for beside it, as
-    FILE.sigstore.json.
+    The reference is in the manifest inside the component, or in cyfr-manifest.json beside it, or is given with --as. A
+    signature is taken from FILE.sigstore.json.
 
     \b
     host register dist/openai.wasm
@@ -85,7 +71,7 @@ def register(
 
 @contextmanager
 def _named(file: Path, *, of_several: bool) -> Iterator[None]:
-    """Puts the file's name before whatever is wrong with it, where it could be another's."""
+    """Put the file's name before the message of an error, if there are several files."""
     try:
         yield
     except HostError as error:
@@ -95,7 +81,7 @@ def _named(file: Path, *, of_several: bool) -> Iterator[None]:
 
 
 def components_at(path: Path) -> list[Path]:
-    """The components that a path means. Raises InputError where there are none."""
+    """The file at `path`, or the components in the folder there. Raises InputError if there are none."""
     if not path.is_dir():
         return [path]
     found = next((files for files in _places(path) if files), [])
@@ -116,7 +102,7 @@ def _places(folder: Path) -> Iterator[list[Path]]:
 @click.command("unregister", short_help="Remove what is installed.")
 @click.argument("reference", metavar="REF", nargs=-1, required=True)
 def unregister(*, reference: tuple[str, ...]) -> None:
-    """Remove the version that REF names, or all versions. Policies, grants and the record stay."""
+    """Remove the version that REF names, or all versions. Policies, grants and the audit log stay."""
     with errors_shown():
         named = Reference.parse(source_named(reference))
         with opened() as workspace:
@@ -128,7 +114,7 @@ def unregister(*, reference: tuple[str, ...]) -> None:
 @click.command("list", short_help="List what is installed.")
 @click.option("--json", "in_json", is_flag=True, help="Print a JSON list.")
 def list_(*, in_json: bool) -> None:
-    """List the components that are installed, by reference."""
+    """List the installed components by reference."""
     with errors_shown(in_json=in_json), opened() as workspace:
         show(workspace.components.all(), in_json=in_json, none="nothing is installed: host register, or host pull")
 
@@ -155,7 +141,7 @@ def show(found: Iterable[Component], *, in_json: bool, none: str) -> None:
 @click.argument("words", nargs=-1, required=True)
 @click.option("--json", "in_json", is_flag=True, help="Print a JSON list.")
 def search(*, words: tuple[str, ...], in_json: bool) -> None:
-    """List the installed components with every one of WORDS in their name, description, imports or secrets."""
+    """List the installed components that have all of WORDS in their name, description, imports or secrets."""
     with errors_shown(in_json=in_json):
         text = " ".join(words)
         with opened() as workspace:
@@ -166,9 +152,10 @@ def search(*, words: tuple[str, ...], in_json: bool) -> None:
 @click.argument("reference", metavar="REF", nargs=-1, required=True)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def approve(*, reference: tuple[str, ...], yes: bool) -> None:
-    """Show what the bytes of REF ask for beside those that were approved last, and what is granted; then approve them.
+    """Compare the requests of REF's bytes with those of the bytes that were approved last, show what is granted, and
+    approve them.
 
-    What was granted to a reference is for the bytes that were approved. Others of the same name run only after this.
+    A grant is for approved bytes. Other bytes under the same reference do not run before they are approved.
     """
     with errors_shown():
         named = Reference.parse(source_named(reference))
@@ -206,18 +193,18 @@ def _page(review: Review, installed: Installed) -> Iterator[str]:
 
 @click.command("pull", short_help="Install a component from a registry.")
 @click.argument("source", metavar="oci://REGISTRY/NAME[:TAG][@DIGEST]")
-@click.option("--replace", is_flag=True, help="Take the place of other bytes of the same version.")
-@click.option("--allow-older", is_flag=True, help="Although a newer version was installed before.")
-@click.option("--allow-import", multiple=True, metavar="NAME", help="A part of WASI that it may import, as for `run`.")
-@click.option("--plain-http", is_flag=True, help="The registry speaks HTTP without TLS (on loopback it may anyway).")
+@click.option("--replace", is_flag=True, help="Replace other bytes of the same version.")
+@click.option("--allow-older", is_flag=True, help="Install it although a newer version was installed before.")
+@click.option("--allow-import", multiple=True, metavar="NAME", help="A part of WASI that it may import, as in `run`.")
+@click.option("--plain-http", is_flag=True, help="Use HTTP without TLS. On loopback it is allowed anyway.")
 @click.option("--json", "in_json", is_flag=True, help="Print a JSON object.")
 def pull(
     *, source: str, replace: bool, allow_older: bool, allow_import: tuple[str, ...], plain_http: bool, in_json: bool
 ) -> None:
-    """Install the component that an OCI reference names, under the reference that its manifest has.
+    """Install the component that an OCI reference names, under the reference in its manifest.
 
-    Its signatures come with it, and are verified as `host trust` says before anything is kept. A pull that broke off is
-    continued. Credentials are docker's: see `docker login`.
+    Its signatures are pulled with it, and verified as `host trust` says before it is installed. Credentials are
+    docker's: see `docker login`.
     """
     with errors_shown(in_json=in_json):
         from host.runtime.loader import Loader  # noqa: PLC0415 - not for `--help`
@@ -243,10 +230,10 @@ def pull(
 @click.command("push", short_help="Put a component into a registry.")
 @click.argument("reference", metavar="REF", nargs=-1, required=True)
 @click.argument("target", metavar="oci://REGISTRY/NAME[:TAG]")
-@click.option("--plain-http", is_flag=True, help="The registry speaks HTTP without TLS (on loopback it may anyway).")
+@click.option("--plain-http", is_flag=True, help="Use HTTP without TLS. On loopback it is allowed anyway.")
 def push(*, reference: tuple[str, ...], target: str, plain_http: bool) -> None:
-    """Put the component that is installed under REF, and its signatures, into a registry; print the reference by digest
-    under which these very bytes can be had.
+    """Put the component that is installed under REF, and its signatures, into a registry. Print the OCI reference
+    with the digest, which names exactly these bytes.
 
     Credentials are docker's: see `docker login`.
     """

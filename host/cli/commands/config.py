@@ -1,4 +1,4 @@
-"""`host config`: what each component may read of its configuration, kept by reference."""
+"""`host config`: the configuration that each component reads, by reference."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from host.core.strict_json import Json
 
 @click.group("config", short_help="Keep what each component may read.")
 def config() -> None:
-    """Keep what each component may read of its configuration: base_url, organization, what its manifest names. REF is a
-    component of one version (c:local.openai:0.1.0), or of all (c:local.openai). Secrets belong in `host secret`."""
+    """Keep the configuration that each component reads: base_url, organization, the keys in its manifest. REF names one
+    version of a component (c:local.openai:0.1.0), or all versions (c:local.openai). Secrets belong in `host secret`."""
 
 
 @config.command("set", short_help="Set one key, or several.")
@@ -36,10 +36,10 @@ def set_(*, reference: str, words: tuple[str, ...]) -> None:
 
 @config.command("show", short_help="Show what is set.")
 @click.argument("reference", metavar="[REF]", required=False)
-@click.option("--effective", is_flag=True, help="What REF reads: of its version, and of all versions.")
+@click.option("--effective", is_flag=True, help="All that REF reads: set for its version, and for all versions.")
 @click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
 def show(*, reference: str | None, effective: bool, in_json: bool) -> None:
-    """Show what is set for exactly REF; without REF, for which references there is something."""
+    """Show the configuration that is set for exactly REF, or, without REF, all that is set."""
     with errors_shown(in_json=in_json):
         with opened() as workspace:
             if reference is None:

@@ -1,4 +1,4 @@
-"""`host key`: who may use a server, for what, and how much."""
+"""`host key`: API keys, for the clients of a server."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ _OPTIONS = {
 
 @click.group("key", short_help="Say who may use a server.")
 def key() -> None:
-    """Say who may use a server. Without any key, host serve answers on the loopback interface alone, whoever asks; with
-    one, it asks everybody for theirs."""
+    """Make API keys for the clients of a server. While there is none, host serve listens on the loopback interface
+    only, and asks for none. Once there is one, every client needs a key."""
 
 
 @key.command("create", short_help="Make a key.")
-@click.option("--name", required=True, metavar="NAME", help="What it is called: ci, web front end.")
+@click.option("--name", required=True, metavar="NAME", help="Its name: ci, web front end.")
 @click.option(
     "--type",
     "kind",
     required=True,
     type=click.Choice(["public", "secret", "admin"]),
-    help="public: runs operations, and no more; secret: also sees its own runs and what is installed; admin: manages.",
+    help="public: runs operations; secret: also sees its own runs and the components; admin: manages.",
 )
 @click.option(
     "--scope",
@@ -56,9 +56,9 @@ def key() -> None:
     metavar="SCOPE",
     help="run, runs, components, metrics, manage; default: public run, secret run,runs,components, admin all.",
 )
-@click.option("--rate-limit", metavar="N/TIME", help="At most so many requests in so long: 100/1m.")
+@click.option("--rate-limit", metavar="N/TIME", help="At most N requests in TIME: 100/1m.")
 @click.option("--request-budget", metavar="N/TIME", help="The same over a longer time: 10k/1d.")
-@click.option("--token-budget", metavar="N/TIME", help="At most so many tokens, as upstream counts them: 2M/30d.")
+@click.option("--token-budget", metavar="N/TIME", help="At most N tokens in TIME, as upstream counts them: 2M/30d.")
 @click.option(
     "--ip-allowlist", "networks", multiple=True, metavar="CIDR", help="Only from these addresses: 10.0.0.0/8."
 )
@@ -80,8 +80,8 @@ def create(
     expires: str | None,
     in_json: bool,
 ) -> None:
-    """Make a key, and show it: this once, on standard output. Options with several values may be repeated, or have them
-    separated by commas."""
+    """Make a key, and print it, this once, on standard output. An option with several values may be repeated, or have
+    them separated by commas."""
     with errors_shown(in_json=in_json):
         from host.store.access.api_keys import check_scopes, network  # noqa: PLC0415 - not for `--help`
 
@@ -107,13 +107,13 @@ def create(
 @key.command("list", short_help="List the keys.")
 @click.option("--json", "in_json", is_flag=True, help="Print a JSON list.")
 def list_(*, in_json: bool) -> None:
-    """List the keys, also those that are expired or revoked. On a terminal the last column is cut at its width;
-    host key show NAME has all of a key."""
+    """List the keys, also expired and revoked ones. On a terminal the last column is cut at its width; host key show
+    NAME shows all of a key."""
     with errors_shown(in_json=in_json):
         with opened() as workspace:
             keys = workspace.api_keys.all()
         if in_json:
-            put(as_json([_facts(key) for key in keys]))
+            put(as_json([_key_facts(key) for key in keys]))
             return
         if not keys:
             say("there are no keys: host key create --name ci --type secret")
@@ -122,27 +122,28 @@ def list_(*, in_json: bool) -> None:
             put(line)
 
 
-@key.command("show", short_help="Show what a key may, and what was used.")
+@key.command("show", short_help="Show the permissions and the use of a key.")
 @click.argument("name", metavar="NAME")
 @click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
 def show(*, name: str, in_json: bool) -> None:
-    """Show what the key NAME may, and what was used with it. NAME is its name or its id; the key itself is not kept."""
+    """Show the permissions of the key NAME, and what was used with it. NAME is its name or its id. The text of the key
+    is not stored."""
     with errors_shown(in_json=in_json):
         with opened() as workspace:
             key = workspace.api_keys.find(name)
             used = workspace.usage.totals(key=key.id)
         if in_json:
-            put(as_json({**_facts(key), "usage": [asdict(one) for one in used]}))
+            put(as_json({**_key_facts(key), "usage": [asdict(one) for one in used]}))
         else:
             put("\n".join(_page(key, used)))
 
 
 @key.command("rotate", short_help="Give a key a new text.")
 @click.argument("name", metavar="NAME")
-@click.option("--overlap", metavar="TIME", help="For how long the old text works too: 30m, 1h.  [default: not at all]")
+@click.option("--overlap", metavar="TIME", help="How long the old text still works: 30m, 1h.  [default: not at all]")
 @click.option("--json", "in_json", is_flag=True, help="Print one JSON object, the key in it.")
 def rotate(*, name: str, overlap: str | None, in_json: bool) -> None:
-    """Give the key NAME a new text, and show it: this once, on standard output. What it may stays as it is."""
+    """Give the key NAME a new text, and print it, this once, on standard output. Its permissions stay."""
     with errors_shown(in_json=in_json):
         overlap_s = _read("--overlap", parse_span, overlap) or 0.0
         with opened() as workspace:
@@ -154,7 +155,7 @@ def rotate(*, name: str, overlap: str | None, in_json: bool) -> None:
 @key.command("revoke", short_help="End a key.")
 @click.argument("name", metavar="NAME")
 def revoke(*, name: str) -> None:
-    """End the key NAME for good. A server that runs hears of it within a second."""
+    """Revoke the key NAME for good. Running servers refuse it within a second."""
     with errors_shown():
         with opened() as workspace:
             key = workspace.api_keys.revoke(name)
@@ -165,12 +166,12 @@ def revoke(*, name: str) -> None:
 
 
 def _hand_over(key: ApiKey, text: str, *, in_json: bool) -> None:
-    put(as_json({"key": text, **_facts(key)}) if in_json else text)
+    put(as_json({"key": text, **_key_facts(key)}) if in_json else text)
     say(f"the key {key.name!r} ({key.id}) is shown this once: store it where it is needed; here, only a hash of it is")
 
 
 def _listed(values: Sequence[str]) -> list[str]:
-    """Those of an option that may be repeated, or have several."""
+    """The values of an option that may be repeated, or have several separated by commas."""
     return [one.strip() for value in values for one in value.split(",")]
 
 
@@ -183,7 +184,7 @@ def _read(option: str, parse: Callable[[str], T], text: str | None) -> T | None:
 
 @contextmanager
 def _options() -> Iterator[None]:
-    """Tells a mistake in a field with the option that sets it."""
+    """Name the option that sets a field in an error about that field."""
     try:
         yield
     except InputError as error:
@@ -193,7 +194,7 @@ def _options() -> Iterator[None]:
         raise InputError(f"{option}: {error.message}", field=option, hint=error.hint) from None
 
 
-def _facts(key: ApiKey) -> dict[str, Any]:
+def _key_facts(key: ApiKey) -> dict[str, Any]:
     from host.service import views  # noqa: PLC0415 - not for `--help`
 
     return views.of_key(key, time.time())
@@ -209,7 +210,7 @@ def _row(key: ApiKey) -> Sequence[str]:
 
 
 def _bounds(key: ApiKey) -> Iterator[tuple[str, str]]:
-    """What narrows it, in the words of the options."""
+    """The limits of the key, by the names of their options."""
     for what, value in (
         ("rate-limit", key.rate_limit),
         ("request-budget", key.request_budget),

@@ -1,9 +1,4 @@
-"""`host serve`: what is installed, over HTTP.
-
-`host mcp`: what is installed, as tools for a program that starts this one.
-
-`host fake`: deterministic stand-ins for outside services, for tests.
-"""
+"""The servers: `host serve` over HTTP, `host mcp` over standard input and output, and `host fake` for tests."""
 
 from __future__ import annotations
 
@@ -35,8 +30,8 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Settings in TOML, YAML or JSON, by its suffix; options add to them.",
 )
-@click.option("--route", multiple=True, metavar="PREFIX=REF", help="Models whose names begin so are this catalyst's.")
-@click.option("--default", metavar="REF", help="The catalyst for other models, and for what names none.")
+@click.option("--route", multiple=True, metavar="PREFIX=REF", help="The catalyst for models that begin with PREFIX.")
+@click.option("--default", metavar="REF", help="The catalyst for other models, and for requests without a model.")
 @click.option("--alias", multiple=True, metavar="NAME=MODEL", help="Another name for a model.")
 @click.option(
     "--allowed-host",
@@ -44,15 +39,21 @@ if TYPE_CHECKING:
     metavar="NAME",
     help="Also answer to this name in the Host header: api.example.com; * for any.",
 )
-@click.option("--cors-origin", multiple=True, metavar="ORIGIN", help="Pages that may use it: https://app.example.com.")
 @click.option(
-    "--trusted-proxy", multiple=True, metavar="CIDR", help="A proxy whose X-Forwarded-For counts: 10.0.0.0/8."
+    "--cors-origin", multiple=True, metavar="ORIGIN", help="Allow pages of this origin: https://app.example.com."
 )
 @click.option(
-    "--limits", metavar="URL", help="redis://…: where requests and tokens are counted.  [default: the state's database]"
+    "--trusted-proxy", multiple=True, metavar="CIDR", help="Trust X-Forwarded-For of these proxies: 10.0.0.0/8."
 )
 @click.option(
-    "--grace", default="30s", show_default=True, metavar="TIME", help="How long what is under way may take at the end."
+    "--limits", metavar="URL", help="Count requests and tokens in Redis: redis://…  [default: in the state's database]"
+)
+@click.option(
+    "--grace",
+    default="30s",
+    show_default=True,
+    metavar="TIME",
+    help="How long requests may take when the server ends.",
 )
 @click.option("--tls-cert", metavar="FILE", help="A certificate, for https; with --tls-key.")
 @click.option("--tls-key", metavar="FILE", help="Its private key.")
@@ -67,15 +68,15 @@ if TYPE_CHECKING:
     help="The least that is logged.",
 )
 def serve(**options: Any) -> None:
-    """Serve what is installed: OpenAI's API at /v1, MCP at /mcp, a console at /, /health, /ready and /metrics.
+    """Serve the installed catalysts: OpenAI's API at /v1, MCP at /mcp, a console at /, /health, /ready and /metrics.
 
     \b
     host serve --port 4000
     curl http://127.0.0.1:4000/v1/chat/completions -H 'Content-Type: application/json' \\
         -d '{"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]}'
 
-    Whoever asks needs a key (`host key create`). While there is none, this machine's users need none, and others
-    cannot reach it.
+    Clients need a key (`host key create`). While there is none, the users of this machine need none, and other machines
+    cannot connect.
     """  # noqa: D301 - the escape is click's: this paragraph is not rewrapped
     with errors_shown():
         _serve(**options)
@@ -117,7 +118,7 @@ def _serve(
     with opened() as workspace:
         has_key = program.check(serving, workspace)
         catalog = _catalog(workspace, serving.settings)
-    program.serve(serving, lambda url: _say_what(url, catalog, has_key=has_key))
+    program.serve(serving, lambda url: _say_serving(url, catalog, has_key=has_key))
 
 
 def _settings(
@@ -176,7 +177,7 @@ def _catalog(workspace: Workspace, settings: ServerSettings) -> list[str]:
     return lines
 
 
-def _say_what(url: str, catalog: list[str], *, has_key: bool) -> None:
+def _say_serving(url: str, catalog: list[str], *, has_key: bool) -> None:
     say(f"serving on {url} (Ctrl-C ends it)")
     for what, path in (("OpenAI's API", "/v1"), ("MCP", "/mcp"), ("console", "/")):
         say(f"  {what:12}  {url}{path}")
@@ -187,11 +188,11 @@ def _say_what(url: str, catalog: list[str], *, has_key: bool) -> None:
 
 
 @click.command("mcp", short_help="Serve MCP to a desktop client, over standard input and output.")
-@click.option("--reference", "references", multiple=True, metavar="REF", help="Only these catalysts; all without one.")
+@click.option("--reference", "references", multiple=True, metavar="REF", help="Only these catalysts; all by default.")
 @click.option(
     "--manage",
     is_flag=True,
-    help="Also the tools that set secrets and policies. An agent reads what strangers wrote, and may do what it says.",
+    help="Add the tools that set secrets and policies. Careful: an agent may obey texts of strangers.",
 )
 @click.option(
     "--log-level",
@@ -201,8 +202,8 @@ def _say_what(url: str, catalog: list[str], *, has_key: bool) -> None:
     help="The least that is logged, on standard error.",
 )
 def mcp(*, references: tuple[str, ...], manage: bool, log_level: str) -> None:
-    """Serve what is installed as tools, by the Model Context Protocol, to a program that starts this one. Each run is
-    in a sandbox, with what was granted to its catalyst and nothing else.
+    """Serve the installed catalysts as tools, by the Model Context Protocol, to the program that starts this one. Each
+    run is in a sandbox, with the grants of its catalyst and nothing else.
 
     In the configuration of a desktop client:
 
@@ -213,8 +214,8 @@ def mcp(*, references: tuple[str, ...], manage: bool, log_level: str) -> None:
       }
     }
 
-    It may run operations, look at runs, and see what is installed; to change anything takes --manage. It ends with its
-    standard input.
+    The client may run operations, and see runs and components. To change anything takes --manage. It ends at the end of
+    its standard input.
     """  # noqa: D301 - the escape is click's: this paragraph is not rewrapped
     with errors_shown():
         only = [Reference.parse(text) for text in references]
@@ -245,7 +246,7 @@ def fake() -> None:
 @fake.command("openai", short_help="A deterministic OpenAI API.")
 @click.option("--port", default=4747, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
 def openai(port: int) -> None:
-    """An OpenAI API whose answers follow from the requests alone: no key, no cost, no network."""
+    """Serve an OpenAI API whose answers depend on the requests alone: no key, no cost, no network."""
     from host.fakes import FakeOpenAI  # noqa: PLC0415 - only this fake needs it
 
     with errors_shown():

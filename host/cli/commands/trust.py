@@ -1,4 +1,4 @@
-"""`host trust`: whose signatures count, for which namespaces."""
+"""`host trust`: the keys whose signatures count, and the rules of namespaces."""
 
 from __future__ import annotations
 
@@ -21,19 +21,24 @@ _MAX_STDIN = 64 * 1024
 
 @click.group("trust", short_help="Say whose signatures count.")
 def trust() -> None:
-    """Say whose signatures count. A component of a namespace other than local is installed and run only with the
-    signature of a key that is trusted for its namespace."""
+    """Say whose signatures count. A component is installed and run only with the signature of a key that is trusted for
+    its namespace. By default the namespace local needs none."""
 
 
 @trust.command("add", short_help="Trust a key for namespaces.")
 @click.argument("key", metavar="KEY")
 @click.option(
-    "--namespace", "namespaces", multiple=True, required=True, metavar="N", help="May sign for it; repeatable."
+    "--namespace",
+    "namespaces",
+    multiple=True,
+    required=True,
+    metavar="N",
+    help="It may sign for this namespace.",
 )
-@click.option("--comment", default="", metavar="TEXT", help="Whose key it is.")
+@click.option("--comment", default="", metavar="TEXT", help="The owner of the key.")
 def add(*, key: str, namespaces: tuple[str, ...], comment: str) -> None:
-    """Trust KEY: a file with a public key (PEM), - for one on standard input, or the id of a key that is trusted
-    already, for further namespaces."""
+    """Trust KEY: a file with a public key (PEM), - for standard input, or the id of a key that is already trusted, to
+    add namespaces."""
     with errors_shown():
         with opened() as workspace:
             kept = workspace.trust.add(_key(workspace.trust, key), namespaces, comment)
@@ -44,13 +49,13 @@ def add(*, key: str, namespaces: tuple[str, ...], comment: str) -> None:
 @trust.command("list", short_help="List who is trusted for what.")
 @click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
 def list_(*, in_json: bool) -> None:
-    """List the keys that are trusted, those that were revoked, and what namespaces ask for beside the default."""
+    """List the trusted and the revoked keys, and the namespaces whose rule is not the default."""
     with errors_shown(in_json=in_json):
         with opened() as workspace:
             keys, rules = workspace.trust.all(), workspace.trust.rules()
         if in_json:
             named = {namespace: _rule_facts(rule) for namespace, rule in rules.items()}
-            put(as_json({"keys": [_facts(one) for one in keys], "rules": named}))
+            put(as_json({"keys": [_key_facts(one) for one in keys], "rules": named}))
             return
         if not keys:
             say("no key is trusted: host trust add KEY.pem --namespace N")
@@ -65,8 +70,8 @@ def list_(*, in_json: bool) -> None:
 @trust.command("revoke", short_help="Never trust a key again.")
 @click.argument("key", metavar="KEY")
 def revoke(*, key: str) -> None:
-    """Never trust KEY again: what it signed is no longer installed or run, whenever it was signed. KEY is its id, or
-    the beginning of it, as `host trust list` shows it."""
+    """Never trust KEY again. Components that it signed are no longer installed or run, whenever it signed them. KEY is
+    its id, or the beginning of it, as `host trust list` shows it."""
     with errors_shown():
         with opened() as workspace:
             kept = workspace.trust.revoke(key)
@@ -75,11 +80,11 @@ def revoke(*, key: str) -> None:
 
 @trust.command("require", short_help="Say what a namespace asks for.")
 @click.argument("namespace", metavar="NAMESPACE")
-@click.option("--threshold", type=click.IntRange(min=1), default=1, metavar="N", help="So many different keys (1).")
-@click.option("--unsigned", is_flag=True, help="Signatures are not needed; false ones are still refused.")
-@click.option("--default", "default", is_flag=True, help="Forget what was said: one signature, for local none.")
+@click.option("--threshold", type=click.IntRange(min=1), default=1, metavar="N", help="How many different keys (1).")
+@click.option("--unsigned", is_flag=True, help="Need no signature; invalid ones are still refused.")
+@click.option("--default", "default", is_flag=True, help="Go back to the default: one signature, none for local.")
 def require(*, namespace: str, threshold: int, unsigned: bool, default: bool) -> None:
-    """Say how many keys have to have signed a component of NAMESPACE."""
+    """Say how many keys have to sign a component of NAMESPACE."""
     with errors_shown():
         from host.trust.verification import Rule  # noqa: PLC0415 - not for `--help`
 
@@ -102,7 +107,7 @@ def _key(store: TrustStore, named: str) -> PublicKey:
         return PublicKey.parse(pem)
 
 
-def _facts(kept: KeptKey) -> dict[str, Any]:
+def _key_facts(kept: KeptKey) -> dict[str, Any]:
     return {
         "id": kept.id,
         "algorithm": kept.trusted.key.algorithm,

@@ -1,4 +1,4 @@
-"""What the commands about installed components share: how one is shown, and what to type next."""
+"""An installed component as the commands show it, and the commands to type next."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def as_facts(component: Component) -> dict[str, Any]:
 
 
 def next_step(workspace: Workspace, component: Component) -> str:
-    """What to type now."""
+    """The command to type next, and those that grant what the manifest requests."""
     if not component.approved:
         return f"not approved yet: host approve {component.reference}"
     return "\n      ".join([f"next: host inspect {component.reference}", *lacking(workspace, component)])
 
 
 def lacking(workspace: Workspace, component: Component) -> list[str]:
-    """The lines to type for `component` to have all that its manifest asks for: nothing that was done before."""
+    """The commands that grant all that the manifest of `component` requests and that is not granted yet."""
     reference, manifest, lines = component.reference, component.manifest, list[str]()
     scope = reference.any_version
     granted = {str(name) for name in workspace.grants.of(reference)}
@@ -52,7 +52,7 @@ def lacking(workspace: Workspace, component: Component) -> list[str]:
 
 
 def _is_found(workspace: Workspace, secret: str) -> bool:
-    """Whether any place has its value. A place that cannot be read is told of where it matters."""
+    """Whether there is a value anywhere. A place that cannot be read counts as empty here: a run reports it."""
     try:
         return workspace.sources.find(SecretName.parse(secret)) is not None
     except InputError:

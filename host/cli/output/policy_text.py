@@ -36,7 +36,7 @@ _OPENING = tuple('[{"')
 
 
 def default(field: str) -> Json:
-    """What `field` is where it was not set, as it would be written; None where that is nothing at all."""
+    """The default of `field`, as people write it; None where it has none."""
     value = getattr(Policy(), field)
     if field in _DURATIONS:
         return as_duration(value)
@@ -46,8 +46,8 @@ def default(field: str) -> Json:
 
 
 def read_value(reference: Reference, field: str, text: str) -> Json:
-    """What VALUE means for `field`: JSON, or a bare word where a word is what the field takes. Raises PolicyError with
-    the line to type."""
+    """The value of `field` in `text`: JSON, or a bare word if the field takes one. Raises PolicyError, with the
+    command to type as its hint."""
     example = EXAMPLES.get(field, "")
     try:
         value: Json = parse_json(text, field, names_once=True)
@@ -65,7 +65,7 @@ _KINDS: Mapping[type, str] = {list: "a JSON list", dict: "a JSON object"}
 
 
 def _line(reference: Reference, field: str, text: str) -> str:
-    """The command that was meant, as far as that can be known."""
+    """The command that the operator probably meant."""
     if isinstance(EXAMPLES[field], list) and text and not text.startswith(_OPENING):
         return set_line(reference, field, [word.strip() for word in text.split(",")])
     return set_line(reference, field, EXAMPLES[field])

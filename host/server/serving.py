@@ -110,6 +110,7 @@ def _bounded(size: int) -> None:
 
 
 _BACKLOG = 2_048
+_HEALTHCHECK_S = 30  # a silent worker is replaced; a starting one is silent until its imports are done
 _KEEP_ALIVE_S = 75  # longer than load balancers usually wait, so that they close a connection first
 
 
@@ -240,6 +241,7 @@ def _config(serving: Serving, app: Callable[..., object], *, factory: bool = Fal
         backlog=_BACKLOG,
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=round(serving.grace_s),
+        timeout_worker_healthcheck=_HEALTHCHECK_S,
         ssl_certfile=serving.certificate,
         ssl_keyfile=serving.private_key,
     )

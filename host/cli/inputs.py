@@ -1,12 +1,14 @@
-"""What a command reads and writes beside its options: the operator's state, and files. An error names its option."""
+"""What a command reads and writes beside its options: the operator's state, references and files. An error names its
+option."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from host.core.names import looks_like_oci, looks_like_reference
 from host.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,6 +32,22 @@ def blaming(option: str, *, hint: str | None = None) -> Iterator[None]:
     except InputError as error:
         said = error.message.removeprefix(f"{error.field}: ")
         raise InputError(f"{option}: {said}", field=option, hint=error.hint or hint) from None
+
+
+def source_named(words: Sequence[str]) -> str:
+    """The one file or reference that `words` name. `c local.openai`, also as one word, stands for `c:local.openai`.
+    Raises InputError."""
+    parts = words[0].split() if len(words) == 1 else words
+    if len(parts) == 2 and looks_like_reference(f"{parts[0]}:"):
+        return ":".join(parts)
+    if len(words) != 1:
+        raise InputError(f"one FILE or REF, not {len(words)}: {' '.join(words)}", field="FILE|REF")
+    return words[0]
+
+
+def is_reference(name: str) -> bool:
+    """Whether `name` is a reference, and no file. (A file of such a name is `./c:x`.)"""
+    return looks_like_oci(name) or looks_like_reference(name)
 
 
 def read_bytes(path: str, option: str) -> bytes:

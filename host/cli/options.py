@@ -1,22 +1,44 @@
-"""The options that grant permissions, for `host run` and `host inspect`: what they are called, and what they mean."""
+"""The options of `host run` and `host inspect` that grant permissions, and the type of words that may hold a secret.
+
+`host.cli.permissions` reads the options.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 import click
 
-from host.cli.inputs import blaming, read_text
-from host.cli.secret_values import HIDDEN, HiddenText, read_option
-from host.core import environment
-from host.core.strict_json import Json, parse_json
-from host.errors import InputError, PolicyError
-from host.policy.document import Policy
-from host.secrets.value import SecretValue
-
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class HiddenText:
+    """A word of the command line that may hold a secret value, by intent (`NAME=VALUE`) or by mistake. No repr,
+    traceback or error shows it; only `split` does."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def split(self, separator: str) -> tuple[str, str, str]:
+        """As `str.partition` does."""
+        return self._text.partition(separator)
+
+    def __repr__(self) -> str:
+        return "<HiddenText>"
+
+
+class _HiddenType(click.ParamType[HiddenText]):
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> HiddenText:
+        del param, ctx
+        return value if isinstance(value, HiddenText) else HiddenText(value)
+
+
+HIDDEN: Final = _HiddenType()  # the click type of such a word
 
 _OPTIONS = (
     click.option(
@@ -50,98 +72,3 @@ def permission_options(command: F) -> F:
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
-
-
-@dataclass(frozen=True, slots=True)
-class OfferedSecret:
-    """A value that was found although no option names it, and the words for its place."""
-
-    value: SecretValue
-    place: str
-
-
-def find_variable(name: str) -> OfferedSecret | None:
-    """The variable of that name."""
-    value = environment.optional(name)
-    return OfferedSecret(SecretValue(value), f"the variable {name} of your environment") if value else None
-
-
-@dataclass(frozen=True, slots=True)
-class RunPermissions:
-    """What a run may do: first that of its target, then with the options added, then with the answers of the operator.
-
-    `secrets` are values by name. `granted` names the secrets that the target has without an option. `find` looks for
-    the value of any other, which is offered to the operator.
-    """
-
-    policy: Policy = field(default_factory=Policy)
-    secrets: Mapping[str, SecretValue] = field(default_factory=dict)
-    config: Mapping[str, Json] = field(default_factory=dict)
-    wasi: tuple[str, ...] = ()
-    granted: frozenset[str] = frozenset()
-    find: Callable[[str], OfferedSecret | None] = find_variable
-
-    def with_domains(self, *domains: str) -> RunPermissions:
-        return replace(self, policy=with_domains(self.policy, *domains))
-
-    def with_secret(self, name: str, value: SecretValue) -> RunPermissions:
-        return replace(self, secrets={**self.secrets, name: value})
-
-
-def with_domains(policy: Policy, *domains: str) -> Policy:
-    """`policy` with `domains` allowed too."""
-    return replace(policy, allowed_domains=(*policy.allowed_domains, *domains))
-
-
-def read_permissions(
-    target: RunPermissions,
-    *,
-    policy_file: str | None,
-    allow_domain: tuple[str, ...],
-    allow_private: tuple[str, ...],
-    upstream: tuple[str, ...],
-    secrets: tuple[HiddenText, ...],
-    config: tuple[str, ...],
-    allow_import: tuple[str, ...] = (),
-) -> RunPermissions:
-    """The permissions of `target` and those of the options. A policy file replaces the target's policy. Raises
-    InputError and PolicyError, which name the option."""
-    policy = read_policy(policy_file) if policy_file else target.policy
-    with blaming("--allow-domain"):
-        policy = with_domains(policy, *allow_domain)
-    with blaming("--allow-private"):
-        policy = replace(policy, allowed_private=(*policy.allowed_private, *allow_private))
-    with blaming("--upstream", hint="like https://api.openai.com=http://127.0.0.1:8080"):
-        policy = replace(policy, upstreams={**policy.upstreams, **dict(_split(text) for text in upstream)})
-    with blaming("--config", hint="KEY=VALUE for a text, KEY:=JSON for anything else"):
-        settings = dict(map(parse_setting, config))
-    values = dict(map(read_option, secrets))
-    return replace(
-        target,
-        policy=policy,
-        secrets={str(name): value for name, value in values.items()},
-        config={**target.config, **settings},
-        wasi=allow_import,
-    )
-
-
-def read_policy(path: str) -> Policy:
-    """The policy in a file: JSON where its name ends in `.json`, TOML otherwise. Raises InputError, PolicyError."""
-    text = read_text(path, "--policy")
-    try:
-        return Policy.parse(text, in_json=path.endswith(".json"))
-    except PolicyError as error:
-        raise PolicyError(f"--policy {path}: {error.message}", field=error.field, hint=error.hint) from None
-
-
-def parse_setting(text: str) -> tuple[str, Json]:
-    """The key and the value of `KEY=VALUE`, a text, or of `KEY:=JSON`. Raises InputError."""
-    key, value = _split(text)
-    return (key[:-1], parse_json(value, key[:-1])) if key.endswith(":") else (key, value)
-
-
-def _split(text: str) -> tuple[str, str]:
-    key, separator, value = text.partition("=")
-    if not separator or not key:
-        raise InputError(f"{text!r} has no = in it" if key else f"{text!r} has nothing before its =")
-    return key, value

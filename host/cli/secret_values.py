@@ -1,51 +1,27 @@
 """Secret values on their way in: from a prompt, standard input, a variable, a file or a keyring.
 
-A value becomes a SecretValue where it is read. Words of the command line that may hold a value, by intent
-(`NAME=VALUE`) or by mistake, are HiddenText from click's parser on: no repr, traceback or error shows them.
+A value becomes a SecretValue where it is read. A word of the command line that may hold one is a HiddenText.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from typing import Any, Final
+from typing import Any
 
 import click
 
 from host.cli.inputs import blaming, read_text
+from host.cli.options import HiddenText
 from host.core import environment
 from host.core.names import SecretName
 from host.errors import InputError
 from host.secrets.kinds import looks_like_key
-from host.secrets.value import SecretValue, Unspoken
+from host.secrets.value import SecretValue
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")  # POSIX, Base Definitions, 3.216
 _SOURCES = "env:VAR, file:PATH, keyring:SERVICE/USER, or - for standard input"
 _NO_VALUE = "a value is never given on the command line, where other programs and the shell's history see it"
-
-
-class HiddenText(Unspoken):
-    """A word of the command line. Only `split` shows it."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def split(self, separator: str) -> tuple[str, str, str]:
-        """As `str.partition` does."""
-        return self._text.partition(separator)
-
-
-class _HiddenType(click.ParamType[HiddenText]):
-    name = "text"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> HiddenText:
-        del param, ctx
-        return value if isinstance(value, HiddenText) else HiddenText(value)
-
-
-HIDDEN: Final = _HiddenType()  # the click type of such a word
 
 
 def parse_assignment(word: HiddenText) -> tuple[SecretName, SecretValue | None]:

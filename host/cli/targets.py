@@ -12,12 +12,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from host.cli.inputs import blaming, opened
-from host.cli.options import OfferedSecret, RunPermissions
 from host.cli.output import missing_permissions
 from host.cli.output.component import lacking
+from host.cli.permissions import OfferedSecret, RunPermissions
 from host.component.manifest import Manifest
-from host.core.names import SecretName, looks_like_oci, looks_like_reference
-from host.errors import InputError, Refusal
+from host.core.names import SecretName
+from host.errors import Refusal
 from host.runtime.preload import Preload
 
 if TYPE_CHECKING:
@@ -28,22 +28,6 @@ if TYPE_CHECKING:
     from host.runtime.loader import Loader
     from host.service.request import Resolved
     from host.trust.artifact import Artifact
-
-
-def source_named(words: Sequence[str]) -> str:
-    """The one file or reference that `words` name. `c local.openai`, also as one word, stands for `c:local.openai`.
-    Raises InputError."""
-    parts = words[0].split() if len(words) == 1 else words
-    if len(parts) == 2 and looks_like_reference(f"{parts[0]}:"):
-        return ":".join(parts)
-    if len(words) != 1:
-        raise InputError(f"one FILE or REF, not {len(words)}: {' '.join(words)}", field="FILE|REF")
-    return words[0]
-
-
-def is_reference(name: str) -> bool:
-    """Whether `name` is a reference, and no file. (A file of such a name is `./c:x`.)"""
-    return looks_like_oci(name) or looks_like_reference(name)
 
 
 @dataclass(frozen=True)

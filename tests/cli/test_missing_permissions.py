@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from host.cli.options import RunPermissions
 from host.cli.output import missing_permissions
+from host.cli.permissions import RunPermissions
 from host.component.manifest import Manifest
 from host.component.wasm import MANIFEST_SECTION, append_section
 from host.errors import Refusal

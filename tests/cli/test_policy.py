@@ -300,7 +300,7 @@ class TestFiles:
         assert "c:local.openai is a JSON array" in ran.stderr
 
     def test_a_policy_that_was_exported_is_one_for_run(self, typed: Typed, tmp_path: Path) -> None:
-        from host.cli.options import read_policy
+        from host.cli.permissions import read_policy
 
         typed("set", ALL, "allowed_domains", '["a.test"]')
         typed("export", ALL, "p.toml")

@@ -11,7 +11,8 @@ import click
 import pytest
 
 from host import Host
-from host.cli.secret_values import HiddenText, parse_assignment, read_value
+from host.cli.options import HiddenText
+from host.cli.secret_values import parse_assignment, read_value
 from host.core.names import SecretName
 from host.errors import InputError
 from host.secrets.kinds import doubt, masked

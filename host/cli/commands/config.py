@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from host.cli.inputs import blaming, opened
-from host.cli.options import parse_setting
 from host.cli.output.terminal import as_json, errors_shown, put, say, table
+from host.cli.permissions import parse_setting
 from host.core.names import Reference
 from host.core.strict_json import Json
 

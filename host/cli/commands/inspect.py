@@ -1,4 +1,4 @@
-"""`host inspect`: what a component is, and what it can and cannot reach."""
+"""`host inspect`: a component, and what it can and cannot reach."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from host.cli.options import RunPermissions, permission_options, read_permissions
+from host.cli.inputs import is_reference, source_named
+from host.cli.options import permission_options
 from host.cli.output import missing_permissions
 from host.cli.output.terminal import as_json, errors_shown, local_time, one_line, put, size
-from host.cli.targets import FileTarget, InstalledTarget, RunTarget, is_reference, source_named
+from host.cli.permissions import RunPermissions, read_permissions
+from host.cli.targets import FileTarget, InstalledTarget, RunTarget
 from host.component.operations import OperationSpec
 from host.core.limits import MIB
 from host.core.wit import EXPORTS
@@ -32,7 +34,7 @@ _LISTED = 40  # operations, or kinds of them
 @permission_options
 @click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
 def inspect(*, source: tuple[str, ...], in_json: bool, **authority: Any) -> None:
-    """Show what the component in FILE, or the one installed under REF, is and asks for, and what it could reach with
+    """Show the component in FILE, or the one that is installed under REF: its requests, and what it could reach with
     these options of `host run`."""
     with errors_shown(in_json=in_json):
         name = source_named(source)
@@ -45,12 +47,12 @@ def inspect(*, source: tuple[str, ...], in_json: bool, **authority: Any) -> None
             rows = tuple(list_permissions(catalyst.imports, catalyst.grant))
             installation = kept.installation() if kept else {}
             if in_json:
-                put(as_json({**installation, **_facts(catalyst)}))
+                put(as_json({**installation, **_catalyst_facts(catalyst)}))
             else:
                 put("\n".join(_page(catalyst, rows, granted, installation)))
 
 
-def _facts(catalyst: Catalyst) -> dict[str, Any]:
+def _catalyst_facts(catalyst: Catalyst) -> dict[str, Any]:
     from host.service import views  # noqa: PLC0415 - not for `--help`
 
     known, manifest = views.of_catalyst(catalyst), views.of_manifest(catalyst.manifest)
@@ -69,7 +71,7 @@ def _page(
     yield ""
     yield f"digest   {catalyst.digest}"
     yield f"size     {size(catalyst.size)}"
-    yield from _installation(**installation) if installation else ()
+    yield from _installation_lines(**installation) if installation else ()
     if manifest and manifest.license:
         yield f"license  {one_line(manifest.license)}"
     limits = catalyst.grant.limits
@@ -81,12 +83,12 @@ def _page(
     for index, name in enumerate(catalyst.imports or ("nothing",)):
         yield f"{'' if index else 'imports':9}{name}"
     yield ""
-    yield from _table(rows)
-    yield from _operations(catalyst.operations)
-    yield from _ending(catalyst, granted)
+    yield from _reach_lines(rows)
+    yield from _operation_lines(catalyst.operations)
+    yield from _next_lines(catalyst, granted)
 
 
-def _installation(
+def _installation_lines(
     *,
     reference: str,
     source: str,
@@ -95,7 +97,7 @@ def _installation(
     signers: Iterable[str],
     versions: Iterable[str],
 ) -> Iterator[str]:
-    """How it came to be installed."""
+    """The source, the versions, the signatures and the approval."""
     del reference  # the page begins with it
     yield f"source   {one_line(source)}, {local_time(registered_at)}"
     yield f"versions {', '.join(versions)}"
@@ -103,16 +105,16 @@ def _installation(
     yield f"approved {'yes' if approved else 'no: it does not run before `host approve`'}"
 
 
-def _table(rows: Iterable[Permission]) -> Iterator[str]:
+def _reach_lines(rows: Iterable[Permission]) -> Iterator[str]:
     yield "what it can reach"
     for row in rows:
-        first, *more = _said(row)
+        first, *more = _detail(row)
         yield f"  {row.authority:22} {'yes' if row.can else 'no':4} {first}".rstrip()
         for text in more:
             yield f"{'':30}{text}"
 
 
-def _said(row: Permission) -> tuple[str, ...]:
+def _detail(row: Permission) -> tuple[str, ...]:
     if not row.interface:
         return ("never: no import leads there",)
     if not row.imported:
@@ -121,8 +123,8 @@ def _said(row: Permission) -> tuple[str, ...]:
     return (*row.granted, *refused) or ("" if row.can else "nothing is granted",)
 
 
-def _operations(operations: Mapping[str, OperationSpec]) -> Iterator[str]:
-    """Each with its route; of very many, how many there are of each kind, which is the first word of their names."""
+def _operation_lines(operations: Mapping[str, OperationSpec]) -> Iterator[str]:
+    """Each operation with its route; of many, the number of each kind, which is the first word of their names."""
     if not operations:
         return
     yield ""
@@ -138,8 +140,8 @@ def _operations(operations: Mapping[str, OperationSpec]) -> Iterator[str]:
     yield f"  {f'and {len(kinds) - _LISTED} other kinds; ' if len(kinds) > _LISTED else ''}each is in --json"
 
 
-def _ending(catalyst: Catalyst, granted: RunPermissions) -> Iterator[str]:
-    """What to type next."""
+def _next_lines(catalyst: Catalyst, granted: RunPermissions) -> Iterator[str]:
+    """The options to add, and example inputs."""
     if open_ := missing_permissions.unmet(catalyst.manifest, granted):
         yield ""
         yield f"to grant what it asks for, add {open_.options()}"

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from host.cli.inputs import opened
+from host.cli.inputs import opened, source_named
+from host.cli.options import HIDDEN, HiddenText
 from host.cli.output.missing_permissions import may_ask
 from host.cli.output.terminal import as_json, as_line, errors_shown, local_time, one_line, put, say, table
-from host.cli.secret_values import HIDDEN, HiddenText, parse_assignment, read_value
-from host.cli.targets import source_named
+from host.cli.secret_values import parse_assignment, read_value
 from host.core.audit import Event
 from host.core.names import Reference, SecretName
 from host.errors import InputError, NotFound

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from host.cli.inputs import blaming, opened, read_bytes, write_bytes
+from host.cli.inputs import blaming, is_reference, opened, read_bytes, source_named, write_bytes
 from host.cli.output.terminal import as_json, errors_shown, local_time, one_line, put, say, table
-from host.cli.targets import is_reference, source_named
 from host.core.names import Reference, SecretName
 from host.errors import InputError
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import click
 
-from host.cli.options import RunPermissions
 from host.cli.output.terminal import one_line, say
+from host.cli.permissions import RunPermissions
 from host.cli.secret_values import ask as ask_value
 from host.component.manifest import Manifest, SecretNeed
 from host.errors import Refusal

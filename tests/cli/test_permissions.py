@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from host.cli.options import RunPermissions, read_permissions, read_policy
-from host.cli.secret_values import HiddenText
+from host.cli.options import HiddenText
+from host.cli.permissions import RunPermissions, read_permissions, read_policy
 from host.errors import InputError
 from host.policy.document import Policy
 from host.secrets.value import SecretValue

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from host.component import schema as document
+from host.component import schema_bounds as document
 from host.component.schema import InputSchema
 from host.core.strict_json import MAX_DEPTH, parse_object
 from host.errors import InputError, ManifestError

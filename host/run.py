@@ -11,7 +11,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
@@ -45,19 +45,15 @@ class CancelToken:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._cancelled = False
+        self.cancelled = False
         self._callbacks: list[Callable[[], None]] = []
 
     def __repr__(self) -> str:
-        return "<CancelToken: cancelled>" if self._cancelled else "<CancelToken>"
-
-    @property
-    def cancelled(self) -> bool:
-        return self._cancelled
+        return "<CancelToken: cancelled>" if self.cancelled else "<CancelToken>"
 
     def cancel(self) -> None:
         with self._lock:
-            self._cancelled = True
+            self.cancelled = True
             callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             callback()
@@ -66,7 +62,7 @@ class CancelToken:
     def watched(self, callback: Callable[[], None]) -> Iterator[None]:
         """Inside, `callback` is called once when the token is cancelled; at once if it is already."""
         with self._lock:
-            cancelled = self._cancelled
+            cancelled = self.cancelled
             if not cancelled:
                 self._callbacks.append(callback)
         if cancelled:
@@ -207,11 +203,9 @@ class Run:
     def cancelled(self) -> bool:
         return self._token.cancelled
 
-    @contextmanager
-    def interruptible(self, abort: Callable[[], None]) -> Iterator[None]:
+    def interruptible(self, abort: Callable[[], None]) -> AbstractContextManager[None]:
         """Inside, `abort` is called once, from the cancelling thread, when the run is cancelled."""
-        with self._token.watched(abort):
-            yield
+        return self._token.watched(abort)
 
     # output
 
@@ -249,7 +243,8 @@ class Run:
         detail: Mapping[str, Any] | None = None,
     ) -> None:
         """Record an event, before its effect. Raises AuditError if that fails; the effect must not happen then."""
-        event = Event(kind, self.id, decision, self.redactor.text(rule), self.redactor.json(dict(detail or {})))
+        shown = self.redactor.text(rule) if rule else ""
+        event = Event(kind, self.id, decision, shown, self.redactor.json(dict(detail)) if detail else {})
         if self._sink is not None:
             record(self._sink, event)
         if len(self.events) < MAX_EVENTS:

@@ -123,8 +123,8 @@ def _required(fields: FieldReader, name: str) -> str:
 
 
 def _headers(fields: FieldReader) -> tuple[tuple[str, str], ...]:
-    headers = tuple((name, fields.text(name)) for name in fields.given)
-    if sum(len(name) + len(value) for name, value in headers) > MAX_HEAD_BYTES:  # before secrets make it longer
+    headers = tuple([(name, fields.text(name)) for name in fields.given])
+    if sum([len(name) + len(value) for name, value in headers]) > MAX_HEAD_BYTES:  # before secrets make it longer
         raise GuestError("http_error", f"a request has at most {MAX_HEAD_BYTES} bytes of headers")
     return headers
 

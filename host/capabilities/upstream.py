@@ -9,7 +9,7 @@ recorder redacts what it writes with `run.redactor`.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -89,7 +89,8 @@ class LiveUpstream:
             headers.append((name, text))
             used |= found
         destination, body = request.destination, request.body
-        if any("url" in grant.places for grant in grants):
+        places = {place for grant in grants for place in grant.places}
+        if "url" in places:
             in_url = self._substitution(run, grants, "url")
             path_query, found = in_url.apply_url(destination.path_query.decode("ascii"))
             try:
@@ -97,7 +98,7 @@ class LiveUpstream:
             except UrlError as error:
                 raise GuestError("http_error", f"url, with its secrets: {error.reason}") from None
             used |= found
-        if any("body" in grant.places for grant in grants):
+        if "body" in places:
             kind = next((value for name, value in headers if name.lower() == "content-type"), "")
             body, found = self._substitution(run, grants, "body").apply_bytes(body, kind)
             used |= found
@@ -117,10 +118,11 @@ class LiveUpstream:
     def _note_misdirected(self, run: Run, request: UpstreamRequest) -> None:
         """Refuse each placeholder that is still there: its secret is not bound to this domain, or not to this place in
         a request. The request goes out, and will fail for want of the secret."""
-        parts = tuple(_parts(request))
+        parts = [value.encode() for _, value in request.headers]
+        parts += (request.destination.path_query, request.body)
         for placeholder, name in run.placeholders.names.items():
             encoded = placeholder.encode()
-            if any(encoded in part for part in parts):
+            if [part for part in parts if encoded in part]:
                 rule = f"not bound to {request.target.origin} and where it stands in the request"
                 remedy = binding_remedy(SecretName.parse(name), request.target, self._grant)
                 run.refuse("secret.use", Refusal("secret_denied", f"secret {name}", rule, remedy))
@@ -138,9 +140,3 @@ def check_size(grant: Grant, method: str, target: Target, size: int) -> None:
 def subject(method: str, target: Target) -> str:
     """How messages name a request: without its query."""
     return f"{method[:20]} {target.shown}"
-
-
-def _parts(request: UpstreamRequest) -> Iterator[bytes]:
-    yield from (value.encode() for _, value in request.headers)
-    yield request.destination.path_query
-    yield request.body

@@ -98,9 +98,16 @@ class FieldReader:
             if default is None:
                 raise self.error(name, "is missing")
             return default
-        return self._checked(self.given[name], kind, wanted, self.path(name))
+        given = self.given[name]
+        if not isinstance(given, kind):
+            raise self.error(name, _mistyped(given, wanted))
+        return given
 
     def _checked(self, given: Json, kind: type | tuple[type, ...], wanted: str, at: str) -> Json:
         if not isinstance(given, kind):
-            raise self._error(at[:_MOST_SHOWN], f"is a JSON {kind_of(given)}, not {wanted}")
+            raise self._error(at[:_MOST_SHOWN], _mistyped(given, wanted))
         return given
+
+
+def _mistyped(given: Json, wanted: str) -> str:
+    return f"is a JSON {kind_of(given)}, not {wanted}"

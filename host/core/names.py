@@ -85,13 +85,13 @@ class Domain:
             not text.isascii()
             or len(text) > 253
             or text != text.lower()
-            or not all(_LABEL.match(label) for label in labels)
+            or [label for label in labels if not _LABEL.match(label)]
         ):
             raise InputError(
                 f"{text[:80]!r} is not a domain name",
                 hint="lower-case ASCII labels like api.openai.com; no scheme, no path",
             )
-        if all(label.isdigit() or label.startswith("0x") for label in labels[-1:]):
+        if labels[-1].isdigit() or labels[-1].startswith("0x"):
             raise InputError(f"{text[:80]!r} ends in a number, so it would be read as an address")
         return cls(text)
 

@@ -37,11 +37,11 @@ def outgoing_fields(method: str, target: Target, headers: Fields, body: bytes) -
     if len(headers) > MAX_SENT_FIELDS:
         raise EgressError("http_error", f"a request has at most {MAX_SENT_FIELDS} headers")
     given = [(name, _checked(name, value)) for name, value in headers]
-    if sum(len(name) + len(value) for name, value in given) > MAX_HEAD_BYTES:
+    if sum([len(name) + len(value) for name, value in given]) > MAX_HEAD_BYTES:
         raise EgressError("http_error", f"a request has at most {MAX_HEAD_BYTES} bytes of headers")
     fields = [(b"Host", target.at.authority.encode("ascii"))]
     fields += [(name.encode("ascii"), value) for name, value in given if not _is_hosts(name.lower())]
-    if not any(name.lower() == b"user-agent" for name, _ in fields):
+    if b"user-agent" not in [name.lower() for name, _ in fields]:
         fields.append((b"User-Agent", b"catalyst-host"))
     fields.append((b"Accept-Encoding", b"gzip"))
     if body or method in _SENDS_LENGTH:
@@ -83,8 +83,4 @@ def _checked(name: str, value: str) -> bytes:
 
 
 def _is_hosts(name: str) -> bool:
-    return name in _HOSTS_OWN or _is_hop_by_hop(name)
-
-
-def _is_hop_by_hop(name: str) -> bool:
-    return name in _HOP_BY_HOP or name.startswith("proxy-")
+    return name in _HOSTS_OWN or name in _HOP_BY_HOP or name.startswith("proxy-")

@@ -50,6 +50,7 @@ class Catalyst:
         ManifestError, InputError."""
         artifact = deployment.artifact
         self.grant = grant
+        self.reference: str = self.grant.reference
         self.imports = loaded.imports
         self._executor = executor
         self._sink = deployment.sink
@@ -85,10 +86,6 @@ class Catalyst:
     def size(self) -> int:
         """Of the component, in bytes."""
         return len(self._artifact.wasm)
-
-    @property
-    def reference(self) -> str:
-        return self.grant.reference
 
     def operation(self, name: str) -> OperationSpec | None:
         """The one of `operations` with this name or alias."""

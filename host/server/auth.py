@@ -15,7 +15,7 @@ from host.server.settings import ServerSettings
 from host.service.principal import ANONYMOUS_SCOPES, Principal
 from host.store.access.api_keys import ApiKey, KeyRing
 
-_FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
+_FORWARDED = frozenset({b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via"})
 _MAKE = "the operator makes them: host key create"
 _HINT = f"send one: Authorization: Bearer host_sk_…; {_MAKE}"
 
@@ -55,7 +55,7 @@ def on_this_machine(scope: Scope) -> bool:
     """Whether the peer is on the loopback interface, and is no proxy for another client."""
     address = peer(scope)
     local = address is None if scope.get("client") is None else address is not None and address.is_loopback
-    return local and all(header(scope, name) is None for name in _FORWARDED)
+    return local and _FORWARDED.isdisjoint([name for name, _ in scope["headers"]])
 
 
 def client_address(scope: Scope, settings: ServerSettings) -> IPv4Address | IPv6Address | None:

@@ -52,7 +52,8 @@ class GroupCommit(Generic[RequestT, AnswerT]):
         try:
             with self._turn:
                 self._queue.append(waiter)
-                self._turn.wait_for(lambda: waiter.done or not self._busy)
+                while self._busy and not waiter.done:
+                    self._turn.wait()
                 if not waiter.done:
                     batch, self._queue = self._queue, []
                     self._busy = True

@@ -18,7 +18,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -138,6 +138,24 @@ class StoredCheckpoint:
         return hmac.compare_digest(self.tag, _tag(self.checkpoint, key))
 
 
+class HeldCheckpoint:
+    """A checkpoint file while it is locked: what is in it, `stored`, and its advance."""
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+        self.stored = _read(file)
+
+    def advance(self, checkpoint: Checkpoint, key: DataKey) -> None:
+        """See CheckpointFile.advance."""
+        if self.stored is not None and self.stored.checkpoint.seq < checkpoint.seq:
+            self.replace(checkpoint, key)
+
+    def replace(self, checkpoint: Checkpoint, key: DataKey) -> None:
+        """See CheckpointFile.replace."""
+        line = f"{checkpoint.seq:020} {checkpoint.mac.hex()} {key.id} {_tag(checkpoint, key).hex()}\n".encode()
+        os.pwrite(self._file, line, 0)
+
+
 class CheckpointFile:
     """A file with the checkpoint of one database, for this machine. Thread-safe, also between processes. `database` is
     the `name` of a Database; `kind` begins the file's name. Methods raise AuditError if the file cannot be read or
@@ -148,27 +166,29 @@ class CheckpointFile:
 
     def read(self) -> StoredCheckpoint | None:
         """None without a file, and for an empty file: its process was killed before it could write."""
-        with self._opened(os.O_RDONLY, fcntl.LOCK_SH) as file:
-            return None if file is None else _read(file)
+        with self._opened(os.O_RDONLY, fcntl.LOCK_SH) as held:
+            return None if held is None else held.stored
 
     def replace(self, checkpoint: Checkpoint, key: DataKey) -> None:
         """Write `checkpoint`, in place of any other."""
-        with self._opened(os.O_RDWR | os.O_CREAT, fcntl.LOCK_EX) as file:
-            if file is not None:
-                _write(file, checkpoint, key)
+        with self._opened(os.O_RDWR | os.O_CREAT, fcntl.LOCK_EX) as held:
+            if held is not None:
+                held.replace(checkpoint, key)
 
     def advance(self, checkpoint: Checkpoint, key: DataKey) -> None:
         """Write `checkpoint` if it is later than the stored one. Does not create the file: a missing file is
         evidence."""
-        with self._opened(os.O_RDWR, fcntl.LOCK_EX) as file:
-            if file is None:
-                return
-            stored = _read(file)
-            if stored is not None and stored.checkpoint.seq < checkpoint.seq:
-                _write(file, checkpoint, key)
+        with self.held() as held:
+            if held is not None:
+                held.advance(checkpoint, key)
+
+    def held(self) -> AbstractContextManager[HeldCheckpoint | None]:
+        """The file, locked against every other thread and process; None without a file. A write transaction of the
+        database, where there is one as well, begins first."""
+        return self._opened(os.O_RDWR, fcntl.LOCK_EX)
 
     @contextmanager
-    def _opened(self, flags: int, lock: int) -> Iterator[int | None]:
+    def _opened(self, flags: int, lock: int) -> Iterator[HeldCheckpoint | None]:
         try:
             try:
                 file = os.open(self.path, flags | os.O_CLOEXEC, 0o600)
@@ -177,7 +197,7 @@ class CheckpointFile:
                 return
             try:
                 _lock(file, lock)
-                yield file
+                yield HeldCheckpoint(file)
             finally:
                 os.close(file)
         except OSError as error:
@@ -207,11 +227,6 @@ def _read(file: int) -> StoredCheckpoint | None:
         return StoredCheckpoint(Checkpoint(int(seq), bytes.fromhex(mac)), key, bytes.fromhex(tag))
     except ValueError:
         return StoredCheckpoint()
-
-
-def _write(file: int, checkpoint: Checkpoint, key: DataKey) -> None:
-    line = f"{checkpoint.seq:020} {checkpoint.mac.hex()} {key.id} {_tag(checkpoint, key).hex()}\n".encode()
-    os.pwrite(file, line, 0)
 
 
 def _tag(checkpoint: Checkpoint, key: DataKey) -> bytes:

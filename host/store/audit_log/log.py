@@ -11,7 +11,7 @@ import hmac
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -147,27 +147,38 @@ class AuditLog:
     def _append_quickly(self, rows: Sequence[dict[str, Any]]) -> bool:
         """The same as `_appending`, in plain SQL, for the usual case: the keys are open, and the checkpoint agrees with
         the end of the chain. Returns False in any other case, and has done nothing then."""
-        with self.database.appending() as connection:
-            found = connection.execute(_QUICK_END).fetchone()
-            stored = self.checkpoint_file.read()
-            key = self.keys.opened(found[2]) if found else None
-            if key is None or stored is None or not isinstance(found[1], bytes):
+        with ExitStack() as stack:
+            with self.database.appending() as connection:
+                held = stack.enter_context(self.checkpoint_file.held())
+                appended = self._appended(connection, None if held is None else held.stored, rows)
+            if held is None or appended is None:
                 return False
-            stored_key = self.keys.opened(stored.key)
-            if stored_key is None or not stored.authentic(stored_key):
-                return False
-            last = Checkpoint(found[0], found[1])
-            if stored.checkpoint != last and not self._precedes(connection, stored.checkpoint, last):
-                return False
-            records = []
-            for row in rows:
-                row |= {"seq": last.seq + 1, "key": key.id}
-                fields = [row[name] for name in FIELDS]
-                last = Checkpoint(row["seq"], chained(key, last.mac, fields))
-                records.append((*fields, last.mac))
-            connection.executemany(_QUICK_APPEND, records)
-        self.checkpoint_file.advance(last, key)
+            held.advance(*appended)
         return True
+
+    def _appended(
+        self, connection: sqlite3.Connection, stored: StoredCheckpoint | None, rows: Sequence[dict[str, Any]]
+    ) -> tuple[Checkpoint, DataKey] | None:
+        """Appends `rows` to the chain and returns its new end and their key; None, with nothing done, in any but the
+        usual case."""
+        found = connection.execute(_QUICK_END).fetchone()
+        key = self.keys.opened(found[2]) if found else None
+        if key is None or stored is None or not isinstance(found[1], bytes):
+            return None
+        stored_key = key if stored.key == key.id else self.keys.opened(stored.key)
+        if stored_key is None or not stored.authentic(stored_key):
+            return None
+        last = Checkpoint(found[0], found[1])
+        if stored.checkpoint != last and not self._precedes(connection, stored.checkpoint, last):
+            return None
+        records = []
+        for row in rows:
+            row |= {"seq": last.seq + 1, "key": key.id}
+            fields = [row[name] for name in FIELDS]
+            last = Checkpoint(row["seq"], chained(key, last.mac, fields))
+            records.append((*fields, last.mac))
+        connection.executemany(_QUICK_APPEND, records)
+        return last, key
 
     def _precedes(self, connection: sqlite3.Connection, checkpoint: Checkpoint, last: Checkpoint) -> bool:
         """Whether the checkpoint is a present record before `last`: another process is about to write the last one's
@@ -198,12 +209,13 @@ class AuditLog:
 def as_row(event: Event) -> dict[str, Any]:
     """The event as a row of the table, without its place in the chain. Raises TypeError for a detail that is not
     JSON."""
+    rule = event.rule and clean_text(event.rule).replace("\0", "\ufffd")  # PostgreSQL stores neither surrogates nor NUL
     return {
         "at": float(event.at),
         "run": event.run,
         "kind": event.kind,
         "decision": event.decision,
-        "rule": clean_text(event.rule).replace("\0", "\ufffd"),  # PostgreSQL stores neither surrogates nor NUL
+        "rule": rule,
         "detail": json.dumps(event.detail, separators=(",", ":")),
     }
 

@@ -1,0 +1,107 @@
+"""How much of our code a request passes through, traced: it may not become more."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from host import Host, Policy, Secret, Workspace
+from host.fakes import FakeOpenAI
+from host.server import Application
+from tests.conformance.tracing import Trace, traced
+from tests.conftest import KEY
+from tests.server.conftest import installed_state, state_dir, workspace  # noqa: F401 - fixtures
+
+CHAT: dict[str, Any] = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Say hello in one word"}]}
+MOST_FILES_OF_A_REQUEST = 48
+MOST_CALLS_OF_A_REQUEST = 712
+MOST_FILES_OF_A_RUN = 25
+
+
+async def post(application: Application, path: str, body: bytes) -> tuple[int, bytes]:
+    """Status and body, of a request by ASGI (HTTP 2.5) from the loopback interface."""
+    sent: list[dict[str, Any]] = []
+    given = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def receive() -> dict[str, Any]:
+        if (message := next(given, None)) is None:
+            await asyncio.Event().wait()  # the client stays
+        assert message is not None
+        return message
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")]
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
+        "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "", "headers": headers,
+        "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80),
+    }  # fmt: skip
+    await application(scope, receive, send)
+    return sent[0]["status"], b"".join(message.get("body", b"") for message in sent[1:])
+
+
+@pytest.fixture
+def chat_by_gateway(
+    workspace: Workspace,  # noqa: F811 - the fixture
+    state_dir: Path,  # noqa: F811 - the fixture
+    monkeypatch: pytest.MonkeyPatch,
+) -> Trace:
+    monkeypatch.setattr("host.service.catalog.LOOK_S", 60.0)  # to look for changes is no part of a request
+    application = Application(state_dir=state_dir, workspace=workspace)
+    with asyncio.Runner() as runner:
+
+        def chat() -> None:
+            status, body = runner.run(post(application, "/v1/chat/completions", json.dumps(CHAT).encode()))
+            assert (status, json.loads(body)["object"]) == (200, "chat.completion")
+
+        trace = traced(chat, warm=5)
+        runner.run(application.dispatch.end())
+    application.close()
+
+    return trace
+
+
+def parsed(trace: Trace) -> int:
+    return sum(count for (file, name), count in trace.by_function.items() if (file, name) == PARSES)
+
+
+PARSES = ("core/strict_json.py", "parse_json")
+CHECKS = ("component/schema.py", "InputSchema.check")
+
+
+def test_a_chat_completion_passes_through_few_files_and_calls(chat_by_gateway: Trace) -> None:
+    Path("/tmp/trace.txt").write_text(chat_by_gateway.table())
+    assert len(chat_by_gateway.files) <= MOST_FILES_OF_A_REQUEST, chat_by_gateway.table()
+    assert 100 < chat_by_gateway.calls <= MOST_CALLS_OF_A_REQUEST, chat_by_gateway.table()
+
+
+def test_each_text_is_parsed_once_and_the_request_checked_once(chat_by_gateway: Trace) -> None:
+    """The client's body, the guest's request, the guest's output, and the document of the upstream in it."""
+    assert parsed(chat_by_gateway) == 4, chat_by_gateway.table()
+    assert chat_by_gateway.by_function[CHECKS] == 2, "the envelope once, and the parameters once"
+
+
+def test_a_warm_run_passes_through_few_files(host: Host, openai_wasm: bytes, fake: FakeOpenAI) -> None:
+    catalyst = host.load(
+        openai_wasm,
+        policy=Policy(allowed_domains=["api.openai.com"], upstreams={"https://api.openai.com": fake.url}),
+        secrets={"OPENAI_API_KEY": Secret(KEY)},
+    )
+
+    def chat() -> None:
+        assert catalyst.run({"operation": "chat.completions.create", "params": CHAT}).ok
+
+    async def later() -> None:  # on a thread that is started while it is traced, as the main thread's own was before
+        assert (await catalyst.arun({"operation": "chat.completions.create", "params": CHAT})).ok
+
+    with asyncio.Runner() as runner:
+        trace = traced(lambda: runner.run(later()))
+    assert len(trace.files) <= MOST_FILES_OF_A_RUN, trace.table()
+    assert 1 <= parsed(trace) <= 3, trace.table()
+    chat()

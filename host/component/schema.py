@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
@@ -37,7 +37,7 @@ class InputSchema:
         reader = SchemaReader(schema, what)
         self._schema = schema
         self._what = what
-        self._weight = bounds.weigh(reader)
+        self._weight = bounds.Scales(reader).weigh()
         self._reads_text = reader.reads_text
         self._library = _Library(reader)
         self._is_plain = _is_plain(schema)
@@ -160,7 +160,8 @@ class _Library:
             return at, _BOUNDS[keyword].format(shown(owner[keyword])), None
         match keyword:
             case "falseSchema" if len(path) in (1, 3):  # longer is that of a property of this name
-                if last == "else" and isinstance(choice := owner.get("if"), dict):
+                choice = owner.get("if") if last == "else" else None
+                if isinstance(choice, dict) and "$ref" not in choice:  # the reader's own, around an anyOf or a oneOf
                     return self._none_fits(next(iter(choice.values())), value, at, left)
                 if last == "additionalProperties":
                     return _unknown(min(value), owner, at)
@@ -179,7 +180,7 @@ class _Library:
             case "unevaluatedProperties":
                 field = min(details["unexpected"])
                 form = target(owner[keyword]) if owner[keyword] else ""
-                if form and (inner := _first_error(self._forms[f"#/definitions/{form}"], value[field])):
+                if form and left and (inner := self._error(form, value[field])):
                     return self._in_words(inner, form, value[field], (*at, field), left - 1)
                 return _unknown(field, owner, at)
             case "propertyNames":
@@ -203,7 +204,7 @@ class _Library:
     def _none_fits(self, forms: Sequence[Json], value: Json, at: _Path, left: int) -> _Mistake:
         """The mistake of the form that was meant: its type and tags are the value's, and its mistake is the deepest."""
         names = [target(one) for one in forms if isinstance(one, dict)]
-        errors = {name: _first_error(self._forms[f"#/definitions/{name}"], value) for name in names}
+        errors = {name: self._error(name, value) for name in names}
         fitting = forms.count(True) + sum(errors[name] is None for name in names)
         if fitting:
             return at, f"has {fitting} of the forms of which it may have one", None
@@ -215,23 +216,26 @@ class _Library:
         meant = [
             (len(error.instance_path), name)
             for name, error in found.items()
-            if name not in typed and not any(_differs(value, field, tag) for field, tag in self._tags(name))
+            if name not in typed and self._is_meant(name, value)
         ]
         deepest = [name for depth, name in meant if depth == max(meant)[0]]
         if left and len(deepest) == 1:
             return self._in_words(found[deepest[0]], deepest[0], value, at, left - 1)
         return at, f"has none of the {len(forms)} forms that it may have", None
 
-    def _tags(self, name: str) -> Iterator[tuple[str, Sequence[Json]]]:
-        """The fields of a form that have fixed values, and those values."""
+    def _is_meant(self, name: str, value: Json) -> bool:
+        """False where a field of the form has a fixed value, its tag, and `value` has another text there."""
         form = self._definitions[name]
-        for field, one in form.get("properties", {}).items():
+        for field, one in form.get("properties", {}).items() if isinstance(value, dict) else ():
             tag = self._definitions[target(one)] if isinstance(one, dict) else {}
-            if "const" in tag or "enum" in tag:
-                yield field, [tag["const"]] if "const" in tag else tag["enum"]
-        for one in form.get("allOf", ()):
-            if isinstance(one, dict) and "$ref" in one:
-                yield from self._tags(target(one))
+            options = [tag["const"]] if "const" in tag else tag.get("enum")
+            if options is not None and isinstance(value.get(field), str) and value[field] not in options:
+                return False
+        parts = [target(one) for one in form.get("allOf", ()) if isinstance(one, dict) and "$ref" in one]
+        return all(self._is_meant(part, value) for part in parts)
+
+    def _error(self, form: str, value: Json) -> ValidationError | None:
+        return _first_error(self._forms[f"#/definitions/{form}"], value)
 
 
 def _first_error(validator: Validator, value: Json) -> ValidationError | None:
@@ -247,33 +251,22 @@ def _first_error(validator: Validator, value: Json) -> ValidationError | None:
 # Schemas of settings are plain. They are checked without the library, whose import takes 10 ms.
 
 _PLAIN_TYPES = {"string": str, "boolean": bool, "object": dict, "array": list, "integer": int}
-_PLAIN_KEYWORDS = {
-    "$schema",
-    "type",
-    "properties",
-    "required",
-    "additionalProperties",
-    "enum",
-    "description",
-    "default",
-}
+_NOTES = {"$schema", "description", "default"}
 
 
 def _is_plain(schema: Json) -> bool:
     """Whether the schema is certainly well-formed, and so plain that `_plainly_fits` decides for most values."""
     if isinstance(schema, bool):
         return True
-    required, named, options = schema.get("required", []), schema.get("properties", {}), schema.get("enum", [])
+    fields, needed, options = schema.get("properties", {}), schema.get("required", []), schema.get("enum", [])
     return (
-        schema.keys() <= _PLAIN_KEYWORDS
+        schema.keys() <= {"type", "properties", "required", "additionalProperties", "enum"} | _NOTES
         and schema.get("type", "object") in tuple(_PLAIN_TYPES)
-        and isinstance(options, list)
-        and all(isinstance(one, str) for one in options)
-        and isinstance(named, dict)
-        and isinstance(required, list)
-        and all(isinstance(one, str) and one in named for one in required)
-        and len(set(required)) == len(required)
-        and all(map(_is_plain, (*named.values(), schema.get("additionalProperties", True))))
+        and (type(fields), type(needed), type(options)) == (dict, list, list)
+        and all(isinstance(one, str) for one in (*needed, *options))
+        and set(needed) <= fields.keys()
+        and len(set(needed)) == len(needed)
+        and all(map(_is_plain, (*fields.values(), schema.get("additionalProperties", True))))
     )
 
 
@@ -285,9 +278,9 @@ def _plainly_fits(schema: Json, value: Json) -> bool:
         return type(value) is str and value in schema.get("enum", ()) and schema.get("type", "string") == "string"
     if type(value) is not dict:
         return True
-    named, others = schema.get("properties", {}), schema.get("additionalProperties", True)
+    fields, others = schema.get("properties", {}), schema.get("additionalProperties", True)
     return all(name in value for name in schema.get("required", ())) and all(
-        _plainly_fits(named.get(name, others), one) for name, one in value.items()
+        _plainly_fits(fields.get(name, others), one) for name, one in value.items()
     )
 
 
@@ -349,12 +342,6 @@ def _nearest(value: Json, options: Sequence[str]) -> str:
 def _some(options: Sequence[Json], write: Callable[[Json], str] = shown) -> str:
     more = f", … ({len(options)} in all)" if len(options) > _MAX_LISTED else ""
     return ", ".join(map(write, options[:_MAX_LISTED])) + more
-
-
-def _differs(value: Json, field: str, options: Sequence[Json]) -> bool:
-    """Whether `value` has another text in `field` than the form's tag."""
-    given = value.get(field) if isinstance(value, dict) else None
-    return isinstance(given, str) and given not in options
 
 
 def _repeated(items: Sequence[Json]) -> int:

@@ -212,22 +212,22 @@ class SchemaReader:
 
 def validator(document: Json) -> Validator:
     """The library's validator: with patterns that cannot backtrack, without a network, without values in errors."""
-    from jsonschema_rs import validator_for  # noqa: PLC0415 - takes 10 ms, and not every schema needs it
+    import jsonschema_rs  # noqa: PLC0415 - takes 10 ms, and not every schema needs it
 
-    return validator_for(document, **_options())
+    return jsonschema_rs.validator_for(document, **_options())
 
 
 def validators(document: Json) -> ValidatorMap:
     """The validator of each schema in `document`, by its pointer."""
-    from jsonschema_rs import validator_map_for  # noqa: PLC0415 - as above
+    import jsonschema_rs  # noqa: PLC0415 - as above
 
-    return validator_map_for(document, **_options())
+    return jsonschema_rs.validator_map_for(document, **_options())
 
 
 def _options() -> Any:
-    from jsonschema_rs import RegexOptions  # noqa: PLC0415 - as above
+    import jsonschema_rs  # noqa: PLC0415 - as above
 
-    return {"pattern_options": RegexOptions(size_limit=MAX_PATTERN_BYTES), "offline": True, "mask": "…"}
+    return {"pattern_options": jsonschema_rs.RegexOptions(size_limit=MAX_PATTERN_BYTES), "offline": True, "mask": "…"}
 
 
 def _leaves(value: Json) -> int:
@@ -250,31 +250,30 @@ _COSTS = {
 _OF_TEXT = {"enum", "const", "uniqueItems", "minLength", "maxLength", "pattern"}
 
 
-class _Scales:
-    """Bounds the work of `nodes`.
+class Scales:
+    """Computes the weight of a schema: the most work for one value, and for 32 characters of one text, in units.
 
     Applying a node to a value costs what it and its `same` cost. These apply others to each field and item: the sum of
     their weights is the weight one level deeper. Inputs are MAX_DEPTH deep, so that many rounds find the bound; a
     schema that does not contain itself needs as many rounds as it is deep."""
 
-    def __init__(self, nodes: Sequence[_Node], what: str) -> None:
-        self._nodes = nodes
-        self._what = what
-        self._left = MAX_READING
+    def __init__(self, reader: SchemaReader) -> None:
+        self._nodes = reader.nodes
+        self._what = reader.what
+        self._left = MAX_READING  # the computation itself is bounded, too
 
     def weigh(self) -> int:
+        """Raises ManifestError where there is no bound, or one above MAX_WEIGHT."""
         for number in range(len(self._nodes)):
             self._add_up(number, ())
         weights = costs = [node.work for node in self._nodes]
         inside = [list({tuple(terms.items()) for terms in node.inside.values()}) for node in self._nodes]
         for _ in range(MAX_DEPTH):
-            self._spend(sum(len(terms) for several in inside for terms in several))
             deeper = [
                 max([cost, *(sum([times * weights[one] for one, times in terms]) for terms in several)])
                 for cost, several in zip(costs, inside, strict=True)
             ]
-            if max(deeper) > MAX_WEIGHT:
-                raise self._too_much()
+            self._spend(sum(len(terms) for several in inside for terms in several), max(deeper))
             if deeper == weights:
                 break
             weights = deeper
@@ -299,9 +298,7 @@ class _Scales:
         again = 1 + 3 * node.height if node.unevaluated else 1
         node.visits += sum(one.visits for one in same)
         node.work += again * sum(one.work for one in same)
-        if node.work > MAX_WEIGHT:
-            raise self._too_much()
-        self._spend(node.visits * 100 if node.unevaluated else 1)  # the library unfolds these in memory
+        self._spend(node.visits * 100 if node.unevaluated else 1, node.work)  # the library unfolds these in memory
         inside: dict[_Key, Counter[int]] = {}
         for key in {(_FIELD, None), (_ITEM, None)}.union(node.inside, *(one.inside for one in same)):
             several = [(node.inside, 1), *((one.inside, again) for one in same)]
@@ -309,29 +306,18 @@ class _Scales:
             for given, times in several:
                 for number, count in given.get(key, given.get((key[0], None), {})).items():
                     terms[number] += count * times
-            self._spend(1 + len(node.each) + len(several) + len(terms))
+            self._spend(1 + len(node.each) + len(several) + len(terms), node.work)
             if terms:
                 inside[key] = terms
         node.inside = inside
 
-    def _spend(self, steps: int) -> None:
-        """Bounds the computation itself."""
+    def _spend(self, steps: int, weight: int) -> None:
         self._left -= steps
-        if self._left < 0:
-            raise self._too_much()
-
-    def _too_much(self) -> ManifestError:
-        return ManifestError(
-            f"the manifest: {self._what} applies too many schemas to one value",
-            hint="a field that several forms describe can be described once, beside them",
-        )
-
-
-def weigh(reader: SchemaReader) -> int:
-    """The most work for one value, and for 32 characters of one text, in units.
-
-    Raises ManifestError where there is no bound, or one above MAX_WEIGHT."""
-    return _Scales(reader.nodes, reader.what).weigh()
+        if self._left < 0 or weight > MAX_WEIGHT:
+            raise ManifestError(
+                f"the manifest: {self._what} applies too many schemas to one value",
+                hint="a field that several forms describe can be described once, beside them",
+            )
 
 
 def values_in(value: Json) -> Iterator[Json]:

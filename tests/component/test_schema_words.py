@@ -50,6 +50,7 @@ def told(schema: Any, value: Any, **more: Any) -> InputError:
         pytest.param({"oneOf": [{"type": "string"}, {"maxLength": 1}]}, "a", "p", "p has 2 of the forms of which it may have one", id="two forms at once"),
         pytest.param({"contains": {"type": "string"}, "maxContains": 2}, [1], "p", "p has to have 1 to 2 items of a form", id="items of no form"),
         pytest.param({"properties": {"a": False}}, {"a": 1}, "p.a", "p.a is not known here", id="a field of no form"),
+        pytest.param({"if": {"type": "null"}, "else": False}, 1, "p", "p is not known here", id="a condition that rules out the rest"),
         pytest.param({"not": {"type": "null"}}, None, "p", "p has a form that it may not have", id="what is ruled out"),
         pytest.param({"anyOf": [{"type": "string"}, {"type": "array"}]}, 5, "p", "p has to be a string or an array, and is a number", id="forms of other types"),
         pytest.param({"anyOf": [{"type": "string"}, MODEL]}, {}, "p.model", "p.model is required", id="the form of its type"),

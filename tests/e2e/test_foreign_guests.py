@@ -20,7 +20,7 @@ def _node() -> int:
     return int(said.removeprefix("v").partition(".")[0])
 
 
-pytestmark = pytest.mark.timeout(600)  # npm installs a compiler
+pytestmark = pytest.mark.timeout(1200)  # npm installs a compiler
 
 in_javascript = pytest.mark.skipif(_node() < 20, reason="needs Node.js 20 or newer, and npm")
 

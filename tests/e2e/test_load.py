@@ -32,7 +32,7 @@ LEAVING = 0.3  # how many do
 PATIENCE_S = 60.0
 SETTLED_S = 30.0  # for whatever has to come to an end
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 @dataclass

@@ -21,7 +21,7 @@ from tests.benchmarks.gateway.tree import Tree
 from tests.benchmarks.gateway.upstream import MODEL, PACED, PAUSE
 from tests.conftest import ROOT
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 MESSAGES = [{"role": "user", "content": "Say hello in one word"}]
 CHAT: dict[str, Any] = {"model": MODEL, "messages": MESSAGES}
 PATH = "/v1/chat/completions"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from jsonschema_rs import ValidationError, Validator, ValidatorMap
 
 MAX_WORK = 50_000_000  # units of work for one input, some 20 ns each: about a second
+MAX_LIGHT = 64  # of a weight: up to it, comparing texts and names costs too little for their characters to count
 MAX_FORMS = 8  # times that a mistake is followed into one of several forms
 
 _Path: TypeAlias = tuple[str | int, ...]
@@ -38,7 +39,8 @@ class InputSchema:
         self._schema = schema
         self._what = what
         self._weight = bounds.Scales(reader).weigh()
-        self._reads_text = reader.reads_text
+        self._reads_texts = reader.reads_texts or self._weight > MAX_LIGHT
+        self._reads_names = reader.reads_names or self._weight > MAX_LIGHT
         self._library = _Library(reader)
         self._is_plain = _is_plain(schema)
         if not self._is_plain:
@@ -82,7 +84,7 @@ class InputSchema:
 
     def _measure(self, value: Json, whole: str, name: str | None) -> None:
         """Raises InputError where checking `value` may take too long, or more of the stack than there is."""
-        values = texts = 0
+        values = 0
         level = [value]
         for _ in range(MAX_DEPTH + 1):
             values += len(level)
@@ -90,11 +92,11 @@ class InputSchema:
             for one in level:
                 kind = type(one)
                 if kind is str:
-                    texts += len(one) >> 5
+                    values += len(one) >> 5 if self._reads_texts else 0
                 elif kind is dict or isinstance(one, dict):
                     inner += one.values()
-                    if self._reads_text:  # names are matched with patterns, or measured
-                        texts += sum(map(len, map(str, one))) >> 5
+                    if self._reads_names:
+                        values += sum(map(len, map(str, one))) >> 5
                 elif kind is list or kind is tuple:
                     inner += one
                 elif kind is int:
@@ -104,7 +106,7 @@ class InputSchema:
                     values += 0 if -1e18 < one < 1e18 else 8
                 elif isinstance(one, list | tuple):
                     inner += one
-            if (values + texts * self._reads_text) * self._weight > MAX_WORK:
+            if values * self._weight > MAX_WORK:
                 problem = f"{whole} is too large to be checked against the manifest's schema"
                 raise InputError(problem, field=name, hint="large data can be an attachment")
             if not inner:

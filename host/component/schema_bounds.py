@@ -76,7 +76,7 @@ class SchemaReader:
         self.definitions: dict[str, Json] = {}
         self.places: dict[str, str] = {}  # of the definitions in the document
         self.nodes: list[_Node] = []
-        self.reads_text = False  # whether the characters of a text cost anything
+        self.reads_texts = self.reads_names = False  # whether the characters of texts and names cost anything
         self._document = document
         self._attachments = attachments
         self._names: dict[int, str] = {}  # by the identity of a part of the document, which lives as long
@@ -109,7 +109,6 @@ class SchemaReader:
                 if keyword == "multipleOf" and isinstance(given, int | float) and not 1e-15 <= given <= 1e15:
                     raise wrong(place, "a number between 1e-15 and 1e15")
                 node.work += _COSTS[keyword] or _leaves(given)
-                self.reads_text |= keyword in _OF_TEXT
                 out[keyword] = given if keyword != "pattern" else self._pattern(given, place)
             elif keyword in ("anyOf", "oneOf"):
                 # behind an `if`: the library then says that none fits, and does not list the mistakes of each
@@ -117,6 +116,8 @@ class SchemaReader:
                 extra.append({"$ref": f"#/definitions/{self._define(choice, where)}"})
             elif keyword in _APPLIED:
                 out[keyword] = self._parts(node, keyword, given, place)
+        self.reads_texts |= not _OF_TEXT.isdisjoint(schema)
+        self.reads_names |= not _OF_NAMES.isdisjoint(schema)
         node.unevaluated = not schema.keys().isdisjoint(("unevaluatedProperties", "unevaluatedItems"))
         if schema.get("uniqueItems"):  # each part of each item is compared
             part = len(self.nodes)
@@ -206,7 +207,6 @@ class SchemaReader:
             wanted = "a pattern that matches in linear time, without look-around and references"
             raise wrong(where, f"{wanted}: {shown(text)}") from None
         self._patterns.add(text)
-        self.reads_text = True
         return text
 
 
@@ -247,7 +247,8 @@ _COSTS = {
     "pattern": 50,
     "multipleOf": 150,
 }
-_OF_TEXT = {"enum", "const", "uniqueItems", "minLength", "maxLength", "pattern"}
+_OF_TEXT = {"minLength", "maxLength", "pattern", "uniqueItems"}  # comparing with other keywords takes 1 ns
+_OF_NAMES = {"patternProperties", "propertyNames", "uniqueItems"}
 
 
 class Scales:
@@ -299,6 +300,8 @@ class Scales:
         node.visits += sum(one.visits for one in same)
         node.work += again * sum(one.work for one in same)
         self._spend(node.visits * 100 if node.unevaluated else 1, node.work)  # the library unfolds these in memory
+        if not same and not node.each:
+            return
         inside: dict[_Key, Counter[int]] = {}
         for key in {(_FIELD, None), (_ITEM, None)}.union(node.inside, *(one.inside for one in same)):
             several = [(node.inside, 1), *((one.inside, again) for one in same)]

@@ -18,8 +18,8 @@ PACKAGES = sorted(
     for place in HOST.rglob("__init__.py")
     if place.parent != HOST and "migrations" not in place.parts
 )
-MOST_FILES = 220
-LONGEST_FILE = 849
+MOST_FILES = 223
+LONGEST_FILE = 500
 
 
 def sources() -> Iterator[Path]:

@@ -9,12 +9,14 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
 
 IN_MEMORY = Path("/dev/shm")
 PREFIX = f"host-tests-{os.getuid()}-"
 ROOM_BYTES = 4 << 30  # two test processes with several copies of an 18 MB component each
+BEGINNING_S = 60  # in which a run has locked its folder
 
 
 class Scratch:
@@ -39,7 +41,9 @@ def remove_abandoned(parent: Path) -> None:
     """Remove the folders in `parent` of runs that have ended without removing them."""
     for folder in parent.glob(f"{PREFIX}*"):
         with suppress(OSError):
-            lock = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
+            if time.time() - folder.stat().st_mtime < BEGINNING_S:
+                continue
+            lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder, ignore_errors=True)

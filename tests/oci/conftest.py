@@ -46,7 +46,10 @@ def running_registry(folder: Path, *, htpasswd: str = "") -> Iterator[str]:
         config["auth"] = {"htpasswd": {"realm": "wonderland", "path": str(folder / "htpasswd")}}
     (folder / "config.yml").write_text(json.dumps(config))  # JSON is YAML
     with subprocess.Popen(
-        [program, "serve", str(folder / "config.yml")], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        ["setpriv", "--pdeathsig=TERM", program, "serve", str(folder / "config.yml")],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
     ) as process:
         assert process.stderr is not None
         said = next((line for line in process.stderr if "listening on" in line), "")

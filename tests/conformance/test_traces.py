@@ -87,21 +87,14 @@ def test_each_text_is_parsed_once_and_the_request_checked_once(chat_by_gateway: 
     assert chat_by_gateway.by_function[CHECKS] == 2, "the envelope once, and the parameters once"
 
 
-def test_a_warm_run_passes_through_few_files(host: Host, openai_wasm: bytes, fake: FakeOpenAI) -> None:
-    catalyst = host.load(
-        openai_wasm,
-        policy=Policy(allowed_domains=["api.openai.com"], upstreams={"https://api.openai.com": fake.url}),
-        secrets={"OPENAI_API_KEY": Secret(KEY)},
-    )
+def test_a_warm_run_passes_through_few_files(openai_wasm: bytes, fake: FakeOpenAI) -> None:
+    policy = Policy(allowed_domains=["api.openai.com"], upstreams={"https://api.openai.com": fake.url})
+    with Host() as host, asyncio.Runner() as runner:  # a host of its own: its threads start while they are traced
+        catalyst = host.load(openai_wasm, policy=policy, secrets={"OPENAI_API_KEY": Secret(KEY)})
 
-    def chat() -> None:
-        assert catalyst.run({"operation": "chat.completions.create", "params": CHAT}).ok
+        async def chat() -> None:
+            assert (await catalyst.arun({"operation": "chat.completions.create", "params": CHAT})).ok
 
-    async def later() -> None:  # on a thread that is started while it is traced, as the main thread's own was before
-        assert (await catalyst.arun({"operation": "chat.completions.create", "params": CHAT})).ok
-
-    with asyncio.Runner() as runner:
-        trace = traced(lambda: runner.run(later()))
+        trace = traced(lambda: runner.run(chat()))
     assert len(trace.files) <= MOST_FILES_OF_A_RUN, trace.table()
     assert 1 <= parsed(trace) <= 3, trace.table()
-    chat()

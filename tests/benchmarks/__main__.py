@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks [egress|gateway|journal|loading|processes|runs] …`: tables, and nothing that could fail. All by default.
+"""`python -m tests.benchmarks [audit_log|egress|gateway|loading|processes|runs] …`: tables, and nothing that could fail. All by default.
 
 Numbers of different runs don't compare unless the machine was as idle both times: each table measures both sides of
 what it compares in turns. Needs `dist/openai.wasm` (`./build.sh build`).
@@ -19,7 +19,7 @@ TABLES = {
     "runs": runs.main,
     "loading": loading.main,
     "egress": egress.main,
-    "journal": audit_log.main,
+    "audit_log": audit_log.main,
     "gateway": comparison.main,
 }
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ast
 import configparser
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -13,6 +16,7 @@ import pytest
 from tests.conftest import ROOT
 
 HOST = ROOT / "host"
+BENCHMARKS = ROOT / "tests" / "benchmarks"
 PACKAGES = sorted(
     place.parent.relative_to(ROOT).as_posix()
     for place in HOST.rglob("__init__.py")
@@ -120,3 +124,11 @@ def test_a_package_says_what_lives_there(package: str) -> None:
     if (readme := place / "README.md").exists():
         said += readme.read_text()
     assert len(said) >= 100, f"{package}: what lives there, what it may import, how to add the next thing"
+
+
+def test_the_benchmarks_can_be_started() -> None:
+    argv = [sys.executable, "-m", "tests.benchmarks", "of nothing"]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert "there is no benchmark of nothing" in done.stderr
+    named = set(re.findall(r"tests\.benchmarks\.(\w+)", "".join(map(Path.read_text, BENCHMARKS.glob("*.py")))))
+    assert named <= {file.stem for file in BENCHMARKS.iterdir()}

@@ -46,7 +46,7 @@ def in_threads(audit_log: AuditLog, number: int) -> float:
 
 
 def in_processes(folder: Path, url: str | None, number: int) -> float:
-    argv = [sys.executable, "-m", "tests.benchmarks.journal", str(folder), url or "", str(COUNT // number)]
+    argv = [sys.executable, "-m", "tests.benchmarks.audit_log", str(folder), url or "", str(COUNT // number)]
     processes = [subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(number)]
     for process in processes:
         process.stdout.readline()  # type: ignore[union-attr]  # it is a pipe

@@ -74,6 +74,8 @@ if not TYPE_CHECKING:  # type checkers have the names above; a `__getattr__` wou
         """Imports on first use: the fakes need none of it, and only a Workspace needs a database."""
         from importlib import import_module  # noqa: PLC0415 - `import host` imports nothing
 
+        if name == "errors":  # a module, which imports nothing
+            return import_module("host.errors")
         if name in __all__:
             for home in ("host.runtime.public", "host.runtime.workspace"):
                 if (found := getattr(import_module(home), name, None)) is not None:

@@ -54,6 +54,17 @@ def test_the_package_alone_imports_nothing_of_itself() -> None:
 
 
 @pytest.mark.parametrize(
+    ("statement", "needs"),
+    [
+        pytest.param("from host import errors", set(), id="the errors need nothing"),
+        pytest.param("from host import Host, Policy, Secret", {"wasmtime"}, id="a host needs no database"),
+    ],
+)
+def test_a_public_name_drags_in_what_it_needs(statement: str, needs: set[str]) -> None:
+    assert heavy(modules_after(statement)) == needs
+
+
+@pytest.mark.parametrize(
     ("module", "needs"),
     [
         pytest.param("host.errors", set(), id="the errors need nothing"),

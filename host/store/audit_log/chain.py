@@ -34,7 +34,7 @@ FIELDS = ("seq", "at", "run", "kind", "decision", "rule", "detail", "key")
 _ROWS_AT_ONCE = 1_000  # in memory
 _GENESIS = bytes(32)
 _MOST_BYTES = 512  # of a checkpoint file
-_LOCK_TIMEOUT_S = 5.0  # the lock is held for microseconds
+_LOCK_TIMEOUT_S = 5.0  # the lock is held for one append and its commit at most
 
 _compact = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
 _MAC = cast(audit.c.mac, LargeBinary).label("mac")  # as bytes, also if somebody put another type there

@@ -15,11 +15,11 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
-from host.core.audit import Event, EventKind, LogLine, Meters, Sink, record
+from host.core.audit import Event, EventKind, LogLine, Meters, Sink
 from host.core.limits import Limits
 from host.core.operation import Attachments
 from host.core.strict_json import parse_json
-from host.errors import InputError, Refusal
+from host.errors import AuditError, InputError, Refusal
 from host.secrets.redaction import Redactor
 
 MAX_EVENTS = 1_000  # kept with the result; the sink has all
@@ -246,7 +246,12 @@ class Run:
         shown = self.redactor.text(rule) if rule else ""
         event = Event(kind, self.id, decision, shown, self.redactor.json(dict(detail)) if detail else {})
         if self._sink is not None:
-            record(self._sink, event)
+            try:
+                self._sink.record(event)
+            except AuditError:
+                raise
+            except Exception as error:
+                raise AuditError(f"the audit sink failed: {type(error).__name__}") from error
         if len(self.events) < MAX_EVENTS:
             self.events.append(event)
 

@@ -12,13 +12,12 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from host.capabilities.config import Config
-from host.capabilities.exchange import Exchange
+from host.capabilities.exchange import Exchange, Upstream
 from host.capabilities.http import Fetch
 from host.capabilities.log import Log
 from host.capabilities.output import Output
 from host.capabilities.secrets import Secrets
 from host.capabilities.streaming import Streaming
-from host.capabilities.upstream import Upstream
 from host.core.names import SecretName
 from host.core.sliding_window import RequestLimiter
 from host.core.strict_json import Json

@@ -9,8 +9,6 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal, Protocol, TypeAlias, get_args
 
-from host.errors import AuditError
-
 RunKind = Literal["run.started", "run.ended", "http.request", "secret.use", "secret.reveal", "log"]
 
 # What happened without a run, and changed nothing that is kept; as does a `secret.reveal` to the operator.
@@ -87,16 +85,6 @@ class Sink(Protocol):
     """Keeps events. `record` returns once the event is as safe as the sink makes it, and is called from any thread."""
 
     def record(self, event: Event) -> None: ...
-
-
-def record(sink: Sink, event: Event) -> None:
-    """Write `event`. Raises AuditError for any exception of the sink."""
-    try:
-        sink.record(event)
-    except AuditError:
-        raise
-    except Exception as error:
-        raise AuditError(f"the audit sink failed: {type(error).__name__}") from error
 
 
 class NullSink:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shlex
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from reprlib import repr as shown  # short, of whatever size
@@ -23,13 +23,14 @@ from host.core.names import Reference, SecretName
 from host.core.quantities import Quota, parse_count, parse_duration, parse_size
 from host.core.strict_json import Json, parse_json
 from host.errors import HostError, InputError, PolicyError
-from host.policy.domains import PLACES, DomainPattern, Place, SecretGrant
-from host.policy.urls import Origin, UrlError
+from host.policy.urls import DomainPattern, Origin, Target, UrlError
 
 T = TypeVar("T", bound="Policy | RateLimit | SecretRule")
 
 Method = Literal["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"]
 METHODS: tuple[Method, ...] = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS")
+Place = Literal["header", "url", "body"]
+PLACES: tuple[Place, ...] = ("header", "url", "body")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,23 @@ class SecretRule:
                 raise PolicyError("a secret needs a place", hint="one or several of " + ", ".join(PLACES))
         with _field("reveal"):
             _instance(bool, self.reveal)
+
+
+@dataclass(frozen=True, slots=True)
+class SecretGrant:
+    """The secret `name` may be put into `places` of requests to `domains`. With `reveal` the guest sees its value.
+    `domains` None stands for the policy's domains until the grant is computed, and matches nothing."""
+
+    name: SecretName
+    domains: tuple[DomainPattern, ...] | None
+    places: frozenset[Place] = frozenset({"header"})
+    reveal: bool = False
+
+    def goes_to(self, target: Target, mapped: Container[Origin]) -> bool:
+        """Whether the secret may be sent to `target`: one of its domains, over https or to one of the `mapped` origins
+        (the keys of the policy's `upstreams`)."""
+        over_tls = target.scheme == "https" or target.at in mapped
+        return over_tls and any(domain.matches(target) for domain in self.domains or ())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from host.core.wit import CAPABILITIES, CONFIG, FETCH, LOG, OUTPUT, SECRETS, STREAMING
-from host.policy.domains import PLACES, Place, SecretGrant
+from host.policy.document import PLACES, Place, SecretGrant
 from host.policy.permissions import Grant, overlap
 
 _TITLES = {

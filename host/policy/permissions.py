@@ -19,9 +19,8 @@ from host.core.names import Domain, SecretName
 from host.core.strict_json import Json
 from host.errors import InputError, ManifestError, PolicyError, Refusal
 from host.policy.addresses import allowed
-from host.policy.document import METHODS, Effective, Policy, RateLimit, Terms, default_binding
-from host.policy.domains import DomainPattern, SecretGrant
-from host.policy.urls import Origin, Target, UrlError
+from host.policy.document import METHODS, Effective, Policy, RateLimit, SecretGrant, Terms, default_binding
+from host.policy.urls import DomainPattern, Origin, Target, UrlError
 
 _CONFIG_DOMAIN = re.compile(r"\{config\.([A-Za-z_][A-Za-z0-9_]*)\}\Z")
 

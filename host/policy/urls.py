@@ -4,7 +4,8 @@ again.
 The grammar is RFC 3986's for `http` and `https` without the parts that parsers are known to read differently: userinfo,
 backslashes, whitespace and control characters, Unicode host names, trailing dots, and every spelling of an IPv4 address
 but four decimal numbers. Such a URL is refused, never repaired. The one exception is a path or query in Unicode, which
-is percent-encoded as UTF-8 (RFC 3987, 3.1).
+is percent-encoded as UTF-8 (RFC 3987, 3.1). A policy names domains in the same grammar: `api.openai.com`,
+`*.example.com`, `host:8443`, `http://[::1]:8080`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final, Literal, TypeAlias
 
 from host.core.names import Domain
-from host.errors import InputError
+from host.errors import InputError, PolicyError
 
 UrlHost: TypeAlias = Domain | IPv4Address | IPv6Address
 Scheme = Literal["http", "https"]
@@ -203,3 +204,69 @@ def _path_query(rest: str) -> bytes:
 
 def _escape(character: str) -> str:
     return character if character.isascii() else "".join(f"%{byte:02X}" for byte in character.encode())
+
+
+ANY_DOMAIN: Final = "unsafe_any_domain"
+
+_HINT: Final = "like api.openai.com, *.example.com, localhost:8443 or http://127.0.0.1:8080"
+
+
+@dataclass(frozen=True, slots=True)
+class DomainPattern:
+    """One entry of `allowed_domains`: one scheme, one port and one host. With `subdomains` it matches whole labels at
+    any depth below the host, but not the host itself. `host` None matches any domain name (no literal address)."""
+
+    scheme: Scheme
+    host: UrlHost | None
+    port: int
+    subdomains: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> DomainPattern:
+        """`[scheme://][*.]host[:port]`; the scheme is https unless `http://` is written, the port the scheme's own.
+
+        Raises PolicyError. A wildcard needs two labels to its right; `unsafe_any_domain` matches every domain.
+        """
+        scheme, rest = _scheme(text)
+        wildcard, rest = rest.startswith("*"), rest.removeprefix("*.")
+        try:
+            host, port = parse_authority(rest)
+        except UrlError as error:
+            hint = f"for every domain there is, write {ANY_DOMAIN}" if rest.partition(":")[0] == "*" else _HINT
+            raise PolicyError(f"{text[:80]!r} is not a domain: {error.reason}", hint=hint) from None
+        if wildcard and not (isinstance(host, Domain) and "." in host.value):
+            raise PolicyError(
+                f"{text[:80]!r} would cover names of many owners",
+                hint=f"name at least two labels, like *.example.com; for every domain there is, write {ANY_DOMAIN}",
+            )
+        any_domain = isinstance(host, Domain) and host.value == ANY_DOMAIN
+        return cls(scheme, None if any_domain else host, port or DEFAULT_PORTS[scheme], wildcard)
+
+    def matches(self, target: Target) -> bool:
+        """Whether the pattern matches `target`."""
+        if (target.scheme, target.port) != (self.scheme, self.port):
+            return False
+        if self.host is None:
+            return isinstance(target.host, Domain)
+        if self.subdomains:
+            return isinstance(target.host, Domain) and target.host.value.endswith(f".{self.host}")
+        return target.host == self.host
+
+    def __str__(self) -> str:
+        """The shortest text that parses to this pattern."""
+        scheme = "" if self.scheme == "https" else f"{self.scheme}://"
+        wildcard = "*." if self.subdomains else ""
+        host = f"[{self.host}]" if isinstance(self.host, IPv6Address) else str(self.host or ANY_DOMAIN)
+        port = "" if self.port == DEFAULT_PORTS[self.scheme] else f":{self.port}"
+        return f"{scheme}{wildcard}{host}{port}"
+
+
+def _scheme(text: str) -> tuple[Scheme, str]:
+    before, separator, rest = text.partition("://")
+    match before.lower() if separator else "https":
+        case "https":
+            return "https", rest if separator else text
+        case "http":
+            return "http", rest
+        case _:
+            raise PolicyError(f"{text[:80]!r} is not a domain: only http and https are spoken", hint=_HINT)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from host import capabilities
-from host.capabilities.upstream import LiveUpstream
+from host.capabilities.exchange import LiveUpstream
 from host.component.manifest import Manifest
 from host.component.operations import OperationSpec
 from host.component.schema import InputSchema

@@ -16,9 +16,9 @@ from host.core.limits import Limits
 from host.core.names import SecretName
 from host.core.strict_json import Json
 from host.errors import InputError
-from host.policy.document import Effective, Policy
-from host.policy.domains import PLACES, DomainPattern, Place, SecretGrant
+from host.policy.document import PLACES, Effective, Place, Policy, SecretGrant
 from host.policy.permissions import Grant, compute_grant, requested_by
+from host.policy.urls import DomainPattern
 from host.secrets.value import SecretValue
 from host.trust.artifact import Artifact
 

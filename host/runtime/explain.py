@@ -13,7 +13,7 @@ from host.core.names import Domain, Reference
 from host.core.wit import FETCH, STREAMING
 from host.errors import InputError, NotFound
 from host.policy.addresses import classify
-from host.policy.domains import PLACES
+from host.policy.document import PLACES
 from host.policy.permissions import (
     Allow,
     Decision,

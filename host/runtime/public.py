@@ -5,7 +5,6 @@ in the signature of a public name is public too: here, in `host.errors`, or in `
 walks the signatures.
 """
 
-from host import errors as errors
 from host.component.manifest import Manifest as Manifest
 from host.component.manifest import SecretNeed as SecretNeed
 from host.component.operations import OperationSpec as OperationSpec
@@ -31,12 +30,12 @@ from host.errors import Refusal as Refusal
 from host.policy.document import Effective as Effective
 from host.policy.document import Policy as Policy
 from host.policy.document import RateLimit as RateLimit
+from host.policy.document import SecretGrant as SecretGrant
 from host.policy.document import SecretRule as SecretRule
 from host.policy.document import Terms as Terms
-from host.policy.domains import DomainPattern as DomainPattern
-from host.policy.domains import SecretGrant as SecretGrant
 from host.policy.permissions import Grant as Grant
 from host.policy.permissions import Requested as Requested
+from host.policy.urls import DomainPattern as DomainPattern
 from host.policy.urls import Origin as Origin
 from host.policy.urls import Target as Target
 from host.run import CancelToken as CancelToken

@@ -20,8 +20,7 @@ from host.core.strict_json import Json
 from host.core.wit import EXPORTS
 from host.errors import ArtifactError, InputError, NotApproved
 from host.oci.reference import OciReference
-from host.policy.document import Effective
-from host.policy.domains import SecretGrant
+from host.policy.document import Effective, SecretGrant
 from host.store.access.api_keys import ApiKeys
 from host.store.access.cancellations import Cancellations
 from host.store.access.counters import Counters

@@ -25,9 +25,8 @@ from host.server.openai import Gateway
 from host.server.openai.gateway import CATALYST, RUN
 from host.server.settings import ServerSettings
 from host.service.catalog import Catalog
-from host.service.dispatch import Dispatch, Observer
+from host.service.dispatch import Dispatch, Observer, UsageRecorder
 from host.service.limits import open_limiter
-from host.service.usage import UsageRecorder
 
 _log = logging.getLogger("host.server")
 

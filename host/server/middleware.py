@@ -12,12 +12,22 @@ import time
 from urllib.parse import urlsplit
 
 from host.errors import Cancelled, HostError
-from host.server.asgi import App, Message, Receive, Scope, Send, header, send_json
+from host.server.asgi import (
+    UNANSWERED,
+    App,
+    Message,
+    Receive,
+    RequestContext,
+    Scope,
+    Send,
+    context_of,
+    header,
+    send_json,
+)
 from host.server.http_errors import headers_of, shown_outside, status_of
 from host.server.observability.logs import REQUEST
 from host.server.observability.metrics import Metrics
 from host.server.observability.tracing import Tracing
-from host.server.request_context import UNANSWERED, RequestContext, context_of
 from host.server.settings import ServerSettings
 
 _log = logging.getLogger("host.server")

@@ -17,8 +17,8 @@ from host.core.audit import Event, EventKind
 from host.core.names import Reference, SecretName, check_version
 from host.core.strict_json import Json
 from host.errors import HostError, InputError, NotFound, PolicyError, StateError
-from host.policy.document import DEFAULT, Effective, Policy, SecretRule
-from host.policy.domains import PLACES, DomainPattern, Place, SecretGrant
+from host.policy.document import DEFAULT, PLACES, Effective, Place, Policy, SecretGrant, SecretRule
+from host.policy.urls import DomainPattern
 from host.store.audit_log.log import AuditLog
 from host.store.settings import Document, Settings
 from host.store.tables import secret_grants

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from host import Event, Host, Secret, errors
-from host.policy.domains import PLACES
+from host.policy.document import PLACES
 from tests.probing import (
     ORIGIN,
     TOKEN,

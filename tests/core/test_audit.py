@@ -1,4 +1,4 @@
-"""Events, and the one way into a sink."""
+"""Events, and a run's way into a sink."""
 
 from __future__ import annotations
 
@@ -6,19 +6,27 @@ import json
 
 import pytest
 
-from host.core.audit import Event, NullSink, record
+from host.core.audit import Event, NullSink, Sink
+from host.core.limits import Limits
 from host.errors import AuditError, Refusal
+from host.run import Placeholders, Run
+from host.secrets.redaction import Redactor
 from tests.probing import Kept
+
+
+def recorded(sink: Sink, event: Event) -> None:
+    """Hand `event` to `sink`, as a run does."""
+    Run(limits=Limits(), sink=sink, redactor=Redactor({}), placeholders=Placeholders()).audit(event.kind)
 
 
 def test_a_recorded_event_reaches_the_sink() -> None:
     kept = Kept()
-    record(kept, Event("log", "run_1"))
+    recorded(kept, Event("log", "run_1"))
     assert [event.kind for event in kept] == ["log"]
 
 
 def test_a_sink_that_keeps_nothing_takes_everything() -> None:
-    record(NullSink(), Event("log", "run_1"))
+    recorded(NullSink(), Event("log", "run_1"))
 
 
 @pytest.mark.parametrize("failure", [OSError("disk full"), ValueError(), KeyError("x"), RuntimeError()])
@@ -28,7 +36,7 @@ def test_whatever_a_sink_raises_is_an_audit_error_that_tells_its_type_alone(fail
             raise failure
 
     with pytest.raises(AuditError) as error:
-        record(Failing(), Event("log", "run_1"))
+        recorded(Failing(), Event("log", "run_1"))
     assert type(failure).__name__ in str(error.value)
     assert "disk full" not in str(error.value)
     assert error.value.__cause__ is failure
@@ -42,7 +50,7 @@ def test_an_audit_error_of_the_sink_stays_what_it_is() -> None:
             raise own
 
     with pytest.raises(AuditError) as error:
-        record(Failing(), Event("log", "run_1"))
+        recorded(Failing(), Event("log", "run_1"))
     assert error.value is own
 
 
@@ -52,7 +60,7 @@ def test_an_interruption_passes_through_a_sink() -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        record(Interrupted(), Event("log", "run_1"))
+        recorded(Interrupted(), Event("log", "run_1"))
 
 
 def test_an_event_is_plain_json() -> None:

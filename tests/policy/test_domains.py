@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from host.errors import PolicyError
-from host.policy.domains import DomainPattern
-from host.policy.urls import Target
+from host.policy.urls import DomainPattern, Target
 
 
 @pytest.mark.parametrize(

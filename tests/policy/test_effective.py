@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from host.core.names import Reference, SecretName
-from host.policy.document import DEFAULT, METHODS, Effective, Policy
-from host.policy.domains import DomainPattern, SecretGrant
+from host.policy.document import DEFAULT, METHODS, Effective, Policy, SecretGrant
+from host.policy.urls import DomainPattern
 
 OPENAI = Reference.parse("c:local.openai:0.1.0")
 

@@ -8,9 +8,9 @@ from host.core.limits import Limits
 from host.core.names import SecretName
 from host.core.wit import CAPABILITIES, CONFIG, FETCH, SECRETS
 from host.policy.document import Policy
-from host.policy.domains import DomainPattern
 from host.policy.explain import Permission, list_permissions
 from host.policy.permissions import Requested, compute_grant
+from host.policy.urls import DomainPattern
 
 KEY = SecretName.parse("API_KEY")
 WANTED = (DomainPattern.parse("api.example.com"), DomainPattern.parse("cdn.example.com"))

@@ -15,8 +15,7 @@ from host import Limits, Policy, SecretRule
 from host.core.limits import CEILING
 from host.core.names import Reference, SecretName
 from host.errors import PolicyError, Refusal
-from host.policy.document import DEFAULT, METHODS, Effective
-from host.policy.domains import DomainPattern, SecretGrant
+from host.policy.document import DEFAULT, METHODS, Effective, SecretGrant
 from host.policy.permissions import (
     Allow,
     Deny,
@@ -30,7 +29,7 @@ from host.policy.permissions import (
     overlap,
     pattern_for,
 )
-from host.policy.urls import Origin, Target
+from host.policy.urls import DomainPattern, Origin, Target
 
 KEY = SecretName.parse("KEY")
 

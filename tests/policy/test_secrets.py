@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from host.core.names import SecretName
-from host.policy.domains import DomainPattern, SecretGrant
-from host.policy.urls import Origin, Target
+from host.policy.document import SecretGrant
+from host.policy.urls import DomainPattern, Origin, Target
 
 MAPPED = {Origin.parse("http://mapped.test"), Origin.parse("https://mapped.test")}
 

@@ -10,7 +10,7 @@ import pytest
 from host import errors
 from host.errors import Refusal
 from host.server.http_errors import headers_of, status_of
-from host.server.openai.answers import of_host
+from host.server.openai.gateway import of_host
 from tests.server.openai.test_answers import result
 
 MORE: dict[str, dict[str, Any]] = {

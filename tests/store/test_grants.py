@@ -10,7 +10,8 @@ from sqlalchemy import select, update
 
 from host.core.names import Reference, SecretName
 from host.errors import NotFound, PolicyError, StateError
-from host.policy.domains import DomainPattern, SecretGrant
+from host.policy.document import SecretGrant
+from host.policy.urls import DomainPattern
 from host.runtime.workspace import Workspace
 from host.store.policies import SecretGrants
 from host.store.tables import audit, secret_grants

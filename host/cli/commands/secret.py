@@ -19,7 +19,7 @@ from host.cli.secret_values import parse_assignment, read_value
 from host.core.audit import Event
 from host.core.names import Reference, SecretName
 from host.errors import InputError, NotFound
-from host.policy.domains import PLACES, Place
+from host.policy.document import PLACES, Place
 from host.policy.permissions import requested_by
 from host.secrets.kinds import doubt, masked
 from host.secrets.value import OPERATOR

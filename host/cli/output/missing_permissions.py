@@ -14,8 +14,8 @@ from host.cli.permissions import RunPermissions
 from host.cli.secret_values import ask as ask_value
 from host.component.manifest import Manifest, SecretNeed
 from host.errors import Refusal
-from host.policy.domains import DomainPattern
 from host.policy.permissions import overlap, requested_by
+from host.policy.urls import DomainPattern
 
 
 @dataclass(frozen=True, slots=True)

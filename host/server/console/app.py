@@ -18,12 +18,11 @@ from host.core.names import Reference
 from host.core.strict_json import Json
 from host.errors import Cancelled, Forbidden, HostError, InputError, NotFound
 from host.runtime.workspace import Workspace
-from host.server.asgi import JSON, App, encoded
+from host.server.asgi import JSON, App, context_of, encoded
 from host.server.console import bodies, views
 from host.server.console.playground import Playground
 from host.server.console.sessions import MAKE_ONE, Access, Visitor
 from host.server.http_errors import headers_of, shown_outside, status_of
-from host.server.request_context import context_of
 from host.server.settings import ServerSettings
 from host.service.catalog import Catalog, View
 from host.service.dispatch import Dispatch

@@ -14,9 +14,8 @@ from host.core.names import Reference
 from host.core.operation import Result
 from host.core.strict_json import Json, parse_json
 from host.errors import HostError, InputError, OperationFailed
-from host.server.asgi import Leaving, Receive, Scope, Send, encoded
+from host.server.asgi import Leaving, Receive, Scope, Send, context_of, encoded
 from host.server.console import bodies, views
-from host.server.request_context import context_of
 from host.server.settings import ServerSettings
 from host.service.catalog import Catalog
 from host.service.dispatch import Dispatch, Running

@@ -23,9 +23,8 @@ from starlette.responses import Response
 
 from host.errors import Forbidden, Unauthenticated
 from host.runtime.workspace import Workspace
-from host.server.asgi import Scope, header, headers
+from host.server.asgi import Scope, context_of, header, headers
 from host.server.auth import bearer, holder, peer, valid_at_address
-from host.server.request_context import context_of
 from host.server.settings import ServerSettings
 from host.service.catalog import Catalog
 from host.service.principal import Principal

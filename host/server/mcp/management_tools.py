@@ -15,7 +15,7 @@ from mcp_types import CallToolResult
 from host.core.names import Reference, SecretName
 from host.core.strict_json import Json
 from host.errors import AuditBroken, InputError, NotFound
-from host.policy.domains import PLACES, Place
+from host.policy.document import PLACES, Place
 from host.policy.permissions import Deny
 from host.runtime.explain import would_reach
 from host.runtime.workspace import Workspace

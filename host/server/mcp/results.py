@@ -23,7 +23,7 @@ from host.errors import HostError, LimitExceeded, OperationFailed, TooLarge
 from host.server import http_errors
 from host.server.asgi import JSON
 from host.server.mcp.run_tool import MOST_BYTES, ToolRun
-from host.server.openai.answers import whole
+from host.server.openai.gateway import whole
 
 RUN: Final = "catalyst-host/run"
 """In a result's `_meta`: the id of the run, for the tool `execution`."""

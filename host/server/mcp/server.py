@@ -22,13 +22,13 @@ from mcp_types import (
 from host.core.names import Reference
 from host.errors import Forbidden, HostError, InputError
 from host.runtime.workspace import Workspace
+from host.server.asgi import RequestContext, context_of
 from host.server.mcp import results
 from host.server.mcp.component_tool import ComponentTool
 from host.server.mcp.execution_tool import Execution
 from host.server.mcp.management_tools import Management
 from host.server.mcp.operation_tools import OperationCalls, Operations
 from host.server.mcp.tool import BuiltIn, Report, ToolCall
-from host.server.request_context import RequestContext, context_of
 from host.service.catalog import Catalog, View
 from host.service.dispatch import Dispatch
 from host.service.principal import Principal

@@ -11,7 +11,7 @@ from mcp_types import CallToolResult, Tool, ToolAnnotations
 
 from host.component.schema import InputSchema
 from host.core.strict_json import Json
-from host.server.request_context import RequestContext
+from host.server.asgi import RequestContext
 from host.service.catalog import View
 from host.service.principal import Principal
 from host.store.access.api_keys import KeyScope

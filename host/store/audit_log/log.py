@@ -162,10 +162,10 @@ class AuditLog:
         """Appends `rows` to the chain and returns its new end and their key; None, with nothing done, in any but the
         usual case."""
         found = connection.execute(_QUICK_END).fetchone()
-        key = self.keys.opened(found[2]) if found else None
+        key = self.keys.decrypted.get(found[2]) if found else None
         if key is None or stored is None or not isinstance(found[1], bytes):
             return None
-        stored_key = key if stored.key == key.id else self.keys.opened(stored.key)
+        stored_key = key if stored.key == key.id else self.keys.decrypted.get(stored.key)
         if stored_key is None or not stored.authentic(stored_key):
             return None
         last = Checkpoint(found[0], found[1])

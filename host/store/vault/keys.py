@@ -30,25 +30,21 @@ class DataKey(Unspoken):
 
 
 class Keys:
-    """One per process; decrypted keys stay in memory. Methods work in the caller's transaction, and raise VaultError if
-    a key does not decrypt."""
+    """One per process; decrypted keys stay in memory, by id in `decrypted`. Methods work in the caller's transaction,
+    and raise VaultError if a key does not decrypt."""
 
     def __init__(self, state_dir: Path) -> None:
         self._state_dir = state_dir
-        self._opened: dict[str, DataKey] = {}
+        self.decrypted: dict[str, DataKey] = {}
         self._masters: dict[str, MasterKey] = {}
 
     def get(self, connection: Connection, ident: str) -> DataKey:
-        if ident not in self._opened:
+        if ident not in self.decrypted:
             row = connection.execute(select(keys).where(keys.c.id == ident)).one_or_none()
             if row is None:
                 raise VaultError(f"there is no key {ident}")
-            self._opened[ident] = self._decrypted(row)
-        return self._opened[ident]
-
-    def opened(self, ident: object) -> DataKey | None:
-        """The key with that id, if it is decrypted already."""
-        return self._opened.get(ident) if isinstance(ident, str) else None
+            self.decrypted[ident] = self._decrypted(row)
+        return self.decrypted[ident]
 
     def current(self, connection: Connection, purpose: Purpose) -> DataKey:
         """The key for new data. Makes one if there is none, so the transaction has to be a write transaction."""

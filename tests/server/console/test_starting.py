@@ -8,7 +8,7 @@ import pytest
 
 from host.component.manifest import Manifest
 from host.component.operations import OperationSpec
-from host.server.console.starting import starting
+from host.server.console.views import starting
 
 
 def spec(params: Any, **more: Any) -> OperationSpec:

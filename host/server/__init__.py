@@ -10,7 +10,7 @@ it. A new face is a package here, and a line in `app`. Needs the extra `serve`.
 
 from host.server.app import Application, create_app
 from host.server.settings import ServerSettings
-from host.service.catalog import Routed, Routing
 from host.service.limits.limiter import Budget
+from host.service.request import Routed, Routing
 
 __all__ = ["Application", "Budget", "Routed", "Routing", "ServerSettings", "create_app"]

@@ -225,7 +225,7 @@ def _end_with_parent() -> None:
 
 
 def _config(serving: Serving, app: Callable[..., object], *, factory: bool = False) -> uvicorn.Config:
-    """Uvicorn believes no header about the client's address: `host.server.auth` knows the trusted proxies."""
+    """Uvicorn believes no header about the client's address: `host.server.asgi` knows the trusted proxies."""
     return uvicorn.Config(
         app,
         factory=factory,

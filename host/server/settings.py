@@ -34,8 +34,8 @@ from host.core.names import Reference
 from host.core.quantities import Quota, parse_size
 from host.core.strict_json import parse_json
 from host.errors import HostError, InputError
-from host.service.catalog import Routing
 from host.service.limits import Budget
+from host.service.request import Routing
 
 MAX_BODY_BYTES = 64 * 1024 * 1024  # audio has up to 25 MB, and base64 adds a third
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\sA-Z]+\Z")  # a browser's extension has one with a scheme of its own

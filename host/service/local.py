@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from host.core.names import Reference
-from host.service.catalog import Routing
-from host.service.request import OperationRequest, Resolved, resolve
+from host.service.request import OperationRequest, Resolved, Routing, resolve
 
 if TYPE_CHECKING:
     from host.core.operation import Result

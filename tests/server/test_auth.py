@@ -13,7 +13,7 @@ import pytest
 from host.core.names import Reference
 from host.errors import Forbidden, Unauthenticated
 from host.runtime.workspace import Workspace
-from host.server.auth import client_address, principal_of
+from host.server.asgi import client_address, principal_of
 from host.server.settings import ServerSettings
 from host.service.principal import Principal
 from host.store.access.api_keys import SCOPES, KeyRing

@@ -20,8 +20,8 @@ from host.runtime.catalyst import Catalyst
 from host.runtime.workspace import Workspace
 from host.server import ServerSettings
 from host.service import catalog
-from host.service.catalog import Routing
 from host.service.limits import Limit
+from host.service.request import Routing
 from host.store.audit_log.records import Wanted, newest_records
 from tests.server.conftest import OPENAI, PATIENCE_S, Server, until
 from tests.server.engine import SharedLoader

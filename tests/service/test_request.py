@@ -13,10 +13,9 @@ from host.component.manifest import Manifest
 from host.component.operations import OperationSpec, read_operations
 from host.core.names import Digest, Reference
 from host.errors import Forbidden, InputError, NotFound
-from host.service.catalog import Routing
 from host.service.local import resolve_local
 from host.service.principal import OPERATOR, Principal
-from host.service.request import OperationRequest, Resolved, resolve
+from host.service.request import OperationRequest, Resolved, Routing, resolve
 from host.store.access.api_keys import ApiKey
 from host.store.components import Component
 

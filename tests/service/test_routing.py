@@ -6,7 +6,7 @@ import pytest
 
 from host.core.names import Reference
 from host.errors import InputError, NotFound
-from host.service.catalog import Routing
+from host.service.request import Routing
 
 ONE, OTHER, REST = (Reference.parse(f"c:local.{name}") for name in ("one", "other", "rest"))
 ROUTING = Routing({"gpt": ONE, "gpt-4o": OTHER, "": REST}, {"fast": "gpt-4o-mini", "gpt": "claude"})

@@ -23,8 +23,7 @@ from starlette.responses import Response
 
 from host.errors import Forbidden, Unauthenticated
 from host.runtime.workspace import Workspace
-from host.server.asgi import Scope, context_of, header, headers
-from host.server.auth import bearer, holder, peer, valid_at_address
+from host.server.asgi import Scope, bearer, context_of, header, headers, holder, peer, valid_at_address
 from host.server.settings import ServerSettings
 from host.service.catalog import Catalog
 from host.service.principal import Principal

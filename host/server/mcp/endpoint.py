@@ -22,8 +22,19 @@ from sse_starlette.sse import AppStatus
 from host.core.strict_json import Json, parse_json
 from host.errors import Cancelled, HostError, InputError
 from host.runtime.workspace import Workspace
-from host.server.asgi import Leaving, Message, Receive, Scope, Send, context_of, encoded, header, read_body, send_whole
-from host.server.auth import principal_of
+from host.server.asgi import (
+    Leaving,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    context_of,
+    encoded,
+    header,
+    principal_of,
+    read_body,
+    send_whole,
+)
 from host.server.http_errors import headers_of, status_of
 from host.server.mcp import results
 from host.server.mcp.server import ToolServer

@@ -13,8 +13,7 @@ from starlette.routing import Route
 
 from host.core import environment
 from host.errors import HostError
-from host.server.asgi import context_of
-from host.server.auth import principal_of
+from host.server.asgi import context_of, principal_of
 from host.server.settings import ServerSettings
 from host.service.catalog import Catalog
 from host.service.dispatch import Ended, Observer, Running

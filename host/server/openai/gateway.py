@@ -38,9 +38,9 @@ from host.server.asgi import (
     encoded,
     final_status,
     header,
+    principal_of,
     send_whole,
 )
-from host.server.auth import principal_of
 from host.server.http_errors import headers_of, status_of, words_outside
 from host.server.openai.requests import Matched, Routes, read_content
 from host.server.settings import ServerSettings

@@ -16,8 +16,7 @@ from host.cli.options import HiddenText
 from host.core import environment
 from host.core.names import SecretName
 from host.errors import InputError
-from host.secrets.kinds import looks_like_key
-from host.secrets.value import SecretValue
+from host.secrets.value import SecretValue, looks_like_key
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")  # POSIX, Base Definitions, 3.216
 _SOURCES = "env:VAR, file:PATH, keyring:SERVICE/USER, or - for standard input"

@@ -15,8 +15,7 @@ from host.cli.options import HiddenText
 from host.cli.secret_values import parse_assignment, read_value
 from host.core.names import SecretName
 from host.errors import InputError
-from host.secrets.kinds import doubt, masked
-from host.secrets.value import SecretValue
+from host.secrets.value import SecretValue, doubt, masked
 from host.store.vault import master as keyrings
 from host.store.vault.secrets import Vault
 

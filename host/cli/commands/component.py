@@ -13,8 +13,18 @@ import click
 from host.cli.inputs import opened, source_named
 from host.cli.output.component import as_facts, next_step
 from host.cli.output.missing_permissions import may_ask
-from host.cli.output.progress import ProgressBars
-from host.cli.output.terminal import as_json, as_line, errors_shown, one_line, put, say, size, table, terminal_width
+from host.cli.output.terminal import (
+    ProgressBars,
+    as_json,
+    as_line,
+    errors_shown,
+    one_line,
+    put,
+    say,
+    size,
+    table,
+    terminal_width,
+)
 from host.core.names import Reference
 from host.errors import HostError, InputError, NotApproved
 

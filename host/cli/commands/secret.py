@@ -21,8 +21,7 @@ from host.core.names import Reference, SecretName
 from host.errors import InputError, NotFound
 from host.policy.document import PLACES, Place
 from host.policy.permissions import requested_by
-from host.secrets.kinds import doubt, masked
-from host.secrets.value import OPERATOR
+from host.secrets.value import OPERATOR, doubt, masked
 
 if TYPE_CHECKING:
     from host.runtime.workspace import Workspace

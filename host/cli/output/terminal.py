@@ -12,7 +12,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, NoReturn
 
 import click
@@ -146,3 +146,26 @@ def is_narrow(width: int | None) -> bool:
 
 def _cut(text: str, most: int | None) -> str:
     return text if most is None or len(text) <= most else text[: most - 1] + "…"
+
+
+class ProgressBars:
+    """One bar after another. A `host.oci.blobs.Progress`."""
+
+    def __init__(self) -> None:
+        self._open = ExitStack()
+        self._bar: Any = None
+
+    def begin(self, name: str, total: int) -> None:
+        self.end()
+        if sys.stderr.isatty():
+            self._bar = self._open.enter_context(
+                click.progressbar(length=total, label=name, file=sys.stderr, show_pos=False)
+            )
+
+    def advance(self, count: int) -> None:
+        if self._bar is not None:
+            self._bar.update(count)
+
+    def end(self) -> None:
+        self._bar = None
+        self._open.close()

@@ -1,5 +1,5 @@
-"""What a command reads and writes beside its options: the operator's state, references, files, times. An error names its
-option.
+"""What a command reads and writes beside its options: the operator's state, references, files, times. An error names
+its option.
 
 People write a time as a duration (`90d`, `2w`, `1h`, `30m`), which is an age or a time to come; or as a local date and
 time (`2026-11-20`, `2026-11-20T17:00`).

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -340,6 +339,8 @@ def _unknown(name: str, owner: Mapping[str, Json], at: _Path) -> _Mistake:
 
 def _nearest(value: Json, options: Sequence[str]) -> str:
     text = value[:MAX_SHOWN] if isinstance(value, str) else ""
+    from difflib import get_close_matches  # noqa: PLC0415 - as in host.core.fields
+
     near = get_close_matches(text, options[:_MAX_COMPARED], n=3, cutoff=0.5)
     return f"did you mean {_some(near, bare)}?" if near else ""
 

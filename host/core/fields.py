@@ -13,7 +13,6 @@ It is not used here, because these documents are read at every start and importi
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Final, TypeVar
 
 from host.core.strict_json import Json, kind_of
@@ -51,6 +50,8 @@ class FieldReader:
         """The names of the fields that are not `known`, each with the nearest known name, or an empty text."""
         for name in self.given:
             if name not in known:
+                from difflib import get_close_matches  # noqa: PLC0415 - a run needs it for mistakes alone
+
                 yield name, next(iter(get_close_matches(name[:_MOST_SHOWN], known, n=1)), "")
 
     def only(self, *known: str, passed_over: Collection[str] = ()) -> None:

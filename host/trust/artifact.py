@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import InitVar, dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from host.component.manifest import Manifest
 from host.component.wasm import check_component
 from host.core.names import Digest
 from host.errors import InputError, VerificationFailed
+
+if TYPE_CHECKING:
+    from host.component.manifest import Manifest
 
 _SEAL: Final = object()
 
@@ -52,4 +54,6 @@ def admit(wasm: bytes, pinned: Digest | None = None) -> Artifact:
             hint="register or pull it again",
         )
     check_component(wasm)
+    from host.component.manifest import Manifest  # noqa: PLC0415 - imported by others while a file is read and hashed
+
     return Artifact(wasm, digest, Manifest.embedded(wasm), _SEAL)

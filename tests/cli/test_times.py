@@ -7,7 +7,7 @@ from datetime import datetime
 
 import pytest
 
-from host.cli.inputs import parse_future, parse_past, parse_span
+from host.cli.times import parse_future, parse_past, parse_span
 from host.errors import InputError
 
 NOW = 1_700_000_000.0

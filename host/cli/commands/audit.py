@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from host.cli.inputs import blaming, opened, parse_past
+from host.cli.inputs import blaming, opened
 from host.cli.output.audit import FORMATS, audit_table
 from host.cli.output.terminal import as_json, errors_shown, local_time, put, say, terminal_width
+from host.cli.times import parse_past
 from host.errors import InputError
 
 if TYPE_CHECKING:

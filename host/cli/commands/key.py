@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from host.cli.inputs import blaming, opened, parse_future, parse_span
+from host.cli.inputs import blaming, opened
 from host.cli.output.terminal import as_json, errors_shown, local_time, one_line, put, say, table, terminal_width
+from host.cli.times import parse_future, parse_span
 from host.core.names import Reference
 from host.core.quantities import Quota
 from host.errors import InputError

@@ -51,7 +51,8 @@ def _run_file(name: str, **options: Any) -> int:
     from host.runtime.preload import Preload, load_file  # noqa: PLC0415 - not for `--help`
 
     ahead = Preload(partial(load_file, name, wasi=options["allow_import"]))
-    import host.runtime.loader  # noqa: F401, PLC0415 - while the file is read: what `ahead` needs next
+    import host.component.manifest  # noqa: PLC0415 - while the file is read and hashed: what `ahead` needs next
+    import host.runtime.loader  # noqa: F401, PLC0415 - and then
     from host.cli.execution import execute  # noqa: PLC0415 - while the component loads
     from host.cli.targets import FileTarget  # noqa: PLC0415 - as above
 

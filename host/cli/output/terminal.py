@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import json
 import re
-import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -136,6 +135,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, width: int | No
 
 def terminal_width() -> int | None:
     """In columns; None where standard output is no terminal."""
+    import shutil  # noqa: PLC0415 - it imports three compressors, and a table alone needs it
+
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from host.capabilities.config import Config
+from host.capabilities.config import ConfigReader
 from host.capabilities.exchange import Exchange, Upstream
 from host.capabilities.http import Fetch
-from host.capabilities.log import Log
+from host.capabilities.log import LogWriter
 from host.capabilities.output import Output
 from host.capabilities.secrets import Secrets
 from host.capabilities.streaming import Streaming
@@ -49,7 +49,7 @@ def configure(
         Streaming(exchange, grant),
         Secrets(grant, secrets),
         Output(),
-        Config(config),
-        Log(),
+        ConfigReader(config),
+        LogWriter(),
     )
     return {one.interface: one.functions() for one in offered if one.interface in grant.interfaces}

@@ -12,7 +12,7 @@ from host.errors import InputError
 from host.run import Run
 
 
-class Config:
+class ConfigReader:
     interface = CONFIG
 
     def __init__(self, config: Mapping[str, Json]) -> None:

@@ -11,7 +11,7 @@ from host.run import Run
 _LEVELS = frozenset({"debug", "info", "warning", "error", "fatal"})
 
 
-class Log:
+class LogWriter:
     interface = LOG
 
     def functions(self) -> Mapping[str, Any]:

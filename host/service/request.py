@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from host.store.components import Component
 
 
-Target: TypeAlias = Reference | str | None
+CatalystOrModel: TypeAlias = Reference | str | None
 """A catalyst by its reference (without a version: the latest); or a model's name, to be routed; or the default."""
 
 _ENVELOPE = ("operation", "params", "stream")
@@ -101,7 +101,7 @@ class Routing:
         return replace(self, default=next(iter(catalysts)))
 
 
-class Catalog(Protocol):
+class InstalledComponents(Protocol):
     """What is installed, and how models are routed to it."""
 
     @property
@@ -136,7 +136,7 @@ class OperationRequest:
     """
 
     principal: Principal
-    target: Target = None
+    target: CatalystOrModel = None
     operation: str | RouteOperation | None = None
     params: Mapping[str, Json] = field(default_factory=dict)
     stream: bool = False
@@ -186,7 +186,7 @@ class Resolved:
         return known if principal.key is None else {"key": principal.id, "name": principal.name, **known}
 
 
-def resolve(request: OperationRequest, catalog: Catalog) -> Resolved:
+def resolve(request: OperationRequest, catalog: InstalledComponents) -> Resolved:
     """The steps before a run, in this order: the caller may run operations; the target is an installed component; the
     caller may use that; the component has the operation; the caller may use the models that the parameters name.
     Raises Forbidden, NotFound, InputError."""
@@ -205,7 +205,7 @@ def resolve(request: OperationRequest, catalog: Catalog) -> Resolved:
     return replace(understood, params=params, attachments=attachments)
 
 
-def _catalyst_of(target: Target, routing: Routing) -> Reference:
+def _catalyst_of(target: CatalystOrModel, routing: Routing) -> Reference:
     if isinstance(target, Reference):
         return target
     return routing.of_rest() if target is None else routing.of_model(target).reference

@@ -62,7 +62,7 @@ _PARAMETERS: Final = parameters(
 )
 
 
-class Execution:
+class ExecutionTool:
     """`only` narrows to some catalysts; empty: all."""
 
     def __init__(

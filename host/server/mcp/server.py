@@ -25,7 +25,7 @@ from host.runtime.workspace import Workspace
 from host.server.asgi import RequestContext, context_of
 from host.server.mcp import results
 from host.server.mcp.component_tool import ComponentTool
-from host.server.mcp.execution_tool import Execution
+from host.server.mcp.execution_tool import ExecutionTool
 from host.server.mcp.management_tools import Management
 from host.server.mcp.operation_tools import OperationCalls, Operations
 from host.server.mcp.tool import BuiltIn, Report, ToolCall
@@ -60,7 +60,7 @@ class ToolServer:
         self._local = local
         self._only = only
         own = [
-            Execution(catalog, dispatch, workspace, only).tool(),
+            ExecutionTool(catalog, dispatch, workspace, only).tool(),
             ComponentTool(catalog, workspace, only).tool(),
             *Management(catalog, workspace).tools(),
         ]

@@ -5,14 +5,13 @@ parse → method, domain → body → size → how many, how often → audit →
 
 from __future__ import annotations
 
-import codecs
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
 
-from host.capabilities.message import GuestError, RequestMessage, read_body, read_message
+from host.capabilities.message import BodyDecoder, GuestError, RequestMessage, read_body, read_message
 from host.core.names import SecretName
 from host.core.sliding_window import Limit, LocalLimiter, RequestLimiter
 from host.egress import Deadline, EgressClient, EgressError, Outgoing
@@ -44,7 +43,7 @@ class UpstreamAnswer:
         self._raw = raw
         self._failed = failed
         self._redacted = run.redactor.stream()
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._decoder = BodyDecoder()
 
     @property
     def ok(self) -> bool:
@@ -58,8 +57,8 @@ class UpstreamAnswer:
         return b""
 
     def read_text(self) -> str:
-        """The next text as soon as there is some, never cut within a character; empty at the end. What is not UTF-8
-        becomes U+FFFD. Raises GuestError."""
+        """The next text as soon as there is some, never cut within a character; empty at the end. See BodyDecoder.
+        Raises GuestError."""
         while not self.ended:
             data = self._next()
             if text := self._decoder.decode(data, final=self.ended):

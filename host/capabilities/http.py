@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from host.capabilities.exchange import Exchange, UpstreamAnswer, recorded
-from host.capabilities.message import GuestError, RequestMessage
+from host.capabilities.message import GuestError, RequestMessage, decode_body
 from host.core.operation import Attachment
 from host.core.strict_json import Json, write_json
 from host.core.wit import FETCH
@@ -44,7 +44,7 @@ def _response(run: Run, message: RequestMessage, answer: UpstreamAnswer) -> Json
         case "base64":
             response |= {"body": base64.b64encode(body).decode("ascii"), "body_encoding": "base64"}
         case "text":
-            response["body"] = body.decode("utf-8", "replace")
+            response["body"] = decode_body(body)
     return response
 
 

@@ -1,4 +1,4 @@
-"""The messages between a guest and `cyfr:http`: its requests, read, and the errors that it gets.
+"""The messages between a guest and `cyfr:http`: its requests, read, the text of answers, and the errors that it gets.
 
 An error is `{"error": {"type", "message"}}`. A malformed request gets one that names the field.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import codecs
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -110,6 +111,37 @@ def read_body(
     if fields.choice("body_encoding", ("base64",), default="text") == "base64":
         return _decoded(fields, "body"), None
     return body.encode("utf-8", "replace"), None
+
+
+def decode_body(body: bytes) -> str:
+    """The text of a whole body: UTF-8, or where it is not, Latin-1, in which each byte is one character (as in
+    CYFR)."""
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError:
+        return body.decode("latin-1")
+
+
+class BodyDecoder:
+    """The text of a body that comes in pieces: UTF-8 up to the first byte that is not, and from there on Latin-1. A
+    character that is cut between two pieces is kept until it is whole."""
+
+    def __init__(self) -> None:
+        self._kept = b""
+        self._latin = False
+
+    def decode(self, piece: bytes, *, final: bool) -> str:
+        """The text that is whole with `piece`; with `final` the rest of it, too."""
+        if self._latin:
+            return piece.decode("latin-1")
+        data = self._kept + piece if self._kept else piece
+        try:
+            text, used = codecs.utf_8_decode(data, "strict", final)
+        except UnicodeDecodeError as error:
+            self._latin = True
+            return data[: error.start].decode("utf-8") + data[error.start :].decode("latin-1")
+        self._kept = data[used:]
+        return text
 
 
 def _malformed(at: str, problem: str) -> GuestError:

@@ -1,14 +1,19 @@
-"""Custom sections of a component binary: read without compiling it, and appended.
+"""A component binary, read without compiling it: its custom sections, its imports and exports, and how much there is
+of everything.
 
 The binary format is a preamble of eight bytes, then sections: an id, a size in LEB128, that many bytes; a custom
-section (id 0) begins with its name (WebAssembly core specification 5.5; Component Model, Binary.md).
+section (id 0) begins with its name (WebAssembly core specification 5.5; Component Model, Binary.md). Core modules and
+components inside are sections too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
 
-from host.errors import NotAComponent
+from host.errors import ContractError, NotAComponent
 
 COMPONENT_PREAMBLE = b"\0asm\x0d\0\x01\0"
 CORE_PREAMBLE = b"\0asm\x01\0\0\0"
@@ -16,6 +21,31 @@ CORE_PREAMBLE = b"\0asm\x01\0\0\0"
 MANIFEST_SECTION = "catalyst:manifest"
 
 MAX_SECTION_BYTES = 1 << 20
+
+_CUSTOM, _MODULE, _COMPONENT, _START, _IMPORTS, _EXPORTS = 0, 1, 4, 9, 10, 11
+_NAMES: Final = {
+    _MODULE: "core modules", 2: "core instances", 3: "core types", _COMPONENT: "components", 5: "instances",
+    6: "aliases", 7: "types", 8: "functions", _START: "start functions", _IMPORTS: "imports", _EXPORTS: "exports",
+    12: "values",
+}  # fmt: skip
+
+# Some five to ten times as much as a component of 300 operations or one with all of WASI has.
+MAX_SECTIONS = 10_000
+MAX_IMPORTS = 1_000
+MAX_EXPORTS = 1_000
+MAX_NESTING = 8
+MAX_ITEMS = 20_000
+"""Of each other kind: types, aliases, instances, functions, core modules."""
+MAX_OUTLINE_BYTES = 1 << 20
+"""What is neither a core module nor a custom section: names and types."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """The names of a component's imports and exports, in order, as its binary has them."""
+
+    imports: tuple[str, ...]
+    exports: tuple[str, ...]
 
 
 def check_component(wasm: bytes) -> None:
@@ -28,10 +58,13 @@ def check_component(wasm: bytes) -> None:
 
 def custom_sections(wasm: bytes) -> Iterator[tuple[str, bytes]]:
     """Name and content of each custom section of the outermost component, in order; of a section larger than 1 MiB only
-    that much and a byte, by which it is known. Raises NotAComponent where the sections don't add up."""
+    that much and a byte, by which it is known. Raises NotAComponent where the sections don't add up, ContractError for
+    too many."""
     check_component(wasm)
-    at = len(COMPONENT_PREAMBLE)
+    at, found = len(COMPONENT_PREAMBLE), 0
     while at < len(wasm):
+        found += 1
+        _check_most("sections", found, MAX_SECTIONS)
         kind = wasm[at]
         size, start = _leb128(wasm, at + 1)
         end = start + size
@@ -47,11 +80,92 @@ def custom_sections(wasm: bytes) -> Iterator[tuple[str, bytes]]:
         at = end
 
 
+def read_outline(wasm: bytes) -> Outline:
+    """The outline of the component in `wasm`, read in a time that its number of sections bounds. Raises NotAComponent
+    where the sections don't add up, and ContractError where there is more of anything than a catalyst has: a compiler,
+    or a check of its types, could take minutes for it."""
+    check_component(wasm)
+    counts: Counter[str] = Counter()
+    imports: list[str] = []
+    exports: list[str] = []
+    pending = [(len(COMPONENT_PREAMBLE), len(wasm), 0)]
+    while pending:
+        at, stop, depth = pending.pop()
+        while at < stop:
+            kind = wasm[at]
+            size, start = _leb128(wasm, at + 1)
+            at = start + size
+            if at > stop:
+                raise NotAComponent("the component is cut short")
+            _count(counts, "sections", 1, MAX_SECTIONS)
+            if kind == _COMPONENT:
+                _check_most("levels of components", depth + 1, MAX_NESTING)
+                pending.append((start + len(COMPONENT_PREAMBLE), at, depth + 1))
+            if kind in (_CUSTOM, _MODULE, _COMPONENT):
+                if kind != _CUSTOM:
+                    _count(counts, _NAMES[kind], 1, MAX_ITEMS)
+                continue
+            if kind not in _NAMES:
+                raise NotAComponent(f"the component has a section of an unknown kind, {kind}")
+            _count(counts, "bytes of names and types", size, MAX_OUTLINE_BYTES)
+            items = 1 if kind == _START else _leb128(wasm, start)[0]
+            _count(counts, _NAMES[kind], items, {_IMPORTS: MAX_IMPORTS, _EXPORTS: MAX_EXPORTS}.get(kind, MAX_ITEMS))
+            if depth == 0 and kind in (_IMPORTS, _EXPORTS):
+                read = _imported if kind == _IMPORTS else _exported
+                (imports if kind == _IMPORTS else exports).extend(_names(wasm[start:at], read))
+    return Outline(tuple(imports), tuple(exports))
+
+
 def append_section(wasm: bytes, name: str, content: bytes) -> bytes:
     """`wasm` with one more custom section at its end."""
     encoded = name.encode()
     body = _to_leb128(len(encoded)) + encoded + content
     return wasm + b"\0" + _to_leb128(len(body)) + body
+
+
+def _count(counts: Counter[str], what: str, more: int, most: int) -> None:
+    counts[what] += more
+    _check_most(what, counts[what], most)
+
+
+def _check_most(what: str, found: int, most: int) -> None:
+    if found > most:
+        raise ContractError(f"the component has more than {most:,} {what}", subject=what)
+
+
+def _names(section: bytes, item: Callable[[bytes, int], int]) -> Iterator[str]:
+    """The names in a section of imports or exports; `item` tells where the rest of an entry ends."""
+    count, at = _leb128(section, 0)
+    try:
+        for _ in range(count):
+            form = section[at]
+            size, start = _leb128(section, at + 1)
+            at = start + size
+            yield section[start:at].decode("utf-8", "replace")
+            if form == 2:  # a version's suffix follows
+                size, at = _leb128(section, at)
+                at += size
+            at = item(section, at)
+    except IndexError:
+        raise NotAComponent("a section of the component is malformed") from None
+
+
+def _imported(section: bytes, at: int) -> int:
+    """The end of the type that an import has (externdesc)."""
+    sort = section[at]
+    at += 2 if sort == 0 else 1  # of a core module, its sort in turn
+    if sort in (2, 3):  # a value or a type, with a bound
+        if sort == 3 and section[at] == 1:
+            return at + 1
+        at += 1
+    return _leb128(section, at)[1]
+
+
+def _exported(section: bytes, at: int) -> int:
+    """The end of what an export stands for: a sort and an index, and perhaps a type."""
+    at += 2 if section[at] == 0 else 1
+    at = _leb128(section, at)[1]
+    return _imported(section, at + 1) if section[at] == 1 else at + 1
 
 
 def _leb128(data: bytes, at: int) -> tuple[int, int]:

@@ -58,13 +58,18 @@ CAPABILITIES: dict[str, str] = {
 }
 
 # Of WASI, what a Rust build asks for and what gives no authority: clocks and random numbers, the exit of the guest
-# itself, an empty environment, and standard streams that the host captures or leaves empty.
+# itself, an empty environment, standard streams that the host captures or leaves empty, and files, of which there are
+# none.
 WASI_ALLOWED = re.compile(
     r"wasi:(io/(error|streams)"
     r"|cli/(environment|exit|stdin|stdout|stderr|terminal-[a-z]+)"
     r"|clocks/[a-z-]+"
+    r"|filesystem/(types|preopens)"
     r"|random/[a-z-]+)@0\.2\.\d+\Z"
 )
+
+# Linked, and of no use to a guest: no directory is opened, and a file is only reached from one.
+WASI_INERT = re.compile(r"wasi:filesystem/(types|preopens)@")
 
 # What wasmtime can link at all, with an empty context: an operator may let a component import these.
 WASI_LINKED = re.compile(r"wasi:(io|cli|clocks|random|filesystem|sockets)/[a-z-]+(@0\.2\.\d+)?\Z")

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from host.core.wit import CAPABILITIES, CONFIG, FETCH, LOG, OUTPUT, SECRETS, STREAMING
+from host.core.wit import CAPABILITIES, CONFIG, FETCH, LOG, OUTPUT, SECRETS, STREAMING, WASI_INERT
 from host.policy.document import PLACES, Place, SecretGrant
 from host.policy.permissions import Grant, overlap
 
@@ -20,14 +20,15 @@ _TITLES = {
     LOG: "log messages",
 }
 _PLACES: dict[Place, str] = {"header": "a header", "url": "the URL", "body": "the body"}
+_INERT = "inert: no directory is opened"
 _NEVER = ("files", "sockets", "environment variables", "other programs", "other catalysts")
 
 
 @dataclass(frozen=True, slots=True)
 class Permission:
     """One row. `authority` is its title. `interface` is empty where no import provides it. `granted` lists what the
-    operator grants, `asked` what the manifest requests beyond that; both are empty where no grant is needed. The names
-    of the fields are those of the JSON output."""
+    operator grants, `asked` what the manifest requests beyond that; both are empty where no grant is needed. Of an
+    inert interface `can` is false, and `granted` says why. The names of the fields are those of the JSON output."""
 
     authority: str
     interface: str
@@ -54,7 +55,8 @@ def list_permissions(imports: Iterable[str], grant: Grant) -> Iterator[Permissio
         else:
             yield Permission(title, interface, imported=True, can=True)
     for interface in sorted(name for name in imported if name.startswith("wasi:")):
-        yield Permission(interface, interface, imported=True, can=True)
+        inert = WASI_INERT.match(interface) is not None
+        yield Permission(interface, interface, imported=True, can=not inert, granted=(_INERT,) if inert else ())
     for title in _NEVER:
         yield Permission(title, "", imported=False, can=False)
 

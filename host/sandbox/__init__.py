@@ -14,14 +14,14 @@ from pathlib import Path
 from wasmtime import WasmtimeError
 from wasmtime.component import Component
 
-from host.component.wasm import check_component
+from host.component.wasm import read_outline
 from host.core.names import Digest
 from host.errors import CompileError
 from host.sandbox import compiler, engine
 from host.sandbox.cache import CompiledCache, cache_name, load_compiled, seal
 from host.sandbox.compiler import CompileLimits, compile_component
 from host.sandbox.instance import HostFunctions, Instances, Ticker
-from host.sandbox.typecheck import check_contract
+from host.sandbox.typecheck import check_contract, missing_imports
 
 __all__ = ["CompileLimits", "HostFunctions", "Instances", "Loaded", "Sandbox"]
 
@@ -47,7 +47,8 @@ class Sandbox:
     def load(self, wasm: bytes, digest: Digest, *, wasi: Iterable[str] = ()) -> Loaded:
         """The component in `wasm`, whose digest is `digest`, compiled (or found compiled) and within the contract.
         Raises ArtifactError."""
-        check_component(wasm)
+        if missing := missing_imports(read_outline(wasm).imports, wasi=wasi):
+            raise missing
         name = cache_name(digest, self._fingerprint)
         component = self._cache.load(name, self.engine)
         if component is None:

@@ -3,7 +3,7 @@ instantiated. wasmtime-py links by name alone, so nothing else would check them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from wasmtime import Engine
 from wasmtime.component import (
@@ -20,24 +20,20 @@ from host.core.wit import EXPORTS, IMPORTS, WASI_ALLOWED, WASI_LINKED, Signature
 from host.errors import ContractError
 
 _MAX_SHOWN_PARAMS = 8
+_MAX_SHOWN_IMPORTS = 12
 
 
 def check_contract(component: Component, engine: Engine, *, wasi: Iterable[str] = ()) -> tuple[str, ...]:
-    """The names of the component's imports, in order. Raises ContractError, which names the first that is not in the
-    contract. `wasi` names interfaces of WASI beyond the harmless ones (`wasi:io/poll`, with or without a version) that
-    the operator lets this component import."""
-    allowed = frozenset(name for name in wasi if WASI_LINKED.match(name))
+    """The names of the component's imports, in order. Raises ContractError, which names every import that the host does
+    not provide, and otherwise the first that is of another type. `wasi` names interfaces of WASI beyond the harmless
+    ones (`wasi:io/poll`, with or without a version) that the operator lets this component import."""
     kind = component.type
     imports = kind.imports(engine)
+    if missing := missing_imports(imports, wasi=wasi):
+        raise missing
     for name, extern in imports.items():
         if name in IMPORTS:
             _check_interface(name, extern.ty, IMPORTS[name], engine, subset=True)
-        elif not WASI_ALLOWED.match(name) and allowed.isdisjoint((name, name.partition("@")[0])):
-            raise ContractError(
-                f"imports {_shown(name)}, which this host does not provide",
-                subject=_shown(name),
-                hint=_remedy(name),
-            )
     exports = kind.exports(engine)
     for name, functions in EXPORTS.items():
         if name not in exports:
@@ -48,11 +44,28 @@ def check_contract(component: Component, engine: Engine, *, wasi: Iterable[str] 
     return tuple(imports)
 
 
-def _remedy(name: str) -> str:
-    if WASI_LINKED.match(name):
-        return (
-            f"an operator may let it: add --allow-import {name}, or wasi=[…]; there are no files and no network in it"
-        )
+def missing_imports(imports: Iterable[str], *, wasi: Iterable[str] = ()) -> ContractError | None:
+    """The error that names all of `imports` that the host does not provide; None where it provides all."""
+    allowed = frozenset(name for name in wasi if WASI_LINKED.match(name))
+    missing = [
+        name
+        for name in imports
+        if name not in IMPORTS and not WASI_ALLOWED.match(name) and allowed.isdisjoint((name, name.partition("@")[0]))
+    ]
+    if not missing:
+        return None
+    shown = [_shown(name) for name in missing[:_MAX_SHOWN_IMPORTS]]
+    more = f" and {len(missing) - len(shown)} more" if len(missing) > len(shown) else ""
+    return ContractError(
+        f"imports {', '.join(shown)}{more}, which this host does not provide", subject=shown[0], hint=_remedy(missing)
+    )
+
+
+def _remedy(missing: Sequence[str]) -> str:
+    """What an operator may do; nothing helps where one of them is beyond every permission."""
+    if all(WASI_LINKED.match(name) for name in missing[:_MAX_SHOWN_IMPORTS]):
+        options = " ".join(f"--allow-import {name}" for name in missing[:_MAX_SHOWN_IMPORTS])
+        return f"an operator may let it: add {options}, or wasi=[…]; there are no files and no network in it"
     return "it provides " + ", ".join(IMPORTS)
 
 

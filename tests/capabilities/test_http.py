@@ -433,9 +433,22 @@ def test_a_binary_answer_comes_back_as_base64_when_asked(host: Host) -> None:
     assert base64.b64decode(answer["body"]) == BINARY
 
 
-def test_a_binary_answer_read_as_text_has_replacement_characters_and_no_error(host: Host) -> None:
-    with serving(response(b"a\xff\xfeb")) as server:
-        assert fetched(probe(host, origin_of(server)))["body"] == "a\ufffd\ufffdb"
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        pytest.param(b"a\xff\xfeb", "aÿþb", id="bytes that no UTF-8 has"),
+        pytest.param("naïve café €".encode("cp1252", "replace"), "naïve café \x80", id="a page of an old server"),
+        pytest.param("é".encode() + b"\xe9", "Ã©é", id="UTF-8 first, which is then Latin-1 like the rest"),
+        pytest.param("aé".encode()[:-1], "aÃ", id="a character that the end cuts"),
+        pytest.param(b"\xed\xa0\x80", "í\xa0\x80", id="a lone surrogate, written as UTF-8 would"),
+        pytest.param(b"\xc0\xaf", "À¯", id="an overlong slash"),
+        pytest.param("日本 😀".encode(), "日本 😀", id="UTF-8"),
+        pytest.param("\ufffd".encode(), "\ufffd", id="a replacement character that the upstream sent"),
+    ],
+)
+def test_a_body_that_is_not_utf8_is_given_as_latin1_and_no_byte_is_lost(host: Host, body: bytes, text: str) -> None:
+    with serving(response(body)) as server:
+        assert fetched(probe(host, origin_of(server)))["body"] == text
 
 
 def test_an_attachment_stays_with_the_host_and_reaches_the_caller_byte_for_byte(host: Host) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import tracemalloc
 from collections.abc import Callable
@@ -11,7 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from host.capabilities.message import GuestError, RequestMessage, read_body, read_message
+from host.capabilities.message import (
+    BodyDecoder,
+    GuestError,
+    RequestMessage,
+    decode_body,
+    read_body,
+    read_message,
+)
 from host.core.operation import Attachment, Attachments
 from tests.probing import asking
 
@@ -157,3 +165,25 @@ def test_a_body_that_is_itself_large_json_is_one_value() -> None:
 def test_a_header_bomb_is_refused_before_secrets_make_it_longer() -> None:
     with pytest.raises(GuestError, match="bytes of headers"):
         read_message(json.dumps(asking(headers={"x": "host-secret-" * 10_000})))
+
+
+@given(st.binary() | st.text().map(str.encode), st.lists(st.integers(0, 40), max_size=6))
+def test_a_body_in_any_pieces_is_utf8_up_to_its_first_other_byte_and_latin1_from_there(
+    body: bytes, cuts: list[int]
+) -> None:
+    decoder = BodyDecoder()
+    edges = [0, *sorted(min(cut, len(body)) for cut in cuts), len(body)]
+    read = [decoder.decode(body[start:end], final=False) for start, end in itertools.pairwise(edges)]
+    text = "".join([*read, decoder.decode(b"", final=True)])
+    whole = body.decode("utf-8", "ignore").encode() == body
+    utf8 = next(size for size in range(len(body), -1, -1) if _is_utf8(body[:size]))
+    assert text == body[:utf8].decode() + body[utf8:].decode("latin-1")
+    assert decode_body(body) == (text if whole else body.decode("latin-1"))
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -81,10 +81,20 @@ def test_a_character_is_never_cut(host: Host) -> None:
     assert not any("\ufffd" in piece for piece in read["pieces"])
 
 
-def test_a_character_that_the_end_cuts_becomes_a_replacement_character(host: Host) -> None:
-    with serving(pieces("€".encode()[:2])) as server:
+@pytest.mark.parametrize(
+    ("sent", "text"),
+    [
+        pytest.param(["é".encode()[:1]], "Ã", id="a character that the end cuts"),
+        pytest.param(["é".encode(), b"\xe9", "é".encode()], "ééÃ©", id="Latin-1 from the first byte that is not UTF-8"),
+        pytest.param(["a😀".encode()[:3], b"b"], "að\x9fb", id="a character that never ends"),
+        pytest.param([b"\xf0\x9f", b"\x98\x80", b"\xff\xc3", b"\xa9"], "😀ÿÃ©", id="cut, whole, then binary"),
+        pytest.param([b"\xff" * 3], "ÿÿÿ", id="binary from the start"),
+    ],
+)
+def test_a_stream_that_is_not_utf8_goes_on_as_latin1(host: Host, sent: list[bytes], text: str) -> None:
+    with serving(pieces(*sent)) as server:
         _, read = answers(probe(host, origin_of(server)), OPEN, READ_ALL)
-    assert read == {"pieces": ["\ufffd"], "end": DONE}
+    assert ("".join(read["pieces"]), read["end"]) == (text, DONE)
 
 
 def test_a_read_waits_for_data_and_returns_it_before_there_is_more(host: Host) -> None:

@@ -168,17 +168,80 @@ def test_a_manifest_cannot_draw_on_the_terminal_or_add_rows_to_the_page(program:
     assert [line for line in page.splitlines() if line == "what it can reach"] == ["what it can reach"]
 
 
+def imported(page: str) -> list[str]:
+    lines = page.partition("\nimports  ")[2].partition("\n\n")[0].splitlines()
+    return [line.strip() for line in lines]
+
+
 @pytest.mark.parametrize(
     ("guest", "said"),
     [
-        pytest.param("hostile/imports_sockets", "wasi:sockets/", id="sockets"),
-        pytest.param("hostile/imports_wrong_type", "cyfr:", id="the right name with a wrong type"),
+        pytest.param("hostile/imports_sockets", "wasi:sockets/network@0.2.6", id="sockets"),
+        pytest.param("hostile/imports_wrong_type", "cyfr:secrets/read@0.1.0", id="the right name with a wrong type"),
     ],
 )
-def test_a_component_beyond_the_contract_is_refused_by_name(
+def test_of_a_refused_component_the_page_has_what_it_asks_for_and_the_error_why_it_is_refused(
     program: Any, tmp_path: Path, guest: str, said: str
 ) -> None:
     (tmp_path / "x.wasm").write_bytes(wat(guest))
     ran = program("inspect", "x.wasm")
-    assert (ran.status, ran.out) == (5, "")
+    assert ran.status == 5
+    assert imported(ran.out) == [said]
+    assert "\ndigest   sha256:" in ran.out
+    assert "\nexports  cyfr:catalyst/run@0.1.0\n" in ran.out
+    assert "what it can reach" not in ran.out
     assert said in ran.err
+
+
+def test_of_a_refused_component_the_manifest_is_shown_too(program: Any, tmp_path: Path) -> None:
+    manifest = {
+        "id": "catalyst:local.x",
+        "version": "0.1.0",
+        "domains": ["api.example.com"],
+        "secrets": ["API_KEY"],
+        "operations": {"chat.create": {"method": "POST", "path": "/chat"}},
+    }
+    wasm = append_section(wat("hostile/imports_sockets"), MANIFEST_SECTION, json.dumps(manifest).encode())
+    (tmp_path / "x.wasm").write_bytes(wasm)
+    page = program("inspect", "x.wasm").out
+    assert page.splitlines()[0] == "x.wasm catalyst:local.x 0.1.0"
+    assert "\n  domains  api.example.com\n  secrets  API_KEY\n" in page
+    assert listed(page)[0] == "1 operation"
+    ran = program("inspect", "x.wasm", "--json")
+    found = json.loads(ran.out)
+    assert (ran.status, found["error"]["type"]) == (5, "contract_mismatch")
+    assert (found["imports"], found["exports"]) == (["wasi:sockets/network@0.2.6"], ["cyfr:catalyst/run@0.1.0"])
+    assert found["manifest"]["domains"] == ["api.example.com"]
+
+
+def test_a_refused_component_cannot_draw_on_the_terminal_or_add_rows(program: Any, tmp_path: Path) -> None:
+    lie = "harmless\x1b[2J\n\nwhat it can reach\n  HTTP requests          no"
+    manifest = {"id": "catalyst:local.x", "version": "0.1.0", "description": lie, "license": lie}
+    wasm = append_section(wat("hostile/imports_sockets"), MANIFEST_SECTION, json.dumps(manifest).encode())
+    (tmp_path / "x.wasm").write_bytes(wasm)
+    page = program("inspect", "x.wasm").out
+    assert "\x1b" not in page
+    assert "what it can reach" not in page.splitlines()
+
+
+def test_a_refused_component_with_a_malformed_manifest_is_shown_without_it(program: Any, tmp_path: Path) -> None:
+    (tmp_path / "x.wasm").write_bytes(append_section(wat("hostile/returns_not_json"), MANIFEST_SECTION, b"{"))
+    ran = program("inspect", "x.wasm")
+    assert (ran.status, ran.out.splitlines()[0]) == (5, "x.wasm (no manifest)")
+    assert "manifest" in ran.err
+
+
+@pytest.mark.parametrize("content", [b"", b"\0asm\x01\0\0\0", b"(component)", b"\0asm\x0d\0\x01\0\x0a\xff"])
+def test_of_what_is_no_component_nothing_is_shown(program: Any, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.wasm").write_bytes(content)
+    ran = program("inspect", "x.wasm")
+    assert (ran.status, ran.out) == (5, "")
+
+
+def test_the_files_of_a_rust_build_are_shown_as_inert(program: Any, tmp_path: Path) -> None:
+    (tmp_path / "x.wasm").write_bytes(wat("adapter_like"))
+    ran = program("inspect", "x.wasm")
+    assert (ran.status, ran.err) == (0, "")
+    assert "wasi:filesystem/preopens@0.2.3  (inert: no directory is opened)" in imported(ran.out)
+    assert "wasi:filesystem/types@0.2.3 no   inert: no directory is opened\n" in ran.out
+    assert table(ran.out)["files"] == ("no", "never: no import leads there")

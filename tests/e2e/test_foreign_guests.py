@@ -61,3 +61,10 @@ def test_a_catalyst_in_javascript_is_bound_by_the_same_policy(host: Host) -> Non
 
 def test_a_catalyst_with_the_imports_of_a_rust_build_runs(host: Host) -> None:
     assert host.load(wat("rust_like")).run({}).as_dict() == {"status": 200, "data": {"environment": "empty"}}
+
+
+def test_a_catalyst_with_the_imports_of_the_preview_1_adapter_runs_with_no_flag(host: Host) -> None:
+    """As CYFR's gemini and web are built: the adapter brings `wasi:filesystem` along."""
+    catalyst = host.load(wat("adapter_like"))
+    assert [name for name in catalyst.imports if name.startswith("wasi:filesystem/")] != []
+    assert catalyst.run({}).as_dict() == {"status": 200, "data": 0}

@@ -59,3 +59,11 @@ def test_a_secret_says_where_it_goes_or_that_it_is_not_granted(granted: bool) ->
 def test_what_needs_no_grant_can_be_used_once_it_is_imported() -> None:
     assert rows(CONFIG)[CONFIG].can
     assert rows("wasi:io/streams@0.2.0")["wasi:io/streams@0.2.0"].can
+
+
+def test_files_of_which_there_are_none_are_shown_as_inert() -> None:
+    preopens = "wasi:filesystem/preopens@0.2.3"
+    found = rows(preopens, "wasi:cli/exit@0.2.3")
+    assert (found[preopens].can, found[preopens].granted) == (False, ("inert: no directory is opened",))
+    assert (found["wasi:cli/exit@0.2.3"].can, found["wasi:cli/exit@0.2.3"].granted) == (True, ())
+    assert not found["files"].can

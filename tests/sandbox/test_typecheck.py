@@ -44,7 +44,9 @@ def _importing(interface: str, function: str, kind: str) -> bytes:
         ),
         pytest.param("wasi:http/types@0.2.6", "x", "(func)", id="WASI's own HTTP"),
         pytest.param("wasi:sockets/tcp@0.2.6", "x", "(func)", id="sockets"),
-        pytest.param("wasi:filesystem/types@0.2.6", "x", "(func)", id="files"),
+        pytest.param("wasi:filesystem/types@0.3.0", "x", "(func)", id="files of another version"),
+        pytest.param("wasi:filesystem/types-more@0.2.6", "x", "(func)", id="another part of files"),
+        pytest.param("wasi:io/poll@0.2.6", "x", "(func)", id="what waits"),
         pytest.param("wasi:cli/environment@0.3.0", "x", "(func)", id="a WASI of another version"),
         pytest.param("wasi:keyvalue/store@0.2.6", "x", "(func)", id="another part of WASI"),
     ],
@@ -78,14 +80,42 @@ def test_a_wasi_function_of_another_type_is_refused_as_such_and_not_as_a_lack_of
         catalyst.run({})
 
 
+def _two_more(first: str, second: str) -> bytes:
+    declared = "".join(f'(import "{name}" (instance (export "x" (func))))' for name in (first, second))
+    return bytes(wat2wasm(component_text().replace("(component", f"(component {declared}", 1)))
+
+
+def test_every_import_that_the_host_does_not_provide_is_named_at_once(host: Host) -> None:
+    with pytest.raises(errors.ContractError) as caught:
+        host.load(_two_more("wasi:sockets/tcp@0.2.6", "cyfr:mcp/tools@0.1.0"))
+    assert "imports wasi:sockets/tcp@0.2.6, cyfr:mcp/tools@0.1.0, which this host does not provide" in str(caught.value)
+    assert caught.value.subject == "wasi:sockets/tcp@0.2.6"
+    assert "--allow-import" not in str(caught.value), "no option lets the other one in"
+
+
+def test_the_options_that_let_all_of_them_in_are_named_at_once(host: Host) -> None:
+    names = ("wasi:sockets/tcp@0.2.6", "wasi:io/poll@0.2.6")
+    with pytest.raises(errors.ContractError) as caught:
+        host.load(_two_more(*names))
+    assert f"--allow-import {names[0]} --allow-import {names[1]}" in str(caught.value)
+    with pytest.raises(errors.ContractError, match="does not have"):
+        host.load(_two_more(*names), wasi=names).run({})  # there is no function x in them
+
+
+def test_hundreds_of_imports_are_told_in_a_few_words(host: Host) -> None:
+    declared = "".join(f'(import "evil:corp/part{n}@1.0.0" (instance))' for n in range(300))
+    with pytest.raises(errors.ContractError, match="and 288 more") as caught:
+        host.load(bytes(wat2wasm(component_text().replace("(component", f"(component {declared}", 1))))
+    assert len(str(caught.value)) < 1_000
+
+
 def test_the_operator_may_name_more_of_wasi_and_it_is_empty_all_the_same(host: Host) -> None:
-    wasm = _importing("wasi:filesystem/preopens@0.2.6", "get-directories", "(func (result (list (tuple u32 string))))")
-    with pytest.raises(errors.ContractError, match="wasi:filesystem/preopens"):
-        host.load(wasm)
-    with pytest.raises(errors.ContractError):
-        host.load(wasm, wasi=["wasi:filesystem/preopens"]).run({})
-    poll = wat("rust_like")
-    assert host.load(poll, wasi=["wasi:io/poll"]).run({}).ok
+    poll = _importing("wasi:io/poll@0.2.6", "poll", "(func (result string))")
+    with pytest.raises(errors.ContractError, match="wasi:io/poll"):
+        host.load(poll)
+    with pytest.raises(errors.ContractError):  # of another type than wasmtime's
+        host.load(poll, wasi=["wasi:io/poll"]).run({})
+    assert host.load(wat("rust_like"), wasi=["wasi:io/poll"]).run({}).ok
 
 
 @pytest.mark.parametrize(

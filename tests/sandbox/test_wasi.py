@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from wasmtime import wat2wasm
 
-from host import errors
+from host import Host, errors
 from host.core.audit import NullSink
 from host.core.limits import Limits
 from host.core.names import Digest
@@ -14,7 +14,7 @@ from host.sandbox import Sandbox, failure
 from host.sandbox.wasi import StandardStreams
 from host.secrets.redaction import Redactor
 from host.secrets.value import SecretValue
-from tests.conftest import GUESTS
+from tests.conftest import GUESTS, wat
 
 WRITES = (GUESTS / "rust_like.wat").read_text()
 
@@ -59,3 +59,37 @@ def test_what_a_real_guest_writes_to_stderr_arrives(
     ours = {name: members for name, members in functions.items() if not name.startswith("wasi:")}
     loaded.link(ours).run("{}", new_call())
     assert b"".join(written).strip()
+
+
+ADAPTER_LIKE = (GUESTS / "adapter_like.wat").read_text()
+
+
+@pytest.mark.parametrize("version", [f"0.2.{patch}" for patch in (*range(10), 12)])
+def test_a_rust_build_with_the_adapters_files_runs_with_no_flag_and_finds_no_directory(
+    host: Host, version: str
+) -> None:
+    wasm = bytes(wat2wasm(ADAPTER_LIKE.replace("@0.2.3", f"@{version}")))
+    catalyst = host.load(wasm)
+    assert f"wasi:filesystem/preopens@{version}" in catalyst.imports
+    assert catalyst.run({}).as_dict() == {"status": 200, "data": 0}
+
+
+@pytest.mark.parametrize("first", ["0", "1", "2", "7", "-", "d"])
+def test_a_guest_that_forges_a_descriptor_is_trapped_and_the_next_run_works(
+    sandbox: Sandbox, new_call, first: str
+) -> None:
+    """Handle 0, the stream that it has as a descriptor, ones that it has not, and dropping what it never had."""
+    wasm = wat("adapter_like")
+    loaded = sandbox.load(wasm, Digest.of(wasm))
+    instances = loaded.link({"cyfr:http/fetch@0.1.0": {"request": lambda run, text: "{}"}})
+    with pytest.raises(errors.GuestTrap):
+        instances.run(first, new_call())
+    assert instances.run("x", new_call()) == '{"status":200,"data":0}'
+
+
+def test_a_directory_of_the_hosts_own_is_not_among_the_opened(
+    host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("x")
+    assert host.load(wat("adapter_like")).run({}).data == 0

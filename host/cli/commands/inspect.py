@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,11 +18,16 @@ from host.cli.output import missing_permissions
 from host.cli.output.terminal import as_json, errors_shown, local_time, one_line, put, size
 from host.cli.permissions import RunPermissions, read_permissions
 from host.cli.targets import FileTarget, InstalledTarget, RunTarget
+from host.component.manifest import Manifest
 from host.component.operations import OperationSpec
+from host.component.wasm import Outline, read_outline
 from host.core.limits import MIB
-from host.core.wit import EXPORTS
+from host.core.names import Digest
+from host.core.wit import EXPORTS, WASI_INERT
+from host.errors import ArtifactError, ManifestError, NotAComponent
 from host.policy.explain import Permission, list_permissions
 from host.runtime.preload import Preload, load_file
+from host.trust.artifact import read_component
 
 if TYPE_CHECKING:
     from host.runtime.catalyst import Catalyst
@@ -42,8 +48,13 @@ def inspect(*, source: tuple[str, ...], in_json: bool, **authority: Any) -> None
             wasi = authority["allow_import"]
             kept = stack.enter_context(InstalledTarget(name, approved=False, wasi=wasi)) if is_reference(name) else None
             target: RunTarget = kept or FileTarget(Preload(partial(load_file, name, wasi=wasi)), name)
-            granted = read_permissions(target.permissions, **authority)
-            catalyst = stack.enter_context(target.catalyst(granted))
+            try:
+                granted = read_permissions(target.permissions, **authority)
+                catalyst = stack.enter_context(target.catalyst(granted))
+            except ArtifactError as refused:
+                if kept is None:
+                    _show_refused(name, refused, in_json=in_json)
+                raise
             rows = tuple(list_permissions(catalyst.imports, catalyst.grant))
             installation = kept.installation() if kept else {}
             if in_json:
@@ -60,32 +71,88 @@ def _catalyst_facts(catalyst: Catalyst) -> dict[str, Any]:
     return {**shown, "manifest": manifest, **views.picked(known, "authority", "limits")}
 
 
+def _show_refused(path: str, refused: ArtifactError, *, in_json: bool) -> None:
+    """What the component in the file at `path` asks for, although it is `refused`: read from its binary alone. Ends the
+    program in JSON, where the reason is in the same object. Nothing is shown of what is no component."""
+    from host.service import views  # noqa: PLC0415 - not for `--help`
+
+    wasm = read_component(path)
+    try:
+        outline = read_outline(wasm)
+    except NotAComponent:
+        return
+    except ArtifactError:  # there is too much of something
+        outline = Outline((), ())
+    try:
+        manifest = Manifest.embedded(wasm)
+    except ManifestError:
+        manifest = None
+    digest = str(Digest.of(wasm))
+    if in_json:
+        facts = {"digest": digest, "size": len(wasm), "imports": outline.imports, "exports": outline.exports}
+        put(as_json({"error": refused.as_dict(), **facts, "manifest": views.of_manifest(manifest)}))
+        sys.exit(refused.exit_status)
+    put("\n".join(_refused_page(path, manifest, digest, len(wasm), outline)))
+
+
 def _page(
     catalyst: Catalyst, rows: Iterable[Permission], granted: RunPermissions, installation: Mapping[str, Any]
 ) -> Iterator[str]:
-    manifest = catalyst.manifest
-    name = f"{manifest.id} {manifest.version}" if manifest else "(no manifest)"
-    yield one_line(f"{catalyst.reference} {name}")
-    if manifest and manifest.description:
-        yield one_line(manifest.description)
-    yield ""
+    yield from _title_lines(catalyst.reference, catalyst.manifest)
     yield f"digest   {catalyst.digest}"
     yield f"size     {size(catalyst.size)}"
     yield from _installation_lines(**installation) if installation else ()
-    if manifest and manifest.license:
-        yield f"license  {one_line(manifest.license)}"
+    yield from _license_lines(catalyst.manifest)
     limits = catalyst.grant.limits
     yield (
         f"limits   {limits.timeout_s:g} s, {limits.cpu_time_s:g} s of CPU, {limits.max_memory_bytes // MIB} MiB of "
         f"memory, {limits.max_http_requests} requests a run"
     )
     yield f"exports  {', '.join(EXPORTS)}"
-    for index, name in enumerate(catalyst.imports or ("nothing",)):
-        yield f"{'' if index else 'imports':9}{name}"
+    yield from _import_lines(catalyst.imports)
     yield ""
     yield from _reach_lines(rows)
     yield from _operation_lines(catalyst.operations)
     yield from _next_lines(catalyst, granted)
+
+
+def _refused_page(name: str, manifest: Manifest | None, digest: str, length: int, outline: Outline) -> Iterator[str]:
+    yield from _title_lines(name, manifest)
+    yield f"digest   {digest}"
+    yield f"size     {size(length)}"
+    yield from _license_lines(manifest)
+    yield f"exports  {', '.join(map(one_line, outline.exports[:_LISTED])) or 'nothing'}"
+    yield from _import_lines(outline.imports)
+    if manifest is not None:
+        yield ""
+        yield "what its manifest asks for"
+        yield f"  domains  {one_line(', '.join(manifest.domains or ())) or 'none is named'}"
+        yield f"  secrets  {one_line(', '.join(need.name for need in manifest.secrets)) or 'none'}"
+        yield from _operation_lines(manifest.operations)
+    yield ""
+    yield "it does not run here:"
+
+
+def _title_lines(reference: str, manifest: Manifest | None) -> Iterator[str]:
+    name = f"{manifest.id} {manifest.version}" if manifest else "(no manifest)"
+    yield one_line(f"{reference} {name}")
+    if manifest and manifest.description:
+        yield one_line(manifest.description)
+    yield ""
+
+
+def _license_lines(manifest: Manifest | None) -> Iterator[str]:
+    if manifest and manifest.license:
+        yield f"license  {one_line(manifest.license)}"
+
+
+def _import_lines(imports: Sequence[str]) -> Iterator[str]:
+    """Each import, with what is special about it."""
+    for index, name in enumerate(imports[:_LISTED] or ("nothing",)):
+        inert = "  (inert: no directory is opened)" if WASI_INERT.match(name) else ""
+        yield f"{'' if index else 'imports':9}{one_line(name)}{inert}"
+    if len(imports) > _LISTED:
+        yield f"{'':9}and {len(imports) - _LISTED} more"
 
 
 def _installation_lines(

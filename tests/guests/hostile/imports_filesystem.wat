@@ -1,4 +1,4 @@
-;; Imports files.
+;; Imports files, of which there are none: harmless.
 (component
   (import "wasi:filesystem/types@0.2.6" (instance (export "descriptor" (type (sub resource)))))
   (core module $guest

@@ -1,0 +1,249 @@
+"""What must hold, and the tests that show it. Each requirement names the tests that an attacker of it has to break.
+
+A requirement without a test, and a test that is no longer there, fail here. A new promise is a new entry.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from functools import cache
+from typing import Final
+
+import pytest
+
+from tests.conftest import ROOT
+
+PROMISES: Final = "tests/e2e/test_promises.py"
+HOSTILE: Final = "tests/sandbox/test_hostile.py"
+REQUIREMENTS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
+    "1. A secret is nowhere but in the bound request": {
+        PROMISES: (
+            "test_a_guest_that_prints_its_secret_prints_a_placeholder_and_the_upstream_gets_the_secret",
+            "test_an_upstream_that_echoes_the_secret_shows_it_to_nobody",
+            "test_control_a_revealed_secret_is_seen_where_these_tests_look",
+            "test_the_errors_of_a_run_hold_no_secret",
+        ),
+        "tests/capabilities/test_upstream.py": ("test_what_crosses_the_seam_holds_placeholders_and_no_secret",),
+        "tests/runtime/test_run.py": ("test_no_record_holds_a_secret",),
+    },
+    "2. A placeholder becomes the value once, where the grant says": {
+        PROMISES: (
+            "test_a_request_to_another_domain_keeps_the_placeholder",
+            "test_the_placeholder_of_one_run_is_worthless_in_another",
+            "test_after_a_redirect_nothing_is_sent_on",
+        ),
+        "tests/capabilities/test_exchange.py": (
+            "test_a_secret_goes_into_no_other_place_than_its_own",
+            "test_a_secret_does_not_travel_over_plain_http",
+            "test_a_placeholder_that_a_guest_made_up_stays_as_it_is",
+        ),
+    },
+    "3. One parsed URL decides and connects, to checked addresses": {
+        "tests/policy/test_urls.py": (
+            "test_a_url_that_could_be_read_in_two_ways_is_refused",
+            "test_any_text_is_a_target_or_a_url_error_and_a_target_is_safe_to_send",
+        ),
+        "tests/policy/test_addresses.py": (
+            "test_an_address_is_public_or_has_a_reason_not_to_be",
+            "test_no_ipv6_address_that_carries_an_ipv4_one_is_public",
+        ),
+        "tests/policy/test_domains.py": ("test_what_a_pattern_covers", "test_what_is_no_pattern"),
+        "tests/egress/test_socket.py": (
+            "test_dns_rebinding_meets_a_second_check",
+            "test_one_unacceptable_answer_refuses_them_all",
+            "test_a_peer_other_than_the_checked_address_is_refused",
+            "test_a_certificate_that_does_not_prove_the_name_is_refused",
+        ),
+    },
+    "4. Compiled code is authenticated before it is loaded": {
+        "tests/sandbox/test_cache.py": (
+            "test_a_changed_file_is_not_loaded_but_made_again",
+            "test_a_file_of_another_component_under_this_name_is_not_loaded",
+            "test_a_cache_restored_with_its_own_key_elsewhere_brings_no_code",
+        ),
+    },
+    "5. Host functions return errors as values": {
+        HOSTILE: ("test_it_gets_errors_as_values_and_answers",),
+        "tests/capabilities/test_message.py": (
+            "test_any_text_is_read_or_refused",
+            "test_any_json_is_read_or_refused",
+        ),
+        "tests/sandbox/test_instance.py": (
+            "test_a_host_function_that_returns_what_cannot_be_encoded_gets_it_replaced",
+        ),
+    },
+    "6. Imports and exports fit the contract, by type": {
+        "tests/sandbox/test_typecheck.py": (
+            "test_it_is_refused_when_it_is_loaded",
+            "test_a_wasi_function_of_another_type_is_refused_as_such_and_not_as_a_lack_of_memory",
+        ),
+        "tests/sandbox/test_compiler.py": ("test_what_is_no_component_binary_never_reaches_the_compiler",),
+        HOSTILE: ("test_it_is_refused_before_it_runs",),
+    },
+    "7. Every endless guest ends by its deadline": {
+        HOSTILE: (
+            "test_an_endless_guest_ends_in_time_while_eight_threads_are_busy",
+            "test_a_flood_of_host_calls_ends_by_its_count_where_there_is_time",
+        ),
+        "tests/sandbox/test_failure.py": ("test_a_python_loop_ends_at_its_deadline_and_at_its_cpu_time",),
+    },
+    "8. Every run ends by its deadline, waiting included": {
+        PROMISES: (
+            "test_an_endless_upstream_ends_with_the_run",
+            "test_a_name_that_never_resolves_ends_with_the_run",
+            "test_a_server_that_does_not_accept_ends_with_the_run",
+            "test_what_takes_long_to_redact_ends_with_the_run",
+        ),
+        "tests/egress/test_client.py": (
+            "test_a_drip_fed_body_ends_with_the_run",
+            "test_slow_headers_end_with_the_run",
+        ),
+    },
+    "9. Compiling is bounded, in a process of its own": {
+        "tests/sandbox/test_compiler.py": (
+            "test_a_component_that_explodes_is_stopped_by_its_cpu_time",
+            "test_a_component_that_explodes_is_stopped_by_wall_clock_time",
+            "test_a_component_that_explodes_is_stopped_by_its_memory",
+            "test_other_runs_go_on_while_something_compiles",
+        ),
+    },
+    "10. Memory of the host is bounded": {
+        HOSTILE: ("test_it_is_ended_with_an_error_of_its_own",),
+        "tests/sandbox/test_engine.py": ("test_proposals_that_no_catalyst_needs_are_refused",),
+        "tests/sandbox/test_instance.py": (
+            "test_output_over_its_limit_is_not_even_decoded",
+            "test_memory_that_a_guest_begins_with_counts",
+        ),
+    },
+    "11. One store per run": {
+        "tests/sandbox/test_instance.py": (
+            "test_every_run_has_a_memory_of_its_own",
+            "test_exceptions_of_parallel_runs_are_not_mixed_up",
+        ),
+        PROMISES: (
+            "test_what_a_run_wrote_the_next_one_does_not_find",
+            "test_what_runs_write_at_once_they_do_not_find_in_each_other",
+            "test_what_a_run_wrote_before_it_was_cancelled_the_next_one_does_not_find",
+        ),
+    },
+    "12. No ambient authority": {
+        PROMISES: ("test_what_a_component_does_not_import_does_not_exist_for_it",),
+        "tests/sandbox/test_instance.py": ("test_a_guest_that_is_like_a_rust_build_runs_in_an_empty_wasi",),
+        "tests/sandbox/test_typecheck.py": (
+            "test_the_operator_may_name_more_of_wasi_and_it_is_empty_all_the_same",
+            "test_naming_what_is_not_wasi_lets_nothing_in",
+        ),
+    },
+    "13. Redirects are returned": {
+        "tests/capabilities/test_http.py": ("test_a_redirect_comes_back_and_nothing_is_sent_on",),
+    },
+    "14. A guest's headers cannot smuggle": {
+        "tests/egress/test_headers.py": (
+            "test_header_injection_sends_nothing",
+            "test_a_guest_cannot_frame_its_own_body",
+            "test_a_field_that_is_the_hosts_is_dropped_from_the_guests",
+        ),
+        "tests/capabilities/test_http.py": ("test_a_part_cannot_smuggle_a_header_through_its_names",),
+    },
+    "15. Only what a trusted key signed is installed and run": {
+        "tests/trust/test_verification.py": (
+            "test_a_hostile_bundle_fails_at_its_step",
+            "test_rolled_back_to_a_version_with_a_genuine_signature",
+            "test_mix_and_match_of_one_versions_signature_with_anothers_bytes",
+            "test_changed_after_it_was_installed_and_signed_anew",
+        ),
+        "tests/e2e/test_distribution.py": (
+            "test_a_key_that_is_revoked_stops_what_is_installed",
+            "test_a_tag_that_was_moved_back_does_not_bring_the_old_version",
+        ),
+    },
+    "16. Answers are capped as they arrive": {
+        "tests/egress/test_decoding.py": (
+            "test_a_gzip_bomb_stops_at_the_limit",
+            "test_a_chained_gzip_bomb_is_not_unpacked_at_all",
+        ),
+        "tests/egress/test_connection.py": ("test_an_endless_trailer_is_an_error",),
+    },
+    "17. Redaction finds every form, in bounded time": {
+        "tests/secrets/test_redaction.py": (
+            "test_every_encoding_of_every_secret_is_found",
+            "test_any_secret_with_one_character_changed_is_left_alone",
+            "test_twice_the_input_is_no_more_work_per_byte",
+        ),
+    },
+    "18. Streams are capped, unguessable and closed": {
+        "tests/capabilities/test_streaming.py": (
+            "test_a_forged_handle_is_invalid",
+            "test_a_handle_of_another_run_is_invalid_while_that_run_still_has_it_open",
+            "test_what_a_run_left_open_is_closed_when_it_ends",
+        ),
+    },
+    "19. Nothing in the database acts, and sealed rows stay sealed": {
+        "tests/store/test_state_digest.py": (
+            "test_a_row_that_other_hands_wrote_is_found",
+            "test_what_was_taken_back_does_not_come_back",
+        ),
+        "tests/store/test_vault.py": (
+            "test_the_value_lies_in_no_file",
+            "test_an_older_value_put_back_with_its_seal_is_an_error",
+            "test_a_secret_of_another_owner_is_an_error_in_its_place",
+        ),
+    },
+    "20. The audit log shows every change to it, and comes before the effect": {
+        "tests/store/test_audit_verification.py": (
+            "test_a_change_of_the_table_is_found",
+            "test_an_end_cut_off_is_still_found_when_others_have_come_in_its_place",
+        ),
+        "tests/capabilities/test_exchange.py": ("test_when_a_request_cannot_be_recorded_nothing_is_sent",),
+        PROMISES: ("test_every_run_that_ended_badly_is_in_the_record",),
+    },
+    "21. Limits are per catalyst and per key": {
+        "tests/egress/test_socket.py": ("test_one_catalyst_never_gets_the_connection_of_another",),
+        "tests/server/test_keys.py": ("test_is_each_keys_own",),
+    },
+    "22. Output of guests is bounded before it is parsed, and no terminal obeys it": {
+        "tests/sandbox/test_instance.py": ("test_what_utf8_cannot_hold_is_replaced_and_raises_nothing",),
+        "tests/sandbox/test_failure.py": ("test_a_guest_cannot_pass_for_a_deadline_or_a_denial_by_what_it_says",),
+        "tests/server/test_middleware.py": ("test_for_people_shows_nothing_that_a_terminal_would_obey",),
+    },
+    "23. Nothing of the environment counts, and no policy denies": {
+        "tests/egress/test_client.py": (
+            "test_nothing_from_the_environment_changes_a_request",
+            "test_a_cookie_is_not_kept",
+        ),
+        "tests/runtime/test_host.py": ("test_without_a_policy_nothing_is_reachable",),
+    },
+    "24. Work follows admission": {
+        "tests/server/test_auth.py": (
+            "test_once_there_was_one_there_is_no_way_in_without",
+            "test_a_proxy_that_adds_a_line_of_its_own_is_believed_and_not_the_lines_before_it",
+        ),
+        "tests/server/test_protocol.py": ("test_what_never_ends_is_cut_off",),
+    },
+    "25. A kill at any point loses nothing that was acknowledged": {
+        "tests/store/test_crash.py": (
+            "test_what_was_acknowledged_is_there_whenever_it_is_killed",
+            "test_a_state_that_is_being_made_can_be_made_whenever_it_is_killed",
+        ),
+    },
+}
+
+
+@cache
+def functions_in(path: str) -> frozenset[str]:
+    """The names of all test functions in the file, those of classes too."""
+    tree = ast.parse((ROOT / path).read_text())
+    functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    return frozenset(node.name for node in functions)
+
+
+def test_there_are_25_requirements_in_order() -> None:
+    assert [name.partition(".")[0] for name in REQUIREMENTS] == [str(number) for number in range(1, 26)]
+
+
+@pytest.mark.parametrize("requirement", REQUIREMENTS)
+def test_a_requirement_names_tests_that_there_are(requirement: str) -> None:
+    named = REQUIREMENTS[requirement]
+    assert any(named.values())
+    assert {path: sorted(set(names) - functions_in(path)) for path, names in named.items()} == {path: [] for path in named}

@@ -246,4 +246,6 @@ def test_there_are_25_requirements_in_order() -> None:
 def test_a_requirement_names_tests_that_there_are(requirement: str) -> None:
     named = REQUIREMENTS[requirement]
     assert any(named.values())
-    assert {path: sorted(set(names) - functions_in(path)) for path, names in named.items()} == {path: [] for path in named}
+    assert {path: sorted(set(names) - functions_in(path)) for path, names in named.items()} == {
+        path: [] for path in named
+    }

@@ -32,6 +32,7 @@ ChangeKind = Literal[
     "trust.revoked",
     "trust.ruled",
     "api_key.created",
+    "api_key.changed",
     "api_key.rotated",
     "api_key.revoked",
     "audit.pruned",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
@@ -10,10 +11,15 @@ from host.core.names import Reference
 from host.errors import Forbidden
 
 if TYPE_CHECKING:
+    from host.component.operations import OperationSpec
     from host.store.access.api_keys import ApiKey, KeyScope
 
 ANONYMOUS_SCOPES: frozenset[KeyScope] = frozenset({"run", "runs", "components", "metrics"})
 """For callers on the loopback interface while there is no key: everything but management."""
+
+
+_MODEL = re.compile(r"[A-Za-z0-9@][A-Za-z0-9._:/@+~-]*")  # no blank, and none of `,?#%`, which some take apart
+_READING = ("list", "get", "retrieve")  # the last words of operations that read, where nothing says their method
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,11 @@ class Principal:
     def for_some_models(self) -> bool:
         return self.key is not None and bool(self.key.models)
 
+    @property
+    def limited(self) -> bool:
+        """Whether the key is for some models or operations alone."""
+        return self.key is not None and bool(self.key.models or self.key.operations or self.key.type == "public")
+
     def may(self, scope: KeyScope) -> bool:
         return scope in self.scopes
 
@@ -61,13 +72,42 @@ class Principal:
         return reference in self.key.catalysts or reference.any_version in self.key.catalysts
 
     def may_ask(self, model: str) -> bool:
-        """Whether the key is for the model of this name."""
-        return self.key is None or not self.key.models or any(fnmatchcase(model, glob) for glob in self.key.models)
+        """Whether the key is for the model of this name. A text that providers might read as another name, or as
+        several, is none."""
+        if self.key is None or not self.key.models:
+            return True
+        plain = _MODEL.fullmatch(model) is not None and ".." not in model
+        return plain and any(fnmatchcase(model, glob) for glob in self.key.models)
+
+    def may_operate(self, operation: str, spec: OperationSpec | None = None) -> bool:
+        """Whether the key is for this operation; "" stands for the whole input of a catalyst that takes none. `spec` is
+        the operation's, where it is known: then its name counts, and not the alias that the caller gave.
+
+        A public key without operations only reads. One with operations deletes only where a glob names the deletion:
+        `files.delete` does, `files.*` does not."""
+        if self.key is None:
+            return True
+        name = spec.name if spec else operation
+        globs, public = self.key.operations, self.key.type == "public"
+        if not globs:
+            return not public or _reads(name, spec)
+        if public and _deletes(name, spec):
+            globs = tuple(glob for glob in globs if not glob.endswith("*"))
+        return any(fnmatchcase(name, glob) for glob in globs)
 
     def require_catalyst(self, reference: Reference) -> None:
         """Raises Forbidden."""
         if not self.may_use(reference):
             raise Forbidden(f"the key {self.name!r} is not for the catalyst {reference.any_version}")
+
+    def require_operation(self, operation: str, spec: OperationSpec | None = None) -> None:
+        """Raises Forbidden. See `may_operate`."""
+        if not self.may_operate(operation, spec):
+            name = (spec.name if spec else operation)[:200]
+            raise Forbidden(
+                f"the key {self.name!r} is not for the operation {name!r}",
+                hint=f"the operator widens it: host key update {self.id} --operations {name or repr('*')}",
+            )
 
     def require_model(self, *names: str) -> None:
         """`names` are all names of one model. Raises Forbidden where the key is for none of them."""
@@ -75,9 +115,12 @@ class Principal:
             raise Forbidden(f"the key {self.name!r} is not for the model {names[0][:200]!r}")
 
     def require_any_model(self) -> None:
-        """For a request that names no model, and could. Raises Forbidden for a key that is for some models."""
+        """For a request that may use a model without naming it. Raises Forbidden for a key that is for some models."""
         if self.for_some_models:
-            raise Forbidden(f"the key {self.name!r} is for some models alone, and the request names none")
+            raise Forbidden(
+                f"the key {self.name!r} is for some models alone, and the request does not show which model it uses",
+                hint="name it in `model`; a stored prompt, an assistant, a batch and a hosted tool hide theirs",
+            )
 
 
 OPERATOR: Final = Principal(None, frozenset({"run", "runs", "components", "metrics", "manage"}))
@@ -90,3 +133,13 @@ _WITH: dict[KeyScope, str] = {
     "metrics": "--type secret --scope metrics",
     "manage": "--type admin --scope manage",
 }
+
+
+def _reads(operation: str, spec: OperationSpec | None) -> bool:
+    if spec is not None and spec.method:
+        return spec.method == "GET"
+    return operation.rpartition(".")[2] in _READING
+
+
+def _deletes(operation: str, spec: OperationSpec | None) -> bool:
+    return (spec is not None and spec.method == "DELETE") or operation.rpartition(".")[2] in ("delete", "remove")

@@ -188,13 +188,16 @@ class Resolved:
 
 def resolve(request: OperationRequest, catalog: InstalledComponents) -> Resolved:
     """The steps before a run, in this order: the caller may run operations; the target is an installed component; the
-    caller may use that; the component has the operation; the caller may use the models that the parameters name.
-    Raises Forbidden, NotFound, InputError."""
+    caller may use that; the component has the operation; the caller may run that one; the caller may use the models
+    that the parameters name. Raises Forbidden, NotFound, InputError."""
     request.principal.require("run")
     reference = _catalyst_of(request.target, catalog.routing)
     component = catalog.component(reference)
     request.principal.require_catalyst(component.reference)
     understood = _understood(request, reference, component)
+    request.principal.require_operation(understood.operation, understood.spec)
+    if understood.more and understood.operation and request.principal.limited:
+        _check_more(understood)
     given = understood.params if understood.operation else understood.more
     checked = _with_own_names(understood, given, catalog.routing)
     if not understood.operation:
@@ -242,10 +245,25 @@ def _with_own_names(resolved: Resolved, given: Mapping[str, Json], routing: Rout
         found[name] = routing.model(model)
         principal.require_model(model, found[name])
     if principal.for_some_models:
+        for other in resolved.dialect.other_models(given):
+            if not isinstance(other, str):
+                principal.require_any_model()
+            principal.require_model(other)
         schema = True if resolved.operation else input_schema_of(resolved.component)
         if resolved.dialect.names_unseen(spec, given, schema):
             principal.require_any_model()
     return found
+
+
+def _check_more(resolved: Resolved) -> None:
+    """What stands beside the envelope goes to the catalyst unread. A catalyst that reads names without their case would
+    take another operation or model from there. Raises Forbidden, InputError."""
+    principal = resolved.request.principal
+    for name in resolved.more:
+        if name.casefold().strip() in _ENVELOPE:
+            raise InputError(f"input.{name[:80]!r} stands beside another of that name", field="input")
+    if principal.for_some_models and any(True for _ in resolved.dialect.other_models({"": resolved.more})):
+        principal.require_any_model()
 
 
 def _envelope(given: Mapping[str, Json], schema: Json) -> tuple[str, Mapping[str, Json], Mapping[str, Json], bool]:

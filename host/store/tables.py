@@ -174,7 +174,7 @@ api_keys = Table(
     Column("id", Text, primary_key=True),
     Column("name", Text, nullable=False),
     Column("type", Text, nullable=False),
-    Column("scopes", Text, nullable=False),  # json
+    Column("scopes", Text, nullable=False),  # json: names of scopes, and "operation:GLOB"
     Column("hash", LargeBinary, nullable=False),
     Column("previous_hash", LargeBinary),  # of the text before the last rotation
     Column("previous_until", Double),

@@ -80,6 +80,9 @@ def test_for_a_program_it_is_one_object(program: Any, state: Path) -> None:
         pytest.param(["--models", "gpt-4,"], "--models: '' names no models", id="a comma too much"),
         pytest.param(["--catalysts", "openai"], "--catalysts: 'openai' is not a reference", id="a reference"),
         pytest.param(["--catalysts", "f:local.flow"], "--catalysts: f:local.flow is no catalyst", id="a formula"),
+        pytest.param(["--operations", "chat *"], "--operations: 'chat *' names no operations", id="operations"),
+        pytest.param(["--models", ""], "--models: '' names no models", id="no model, as a variable that is not set gives it"),
+        pytest.param(["--token-budget", ""], "--token-budget: not a quota", id="no budget, as such a variable gives it"),
         pytest.param(["--expires", "soon"], "--expires: 'soon' is not a time", id="a time"),
         pytest.param(["--expires", "2020-01-01"], "--expires: it would have expired already", id="a time that is over"),
     ],
@@ -121,6 +124,60 @@ def test_the_list_has_what_each_may_and_no_key(program: Any, state: Path, ci: st
     )
     for text in (ci, other):
         assert text[20:] not in ran.out + program("key", "list", "--json").out
+
+
+def test_its_operations_are_shown_and_those_that_a_public_key_has_by_default(program: Any, state: Path) -> None:
+    program("key", "create", "--name", "web", "--type", "public", "--operations", "chat.*, models.list")
+    program("key", "create", "--name", "page", "--type", "public")
+    listed = program("key", "list").out.splitlines()
+    assert "operations chat.*,models.list" in listed[1]
+    assert "operations those that read" in listed[2]
+    assert "operations  chat.*,models.list" in program("key", "show", "web").out
+    assert json.loads(program("key", "show", "web", "--json").out)["operations"] == ["chat.*", "models.list"]
+
+
+class TestUpdate:
+    def test_changes_what_is_given(self, program: Any, state: Path, ci: str) -> None:
+        ran = program(
+            "key", "update", "ci", "--operations", "chat.*", "--models", "gpt-*,o3", "--token-budget", "1k/1d", "--json"
+        )
+        assert ran.status == 0
+        found = json.loads(ran.out)
+        assert (found["operations"], found["models"], found["token_budget"]) == (["chat.*"], ["gpt-*", "o3"], "1k/1d")
+        assert gets_in(state, ci)
+        assert "models        gpt-*,o3" in program("key", "show", "ci").out
+
+    def test_takes_a_bound_away_by_a_word(self, program: Any, state: Path, ci: str) -> None:
+        program(
+            "key",
+            "update",
+            "ci",
+            "--operations",
+            "chat.*",
+            "--token-budget",
+            "1k/1d",
+            "--expires",
+            "1d",
+            "--scope",
+            "run",
+        )
+        ran = program(
+            "key", "update", "ci", *(f"--{one}=none" for one in ("operations", "token-budget", "expires", "scope"))
+        )
+        assert ran.status == 0
+        found = json.loads(program("key", "show", "ci", "--json").out)
+        assert (found.get("operations"), found["token_budget"], found["expires_at"]) == (None, None, None)
+        assert found["scopes"] == ["run", "runs", "components"]
+
+    def test_of_nothing_is_a_mistake(self, program: Any, state: Path, ci: str) -> None:
+        ran = program("key", "update", "ci")
+        assert (ran.status, ran.out) == (2, "")
+        assert "nothing is to be changed" in ran.err
+
+    def test_of_an_empty_text_widens_nothing(self, program: Any, state: Path, ci: str) -> None:
+        program("key", "update", "ci", "--models", "gpt-4o")
+        assert program("key", "update", "ci", "--models", "").status == 2
+        assert json.loads(program("key", "show", "ci", "--json").out)["models"] == ["gpt-4o"]
 
 
 def test_there_are_none(program: Any, state: Path) -> None:

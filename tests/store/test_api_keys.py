@@ -120,6 +120,71 @@ def test_of_the_text_the_hash_alone_is_kept_and_the_record_has_neither(
     }
 
 
+def test_its_operations_are_kept_and_a_row_without_any_is_as_it_was(keys: ApiKeys, raw: Callable[..., Any]) -> None:
+    some, _ = keys.create(name="some", type="public", operations=["chat.*", "files.delete", "chat.*"])
+    every, _ = keys.create(name="every", type="secret")
+    assert some.operations == ("chat.*", "files.delete")
+    assert keys.all() == [some, every]
+    assert some.as_dict()["operations"] == ["chat.*", "files.delete"]
+    assert "operations" not in every.as_dict()
+    rows = dict(raw("SELECT name, scopes FROM api_keys"))
+    assert json.loads(rows["every"]) == ["run", "runs", "components"]
+    assert json.loads(rows["some"]) == ["run", "operation:chat.*", "operation:files.delete"]
+
+
+@pytest.mark.parametrize("glob", ["", "chat completions", "chat.*,files.*", "a" * 201, "chat.\n", "\u017f"])
+def test_what_names_no_operations_is_a_mistake(keys: ApiKeys, glob: str) -> None:
+    with pytest.raises(InputError) as raised:
+        keys.create(name="ci", type="secret", operations=[glob])
+    assert raised.value.field == "operations"
+    assert keys.all() == []
+
+
+class TestAnUpdate:
+    def test_changes_what_is_given_and_nothing_else(self, keys: ApiKeys, database: Database) -> None:
+        key, text = keys.create(**EVERYTHING)
+        changed = keys.update(key.id, operations=["chat.*"], models=[], token_budget=None)
+        assert (changed.operations, changed.models, changed.token_budget) == (("chat.*",), (), None)
+        assert keys.all() == [changed]
+        assert keys.snapshot().authenticate(text, time.time()) == changed
+        for name in ("id", "name", "scopes", "rate_limit", "request_budget", "ip_allowlist", "catalysts", "expires_at"):
+            assert getattr(changed, name) == getattr(key, name)
+        [record] = [one for one in records(database) if one.kind == "api_key.changed"]
+        assert record.detail["changed"] == ["models", "operations", "token_budget"]
+        assert record.detail["operations"] == ["chat.*"]
+
+    def test_that_changes_nothing_is_not_recorded(self, keys: ApiKeys, database: Database) -> None:
+        key, _ = keys.create(**EVERYTHING)
+        assert keys.update(key.name, models=EVERYTHING["models"]) == key
+        assert not [one for one in records(database) if one.kind == "api_key.changed"]
+
+    @pytest.mark.parametrize(
+        ("changes", "field"),
+        [
+            pytest.param({"type": "admin"}, "type", id="its type"),
+            pytest.param({"id": "ab12cd34ef56"}, "id", id="its id"),
+            pytest.param({"hash": b""}, "hash", id="its hash"),
+            pytest.param({"scopes": ["manage"]}, "scopes", id="to a scope beyond its type"),
+            pytest.param({"scopes": []}, "scopes", id="to no scope"),
+            pytest.param({"models": ["a b"]}, "models", id="to a model that is none"),
+            pytest.param({"operations": ["a b"]}, "operations", id="to operations that are none"),
+            pytest.param({"expires_at": 1.0}, "expires_at", id="to an end that was"),
+        ],
+    )
+    def test_is_refused(self, keys: ApiKeys, changes: Any, field: str) -> None:
+        key, _ = keys.create(**EVERYTHING)
+        with pytest.raises(InputError) as raised:
+            keys.update(key.id, **changes)
+        assert raised.value.field == field
+        assert keys.all() == [key]
+
+    def test_does_not_bring_a_revoked_key_back(self, keys: ApiKeys) -> None:
+        key, _ = keys.create(**EVERYTHING)
+        keys.revoke(key.id)
+        with pytest.raises(InputError, match="was revoked"):
+            keys.update(key.id, expires_at=None)
+
+
 @pytest.mark.parametrize(
     ("kind", "most", "default"),
     [

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_QUOTAS: Final = ("rate_limit", "request_budget", "token_budget")
+
 # The fields of a key, by the options that set them.
 _OPTIONS = {
     "name": "--name",
@@ -30,8 +32,42 @@ _OPTIONS = {
     "ip_allowlist": "--ip-allowlist",
     "models": "--models",
     "catalysts": "--catalysts",
+    "operations": "--operations",
     "expires_at": "--expires",
 }
+
+
+_BOUNDS: Final = (
+    click.option(
+        "--scope",
+        "scopes",
+        multiple=True,
+        metavar="SCOPE",
+        help="run, runs, components, metrics, manage; default: public run, secret run,runs,components, admin all.",
+    ),
+    click.option("--rate-limit", metavar="N/TIME", help="At most N requests in TIME: 100/1m."),
+    click.option("--request-budget", metavar="N/TIME", help="The same over a longer time: 10k/1d."),
+    click.option("--token-budget", metavar="N/TIME", help="At most N tokens in TIME, as upstream counts them: 2M/30d."),
+    click.option(
+        "--ip-allowlist", "networks", multiple=True, metavar="CIDR", help="Only from these addresses: 10.0.0.0/8."
+    ),
+    click.option(
+        "--operations",
+        multiple=True,
+        metavar="GLOB",
+        help="Only these operations: chat.*, models.list; default: all, for a public key those that read.",
+    ),
+    click.option("--models", multiple=True, metavar="GLOB", help="Only for these models: gpt-4o, gpt-*."),
+    click.option("--catalysts", multiple=True, metavar="REF", help="Only for these catalysts: c:local.openai."),
+    click.option("--expires", metavar="WHEN", help="In 90d, or on 2027-01-01."),
+)
+
+
+def _bounds_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that bound a key."""
+    for option in reversed(_BOUNDS):
+        command = option(command)
+    return command
 
 
 @click.group("key", short_help="Say who may use a server.")
@@ -47,61 +83,40 @@ def key() -> None:
     "kind",
     required=True,
     type=click.Choice(["public", "secret", "admin"]),
-    help="public: runs operations; secret: also sees its own runs and the components; admin: manages.",
+    help="public: reads, or runs its --operations; secret: also sees its own runs and the components; admin: manages.",
 )
-@click.option(
-    "--scope",
-    "scopes",
-    multiple=True,
-    metavar="SCOPE",
-    help="run, runs, components, metrics, manage; default: public run, secret run,runs,components, admin all.",
-)
-@click.option("--rate-limit", metavar="N/TIME", help="At most N requests in TIME: 100/1m.")
-@click.option("--request-budget", metavar="N/TIME", help="The same over a longer time: 10k/1d.")
-@click.option("--token-budget", metavar="N/TIME", help="At most N tokens in TIME, as upstream counts them: 2M/30d.")
-@click.option(
-    "--ip-allowlist", "networks", multiple=True, metavar="CIDR", help="Only from these addresses: 10.0.0.0/8."
-)
-@click.option("--models", multiple=True, metavar="GLOB", help="Only for these models: gpt-4o, gpt-*.")
-@click.option("--catalysts", multiple=True, metavar="REF", help="Only for these catalysts: c:local.openai.")
-@click.option("--expires", metavar="WHEN", help="In 90d, or on 2027-01-01.")
+@_bounds_options
 @click.option("--json", "in_json", is_flag=True, help="Print one JSON object, the key in it.")
-def create(
-    *,
-    name: str,
-    kind: KeyType,
-    scopes: tuple[str, ...],
-    rate_limit: str | None,
-    request_budget: str | None,
-    token_budget: str | None,
-    networks: tuple[str, ...],
-    models: tuple[str, ...],
-    catalysts: tuple[str, ...],
-    expires: str | None,
-    in_json: bool,
-) -> None:
+def create(*, name: str, kind: KeyType, in_json: bool, **bounds: Any) -> None:
     """Make a key, and print it, this once, on standard output. An option with several values may be repeated, or have
     them separated by commas."""
     with errors_shown(in_json=in_json):
-        from host.store.access.api_keys import check_scopes, network  # noqa: PLC0415 - not for `--help`
-
         with _options():
-            given: dict[str, Any] = {
-                "scopes": check_scopes(kind, _listed(scopes)) if scopes else None,
-                "rate_limit": _read("--rate-limit", Quota.parse, rate_limit),
-                "request_budget": _read("--request-budget", Quota.parse, request_budget),
-                "token_budget": _read("--token-budget", Quota.parse, token_budget),
-                "ip_allowlist": [network(text) for text in _listed(networks)],
-                "models": _listed(models),
-                "catalysts": [_read("--catalysts", Reference.parse, text) for text in _listed(catalysts)],
-                "expires_at": _read("--expires", parse_future, expires),
-            }
+            given = _given(bounds, kind)
             with opened() as workspace:
                 first = not workspace.api_keys.snapshot().any
                 key, text = workspace.api_keys.create(name=name, type=kind, **given)
         _hand_over(key, text, in_json=in_json)
         if first:
             say("it is the first: from now on, host serve asks everybody for a key")
+
+
+@key.command("update", short_help="Change what a key may do.")
+@click.argument("name", metavar="NAME")
+@_bounds_options
+@click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
+def update(*, name: str, in_json: bool, **bounds: Any) -> None:
+    """Change the bounds of the key NAME, which is its name or its id: those that are given, and no others. The word
+    none takes a bound away: --models none. The text of the key stays, and what was spent with it. Running servers go
+    by the new bounds within a second."""
+    with errors_shown(in_json=in_json):
+        with _options(), opened() as workspace:
+            key = workspace.api_keys.find(name)
+            changes = _given(bounds, key.type)
+            if not changes:
+                raise InputError("nothing is to be changed", hint="host key update --help lists what can be")
+            key = workspace.api_keys.update(key.id, **changes)
+        put(as_json(_key_facts(key)) if in_json else "\n".join(_permissions(key)))
 
 
 @key.command("list", short_help="List the keys.")
@@ -170,6 +185,33 @@ def _hand_over(key: ApiKey, text: str, *, in_json: bool) -> None:
     say(f"the key {key.name!r} ({key.id}) is shown this once: store it where it is needed; here, only a hash of it is")
 
 
+def _given(bounds: Mapping[str, Any], kind: KeyType) -> dict[str, Any]:
+    """The fields of a key that options were given for. With the word none a field has no bound, or its default. Raises
+    InputError."""
+    from host.store.access.api_keys import check_scopes, network  # noqa: PLC0415 - not for `--help`
+
+    found: dict[str, Any] = {}
+    for name, value in bounds.items():
+        if value in (None, ()):
+            continue
+        none = value in ("none", ("none",))
+        if name in _QUOTAS:
+            found[name] = None if none else _read(f"--{name.replace('_', '-')}", Quota.parse, value)
+        elif name == "expires":
+            found["expires_at"] = None if none else _read("--expires", parse_future, value)
+        elif name == "scopes":
+            found[name] = check_scopes(kind, None if none else _listed(value))
+        else:
+            texts = [] if none else _listed(value)
+            if name == "networks":
+                found["ip_allowlist"] = [network(text) for text in texts]
+            elif name == "catalysts":
+                found[name] = [_read("--catalysts", Reference.parse, text) for text in texts]
+            else:
+                found[name] = texts
+    return found
+
+
 def _listed(values: Sequence[str]) -> list[str]:
     """The values of an option that may be repeated, or have several separated by commas."""
     return [one.strip() for value in values for one in value.split(",")]
@@ -218,12 +260,26 @@ def _bounds(key: ApiKey) -> Iterator[tuple[str, str]]:
     ):
         if value is not None:
             yield what, str(value)
-    for what, several in (("ip-allowlist", key.ip_allowlist), ("models", key.models), ("catalysts", key.catalysts)):
+    operations = key.operations or (("those that read",) if key.type == "public" else ())
+    for what, several in (
+        ("ip-allowlist", key.ip_allowlist),
+        ("operations", operations),
+        ("models", key.models),
+        ("catalysts", key.catalysts),
+    ):
         if several:
             yield what, ",".join(map(str, several))
 
 
 def _page(key: ApiKey, used: Sequence[Used]) -> Iterator[str]:
+    yield from _permissions(key)
+    yield ""
+    yield from table(("day", "catalyst", "requests", "failed", "tokens in", "tokens out"), map(_used, used))
+    if not used:
+        yield "nothing was used with it yet"
+
+
+def _permissions(key: ApiKey) -> Iterator[str]:
     facts = [
         ("name", key.name),
         ("id", key.id),
@@ -242,10 +298,6 @@ def _page(key: ApiKey, used: Sequence[Used]) -> Iterator[str]:
     width = max(len(what) for what, _ in facts)
     for what, value in facts:
         yield f"{what:{width}}  {one_line(value)}"
-    yield ""
-    yield from table(("day", "catalyst", "requests", "failed", "tokens in", "tokens out"), map(_used, used))
-    if not used:
-        yield "nothing was used with it yet"
 
 
 def _used(one: Used) -> Sequence[str]:

@@ -42,7 +42,7 @@ class Rotate(_Strict):
 
 
 class NewKey(_Strict):
-    """Empty texts and lists stand for no limit."""
+    """Empty texts and lists stand for no limit; of a public key's `operations`, for those that read."""
 
     name: str
     type: str
@@ -53,6 +53,7 @@ class NewKey(_Strict):
     ip_allowlist: list[str] = []
     models: list[str] = []
     catalysts: list[str] = []
+    operations: list[str] = []
     expires_in_s: Seconds | None = None
 
     def create(self, keys: ApiKeys) -> tuple[ApiKey, str]:
@@ -67,6 +68,7 @@ class NewKey(_Strict):
             ip_allowlist=[network(one) for one in self.ip_allowlist],
             models=self.models,
             catalysts=[_reference(one) for one in self.catalysts],
+            operations=self.operations,
             expires_at=None if self.expires_in_s is None else time.time() + self.expires_in_s,
         )
 

@@ -123,6 +123,11 @@ class OperationTool:
         """Without a version: the latest, which may not be older than one that was there before."""
         return self.component.reference.any_version
 
+    def offered(self, principal: Principal) -> bool:
+        """Whether the caller may use it."""
+        name = self.spec.name if self.spec else ""
+        return principal.may_use(self.component.reference) and principal.may_operate(name, self.spec)
+
 
 class Operations:
     """The tools of one View. `only` narrows to some catalysts; `taken` are names of other tools."""
@@ -146,7 +151,7 @@ class Operations:
         """The tools that the caller may use."""
         if not principal.may("run"):
             return []
-        return [one.shown for one in self._by_name.values() if principal.may_use(one.component.reference)]
+        return [one.shown for one in self._by_name.values() if one.offered(principal)]
 
 
 class OperationCalls:

@@ -91,6 +91,8 @@ class Gateway:
             return
         context.route = f"{matched.route.method} {PREFIX}{matched.route.template}"
         principal.require("run")  # before a body is read
+        if not any(principal.may_operate(one.name, one) for one in matched.route.specs.values()):
+            principal.require_operation("", next(iter(matched.route.specs.values())))
         if matched.lists_models and header(scope, CATALYST) is None:
             ident = context.request_id
             models = await list_models(self._dispatch, view, principal, request_id=ident, via=VIA)

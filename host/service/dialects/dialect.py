@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -80,6 +80,10 @@ class Dialect(Protocol):
 
     def model_params(self, spec: OperationSpec | None, given: Mapping[str, Json]) -> Sequence[str]:
         """The names of those of the `given` parameters that name a model. `spec` None: `given` is a whole input."""
+        ...
+
+    def other_models(self, given: Mapping[str, Json]) -> Iterable[Json]:
+        """What stands in any other place where a provider looks for a model's name: texts, or what should be one."""
         ...
 
     def names_unseen(self, spec: OperationSpec | None, given: Mapping[str, Json], schema: Json) -> bool:

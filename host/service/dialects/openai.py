@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from host.component.operations import OperationSpec
 from host.core.strict_json import Json, parse_json
 from host.errors import InputError
+from host.service.dialects import openai_models
 from host.service.dialects.dialect import Tokens
 
 LIST_MODELS: Final = "models.list"
@@ -19,7 +19,6 @@ LIST_MODELS: Final = "models.list"
 _MOST = 1_000_000_000  # tokens of one answer: sums of counts must stay numbers that a database can hold
 _TEXT_EVENTS = ("response.output_text.delta", "transcript.text.delta")
 _MODEL_PATH = "/models/{"
-_MODEL_PARAMS = ("model", "model_id")
 _COUNTS_WHEN_ASKED = ("chat.completions.create", "completions.create")
 
 # tokens
@@ -124,15 +123,9 @@ def model_of(path: str, in_path: Sequence[str], params: Mapping[str, Json]) -> s
     return model or None
 
 
-def model_params(spec: OperationSpec | None, given: Mapping[str, Json]) -> Sequence[str]:
-    in_path = spec.in_path[:1] if spec is not None and spec.path.startswith(_MODEL_PATH) else ()
-    return [name for name in dict.fromkeys((*in_path, *_MODEL_PARAMS)) if given.get(name)]
-
-
-def names_unseen(spec: OperationSpec | None, given: Mapping[str, Json], schema: Json) -> bool:
-    if spec is not None and spec.request == "multipart" and given.get("multipart") is not None:
-        return True  # a form that is made ready stands in place of all other parameters
-    return not (model_params(spec, given) or _takes_none(spec, schema))
+model_params = openai_models.model_params
+other_models = openai_models.other_models
+names_unseen = openai_models.names_unseen
 
 
 def models_of(document: Json) -> list[dict[str, Any]]:
@@ -147,20 +140,3 @@ def alias_entry(alias: str, model: str) -> dict[str, Json]:
 
 def model_list(models: Sequence[Json]) -> dict[str, Json]:
     return {"object": "list", "data": list(models)}
-
-
-def _takes_none(spec: OperationSpec | None, schema: Json) -> bool:
-    """Whether the operation, or a whole input with this schema, has no model among its parameters."""
-    if spec is None:
-        properties = _properties(schema)
-        return properties is not None and "model" not in properties
-    if spec.path.startswith(_MODEL_PATH):
-        return False
-    if not isinstance(spec.params, dict):
-        return spec.method in ("GET", "DELETE")
-    return "model" not in (_properties(spec.params) or {})
-
-
-def _properties(schema: Json) -> Mapping[str, Json] | None:
-    found = schema.get("properties") if isinstance(schema, dict) else None
-    return found if isinstance(found, dict) else None

@@ -19,7 +19,7 @@ import string
 import time
 import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, Final, Literal, get_args
 
@@ -93,6 +93,8 @@ KeyState = Literal["active", "expired", "revoked"]
 
 _NAME = re.compile(r"(?!host_)[A-Za-z0-9](?:[A-Za-z0-9 ._@-]{0,62}[A-Za-z0-9._@-])?\Z")
 _GLOB = re.compile(r"[!-+\--~]{1,200}\Z")  # visible ASCII without the comma
+_OPERATIONS = re.compile(r"[A-Za-z0-9_.*?\[\]!-]{1,200}\Z")
+_OPERATION: Final = "operation:"  # begins an entry of the row's scopes that is such a glob
 _LATEST: Final = 253_402_300_799  # the end of the year 9999
 _NO_HASH: Final = os.urandom(32)  # of no known text; comparing with it takes as long as with any other
 
@@ -101,6 +103,7 @@ _NO_HASH: Final = os.urandom(32)  # of no known text; comparing with it takes as
 class ApiKey:
     """A key without its text. `rate_limit` and `request_budget` count requests, `token_budget` tokens; None: no bound.
     An empty `ip_allowlist`, `models` (globs) or `catalysts` (a reference without a version: all versions) allows any.
+    `operations` are globs over the names of operations; empty: all of them, but for a public key only those that read.
     Times are Unix time in seconds."""
 
     id: str
@@ -117,6 +120,7 @@ class ApiKey:
     expires_at: float | None
     revoked_at: float | None
     rotated_at: float | None
+    operations: tuple[str, ...] = ()
 
     def state(self, now: float) -> KeyState:
         if self.revoked_at is not None:
@@ -124,13 +128,14 @@ class ApiKey:
         return "expired" if self.expires_at is not None and now >= self.expires_at else "active"
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON that people and programs are shown."""
+        """The JSON that people and programs are shown. `operations` are in it where the key has some."""
         return {
             "id": self.id,
             "name": self.name,
             "type": self.type,
             "scopes": [scope for scope in SCOPES if scope in self.scopes],
             **{name: None if (one := getattr(self, name)) is None else str(one) for name in _QUOTAS},
+            **({"operations": list(self.operations)} if self.operations else {}),
             **{name: [str(one) for one in getattr(self, name)] for name in _LISTS},
             **{name: getattr(self, name) for name in _TIMES},
         }
@@ -138,6 +143,8 @@ class ApiKey:
 
 _QUOTAS: Final = ("rate_limit", "request_budget", "token_budget")
 _LISTS: Final = ("ip_allowlist", "models", "catalysts")
+_BOUNDS: Final = (*_LISTS, "operations")
+_CHANGEABLE: Final = {*_QUOTAS, *_BOUNDS, "scopes", "expires_at"}
 _TIMES: Final = ("created_at", "expires_at", "revoked_at", "rotated_at")
 
 
@@ -202,31 +209,30 @@ class ApiKeys:
         ip_allowlist: Sequence[Network] = (),
         models: Sequence[str] = (),
         catalysts: Sequence[Reference] = (),
+        operations: Sequence[str] = (),
         expires_at: float | None = None,
     ) -> tuple[ApiKey, str]:
         """Returns the key and its text, which is not stored. `scopes` None: the type's default scopes. Raises
         InputError, which names the field."""
         now = time.time()
-        if expires_at is not None and not now < expires_at <= _LATEST:
-            raise InputError(
-                "it would have expired already" if expires_at <= now else "no date is as late as that",
-                field="expires_at",
+        key = _checked(
+            ApiKey(
+                id=new_id(),
+                name=_check_name(name),
+                type=_check_type(type),
+                scopes=check_scopes(type, scopes),
+                rate_limit=rate_limit,
+                request_budget=request_budget,
+                token_budget=token_budget,
+                ip_allowlist=tuple(ip_allowlist),
+                models=tuple(models),
+                catalysts=tuple(catalysts),
+                created_at=now,
+                expires_at=_check_end(expires_at, now),
+                revoked_at=None,
+                rotated_at=None,
+                operations=tuple(operations),
             )
-        key = ApiKey(
-            id=new_id(),
-            name=_check_name(name),
-            type=_check_type(type),
-            scopes=check_scopes(type, scopes),
-            rate_limit=rate_limit,
-            request_budget=request_budget,
-            token_budget=token_budget,
-            ip_allowlist=tuple(dict.fromkeys(ip_allowlist)),
-            models=tuple(dict.fromkeys(_check_glob(one) for one in models)),
-            catalysts=tuple(dict.fromkeys(_check_catalyst(one) for one in catalysts)),
-            created_at=now,
-            expires_at=expires_at,
-            revoked_at=None,
-            rotated_at=None,
         )
         text = new_text(key.type, key.id)
         with self._audit_log.changing() as change:
@@ -269,6 +275,31 @@ class ApiKeys:
             _set(change, key, hash=_hash(text), rotated_at=now, **before)
             change.record(Event("api_key.rotated", "", detail={**_recorded(key), "overlap_s": overlap_s}))
             return _find(_keys(change.connection), key.id), text
+
+    def update(self, name_or_id: str, **changes: Any) -> ApiKey:
+        """Give the key other bounds: `changes` are fields as in `create`, but for its name and type. Its text stays,
+        and what it has spent. Raises NotFound; InputError, which names the field, also for a key that was revoked."""
+        if unknown := changes.keys() - _CHANGEABLE:
+            raise InputError(f"a key's {min(unknown)} does not change", field=min(unknown))
+        now = time.time()
+        with self._audit_log.changing() as change:
+            key = _find(_keys(change.connection), name_or_id)
+            if key.revoked_at is not None:
+                raise InputError(
+                    f"the key {key.name!r} was revoked", field="name", hint="host key create makes another"
+                )
+            given: dict[str, Any] = {
+                name: tuple(value) if name in _BOUNDS else value for name, value in changes.items()
+            }
+            if "scopes" in given:
+                given["scopes"] = check_scopes(key.type, given["scopes"])
+            if "expires_at" in given:
+                given["expires_at"] = _check_end(given["expires_at"], now)
+            found = _checked(replace(key, **given))
+            if found != key:
+                _set(change, key, **{name: value for name, value in _as_row(found).items() if name != "id"})
+                change.record(Event("api_key.changed", "", detail={**_recorded(found), "changed": sorted(given)}))
+        return found
 
     def revoke(self, name_or_id: str) -> ApiKey:
         """End the key for good. Its name becomes free. Raises NotFound."""
@@ -333,6 +364,35 @@ def check_scopes(kind: KeyType, wanted: Collection[str] | None) -> frozenset[Key
     return found
 
 
+def _checked(key: ApiKey) -> ApiKey:
+    """The key with each of its bounds once. Raises InputError for one that is none."""
+    return replace(
+        key,
+        ip_allowlist=tuple(dict.fromkeys(key.ip_allowlist)),
+        models=tuple(dict.fromkeys(map(_check_glob, key.models))),
+        catalysts=tuple(dict.fromkeys(map(_check_catalyst, key.catalysts))),
+        operations=tuple(dict.fromkeys(map(_check_operation, key.operations))),
+    )
+
+
+def _check_end(expires_at: float | None, now: float) -> float | None:
+    if expires_at is not None and not now < expires_at <= _LATEST:
+        raise InputError(
+            "it would have expired already" if expires_at <= now else "no date is as late as that", field="expires_at"
+        )
+    return expires_at
+
+
+def _check_operation(text: str) -> str:
+    if not _OPERATIONS.match(text):
+        raise InputError(
+            f"{text[:80]!r} names no operations",
+            field="operations",
+            hint="a name like models.list, or a pattern like chat.*",
+        )
+    return text
+
+
 def _check_glob(text: str) -> str:
     if not _GLOB.match(text):
         raise InputError(
@@ -370,8 +430,11 @@ def _recorded(key: ApiKey) -> dict[str, Any]:
 
 
 def _as_row(key: ApiKey) -> dict[str, Any]:
+    """Operations stand among the scopes: a host that does not know them cannot read the key, and admits nobody."""
     listed = {"scopes", *_LISTS}
-    return {name: json.dumps(value) if name in listed else value for name, value in key.as_dict().items()}
+    shown = key.as_dict()
+    shown["scopes"] += [f"{_OPERATION}{glob}" for glob in shown.pop("operations", ())]
+    return {name: json.dumps(value) if name in listed else value for name, value in shown.items()}
 
 
 def _keys(connection: Connection) -> list[ApiKey]:
@@ -387,11 +450,13 @@ def _key(row: Row[Any]) -> ApiKey:
     try:
         kind = _check_type(row.type)
         quotas = {name: getattr(row, name) for name in _QUOTAS}
+        listed: list[str] = json.loads(row.scopes)
+        operations = [one for one in listed if one.startswith(_OPERATION)]
         return ApiKey(
             id=row.id,
             name=row.name,
             type=kind,
-            scopes=check_scopes(kind, json.loads(row.scopes)),
+            scopes=check_scopes(kind, [one for one in listed if one not in operations]),
             **{name: None if text is None else Quota.parse(text) for name, text in quotas.items()},
             ip_allowlist=tuple(network(text) for text in json.loads(row.ip_allowlist)),
             models=tuple(_check_glob(text) for text in json.loads(row.models)),
@@ -400,6 +465,7 @@ def _key(row: Row[Any]) -> ApiKey:
             expires_at=row.expires_at,
             revoked_at=row.revoked_at,
             rotated_at=row.rotated_at,
+            operations=tuple(_check_operation(one.removeprefix(_OPERATION)) for one in operations),
         )
     except (HostError, ValueError, TypeError, AttributeError) as error:
         raise StateError(

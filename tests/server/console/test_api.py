@@ -280,12 +280,14 @@ def test_a_key_is_made_shown_once_and_put_on_record(operator: Browser, workspace
             "token_budget": "2M/30d",
             "ip_allowlist": ["127.0.0.0/8"],
             "models": ["gpt-*"],
+            "operations": ["chat.*"],
             "catalysts": ["c:local.openai"],
             "expires_in_s": 3600,
         },
     ).json()
     assert made["text"].startswith("host_sk_")
     assert made["key"]["rate_limit"] == "100/1m"
+    assert made["key"]["operations"] == ["chat.*"]
     assert made["key"]["state"] == "active"
     assert made["text"] not in operator.get("/keys").text
     recorded = newest_records(workspace.database, 1, Wanted(kind="api_key.created"))[0]
@@ -313,6 +315,7 @@ def test_a_key_is_made_shown_once_and_put_on_record(operator: Browser, workspace
         pytest.param({"token_budget": "1/never"}, "token_budget", id="a budget of tokens that is none"),
         pytest.param({"ip_allowlist": ["here"]}, "ip_allowlist", id="a network that is none"),
         pytest.param({"models": ["a b"]}, "models", id="a model that is none"),
+        pytest.param({"operations": ["a b"]}, "operations", id="operations that are none"),
         pytest.param({"catalysts": ["?"]}, "catalysts", id="a catalyst that is none"),
         pytest.param({"expires_in_s": -1}, "expires_in_s", id="an end that was"),
         pytest.param({"id": "x"}, "id", id="a field that is none"),

@@ -57,6 +57,7 @@ function limits(key) {
     key.rate_limit && `${key.rate_limit} requests`,
     key.request_budget && `budget ${key.request_budget} requests`,
     key.token_budget && `budget ${key.token_budget} tokens`,
+    key.operations ? `operations ${key.operations.join(", ")}` : key.type === "public" && "operations that read",
     key.models.length > 0 && `models ${key.models.join(", ")}`,
     key.catalysts.length > 0 && key.catalysts.join(", "),
     key.ip_allowlist.length > 0 && `from ${key.ip_allowlist.join(", ")}`,
@@ -169,13 +170,13 @@ function form(create, close) {
   const name = text("name", "ci");
   name.required = true;
   const type = h("select", { name: "type", onchange: () => scopesOf() },
-    h("option", { value: "secret" }, "secret: for a program"), h("option", { value: "public" }, "public: may only run"),
+    h("option", { value: "secret" }, "secret: for a program"), h("option", { value: "public" }, "public: reads, or runs what is named below"),
     h("option", { value: "admin" }, "admin: may manage"));
   const scopes = h("div.checks");
   const scopesOf = () => fill(scopes, SCOPES[type.value].map((scope) => h("label.check", {},
     h("input", { type: "checkbox", name: "scopes", value: scope, checked: BY_DEFAULT[type.value].includes(scope) }), scope)));
   scopesOf();
-  const lists = { models: text("models", "gpt-*, o3"), catalysts: text("catalysts", "c:local.openai"), ip_allowlist: text("ip_allowlist", "10.0.0.0/8") };
+  const lists = { operations: text("operations", "chat.*, models.list"), models: text("models", "gpt-*, o3"), catalysts: text("catalysts", "c:local.openai"), ip_allowlist: text("ip_allowlist", "10.0.0.0/8") };
   const amounts = { rate_limit: text("rate_limit", "100/1m"), request_budget: text("request_budget", "10k/1d"), token_budget: text("token_budget", "2M/30d") };
   const expires = h("select", { name: "expires_at" }, [["", "never"], [DAY, "in a day"], [7 * DAY, "in a week"],
     [30 * DAY, "in 30 days"], [90 * DAY, "in 90 days"], [365 * DAY, "in a year"]].map(([value, said]) => h("option", { value }, said)));
@@ -186,6 +187,7 @@ function form(create, close) {
     h("fieldset", {}, h("legend", {}, "It may"), scopes),
     h("div.three", {}, field("Rate limit", amounts.rate_limit, "requests"), field("Request budget", amounts.request_budget, "requests"),
       field("Token budget", amounts.token_budget, "tokens")),
+    field("Operations", lists.operations, "all where empty; for a public key those that read"),
     h("div.two", {}, field("Models", lists.models, "any where empty"), field("Catalysts", lists.catalysts, "any where empty")),
     h("div.two", {}, field("From addresses", lists.ip_allowlist, "any where empty"), field("Expires", expires)),
   ], "Create", close, () => create({

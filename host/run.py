@@ -187,9 +187,10 @@ class Run:
 
     def redacted(self, text: str) -> str:
         """`text` without secrets. Raises RunStopped if the run must end before that is done."""
-        return self.redactor.text(text, self._go_on)
+        return self.redactor.text(text, self.go_on)
 
-    def _go_on(self) -> None:
+    def go_on(self) -> None:
+        """Raises RunStopped if the run must end."""
         if self.check() is not None:
             raise RunStopped
 
@@ -212,8 +213,8 @@ class Run:
     def emit(self, event: str, *, relayed: bool = False) -> bool:
         """Hand one event, a JSON text, to the listener. Returns whether the listener took it.
 
-        A guest's own event counts towards its output limit and is redacted here; a relayed one was counted and redacted
-        as a response."""
+        A guest's own event counts towards its output limit and is redacted here; a relayed one was counted as a
+        response, and redacted by the capability that relays it."""
         if self.listener is None:
             return False
         size = len(event.encode("utf-8", "replace"))

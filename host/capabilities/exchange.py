@@ -19,30 +19,37 @@ from host.egress.headers import Fields
 from host.errors import Refusal
 from host.policy.document import Place, RateLimit, SecretGrant
 from host.policy.permissions import Deny, Grant, binding_remedy, decide, deny_address
-from host.policy.urls import Target, UrlError
+from host.policy.urls import Origin, Target, UrlError
 from host.run import Run
+from host.secrets.redaction import Redactor
 from host.secrets.value import SecretValue, Substitution
 
 _PIECE_BYTES = 64 * 1024
+_MOST_ORIGINS = 1_000  # remembered: with a domain like *.example.com a guest can name any number
 
 
 class UpstreamAnswer:
     """An answer that has begun, in the only form that a capability gets: redacted, metered, and with a GuestError for
     whatever goes wrong, its refusal recorded. Belongs to one run; to be closed.
 
-    `headers` have lower-case names; values of one name are joined by `, `. `ended` says that there is no more to read:
-    at the end of the body, after a failure and after `close`.
+    It is searched for the secrets that are bound to its origin, whether this run has sent them or not: an upstream may
+    show an earlier request. It is not searched for other secrets. Its origin cannot have them, and a search would tell
+    a guest that owns the origin whether it guessed one. `headers` have lower-case names; values of one name are joined
+    by `, `. `ended` says that there is no more to read: at the end of the body, after a failure and after `close`.
     """
 
-    def __init__(self, run: Run, raw: RawAnswer, failed: Callable[[EgressError], GuestError]) -> None:
-        """`failed` makes the GuestError of what went wrong."""
+    def __init__(
+        self, run: Run, raw: RawAnswer, redactor: Redactor, failed: Callable[[EgressError], GuestError]
+    ) -> None:
+        """`redactor` knows the secrets of the origin. `failed` makes the GuestError of what went wrong."""
         self.status = raw.status
-        self.headers = _joined(run, raw.headers)
+        self.headers = _joined(redactor, raw.headers)
         self.ended = False
         self._run = run
         self._raw = raw
         self._failed = failed
-        self._redacted = run.redactor.stream()
+        self._searched_for_all = redactor is run.redactor
+        self._redacted = redactor.stream()
         self._decoder = BodyDecoder()
 
     @property
@@ -75,6 +82,11 @@ class UpstreamAnswer:
             self.close()
         return b"".join(pieces)
 
+    def to_leave(self, shown: bytes) -> bytes:
+        """`shown`, a part of this answer, as it may leave the run without passing through the guest: searched for all
+        of the run's secrets. Raises RunStopped if the run must end before that is done."""
+        return shown if self._searched_for_all else self._run.redactor.data(shown, self._run.go_on)
+
     def close(self) -> None:
         """Any number of times."""
         self.ended = True
@@ -86,7 +98,7 @@ class UpstreamAnswer:
             piece = self._raw.read(self._run, _PIECE_BYTES)
             self._run.meters.received_bytes += len(piece)
             if piece:
-                return self._redacted.feed(piece)
+                return self._redacted.feed(piece, self._run.go_on)
             self.ended = True
             return self._redacted.flush()
         except EgressError as error:
@@ -103,6 +115,7 @@ class Exchange:
         self.grant = grant
         self._upstream = upstream
         self._meter = RateMeter(grant.reference, grant.rate, limiter)
+        self._bound: dict[Origin, tuple[str, ...]] = {}  # the secrets of an origin, which do not change
 
     def begin(self, run: Run, text: str) -> tuple[RequestMessage, UpstreamAnswer]:
         """Send the request that the guest's message `text` describes. Returns the message and the answer, which is to
@@ -112,13 +125,24 @@ class Exchange:
             request = self._allowed(run, message)
         except GuestError as error:
             raise recorded(run, error) from None
-        failed = partial(self._failed, run, message.target)
+        redactor = self._redactor(run, message.target)
+        failed = partial(self._failed, run, message.target, redactor)
         try:
-            return message, UpstreamAnswer(run, self._upstream.send(run, request), failed)
+            return message, UpstreamAnswer(run, self._upstream.send(run, request), redactor, failed)
         except EgressError as error:
             raise failed(error) from None
         except GuestError as error:
             raise recorded(run, error) from None
+
+    def _redactor(self, run: Run, target: Target) -> Redactor:
+        """For the secrets that are bound to the origin of `target`."""
+        if (names := self._bound.get(target.at)) is None:
+            names = tuple([str(secret.name) for secret in self.grant.secrets_for(target)])
+            if len(self._bound) < _MOST_ORIGINS:
+                self._bound[target.at] = names
+        if len(names) == len(run.placeholders.by_name):
+            return run.redactor
+        return run.redactor.limited([run.placeholders.by_name[name] for name in names])
 
     def _allowed(self, run: Run, message: RequestMessage) -> UpstreamRequest:
         """The request of `message`, decided, counted and recorded. Raises GuestError."""
@@ -153,8 +177,9 @@ class Exchange:
             raise GuestError.refused(Refusal("rate_limited", subject(message.method, message.target), rule, remedy))
         run.meters.http_requests += 1
 
-    def _failed(self, run: Run, target: Target, error: EgressError) -> GuestError:
-        """The GuestError for `error`; a recorded refusal where a policy could allow what failed."""
+    def _failed(self, run: Run, target: Target, redactor: Redactor, error: EgressError) -> GuestError:
+        """The GuestError for `error`, which may quote the answer; a recorded refusal where a policy could allow what
+        failed."""
         match error.kind:
             case "private_ip_blocked":
                 return recorded(
@@ -165,7 +190,7 @@ class Exchange:
                 refusal = Refusal(error.kind, target.shown, error.message, remedy)
                 return recorded(run, GuestError.refused(refusal))
             case _:
-                return GuestError("timeout" if error.kind == "cancelled" else error.kind, error.message)
+                return GuestError("timeout" if error.kind == "cancelled" else error.kind, redactor.text(error.message))
 
 
 def recorded(run: Run, error: GuestError) -> GuestError:
@@ -175,11 +200,11 @@ def recorded(run: Run, error: GuestError) -> GuestError:
     return error
 
 
-def _joined(run: Run, headers: Fields) -> dict[str, str]:
+def _joined(redactor: Redactor, headers: Fields) -> dict[str, str]:
     joined: dict[str, str] = {}
     for name, value in headers:
         joined[name] = f"{joined[name]}, {value}" if name in joined else value
-    redacted: dict[str, str] = run.redactor.json(joined)
+    redacted: dict[str, str] = redactor.json(joined)
     return redacted
 
 

@@ -37,7 +37,7 @@ def _response(run: Run, message: RequestMessage, answer: UpstreamAnswer) -> Json
     response: dict[str, Json] = {"status": answer.status, "headers": answer.headers}
     match message.response_encoding if answer.ok else message.error_encoding:
         case "attachment":
-            kept = Attachment(body, content_type=answer.headers.get("content-type", ""))
+            kept = Attachment(answer.to_leave(body), content_type=answer.headers.get("content-type", ""))
             if (ident := run.attachments.put(kept)) is None:
                 raise recorded(run, _no_room(run, message))
             response |= {"attachment": ident, "size": len(body)}

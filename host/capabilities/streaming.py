@@ -90,6 +90,6 @@ def _relayed(run: Run, answer: UpstreamAnswer) -> Json:
         if event.data == _DONE:
             continue
         count, last = count + 1, event.data
-        if not run.emit(last, relayed=True):
+        if not run.emit(answer.to_leave(last.encode("utf-8", "replace")).decode("utf-8", "replace"), relayed=True):
             break
     return {"data": "", "done": True, "events": count, "last": last[:_LAST_EVENT]}

@@ -9,10 +9,9 @@ from host.secrets.scanner import Scanner
 from host.secrets.value import SecretValue, Unspoken
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
-_PIECE = 64 * 1024  # bytes: `check` is called between two pieces
-_SLICE = 8192  # bytes: only the slices that may hold something are looked at byte by byte
+_PIECE = 16 * 1024  # bytes: `check` is called between two pieces
 
 
 class Redactor(Unspoken):
@@ -25,20 +24,35 @@ class Redactor(Unspoken):
     Raises ValueError for a replacement that JSON would have to escape. Thread-safe.
     """
 
-    __slots__ = ("_replacements", "_scanner")
+    __slots__ = ("_numbers", "_replacements", "_scanner", "_scanners")
 
     def __init__(self, secrets: Mapping[str, SecretValue]) -> None:
         self._replacements = tuple(secrets)
         if any(json.dumps(replacement) != f'"{replacement}"' for replacement in self._replacements):
             raise ValueError("JSON would have to escape a replacement")
-        self._scanner = Scanner([value.reveal() for value in secrets.values()])
+        self._scanners = _Scanners([value.reveal() for value in secrets.values()])
+        self._numbers = tuple(range(len(secrets)))
+        self._scanner = self._scanners.of(self._numbers)
 
     def renamed(self, replacements: Mapping[str, str]) -> Redactor:
         """The same values under other replacements (old -> new; raises KeyError if one is missing). They share the
-        compiled scanner: a catalyst has one redactor, and each run one made from it, with the run's placeholders."""
+        compiled scanners: a catalyst has one redactor, and each run one made from it, with the run's placeholders."""
+        return self._variant(self._numbers, tuple(replacements[old] for old in self._replacements))
+
+    def limited(self, replacements: Collection[str]) -> Redactor:
+        """A redactor for the values of these replacements only: for an answer, those of the secrets that may have been
+        sent to its origin. It is the redactor itself where these are all. They share the compiled scanners."""
+        places = [place for place, replacement in enumerate(self._replacements) if replacement in replacements]
+        if len(places) == len(self._replacements):
+            return self
+        return self._variant(
+            tuple([self._numbers[place] for place in places]), tuple([self._replacements[place] for place in places])
+        )
+
+    def _variant(self, numbers: tuple[int, ...], replacements: tuple[str, ...]) -> Redactor:
         redactor = object.__new__(Redactor)
-        redactor._replacements = tuple(replacements[old] for old in self._replacements)
-        redactor._scanner = self._scanner
+        redactor._scanners, redactor._numbers, redactor._replacements = self._scanners, numbers, replacements
+        redactor._scanner = self._scanner if numbers == self._numbers else self._scanners.of(numbers)
         return redactor
 
     def data(self, data: bytes, check: Callable[[], object] = int) -> bytes:
@@ -47,11 +61,7 @@ class Redactor(Unspoken):
         if self._scanner.absent(data):
             return data
         stream = self.stream()
-        redacted = []
-        for start in range(0, len(data), _PIECE):
-            check()
-            redacted.append(stream.feed(data[start : start + _PIECE]))
-        return b"".join((*redacted, stream.flush()))
+        return stream.feed(data, check) + stream.flush()
 
     def text(self, text: str, check: Callable[[], object] = int) -> str:
         """`text` with replacements; `check` as in `data`."""
@@ -60,23 +70,21 @@ class Redactor(Unspoken):
         return text if redacted == data else redacted.decode("utf-8", "surrogatepass")
 
     def json(self, value: Any) -> Any:
-        """A copy of the JSON value `value` with replacements in all strings, keys and numbers, at any depth."""
-        clean = self._absent_in(value)
+        """A copy of the JSON value `value` with replacements in all strings, keys and numbers, at any depth; `value`
+        itself where there is nothing to replace."""
+        if self._absent_in(value):
+            return value
         top = [value]
         places: list[tuple[Any, Any]] = [(top, 0)]
         while places:
             container, place = places.pop()
             part = container[place]
             if isinstance(part, dict):
-                container[place] = copy = (
-                    dict(part) if clean else {self.json(key): below for key, below in part.items()}
-                )
+                container[place] = copy = {self.json(key): below for key, below in part.items()}
                 places += [(copy, key) for key in copy]
             elif isinstance(part, list | tuple):
                 container[place] = items = list(part)
                 places += [(items, index) for index in range(len(items))]
-            elif clean:
-                continue
             elif isinstance(part, str):
                 container[place] = self.text(part)
             elif self._scanner.numeric and isinstance(part, int | float) and not isinstance(part, bool):
@@ -104,73 +112,79 @@ class Redactor(Unspoken):
         return StreamRedactor(self._scanner, [replacement.encode() for replacement in self._replacements])
 
 
-class StreamRedactor(Unspoken):
-    """Redacts chunk by chunk: `feed` and a last `flush` together return what `Redactor.data` returns for the whole. It
-    holds back only the possible beginning of a match: nothing of an event that ends in a line break."""
+class _Scanners(Unspoken):
+    """The compiled scanners of a catalyst: one for each set of its secrets that some origin may have."""
 
-    __slots__ = ("_cursor", "_found", "_held", "_read", "_replacements", "_scanner", "_starts", "_state")
+    __slots__ = ("_made", "_values")
+
+    def __init__(self, values: Sequence[str]) -> None:
+        self._values = values
+        self._made: dict[tuple[int, ...], Scanner] = {}
+
+    def of(self, numbers: tuple[int, ...]) -> Scanner:
+        """For the values with these numbers. Two threads may make the same; one is kept."""
+        if (made := self._made.get(numbers)) is None:
+            made = self._made.setdefault(numbers, Scanner([self._values[number] for number in numbers]))
+        return made
+
+
+class StreamRedactor(Unspoken):
+    """Redacts piece by piece: `feed` and a last `flush` together return what `Redactor.data` returns for the whole.
+
+    What is held back is the open end of what was fed: the bytes in which a form of any secret could still be under way,
+    whatever the secrets are. It is the same with a text that begins like a secret as with one that does not, so that
+    nobody learns from the pieces, or from the time of them, how a secret goes on. The open end is the last run of bytes
+    without white space, quotes and angle brackets (but those that a secret of the set has), so a text is late by one
+    word. It goes on before
+
+    - a line break behind 32 characters of base64, as in a body that is wrapped (RFC 2045, 6.8), or behind `=`, the soft
+      line break of quoted-printable. Behind anything else a line break ends it, and so does an empty line: an event
+      of a stream is never late;
+    - a space between numbers, as in a dump of bytes.
+
+    A longer run than `Scanner.longest` is let out but for an end of that length. With no secrets nothing is held back.
+    """
+
+    __slots__ = ("_held", "_replacements", "_scanner")
 
     def __init__(self, scanner: Scanner, replacements: Sequence[bytes]) -> None:
         self._scanner = scanner
         self._replacements = replacements
-        self._state = scanner.root
-        self._starts: list[int] = []  # of the matches under way, one for each group of the state
-        self._found: list[tuple[int, int, int]] = []  # start, end, number of the secret
-        self._held = bytearray()
-        self._cursor = 0  # where `_held` begins; like all places, counted from the beginning of the stream
-        self._read = 0
+        self._held = b""
 
-    def feed(self, chunk: bytes) -> bytes:
-        return b"".join(self._feed(chunk[start : start + _SLICE]) for start in range(0, len(chunk), _SLICE))
-
-    def _feed(self, chunk: bytes) -> bytes:
-        clear = 0 if self._starts else self._scanner.clear(chunk)
-        if clear == len(chunk):
-            self._read = self._cursor = self._read + clear
+    def feed(self, chunk: bytes, check: Callable[[], object] = int) -> bytes:
+        """The next bytes that are settled. `check` as in `Redactor.data`."""
+        if not self._replacements:
             return chunk
-        self._read += clear
-        self._cursor += clear
-        self._scan(chunk[clear:])
-        return chunk[:clear] + self._settle(self._starts[0] if self._starts else self._read)
+        shown = []
+        for start in range(0, len(chunk), _PIECE):
+            check()
+            shown.append(self._feed(chunk[start : start + _PIECE]))
+        return b"".join(shown)
 
     def flush(self) -> bytes:
         """The bytes held back, at the end of the data. The redactor is as new then."""
-        self._state = self._scanner.root
-        self._starts.clear()
-        return self._settle(self._read)
+        data, self._held = self._held, b""
+        return self._settle(data, len(data))[0] if data else b""
 
-    def _scan(self, chunk: bytes) -> None:
-        state, starts = self._state, self._starts
-        for position, byte in enumerate(chunk, self._read):
-            move = state[byte]
-            if move is None:
-                continue
-            state, ended, dropped = move
-            starts.append(position)
-            for group, secret in ended:
-                self._found.append((starts[group], position + 1, secret))
-            for group in dropped:
-                del starts[group]
-        self._state = state
-        self._held += chunk
-        self._read += len(chunk)
+    def _feed(self, piece: bytes) -> bytes:
+        data, most = self._held + piece, self._scanner.longest
+        open_end = self._scanner.open_end(data[-2 * most :])
+        if open_end < 2 * most:
+            cut = len(data) - open_end
+            self._held = data[cut:]
+            return self._settle(data[:cut], cut)[0]
+        settled, cut = self._settle(data, len(data) - most)
+        self._held = data[cut:]
+        return settled
 
-    def _settle(self, limit: int) -> bytes:
-        """The decided bytes: all before `limit`, where the first match under way begins."""
-        found = sorted(self._found, key=lambda match: (match[0], -match[1]))
-        shown = []
-        for start, end, secret in found:
-            if start >= limit:
+    def _settle(self, data: bytes, cut: int) -> tuple[bytes, int]:
+        """The bytes of `data` before `cut`, redacted, and where they end: behind a match that `cut` would divide."""
+        shown, cursor = [], 0
+        for start, end, number in self._scanner.matches(data):
+            if start >= cut:
                 break
-            if start >= self._cursor:
-                shown += [self._take(start), self._replacements[secret]]
-            self._take(end)
-        self._found = [match for match in found if match[0] >= limit]
-        return b"".join((*shown, self._take(limit)))
-
-    def _take(self, end: int) -> bytes:
-        length = max(0, end - self._cursor)
-        taken = bytes(self._held[:length])
-        del self._held[:length]
-        self._cursor += length
-        return taken
+            shown += [data[cursor:start], self._replacements[number]]
+            cursor = end
+        cut = max(cut, cursor)
+        return b"".join((*shown, data[cursor:cut])), cut

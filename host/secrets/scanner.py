@@ -31,7 +31,8 @@ SHORTEST_RECODED = 8  # bytes: ten base64 characters are certain then; a random 
 _STATES = 20_000  # of one automaton; beyond them it forgets all
 _BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _FOLD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ-_ ", b"abcdefghijklmnopqrstuvwxyz+/+")
-_ESCAPE_SIGNS = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ%\\&#;+"
+_BETWEEN = ' "<>'  # ends a run, unless a secret has it
+_BREAK = rb"(?==|[A-Za-z0-9+/_-]{32})"  # behind a line break, seen from its end: a line that is wrapped
 _LONGEST_ESCAPE = 16  # bytes: a surrogate pair takes 12, `&thetasym;` ten
 _NAMES = {**codepoint2name, ord("'"): "apos"}
 
@@ -142,6 +143,13 @@ def _escapes(characters: set[str]) -> tuple[re.Pattern[bytes], ...]:
     return tuple(map(re.compile, (rb"%[0-9A-Fa-f]{2}", backslash, b"&" + entity, *latin_1)))
 
 
+def _open_end(characters: set[str]) -> re.Pattern[bytes]:
+    """Matches the open end of a text (see `StreamRedactor`) at the beginning of the text reversed."""
+    between = re.escape("".join(sign for sign in _BETWEEN if sign not in characters)).encode()
+    number = rb" (?=,?[0-9A-Fa-f]{2,8}(?:[xX]0|\+[Uu])?(?![0-9A-Za-z]))"
+    return re.compile(rb"(?:[^\t\n\r%b]+|(?:\n\r?|\r)%b|%b)*" % (between, _BREAK, number))
+
+
 # A match under way: which form, which place in it, where within the spellings of that place's characters. Those that
 # began at the same byte are a group; a state has its groups in the order of their beginnings.
 _Thread = tuple[int, int, _Node]
@@ -171,14 +179,14 @@ class Scanner(Unspoken):
     """All forms of some values, and the automaton that finds them."""
 
     __slots__ = (
-        "_alphabet",
         "_begin",
         "_escapes",
         "_forms",
         "_literals",
-        "_reach",
+        "_open",
         "_shortest",
         "_states",
+        "longest",
         "numeric",
         "root",
     )
@@ -186,14 +194,11 @@ class Scanner(Unspoken):
     def __init__(self, values: Sequence[str]) -> None:
         self._forms = [(number, form) for number, value in enumerate(values) for form in _forms(value)]
         characters = {character for _, form in self._forms for place in form for character in place}
-        plain = "".join(characters).encode()
         self._literals = list({_literal(form) for _, form in self._forms})
         self._shortest = min((len(form) for _, form in self._forms), default=sys.maxsize)
         self._escapes = _escapes(characters)
-        latin_1 = "".join(character for character in characters if character <= "\xff").encode("latin-1")
-        self._alphabet = frozenset(plain + latin_1 + _ESCAPE_SIGNS)
-        self._reach = max((sum(len(place[0].encode()) for place in form) for _, form in self._forms), default=0)
-        self._reach += _LONGEST_ESCAPE
+        self.longest = 1024 + _LONGEST_ESCAPE * max((len(value.encode()) for value in values), default=0)
+        self._open = _open_end(characters)
         self.numeric = any(not literal.strip(b"0123456789.e+") for literal in self._literals)
         self._begin: frozenset[_Thread] | None = None
         self.root = _State(self, ())
@@ -212,13 +217,35 @@ class Scanner(Unspoken):
                 return False
         return True
 
-    def clear(self, chunk: bytes) -> int:
-        """How many bytes at the beginning of `chunk` are in no match, nor in one that may go on behind the chunk."""
-        if not self.absent(chunk):
-            return 0
-        if not chunk or chunk[-1] not in self._alphabet:
-            return len(chunk)
-        return max(0, len(chunk) - self._reach)
+    def open_end(self, tail: bytes) -> int:
+        """How many bytes at the end of `tail` may be in a match that goes on behind it, whatever the secrets are."""
+        found = self._open.match(tail[::-1])
+        return found.end() if found else 0
+
+    def matches(self, data: bytes) -> list[tuple[int, int, int]]:
+        """Start, end and the number of the value of each match, in order. Those that overlap count as one: of the
+        leftmost, the longest."""
+        if self.absent(data):
+            return []
+        state, starts = self.root, list[int]()
+        found: list[tuple[int, int, int]] = []
+        for position, byte in enumerate(data):
+            move = state[byte]
+            if move is None:
+                continue
+            state, ended, dropped = move
+            starts.append(position)
+            for group, secret in ended:
+                found.append((starts[group], position + 1, secret))
+            for group in dropped:
+                del starts[group]
+        merged: list[tuple[int, int, int]] = []
+        for start, end, secret in sorted(found, key=lambda match: (match[0], -match[1])):
+            if not merged or start >= merged[-1][1]:
+                merged.append((start, end, secret))
+            elif end > merged[-1][1]:
+                merged[-1] = (merged[-1][0], end, merged[-1][2])
+        return merged
 
     def move(self, groups: _Groups, byte: int) -> _Move | None:
         kept: list[frozenset[_Thread]] = []

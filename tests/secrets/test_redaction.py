@@ -561,43 +561,66 @@ def test_every_encoding_of_every_secret_is_found_whatever_the_chunks(encode, val
 
 def test_a_secret_across_the_slices_of_a_long_text_is_found():
     for shift in range(len(KEY) + 1):
-        data = b"x" * (redaction._SLICE - shift) + KEY.encode() + b"y" * redaction._SLICE
+        data = b"x" * (redaction._PIECE - shift) + KEY.encode() + b"y" * redaction._PIECE
         assert redactor(KEY).data(data) == data.replace(KEY.encode(), b"<0>")
 
 
 @pytest.mark.parametrize(
     ("chunk", "held"),
     [
-        pytest.param('data: {"delta": "sk"}\n\n', "", id="an event that ends in a line break passes at once"),
-        pytest.param("data: sk-pr", "sk-pr", id="a beginning of the secret waits"),
-        pytest.param("data: sk-pr!", "", id="and no longer once it is something else"),
-        pytest.param("sk-prsk-p", "sk-p", id="only the last beginning waits"),
-        pytest.param("50%", "%", id="the beginning of an escape waits"),
-        pytest.param("50%!", "", id="and no longer once it is no escape"),
-        pytest.param(in_base64(b"a", KEY)[:9], in_base64(b"a", KEY)[1:9], id="a beginning of its base64 waits"),
-        pytest.param(KEY, "", id="a whole secret is shown at once"),
+        pytest.param('data: {"delta": "sk"}\n\n', "", id="an event that ends in an empty line passes at once"),
+        pytest.param('data: {"delta": "sk"}\r\n', "", id="so does a line"),
+        pytest.param("a text of several words", "words", id="of a text, the last word waits"),
+        pytest.param("a text with <tags> and", "and", id="whatever it is"),
+        pytest.param("<sk-proj", "sk-proj", id="a beginning of the secret waits"),
+        pytest.param("<ab-cdef", "ab-cdef", id="and so does anything else"),
+        pytest.param("50%", "50%", id="the beginning of an escape waits"),
+        pytest.param('"' + "A" * 64 + "\r\n", "A" * 64 + "\r\n", id="a wrapped line of base64 waits"),
+        pytest.param('"' + "A" * 64 + "\n" + "A" * 8, "A" * 64 + "\n" + "A" * 8, id="with the line behind it"),
+        pytest.param('"' + "A" * 64 + "\n\n", "", id="until an empty line"),
+        pytest.param("A" * 8 + "\n" + "A" * 8 + "\n", "", id="short lines do not wait"),
+        pytest.param("as =41=\r\n", "=41=\r\n", id="a soft line break waits"),
+        pytest.param("bytes: 73 6b 2d ", "73 6b 2d ", id="a dump of bytes waits"),
+        pytest.param("[ 0x41, 0x42, ", "0x41, 0x42, ", id="in any notation"),
+        pytest.param("U+0041 U+0042 ", "U+0041 U+0042 ", id="of code points too"),
     ],
 )
-def test_only_what_may_begin_a_match_is_held_back(chunk, held):
-    stream = redactor(KEY).stream()
-    passed = stream.feed(chunk.encode())
-    assert passed == redactor(KEY).data(chunk.removesuffix(held).encode())
-    assert stream.flush() == held.encode()
-
-
-def test_a_long_beginning_behind_a_longer_text_is_held_back_whole():
-    value = "".join(map(str, range(100, 150)))
-    for length in range(1, len(value)):
+def test_the_open_end_of_a_text_is_held_back_whatever_the_secret_is(chunk, held):
+    for value in (KEY, "0123456789abcdef0123456789abcdef"):
         stream = redactor(value).stream()
-        assert stream.feed(b" " * 400 + value[:length].encode()) == b" " * 400
-        assert stream.feed(value[length:].encode()) == b"<0>"
+        assert stream.feed(chunk.encode()) == chunk.removesuffix(held).encode()
+        assert stream.flush() == held.encode()
 
 
-def test_a_secret_that_may_be_a_longer_one_waits_for_the_end():
+def test_a_secret_with_spaces_or_quotes_is_found_across_pieces():
+    value = 'correct "horse" battery <staple>'
+    for cut in range(len(value)):
+        assert in_chunks(redactor(value), f"> {value}\n".encode(), [cut + 2]) == b"> <0>\n"
+
+
+def test_of_a_run_without_end_a_fixed_length_is_held_back():
+    for value in (KEY, "sk-0123456789"):
+        stream = redactor(value).stream()
+        longest = stream._scanner.longest
+        out = [len(stream.feed(b"x" * 1000)) for _ in range(60)]
+        assert sum(out) >= 60_000 - 2 * longest
+        assert sum(out) + len(stream.flush()) == 60_000
+
+
+def test_a_secret_in_a_run_without_end_is_found_wherever_the_pieces_end():
+    redact = redactor(KEY)
+    for before in range(0, 20_000, 1_009):
+        data = b"x" * before + KEY.encode() + b"y" * 10_000
+        stream = redact.stream()
+        shown = b"".join(stream.feed(data[at : at + 997]) for at in range(0, len(data), 997)) + stream.flush()
+        assert shown == data.replace(KEY.encode(), b"<0>")
+
+
+def test_after_the_end_a_stream_is_as_new():
     stream = redactor("token-a", "token-abc").stream()
     assert stream.feed(b"x token-ab") == b"x "
     assert stream.flush() == b"<0>b"
-    assert stream.feed(b"token-abc.") == b"<1>.", "after the end it is as new"
+    assert stream.feed(b"token-abc. ") == b"<1>. "
 
 
 # --- attacks on the cost ----------------------------------------------------------------------------------------------
@@ -633,7 +656,7 @@ def test_twice_the_input_is_no_more_work_per_byte(value, unit, monkeypatch):
     once = worked_out
     redact.data((unit * 100_000)[:100_000].encode())
     assert once > 0, "the attack reaches the automaton"
-    assert worked_out == once, "a byte in a known state is looked up, once"
+    assert worked_out <= once + 50, "a byte in a known state is looked up, once"
     assert groups <= 2 * len(value)
 
 

@@ -21,6 +21,7 @@ from host.core.wit import EXPORTS
 from host.errors import ArtifactError, InputError, NotApproved
 from host.oci.reference import OciReference
 from host.policy.document import Effective, SecretGrant
+from host.store import schema
 from host.store.access.api_keys import ApiKeys
 from host.store.access.cancellations import Cancellations
 from host.store.access.counters import Counters
@@ -289,8 +290,9 @@ class Workspace:
 
     def stamp(self) -> tuple[int, str]:
         """A value that changes with every change of the state: the number and the mac of the state digest. Reads one
-        row, and does not check the digest: `check` does. Raises StateError."""
+        row, and does not check the digest: `check` does. Raises StateError, also for a schema that was changed."""
         with self.database.reading() as connection:
+            schema.check(connection)
             row = connection.execute(_SEAL).first()
         return (0, "") if row is None else (row.seq, row.mac.hex())
 

@@ -24,7 +24,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from host.errors import InputError, StateError
-from host.store import migrations
+from host.store import migrations, schema
 
 if TYPE_CHECKING:
     import psycopg
@@ -140,9 +140,12 @@ class Database:
     def _migrate(self) -> None:
         with self.reading() as connection:
             found = migrations.version(connection)
+            if found == migrations.NEWEST:
+                schema.check(connection)
         if found != migrations.NEWEST:
             with self.writing() as connection:  # of several processes, the first one migrates
                 migrations.upgrade(connection)
+                schema.check(connection)
 
 
 def make_private(folder: Path) -> None:
@@ -170,15 +173,15 @@ def _sqlite(file: Path) -> Engine:
 
 
 def _configure_sqlite(connection: sqlite3.Connection, record: object) -> None:
-    """WAL: readers and the writer do not wait for each other. Deleted content is overwritten. Nothing in the file can
-    call a function.
+    """WAL: readers and the writer do not wait for each other. Deleted content is overwritten. Nothing in the file acts.
 
     With synchronous=NORMAL a process that is killed loses nothing that was committed; a machine that loses power may
     lose the commits of the last seconds, never more than the end of them, and the file opens
     (https://sqlite.org/pragma.html#pragma_synchronous). Verification of the audit log then finds records missing."""
     del record
+    schema.forbid_actions(connection)
     _enter_wal(connection)
-    for pragma in ("synchronous=NORMAL", "foreign_keys=ON", "secure_delete=ON", "trusted_schema=OFF"):
+    for pragma in ("synchronous=NORMAL", "foreign_keys=ON", "secure_delete=ON"):
         connection.execute(f"PRAGMA {pragma}").close()
 
 
@@ -232,11 +235,17 @@ def _name(url: URL) -> str:
 
 
 def _configure_postgres(connection: psycopg.Connection, record: object) -> None:
+    """Names mean what is in the schema that the URL or the server chooses, and in the server's own: nothing that others
+    put into a schema before it, or into the session, is found in its place."""
     del record
     connection.execute(f"SET lock_timeout = {round(_BUSY_S * 1000)}")
+    connection.execute(_PIN_SCHEMA)
     connection.commit()
 
 
+_PIN_SCHEMA: Final = """
+SELECT pg_catalog.set_config('search_path', pg_catalog.format('%I, pg_temp', pg_catalog.current_schema()), false)
+"""
 _URL_HINT = "like postgresql://user:password@host/name; without one, the state is a file in HOST_STATE_DIR"
 
 
@@ -257,6 +266,8 @@ def _remedy(cause: object) -> str | None:
         match getattr(cause, "sqlite_errorcode", 0) & 0xFF:  # the higher bits detail the same error
             case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_FULL:
                 return "is the disk of HOST_STATE_DIR full?"
+            case sqlite3.SQLITE_AUTH:
+                return "a trigger or a view in it is not of this program: host audit verify names it"
             case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
                 return f"put back a backup of {FILE}, or name another place with HOST_STATE_DIR"
     elif getattr(cause, "sqlstate", "") is None:  # no answer from the server: there was no connection

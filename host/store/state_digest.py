@@ -1,9 +1,10 @@
 """The state digest: a keyed digest of everything the operator decided, which shows changes by other hands.
 
-It covers what is installed and approved, policies, grants, trusted keys and API keys, and the number of the last record
-in the audit log that changed any of it. The digest is stored beside those rows (table `state_seal`), and a checkpoint
-of it in a file beside the database. So a row that was edited, added, removed or put back from an earlier day is found
-before anything runs by it. Somebody who can write to the database but has no key can stop runs, and cannot widen them.
+It covers what is installed and approved, policies, grants, trusted keys and API keys, the schema of the database
+(`host.store.schema`), and the number of the last record in the audit log that changed any of it. The digest is stored
+beside those rows (table `state_seal`), and a checkpoint of it in a file beside the database. So a row that was edited,
+added, removed or put back from an earlier day is found before anything runs by it. Somebody who can write to the
+database but has no key can stop runs, and cannot widen them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from sqlalchemy import Connection, delete, exists, func, insert, select
 
 from host.core.audit import CHANGES
 from host.errors import StateError, VaultError
+from host.store import schema
 from host.store.audit_log.chain import Checkpoint, CheckpointFile, StoredCheckpoint
 from host.store.tables import (
     api_keys,
@@ -42,16 +44,19 @@ _COVERED: Final = (*_FIRST, *_LATER)
 
 def write_digest(connection: Connection, key: DataKey, seq: int) -> Checkpoint:
     """Digest the present state, in a write transaction whose last record has the number `seq`. Returns the checkpoint
-    for the file, to be written there after the commit."""
-    written = Checkpoint(seq, _digest(connection, key, seq))
+    for the file, to be written there after the commit. Raises StateError if the schema was changed."""
+    schema.check(connection)
+    written = Checkpoint(seq, _digest(connection, key, seq)[0])
     connection.execute(delete(state_seal))
     connection.execute(insert(state_seal).values(seq=seq, key=key.id, mac=written.mac))
     return written
 
 
 def check_digest(connection: Connection, keys: Keys, file: CheckpointFile, *, shared: bool) -> None:
-    """Raises StateError if the present state differs from the last digest or its checkpoint; VaultError if a key does
-    not open. In a `shared` state, other machines write digests that this machine has no checkpoint of."""
+    """Raises StateError if the schema was changed, or if the present state differs from the last digest or its
+    checkpoint; VaultError if a key does not open. In a `shared` state, other machines write digests that this machine
+    has no checkpoint of."""
+    schema.check(connection)
     stored = file.read()
     row = connection.execute(select(state_seal)).one_or_none()
     last = connection.execute(select(func.max(audit.c.seq)).where(audit.c.kind.in_(CHANGES))).scalar()
@@ -60,7 +65,8 @@ def check_digest(connection: Connection, keys: Keys, file: CheckpointFile, *, sh
         if last is not None or any(there) or (stored is not None and stored.checkpoint.seq):
             raise _changed()
         return
-    if row.seq != last or not hmac.compare_digest(row.mac, _digest(connection, keys.get(connection, row.key), row.seq)):
+    digests = _digest(connection, keys.get(connection, row.key), row.seq)
+    if row.seq != last or not any(hmac.compare_digest(row.mac, one) for one in digests):
         raise _changed()
     if not shared if stored is None else not _follows(Checkpoint(row.seq, row.mac), stored, keys, connection):
         raise _changed()
@@ -75,9 +81,9 @@ def _follows(found: Checkpoint, stored: StoredCheckpoint, keys: Keys, connection
     return authentic and (stored.checkpoint == found or stored.checkpoint.seq < found.seq)
 
 
-def _digest(connection: Connection, key: DataKey, seq: int) -> bytes:
-    """HMAC-SHA256 (RFC 2104) over every row of every covered table. The rows are sorted here, so that the order in
-    which a database returns them does not matter.
+def _digest(connection: Connection, key: DataKey, seq: int) -> list[bytes]:
+    """HMAC-SHA256 (RFC 2104) over every row of every covered table, and the schema: the present one, then each of the
+    earlier ones. The rows are sorted here, so that the order in which a database returns them does not matter.
 
     A later table without rows is left out, so that a digest from before it existed still verifies. That hides nothing:
     each part names its table, so different sets of rows give different texts. Removing all rows of a table, or adding
@@ -87,7 +93,14 @@ def _digest(connection: Connection, key: DataKey, seq: int) -> bytes:
         rows = sorted(json.dumps(list(row), default=_hex) for row in connection.execute(select(table)))
         if rows or table not in _LATER:
             total.update(json.dumps([table.name, rows]).encode())
-    return total.digest()
+    return [_with_schema(total, one) for one in (schema.digest(connection.dialect.name), *schema.EARLIER)]
+
+
+def _with_schema(total: hmac.HMAC, digest: str) -> bytes:
+    both = total.copy()
+    if digest:
+        both.update(json.dumps(["schema", digest]).encode())
+    return both.digest()
 
 
 def _hex(value: bytes) -> str:

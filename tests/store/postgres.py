@@ -90,7 +90,20 @@ SELECT md5(string_agg(one, ',' ORDER BY one)) FROM (
     SELECT 'c' || oid || ':' || xmin FROM pg_class WHERE relnamespace = 'public'::regnamespace
     UNION ALL SELECT 't' || oid || ':' || xmin FROM pg_trigger
     UNION ALL SELECT 'k' || oid || ':' || xmin FROM pg_constraint
-    UNION ALL SELECT 'p' || oid || ':' || xmin FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+    UNION ALL SELECT 'a' || attrelid || ':' || attnum || ':' || xmin FROM pg_attribute WHERE attrelid >= 16384
+    UNION ALL SELECT 'i' || indexrelid || ':' || xmin FROM pg_index WHERE indexrelid >= 16384
+    UNION ALL SELECT 'h' || inhrelid || ':' || inhparent FROM pg_inherits
+    UNION ALL SELECT 'n' || oid FROM pg_namespace WHERE oid >= 16384 AND nspname !~ '^pg_'
+    UNION ALL SELECT 'p' || oid || ':' || xmin FROM pg_proc WHERE oid >= 16384
+    UNION ALL SELECT 'y' || oid || ':' || xmin FROM pg_type WHERE oid >= 16384
+    UNION ALL SELECT 'o' || oid || ':' || xmin FROM pg_operator WHERE oid >= 16384
+    UNION ALL SELECT 'x' || oid || ':' || xmin FROM pg_cast WHERE oid >= 16384
+    UNION ALL SELECT 'd' || oid || ':' || xmin FROM pg_attrdef WHERE oid >= 16384
+    UNION ALL SELECT 'l' || oid || ':' || xmin FROM pg_policy WHERE oid >= 16384
+    UNION ALL SELECT 'r' || oid || ':' || xmin FROM pg_rewrite WHERE oid >= 16384
+    UNION ALL SELECT 's' || oid || ':' || xmin FROM pg_statistic_ext WHERE oid >= 16384
+    UNION ALL SELECT 'e' || oid || ':' || xmin FROM pg_event_trigger WHERE oid >= 16384
+    UNION ALL SELECT 'f' || oid || ':' || xmin FROM pg_collation WHERE oid >= 16384
 ) AS everything(one)
 """
 _LEAVE = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"

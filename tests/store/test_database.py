@@ -28,7 +28,8 @@ from host import Reference, Workspace
 from host.core.names import SecretName
 from host.errors import InputError, StateError
 from host.secrets.value import OPERATOR, SecretValue
-from host.store import migrations
+from host.store import migrations, schema
+from host.store.audit_log.chain import Checkpoint
 from host.store.audit_log.verification import verify
 from host.store.database import FILE, Database
 from host.store.tables import keys, metadata
@@ -49,7 +50,8 @@ OPENS_WHEN_TOLD = """
 import sys
 from pathlib import Path
 from threading import Barrier
-from host.store import migrations
+from host.store import migrations, schema
+from host.store.audit_log.chain import Checkpoint
 from host.store.database import Database
 import alembic.command
 print("ready", flush=True)
@@ -106,8 +108,12 @@ def as_0001_left_it(workspace: Workspace, raw: Callable[..., Any]) -> None:
             rows = connection.execute(sqlalchemy.select(metadata.tables[name]))
             shown = sorted(json.dumps(list(row), default=bytes.hex) for row in rows)
             total.update(json.dumps([name, shown]).encode())
+    before = total.digest()
+    total.update(json.dumps(["schema", schema.digest(connection.dialect.name)]).encode())  # which is sealed since
     ((mac,),) = raw("SELECT mac FROM state_seal")
     assert bytes(mac) == total.digest()
+    raw("UPDATE state_seal SET mac = ?", before)
+    workspace.audit_log.digest_file.replace(Checkpoint(seq, before), workspace.keys.decrypted[key])
     for name in ("api_keys", "usage", "counters", "cancellations"):
         raw(f"DROP TABLE {name}")
     raw("UPDATE alembic_version SET version_num = '0001'")

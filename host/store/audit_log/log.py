@@ -20,6 +20,7 @@ from sqlalchemy import Connection, exists, insert, select
 from host.core.audit import CHANGES, Event
 from host.core.strict_json import clean_text
 from host.errors import AuditError, HostError, VaultError
+from host.store import schema
 from host.store.audit_log.chain import FIELDS, Checkpoint, CheckpointFile, StoredCheckpoint, chained, last_pruned
 from host.store.database import Database
 from host.store.group_commit import GroupCommit
@@ -27,7 +28,7 @@ from host.store.state_digest import check_digest, write_digest
 from host.store.tables import audit, keys
 from host.store.vault.keys import DataKey, Keys
 
-_APPEND = insert(audit)
+_APPEND = insert(audit).execution_options(preserve_rowcount=True)
 _CURRENT_KEY = select(keys.c.id).where(keys.c.purpose == "audit", keys.c.current).scalar_subquery()
 _END = select(audit.c.seq, audit.c.mac, _CURRENT_KEY.label("key")).order_by(audit.c.seq.desc()).limit(1)
 _QUICK_END = (
@@ -56,12 +57,13 @@ class Change:
         self.append([as_row(event)])
 
     def append(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Append rows from `as_row`, in this order."""
+        """Append rows from `as_row`, in this order. Raises AuditError if the database does not say that it wrote them
+        and no others."""
         for row in rows:
             row |= {"seq": self.last.seq + 1, "key": self.key.id}
             row["mac"] = chained(self.key, self.last.mac, [row[name] for name in FIELDS])
             self.last = Checkpoint(row["seq"], row["mac"])
-        self.connection.execute(_APPEND, rows)
+        _count(self.connection.execute(_APPEND, rows).rowcount, len(rows))
 
 
 class AuditLog:
@@ -103,8 +105,11 @@ class AuditLog:
 
     @contextmanager
     def _appending(self, *, durable: bool = True) -> Iterator[Change]:
-        """A write transaction at the end of the chain."""
+        """A write transaction at the end of the chain. A `durable` one may seal the state, so it begins with a check of
+        the schema: nothing that others put there acts in it."""
         with self.database.writing(durable=durable) as connection:
+            if durable:
+                schema.check(connection)
             key, last, begun = self._end(connection)
             agrees = self._agrees_with_checkpoint(connection, last, key, begun=begun)
             change = Change(connection, key, last)
@@ -177,7 +182,9 @@ class AuditLog:
             fields = [row[name] for name in FIELDS]
             last = Checkpoint(row["seq"], chained(key, last.mac, fields))
             records.append((*fields, last.mac))
+        before = connection.total_changes
         connection.executemany(_QUICK_APPEND, records)
+        _count(connection.total_changes - before, len(records))
         return last, key
 
     def _precedes(self, connection: sqlite3.Connection, checkpoint: Checkpoint, last: Checkpoint) -> bool:
@@ -218,6 +225,12 @@ def as_row(event: Event) -> dict[str, Any]:
         "rule": rule,
         "detail": json.dumps(event.detail, separators=(",", ":")),
     }
+
+
+def _count(written: int, expected: int) -> None:
+    if written != expected:
+        said = f"{written} rows were written in the place of {expected}"
+        raise AuditError(said, hint="something in the database swallows or adds records: host audit verify")
 
 
 def _has(connection: Connection, last: Checkpoint, checkpoint: Checkpoint) -> bool:

@@ -92,7 +92,7 @@ class Database:
             try:
                 connection.execute("BEGIN IMMEDIATE").close()
                 yield connection
-                connection.commit()
+                connection.execute("COMMIT").close()  # prepared once, unlike commit()
             except BaseException:
                 connection.rollback()  # also after a failed commit: the next transaction needs an idle connection
                 raise

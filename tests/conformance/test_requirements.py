@@ -184,6 +184,11 @@ REQUIREMENTS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
             "test_a_row_that_other_hands_wrote_is_found",
             "test_what_was_taken_back_does_not_come_back",
         ),
+        "tests/store/test_schema.py": (
+            "test_somebody_who_may_write_to_the_database_and_adds_what_acts_is_found_before_anything_runs_or_is_sealed",
+            "test_a_record_is_written_once_or_its_effect_does_not_happen",
+            "test_the_schemas_are_those_that_the_migrations_make",
+        ),
         "tests/store/test_vault.py": (
             "test_the_value_lies_in_no_file",
             "test_an_older_value_put_back_with_its_seal_is_an_error",

@@ -7,24 +7,36 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
 
 from host.capabilities.message import BodyDecoder, GuestError, RequestMessage, read_body, read_message
+from host.core.headers import (
+    ANSWER_FORMS,
+    CREDENTIALS,
+    METHOD_OVERRIDES,
+    SPELLING,
+    methods_in_fields,
+    secret_header,
+    spelled,
+    without_charset,
+)
 from host.core.names import SecretName
 from host.core.sliding_window import Limit, LocalLimiter, RequestLimiter
 from host.egress import Deadline, EgressClient, EgressError, Outgoing
 from host.egress.headers import Fields
-from host.errors import Refusal
-from host.policy.document import Place, RateLimit, SecretGrant
+from host.errors import InputError, Refusal
+from host.policy.document import HEADER, METHODS, RateLimit, SecretGrant
 from host.policy.permissions import Deny, Grant, binding_remedy, decide, deny_address
 from host.policy.urls import Origin, Target, UrlError
 from host.run import Run
 from host.secrets.redaction import Redactor
-from host.secrets.value import SecretValue, Substitution
+from host.secrets.value import PLACEHOLDER_PREFIX, SecretValue, Substitution
 
 _PIECE_BYTES = 64 * 1024
+_MOST_NAMED = 5  # headers in one refusal
 _MOST_ORIGINS = 1_000  # remembered: with a domain like *.example.com a guest can name any number
 
 
@@ -116,6 +128,7 @@ class Exchange:
         self._upstream = upstream
         self._meter = RateMeter(grant.reference, grant.rate, limiter)
         self._bound: dict[Origin, tuple[str, ...]] = {}  # the secrets of an origin, which do not change
+        self._any_method = grant.methods.issuperset(METHODS)
 
     def begin(self, run: Run, text: str) -> tuple[RequestMessage, UpstreamAnswer]:
         """Send the request that the guest's message `text` describes. Returns the message and the answer, which is to
@@ -150,9 +163,16 @@ class Exchange:
         decision = decide(target, message.method, self.grant)
         if isinstance(decision, Deny):
             raise GuestError.denied(decision, subject(message.method, target))
+        for name, value in message.headers:
+            if name.lower().translate(SPELLING) in METHOD_OVERRIDES:
+                self._check_override(message, value)
         check = partial(check_size, self.grant, message.method, target)
         body, content_type = read_body(message, run.attachments, check)
         check(len(body))
+        if not self._any_method:
+            given_type = next((value for name, value in message.headers if spelled(name) == "content-type"), "")
+            for method in methods_in_fields(target.path_query, content_type or given_type, body):
+                self._check_override(message, method)
         self._check_count(run, message)
         shown = {"method": message.method, "url": target.shown, "request_bytes": len(body)}
         destination = self.grant.destination(target)
@@ -164,6 +184,13 @@ class Exchange:
             others = (field for field in headers if field[0].lower() != "content-type")
             headers = (*others, ("Content-Type", content_type))
         return UpstreamRequest(message.method, target, destination, headers, body)
+
+    def _check_override(self, message: RequestMessage, method: str) -> None:
+        """Raises GuestError where `method`, which a server may take for the request's own, is not allowed."""
+        method = method.strip().upper()
+        if isinstance(decision := decide(message.target, method, self.grant), Deny):
+            shown = method if method in METHODS else message.method
+            raise GuestError.denied(decision, subject(shown, message.target))
 
     def _check_count(self, run: Run, message: RequestMessage) -> None:
         most = self.grant.limits.max_http_requests
@@ -263,52 +290,109 @@ class LiveUpstream:
             run.meters.upstream_time_s += time.monotonic() - began
 
     def _with_secrets(self, run: Run, request: UpstreamRequest) -> UpstreamRequest:
-        """`request` with values where the grants for its target let them stand; each use is recorded."""
+        """`request` with values where the grants for its target let them stand; each use is recorded. A request to an
+        origin that has a secret cannot choose the form of its answer, also if it carries none: the origin may show an
+        earlier request."""
         grants = self._grant.secrets_for(request.target)
-        in_header = self._substitution(run, grants, "header")
-        headers, used = [], set[str]()
-        for name, value in request.headers:
-            text, found = in_header.apply_header(name, value)
-            headers.append((name, text))
-            used |= found
+        if not grants:
+            self._note_misdirected(run, request)
+            return request
+        given, left_out = _unformed(request.headers)
+        headers, used = self._in_headers(run, grants, given)
         destination, body = request.destination, request.body
-        places = {place for grant in grants for place in grant.places}
-        if "url" in places:
-            in_url = self._substitution(run, grants, "url")
-            path_query, found = in_url.apply_url(destination.path_query.decode("ascii"))
+        if in_url := [grant for grant in grants if "url" in grant.places]:
+            substitution = self._substitution(run, in_url)
+            path_query, found = substitution.apply_url(destination.path_query.decode("ascii"))
             try:
                 destination = Target.parse(destination.origin + path_query) if found else destination
             except UrlError as error:
                 raise GuestError("http_error", f"url, with its secrets: {error.reason}") from None
             used |= found
-        if "body" in places:
+        if in_body := [grant for grant in grants if "body" in grant.places]:
             kind = next((value for name, value in headers if name.lower() == "content-type"), "")
-            body, found = self._substitution(run, grants, "body").apply_bytes(body, kind)
+            body, found = self._substitution(run, in_body).apply_bytes(body, kind)
             used |= found
+        if used:
+            _check_no_override(request)
         origin = request.target.origin
+        more = {"without": left_out} if left_out else {}
         for placeholder in sorted(used):
-            run.audit("secret.use", "allow", detail={"secret": run.placeholders.names[placeholder], "origin": origin})
+            secret = run.placeholders.names[placeholder]
+            run.audit("secret.use", "allow", detail={"secret": secret, "origin": origin, **more})
         request = replace(request, destination=destination, headers=tuple(headers), body=body)
         self._note_misdirected(run, request)
         return request
 
-    def _substitution(self, run: Run, grants: Sequence[SecretGrant], place: Place) -> Substitution:
+    def _in_headers(self, run: Run, grants: Sequence[SecretGrant], given: Fields) -> tuple[Fields, set[str]]:
+        """The headers with values, each in those that its grant names, and the placeholders that were used. Raises
+        GuestError for a header with a value that is given twice: only lists may be (RFC 9110, 5.3)."""
+        headers, used = list(given), set[str]()
+        for index, (name, value) in enumerate(given):
+            lowered = name.lower()
+            if PLACEHOLDER_PREFIX not in value and lowered != "authorization":  # which may have it in base64
+                continue
+            if not (fitting := [grant for grant in grants if grant.fits_header(lowered)]):
+                continue
+            text, found = self._substitution(run, fitting).apply_header(name, value)
+            if (
+                found
+                and [other.lower().translate(SPELLING) for other, _ in given].count(lowered.translate(SPELLING)) > 1
+            ):
+                raise GuestError("http_error", f"the header {name[:80]} is given twice")
+            headers[index] = (name, text)
+            used |= found
+        return tuple(headers), used
+
+    def _substitution(self, run: Run, grants: Sequence[SecretGrant]) -> Substitution:
         by_name = run.placeholders.by_name
-        return Substitution(
-            {by_name[str(grant.name)]: self._secrets[grant.name] for grant in grants if place in grant.places}
-        )
+        return Substitution({by_name[str(grant.name)]: self._secrets[grant.name] for grant in grants})
 
     def _note_misdirected(self, run: Run, request: UpstreamRequest) -> None:
         """Refuse each placeholder that is still there: its secret is not bound to this domain, or not to this place in
         a request. The request goes out, and will fail for want of the secret."""
-        parts = [value.encode() for _, value in request.headers]
-        parts += (request.destination.path_query, request.body)
         for placeholder, name in run.placeholders.names.items():
             encoded = placeholder.encode()
-            if [part for part in parts if encoded in part]:
-                rule = f"not bound to {request.target.origin} and where it stands in the request"
-                remedy = binding_remedy(SecretName.parse(name), request.target, self._grant)
-                run.refuse("secret.use", Refusal("secret_denied", f"secret {name}", rule, remedy))
+            places = [] if encoded not in request.destination.path_query else ["url"]
+            places += [] if encoded not in request.body else ["body"]
+            headers = [header for header, value in request.headers if placeholder in value]
+            if places or headers:
+                self._refuse_use(run, SecretName.parse(name), request.target, places, headers)
+
+    def _refuse_use(self, run: Run, name: SecretName, target: Target, places: list[str], headers: list[str]) -> None:
+        named = [f"the header {header[:80]!r}" for header in headers[:_MOST_NAMED]]
+        where = ", ".join([*named, *(f"the {place}" for place in places)])
+        rule = f"not bound to {target.origin} and where it stands in the request: {where}"
+        for header in headers[:_MOST_NAMED]:
+            with suppress(InputError):  # no grant can name that header
+                places.append("header" if header.lower() in CREDENTIALS else HEADER + secret_header(header))
+        remedy = binding_remedy(name, target, self._grant, places) if places else "no secret can stand there"
+        run.refuse("secret.use", Refusal("secret_denied", f"secret {name}", rule, remedy, grantable=bool(places)))
+
+
+def _unformed(headers: Fields) -> tuple[Fields, list[str]]:
+    """`headers` without those that choose the form of the answer, and what was left out."""
+    kept, left_out = [], []
+    for name, value in headers:
+        plain = name.lower().translate(SPELLING)
+        if plain in ANSWER_FORMS:
+            left_out.append(name)
+        elif plain == "accept" and "charset" in value.lower():
+            left_out.append(f"charset in {name}")
+            if accepted := without_charset(value):
+                kept.append((name, accepted))
+        else:
+            kept.append((name, value))
+    return tuple(kept), left_out
+
+
+def _check_no_override(request: UpstreamRequest) -> None:
+    """Raises GuestError for a request with a secret that overrides its method. It is not sent without that: it would be
+    another request."""
+    for name, _ in request.headers:
+        if name.lower().translate(SPELLING) in METHOD_OVERRIDES:
+            rule, remedy = f"a request that carries a secret has no header {name[:80]}", "send the method itself"
+            refusal = Refusal("method_blocked", subject(request.method, request.target), rule, remedy, grantable=False)
+            raise GuestError.refused(refusal)
 
 
 def check_size(grant: Grant, method: str, target: Target, size: int) -> None:

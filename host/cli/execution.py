@@ -44,7 +44,7 @@ def execute(
     job = Job(given_input, dict(_attachment(text) for text in attach), seconds)
     manifest = target.manifest
     if not no_prompt and input_ != "-" and missing_permissions.may_ask():
-        granted = missing_permissions.ask(missing_permissions.unmet(manifest, granted), granted, target.name)
+        granted = missing_permissions.ask(manifest, granted, target.name)
     with target.catalyst(granted) as catalyst:
         try:
             if stream:

@@ -56,6 +56,13 @@ _OPTIONS = (
         help="A secret, from env:VAR, file:PATH or prompt; by name alone, from the variable of that name.",
     ),
     click.option(
+        "--secret-to",
+        multiple=True,
+        metavar="NAME=DOMAIN",
+        help="A domain that the secret NAME goes to. By default: those that the manifest names for it, else the only "
+        "one that is allowed.",
+    ),
+    click.option(
         "--allow-import",
         multiple=True,
         metavar="NAME",

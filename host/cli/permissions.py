@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from host.cli.inputs import blaming, read_text
 from host.cli.options import HiddenText
@@ -12,7 +13,11 @@ from host.core import environment
 from host.core.strict_json import Json, parse_json
 from host.errors import InputError, PolicyError
 from host.policy.document import Policy
+from host.policy.urls import DomainPattern
 from host.secrets.value import SecretValue
+
+if TYPE_CHECKING:
+    from host.runtime.deployment import Secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +38,14 @@ def find_variable(name: str) -> OfferedSecret | None:
 class RunPermissions:
     """What a run may do: first that of its target, then with the options added, then with the answers of the operator.
 
-    `secrets` are values by name. `granted` names the secrets that the target has without an option. `find` looks for
-    the value of any other, which is offered to the operator.
+    `secrets` are values by name, `secret_domains` where they may go, for those of which that was said. `granted` names
+    the secrets that the target has without an option. `find` looks for the value of any other, which is offered to the
+    operator.
     """
 
     policy: Policy = field(default_factory=Policy)
     secrets: Mapping[str, SecretValue] = field(default_factory=dict)
+    secret_domains: Mapping[str, Sequence[str]] = field(default_factory=dict)
     config: Mapping[str, Json] = field(default_factory=dict)
     wasi: tuple[str, ...] = ()
     granted: frozenset[str] = frozenset()
@@ -46,6 +53,15 @@ class RunPermissions:
 
     def with_domains(self, *domains: str) -> RunPermissions:
         return replace(self, policy=with_domains(self.policy, *domains))
+
+    def bound(self) -> dict[str, Secret]:
+        """The secrets as `Host.load` takes them."""
+        from host.runtime.deployment import Secret  # noqa: PLC0415 - while the component loads
+
+        return {name: Secret(value, self.secret_domains.get(name)) for name, value in self.secrets.items()}
+
+    def with_secret_domains(self, name: str, *domains: str) -> RunPermissions:
+        return replace(self, secret_domains={**self.secret_domains, name: domains})
 
     def with_secret(self, name: str, value: SecretValue) -> RunPermissions:
         return replace(self, secrets={**self.secrets, name: value})
@@ -64,6 +80,7 @@ def read_permissions(
     allow_private: tuple[str, ...],
     upstream: tuple[str, ...],
     secrets: tuple[HiddenText, ...],
+    secret_to: tuple[str, ...],
     config: tuple[str, ...],
     allow_import: tuple[str, ...] = (),
 ) -> RunPermissions:
@@ -78,14 +95,25 @@ def read_permissions(
         policy = replace(policy, upstreams={**policy.upstreams, **dict(_split(text) for text in upstream)})
     with blaming("--config", hint="KEY=VALUE for a text, KEY:=JSON for anything else"):
         settings = dict(map(parse_setting, config))
-    values = dict(map(read_option, secrets))
+    values = {str(name): value for name, value in map(read_option, secrets)}
     return replace(
         target,
         policy=policy,
-        secrets={str(name): value for name, value in values.items()},
+        secrets=values,
+        secret_domains=_read_destinations(secret_to, values),
         config={**target.config, **settings},
         wasi=allow_import,
     )
+
+
+def _read_destinations(texts: tuple[str, ...], values: Mapping[str, SecretValue]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    with blaming("--secret-to", hint="NAME=DOMAIN, like OPENAI_API_KEY=api.openai.com"):
+        for name, domain in map(_split, texts):
+            if name not in values:
+                raise InputError(f"no --secret {name} is given")
+            found.setdefault(name, []).append(str(DomainPattern.parse(domain)))
+    return found
 
 
 def read_policy(path: str) -> Policy:

@@ -88,7 +88,7 @@ class FileTarget:
             yield host.load(
                 artifact,
                 policy=granted.policy,
-                secrets=granted.secrets,
+                secrets=granted.bound(),
                 config=granted.config,
                 reference=self.name,
                 wasi=granted.wasi,
@@ -151,7 +151,7 @@ class InstalledTarget:
             yield host.load(
                 self._installed,
                 policy=granted.policy,
-                secrets=granted.secrets,
+                secrets=granted.bound(),
                 config=granted.config,
                 wasi=granted.wasi,
             )

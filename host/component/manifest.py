@@ -15,10 +15,11 @@ from pathlib import Path
 from host.component.operations import OperationSpec, malformed, read_operations
 from host.component.wasm import MANIFEST_SECTION, MAX_SECTION_BYTES, append_section, custom_sections
 from host.core.fields import FieldReader
+from host.core.headers import secret_header
 from host.core.names import Reference, SecretName, check_version
 from host.core.strict_json import Json, parse_object
 from host.core.wit import CAPABILITIES, FETCH, SECRETS, STREAMING
-from host.errors import HostError, ManifestError
+from host.errors import HostError, InputError, ManifestError
 
 FILES = ("cyfr-manifest.json", "manifest.json")
 """The names of a manifest file beside a component; the first that exists counts."""
@@ -29,17 +30,23 @@ FIELDS = (
     *("publisher", "name", "setup"),  # CYFR's later spelling of the id and of where its secrets are
 )
 
+_HEADER = "header:"  # before a name in a secret's `in`
 _GUARDED = frozenset({FETCH, STREAMING, SECRETS})  # a manifest has to name these to use them
 
 
 @dataclass(frozen=True, slots=True)
 class SecretNeed:
     """A secret that the catalyst uses. In a manifest it may be a bare name. Where `required` is false, a refusal of the
-    secret does not count as the reason for a failed run."""
+    secret does not count as the reason for a failed run. `headers` are those that it goes into beyond the ones that
+    carry credentials, in lower case: each `header:NAME` of the manifest's `in`; the rest of `in` is passed over, since
+    only a grant can name the URL or the body. `domains` are those that it goes to, written like the manifest's own;
+    None leaves that to the grant."""
 
     name: str
     description: str = ""
     required: bool = True
+    headers: Sequence[str] = ()
+    domains: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,8 +212,24 @@ def _need(at: str, given: Json) -> SecretNeed:
     if isinstance(given, str):
         return SecretNeed(str(SecretName.parse(given)))
     fields = FieldReader(given, error=malformed, at=at)
-    name = str(SecretName.parse(fields.text("name")))
-    return SecretNeed(name, fields.text("description", default=""), fields.flag("required", default=True))
+    return SecretNeed(
+        name=str(SecretName.parse(fields.text("name"))),
+        description=fields.text("description", default=""),
+        required=fields.flag("required", default=True),
+        headers=tuple(_headers(fields)),
+        domains=fields.texts("domains") if fields.given.get("domains") is not None else None,
+    )
+
+
+def _headers(fields: FieldReader) -> Iterator[str]:
+    """Raises ManifestError for a header that a manifest cannot name."""
+    given = fields.given.get("in")
+    for text in given if isinstance(given, list) else [given]:
+        if isinstance(text, str) and text.startswith(_HEADER):
+            try:
+                yield secret_header(text.removeprefix(_HEADER), by_manifest=True)
+            except InputError as error:
+                raise fields.error("in", f"is not acceptable: {error.message}") from None
 
 
 def embed(wasm: bytes, manifest_text: bytes) -> bytes:

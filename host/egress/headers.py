@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from host.core.headers import HOP_BY_HOP, NOT_THE_GUESTS, NOT_THE_GUESTS_PREFIXES, SPELLING, TOKEN, spelled
 from host.egress.failures import EgressError
 from host.policy.document import METHODS
 from host.policy.urls import Target
@@ -18,16 +19,12 @@ MAX_SENT_FIELDS: Final = 100
 MAX_RECEIVED_FIELDS: Final = 200
 
 _SENDS_LENGTH: Final = frozenset({"POST", "PUT", "PATCH"})  # also without a body (RFC 9110, 8.6)
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # RFC 9110, 5.6.2
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*\Z")  # RFC 9110, 5.5: visible characters and obs-text, as Latin-1
-_HOP_BY_HOP: Final = frozenset(  # RFC 9110, 7.6.1, and what older software treats so
-    {"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
-)
-_HOSTS_OWN: Final = frozenset({"host", "content-length", "accept-encoding", "expect"})
 
 
 def outgoing_fields(method: str, target: Target, headers: Fields, body: bytes) -> RawFields:
-    """The fields of a request: the guest's, without the ones that only the host sets, then the host's own.
+    """The fields of a request: the guest's, without the ones that only the host or a proxy sets, then the host's own.
+    What the guest's Connection nominates goes with it (RFC 9110, 7.6.1).
 
     Raises EgressError (http_error) for a method outside the contract, for a malformed field, and for too many fields;
     nothing is sent then.
@@ -40,7 +37,15 @@ def outgoing_fields(method: str, target: Target, headers: Fields, body: bytes) -
     if sum([len(name) + len(value) for name, value in given]) > MAX_HEAD_BYTES:
         raise EgressError("http_error", f"a request has at most {MAX_HEAD_BYTES} bytes of headers")
     fields = [(b"Host", target.at.authority.encode("ascii"))]
-    fields += [(name.encode("ascii"), value) for name, value in given if not _is_hosts(name.lower())]
+    nominated: set[str] = set()
+    for name, value in given:
+        plain = name.lower().translate(SPELLING)
+        if plain == "connection":
+            nominated.update(spelled(token.strip()) for token in value.decode("latin-1").split(","))
+        elif plain not in NOT_THE_GUESTS and not plain.startswith(NOT_THE_GUESTS_PREFIXES):
+            fields.append((name.encode("ascii"), value))
+    if nominated:
+        fields[1:] = [field for field in fields[1:] if spelled(field[0].decode("ascii")) not in nominated]
     if b"user-agent" not in [name.lower() for name, _ in fields]:
         fields.append((b"User-Agent", b"catalyst-host"))
     fields.append((b"Accept-Encoding", b"gzip"))
@@ -63,7 +68,7 @@ def incoming_fields(raw: Sequence[tuple[bytes, bytes]]) -> Fields:
         raise EgressError("http_error", "the response has both Transfer-Encoding and Content-Length")
     fields = [(name.decode("ascii"), value.decode("latin-1")) for name, value in raw]
     named = {token.strip().lower() for name, value in fields if name == "connection" for token in value.split(",")}
-    removed = _HOP_BY_HOP | named
+    removed = HOP_BY_HOP | named
     return tuple([field for field in fields if field[0] not in removed and not field[0].startswith("proxy-")])
 
 
@@ -74,13 +79,9 @@ def without(fields: Fields, names: Iterable[str]) -> Fields:
 
 
 def _checked(name: str, value: str) -> bytes:
-    if not _TOKEN.match(name):
+    if not TOKEN.match(name):
         raise EgressError("http_error", f"{name[:80]!r} is not the name of a header")
     value = value.strip(" \t")
     if not _VALUE.match(value):
         raise EgressError("http_error", f"the header {name[:80]} holds a control character, or one beyond Latin-1")
     return value.encode("latin-1")
-
-
-def _is_hosts(name: str) -> bool:
-    return name in _HOSTS_OWN or name in _HOP_BY_HOP or name.startswith("proxy-")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shlex
 import tomllib
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from reprlib import repr as shown  # short, of whatever size
@@ -18,6 +18,7 @@ from types import UnionType
 from typing import Any, Final, Literal, TypeVar
 
 from host.core.fields import FieldReader
+from host.core.headers import CREDENTIALS, secret_header
 from host.core.limits import Limits
 from host.core.names import Reference, SecretName
 from host.core.quantities import Quota, parse_count, parse_duration, parse_size
@@ -29,45 +30,75 @@ T = TypeVar("T", bound="Policy | RateLimit | SecretRule")
 
 Method = Literal["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"]
 METHODS: tuple[Method, ...] = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS")
-Place = Literal["header", "url", "body"]
-PLACES: tuple[Place, ...] = ("header", "url", "body")
+PLACES: Final = ("header", "url", "body")
+HEADER: Final = "header:"  # before a name: `header:X-Custom`
+
+
+def read_places(texts: Sequence[str]) -> frozenset[str]:
+    """The places of a request that `texts` name: `header`, for the headers that carry credentials; `header:NAME`, for
+    those and NAME; `url`; `body`. Names are in lower case. Raises PolicyError."""
+    places: set[str] = set()
+    for text in texts:
+        if text.startswith(HEADER):
+            places |= {"header", HEADER + secret_header(text.removeprefix(HEADER))}
+        elif text in PLACES:
+            places.add(text)
+        else:
+            raise PolicyError(f"{text[:80]!r} is not one of {', '.join(PLACES)}, header:NAME")
+    if not places:
+        raise PolicyError("a secret needs a place", hint="one or several of header, header:NAME, url, body")
+    return frozenset(places)
+
+
+def listed_places(places: Collection[str]) -> list[str]:
+    """`places` in their order: header, header:NAME by name, url, body."""
+    return sorted(places, key=lambda place: (PLACES.index(place.partition(":")[0]), place))
 
 
 @dataclass(frozen=True, kw_only=True)
 class SecretRule:
-    """The destinations of one secret. `domains` defaults to the policy's allowed_domains. `places` (in documents: `in`)
-    are the parts of a request: header, url, body; the default is header. With `reveal` the guest sees the value."""
+    """The destinations of one secret. `domains` defaults to those that the manifest names for it, and
+    without any to the only allowed domain. `places` (in documents: `in`)
+    are the parts of a request, as `read_places` reads them; the default is header. With `reveal` the guest sees the
+    value."""
 
     domains: Sequence[str] | None = None
-    places: Sequence[Place] = ("header",)
+    places: Sequence[str] = ("header",)
     reveal: bool = False
 
     def __post_init__(self) -> None:
         with _field("domains"):
             _each(() if self.domains is None else self.domains, DomainPattern.parse)
         with _field("in"):
-            _each(self.places, lambda one: _one_of(one, PLACES))
-            if not self.places:
-                raise PolicyError("a secret needs a place", hint="one or several of " + ", ".join(PLACES))
+            _each(self.places, str)
+            read_places(self.places)
         with _field("reveal"):
             _instance(bool, self.reveal)
 
 
 @dataclass(frozen=True, slots=True)
 class SecretGrant:
-    """The secret `name` may be put into `places` of requests to `domains`. With `reveal` the guest sees its value.
+    """The secret `name` may be put into `places` (see `read_places`) of requests to `domains`. With `reveal` the guest
+    sees its value. `declared` are the headers that the manifest adds to those that carry credentials, in lower case.
     `domains` None stands for the policy's domains until the grant is computed, and matches nothing."""
 
     name: SecretName
     domains: tuple[DomainPattern, ...] | None
-    places: frozenset[Place] = frozenset({"header"})
+    places: frozenset[str] = frozenset({"header"})
     reveal: bool = False
+    declared: frozenset[str] = frozenset()
 
     def goes_to(self, target: Target, mapped: Container[Origin]) -> bool:
         """Whether the secret may be sent to `target`: one of its domains, over https or to one of the `mapped` origins
         (the keys of the policy's `upstreams`)."""
         over_tls = target.scheme == "https" or target.at in mapped
         return over_tls and any(domain.matches(target) for domain in self.domains or ())
+
+    def fits_header(self, name: str) -> bool:
+        """Whether the secret may stand in the header `name`, which is in lower case."""
+        if "header" not in self.places:
+            return False
+        return name in CREDENTIALS or name in self.declared or HEADER + name in self.places
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,13 +185,12 @@ class Policy:
         return _read(cls, FieldReader(document, error=_malformed))
 
     def terms(self) -> Terms:
-        domains = tuple(DomainPattern.parse(text) for text in self.allowed_domains)
         return Terms(
-            domains=domains,
+            domains=tuple(DomainPattern.parse(text) for text in self.allowed_domains),
             methods=frozenset(self.allowed_methods),
             private=tuple(_network(text) for text in self.allowed_private),
             upstreams={Origin.parse(source): Origin.parse(target) for source, target in self.upstreams.items()},
-            secrets={SecretName.parse(name): _secret_grant(name, rule, domains) for name, rule in self.secrets.items()},
+            secrets={SecretName.parse(name): _secret_grant(name, rule) for name, rule in self.secrets.items()},
             rate=self.rate_limit,
             limits=Limits(
                 timeout_s=parse_duration(self.timeout),
@@ -176,15 +206,13 @@ class Policy:
 
 
 def default_binding(domains: Sequence[DomainPattern]) -> tuple[DomainPattern, ...]:
-    """The domains of a secret whose rule names none: the policy's, but never "any domain"."""
+    """The domains of a secret whose rule names none: `domains`, but never "any domain"."""
     return tuple(domain for domain in domains if domain.host is not None)
 
 
-def _secret_grant(name: str, rule: SecretRule, domains: Sequence[DomainPattern]) -> SecretGrant:
-    bound = (
-        default_binding(domains) if rule.domains is None else tuple(DomainPattern.parse(text) for text in rule.domains)
-    )
-    return SecretGrant(SecretName.parse(name), bound, frozenset(rule.places), rule.reveal)
+def _secret_grant(name: str, rule: SecretRule) -> SecretGrant:
+    bound = None if rule.domains is None else tuple(DomainPattern.parse(text) for text in rule.domains)
+    return SecretGrant(SecretName.parse(name), bound, read_places(rule.places), rule.reveal)
 
 
 class _field:  # noqa: N801 - a context manager, used like a function
@@ -323,11 +351,11 @@ class Effective:
             return shlex.join(["host", "policy", "edit", scope])
         return shlex.join(["host", "policy", "set", scope, field, json.dumps(entries)])
 
-    def granting(self, secret: SecretGrant, domain: str) -> str:
-        """The command that lets a granted secret be sent to `domain` too. It names this very version, whose grant
-        overrides all others."""
+    def granting(self, secret: SecretGrant, domain: str, places: Collection[str] = ()) -> str:
+        """The command that lets a granted secret be sent to `domain` too, in `places` too. It names this very version,
+        whose grant overrides all others."""
         domains = dict.fromkeys([*map(str, secret.domains or ()), domain])
         words = ["host", "secret", "grant", str(self.reference), str(secret.name)]
         words += [word for one in domains for word in ("--domain", one)]
-        words += [word for one in PLACES if one in secret.places for word in ("--in", one)]
+        words += [word for one in listed_places({*secret.places, *places}) for word in ("--in", one)]
         return shlex.join([*words, "--reveal"] if secret.reveal else words)

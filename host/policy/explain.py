@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from host.core.wit import CAPABILITIES, CONFIG, FETCH, LOG, OUTPUT, SECRETS, STREAMING, WASI_INERT
-from host.policy.document import PLACES, Place, SecretGrant
+from host.policy.document import HEADER, PLACES, SecretGrant, listed_places
 from host.policy.permissions import Grant, overlap
 
 _TITLES = {
@@ -19,7 +19,7 @@ _TITLES = {
     CONFIG: "its configuration",
     LOG: "log messages",
 }
-_PLACES: dict[Place, str] = {"header": "a header", "url": "the URL", "body": "the body"}
+_PLACES = {"header": "a header", "url": "the URL", "body": "the body"}
 _INERT = "inert: no directory is opened"
 _NEVER = ("files", "sockets", "environment variables", "other programs", "other catalysts")
 
@@ -79,12 +79,19 @@ def _secrets(grant: Grant) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The secrets that it may use, with their destinations, and the other secrets that it requests."""
     return (
         tuple(_secret(one) for one in grant.secrets.values()),
-        tuple(sorted(str(name) for name in grant.requested.secrets or () if name not in grant.secrets)),
+        tuple(sorted(map(grant.requested.shown, (grant.requested.secrets or frozenset()).difference(grant.secrets)))),
     )
 
 
 def _secret(grant: SecretGrant) -> str:
     domains = ", ".join(str(domain) for domain in grant.domains or ()) or "no domain"
     seen = "; the guest sees its value" if grant.reveal else ""
-    places = " and ".join(_PLACES[place] for place in PLACES if place in grant.places)
+    places = " and ".join(_place(place, grant) for place in PLACES if place in grant.places)
     return f"{grant.name}, in {places}, to {domains}{seen}"
+
+
+def _place(place: str, grant: SecretGrant) -> str:
+    """Headers beyond those that carry credentials are named."""
+    named = [one.removeprefix(HEADER) for one in listed_places(grant.places) if one.startswith(HEADER)]
+    named += [f"{name}, which its manifest names" for name in sorted(grant.declared.difference(named))]
+    return _PLACES[place] + (f" (also {'; '.join(named)})" if named and place == "header" else "")

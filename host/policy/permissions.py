@@ -7,8 +7,9 @@ answer single questions from it. All of them are pure: equal arguments give equa
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Literal, TypeAlias
@@ -19,20 +20,52 @@ from host.core.names import Domain, SecretName
 from host.core.strict_json import Json
 from host.errors import InputError, ManifestError, PolicyError, Refusal
 from host.policy.addresses import allowed
-from host.policy.document import METHODS, Effective, Policy, RateLimit, SecretGrant, Terms, default_binding
+from host.policy.document import (
+    METHODS,
+    PLACES,
+    Effective,
+    Policy,
+    RateLimit,
+    SecretGrant,
+    Terms,
+    default_binding,
+    listed_places,
+)
 from host.policy.urls import DomainPattern, Origin, Target, UrlError
 
 _CONFIG_DOMAIN = re.compile(r"\{config\.([A-Za-z_][A-Za-z0-9_]*)\}\Z")
 
 
 @dataclass(frozen=True, slots=True)
+class Declared:
+    """What a manifest says of one secret: the `headers` that it goes into beyond those that carry credentials, in lower
+    case; and the `domains` that it goes to, None where the manifest does not say."""
+
+    headers: frozenset[str] = frozenset()
+    domains: tuple[DomainPattern, ...] | None = None
+
+    def __str__(self) -> str:
+        parts = [f"in the header {name}" for name in sorted(self.headers)]
+        if self.domains is not None:
+            parts.append("to " + (", ".join(map(str, self.domains)) or "no domain"))
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
 class Requested:
     """The permissions that a manifest requests. None sets no bound: the manifest lacks the field, or there is no
-    manifest."""
+    manifest. `declared` has the secrets of which it says more than
+    the name."""
 
     domains: tuple[DomainPattern, ...] | None = None
     secrets: frozenset[SecretName] | None = None
     optional_secrets: frozenset[SecretName] = frozenset()
+    declared: Mapping[SecretName, Declared] = field(default_factory=dict)
+
+    def shown(self, name: SecretName) -> str:
+        """The secret `name`, with what the manifest declares for it."""
+        declared = str(self.declared.get(name, ""))
+        return f"{name}, {declared}" if declared else str(name)
 
 
 def requested_by(manifest: Manifest | None, config: Mapping[str, Json]) -> Requested:
@@ -42,11 +75,19 @@ def requested_by(manifest: Manifest | None, config: Mapping[str, Json]) -> Reque
         return Requested()
     optional = frozenset(SecretName.parse(secret.name) for secret in manifest.secrets if not secret.required)
     secrets = frozenset(SecretName.parse(secret.name) for secret in manifest.secrets)
-    if manifest.domains is None:
-        return Requested(None, secrets, optional)
     known = {**manifest.defaults, **config}
-    found = dict.fromkeys(domain for text in manifest.domains if (domain := _domain(text, known)) is not None)
-    return Requested(tuple(found), secrets, optional)
+    declared = {
+        SecretName.parse(secret.name): Declared(frozenset(secret.headers), _domains(secret.domains, known))
+        for secret in manifest.secrets
+        if secret.headers or secret.domains is not None
+    }
+    return Requested(_domains(manifest.domains, known), secrets, optional, declared)
+
+
+def _domains(texts: Sequence[str] | None, config: Mapping[str, Json]) -> tuple[DomainPattern, ...] | None:
+    if texts is None:
+        return None
+    return tuple(dict.fromkeys(domain for text in texts if (domain := _domain(text, config)) is not None))
 
 
 def _domain(text: str, config: Mapping[str, Json]) -> DomainPattern | None:
@@ -141,12 +182,13 @@ def compute_grant(
     """The grant for a component that imports `interfaces`.
 
     `secrets` are the secrets that have a value, each with its destinations; None, or None for its `domains`, means the
-    destinations of the policy's rule for it, else the policy's domains. `ceiling` is the host's own limits. A secret
-    that the manifest does not request, or that has no value, is left out. `stored` and `valueless` only change the
-    wording of denials; they never allow anything.
+    destinations of the policy's rule for it, else those that the manifest names for it, else the only domain that can
+    be reached. Where there are several, its `domains` stay None: it goes nowhere (see `decide_secret`). `ceiling` is
+    the host's own limits. A secret that the manifest does not request, or that has no value, is left out. `stored` and
+    `valueless` only change the wording of denials; they never allow anything.
     """
     terms = policy.terms()
-    bound = {name: _bound(name, given, terms) for name, given in secrets.items()}
+    bound = {name: _bound(name, given, terms, requested) for name, given in secrets.items()}
     wanted = {name: one for name, one in bound.items() if requested.secrets is None or name in requested.secrets}
     return Grant(
         reference=reference,
@@ -164,11 +206,33 @@ def compute_grant(
     )
 
 
-def _bound(name: SecretName, given: SecretGrant | None, terms: Terms) -> SecretGrant:
-    ruled = terms.secrets.get(name) or SecretGrant(name, default_binding(terms.domains))
-    if given is None:
-        return ruled
-    return given if given.domains is not None else replace(given, domains=ruled.domains)
+def _bound(name: SecretName, given: SecretGrant | None, terms: Terms, requested: Requested) -> SecretGrant:
+    ruled = terms.secrets.get(name) or SecretGrant(name, None)
+    bound, declared = given or ruled, requested.declared.get(name, Declared())
+    domains = ruled.domains if bound.domains is None else bound.domains
+    if domains is None:
+        domains = _only(terms.domains, requested) if declared.domains is None else default_binding(declared.domains)
+    return replace(bound, domains=domains, declared=declared.headers)
+
+
+def _only(allowed: Iterable[DomainPattern], requested: Requested) -> tuple[DomainPattern, ...] | None:
+    """The one domain that can be reached, or none; None where there are several."""
+    reached = _reached(allowed, requested)
+    return default_binding(reached) if len(reached) < 2 else None
+
+
+def _reached(allowed: Iterable[DomainPattern], requested: Requested) -> tuple[DomainPattern, ...]:
+    wanted = requested.domains
+    found = (one for one in allowed if wanted is None or any(overlap(one, want) for want in wanted))
+    return tuple(dict.fromkeys(found))
+
+
+def destinations_to_choose(name: SecretName, policy: Policy, requested: Requested) -> tuple[DomainPattern, ...]:
+    """The domains from which the operator has to choose for a secret that is granted without any; empty where the
+    policy or the manifest settles it."""
+    terms = policy.terms()
+    settled = _bound(name, None, terms, requested).domains is not None
+    return () if settled else _reached(terms.domains, requested)
 
 
 def decide(target: Target, method: str, grant: Grant) -> Decision:
@@ -242,7 +306,7 @@ def pattern_for(target: Target) -> DomainPattern:
 def decide_secret(name: SecretName, grant: Grant) -> Allow | Refusal:
     """Whether the catalyst may use the secret `name` at all. Its destinations are decided for each request."""
     if name in grant.secrets:
-        return Allow(f"secrets: {name}")
+        return Allow(f"secrets: {name}") if grant.secrets[name].domains is not None else _deny_unbound(name, grant)
     if grant.requested.secrets is not None and name not in grant.requested.secrets:
         return Refusal(
             "secret_denied",
@@ -263,12 +327,35 @@ def decide_secret(name: SecretName, grant: Grant) -> Allow | Refusal:
     return Refusal("secret_denied", f"secret {name}", "not granted", f"add --secret {name}, or {keep}")
 
 
-def binding_remedy(name: SecretName, target: Target, grant: Grant) -> str:
-    """The change that would let `name`, a granted secret, into a request to `target`."""
-    if grant.stored is None:
-        return (
-            f"in the policy of {grant.reference}, secrets.{name}: domains with it, over https or mapped by upstreams, "
-            'and in = ["header", "url", "body"] as needed'
+def _deny_unbound(name: SecretName, grant: Grant) -> Refusal:
+    words = "name a domain for it"
+    if grant.stored:
+        words = f"run: {grant.stored.granting(grant.secrets[name], 'DOMAIN')}"
+    rule = "granted for no domain, its manifest names none, and several are allowed"
+    return Refusal("secret_denied", f"secret {name}", rule, words)
+
+
+def check_bound(name: SecretName, grant: Grant) -> None:
+    """Raises PolicyError for a granted secret of which nothing says which of several domains it goes to."""
+    secret = grant.secrets.get(name)
+    if secret is not None and secret.domains is None:
+        raise PolicyError(
+            f"secret {name}: more than one domain is allowed ({', '.join(map(str, grant.domains))}), and nothing says "
+            "to which of them it goes",
+            field=f"secrets.{name}",
+            hint=f"--secret-to {name}=DOMAIN, or domains in the policy's secrets.{name}, or Secret(…, domains=[…])",
         )
-    line = grant.stored.granting(grant.secrets[name], str(pattern_for(target)))
-    return f"run: {line}, and add --in header, url or body, where it stands; only over https or mapped by upstreams"
+
+
+def binding_remedy(name: SecretName, target: Target, grant: Grant, places: Collection[str] = ()) -> str:
+    """The change that would let `name`, a granted secret, into a request to `target`. `places` are the ones where it
+    stands, if they are known; a header that no secret can stand in is none."""
+    if grant.stored is None:
+        spelt = json.dumps(listed_places({*grant.secrets[name].places, *places}) if places else list(PLACES))
+        return (
+            f"in the policy of {grant.reference}, secrets.{name}: domains with {pattern_for(target)}, over https or "
+            f"mapped by upstreams, and in = {spelt} as needed"
+        )
+    line = grant.stored.granting(grant.secrets[name], str(pattern_for(target)), places)
+    more = "" if places else ", and add --in header, header:NAME, url or body, where it stands"
+    return f"run: {line}{more}; only over https or mapped by upstreams"

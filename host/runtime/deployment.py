@@ -16,8 +16,8 @@ from host.core.limits import Limits
 from host.core.names import SecretName
 from host.core.strict_json import Json
 from host.errors import InputError
-from host.policy.document import PLACES, Effective, Place, Policy, SecretGrant
-from host.policy.permissions import Grant, compute_grant, requested_by
+from host.policy.document import Effective, Policy, SecretGrant, read_places
+from host.policy.permissions import Grant, check_bound, compute_grant, requested_by
 from host.policy.urls import DomainPattern
 from host.secrets.value import SecretValue
 from host.trust.artifact import Artifact
@@ -29,13 +29,14 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Secret:
     """A secret's value and where it may go. `value` is held as a SecretValue, which does not print. `domains` None: to
-    the policy's allowed_domains. `places`: header, url, body. With `reveal` the guest sees the value itself. Raises
-    InputError for a value that cannot be sent."""
+    those that the policy or the manifest names for it, else to the only allowed domain. `places`: header (the headers
+    that carry credentials), header:NAME (that one too), url, body. With `reveal` the guest sees the value itself.
+    Raises InputError for a value that cannot be sent."""
 
     value: str | SecretValue = field(repr=False)
     domains: Sequence[str] | None = None
     reveal: bool = False
-    places: Sequence[Place] = ("header",)
+    places: Sequence[str] = ("header",)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "value", _value(self.value))
@@ -80,8 +81,9 @@ class Given:
 @dataclass(frozen=True, slots=True)
 class Deployment:
     """`reference` is how messages name it. `secrets` are the values that there are, `bindings` the names that are
-    granted, with where each may go. `sink` gets the events of its runs, and is None where nobody keeps them. `stored`
-    is the policy in the store, None for a bare file."""
+    granted, with where each may go. `given` are those that the caller of `Host.load` gave a value of. `sink` gets the
+    events of its runs, and is None where nobody keeps them. `stored` is the policy in the store, None for a bare
+    file."""
 
     artifact: Artifact
     reference: str
@@ -92,12 +94,23 @@ class Deployment:
     wasi: tuple[str, ...]
     sink: Sink | None
     stored: Effective | None = None
+    given: frozenset[SecretName] = frozenset()
 
     @classmethod
     def of_file(cls, artifact: Artifact, reference: str, given: Given, sink: Sink | None) -> Deployment:
         """Nothing but what is `given`."""
         policy = given.policy or Policy()
-        return cls(artifact, reference, policy, given.secrets, given.bindings, given.config, given.wasi, sink)
+        return cls(
+            artifact=artifact,
+            reference=reference,
+            policy=policy,
+            secrets=given.secrets,
+            bindings=given.bindings,
+            config=given.config,
+            wasi=given.wasi,
+            sink=sink,
+            given=frozenset(given.secrets),
+        )
 
     @classmethod
     def of_installed(cls, installed: Installed, given: Given, workspace: Workspace, sink: Sink | None) -> Deployment:
@@ -118,6 +131,7 @@ class Deployment:
             wasi=(*installed.wasi, *given.wasi),
             sink=workspace.audit_log if sink is None else Both(sink, workspace.audit_log),
             stored=installed.effective,
+            given=frozenset(given.secrets),
         )
 
     @property
@@ -125,9 +139,9 @@ class Deployment:
         return self.artifact.manifest
 
     def grant(self, imports: Iterable[str], ceiling: Limits) -> Grant:
-        """What it may do: what it imports, and its manifest asks for, and the operator granted. Raises PolicyError,
-        ManifestError, InputError."""
-        return compute_grant(
+        """What it may do: what it imports, and its manifest asks for, and the operator granted. Raises PolicyError (for
+        a given secret that could go to several domains, too), ManifestError, InputError."""
+        grant = compute_grant(
             reference=self.reference,
             interfaces=imports,
             requested=requested_by(self.manifest, self.config),
@@ -137,6 +151,9 @@ class Deployment:
             stored=self.stored,
             valueless=self.bindings.keys() - self.secrets.keys(),
         )
+        for name in self.given:
+            check_bound(name, grant)
+        return grant
 
 
 def _value(value: str | SecretValue) -> SecretValue:
@@ -147,10 +164,11 @@ def _binding(name: SecretName, secret: Secret) -> SecretGrant | None:
     """Where `secret` may go; None: where the policy says. Raises InputError."""
     if secret.domains is None and not secret.reveal and tuple(secret.places) == ("header",):
         return None
-    unknown = set(secret.places) - set(PLACES)
-    if unknown or not secret.places:
-        raise InputError(f"secret {name}: places are of " + ", ".join(PLACES), field="places")
+    try:
+        places = read_places(secret.places)
+    except InputError as error:
+        raise InputError(f"secret {name}: places: {error.message}", field="places", hint=error.hint) from None
     if isinstance(secret.domains, str):
         raise InputError(f"secret {name}: domains are a list", field="domains", hint=f'domains=["{secret.domains}"]')
     domains = None if secret.domains is None else tuple(DomainPattern.parse(domain) for domain in secret.domains)
-    return SecretGrant(name, domains, frozenset(secret.places), secret.reveal)
+    return SecretGrant(name, domains, places, secret.reveal)

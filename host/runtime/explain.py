@@ -4,16 +4,17 @@ up no name.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from host.core.limits import CEILING
-from host.core.names import Domain, Reference
+from host.core.names import Domain, Reference, SecretName
 from host.core.wit import FETCH, STREAMING
-from host.errors import InputError, NotFound
+from host.errors import InputError, NotFound, PolicyError
 from host.policy.addresses import classify
-from host.policy.document import PLACES
+from host.policy.document import SecretGrant, SecretRule, listed_places
 from host.policy.permissions import (
     Allow,
     Decision,
@@ -31,6 +32,9 @@ from host.policy.urls import Target, UrlError
 if TYPE_CHECKING:
     from host.runtime.workspace import Workspace
     from host.store.components import Component
+
+
+_NOTHING: Final[Mapping[SecretName, SecretGrant | None]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +68,11 @@ class Explanation:
         )
 
 
-def explain(workspace: Workspace, reference: Reference) -> Explanation:
-    """The grant for `reference`; without a version, for the version that a run would take. Raises InputError,
-    StateError."""
+def explain(
+    workspace: Workspace, reference: Reference, more: Mapping[SecretName, SecretGrant | None] = _NOTHING
+) -> Explanation:
+    """The grant for `reference`; without a version, for the version that a run would take. With the secrets `more`
+    granted too. Raises InputError, StateError."""
     try:
         component = workspace.components.resolve(reference)
     except NotFound:
@@ -78,11 +84,27 @@ def explain(workspace: Workspace, reference: Reference) -> Explanation:
         interfaces=component.imports if component else (),
         requested=requested_by(component.manifest, workspace.config.effective(named)) if component else Requested(),
         policy=kept.policy,
-        secrets=workspace.grants.of(named),
+        secrets={**workspace.grants.of(named), **more},
         ceiling=CEILING,
         stored=kept,
     )
     return Explanation(named, component, grant)
+
+
+def grant_secret(workspace: Workspace, reference: Reference, name: SecretName, rule: SecretRule) -> None:
+    """Grant the secret `name` to `reference`, as `rule` says. Raises PolicyError where the rule, the policy and the
+    manifest name no domain for it, and several are allowed; StateError."""
+    if rule.domains is None:
+        foreseen = explain(workspace, reference, {name: None}).grant
+        if name in foreseen.secrets and foreseen.secrets[name].domains is None:
+            allowed = ", ".join(map(str, foreseen.domains))
+            line = ["host", "secret", "grant", str(reference), str(name), "--domain", str(foreseen.domains[0])]
+            raise PolicyError(
+                f"more than one domain is allowed ({allowed}), and nothing says to which of them {name} goes",
+                field="domains",
+                hint=f"for example: {shlex.join(line)}",
+            )
+    workspace.grants.grant(reference, name, domains=rule.domains, places=rule.places, reveal=rule.reveal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,5 +183,5 @@ def _addressed(destination: Target, allowed: Allow, grant: Grant) -> tuple[Decis
 
 def _secrets(target: Target, grant: Grant) -> Iterator[str]:
     for secret in grant.secrets_for(target):
-        places = ", ".join(place for place in PLACES if place in secret.places)
-        yield f"{secret.name} in {places}"
+        headers = [f"header:{name}" for name in sorted(secret.declared)] if "header" in secret.places else []
+        yield f"{secret.name} in {', '.join(listed_places({*secret.places, *headers}))}"

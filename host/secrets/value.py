@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 OPERATOR: Final = "operator"  # in the vault, the owner of the secrets that components may be granted
 
 _UNUSABLE = re.compile("[\0-\x1f\x7f\ud800-\udfff]")  # not in a header (RFC 9110, section 5.5); not in UTF-8
-_PREFIX = "host-secret-"
+PLACEHOLDER_PREFIX: Final = "host-secret-"
 _MOST_USES = 1_000  # of placeholders in one text: a body full of them would become a hundred times as long
-_PLACEHOLDER = re.compile(_PREFIX.encode() + b"[0-9a-f]{32}")
+_PLACEHOLDER = re.compile(PLACEHOLDER_PREFIX.encode() + b"[0-9a-f]{32}")
 
 
 class Unspoken:
@@ -83,7 +83,7 @@ class SecretValue(Unspoken):
 
 def new_placeholder() -> str:
     """`host-secret-` and 128 random bits in hex: the same text in a header, a URL, a form and a JSON string."""
-    return _PREFIX + secrets.token_hex(16)
+    return PLACEHOLDER_PREFIX + secrets.token_hex(16)
 
 
 class Substitution(Unspoken):
@@ -130,7 +130,7 @@ class Substitution(Unspoken):
         return self._apply(data, str)
 
     def _apply_to_text(self, text: str, spell: Callable[[str], str]) -> tuple[str, frozenset[str]]:
-        if _PREFIX not in text:
+        if PLACEHOLDER_PREFIX not in text:
             return text, frozenset()
         data, used = self._apply(text.encode("utf-8", "surrogatepass"), spell)
         return data.decode("utf-8", "surrogatepass"), used

@@ -17,7 +17,15 @@ from host.core.audit import Event, EventKind
 from host.core.names import Reference, SecretName, check_version
 from host.core.strict_json import Json
 from host.errors import HostError, InputError, NotFound, PolicyError, StateError
-from host.policy.document import DEFAULT, PLACES, Effective, Place, Policy, SecretGrant, SecretRule
+from host.policy.document import (
+    DEFAULT,
+    Effective,
+    Policy,
+    SecretGrant,
+    SecretRule,
+    listed_places,
+    read_places,
+)
 from host.policy.urls import DomainPattern
 from host.store.audit_log.log import AuditLog
 from host.store.settings import Document, Settings
@@ -111,14 +119,14 @@ class SecretGrants:
         name: SecretName,
         *,
         domains: Sequence[str] | None = None,
-        places: Sequence[Place] = ("header",),
+        places: Sequence[str] = ("header",),
         reveal: bool = False,
     ) -> None:
         """Grant `name` to `reference`, in place of any grant of it to the same reference. With all defaults, the
         component's policy says where the secret may go. Raises PolicyError, which names the field."""
         SecretRule(domains=domains, places=places, reveal=reveal)  # checks them
         bound = None if domains is None else [str(DomainPattern.parse(text)) for text in domains]
-        into = [place for place in PLACES if place in places]
+        into = listed_places(read_places(places))
         granted = {"reference": str(reference), "secret": str(name), "domains": bound, "in": into, "reveal": reveal}
         with self._audit_log.changing() as change:
             change.connection.execute(delete(secret_grants).where(*_exactly(reference, name)))
@@ -192,5 +200,5 @@ def _granted(row: Row[Any]) -> Granted:
     except (HostError, ValueError) as error:
         raise StateError("a grant of a secret cannot be read: its row was changed") from error
     bound = None if domains is None else tuple(map(DomainPattern.parse, domains))
-    grant = SecretGrant(name, bound, frozenset(places), row.reveal)
+    grant = SecretGrant(name, bound, read_places(places), row.reveal)
     return Granted(reference, name, None if grant == SecretGrant(name, None) else grant, row.granted_at)

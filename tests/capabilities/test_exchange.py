@@ -39,7 +39,7 @@ def sent(host: Host, message: dict[str, Any], secret: Secret, **policy: Any) -> 
 
 @pytest.mark.parametrize("value", ["Bearer $0", "$0", "a=$0; b=$0"])
 def test_a_placeholder_in_a_header_becomes_the_secret(host: Host, value: str) -> None:
-    request = sent(host, asking(headers={"X-Auth": value}), Secret(TOKEN))
+    request = sent(host, asking(headers={"X-Auth-Token": value}), Secret(TOKEN))
     assert value.replace("$0", TOKEN).encode() in request
     assert b"host-secret-" not in request
 
@@ -81,7 +81,7 @@ def test_where_the_grant_says_so_a_secret_goes_into_url_or_body(
 @pytest.mark.parametrize("place", ["header", "url", "body"])
 def test_a_secret_goes_into_no_other_place_than_its_own(host: Host, place: Any) -> None:
     """Also where another secret may go everywhere."""
-    message = asking(f"{ORIGIN}/url=$0", "POST", headers={"X-Header": "header=$0"}, body="body=$0")
+    message = asking(f"{ORIGIN}/url=$0", "POST", headers={"X-Api-Key": "header=$0"}, body="body=$0")
     with serving(response()) as server:
         given = {"TOKEN": Secret(TOKEN, places=[place]), "OTHER": Secret("other-0123456789", places=PLACES)}
         answers(probe(host, origin_of(server), secrets=given), GET, ["fetch.request", message])
@@ -110,8 +110,8 @@ def test_a_secret_bound_to_one_domain_stays_a_placeholder_for_another(host: Host
         result = one.run(
             calls(
                 GET,
-                ["fetch.request", asking(headers={"X-K": "$0"})],
-                ["fetch.request", asking("https://other.test/", headers={"X-K": "$0"})],
+                ["fetch.request", asking(headers={"X-Api-Key": "$0"})],
+                ["fetch.request", asking("https://other.test/", headers={"X-Api-Key": "$0"})],
             )
         )
         bound, other = server.requests
@@ -124,43 +124,46 @@ def test_a_secret_bound_to_one_domain_stays_a_placeholder_for_another(host: Host
 
 
 @pytest.mark.parametrize(
-    "message",
+    ("message", "place"),
     [
-        pytest.param(asking(f"{ORIGIN}/?k=$0"), id="in the URL"),
-        pytest.param(asking(method="POST", body="k=$0"), id="in the body"),
+        pytest.param(asking(f"{ORIGIN}/?k=$0"), "url", id="in the URL"),
+        pytest.param(asking(method="POST", body="k=$0"), "body", id="in the body"),
+        pytest.param(asking(headers={"X-Other": "k=$0"}), "header:x-other", id="in another header"),
     ],
 )
-def test_a_secret_where_it_is_not_bound_to_is_a_refusal_that_names_the_place(host: Host, message: Any) -> None:
+def test_a_secret_where_it_is_not_bound_to_is_a_refusal_that_names_the_place(
+    host: Host, message: Any, place: str
+) -> None:
     with serving(response()) as server:
         one = probe(host, origin_of(server), secrets={"TOKEN": TOKEN})
         result = one.run(calls(GET, ["fetch.request", message]))
     [refusal] = result.execution.refusals
     assert refusal.kind == "secret_denied"
-    assert 'in = ["header", "url", "body"]' in refusal.remedy
+    assert f'in = ["header", "{place}"]' in refusal.remedy
 
 
 def test_a_secret_does_not_travel_over_plain_http(host: Host) -> None:
     with serving(response()) as server:
         plain = origin_of(server)
         one = probe(host, secrets={"TOKEN": TOKEN}, allowed_domains=[plain], allowed_private=["127.0.0.1"])
-        answers(one, GET, ["fetch.request", asking(server.url(), headers={"X-K": "$0"})])
+        answers(one, GET, ["fetch.request", asking(server.url(), headers={"X-Api-Key": "$0"})])
         assert TOKEN.encode() not in server.requests[0]
 
 
 def test_a_secret_travels_over_plain_http_to_an_origin_that_the_operator_mapped(host: Host) -> None:
-    assert TOKEN.encode() in sent(host, asking(headers={"X-K": "$0"}), Secret(TOKEN))
+    assert TOKEN.encode() in sent(host, asking(headers={"X-Api-Key": "$0"}), Secret(TOKEN))
 
 
 def test_any_domain_is_no_domain_for_a_secret_that_names_none(host: Host) -> None:
     policy = {"allowed_domains": ["unsafe_any_domain"]}
-    assert TOKEN.encode() not in sent(host, asking(headers={"X-K": "$0"}), Secret(TOKEN), **policy)
+    assert TOKEN.encode() not in sent(host, asking(headers={"X-Api-Key": "$0"}), Secret(TOKEN), **policy)
     named = Secret(TOKEN, domains=["unsafe_any_domain"])
-    assert TOKEN.encode() in sent(host, asking(headers={"X-K": "$0"}), named, **policy)
+    assert TOKEN.encode() in sent(host, asking(headers={"X-Api-Key": "$0"}), named, **policy)
 
 
 def test_a_placeholder_that_a_guest_made_up_stays_as_it_is(host: Host) -> None:
     forged = "host-secret-" + "0" * 32
-    assert forged.encode() in sent(host, asking(headers={"X-K": forged}), Secret(TOKEN))
+    assert forged.encode() in sent(host, asking(headers={"X-Api-Key": forged}), Secret(TOKEN))
 
 
 def test_a_mapped_origin_gets_the_request_under_its_own_name(host: Host) -> None:
@@ -218,7 +221,7 @@ def test_when_the_use_of_a_secret_cannot_be_recorded_nothing_is_sent() -> None:
     with Host(sink=Failing("secret.use")) as host, serving(response()) as server:
         one = probe(host, origin_of(server), secrets={"TOKEN": TOKEN})
         with pytest.raises(errors.AuditError):
-            answers(one, GET, ["fetch.request", asking(headers={"X-K": "$0"})])
+            answers(one, GET, ["fetch.request", asking(headers={"X-Api-Key": "$0"})])
         assert server.connections == 0
 
 

@@ -49,6 +49,25 @@ def request(*imports: str, **fields: Any) -> PermissionRequest:
             id="any domain is not any secret",
         ),
         pytest.param(
+            request(secrets=["KEY"]), request(secrets=[{"name": "KEY", "in": ["header", "header:X-Own"]}]),
+            [("header", "x-own, for the secret KEY")], [],
+            id="another header for a secret is more",
+        ),
+        pytest.param(
+            request(**BOUND), request(**{**BOUND, "secrets": [{"name": "KEY", "domains": ["a.example"]}]}),
+            [("destination", "a.example, for the secret KEY")], [],
+            id="a destination for a secret is more, where it had none",
+        ),
+        pytest.param(
+            request(**BOUND), request(**{**BOUND, "secrets": []}), [], [("secret", "KEY")],
+            id="no secret any more",
+        ),
+        pytest.param(
+            request(**{**BOUND, "secrets": [{"name": "KEY", "domains": ["a.example"]}]}), request(**BOUND),
+            [("destination", "(any), for the secret KEY")], [("destination", "a.example, for the secret KEY")],
+            id="a secret that may go anywhere again is more",
+        ),
+        pytest.param(
             PermissionRequest.nothing(), request(HTTP, **BOUND),
             [("domain", "a.example"), ("import", HTTP), ("secret", "KEY")], [],
             id="beside nothing everything is more",

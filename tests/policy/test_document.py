@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from host import Limits, Policy, RateLimit, SecretRule
+from host.core.names import SecretName
 from host.errors import PolicyError
 from host.policy.document import METHODS, Terms
 
@@ -73,7 +74,7 @@ def test_every_field_in_toml() -> None:
     assert (key.places, key.reveal) == ({"header", "body"}, True)
     assert [str(domain) for domain in key.domains or ()] == ["api.openai.com"]
     assert (plain.places, plain.reveal) == ({"url"}, False)
-    assert plain.domains == terms.domains
+    assert plain.domains is None, "decided with the manifest"
     assert terms.limits == Limits(
         timeout_s=90.0,
         cpu_time_s=2.5,
@@ -223,10 +224,29 @@ def test_a_rule_s_arguments_are_checked_like_documents(given_: dict[str, Any]) -
     assert error.value.field == next(iter(given_))
 
 
-def test_a_secret_without_domains_is_bound_to_the_policys_but_never_to_every_domain() -> None:
-    policy = Policy(allowed_domains=["a.test", "unsafe_any_domain"], secrets={"K": SecretRule()})
+def test_a_secret_without_domains_is_bound_to_none_before_the_manifest_is_known() -> None:
+    policy = Policy(allowed_domains=["a.test"], secrets={"K": SecretRule()})
     [grant] = policy.terms().secrets.values()
-    assert [str(domain) for domain in grant.domains or ()] == ["a.test"]
+    assert grant.domains is None
+
+
+@pytest.mark.parametrize(
+    ("places", "read"),
+    [
+        (["header"], {"header"}),
+        (["header:X-Custom"], {"header", "header:x-custom"}),
+        (["url", "header:X-A", "header:x-a", "header:X-B"], {"header", "header:x-a", "header:x-b", "url"}),
+    ],
+)
+def test_a_header_that_is_named_is_added_to_those_that_carry_credentials(places: list[str], read: set[str]) -> None:
+    policy = Policy.from_document({"secrets": {"K": {"in": places}}})
+    assert policy.secrets["K"].places == places, "as it was written"
+    assert policy.terms().secrets[SecretName.parse("K")].places == read
+
+
+@pytest.mark.parametrize("place", ["cookie", "header:", "header: X", "Header", "header:X:Y", "headers:X", ""])
+def test_what_is_no_place_is_an_error_that_names_the_field(place: str) -> None:
+    assert refused({"secrets": {"K": {"in": [place]}}}).field == "secrets.K.in"
 
 
 def test_an_unknown_field_is_answered_with_the_known_ones() -> None:

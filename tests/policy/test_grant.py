@@ -18,10 +18,12 @@ from host.errors import PolicyError, Refusal
 from host.policy.document import DEFAULT, METHODS, Effective, SecretGrant
 from host.policy.permissions import (
     Allow,
+    Declared,
     Deny,
     Grant,
     Requested,
     binding_remedy,
+    check_bound,
     compute_grant,
     decide,
     decide_secret,
@@ -45,9 +47,11 @@ def granted(
     ceiling: Limits = CEILING,
     kept: bool = False,
     valueless: frozenset[SecretName] = frozenset(),
+    rules: dict[str, SecretRule] | None = None,
     **policy: Any,
 ) -> Grant:
     """With `kept`, the policy is one that the operator keeps for all versions of c:local.test."""
+    policy["secrets"] = rules or {}
     origins = {one.name: "c:local.test" if one.name in policy else DEFAULT for one in fields(Policy)}
     return compute_grant(
         reference="c:local.test:1.0.0",
@@ -280,6 +284,77 @@ def test_the_policys_rule_stands_unless_the_secret_came_with_its_own() -> None:
             reference="c", interfaces=[], requested=Requested(), policy=policy, secrets={KEY: given_}, ceiling=CEILING
         )
         assert grant.secrets[KEY] == expected
+
+
+TWO = ["api.test", "telemetry.test"]
+
+
+def asked(*named: str, requested: list[str] | None = None, headers: frozenset[str] = frozenset()) -> Requested:
+    """A manifest that names the domains `named` for KEY, and requests the domains `requested`."""
+    return Requested(
+        domains=None if requested is None else domains(*requested),
+        secrets=frozenset({KEY}),
+        declared={KEY: Declared(headers, domains(*named) if named else None)},
+    )
+
+
+@pytest.mark.parametrize(
+    ("requested", "allowed", "bound"),
+    [
+        pytest.param(None, ["a.test"], ["a.test"], id="no manifest and one domain"),
+        pytest.param(None, ["a.test", "a.test"], ["a.test"], id="one domain that is written twice"),
+        pytest.param(None, [], [], id="no domain is allowed"),
+        pytest.param(None, ["unsafe_any_domain"], [], id="every domain is none"),
+        pytest.param(None, TWO, None, id="one of two domains cannot be told"),
+        pytest.param(None, ["a.test", "http://a.test"], None, id="nor over https or http"),
+        pytest.param(None, ["a.test", "unsafe_any_domain"], None, id="nor beside every domain"),
+        pytest.param(asked("api.test"), TWO, ["api.test"], id="the domain that the manifest names"),
+        pytest.param(asked("a.test", "b.test"), TWO, ["a.test", "b.test"], id="the domains that it names"),
+        pytest.param(asked("unsafe_any_domain"), ["a.test"], [], id="every domain, which it cannot name"),
+        pytest.param(asked(requested=["api.test"]), TWO, ["api.test"], id="the only one that can be reached"),
+        pytest.param(asked(requested=TWO), TWO, None, id="one of two that it asks for cannot be told"),
+        pytest.param(asked(requested=[]), TWO, [], id="a manifest that reaches nothing"),
+    ],
+)
+@pytest.mark.parametrize("given_", [None, SecretGrant(KEY, None)], ids=["without a word", "without a domain"])
+def test_a_secret_without_domains_never_goes_to_a_telemetry_domain_by_default(
+    requested: Requested | None, allowed: list[str], bound: list[str] | None, given_: SecretGrant | None
+) -> None:
+    grant = granted(secrets={KEY: given_}, allowed_domains=allowed, requested=requested)
+    secret = grant.secrets[KEY]
+    assert secret.domains == (None if bound is None else domains(*bound))
+    for domain in allowed:
+        if domain not in (bound or ()) and domain != "unsafe_any_domain":
+            url = domain if "://" in domain else f"https://{domain}"
+            assert grant.secrets_for(Target.parse(url)) == ()
+
+
+def test_the_operators_word_on_domains_stands_before_the_manifests() -> None:
+    own = granted(secrets={KEY: bound_to("telemetry.test")}, allowed_domains=TWO, requested=asked("api.test"))
+    rules = {"KEY": SecretRule(domains=["telemetry.test"])}
+    ruled = granted(secrets={KEY: None}, allowed_domains=TWO, requested=asked("api.test"), rules=rules)
+    for grant in (own, ruled):
+        assert grant.secrets[KEY].domains == domains("telemetry.test")
+
+
+def test_a_secret_that_could_go_to_several_domains_is_refused_with_the_command_that_names_one() -> None:
+    kept = granted(kept=True, secrets={KEY: None}, allowed_domains=TWO)
+    refused = decide_secret(KEY, kept)
+    assert isinstance(refused, Refusal)
+    assert refused.remedy == "run: host secret grant c:local.test:1.0.0 KEY --domain DOMAIN --in header"
+    assert isinstance(decide_secret(KEY, granted(secrets={KEY: None}, allowed_domains=TWO)), Refusal)
+    with pytest.raises(PolicyError, match=r"api\.test, telemetry\.test") as caught:
+        check_bound(KEY, kept)
+    assert (caught.value.field, "--secret-to KEY=DOMAIN" in str(caught.value.hint)) == ("secrets.KEY", True)
+    check_bound(KEY, granted(secrets={KEY: None}, allowed_domains=TWO[:1]))
+
+
+def test_a_header_that_the_manifest_declares_is_added_to_those_that_carry_credentials() -> None:
+    [secret] = granted(secrets={KEY: None}, requested=asked(headers=frozenset({"x-own"}))).secrets.values()
+    assert [secret.fits_header(name) for name in ("authorization", "x-own", "x-other")] == [True, True, False]
+    in_body = SecretGrant(KEY, None, frozenset({"body"}))
+    [secret] = granted(secrets={KEY: in_body}, requested=asked(headers=frozenset({"x-own"}))).secrets.values()
+    assert not secret.fits_header("x-own"), "the operator lets it into no header"
 
 
 def test_why_a_secret_is_denied() -> None:

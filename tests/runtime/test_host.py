@@ -123,7 +123,7 @@ def test_a_secret_that_could_not_travel_is_refused_when_loading(host: Host, valu
 def test_a_secret_is_handed_over_in_any_of_its_forms(host: Host, secret: Any) -> None:
     with serving(response()) as server:
         one = probe(host, origin_of(server), secrets={"TOKEN": secret})
-        answers(one, ["secrets.get", "TOKEN"], ["fetch.request", asking(headers={"X-Key": "$0"})])
+        answers(one, ["secrets.get", "TOKEN"], ["fetch.request", asking(headers={"X-Api-Key": "$0"})])
         assert TOKEN.encode() in server.requests[0]
 
 

@@ -19,8 +19,9 @@ from host.cli.secret_values import parse_assignment, read_value
 from host.core.audit import Event
 from host.core.names import Reference, SecretName
 from host.errors import InputError, NotFound
-from host.policy.document import PLACES, Place
+from host.policy.document import SecretRule
 from host.policy.permissions import requested_by
+from host.runtime.explain import grant_secret
 from host.secrets.value import OPERATOR, doubt, masked
 
 if TYPE_CHECKING:
@@ -132,14 +133,20 @@ def delete(*, name: str | None, everything: bool, yes: bool) -> None:
 @click.argument("reference", metavar="REF", nargs=-1, required=True)
 @click.argument("name", metavar="NAME")
 @click.option(
-    "--domain", "domains", multiple=True, metavar="DOMAIN", help="Where it may go. By default: where its policy says."
+    "--domain",
+    "--to",
+    "domains",
+    multiple=True,
+    metavar="DOMAIN",
+    help="Where it may go. By default: where its policy or its manifest says, else to the only allowed domain.",
 )
 @click.option(
     "--in",
     "places",
     multiple=True,
-    type=click.Choice(PLACES),
-    help="Where in a request. By default: in a header.",
+    metavar="PLACE",
+    help="Where in a request: header (those that carry credentials, the default), header:NAME (that one too), url, "
+    "body.",
 )
 @click.option("--reveal", is_flag=True, help="Let the component see the value, to compute with it.")
 def grant(
@@ -147,7 +154,7 @@ def grant(
     reference: tuple[str, ...],
     name: str,
     domains: tuple[str, ...],
-    places: tuple[Place, ...],
+    places: tuple[str, ...],
     reveal: bool,
 ) -> None:
     """Let the component REF use the secret NAME: that version, or all versions where REF names none.
@@ -159,7 +166,8 @@ def grant(
     with errors_shown():
         at, wanted = Reference.parse(source_named(reference)), SecretName.parse(name)
         with opened() as workspace:
-            workspace.grants.grant(at, wanted, domains=domains or None, places=places or ("header",), reveal=reveal)
+            given = SecretRule(domains=domains or None, places=places or ("header",), reveal=reveal)
+            grant_secret(workspace, at, wanted, given)
             say(f"{wanted} is granted to {_scope(at)}")
             if reveal:
                 say("warning: it sees the value, and can send it wherever it may send requests")

@@ -13,8 +13,9 @@ from host.cli.output.terminal import one_line, say
 from host.cli.permissions import RunPermissions
 from host.cli.secret_values import ask as ask_value
 from host.component.manifest import Manifest, SecretNeed
+from host.core.names import SecretName
 from host.errors import Refusal
-from host.policy.permissions import overlap, requested_by
+from host.policy.permissions import destinations_to_choose, overlap, requested_by
 from host.policy.urls import DomainPattern
 
 
@@ -57,21 +58,30 @@ def unmet(manifest: Manifest | None, permissions: RunPermissions) -> MissingPerm
     )
 
 
-def ask(missing: MissingPermissions, permissions: RunPermissions, name: str) -> RunPermissions:
+def ask(manifest: Manifest | None, permissions: RunPermissions, name: str) -> RunPermissions:
     """`permissions` and those that the operator grants on the terminal, for this run only. `name` is the catalyst's."""
-    name = one_line(name)
+    name, missing = one_line(name), unmet(manifest, permissions)
+    requested = requested_by(manifest, permissions.config)
     for domain in missing.domains:
         if _confirmed(f"{name} asks to reach {domain}. Allow it for this run?"):
             permissions = permissions.with_domains(str(domain))
     for secret in missing.secrets:
         about = f" ({one_line(secret.description)})" if secret.description else ""
+        goes = str(requested.declared.get(SecretName.parse(secret.name), ""))
         say(f"{name} asks for the secret {secret.name}{about}; it never sees the value.")
+        if goes:
+            say(f"the value goes {goes}")
         if offered := permissions.find(secret.name):
             value = offered.value if _confirmed(f"Use {offered.place}?") else None
         else:
             value = ask_value(f"{secret.name}, or nothing to refuse")
         if value is not None:
             permissions = permissions.with_secret(secret.name, value)
+    for given in permissions.secrets:
+        if given not in permissions.secret_domains:
+            open_ = destinations_to_choose(SecretName.parse(given), permissions.policy, requested)
+            chosen = [str(domain) for domain in open_ if _confirmed(f"May {given} go to {domain}?")]
+            permissions = permissions.with_secret_domains(given, *chosen) if open_ else permissions
     return permissions
 
 

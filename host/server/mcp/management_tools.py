@@ -15,9 +15,9 @@ from mcp_types import CallToolResult
 from host.core.names import Reference, SecretName
 from host.core.strict_json import Json
 from host.errors import AuditBroken, InputError, NotFound
-from host.policy.document import PLACES, Place
+from host.policy.document import SecretRule
 from host.policy.permissions import Deny
-from host.runtime.explain import would_reach
+from host.runtime.explain import grant_secret, would_reach
 from host.runtime.workspace import Workspace
 from host.secrets.value import OPERATOR, SecretValue
 from host.server.mcp import results
@@ -39,13 +39,15 @@ _SECRET: Final = parameters(
         "type": "array",
         "items": {"type": "string"},
         "minItems": 1,
-        "description": "Of grant: where it may go; if not given, where the component's policy says",
+        "description": "Of grant: where it may go; if not given, where the policy or the manifest says, else to the "
+        "only allowed domain",
     },
     places={
         "type": "array",
-        "items": {"enum": list(PLACES)},
+        "items": {"type": "string", "pattern": "^(header|header:.+|url|body)$"},
         "minItems": 1,
-        "description": "Of grant: where in a request; if not given, in a header",
+        "description": "Of grant: where in a request: header (of those that carry credentials; if nothing is given), "
+        "header:NAME (that one too), url, body",
     },
     reveal={"type": "boolean", "description": "Of grant: let the component see the value itself"},
 )
@@ -141,9 +143,12 @@ def _delete_secret(workspace: Workspace, arguments: dict[str, Any]) -> dict[str,
 
 def _grant_secret(workspace: Workspace, arguments: dict[str, Any]) -> dict[str, Json]:
     name, reference = _secret(arguments), _reference(arguments)
-    places: list[Place] = arguments.get("places", ["header"])
-    domains, reveal = arguments.get("domains"), arguments.get("reveal", False)
-    workspace.grants.grant(reference, name, domains=domains, places=places, reveal=reveal)
+    rule = SecretRule(
+        domains=arguments.get("domains"),
+        places=arguments.get("places", ["header"]),
+        reveal=arguments.get("reveal", False),
+    )
+    grant_secret(workspace, reference, name, rule)
     return {"name": str(name), "reference": str(reference), "granted": True}
 
 

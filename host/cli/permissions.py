@@ -80,8 +80,8 @@ def read_permissions(
     allow_private: tuple[str, ...],
     upstream: tuple[str, ...],
     secrets: tuple[HiddenText, ...],
-    secret_to: tuple[str, ...],
     config: tuple[str, ...],
+    secret_to: tuple[str, ...] = (),
     allow_import: tuple[str, ...] = (),
 ) -> RunPermissions:
     """The permissions of `target` and those of the options. A policy file replaces the target's policy. Raises

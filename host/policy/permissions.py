@@ -63,9 +63,9 @@ class Requested:
     declared: Mapping[SecretName, Declared] = field(default_factory=dict)
 
     def shown(self, name: SecretName) -> str:
-        """The secret `name`, with what the manifest declares for it."""
-        declared = str(self.declared.get(name, ""))
-        return f"{name}, {declared}" if declared else str(name)
+        """The secret `name`, with the headers that the manifest declares for it."""
+        headers = self.declared[name].headers if name in self.declared else ()
+        return f"{name}, {Declared(frozenset(headers))}" if headers else str(name)
 
 
 def requested_by(manifest: Manifest | None, config: Mapping[str, Json]) -> Requested:

@@ -7,9 +7,9 @@ import pytest
 from host.core.limits import Limits
 from host.core.names import SecretName
 from host.core.wit import CAPABILITIES, CONFIG, FETCH, SECRETS
-from host.policy.document import Policy
+from host.policy.document import Policy, SecretGrant
 from host.policy.explain import Permission, list_permissions
-from host.policy.permissions import Requested, compute_grant
+from host.policy.permissions import Declared, Requested, compute_grant
 from host.policy.urls import DomainPattern
 
 KEY = SecretName.parse("API_KEY")
@@ -54,6 +54,24 @@ def test_a_secret_says_where_it_goes_or_that_it_is_not_granted(granted: bool) ->
     assert (row.granted, row.asked) == (
         (("API_KEY, in a header, to api.example.com",), ()) if granted else ((), ("API_KEY",))
     )
+
+
+def test_a_header_that_the_manifest_declares_for_a_secret_is_shown_before_and_after_it_is_granted() -> None:
+    declared = {KEY: Declared(frozenset({"x-own"}), (WANTED[1],))}
+    requested = Requested(domains=WANTED, secrets=frozenset({KEY}), declared=declared)
+    assert rows(SECRETS, requested=requested)[SECRETS].asked == ("API_KEY, in the header x-own",)
+    assert rows(SECRETS, requested=requested, granted=True)[SECRETS].granted == (
+        "API_KEY, in a header (also x-own, which its manifest names), to cdn.example.com",
+    )
+
+
+def test_a_header_that_the_operator_names_is_shown() -> None:
+    grant = SecretGrant(KEY, WANTED[:1], frozenset({"header", "header:x-b", "header:x-a", "body"}))
+    found = compute_grant(
+        reference="c", interfaces=[], requested=Requested(), policy=Policy(), secrets={KEY: grant}, ceiling=Limits()
+    )
+    [row] = [one for one in list_permissions([SECRETS], found) if one.interface == SECRETS]
+    assert row.granted == ("API_KEY, in a header (also x-a; x-b) and the body, to api.example.com",)
 
 
 def test_what_needs_no_grant_can_be_used_once_it_is_imported() -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from host.core import environment
 from host.core.names import looks_like_oci, looks_like_reference
 from host.errors import InputError
 
@@ -22,6 +23,13 @@ def opened() -> Iterator[Workspace]:
 
     with Workspace.open() as workspace:
         yield workspace
+
+
+def present() -> bool:
+    """Whether there is a state already, without opening it."""
+    from host.store.database import FILE  # noqa: PLC0415 - as above
+
+    return bool(environment.database()) or (environment.state_dir() / FILE).exists()
 
 
 @contextmanager

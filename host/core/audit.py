@@ -16,6 +16,7 @@ OtherKind = Literal["component.refused", "component.pulled", "component.pushed",
 
 # What the operator changed: recorded in the transaction that changes it (host.store.audit_log.log).
 ChangeKind = Literal[
+    "component.built",
     "component.registered",
     "component.unregistered",
     "component.approved",

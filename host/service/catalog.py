@@ -34,15 +34,19 @@ _THREADS = 4
 
 
 class View:
-    """The catalog at one moment. Thread-safe. A catalyst is loaded when it is first asked for."""
+    """The catalog at one moment. Thread-safe. A catalyst is loaded when it is first asked for.
+
+    `components` are those that are approved: they alone have routes, operations and models, and count. `all` has those
+    that wait for approval too, so that people see them and that errors name the remedy."""
 
     def __init__(self, host: Host, workspace: Workspace, routing: Routing, stamp: object) -> None:
         self._host = host
         self.stamp = stamp
         self.keys: KeyRing = workspace.api_keys.snapshot()
-        self.components: Sequence[Component] = workspace.components.all()
-        self.routing = completed(routing, self.components)
-        self._by_reference = _by_reference(self.components)
+        self.all: Sequence[Component] = workspace.components.all()
+        self.components: Sequence[Component] = [one for one in self.all if one.approved]
+        self.routing = completed(routing, self.all, workspace.components.in_order())
+        self._by_reference = _by_reference(self.all)
         self._loaded: dict[Reference, Catalyst] = {}
         self._failed: dict[Reference, tuple[HostError, float]] = {}
         self._locks: dict[Reference, threading.Lock] = {}
@@ -146,12 +150,16 @@ class Catalog:
         return View(self._host, self._workspace, self._routing, stamp)
 
 
-def completed(routing: Routing, components: Iterable[Component]) -> Routing:
-    """`routing`, with the only installed catalyst that has routes as its default, if it names no catalyst at all."""
-    subjects = {
-        one.reference.any_version for one in components if any(spec.path for spec in operations_of(one).values())
-    }
-    return routing.with_sole(subjects)
+def completed(routing: Routing, components: Iterable[Component], order: Iterable[Reference]) -> Routing:
+    """`routing`, with a default if it names no catalyst at all: the first of `order` (see `Components.in_order`) that
+    has routes. So the first catalyst that was installed and approved stays the default, whatever comes after it, until
+    the operator names another."""
+    found = _by_reference(components)
+    return routing.with_default(next((one for one in order if one in found and _has_routes(found[one])), None))
+
+
+def _has_routes(component: Component) -> bool:
+    return any(spec.path for spec in operations_of(component).values())
 
 
 def _by_reference(components: Iterable[Component]) -> dict[Reference, Component]:

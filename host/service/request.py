@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
@@ -94,11 +94,9 @@ class Routing:
         named = ([self.default] if self.default else []) + list(self.prefix_map.values())
         return tuple(dict.fromkeys(named))
 
-    def with_sole(self, catalysts: Collection[Reference]) -> Routing:
-        """With the only one of `catalysts` as the default, if there is only one and no catalyst was named."""
-        if self.references or len(catalysts) != 1:
-            return self
-        return replace(self, default=next(iter(catalysts)))
+    def with_default(self, reference: Reference | None) -> Routing:
+        """With `reference` as the default, if no catalyst was named at all."""
+        return self if self.references else replace(self, default=reference)
 
 
 class InstalledComponents(Protocol):

@@ -5,8 +5,12 @@ files are this machine's copies. A reader of bytes verifies them; this module do
 
 An approval says which bytes may use the grants of a subject. While nothing is granted to a subject, its bytes are
 approved when they are installed: they gain nothing, and a later grant is made to the bytes that are there. After a
-grant, the operator approves new bytes. In the namespace `local`, bytes from a file of this machine are approved at once
-if they request nothing more than the bytes that were approved last.
+grant, the operator approves new bytes: a file says itself what its name and its version are. In the namespace `local`,
+bytes that this machine built (`host.store.provenance`) are approved at once if they request nothing more than the bytes
+that were approved last.
+
+Bytes that wait for approval change nothing for others: the latest version is the latest of those that are approved,
+and no version counts as the newest one that was ever there before it is approved.
 """
 
 from __future__ import annotations
@@ -20,16 +24,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, exists, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, exists, insert, or_, select, update
 
 from host.component.manifest import Manifest
 from host.core.audit import Event
-from host.core.names import Digest, Reference, check_version, looks_like_oci
+from host.core.names import Digest, Reference, check_version
 from host.core.strict_json import Json
 from host.errors import HostError, InputError, NotFound, StateError
 from host.policy.diff import Difference, PermissionRequest
 from host.store.audit_log.log import AuditLog, Change
 from host.store.database import Database, make_private
+from host.store.provenance import GRANTING, built_here, forget_place, in_order, note_approval, note_build
 from host.store.tables import approvals, artifacts, blobs, components, newest, secret_grants, settings, signatures
 from host.trust.bundle import MAX_BUNDLES
 from host.trust.verification import is_prerelease, order
@@ -55,12 +60,13 @@ class Component:
 
 
 def latest(found: Iterable[Component]) -> Component:
-    """The highest version by semver that is not a prerelease; if all are prereleases, the highest of them. Versions
-    that differ in their build only are equal for semver; the last in the alphabet wins."""
-    return max(
-        found,
-        key=lambda one: (not is_prerelease(one.reference.version), order(one.reference.version), str(one.reference)),
-    )
+    """The highest version by semver, of those that are approved if any is; one that is no prerelease before those that
+    are. Versions that differ in their build only are equal for semver; the last in the alphabet wins."""
+    return max(found, key=lambda one: (one.approved, *_rank(one)))
+
+
+def _rank(one: Component) -> tuple[bool, Any, str]:
+    return not is_prerelease(one.reference.version), order(one.reference.version), str(one.reference)
 
 
 def parse_manifest(text: str) -> Manifest | None:
@@ -149,8 +155,8 @@ def approved_on_arrival(connection: Connection, component: Component, config: Ma
     found = review(connection, component, config)
     if found.before is None:
         return False
-    made_here = component.reference.namespace == LOCAL and not looks_like_oci(component.source)
-    return made_here and not found.difference.more
+    own = component.reference.namespace == LOCAL and built_here(connection, component.reference, component.digest)
+    return own and not found.difference.more
 
 
 def approve(change: Change, component: Component, why: str) -> None:
@@ -158,6 +164,8 @@ def approve(change: Change, component: Component, why: str) -> None:
     values = {"subject": component.reference.subject, "digest": str(component.digest), "approved_at": time.time()}
     forget(change.connection, component.reference, component.digest)
     change.connection.execute(insert(approvals).values(**values))
+    note_approval(change.connection, component.reference, component.digest)
+    _raise_newest(change.connection, component.reference)
     change.record(
         Event(
             "component.approved",
@@ -192,10 +200,9 @@ def review(connection: Connection, component: Component, config: Mapping[str, Js
 
 def has_grants(connection: Connection, reference: Reference) -> bool:
     """Whether anything is granted to any version of the subject."""
-    tables = (settings, secret_grants)
-    return any(
-        connection.execute(select(exists().where(table.c.subject == reference.subject))).scalar() for table in tables
-    )
+    set_ = exists().where(settings.c.subject == reference.subject, settings.c.section.in_(GRANTING))
+    granted = exists().where(secret_grants.c.subject == reference.subject)
+    return bool(connection.execute(select(or_(set_, granted))).scalar())
 
 
 class Components:
@@ -208,7 +215,8 @@ class Components:
     # reading
 
     def resolve(self, reference: Reference) -> Component:
-        """The component with that version; without a version, the `latest`. Raises NotFound."""
+        """The component with that version; without a version, the `latest`, which is approved if any version is. Raises
+        NotFound."""
         found = self.versions(reference)
         if not found:
             raise NotFound(
@@ -261,8 +269,19 @@ class Components:
         with self._audit_log.database.reading() as connection:
             return tuple(connection.execute(query).scalars())
 
+    def waiting(self, reference: Reference) -> Component:
+        """The component with that version; without a version, the highest of those that wait for approval, and if none
+        does, the `latest`. Raises NotFound."""
+        found = [one for one in self.versions(reference) if not one.approved]
+        return max(found, key=_rank) if found else self.resolve(reference)
+
+    def in_order(self) -> list[Reference]:
+        """The names that are installed and approved, in the order of their first approval."""
+        with self._audit_log.database.reading() as connection:
+            return [Reference.parse(subject) for subject in in_order(connection)]
+
     def newest(self, reference: Reference) -> str:
-        """The highest version that was ever installed; "" for none."""
+        """The highest version that was ever approved; "" for none."""
         with self._audit_log.database.reading() as connection:
             found = connection.execute(select(newest.c.version).where(newest.c.subject == reference.subject)).scalar()
         return str(found or "")
@@ -310,7 +329,6 @@ class Components:
                         registered_at=time.time(),
                     )
                 )
-                _raise_newest(connection, reference)
                 change.record(
                     Event(
                         "component.registered",
@@ -319,7 +337,9 @@ class Components:
                     )
                 )
             component = _component(connection.execute(_INSTALLED.where(_is(reference))).one())
-            if not component.approved and approved_on_arrival(connection, component, config or {}):
+            if component.approved:
+                _raise_newest(connection, reference)
+            elif approved_on_arrival(connection, component, config or {}):
                 approve(change, component, "asks for nothing more")
         if before not in (None, str(digest)):
             self._drop(Digest.parse(before))
@@ -337,6 +357,7 @@ class Components:
                 change.connection.execute(delete(components).where(_is(one.reference)))
                 if idle:
                     forget(change.connection, one.reference, one.digest)
+                forget_place(change.connection, one.reference)
                 change.record(
                     Event(
                         "component.unregistered",
@@ -363,6 +384,11 @@ class Components:
         """What an approval would allow. `config` is the component's configuration."""
         with self._audit_log.database.reading() as connection:
             return review(connection, component, config)
+
+    def note_build(self, reference: Reference, digest: Digest, folder: Path) -> None:
+        """Note that this machine built these bytes, which name themselves `reference`, of the source in `folder`."""
+        with self._audit_log.changing() as change:
+            note_build(change, reference, digest, folder)
 
     def approve(self, component: Component) -> None:
         """Let these bytes use the grants of their subject."""

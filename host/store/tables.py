@@ -74,7 +74,7 @@ approvals = Table(
     Column("approved_at", Double, nullable=False),
 )
 
-# The highest version ever installed, even if it was removed: against a downgrade that nobody asked for.
+# The highest version ever approved, even if it was removed: against a downgrade that nobody asked for.
 newest = Table(
     "newest",
     metadata,
@@ -82,7 +82,8 @@ newest = Table(
     Column("version", Text, nullable=False),
 )
 
-# Policies, configuration and allowed imports (sections "policy", "config", "import"): a row for each field.
+# Policies, configuration and allowed imports (sections "policy", "config", "import"): a row for each field. And what is
+# known of a name beside its grants (sections "build", "order": host.store.provenance).
 settings = Table(
     "settings",
     metadata,

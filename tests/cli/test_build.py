@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from host.cli import main
 from host.cli.commands import build
+from host.component.manifest import embed
 from host.fakes import FakeOpenAI
 from tests.conftest import ROOT, wat
 
@@ -103,3 +104,63 @@ def test_a_mistake_names_the_remedy(program: Any, folder: Path, arguments: list[
     ran = program("build", *arguments)
     assert (ran.status, ran.out) == (2, "")
     assert said in ran.err
+
+
+@pytest.fixture
+def rebuilt(monkeypatch: pytest.MonkeyPatch, program: Any, tmp_path: Path) -> Any:
+    """`rebuilt(folder, description)` builds and registers the folder's component, which has that description."""
+    given = {"description": ""}
+
+    def build_component(directory: Path) -> bytes:
+        said = {**json.loads((directory / "manifest.json").read_text()), **given}
+        return embed(wat("hostile/returns_not_json"), json.dumps(said).encode())
+
+    monkeypatch.setattr(build, "build_component", build_component)
+
+    def again(folder: Path, description: str) -> Any:
+        given["description"] = description
+        built = program("build", folder, "-o", tmp_path / "x.wasm")
+        assert (built.status, "note:" in built.err) == (0, False)
+        return program("register", tmp_path / "x.wasm", "--replace")
+
+    return again
+
+
+def test_the_loop_of_edit_build_and_register_asks_nothing_while_no_more_is_asked_for(
+    state: Path, program: Any, folder: Path, rebuilt: Any
+) -> None:
+    rebuilt(folder, "first")
+    program("policy", "set", "c:local.x", "allowed_domains", '["a.example"]')
+    for description in ("second", "third"):
+        assert "not approved" not in rebuilt(folder, description).err
+        assert program("run", "c:local.x", "--input", "{}").status == 0
+
+
+def test_a_folder_of_somebody_else_that_is_built_here_takes_over_no_name(
+    state: Path, program: Any, folder: Path, rebuilt: Any, tmp_path: Path
+) -> None:
+    rebuilt(folder, "first")
+    program("policy", "set", "c:local.x", "allowed_domains", '["a.example"]')
+    theirs = tmp_path / "Downloads" / "x"
+    theirs.mkdir(parents=True)
+    (theirs / "manifest.json").write_text(MANIFEST)
+    assert "not approved yet: host approve c:local.x" in rebuilt(theirs, "theirs").err
+    assert program("run", "c:local.x", "--input", "{}").status == 5
+
+
+def test_a_build_makes_no_state(
+    environ: dict[str, str], program: Any, folder: Path, rebuilt: Any, tmp_path: Path
+) -> None:
+    environ["HOST_STATE_DIR"] = str(tmp_path / "none")
+    assert program("build", folder, "-o", tmp_path / "x.wasm").status == 0
+    assert not (tmp_path / "none" / "state.db").exists()
+
+
+def test_a_state_that_cannot_note_the_build_is_no_reason_for_it_to_fail(
+    state: Path, program: Any, folder: Path, rebuilt: Any, tmp_path: Path
+) -> None:
+    state.mkdir(parents=True, exist_ok=True)
+    (state / "state.db").write_bytes(b"no database" * 1000)
+    built = program("build", folder, "-o", tmp_path / "x.wasm")
+    assert built.status == 0
+    assert "note: the state has no note of this build" in built.err

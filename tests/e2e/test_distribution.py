@@ -150,8 +150,8 @@ def test_new_bytes_of_another_namespace_wait_for_approval_however_well_they_are_
     tool(alice, "1.1.0")
     publish(alice, place, "1.1.0")
     works(bob, f"host pull {place}:1.1.0")
-    fails(bob, "host run c:acme.tool --input '{}'", 5, "host approve c:acme.tool:1.1.0")
-    works(bob, "host run c:acme.tool:1.0.0 --input '{}'", "host approve c:acme.tool --yes")
+    fails(bob, "host run c:acme.tool:1.1.0 --input '{}'", 5, "host approve c:acme.tool:1.1.0")
+    works(bob, "host run c:acme.tool --input '{}'", "host approve c:acme.tool --yes")  # of 1.0.0, and then of 1.1.0
     works(bob, "host run c:acme.tool --input '{}'")
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import insert, select
 
 from host.core.audit import Event
-from host.core.names import Reference
+from host.core.names import Digest, Reference
 from host.store.audit_log.log import AuditLog
 from host.store.components import Component, Components
 from host.store.database import Database
@@ -23,9 +24,18 @@ def manifest(**fields: Any) -> str:
 
 
 def register(
-    installed: Components, version: str, content: bytes = b"first", *, name: Reference = OPENAI, **more: Any
+    installed: Components,
+    version: str,
+    content: bytes = b"first",
+    *,
+    name: Reference = OPENAI,
+    folder: str = "",
+    **more: Any,
 ) -> Component:
+    """`folder`: this machine built it there."""
     given: dict[str, Any] = {"manifest": manifest(), "imports": [HTTP], **more}
+    if folder:
+        installed.note_build(name, Digest.of(content), Path(folder))
     return installed.register(name.at(version), content, **given)
 
 

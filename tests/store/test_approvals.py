@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
-from host.core.names import Reference, SecretName
+from host.core.names import Digest, Reference, SecretName
+from host.errors import StateError
 from host.store.audit_log.log import AuditLog
 from host.store.components import Components
 from host.store.database import Database
 from host.store.policies import SecretGrants
-from host.store.tables import approvals
+from host.store.tables import approvals, settings
 from tests.store.kept import HTTP, OPENAI, grant_something, manifest, register
 
 
@@ -46,9 +48,9 @@ def test_bytes_that_come_to_grants_that_wait_for_them_are_not_approved(
 def test_other_local_bytes_that_ask_for_more_wait_for_the_operator(
     installed: Components, audit_log: AuditLog, more: Any
 ) -> None:
-    register(installed, "0.1.0")
+    register(installed, "0.1.0", folder="/src")
     grant_something(audit_log)
-    component = register(installed, "0.2.0", b"second", **more)
+    component = register(installed, "0.2.0", b"second", folder="/src", **more)
     assert not component.approved
     assert installed.review(component, {}).difference.more
     installed.approve(component)
@@ -64,12 +66,109 @@ def test_other_local_bytes_that_ask_for_more_wait_for_the_operator(
         pytest.param({"manifest": manifest(description="Other words")}, id="other words"),
     ],
 )
-def test_other_local_bytes_that_ask_for_no_more_are_approved(
+def test_bytes_that_were_built_here_and_ask_for_no_more_are_approved(
     installed: Components, audit_log: AuditLog, less: Any
+) -> None:
+    register(installed, "0.1.0", folder="/home/me/openai")
+    grant_something(audit_log)
+    assert register(installed, "0.1.0", b"second", replace=True, folder="/home/me/openai", **less).approved
+
+
+@pytest.mark.parametrize("version", ["0.1.0", "0.1.1", "9.9.9", "9.9.9-rc.1", "0.1.0-alpha", "0.1.0+local", "0.0.1"])
+def test_a_downloaded_file_that_names_itself_as_the_operators_own_waits_whatever_its_version(
+    installed: Components, audit_log: AuditLog, version: str
+) -> None:
+    own = register(installed, "0.1.0", folder="/home/me/openai")
+    grant_something(audit_log)
+    theirs = register(installed, version, b"second", replace=True, source="/home/me/Downloads/openai.wasm")
+    assert not theirs.approved
+    if version == "0.1.0":
+        return  # it has the own one's place, so nothing is left to run
+    assert installed.resolve(OPENAI) == own
+    assert installed.waiting(OPENAI) == theirs
+    assert installed.newest(OPENAI) == "0.1.0"
+
+
+@pytest.mark.parametrize(
+    ("digest", "name", "folder"),
+    [
+        pytest.param(b"second", OPENAI, "/home/me/Downloads/openai", id="built here of source from somewhere else"),
+        pytest.param(b"second", OPENAI, "/home/me/openai/evil", id="built here in a folder below"),
+        pytest.param(b"other", OPENAI, "/home/me/openai", id="of which other bytes were built here"),
+        pytest.param(b"second", Reference.parse("c:local.other"), "/home/me/openai", id="built here for another name"),
+    ],
+)
+def test_bytes_are_not_the_operators_own_if_they_were(
+    installed: Components, audit_log: AuditLog, digest: bytes, name: Reference, folder: str
+) -> None:
+    register(installed, "0.1.0", folder="/home/me/openai")
+    grant_something(audit_log)
+    installed.note_build(name, Digest.of(digest), Path(folder))
+    assert not register(installed, "0.2.0", b"second").approved
+
+
+def test_built_here_is_nothing_to_a_name_whose_approved_bytes_come_from_elsewhere(
+    installed: Components, audit_log: AuditLog
 ) -> None:
     register(installed, "0.1.0")
     grant_something(audit_log)
-    assert register(installed, "0.1.0", b"second", replace=True, **less).approved
+    second = register(installed, "0.2.0", b"second", folder="/home/me/openai")
+    assert not second.approved
+    installed.approve(second)  # from here on the folder is the name's own
+    assert register(installed, "0.3.0", b"third", folder="/home/me/openai").approved
+
+
+def test_a_manifest_cannot_say_that_it_was_built_here(installed: Components, audit_log: AuditLog) -> None:
+    register(installed, "0.1.0", folder="/home/me/openai")
+    grant_something(audit_log)
+    liar = manifest(
+        source="/home/me/openai", built="here", build={"folder": "/home/me/openai"}, folder="/home/me/openai"
+    )
+    assert not register(installed, "0.2.0", b"second", manifest=liar, source="/home/me/openai/dist/x.wasm").approved
+
+
+def test_a_build_that_somebody_notes_in_the_database_is_found(
+    installed: Components, audit_log: AuditLog, database: Database
+) -> None:
+    register(installed, "0.1.0", folder="/home/me/openai")
+    grant_something(audit_log)
+    with database.writing() as connection:
+        row = {"subject": OPENAI.subject, "version": "", "section": "build", "field": str(Digest.of(b"second"))}
+        connection.execute(insert(settings).values(**row, value='[2, "/home/me/openai"]'))
+    with pytest.raises(StateError, match="changed in the database"):
+        register(installed, "0.2.0", b"second")
+
+
+def test_of_many_builds_the_newest_are_kept(installed: Components, audit_log: AuditLog, database: Database) -> None:
+    register(installed, "0.1.0", folder="/home/me/openai")
+    grant_something(audit_log)
+    for number in range(60):
+        installed.note_build(OPENAI, Digest.of(b"build %d" % number), Path("/home/me/openai"))
+    assert register(installed, "0.2.0", b"build 59").approved
+    assert not register(installed, "0.3.0", b"build 9").approved
+    with database.reading() as connection:
+        assert len(connection.execute(select(settings).where(settings.c.section == "build")).all()) <= 51
+
+
+def test_a_note_of_a_build_grants_nothing(installed: Components) -> None:
+    register(installed, "0.1.0", folder="/home/me/openai")
+    assert register(installed, "0.2.0", b"second").approved
+
+
+def test_the_very_same_bytes_come_again_without_a_question(installed: Components, audit_log: AuditLog) -> None:
+    register(installed, "0.1.0")
+    grant_something(audit_log)
+    assert register(installed, "0.1.0").approved
+    assert register(installed, "0.2.0").approved
+
+
+def test_bytes_that_wait_do_not_make_a_step_forward_a_step_back(installed: Components, audit_log: AuditLog) -> None:
+    register(installed, "0.1.0")
+    grant_something(audit_log)
+    theirs = register(installed, "9.9.9", b"second")
+    assert installed.newest(OPENAI) == "0.1.0"
+    installed.approve(theirs)
+    assert installed.newest(OPENAI) == "9.9.9"
 
 
 def test_a_domain_and_a_secret_called_any_do_not_stand_for_all_of_them(
@@ -87,9 +186,9 @@ def test_a_domain_and_a_secret_called_any_do_not_stand_for_all_of_them(
 
 def test_bytes_of_other_namespaces_always_wait_for_the_operator(installed: Components, audit_log: AuditLog) -> None:
     acme = Reference.parse("c:acme.openai")
-    register(installed, "0.1.0", name=acme)
+    register(installed, "0.1.0", name=acme, folder="/src")
     grant_something(audit_log, acme)
-    component = register(installed, "0.2.0", b"second", name=acme)
+    component = register(installed, "0.2.0", b"second", name=acme, folder="/src")
     assert not component.approved
     assert installed.review(component, {}).difference.more == ()
 
@@ -199,9 +298,8 @@ def test_the_bytes_that_were_approved_last_are_those_to_compare_with(
 def test_both_are_compared_as_they_are_with_the_configuration_of_now(
     installed: Components, audit_log: AuditLog
 ) -> None:
-    register(installed, "0.1.0", manifest=manifest(domains=["{config.base_url}"]))
+    register(installed, "0.1.0", manifest=manifest(domains=["{config.base_url}"]), folder="/src")
     grant_something(audit_log)
-    config = {"base_url": "https://a.example/v1"}
-    named = manifest(domains=["a.example"])
-    assert register(installed, "0.2.0", b"second", manifest=named, config=config).approved
-    assert not register(installed, "0.3.0", b"third", manifest=manifest(domains=["b.example"]), config=config).approved
+    more: Any = {"config": {"base_url": "https://a.example/v1"}, "folder": "/src"}
+    assert register(installed, "0.2.0", b"second", manifest=manifest(domains=["a.example"]), **more).approved
+    assert not register(installed, "0.3.0", b"third", manifest=manifest(domains=["b.example"]), **more).approved

@@ -6,18 +6,24 @@ from pathlib import Path
 
 import click
 
-from host.cli.inputs import write_bytes
+from host.cli.inputs import opened, present, write_bytes
 from host.cli.output.terminal import errors_shown, say, size
 from host.component.build import build as build_component
 from host.component.build import misspelt
-from host.errors import BuildError, InputError
+from host.component.manifest import Manifest
+from host.core.names import Digest
+from host.errors import BuildError, HostError, InputError
 
 
 @click.command("build", short_help="Make a component of a folder of Python.")
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, metavar="FILE", type=click.Path(path_type=Path), help="The component.")
 def build(directory: Path, output: Path) -> None:
-    """Compile the catalyst in DIR (app.py, manifest.json) to the component FILE, and check it against the contract."""
+    """Compile the catalyst in DIR (app.py, manifest.json) to the component FILE, and check it against the contract.
+
+    The build is noted in the state, if there is one: what was built here, in the folder of the approved bytes, and asks
+    for nothing more than they do, is approved when it is registered.
+    """
     with errors_shown():
         if not directory.is_dir():
             raise InputError(f"DIR: {str(directory)!r} is not a directory", field="DIR")
@@ -36,7 +42,19 @@ def build(directory: Path, output: Path) -> None:
         for name, meant in misspelt(directory):
             say(f"note: the manifest's field {name!r} is not known here; {meant!r} is")
         say(f"built {output}: {size(len(wasm))}, {catalyst.digest}")
+        _note(directory, wasm, catalyst.digest)
         say("imports " + (", ".join(catalyst.imports) or "nothing"))
+
+
+def _note(directory: Path, wasm: bytes, digest: Digest) -> None:
+    """Note the build in the state. It is no reason for a build to fail that this cannot be done."""
+    if (named := Manifest.embedded(wasm)) is None or named.reference is None or not present():
+        return
+    try:
+        with opened() as workspace:
+            workspace.components.note_build(named.reference.any_version, digest, directory)
+    except HostError as error:
+        say(f"note: the state has no note of this build, so `host approve` may be needed: {error.message}")
 
 
 def _make_folder(folder: Path) -> None:

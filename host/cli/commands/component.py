@@ -29,7 +29,7 @@ from host.core.names import Reference
 from host.errors import HostError, InputError, NotApproved
 
 if TYPE_CHECKING:
-    from host.runtime.workspace import Installed
+    from host.runtime.workspace import Installed, Workspace
     from host.store.components import Component, Review
 
 
@@ -73,7 +73,7 @@ def register(
                 found.append(as_facts(one))
                 if not in_json:
                     put(one_line(f"{one.reference} {one.digest.short} {one.description}"))
-                    say(next_step(workspace, one))
+                    say(next_step(workspace, _reviewed(workspace, one)))
         if in_json:
             put(as_json(found))
 
@@ -164,22 +164,39 @@ def approve(*, reference: tuple[str, ...], yes: bool) -> None:
     """Compare the requests of REF's bytes with those of the bytes that were approved last, show what is granted, and
     approve them.
 
-    A grant is for approved bytes. Other bytes under the same reference do not run before they are approved.
+    A grant is for approved bytes. Other bytes under the same name do not run before they are approved, whatever their
+    version. Without a version, REF means the highest that waits.
     """
     with errors_shown():
         named = Reference.parse(source_named(reference))
         with opened() as workspace:
-            installed = workspace.installed(named, approved=False)
+            installed = workspace.installed(workspace.components.waiting(named).reference, approved=False)
             component = installed.component
             if component.approved:
                 say(f"{component.reference} ({component.digest.short}) is approved already")
                 return
-            for line in _page(workspace.review(component), installed):
-                put(as_line(line))
-            if not yes and not (may_ask() and click.confirm("Approve these bytes?", default=False, err=True)):
+            if not _approved(workspace, installed, yes=yes):
                 raise NotApproved(f"{component.reference} is not approved", hint="answer with yes, or add --yes")
-            workspace.components.approve(component)
             say(f"approved: {component.reference} ({component.digest.short})")
+
+
+def _reviewed(workspace: Workspace, component: Component) -> Component:
+    """`component`, whose approval is asked for on a terminal, if it waits for it."""
+    if not component.approved and may_ask():
+        say("something is granted to this name, and these bytes are new to it")
+        _approved(workspace, workspace.installed(component.reference, approved=False), yes=False)
+    return workspace.components.resolve(component.reference)
+
+
+def _approved(workspace: Workspace, installed: Installed, *, yes: bool) -> bool:
+    """Show what the approval allows, ask for it unless `yes`, and approve. Returns whether it was."""
+    component = installed.component
+    for line in _page(workspace.review(component), installed):
+        put(as_line(line))
+    if not yes and not (may_ask() and click.confirm("Approve these bytes?", default=False, err=True)):
+        return False
+    workspace.components.approve(component)
+    return True
 
 
 def _page(review: Review, installed: Installed) -> Iterator[str]:
@@ -228,7 +245,7 @@ def pull(
                 plain_http=plain_http,
                 progress=ProgressBars(),
             )
-            step = "" if in_json else next_step(workspace, one)
+            step = "" if in_json else next_step(workspace, _reviewed(workspace, one))
         if in_json:
             put(as_json(as_facts(one)))
             return

@@ -163,7 +163,7 @@ def _catalog(workspace: Workspace, settings: ServerSettings) -> list[str]:
     from host.service.catalog import completed  # noqa: PLC0415 - not for `--help`
 
     components = workspace.components.all()
-    routing = completed(settings.routing, components)
+    routing = completed(settings.routing, components, workspace.components.in_order())
     for reference in routing.references:
         workspace.components.resolve(reference)
     lines = [f"models {prefix}… by {reference}" for prefix, reference in sorted(routing.prefix_map.items())]
@@ -171,8 +171,10 @@ def _catalog(workspace: Workspace, settings: ServerSettings) -> list[str]:
         lines.append(f"{'other' if lines else 'all'} models by {routing.default}")
     if not lines:
         said = "nothing is installed yet (host register FILE; no restart is needed)"
-        if components:
-            said = f"several are installed, and none is the default (--default {components[0].reference.any_version})"
+        if waiting := [one for one in components if not one.approved]:
+            said = f"what is installed waits for its approval (host approve {waiting[0].reference})"
+        elif components:
+            said = "what is installed has no operations by routes"
         lines.append(f"no catalyst has any model: {said}")
     return lines
 

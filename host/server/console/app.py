@@ -238,7 +238,7 @@ class Console:
     async def catalysts(self, request: Request, visitor: Visitor) -> Json:
         del request, visitor
         view = await self._catalog.current()
-        return {"now": time.time(), "catalysts": [views.of_component(one) for one in view.components]}
+        return {"now": time.time(), "catalysts": [views.of_component(one) for one in view.all]}
 
     async def catalyst(self, request: Request, visitor: Visitor) -> Json:
         """Its permissions, also where it was not approved and cannot be run."""

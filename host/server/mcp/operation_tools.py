@@ -185,16 +185,15 @@ def _request(tool: OperationTool, call: ToolCall) -> OperationRequest:
 
 
 def _operations(components: Iterable[Component]) -> Iterator[tuple[Component, OperationSpec | None]]:
-    """The operations of the latest version of each catalyst, if it is approved. A catalyst without operations stands
-    for itself, if its manifest has a schema for its input. One that takes operations and lists none is left to
-    `execution`."""
+    """The operations of the latest version of each catalyst. A catalyst without operations stands for itself, if its
+    manifest has a schema for its input. One that takes operations and lists none is left to `execution`."""
     subjects: dict[str, list[Component]] = {}
     for one in components:
         if one.reference.type == "catalyst":
             subjects.setdefault(one.reference.subject, []).append(one)
     for found in subjects.values():
         component = latest(found)
-        if not component.approved or component.manifest is None:
+        if component.manifest is None:
             continue
         if component.manifest.operations:
             for spec in component.manifest.operations.values():

@@ -175,9 +175,12 @@ async def _streamed(running: Running, send: Send) -> bool:
 
 def _routed_first(view: View) -> Sequence[Component]:
     """Catalysts that the operator routes to come before others: they say how the body of a route is read, and not some
-    other catalyst that declares the same route."""
+    other catalyst that declares the same route. Of those that wait for approval, only what a routed name has in place
+    of approved bytes is among them, and last: a request of its own routes is told of the approval."""
     routed = [one.any_version for one in view.routing.references]
-    return sorted(view.components, key=lambda one: (not one.approved, one.reference.any_version not in routed))
+    first = sorted(view.components, key=lambda one: one.reference.any_version not in routed)
+    waiting = (one for one in view.all if not one.approved and one.reference.any_version in routed)
+    return [*first, *(one for one in waiting if view.component(one.reference.any_version) is one)]
 
 
 def _about(running: Running) -> dict[str, str]:

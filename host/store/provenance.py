@@ -1,0 +1,127 @@
+"""What is known of a name beside its grants: the builds that this machine made for it, and its place among all names.
+
+A file says itself what its name is. So its name proves nothing, and neither does its version: what this machine built
+is noted by digest when `host build` ends, together with the folder of the source. The folder counts as well, because
+somebody else's source can be built too, and says itself what its name is. New bytes of a name are the operator's own
+where this machine built them in the folder in which bytes of that name were built that are approved already.
+
+The order in which names were first approved says which catalyst is the default. It is a number, and no time: a clock
+that is set back changes nothing.
+
+Both are rows of the table `settings`, in the sections "build" and "order". So the state digest covers them, and nobody
+can add one who has no key of the state. They grant nothing (`GRANTING`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Connection, and_, delete, func, insert, select
+
+from host.core.audit import Event
+from host.core.names import Digest, Reference
+from host.store.audit_log.log import Change
+from host.store.tables import approvals, components, settings
+
+GRANTING: Final = ("policy", "config", "import")
+"""The sections of `settings` that let a component do something."""
+
+_BUILD: Final = (
+    "build"  # by digest: a list of a number, which orders them, and the folder; and the approved one's folder
+)
+_FOLDER: Final = "folder"
+_ORDER: Final = "order"
+_FIRST: Final = "first"
+_MOST_BUILDS: Final = 50  # of one name; those before them are forgotten
+
+
+def note_build(change: Change, reference: Reference, digest: Digest, folder: Path) -> None:
+    """Note that this machine built these bytes, which name themselves `reference`, in `folder`."""
+    connection = change.connection
+    builds = _builds(connection, reference)
+    last = max((number for number, _ in builds.values()), default=0)
+    kept = sorted(builds, key=lambda one: builds[one][0], reverse=True)[: _MOST_BUILDS - 1]
+    _forget(connection, reference, _BUILD, [str(digest), *(one for one in builds if one not in kept)])
+    _put(connection, reference, _BUILD, str(digest), [last + 1, os.path.realpath(folder)])
+    detail = {"reference": str(reference), "digest": str(digest)}
+    change.record(Event("component.built", "", detail=detail))
+
+
+def built_here(connection: Connection, reference: Reference, digest: Digest) -> bool:
+    """Whether this machine built the bytes for this name, in the folder of its approved bytes."""
+    found = _builds(connection, reference).get(str(digest))
+    return found is not None and found[1] == _value(connection, reference, _BUILD, _FOLDER)
+
+
+def note_approval(connection: Connection, reference: Reference, digest: Digest) -> None:
+    """Note where the bytes that are approved now were built, if it was here; and the name's place in the order."""
+    found = _builds(connection, reference).get(str(digest))
+    if found is not None:
+        _forget(connection, reference, _BUILD, [_FOLDER])
+        _put(connection, reference, _BUILD, _FOLDER, found[1])
+    places = _places(connection)
+    if reference.subject in places:
+        return
+    earlier = [one for one in in_order(connection) if one not in places and one != reference.subject]
+    for place, subject in enumerate((*earlier, reference.subject), max(places.values(), default=0) + 1):
+        _put(connection, Reference.parse(subject), _ORDER, _FIRST, place)
+
+
+def forget_place(connection: Connection, reference: Reference) -> None:
+    """The name leaves the order, if nothing is installed under it any more."""
+    installed = select(components.c.version).where(components.c.subject == reference.subject)
+    if connection.execute(installed).first() is None:
+        _forget(connection, reference, _ORDER, [_FIRST])
+
+
+def in_order(connection: Connection) -> list[str]:
+    """The installed subjects that were approved, in the order of their first approval, also where their present bytes
+    wait for approval. Those from before there was a number come by time, after the others."""
+    places = _places(connection)
+    approved = and_(components.c.subject == approvals.c.subject, components.c.digest == approvals.c.digest)
+    query = (
+        select(components.c.subject, func.min(approvals.c.approved_at))
+        .join_from(components, approvals, approved, isouter=True)
+        .group_by(components.c.subject)
+    )
+    found = [(subject, at) for subject, at in connection.execute(query) if subject in places or at is not None]
+    last = max(places.values(), default=0) + 1
+    return [subject for subject, at in sorted(found, key=lambda one: (places.get(one[0], last), one[1] or 0.0, one[0]))]
+
+
+def _builds(connection: Connection, reference: Reference) -> dict[str, tuple[int, str]]:
+    """By digest, the build's number and its folder."""
+    query = select(settings.c.field, settings.c.value).where(_at(reference, _BUILD), settings.c.field != _FOLDER)
+    return {field: (number, folder) for field, (number, folder) in _read(connection.execute(query))}
+
+
+def _places(connection: Connection) -> dict[str, int]:
+    query = select(settings.c.subject, settings.c.value).where(settings.c.section == _ORDER)
+    return dict(_read(connection.execute(query)))
+
+
+def _read(rows: Iterable[Any]) -> Iterable[tuple[str, Any]]:
+    return ((name, json.loads(value)) for name, value in rows)
+
+
+def _value(connection: Connection, reference: Reference, section: str, field: str) -> Any:
+    query = select(settings.c.value).where(_at(reference, section), settings.c.field == field)
+    found = connection.execute(query).scalar()
+    return None if found is None else json.loads(found)
+
+
+def _at(reference: Reference, section: str) -> Any:
+    return and_(settings.c.subject == reference.subject, settings.c.section == section)
+
+
+def _put(connection: Connection, reference: Reference, section: str, field: str, value: Any) -> None:
+    row = {"subject": reference.subject, "version": "", "section": section, "field": field}
+    connection.execute(insert(settings).values(**row, value=json.dumps(value)))
+
+
+def _forget(connection: Connection, reference: Reference, section: str, fields: Iterable[str]) -> None:
+    connection.execute(delete(settings).where(_at(reference, section), settings.c.field.in_(list(fields))))

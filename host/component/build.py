@@ -51,7 +51,7 @@ def build(directory: Path) -> bytes:
 def misspelt(directory: Path) -> Iterator[tuple[str, str]]:
     """Unknown fields of the manifest that resemble a known one, each with the known name. Raises ManifestError,
     InputError."""
-    fields = FieldReader(parse_object(_manifest_text(directory), "the manifest"), error=malformed)
+    fields = FieldReader(parse_object(_manifest_text(directory), "the manifest", names_once=True), error=malformed)
     yield from ((name, near) for name, near in fields.unknown(FIELDS) if near)
 
 

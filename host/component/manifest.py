@@ -82,9 +82,10 @@ class Manifest:
 
     @classmethod
     def parse(cls, text: str | bytes) -> Manifest:
-        """Raises ManifestError, which names the field. `host.component.schema` reads the schemas themselves."""
+        """Raises ManifestError, which names the field, also for a name that one object has twice: readers differ in
+        which of the two they take. `host.component.schema` reads the schemas themselves."""
         try:
-            fields = FieldReader(parse_object(text, "the manifest"), error=malformed)
+            fields = FieldReader(parse_object(text, "the manifest", names_once=True), error=malformed)
             named = _named(fields)
             secrets = fields if "secrets" in fields else fields.table("setup")
             return cls(

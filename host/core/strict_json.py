@@ -118,7 +118,8 @@ def _encodable(text: str) -> bool:
 def _names_once(what: str) -> Callable[[list[tuple[str, Json]]], dict[str, Json]]:
     def named(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
         found: dict[str, Json] = {}
-        for name, value in pairs:
+        for given, value in pairs:
+            name = clean_text(given)  # as `parse_json` hands it on
             if name in found:
                 raise InputError(f"{what} has {name[:80]!r} twice in one object", field=name[:80])
             found[name] = value

@@ -242,17 +242,18 @@ def authorization(
 def _realm(challenge: Challenge, base: httpx2.URL) -> httpx2.URL:
     """Returns the URL that issues tokens.
 
-    Raises RegistryError for plain HTTP, unless the registry speaks plain HTTP too and the realm is on the same host or
-    on this machine: a password goes out in plain text only where the registry's own would.
+    Raises RegistryError for plain HTTP, unless the registry speaks plain HTTP too and the realm is on the same host, or
+    both are on this machine: a password goes out in plain text only where the registry's own would. Which address the
+    host may have is checked when it is connected to (`host.oci.network`).
     """
     try:
         realm = httpx2.URL(challenge.parameters.get("realm", ""))
     except httpx2.InvalidURL:
         realm = httpx2.URL("")
-    near = base.scheme == "http" and (realm.host == base.host or is_loopback(realm.host))
+    same = realm.host == base.host or (is_loopback(base.host) and is_loopback(realm.host))
+    near = base.scheme == "http" and same
     if not realm.host or realm.userinfo or not (realm.scheme == "https" or (realm.scheme == "http" and near)):
-        where = failures.printable(str(realm)) or "nowhere"
-        raise RegistryError(f"{base.host} wants credentials sent to {where}, which is not safe")
+        raise RegistryError(f"{base.host} wants credentials sent to a place that is not safe")
     return realm
 
 
@@ -286,7 +287,7 @@ def _request_token(
 
 def _parse_token(body: bytes, host: str) -> SecretValue:
     try:
-        answer = parse_object(body, "the answer", most=1_000)
+        answer = parse_object(body, "the answer", most=1_000, names_once=True)
     except InputError:
         answer = {}
     token = answer.get("token") or answer.get("access_token")

@@ -16,7 +16,7 @@ import httpx2
 
 from host.core.names import Digest
 from host.core.strict_json import Json
-from host.errors import ArtifactError, RegistryError
+from host.errors import ArtifactError, InputError, RegistryError
 from host.oci.auth import CredentialSource, NoCredentials
 from host.oci.blobs import NoProgress, Progress, Upload, download
 from host.oci.documents import IMAGE_INDEX, IMAGE_MANIFEST, Descriptor, ImageManifest, as_bytes, parse_document
@@ -96,7 +96,7 @@ class RegistryClient:
         claimed = answer.headers.get("Docker-Content-Digest", "")
         expected = wanted if wanted.startswith("sha256:") else claimed if claimed.startswith("sha256:") else str(digest)
         if str(digest) != expected:
-            raise RegistryError(f"{self.reference.registry} sent other bytes than {expected[:80]}, asked to {what}")
+            raise RegistryError(f"{self.reference.registry} sent other bytes than {_shown(expected)}, asked to {what}")
         return FetchedManifest(digest, _media_type(answer.headers), answer.body)
 
     def put_manifest(self, content: bytes, media_type: str, wanted: str) -> bool:
@@ -207,6 +207,14 @@ class RegistryClient:
 
     def _name_of(self, wanted: str) -> str:
         return f"{self.reference.place}{'@' if wanted.startswith('sha256:') else ':'}{wanted}"
+
+
+def _shown(digest: str) -> str:
+    """A digest for a message. No other text from a registry gets into one."""
+    try:
+        return str(Digest.parse(digest))
+    except InputError:
+        return "those of the digest that it says"
 
 
 def _media_type(headers: httpx2.Headers) -> str:

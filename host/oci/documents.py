@@ -32,7 +32,7 @@ _adapter: Final[Callable[[type], TypeAdapter[Any]]] = cache(TypeAdapter)
 def parse_json(content: bytes, what: str) -> dict[str, Json]:
     """Returns the JSON object in `content`. Raises ArtifactError."""
     try:
-        return parse_object(content, what, most=_MAX_VALUES)
+        return parse_object(content, what, most=_MAX_VALUES, names_once=True)
     except InputError as error:
         raise ArtifactError(str(error)) from None
 
@@ -77,8 +77,8 @@ def as_bytes(value: Json) -> bytes:
 def _validate_digest(given: Json) -> Digest:
     try:
         return Digest.parse(str(given))  # no other JSON value reads like a digest
-    except InputError as error:
-        raise ValueError(error) from None
+    except InputError:
+        raise ValueError("not a digest: sha256: and 64 lower-case hex digits") from None
 
 
 def _validate_annotations(given: Json) -> Mapping[str, str]:

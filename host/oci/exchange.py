@@ -12,12 +12,12 @@ from typing import Final, TypeVar
 
 import httpx2
 
-from host.egress import system_tls
 from host.egress.total_timeout import TotalTimeout
 from host.errors import RegistryError
 from host.oci import failures
 from host.oci.auth import CredentialSource, authorization, parse_challenges
 from host.oci.failures import TransientError
+from host.oci.network import RegistryTransport
 from host.oci.reference import OciReference
 from host.secrets.value import SecretValue
 
@@ -80,7 +80,7 @@ class RegistryExchange:
         self._total_timeout = TotalTimeout()
         self._client = httpx2.Client(
             trust_env=False,
-            verify=system_tls(),
+            transport=RegistryTransport(self.base),
             timeout=_SOCKET_TIMEOUT,
             headers=_HEADERS,
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),

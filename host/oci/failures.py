@@ -16,7 +16,13 @@ from host.errors import InputError, RegistryError
 MAX_ERROR_BYTES: Final = 16 * 1024
 _HTTPX2_ERRORS: Final = (httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL, httpx2.CookieConflict)
 _TRANSIENT_STATUSES: Final = frozenset({408, 429, 500, 502, 503, 504})
-_MAX_WORDS = 200  # characters
+_CODES: Final = frozenset(  # distribution-spec, "Error Codes"
+    {
+        *("BLOB_UNKNOWN", "BLOB_UPLOAD_INVALID", "BLOB_UPLOAD_UNKNOWN", "DIGEST_INVALID", "MANIFEST_BLOB_UNKNOWN"),
+        *("MANIFEST_INVALID", "MANIFEST_UNKNOWN", "NAME_INVALID", "NAME_UNKNOWN", "SIZE_INVALID", "UNAUTHORIZED"),
+        *("DENIED", "UNSUPPORTED", "TOOMANYREQUESTS"),
+    }
+)
 _READ_TIMEOUT_S = 60.0  # for the whole body of an answer
 
 
@@ -73,9 +79,9 @@ def raise_for_status(response: httpx2.Response, host: str, what: str) -> NoRetur
     A TransientError if the status is temporary, else a RegistryError.
     """
     status = response.status_code
-    reason = _registry_message(read_at_most(response, MAX_ERROR_BYTES))
+    code = known_code(read_at_most(response, MAX_ERROR_BYTES))
     error = RegistryError(
-        f"{host} answered {status} when asked to {what}" + (f": {reason}" if reason else ""),
+        f"{host} answered {status} when asked to {what}" + (f": {code}" if code else ""),
         status=status,
         hint=_remedy(status, host),
     )
@@ -96,23 +102,19 @@ def read_at_most(response: httpx2.Response, most: int) -> bytes:
     return bytes(body[:most])
 
 
-def printable(text: str) -> str:
-    """Text from outside on one line of at most 200 characters, without control characters for a terminal."""
-    line = " ".join("".join(letter if letter.isprintable() else " " for letter in text[: 4 * _MAX_WORDS]).split())
-    return line if len(line) <= _MAX_WORDS else line[: _MAX_WORDS - 1] + "…"
+def known_code(body: bytes) -> str:
+    """The code of the first error in a registry's answer, if the specification has it; else "".
 
-
-def _registry_message(body: bytes) -> str:
-    """`CODE: message` of the first error in the registry's answer (distribution-spec, "Error Codes"), or ""."""
+    No other text of an answer gets into an error: a redirect may have led to a service that was never meant to be read
+    by whoever sees the error, and a registry has no business to tell people what to type.
+    """
     try:
         errors = parse_object(body, "the answer", most=1_000).get("errors")
     except InputError:
         return ""
     first = errors[0] if isinstance(errors, list) and errors else None
-    if not isinstance(first, dict):
-        return ""
-    parts = (first.get("code"), first.get("message"))
-    return printable(": ".join(part for part in parts if isinstance(part, str) and part))
+    code = first.get("code") if isinstance(first, dict) else None
+    return code if isinstance(code, str) and code in _CODES else ""
 
 
 def _remedy(status: int, host: str) -> str | None:

@@ -6,6 +6,7 @@ wasm-oci-artifact/), which wkg and wassette read. Signatures follow cosign's spe
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
@@ -32,6 +33,7 @@ WASM_CONFIG: Final = "application/vnd.wasm.config.v0+json"
 BUNDLE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
 MAX_COMPONENT_BYTES: Final = 256 * 1024 * 1024
 MAX_CONFIG_BYTES: Final = 64 * 1024
+_MEDIA_TYPE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,60}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,60}\Z")
 _ANNOTATION: Final = "org.opencontainers.image."  # image-spec, annotations.md
 _CREATED: Final = "1970-01-01T00:00:00Z"  # a constant, for equal bytes; wkg does not read a config without it
 
@@ -94,10 +96,10 @@ def lay_out(
 def read_manifest(content: bytes, media_type: str) -> ImageManifest:
     """Parses the manifest of a component, of the type `media_type`. Raises ArtifactError for any other artifact."""
     if media_type != IMAGE_MANIFEST:
-        raise ArtifactError(f"not a WebAssembly component: a {media_type[:80] or 'manifest without a type'}")
+        raise ArtifactError(f"not a WebAssembly component: {_named(media_type)}")
     manifest = ImageManifest.parse(content)
     if manifest.config.media_type != WASM_CONFIG:
-        raise ArtifactError(f"not a WebAssembly component: its config is a {manifest.config.media_type[:80]}")
+        raise ArtifactError(f"not a WebAssembly component: its config is {_named(manifest.config.media_type)}")
     if [layer.media_type for layer in manifest.layers] != [WASM]:
         raise ArtifactError(f"it has {len(manifest.layers)} layers, not exactly one of type {WASM}")
     _check_size(manifest.config, MAX_CONFIG_BYTES, "its config")
@@ -141,6 +143,13 @@ def read_bundle_manifest(content: bytes, subject: Digest) -> Descriptor:
         raise ArtifactError("it refers to something else")
     _check_size(manifest.layers[0], MAX_BUNDLE_BYTES, "the bundle")
     return manifest.layers[0]
+
+
+def _named(media_type: str) -> str:
+    """A media type as RFC 6838 (section 4.2) has it, for a message; no other text from a registry gets into one."""
+    if not media_type:
+        return "a manifest without a type"
+    return f"a {media_type}" if _MEDIA_TYPE.match(media_type) else "something else"
 
 
 def _annotations(manifest: Manifest) -> Mapping[str, str]:

@@ -30,6 +30,11 @@ Algorithm = Literal["ecdsa-p256", "ed25519"]
 _Public: TypeAlias = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 _Private: TypeAlias = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
+_P: Final = 2**255 - 19  # of Ed25519: the prime, and d of -x² + y² = 1 + d·x²·y² (RFC 8032, section 5.1)
+_D: Final = -121665 * pow(121666, -1, _P) % _P
+_EIGHTH: Final = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7  # y of a point of order 8
+_SMALL_ORDER: Final = frozenset({0, 1, _P - 1, _EIGHTH, _P - _EIGHTH})  # the y of the points of order 4, 1, 2 and 8
+
 _MAX_PEM_BYTES: Final = 16 * 1024  # an RSA key of 16,384 bits has 12 kB, and gets an error that names RSA
 _LABEL = re.compile(r"-----BEGIN ([A-Z0-9 ]{1,40})-----")
 _ACCEPTED = "ECDSA on P-256 or Ed25519"
@@ -57,6 +62,8 @@ class PublicKey:
 
     @classmethod
     def _of(cls, key: _Public) -> PublicKey:
+        if isinstance(key, ed25519.Ed25519PublicKey):
+            _check_point(key.public_bytes(Encoding.Raw, PublicFormat.Raw))
         return cls(_algorithm(key), key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo), key)
 
     @property
@@ -123,6 +130,20 @@ class SigningKey(Unspoken):
     def private_pem(self) -> str:
         """PKCS#8, not encrypted: the secret itself."""
         return self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+def _check_point(encoded: bytes) -> None:
+    """Raises InputError for an Ed25519 key that is no point of the curve, one of its eight points of small order, or a
+    point in another encoding than its own (RFC 8032, section 5.1.3). A signature that everybody can make verifies with
+    a key of small order, for any message; OpenSSL accepts all of these."""
+    y = int.from_bytes(encoded, "little") & ((1 << 255) - 1)
+    x_squared = (y * y - 1) * pow(_D * y * y + 1, -1, _P) % _P
+    if y >= _P or y in _SMALL_ORDER or pow(x_squared, (_P - 1) // 2, _P) != 1:
+        raise InputError(
+            "the public key is no point of Ed25519 that a key can be",
+            field="key",
+            hint="ask the signer for the key again: with this one, anybody could sign",
+        )
 
 
 def _algorithm(key: _Public) -> Algorithm:

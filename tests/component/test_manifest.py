@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from host.component.manifest import Manifest, SecretNeed, text_beside
+from host.component.manifest import Manifest, SecretNeed, embed, text_beside
 from host.component.wasm import COMPONENT_PREAMBLE, MANIFEST_SECTION, MAX_SECTION_BYTES, append_section
 from host.core.wit import CAPABILITIES, FETCH, LOG, OUTPUT, SECRETS
 from host.errors import ManifestError, NotAComponent
@@ -233,3 +233,31 @@ def test_importing_a_guarded_interface_without_asking_for_it_is_refused_and_the_
 
 def test_output_and_log_give_no_authority_and_need_no_asking() -> None:
     parsed().check_imports([OUTPUT, LOG])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param('{"domains": ["a.example"], "domains": ["evil.example"]}', id="twice in a row"),
+        pytest.param('{"domains": [], "version": "1.0.0", "domains": ["evil.example"]}', id="with another between"),
+        pytest.param('{"domains": [], "\\u0064omains": ["evil.example"]}', id="once with an escape"),
+        pytest.param('{"domains": [], "domai\\u006es": []}', id="once with an escape, and the same value"),
+        pytest.param('{"wasi": {"http": false, "http": true}}', id="in an object"),
+        pytest.param('{"secrets": [{"name": "A", "name": "B"}]}', id="in a list"),
+        pytest.param('{"schema": {"input": {"properties": {"a": {"type": "string", "type": "number"}}}}}', id="deep"),
+        pytest.param('{"operations": {"a": {"path": "/a"}, "a": {"path": "/b"}}}', id="an operation"),
+        pytest.param('{"x": {"unknown": 1, "unknown": 2}}', id="in what is passed over"),
+        pytest.param('{"\\ud800": 1, "\\udfff": 2}', id="two that are the same once they can be encoded"),
+        pytest.param('{"\\ud800": 1, "\ufffd": 2}', id="and one that is that already"),
+        pytest.param('{"": 1, "": 2}', id="the empty name"),
+    ],
+)
+def test_a_manifest_that_has_a_name_twice_is_refused(text: str) -> None:
+    with pytest.raises(ManifestError, match="twice in one object"):
+        Manifest.parse(text)
+    with pytest.raises(ManifestError, match="twice in one object"):
+        embed(b"\0asm\x0d\0\1\0", text.encode())
+
+
+def test_the_same_name_in_two_objects_is_no_duplicate() -> None:
+    assert Manifest.parse('{"secrets": [{"name": "A"}, {"name": "B"}], "x": {"name": {"name": 1}}}').secrets

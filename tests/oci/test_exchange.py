@@ -56,7 +56,7 @@ def test_without_a_password_it_stays_shut_and_the_remedy_is_said(guarded_registr
         one.blob(BLOB, "it")
     assert caught.value.status == 401
     assert caught.value.hint == f"docker login {guarded_registry}"
-    assert "UNAUTHORIZED: authentication required" in caught.value.message
+    assert caught.value.message.endswith(": UNAUTHORIZED")
 
 
 def test_a_wrong_password_is_tried_once(guarded_registry, relay):
@@ -174,7 +174,7 @@ def test_where_no_token_is_given_the_remedy_is_said(registry, relay, repository)
     guarded = _tokens(relay, registry, status=403, answer=b'{"errors":[{"code":"DENIED","message":"no"}]}')
     with (
         client(guarded.address, repository=repository) as one,
-        pytest.raises(RegistryError, match="DENIED: no") as caught,
+        pytest.raises(RegistryError, match=r"token: DENIED \(docker") as caught,
     ):
         one.blob(BLOB, "it")
     assert caught.value.hint == f"docker login {guarded.address}"
@@ -326,7 +326,7 @@ def test_after_the_third_try_it_is_said_what_the_registry_said(registry, relay):
     with RegistryClient(place, pause=pauses.append) as one, pytest.raises(RegistryError) as caught:
         one.manifest()
     assert caught.value.status == 429
-    assert caught.value.message.endswith("TOOMANYREQUESTS: slow [31m down")
+    assert caught.value.message.endswith(": TOOMANYREQUESTS")
     assert caught.value.hint == "try again later"
     assert len(front.asked) == 3
     assert pauses == sorted(pauses)

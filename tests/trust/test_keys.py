@@ -9,7 +9,7 @@ import pickle
 from typing import get_args
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, rsa, x25519
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa, x25519
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -167,3 +167,75 @@ def test_a_signing_key_does_not_show() -> None:
 def test_another_algorithm_is_refused_with_those_that_there_are() -> None:
     with pytest.raises(InputError, match="ecdsa-p256 or ed25519"):
         SigningKey.generate("rsa")  # type: ignore[arg-type]  # as a command line would
+
+
+_P = 2**255 - 19
+_EIGHTH = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826  # y of a point of order 8
+_SMALL = {"0": 0, "1": 1, "-1": _P - 1, "an eighth": _EIGHTH, "minus an eighth": _P - _EIGHTH}
+
+
+def _ed25519_pem(y: int, sign: int = 0) -> bytes:
+    """SubjectPublicKeyInfo (RFC 8410) of any 32 bytes."""
+    der = bytes.fromhex("302a300506032b6570032100") + (y | sign << 255).to_bytes(32, "little")
+    return b"-----BEGIN PUBLIC KEY-----\n" + base64.b64encode(der) + b"\n-----END PUBLIC KEY-----\n"
+
+
+@pytest.mark.parametrize("sign", [0, 1])
+@pytest.mark.parametrize("y", _SMALL.values(), ids=_SMALL)
+def test_a_key_with_which_anybody_could_sign_is_refused(y: int, sign: int) -> None:
+    with pytest.raises(InputError, match="no point of Ed25519"):
+        PublicKey.parse(_ed25519_pem(y, sign))
+
+
+@pytest.mark.parametrize("sign", [0, 1])
+@pytest.mark.parametrize("y", range(_P, 2**255), ids=lambda y: f"p + {y - _P}")
+def test_a_key_in_another_encoding_than_its_own_is_refused(y: int, sign: int) -> None:
+    with pytest.raises(InputError, match="no point of Ed25519"):
+        PublicKey.parse(_ed25519_pem(y, sign))
+
+
+def test_a_key_that_is_no_point_is_refused_and_every_true_one_is_not() -> None:
+    refused = 0
+    for y in range(2, 66):
+        try:
+            PublicKey.parse(_ed25519_pem(y))
+        except InputError:
+            refused += 1
+    assert 16 < refused < 48  # half of all y are of no point
+    for _ in range(32):
+        SigningKey.parse(SigningKey.generate("ed25519").private_pem())
+
+
+def test_a_signature_that_everybody_can_make_verifies_with_a_key_of_small_order_in_the_library_itself() -> None:
+    """Why such keys are refused: S = 0 and R = the key, for whatever message."""
+    key = ed25519.Ed25519PublicKey.from_public_bytes((1).to_bytes(32, "little"))
+    key.verify((1).to_bytes(32, "little") + bytes(32), b"anything")
+
+
+def test_the_other_form_of_a_signature_is_none() -> None:
+    """S + L verifies too where S is not compared with L (RFC 8032, section 5.1.7)."""
+    key = SigningKey.generate("ed25519")
+    signature = key.sign(b"message")
+    order = 2**252 + 27742317777372353535851937790883648493
+    other = signature[:32] + (int.from_bytes(signature[32:], "little") + order).to_bytes(32, "little")
+    assert key.public.verifies(b"message", signature)
+    assert not key.public.verifies(b"message", other)
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        pytest.param(b"\0", id="the point at infinity"),
+        pytest.param(b"\4" + bytes(64), id="the origin, which is not on the curve"),
+        pytest.param(b"\4" + (5).to_bytes(32, "big") + (1).to_bytes(32, "big"), id="a point beside the curve"),
+        pytest.param(b"\4" + b"\xff" * 64, id="coordinates beyond the prime"),
+    ],
+)
+def test_a_key_of_p256_that_is_no_point_is_refused(point: bytes) -> None:
+    algorithm = bytes.fromhex("301306072a8648ce3d020106082a8648ce3d030107")
+    bits = b"\x03" + bytes([len(point) + 1]) + b"\0" + point
+    body = algorithm + bits
+    der = b"\x30" + bytes([len(body)]) + body
+    pem = b"-----BEGIN PUBLIC KEY-----\n" + base64.b64encode(der) + b"\n-----END PUBLIC KEY-----\n"
+    with pytest.raises(InputError):
+        PublicKey.parse(pem)

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, exists, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, exists, insert, or_, select
 
 from host.component.manifest import Manifest
 from host.core.audit import Event
@@ -161,11 +161,11 @@ def approved_on_arrival(connection: Connection, component: Component, config: Ma
 
 def approve(change: Change, component: Component, why: str) -> None:
     """Approve the component's bytes. `why` is the rule in the record."""
-    values = {"subject": component.reference.subject, "digest": str(component.digest), "approved_at": time.time()}
-    forget(change.connection, component.reference, component.digest)
-    change.connection.execute(insert(approvals).values(**values))
-    note_approval(change.connection, component.reference, component.digest)
-    _raise_newest(change.connection, component.reference)
+    forget(change, component.reference, component.digest)
+    subject, digest = component.reference.subject, str(component.digest)
+    change.insert(approvals, subject=subject, digest=digest, approved_at=time.time())
+    note_approval(change, component.reference, component.digest)
+    _raise_newest(change, component.reference)
     change.record(
         Event(
             "component.approved",
@@ -176,10 +176,8 @@ def approve(change: Change, component: Component, why: str) -> None:
     )
 
 
-def forget(connection: Connection, reference: Reference, digest: Digest) -> None:
-    connection.execute(
-        delete(approvals).where(approvals.c.subject == reference.subject, approvals.c.digest == str(digest))
-    )
+def forget(change: Change, reference: Reference, digest: Digest) -> None:
+    change.delete(approvals, subject=reference.subject, digest=str(digest))
 
 
 def review(connection: Connection, component: Component, config: Mapping[str, Json]) -> Review:
@@ -314,20 +312,19 @@ class Components:
                     hint="give them another version, or add --replace",
                 )
             self._blobs.put(connection, digest, wasm)
-            _store_artifact(connection, digest, len(wasm), manifest, imports)
+            _store_artifact(change, digest, len(wasm), manifest, imports)
             _store_bundles(connection, digest, bundles)
             if before != str(digest):
                 if before is not None and not has_grants(connection, reference):
-                    forget(connection, reference, Digest.parse(before))
-                connection.execute(delete(components).where(_is(reference)))
-                connection.execute(
-                    insert(components).values(
-                        subject=reference.subject,
-                        version=reference.version,
-                        digest=str(digest),
-                        source=source,
-                        registered_at=time.time(),
-                    )
+                    forget(change, reference, Digest.parse(before))
+                change.delete(components, subject=reference.subject, version=reference.version)
+                change.insert(
+                    components,
+                    subject=reference.subject,
+                    version=reference.version,
+                    digest=str(digest),
+                    source=source,
+                    registered_at=time.time(),
                 )
                 change.record(
                     Event(
@@ -338,7 +335,7 @@ class Components:
                 )
             component = _component(connection.execute(_INSTALLED.where(_is(reference))).one())
             if component.approved:
-                _raise_newest(connection, reference)
+                _raise_newest(change, reference)
             elif approved_on_arrival(connection, component, config or {}):
                 approve(change, component, "asks for nothing more")
         if before not in (None, str(digest)):
@@ -354,10 +351,10 @@ class Components:
         with self._audit_log.changing() as change:
             idle = not has_grants(change.connection, reference)
             for one in found:
-                change.connection.execute(delete(components).where(_is(one.reference)))
+                change.delete(components, subject=one.reference.subject, version=one.reference.version)
                 if idle:
-                    forget(change.connection, one.reference, one.digest)
-                forget_place(change.connection, one.reference)
+                    forget(change, one.reference, one.digest)
+                forget_place(change, one.reference)
                 change.record(
                     Event(
                         "component.unregistered",
@@ -437,16 +434,15 @@ def _is(reference: Reference) -> ColumnElement[bool]:
     return and_(components.c.subject == reference.subject, components.c.version == reference.version)
 
 
-def _store_artifact(connection: Connection, digest: Digest, size: int, manifest: str, imports: Sequence[str]) -> None:
-    if not connection.execute(select(exists().where(artifacts.c.digest == str(digest)))).scalar():
-        connection.execute(
-            insert(artifacts).values(
-                digest=str(digest),
-                size=size,
-                manifest=manifest,
-                imports=json.dumps(list(imports)),
-                added_at=time.time(),
-            )
+def _store_artifact(change: Change, digest: Digest, size: int, manifest: str, imports: Sequence[str]) -> None:
+    if not change.connection.execute(select(exists().where(artifacts.c.digest == str(digest)))).scalar():
+        change.insert(
+            artifacts,
+            digest=str(digest),
+            size=size,
+            manifest=manifest,
+            imports=json.dumps(list(imports)),
+            added_at=time.time(),
         )
 
 
@@ -465,13 +461,13 @@ def _store_bundles(connection: Connection, digest: Digest, bundles: Sequence[str
         connection.execute(insert(signatures), rows)
 
 
-def _raise_newest(connection: Connection, reference: Reference) -> None:
+def _raise_newest(change: Change, reference: Reference) -> None:
     at = newest.c.subject == reference.subject
-    known = connection.execute(select(newest.c.version).where(at)).scalar()
+    known = change.connection.execute(select(newest.c.version).where(at)).scalar()
     if known is None:
-        connection.execute(insert(newest).values(subject=reference.subject, version=reference.version))
+        change.insert(newest, subject=reference.subject, version=reference.version)
     elif order(reference.version) > order(known):
-        connection.execute(update(newest).where(at).values(version=reference.version))
+        change.update(newest, {"subject": reference.subject}, version=reference.version)
 
 
 def _searched(component: Component) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Final, Literal
 
-from sqlalchemy import Connection, Row, delete, insert, select
+from sqlalchemy import Connection, Row, select
 
 from host.core.audit import Event, EventKind
 from host.core.names import Reference, SecretName, check_version
@@ -129,17 +129,15 @@ class SecretGrants:
         into = listed_places(read_places(places))
         granted = {"reference": str(reference), "secret": str(name), "domains": bound, "in": into, "reveal": reveal}
         with self._audit_log.changing() as change:
-            change.connection.execute(delete(secret_grants).where(*_exactly(reference, name)))
-            change.connection.execute(
-                insert(secret_grants).values(
-                    subject=reference.subject,
-                    version=reference.version,
-                    secret=str(name),
-                    domains=None if bound is None else json.dumps(bound),
-                    places=json.dumps(into),
-                    reveal=reveal,
-                    granted_at=time.time(),
-                )
+            at = {"secret": str(name), "subject": reference.subject, "version": reference.version}
+            change.delete(secret_grants, **at)
+            change.insert(
+                secret_grants,
+                **at,
+                domains=None if bound is None else json.dumps(bound),
+                places=json.dumps(into),
+                reveal=reveal,
+                granted_at=time.time(),
             )
             change.record(Event("secret.granted", "", detail=granted))
 
@@ -147,8 +145,8 @@ class SecretGrants:
         """Revoke the grant to `reference`; without a version, the grants to each version too. Raises NotFound if there
         is none, and if a version is covered by the grant for all versions only."""
         with self._audit_log.changing() as change:
-            which = _exactly(reference, name)[: 3 if reference.version else 2]
-            if not change.connection.execute(delete(secret_grants).where(*which)).rowcount:
+            version = {"version": reference.version} if reference.version else {}
+            if not change.delete(secret_grants, secret=str(name), subject=reference.subject, **version):
                 self._refuse_revoke(change.connection, reference, name)
             change.record(Event("secret.revoked", "", detail={"reference": str(reference), "secret": str(name)}))
 

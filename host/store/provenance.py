@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, and_, delete, func, insert, select
+from sqlalchemy import Connection, and_, func, select
 
 from host.core.audit import Event
 from host.core.names import Digest, Reference
@@ -41,12 +41,11 @@ _MOST_BUILDS: Final = 50  # of one name; those before them are forgotten
 
 def note_build(change: Change, reference: Reference, digest: Digest, folder: Path) -> None:
     """Note that this machine built these bytes, which name themselves `reference`, in `folder`."""
-    connection = change.connection
-    builds = _builds(connection, reference)
+    builds = _builds(change.connection, reference)
     last = max((number for number, _ in builds.values()), default=0)
     kept = sorted(builds, key=lambda one: builds[one][0], reverse=True)[: _MOST_BUILDS - 1]
-    _forget(connection, reference, _BUILD, [str(digest), *(one for one in builds if one not in kept)])
-    _put(connection, reference, _BUILD, str(digest), [last + 1, os.path.realpath(folder)])
+    _forget(change, reference, _BUILD, [str(digest), *(one for one in builds if one not in kept)])
+    _put(change, reference, _BUILD, str(digest), [last + 1, os.path.realpath(folder)])
     detail = {"reference": str(reference), "digest": str(digest)}
     change.record(Event("component.built", "", detail=detail))
 
@@ -57,25 +56,26 @@ def built_here(connection: Connection, reference: Reference, digest: Digest) -> 
     return found is not None and found[1] == _value(connection, reference, _BUILD, _FOLDER)
 
 
-def note_approval(connection: Connection, reference: Reference, digest: Digest) -> None:
+def note_approval(change: Change, reference: Reference, digest: Digest) -> None:
     """Note where the bytes that are approved now were built, if it was here; and the name's place in the order."""
+    connection = change.connection
     found = _builds(connection, reference).get(str(digest))
     if found is not None:
-        _forget(connection, reference, _BUILD, [_FOLDER])
-        _put(connection, reference, _BUILD, _FOLDER, found[1])
+        _forget(change, reference, _BUILD, [_FOLDER])
+        _put(change, reference, _BUILD, _FOLDER, found[1])
     places = _places(connection)
     if reference.subject in places:
         return
     earlier = [one for one in in_order(connection) if one not in places and one != reference.subject]
     for place, subject in enumerate((*earlier, reference.subject), max(places.values(), default=0) + 1):
-        _put(connection, Reference.parse(subject), _ORDER, _FIRST, place)
+        _put(change, Reference.parse(subject), _ORDER, _FIRST, place)
 
 
-def forget_place(connection: Connection, reference: Reference) -> None:
+def forget_place(change: Change, reference: Reference) -> None:
     """The name leaves the order, if nothing is installed under it any more."""
     installed = select(components.c.version).where(components.c.subject == reference.subject)
-    if connection.execute(installed).first() is None:
-        _forget(connection, reference, _ORDER, [_FIRST])
+    if change.connection.execute(installed).first() is None:
+        _forget(change, reference, _ORDER, [_FIRST])
 
 
 def in_order(connection: Connection) -> list[str]:
@@ -118,10 +118,11 @@ def _at(reference: Reference, section: str) -> Any:
     return and_(settings.c.subject == reference.subject, settings.c.section == section)
 
 
-def _put(connection: Connection, reference: Reference, section: str, field: str, value: Any) -> None:
+def _put(change: Change, reference: Reference, section: str, field: str, value: Any) -> None:
     row = {"subject": reference.subject, "version": "", "section": section, "field": field}
-    connection.execute(insert(settings).values(**row, value=json.dumps(value)))
+    change.insert(settings, **row, value=json.dumps(value))
 
 
-def _forget(connection: Connection, reference: Reference, section: str, fields: Iterable[str]) -> None:
-    connection.execute(delete(settings).where(_at(reference, section), settings.c.field.in_(list(fields))))
+def _forget(change: Change, reference: Reference, section: str, fields: Iterable[str]) -> None:
+    for field in fields:
+        change.delete(settings, subject=reference.subject, section=section, field=field)

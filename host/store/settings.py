@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select
+from sqlalchemy import ColumnElement, Connection, and_, select
 
 from host.core.audit import Event, EventKind
 from host.core.names import Reference
@@ -97,13 +97,19 @@ class Settings(ABC):
             present = select(settings.c.field).where(self._in_section, rows).order_by(settings.c.field)
             fields = tuple(change.connection.execute(present).scalars())
             if fields:
-                change.connection.execute(delete(settings).where(self._in_section, rows))
+                for one in fields:
+                    change.delete(settings, **self._row(reference, one))
                 self._record(change, reference, {}, fields)
         return fields
 
     @property
     def _in_section(self) -> ColumnElement[bool]:
         return settings.c.section == self.section
+
+    def _row(self, reference: Reference, field: str) -> dict[str, str]:
+        """The primary key of a row."""
+        at = {"subject": reference.subject, "version": reference.version}
+        return {**at, "section": self.section, "field": field}
 
     def _documents(self, *which: ColumnElement[bool]) -> dict[Reference, Document]:
         with self._audit_log.database.reading() as connection:
@@ -145,12 +151,10 @@ class Settings(ABC):
         gone = sorted(old.keys() - new.keys())
         if not put and not gone:
             return
-        change.connection.execute(
-            delete(settings).where(self._in_section, _rows_of(reference), settings.c.field.in_([*put, *gone]))
-        )
-        row = {"subject": reference.subject, "version": reference.version, "section": self.section}
+        for field in [*put, *gone]:
+            change.delete(settings, **self._row(reference, field))
         for field, value in put.items():
-            change.connection.execute(insert(settings).values(**row, field=field, value=value))
+            change.insert(settings, **self._row(reference, field), value=value)
         self._record(change, reference, {field: after[field] for field in put}, gone)
 
     def _record(self, change: Change, reference: Reference, put: Mapping[str, Json], gone: Iterable[str]) -> None:

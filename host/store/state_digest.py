@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import hmac
 import json
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
-from sqlalchemy import Connection, delete, exists, func, insert, select
+from sqlalchemy import Column, Connection, Double, Table, delete, func, insert, select
 
 from host.core.audit import CHANGES
 from host.errors import StateError, VaultError
@@ -42,34 +43,89 @@ _LATER: Final = (api_keys,)  # covered once they have rows: an empty table diges
 _COVERED: Final = (*_FIRST, *_LATER)
 
 
-def write_digest(connection: Connection, key: DataKey, seq: int) -> Checkpoint:
-    """Digest the present state, in a write transaction whose last record has the number `seq`. Returns the checkpoint
-    for the file, to be written there after the commit. Raises StateError if the schema was changed."""
+class State:
+    """Every row of the covered tables: as it was read, and then as a change leaves it. A change is made here and in the
+    database, so that the digest is one of what it meant to write, and not of what the database has afterwards."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Reads it."""
+        self._dialect = connection.dialect.name
+        self._rows = {table: [tuple(row) for row in connection.execute(select(table))] for table in _COVERED}
+
+    def __bool__(self) -> bool:
+        return any(self._rows.values())
+
+    def insert(self, table: Table, values: Mapping[str, Any]) -> None:
+        self._rows[table].append(tuple(_as_read(column, values.get(column.name)) for column in table.columns))
+
+    def delete(self, table: Table, where: Mapping[str, Any]) -> int:
+        """Returns how many rows there were whose columns equal `where`."""
+        kept = [row for row in self._rows[table] if not _equals(table, row, where)]
+        count = len(self._rows[table]) - len(kept)
+        self._rows[table] = kept
+        return count
+
+    def update(self, table: Table, where: Mapping[str, Any], values: Mapping[str, Any]) -> int:
+        """Returns how many rows there are whose columns equal `where`."""
+        found = [row for row in self._rows[table] if _equals(table, row, where)]
+        self.delete(table, where)
+        for row in found:
+            self.insert(table, {**dict(zip(table.columns.keys(), row, strict=True)), **values})
+        return len(found)
+
+    def parts(self) -> list[str]:
+        """The rows of each table as JSON. They are sorted here, so that the order in which a database returns them does
+        not matter.
+
+        A later table without rows is left out, so that a digest from before it existed still verifies. That hides
+        nothing: each part names its table, so different sets of rows give different texts. Removing all rows of a
+        table, or adding its first one, changes the digest as any other change does."""
+        return [
+            json.dumps([table.name, sorted(json.dumps(list(row), default=_hex) for row in rows)])
+            for table, rows in self._rows.items()
+            if rows or table not in _LATER
+        ]
+
+    def digests(self, key: DataKey, seq: int) -> list[bytes]:
+        """HMAC-SHA256 (RFC 2104) over all of it and the schema: the present schema first, then each of the earlier
+        ones."""
+        total = hmac.new(key.key, b"state\0%020d" % seq, "sha256")
+        for part in self.parts():
+            total.update(part.encode())
+        return [_with_schema(total, one) for one in (schema.digest(self._dialect), *schema.EARLIER)]
+
+
+def write_digest(connection: Connection, key: DataKey, seq: int, state: State) -> Checkpoint:
+    """Seal `state`, in a write transaction whose last record has the number `seq`. Returns the checkpoint for the file,
+    to be written there after the commit. Raises StateError if the database has anything else, or another schema."""
     schema.check(connection)
-    written = Checkpoint(seq, _digest(connection, key, seq)[0])
+    if State(connection).parts() != state.parts():
+        raise _changed()
+    written = Checkpoint(seq, state.digests(key, seq)[0])
     connection.execute(delete(state_seal))
     connection.execute(insert(state_seal).values(seq=seq, key=key.id, mac=written.mac))
     return written
 
 
-def check_digest(connection: Connection, keys: Keys, file: CheckpointFile, *, shared: bool) -> None:
-    """Raises StateError if the schema was changed, or if the present state differs from the last digest or its
-    checkpoint; VaultError if a key does not open. In a `shared` state, other machines write digests that this machine
-    has no checkpoint of."""
+def check_digest(connection: Connection, keys: Keys, file: CheckpointFile, *, shared: bool) -> State:
+    """Returns the present state. Raises StateError if the schema was changed, or if the state differs from the last
+    digest or its checkpoint; VaultError if a key does not open. In a `shared` state, other machines write digests that
+    this machine has no checkpoint of."""
     schema.check(connection)
     stored = file.read()
     row = connection.execute(select(state_seal)).one_or_none()
     last = connection.execute(select(func.max(audit.c.seq)).where(audit.c.kind.in_(CHANGES))).scalar()
+    state = State(connection)
     if row is None:
-        there = (connection.execute(select(exists().select_from(table))).scalar() for table in _COVERED)
-        if last is not None or any(there) or (stored is not None and stored.checkpoint.seq):
+        if last is not None or state or (stored is not None and stored.checkpoint.seq):
             raise _changed()
-        return
-    digests = _digest(connection, keys.get(connection, row.key), row.seq)
+        return state
+    digests = state.digests(keys.get(connection, row.key), row.seq)
     if row.seq != last or not any(hmac.compare_digest(row.mac, one) for one in digests):
         raise _changed()
     if not shared if stored is None else not _follows(Checkpoint(row.seq, row.mac), stored, keys, connection):
         raise _changed()
+    return state
 
 
 def _follows(found: Checkpoint, stored: StoredCheckpoint, keys: Keys, connection: Connection) -> bool:
@@ -81,26 +137,20 @@ def _follows(found: Checkpoint, stored: StoredCheckpoint, keys: Keys, connection
     return authentic and (stored.checkpoint == found or stored.checkpoint.seq < found.seq)
 
 
-def _digest(connection: Connection, key: DataKey, seq: int) -> list[bytes]:
-    """HMAC-SHA256 (RFC 2104) over every row of every covered table, and the schema: the present one, then each of the
-    earlier ones. The rows are sorted here, so that the order in which a database returns them does not matter.
-
-    A later table without rows is left out, so that a digest from before it existed still verifies. That hides nothing:
-    each part names its table, so different sets of rows give different texts. Removing all rows of a table, or adding
-    its first one, changes the digest as any other change does."""
-    total = hmac.new(key.key, b"state\0%020d" % seq, "sha256")
-    for table in _COVERED:
-        rows = sorted(json.dumps(list(row), default=_hex) for row in connection.execute(select(table)))
-        if rows or table not in _LATER:
-            total.update(json.dumps([table.name, rows]).encode())
-    return [_with_schema(total, one) for one in (schema.digest(connection.dialect.name), *schema.EARLIER)]
-
-
 def _with_schema(total: hmac.HMAC, digest: str) -> bytes:
     both = total.copy()
     if digest:
         both.update(json.dumps(["schema", digest]).encode())
     return both.digest()
+
+
+def _equals(table: Table, row: Sequence[Any], where: Mapping[str, Any]) -> bool:
+    return all(row[table.columns.keys().index(name)] == value for name, value in where.items())
+
+
+def _as_read(column: Column[Any], value: Any) -> Any:
+    """`value` as the database returns it."""
+    return float(value) if value is not None and isinstance(column.type, Double) else value
 
 
 def _hex(value: bytes) -> str:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, select
 
 from host.core.audit import Event
 from host.core.names import Reference
@@ -79,8 +79,8 @@ class TrustStore:
                 return _find(_keys(change.connection), key.id)
             for namespace in new:
                 values = {"id": key.id, "namespace": namespace, "pem": key.pem, "comment": said}
-                change.connection.execute(insert(trusted_keys).values(**values, added_at=time.time()))
-            change.connection.execute(update(trusted_keys).where(trusted_keys.c.id == key.id).values(comment=said))
+                change.insert(trusted_keys, **values, added_at=time.time())
+            change.update(trusted_keys, {"id": key.id}, comment=said)
             detail = {"key": key.id, "namespaces": new, "comment": said}
             change.record(Event("trust.added", "", detail=detail))
             return _find(_keys(change.connection), key.id)
@@ -91,8 +91,7 @@ class TrustStore:
             found = _find(_keys(change.connection), ident)
             if found.trusted.revoked:
                 return found
-            at = trusted_keys.c.id == found.id
-            change.connection.execute(update(trusted_keys).where(at).values(revoked_at=time.time()))
+            change.update(trusted_keys, {"id": found.id}, revoked_at=time.time())
             change.record(Event("trust.revoked", "", detail={"key": found.id}))
             return _find(_keys(change.connection), found.id)
 
@@ -102,11 +101,11 @@ class TrustStore:
         with self._audit_log.changing() as change:
             if _rules(change.connection).get(name) == rule:
                 return
-            change.connection.execute(delete(rules).where(rules.c.namespace == name))
+            change.delete(rules, namespace=name)
             detail: dict[str, Any] = {"namespace": name, "rule": None}
             if rule is not None:
                 detail["rule"] = {"require_signature": rule.require_signature, "threshold": rule.threshold}
-                change.connection.execute(insert(rules).values(namespace=name, **detail["rule"]))
+                change.insert(rules, namespace=name, **detail["rule"])
             change.record(Event("trust.ruled", "", detail=detail))
 
 

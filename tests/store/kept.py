@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import select
 
 from host.core.audit import Event
 from host.core.names import Digest, Reference
@@ -42,7 +42,7 @@ def register(
 def grant_something(audit_log: AuditLog, reference: Reference = OPENAI) -> None:
     with audit_log.changing() as change:
         row = {"subject": reference.subject, "version": "", "section": "policy", "field": "timeout", "value": '"5s"'}
-        change.connection.execute(insert(settings).values(**row))
+        change.insert(settings, **row)
         change.record(Event("policy.changed", ""))
 
 

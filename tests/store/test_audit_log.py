@@ -15,7 +15,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 
 from host.core.audit import Event
 from host.errors import AuditError, StateError
@@ -25,7 +25,7 @@ from host.store.audit_log.log import AuditLog, Change
 from host.store.audit_log.records import records
 from host.store.audit_log.verification import verify
 from host.store.database import FILE, Database
-from host.store.tables import audit
+from host.store.tables import audit, rules
 from host.store.vault.keys import Keys
 
 Raw = Callable[..., list[Any]]
@@ -58,14 +58,14 @@ def test_what_no_database_can_hold_is_recorded_without_it(audit_log: AuditLog, d
 
 def test_a_change_and_its_record_are_kept_together(audit_log: AuditLog, raw: Raw) -> None:
     with audit_log.changing() as change:
-        change.connection.execute(text("INSERT INTO rules VALUES ('local', true, 1)"))
+        change.insert(rules, namespace="local", require_signature=True, threshold=1)
         change.record(Event("trust.ruled", ""))
     assert (len(raw("SELECT * FROM rules")), count(audit_log)) == (1, 1)
 
 
 def test_a_change_that_fails_is_taken_back_with_its_record(audit_log: AuditLog, raw: Raw) -> None:
     def fails(change: Change) -> None:
-        change.connection.execute(text("INSERT INTO rules VALUES ('local', true, 1)"))
+        change.insert(rules, namespace="local", require_signature=True, threshold=1)
         change.record(Event("trust.ruled", ""))
         raise ZeroDivisionError
 

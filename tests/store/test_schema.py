@@ -19,6 +19,7 @@ from host.errors import AuditError, StateError
 from host.store import schema
 from host.store.audit_log.verification import verify
 from host.store.database import Database
+from host.store.tables import settings
 from tests.store.postgres import Postgres
 from tests.store.schema_files import migrated
 
@@ -325,3 +326,85 @@ def test_a_trigger_with_the_schemas_number_put_back_does_nothing(kept: Workspace
     assert [name for _, name in raw("SELECT type, name FROM api_keys")] == ["ci"]
     with pytest.raises(StateError, match="the trigger 't'"):
         Database.open(kept.state_dir)
+
+
+def with_what_acts_unseen(kept: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for a kind of object that the check of the schema does not know, on connections on which it works."""
+    monkeypatch.setattr(schema, "check", lambda connection: None)
+    with kept.database.reading() as connection:
+        if connection.dialect.name == "sqlite":
+            connection.connection.driver_connection.set_authorizer(None)  # type: ignore[union-attr]  # it is there
+
+
+def acting(kind: str, when: str, table: str, *, lite: str, pg: str) -> tuple[str, ...]:
+    if kind == "sqlite":
+        return (f"CREATE TRIGGER t {when} ON {table} BEGIN {lite}; END",)
+    return (ACT.format(does=pg), f"CREATE TRIGGER t {when} ON {table} FOR EACH ROW EXECUTE FUNCTION act()")
+
+
+@pytest.mark.parametrize(
+    ("when", "table", "does"),
+    [
+        pytest.param("AFTER INSERT", "settings", "admin", id="a key is added with a setting"),
+        pytest.param("AFTER DELETE", "settings", "admin", id="a key is added as a setting is taken away"),
+        pytest.param("AFTER INSERT", "audit", "admin", id="a key is added with the record"),
+        pytest.param("AFTER INSERT", "settings", "UPDATE secret_grants SET reveal = (1 = 1)", id="a grant is widened"),
+        pytest.param("AFTER INSERT", "settings", "DELETE FROM secret_grants", id="a grant is taken away"),
+        pytest.param(
+            "AFTER INSERT", "settings", "UPDATE settings SET value = '\"50s\"' WHERE field = 'timeout'", id="the row is edited"
+        ),
+    ],
+)  # fmt: skip
+def test_what_the_change_did_not_mean_to_write_is_not_sealed_whatever_wrote_it(
+    kept: Workspace,
+    kind: str,
+    raw: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    when: str,
+    table: str,
+    does: str,
+) -> None:
+    admin = ADMIN_OF_SQLITE if kind == "sqlite" else ADMIN_OF_POSTGRES
+    what = admin if does == "admin" else does
+    for statement in acting(kind, when, table, lite=what, pg=f"{what}; RETURN NULL;"):
+        raw(statement)
+    before = held(raw)
+    with_what_acts_unseen(kept, monkeypatch)
+    with pytest.raises(StateError, match="changed in the database, and not by this program"):
+        kept.policies.set(TOOL, "timeout", "6s")
+    assert held(raw) == before
+
+
+def test_what_the_database_does_not_write_is_an_error_whatever_keeps_it_from_that(
+    kept: Workspace, kind: str, raw: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A grant that is revoked and stays, for example."""
+    for statement in acting(kind, "BEFORE DELETE", "secret_grants", lite="SELECT RAISE(IGNORE)", pg="RETURN NULL;"):
+        raw(statement)
+    with_what_acts_unseen(kept, monkeypatch)
+    with pytest.raises(StateError, match="wrote 0 rows in the place of 1"):
+        kept.grants.revoke(TOOL, SecretName("KEY"))
+
+
+def test_a_statement_that_is_no_part_of_the_change_is_not_sealed(kept: Workspace, kind: str) -> None:
+    admin = ADMIN_OF_SQLITE if kind == "sqlite" else ADMIN_OF_POSTGRES
+    with pytest.raises(StateError, match="changed in the database"), kept.audit_log.changing() as change:  # noqa: PT012 - the end of the block fails
+        change.connection.exec_driver_sql(admin)
+        change.record(Event("policy.changed", ""))
+
+
+@pytest.mark.parametrize("kind", ["postgres"], indirect=True)
+def test_what_others_write_or_make_while_the_operator_changes_something_is_not_sealed(
+    kept: Workspace, raw: Callable[..., Any]
+) -> None:
+    """PostgreSQL lets others write meanwhile; SQLite has one writer."""
+    with pytest.raises(StateError, match="changed in the database"), kept.audit_log.changing() as change:  # noqa: PT012 - the end of the block fails
+        raw(ADMIN_OF_POSTGRES)
+        change.record(Event("policy.changed", ""))
+    raw("DELETE FROM api_keys WHERE name = 'mine'")
+    kept.check()
+    with pytest.raises(StateError, match="the trigger 't' on 'settings'"), kept.audit_log.changing() as change:  # noqa: PT012 - as above
+        raw(ACT_ADMIN)
+        raw("CREATE TRIGGER t AFTER INSERT ON settings FOR EACH ROW EXECUTE FUNCTION act()")
+        change.insert(settings, subject="s", version="", section="policy", field="f", value="1")
+        change.record(Event("policy.changed", ""))

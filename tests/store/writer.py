@@ -19,7 +19,6 @@ from pathlib import Path
 
 import alembic.command
 import psycopg
-from sqlalchemy import insert
 
 from host.core.audit import Event
 from host.store.audit_log.log import AuditLog
@@ -44,7 +43,7 @@ def change(audit_log: AuditLog, kept: Kept, name: str) -> None:
     for number in count():
         namespace = f"{name}_{number}"
         with audit_log.changing() as change:
-            change.connection.execute(insert(rules).values(namespace=namespace, require_signature=True, threshold=1))
+            change.insert(rules, namespace=namespace, require_signature=True, threshold=1)
             change.record(Event("trust.ruled", namespace))
         kept(namespace)
 

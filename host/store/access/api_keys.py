@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, Final, Literal, get_args
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, select
 
 from host.core.audit import Event
 from host.core.names import Reference
@@ -242,7 +242,7 @@ class ApiKeys:
                     field="name",
                     hint=f"host key rotate {_quoted(name)} gives it a new text, and revoke ends it",
                 )
-            change.connection.execute(insert(api_keys).values(**_as_row(key), hash=_hash(text)))
+            change.insert(api_keys, **_as_row(key), hash=_hash(text))
             change.record(Event("api_key.created", "", detail=_recorded(key)))
         return key, text
 
@@ -271,7 +271,8 @@ class ApiKeys:
             text = new_text(key.type, key.id)
             before: dict[str, Any] = {"previous_hash": None, "previous_until": None}
             if overlap_s:
-                before = {"previous_hash": api_keys.c.hash, "previous_until": now + overlap_s}
+                hashed = change.connection.execute(select(api_keys.c.hash).where(api_keys.c.id == key.id)).scalar_one()
+                before = {"previous_hash": hashed, "previous_until": now + overlap_s}
             _set(change, key, hash=_hash(text), rotated_at=now, **before)
             change.record(Event("api_key.rotated", "", detail={**_recorded(key), "overlap_s": overlap_s}))
             return _find(_keys(change.connection), key.id), text
@@ -419,7 +420,7 @@ def _find(keys: Sequence[ApiKey], name_or_id: str) -> ApiKey:
 
 
 def _set(change: Change, key: ApiKey, **values: Any) -> None:
-    change.connection.execute(update(api_keys).where(api_keys.c.id == key.id).values(**values))
+    change.update(api_keys, {"id": key.id}, **values)
 
 
 def _recorded(key: ApiKey) -> dict[str, Any]:

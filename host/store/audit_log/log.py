@@ -10,21 +10,33 @@ from __future__ import annotations
 import hmac
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, exists, insert, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Delete,
+    Insert,
+    Table,
+    Update,
+    delete,
+    exists,
+    insert,
+    select,
+    update,
+)
 
 from host.core.audit import CHANGES, Event
 from host.core.strict_json import clean_text
-from host.errors import AuditError, HostError, VaultError
+from host.errors import AuditError, HostError, StateError, VaultError
 from host.store import schema
 from host.store.audit_log.chain import FIELDS, Checkpoint, CheckpointFile, StoredCheckpoint, chained, last_pruned
 from host.store.database import Database
 from host.store.group_commit import GroupCommit
-from host.store.state_digest import check_digest, write_digest
+from host.store.state_digest import State, check_digest, write_digest
 from host.store.tables import audit, keys
 from host.store.vault.keys import DataKey, Keys
 
@@ -43,12 +55,43 @@ _ANY_KEY = select(exists().select_from(keys))  # the first record makes the firs
 
 class Change:
     """A write transaction of the state with its records: both are committed, or neither. `last` is the last record so
-    far, `key` the key for the next ones."""
+    far, `key` the key for the next ones, `state` what the state digest covers, as this change leaves it: tables of it
+    are written by `insert`, `delete` and `update` alone. Methods raise StateError if the database writes other rows."""
 
     def __init__(self, connection: Connection, key: DataKey, last: Checkpoint) -> None:
         self.connection = connection
         self.key = key
         self.last = last
+        self.state: State | None = None
+
+    def insert(self, table: Table, **values: Any) -> None:
+        """Add one row."""
+        self._written(insert(table).values(values), 1)
+        self._covered.insert(table, values)
+
+    def delete(self, table: Table, **where: Any) -> int:
+        """Delete the rows whose columns equal `where`. Returns their number."""
+        count = self._covered.delete(table, where)
+        self._written(delete(table).where(*_equal(table, where)), count)
+        return count
+
+    def update(self, table: Table, where: Mapping[str, Any], **values: Any) -> int:
+        """Set `values` in the rows whose columns equal `where`. Returns their number."""
+        count = self._covered.update(table, where, values)
+        self._written(update(table).where(*_equal(table, where)).values(values), count)
+        return count
+
+    @property
+    def _covered(self) -> State:
+        assert self.state is not None, "there is one in AuditLog.changing"
+        return self.state
+
+    def _written(self, statement: Insert | Delete | Update, count: int) -> None:
+        written = self.connection.execute(statement.execution_options(preserve_rowcount=True)).rowcount
+        if written != count:
+            raise StateError(
+                f"the state's database wrote {written} rows in the place of {count}", hint="host audit verify says more"
+            )
 
     def record(self, event: Event) -> None:
         """Record a change. Raises ValueError for an event that is not one of `host.core.audit.CHANGES`."""
@@ -63,7 +106,8 @@ class Change:
             row |= {"seq": self.last.seq + 1, "key": self.key.id}
             row["mac"] = chained(self.key, self.last.mac, [row[name] for name in FIELDS])
             self.last = Checkpoint(row["seq"], row["mac"])
-        _count(self.connection.execute(_APPEND, rows).rowcount, len(rows))
+        if (written := self.connection.execute(_APPEND, rows).rowcount) != len(rows):
+            raise _miscounted(written, len(rows))
 
 
 class AuditLog:
@@ -86,22 +130,26 @@ class AuditLog:
     @contextmanager
     def changing(self) -> Iterator[Change]:
         """A write transaction for a change by the operator, with its records. It checks the state digest at the
-        beginning and writes a new one at the end (`host.store.state_digest`). An exception inside rolls back the change
+        beginning. At the end it compares the tables with the state that was checked and what the change wrote, and
+        writes a new digest (`host.store.state_digest`). An exception inside rolls back the change
         and its records. Raises StateError."""
         with self._appending() as change:
             key = self.keys.current(change.connection, "state")
-            self.check(change.connection)
+            change.state = self.check(change.connection)
             if self.digest_file.read() is None:  # a new state, or new to this machine
                 self.digest_file.replace(Checkpoint(), key)  # the file exists before there is a digest
             before = change.last
             yield change
-            written = None if change.last == before else write_digest(change.connection, key, change.last.seq)
+            written = None
+            if change.last != before:
+                written = write_digest(change.connection, key, change.last.seq, change.state)
         if written is not None:
             self.digest_file.advance(written, key)
 
-    def check(self, connection: Connection) -> None:
-        """Check the state digest (`host.store.state_digest`). Raises StateError if other hands changed the state."""
-        check_digest(connection, self.keys, self.digest_file, shared=self.database.shared)
+    def check(self, connection: Connection) -> State:
+        """Check the state digest (`host.store.state_digest`), and return what it covers. Raises StateError if other
+        hands changed the state."""
+        return check_digest(connection, self.keys, self.digest_file, shared=self.database.shared)
 
     @contextmanager
     def _appending(self, *, durable: bool = True) -> Iterator[Change]:
@@ -126,7 +174,7 @@ class AuditLog:
             detail = {"noted": None if stored is None else stored.checkpoint.seq, "found": change.last.seq}
             change.record(Event("audit.accepted", "", detail=detail))
             key = self.keys.current(change.connection, "state")
-            written = write_digest(change.connection, key, change.last.seq)
+            written = write_digest(change.connection, key, change.last.seq, State(change.connection))
         self.checkpoint_file.replace(change.last, change.key)
         self.digest_file.replace(written, key)
         return change.last
@@ -184,7 +232,8 @@ class AuditLog:
             records.append((*fields, last.mac))
         before = connection.total_changes
         connection.executemany(_QUICK_APPEND, records)
-        _count(connection.total_changes - before, len(records))
+        if (written := connection.total_changes - before) != len(records):
+            raise _miscounted(written, len(records))
         return last, key
 
     def _precedes(self, connection: sqlite3.Connection, checkpoint: Checkpoint, last: Checkpoint) -> bool:
@@ -227,10 +276,15 @@ def as_row(event: Event) -> dict[str, Any]:
     }
 
 
-def _count(written: int, expected: int) -> None:
-    if written != expected:
-        said = f"{written} rows were written in the place of {expected}"
-        raise AuditError(said, hint="something in the database swallows or adds records: host audit verify")
+def _equal(table: Table, where: Mapping[str, Any]) -> list[ColumnElement[bool]]:
+    return [table.c[name] == value for name, value in where.items()]
+
+
+def _miscounted(written: int, expected: int) -> AuditError:
+    return AuditError(
+        f"{written} rows were written in the place of {expected}",
+        hint="something in the database swallows or adds records: host audit verify",
+    )
 
 
 def _has(connection: Connection, last: Checkpoint, checkpoint: Checkpoint) -> bool:

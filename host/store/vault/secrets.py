@@ -107,7 +107,7 @@ class Vault:
         point leaves a state that decrypts. Raises InputError if the new master key is the one in use."""
         before = after = None
         with self._audit_log.changing() as change:
-            digests, count = self._reencrypt(change.connection)
+            digests, count = self._reencrypt(change)
             if new_master:
                 before, after = self._keys.replace_master(change.connection, place)
             change.record(Event("key.rotated", "", detail={"master": new_master, "seals": digests}))
@@ -115,8 +115,9 @@ class Vault:
             self._keys.forget(before)
         return Rotated(count, before.place if before else None, after.place if after else None)
 
-    def _reencrypt(self, connection: Connection) -> tuple[dict[str, str], int]:
+    def _reencrypt(self, change: Change) -> tuple[dict[str, str], int]:
         """Returns the new digest of each owner, for the record, and the number of secrets."""
+        connection = change.connection
         owners = connection.execute(select(seals.c.owner).union(select(rows.c.owner))).scalars().all()
         decrypted = {
             owner: [(one, self._decrypted(connection, owner, one)) for one in self._verified(connection, owner)]
@@ -127,28 +128,28 @@ class Vault:
         digests = {}
         for owner, values in decrypted.items():
             new = [self._encrypted(connection, owner, one.name, value, one.changed_at) for one, value in values]
-            digests[owner] = self._write(connection, owner, new)
+            digests[owner] = self._write(change, owner, new)
         self._keys.drop_replaced(connection, "secrets")
         self._keys.drop_replaced(connection, "vault")
         return digests, sum(map(len, decrypted.values()))
 
     def _put(self, change: Change, kind: EventKind, owner: str, name: str, secrets: Sequence[_Row]) -> None:
-        digests = {owner: self._write(change.connection, owner, secrets)}
+        digests = {owner: self._write(change, owner, secrets)}
         change.record(Event(kind, "", detail={"owner": owner, "name": name, "seals": digests}))
 
-    def _write(self, connection: Connection, owner: str, secrets: Sequence[_Row]) -> str:
+    def _write(self, change: Change, owner: str, secrets: Sequence[_Row]) -> str:
         """Make `secrets` all secrets of `owner`. Returns their digest, for the record."""
         values = [
             {column: getattr(one, column) for column in ("name", "changed_at", "key", "revision", "sealed")}
             for one in secrets
         ]
-        vault = self._keys.current(connection, "vault")
+        vault = self._keys.current(change.connection, "vault")
         mac = _digest(vault, owner, secrets)
-        for table in (rows, seals):
-            connection.execute(delete(table).where(table.c.owner == owner))
+        change.connection.execute(delete(rows).where(rows.c.owner == owner))
+        change.delete(seals, owner=owner)
         if values:
-            connection.execute(insert(rows).values(owner=owner), values)
-        connection.execute(insert(seals).values(owner=owner, key=vault.id, mac=mac))
+            change.connection.execute(insert(rows).values(owner=owner), values)
+        change.insert(seals, owner=owner, key=vault.id, mac=mac)
         return mac.hex()
 
     def _verified(self, connection: Connection, owner: str) -> list[_Row]:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, Protocol
 
 from host.core.quantities import Quota
@@ -38,10 +38,52 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Exceeded:
-    """`limit` has no room; it has some after `retry_after_s` seconds, if nothing else is counted until then."""
+    """`limit` has no room for `needed` more; it has after `retry_after_s` seconds, if nothing else is counted by then.
+    Where its whole quota is less than `needed`, that is the length of its window, and trying again is of no
+    use."""
 
     limit: Limit
     retry_after_s: float
+    needed: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """So many tokens of `limit` that are counted as spent, in the fixed window of this number."""
+
+    limit: Limit
+    window: int
+    amount: int
+
+    def answered_by(self, name: str) -> Limit:
+        """The counter that remembers what was counted for the answer of this name."""
+        return replace(self.limit, name=f"{self.limit.name}#{name}")
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """What one request holds until its answer says what it cost. Nobody need give it back: it goes with its window."""
+
+    held: tuple[Held, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The end of a reservation, for one limit. `due` is what the answer adds to what was counted for it before; `more`
+    counts now; `back` is taken from the reservation, and `owed` from the one under which the answer was ordered."""
+
+    due: int
+    more: int
+    back: int
+    owed: int
+
+    @classmethod
+    def of(cls, tokens: int, held: int, known: int) -> Settled:
+        """`known` is what the answer's counter holds: what was counted for it, or, below zero, what is held for it."""
+        due = max(0, tokens - max(0, known))
+        rest = due - held - max(0, -known)
+        back = min(held, max(0, -rest))
+        return cls(due, max(0, rest), back, max(0, -rest) - back)
 
 
 def longest(exceeded: Iterable[Exceeded]) -> Exceeded | None:
@@ -69,13 +111,21 @@ class Window:
     current: int
     passed: float
 
-    def full(self, amount: int) -> bool:
-        """Whether there is no room for one more. A fraction of the last window's last request does not count, so that
-        a quota of one request in a minute admits one each minute."""
-        return int(self.previous * (1.0 - self.passed)) + self.current >= amount
+    def room(self, amount: int) -> int:
+        """How many more there is room for; below zero if more was counted. A fraction of the last window's last request
+        does not count, so that a quota of one request in a minute admits one each minute."""
+        return amount - int(self.previous * (1.0 - self.passed)) - self.current
 
-    def wait_s(self, amount: int, window_s: float) -> float:
-        """Of a full window: the seconds until it is not, if nothing else is counted."""
+    def full(self, amount: int, needed: int = 1) -> bool:
+        """Whether there is no room for `needed` more."""
+        return self.room(amount) < needed
+
+    def wait_s(self, amount: int, window_s: float, needed: int = 1) -> float:
+        """Of a full window: the seconds until it is not, if nothing else is counted; `window_s` if it always will
+        be."""
+        if needed > amount:
+            return window_s
+        amount -= needed - 1
         room = amount - self.current  # the last window's share has to become smaller than this
         if room > 0:
             share = 1.0 - room / self.previous - self.passed

@@ -85,6 +85,11 @@ class _Stream:
         return self._run.id
 
     @property
+    def asked(self) -> bool:
+        """Whether the run has asked anything of an upstream until now."""
+        return self._run.meters.http_requests > 0
+
+    @property
     def result(self) -> Result:
         """The run's Result, after the last event. Raises StateError before that."""
         if self._result is None:

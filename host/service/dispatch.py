@@ -3,9 +3,9 @@
     resolve    the caller may run it, of which catalyst, and with which models      host.service.request
     load       the catalyst, with the permissions that the operator gave it          host.service.catalog
     check      its input, against the manifest's schema
-    admit      limits of the key and of the catalyst                                 host.service.limits
+    admit      limits of the key and of the catalyst; tokens are held by an estimate   host.service.limits
     run        in a sandbox of its own
-    settle     usage, token limits, observers
+    settle     usage, what is held, observers
 
 The audit log has everything about the run under the run's id, with the key of the caller.
 """
@@ -13,6 +13,7 @@ The audit log has everything about the run under the run's id, with the key of t
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import threading
 import time
@@ -27,11 +28,22 @@ from typing import TYPE_CHECKING, Final, Self
 from host.core.names import Reference
 from host.core.operation import Result
 from host.core.quantities import Quota
-from host.errors import Cancelled, DeadlineExceeded, Forbidden, HostError, LimitExceeded, OperationFailed
+from host.core.sliding_window import Held
+from host.core.strict_json import parse_json, write_json
+from host.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    Forbidden,
+    HostError,
+    InputError,
+    LimitExceeded,
+    OperationFailed,
+    StateError,
+)
 from host.runtime.catalyst import Catalyst
 from host.runtime.events import AsyncEventStream
-from host.service.dialects.dialect import Tokens
-from host.service.limits import Budget, Limit, Limiter
+from host.service.dialects.dialect import MOST_TOKENS, StoredAnswer, Tokens
+from host.service.limits import Budget, Exceeded, Limit, Limiter, Reservation
 from host.service.principal import Principal
 from host.service.request import OperationRequest, Resolved, resolve
 from host.store.access.usage import Usage, Used
@@ -45,16 +57,21 @@ _log = logging.getLogger(__name__)
 
 _SLOW_S: Final = 0.05  # a check that takes longer leaves the event loop: other requests wait for it there
 _MAY_HAVE_COST: Final = (Cancelled.code, DeadlineExceeded.code)  # the upstream may have done all of its work
+_REMEMBERED: Final = Quota(MOST_TOKENS, 86_400.0)
+_NOTHING: Final = Reservation()
 _LONGEST_END_S: Final = 5.0  # a cancelled run ends at the next epoch, or at the next host call
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a run ended. `outcome` is a status, or an error's code."""
+    """How a run ended. `outcome` is a status, or an error's code. `counted`: its `tokens` are all that it cost; else it
+    may have cost more, which its answer did not say. `answer` is what was read, if it can be read again."""
 
     outcome: str
     tokens: Tokens
     took_s: float
+    counted: bool = True
+    answer: StoredAnswer | None = None
 
 
 class Observer:
@@ -76,19 +93,21 @@ class Observer:
 class Running:
     """A run that began. To be used in an `async with`: at its end the run has ended and is settled."""
 
-    def __init__(self, dispatch: Dispatch, resolved: Resolved, catalyst: Catalyst, limits: Sequence[Limit]) -> None:
+    def __init__(self, dispatch: Dispatch, resolved: Resolved, catalyst: Catalyst, held: Reservation) -> None:
         self._dispatch = dispatch
         self._began = time.monotonic()
         self._outcome = Cancelled.code  # unless the run ends before its caller leaves
         self._hides_count = False
         self.resolved = resolved
         self.catalyst = catalyst
-        self.token_limits = [limit for limit in limits if limit.unit == "tokens"]
+        self.held = held
+        self.reads = resolved.spec is not None and resolved.spec.method == "GET"
         self.tokens: Tokens | None = None
         """The tokens, as far as the answer has said."""
         self.events = 0
+        self._said = ""  # the event that says which answer this is
         given = resolved.input()
-        if resolved.stream and (self.token_limits or resolved.request.counts_tokens):
+        if resolved.stream and (held.held or resolved.request.counts_tokens):
             asking = resolved.dialect.asking_for_tokens
             given["params"], self._hides_count = asking(resolved.operation, resolved.params)
         self._stream: AsyncEventStream = catalyst.astream(
@@ -113,10 +132,14 @@ class Running:
                 return found
             if not self.events:
                 self._dispatch.first_event(self, time.monotonic() - self._began)
+                if self.resolved.comes_later:
+                    self._said = found[0]
             self.events += len(found)
             dialect = self.resolved.dialect
             for text in found:
-                self.tokens = dialect.tokens_of_event(text) or self.tokens
+                if (tokens := dialect.tokens_of_event(text)) is not None:
+                    self.tokens = tokens if self.tokens is None else tokens.merged(self.tokens)
+                    self._said = text
             if self._hides_count:
                 found = [text for text in found if not dialect.only_counts(text)]
             if found:
@@ -141,7 +164,8 @@ class Running:
         if not found:
             result = self._stream.result
             self._outcome = str(result.status)
-            self.tokens = self.resolved.dialect.tokens_of_document(result.data) or self.tokens
+            if (tokens := self.resolved.dialect.tokens_of_document(result.data)) is not None:
+                self.tokens = tokens if self.tokens is None else tokens.merged(self.tokens)
         return found
 
     async def __aenter__(self) -> Self:
@@ -156,12 +180,38 @@ class Running:
             await self._dispatch.settle(self, self._ended())
 
     def _ended(self) -> Ended:
-        tokens = self.tokens
-        if tokens is None:
-            may_have_cost = self.events or self._outcome in _MAY_HAVE_COST
-            sent = len(str(self.resolved.params)) if may_have_cost else 0
-            tokens = Tokens.estimated(sent, self.events) if may_have_cost else Tokens()
-        return Ended(self._outcome, tokens, time.monotonic() - self._began)
+        took_s, tokens, outcome = time.monotonic() - self._began, self.tokens, self._outcome
+        if tokens is not None and (tokens.input or tokens.output):
+            again = self.held.held or self.reads  # else nobody asks whether it was counted before
+            return Ended(outcome, tokens, took_s, answer=self._answer() if again else None)
+        if not self._stream.asked:
+            return Ended(outcome, Tokens(), took_s)  # nobody was asked for anything
+        answer = self._answer()
+        if outcome.startswith("2"):
+            if answer is not None and not answer.done:
+                return Ended(outcome, Tokens(), took_s, counted=False, answer=answer)
+            return Ended(outcome, self._uncounted(), took_s, answer=answer)
+        if outcome.isdigit() and not self.events:
+            return Ended(outcome, Tokens(), took_s)  # the upstream refused
+        tokens = Tokens()
+        if self.events or outcome in _MAY_HAVE_COST:
+            tokens = Tokens.estimated(len(str(self.resolved.params)), self.events)
+        return Ended(outcome, tokens, took_s, counted=False, answer=answer)
+
+    def _uncounted(self) -> Tokens:
+        """For an answer that does not say what it cost."""
+        result = self._stream.result
+        length = len(write_json(result.data) if result.document is None else result.document)
+        tokens = self.resolved.estimate().uncounted(length)
+        return Tokens(tokens.input, max(tokens.output, self.events)) if tokens.input else tokens
+
+    def _answer(self) -> StoredAnswer | None:
+        """What was read, as far as the answer says. A stream that is left early says it in its first event."""
+        dialect, spec, params = self.resolved.dialect, self.resolved.spec, self.resolved.params
+        with suppress(InputError, StateError):  # there is no result
+            said = parse_json(self._said, "the event") if self._said else self._stream.result.data
+            return dialect.answer_of(spec, params, said)
+        return None
 
 
 class Dispatch:
@@ -201,8 +251,12 @@ class Dispatch:
         limits = limits_of_key(principal.key)
         if self._budgets:
             limits += limits_of_budget(self._budgets, reference.any_version)
-        await self._admit(limits)
-        running = Running(self, resolved, catalyst, limits)
+        held = await self._reserve(limits, resolved) if limits else _NOTHING
+        try:
+            running = Running(self, resolved, catalyst, held)
+        except BaseException:
+            await self._settle(held, 0)  # nothing ran
+            raise
         self._running[running.id] = running
         self._idle.clear()
         for observer in self._observers:
@@ -257,19 +311,49 @@ class Dispatch:
             self._idle.set()
         for observer in self._observers:
             observer.ended(running, how)
-        self._usage.used(
-            day=datetime.now(UTC).date().isoformat(),
-            key=running.resolved.request.principal.id,
-            catalyst=running.catalyst.reference,
-            failed=not how.outcome.startswith("2"),
-            tokens=how.tokens,
-        )
-        if running.token_limits and how.tokens.total:
-            spend = self._limiter.spend
-            try:
-                await asyncio.shield(self._catalog.off_loop(lambda: spend(running.token_limits, how.tokens.total)))
-            except HostError:
-                _log.exception("the tokens of %s could not be counted", running.id)
+        tokens = how.tokens
+        try:
+            if running.held.held or how.answer is not None:
+                tokens = await self._count(running, how)
+        finally:
+            self._usage.used(
+                day=datetime.now(UTC).date().isoformat(),
+                key=running.resolved.request.principal.id,
+                catalyst=running.catalyst.reference,
+                failed=not how.outcome.startswith("2"),
+                tokens=tokens,
+            )
+
+    async def _count(self, running: Running, how: Ended) -> Tokens:
+        """Settle what is held, and return what is to be counted: nothing for an answer that was counted before."""
+        held, answer, reference = running.held, how.answer, Reference.parse(running.catalyst.reference).any_version
+        if not held.held:
+            if answer is None or not running.reads:
+                return how.tokens
+            if not answer.later:
+                return Tokens()  # it was counted when it was made
+            held = _unbounded(running.resolved.request.principal, reference)
+        name = "" if answer is None else _name(reference, answer)
+        if how.counted:
+            due = await self._settle(held, how.tokens.total, name)
+            return how.tokens if due == how.tokens.total else how.tokens.at_most(due)
+        await self._settle(held, None, name)
+        more = [(one.limit, how.tokens.total - one.amount) for one in held.held]
+        for limit, amount in more:
+            if amount > 0:
+                await self._settle(Reservation((Held(limit, 0, 0),)), amount)
+        return how.tokens
+
+    async def _settle(self, held: Reservation, tokens: int | None, answer: str = "") -> int:
+        """Returns what is due. What cannot be settled stays held: then all of `tokens` are due."""
+        if not held.held or (tokens is None and not answer):
+            return tokens or 0
+        settle = self._limiter.settle
+        try:
+            return await asyncio.shield(self._catalog.off_loop(lambda: settle(held, tokens, answer)))
+        except HostError:
+            _log.exception("the tokens of a run could not be counted")
+            return tokens or 0
 
     async def _check(self, resolved: Resolved, catalyst: Catalyst) -> None:
         """The schema is a stranger's. Where a check took long once, the next ones are done off the event loop."""
@@ -287,14 +371,40 @@ class Dispatch:
     async def _admit(self, limits: Sequence[Limit]) -> None:
         """Raises LimitExceeded, StateError."""
         if limits and (exceeded := await self._catalog.off_loop(lambda: self._limiter.admit(limits))) is not None:
-            limit = exceeded.limit
-            for observer in self._observers:
-                observer.refused(limit.unit)
-            raise LimitExceeded(
-                f"{limit.subject} has spent its {limit.quota} {limit.unit}",
-                unit=limit.unit,
-                retry_after_s=exceeded.retry_after_s,
-            )
+            raise self._over(exceeded)
+
+    async def _reserve(self, limits: Sequence[Limit], resolved: Resolved) -> Reservation:
+        """Admit the run, and hold the tokens that it may cost. Raises LimitExceeded, StateError."""
+        if not any(limit.unit == "tokens" for limit in limits):
+            await self._admit(limits)
+            return _NOTHING
+        cost = resolved.estimate()
+        found = await self._catalog.off_loop(
+            lambda: self._limiter.reserve(limits, cost.needed, cost.needed + cost.likely)
+        )
+        if isinstance(found, Exceeded):
+            raise self._over(found)
+        return found
+
+    def _over(self, exceeded: Exceeded) -> LimitExceeded:
+        limit, needed = exceeded.limit, exceeded.needed
+        for observer in self._observers:
+            observer.refused(limit.unit)
+        hint = "the operation's own bound, like max_tokens, says how long the answer may be" if needed > 1 else None
+        said = f"{limit.subject} has spent its {limit.quota} {limit.unit}"
+        if needed > 1:
+            said = f"{limit.subject} has no {needed} {limit.unit} left of its {limit.quota}, which the request may cost"
+        return LimitExceeded(said, unit=limit.unit, retry_after_s=exceeded.retry_after_s, hint=hint)
+
+
+def _unbounded(principal: Principal, reference: Reference) -> Reservation:
+    """For an answer that comes later, where no limit remembers it: it is remembered for a day."""
+    return Reservation((Held(Limit(f"read:{principal.id}:{reference}", _REMEMBERED, "tokens", ""), 0, 0),))
+
+
+def _name(reference: Reference, answer: StoredAnswer) -> str:
+    """The answer's name for the limiter, of one length: ids are strangers' texts."""
+    return hashlib.sha256(f"{reference} {answer.id}".encode()).hexdigest()[:32]
 
 
 def limits_of_key(key: ApiKey | None) -> list[Limit]:

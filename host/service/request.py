@@ -18,7 +18,7 @@ from host.core.operation import Attachment
 from host.core.strict_json import Json
 from host.errors import InputError, NotFound
 from host.service.dialects import openai
-from host.service.dialects.dialect import Dialect
+from host.service.dialects.dialect import Dialect, Estimate
 from host.service.operations import input_schema_of, operation_of, properties_of
 from host.service.principal import Principal
 
@@ -171,6 +171,15 @@ class Resolved:
             return dict(self.more)
         return {**self.more, "operation": self.operation, "params": self.params, "stream": self.stream}
 
+    @property
+    def comes_later(self) -> bool:
+        """Whether the answer goes on without the request."""
+        return self.dialect.comes_later(self.spec, self.params)
+
+    def estimate(self) -> Estimate:
+        """What the run may cost. It takes a walk through the parameters."""
+        return self.dialect.estimate(self.spec, self.params if self.operation else self.more, self.attachments)
+
     def caller(self) -> dict[str, Json]:
         """On whose behalf the run is, for the audit log; empty for the operator's own runs."""
         request, principal = self.request, self.request.principal
@@ -193,9 +202,10 @@ def resolve(request: OperationRequest, catalog: InstalledComponents) -> Resolved
     component = catalog.component(reference)
     request.principal.require_catalyst(component.reference)
     understood = _understood(request, reference, component)
-    request.principal.require_operation(understood.operation, understood.spec)
-    if understood.more and understood.operation and request.principal.limited:
-        _check_more(understood)
+    if request.principal.key is not None:
+        request.principal.require_operation(understood.operation, understood.spec)
+        if understood.more and understood.operation and request.principal.limited:
+            _check_more(understood)
     given = understood.params if understood.operation else understood.more
     checked = _with_own_names(understood, given, catalog.routing)
     if not understood.operation:

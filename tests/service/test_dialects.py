@@ -32,7 +32,7 @@ def dialect(request: pytest.FixtureRequest) -> Dialect:
         pytest.param({"usage": {"prompt_tokens": 2, "total_tokens": 2}}, Tokens(2, 0), id="of embeddings"),
         pytest.param({"usage": None}, None, id="nothing"),
         pytest.param({"usage": {"prompt_tokens": -5, "completion_tokens": True}}, Tokens(0, 0), id="no counts"),
-        pytest.param({"usage": {"prompt_tokens": 1e9}}, Tokens(0, 0), id="no whole numbers"),
+        pytest.param({"usage": {"prompt_tokens": 300.0, "completion_tokens": 0.5}}, Tokens(300, 1), id="of numbers with a fraction, rounded up"),
         pytest.param([], None, id="no object"),
         pytest.param({"response": "text"}, None, id="no response"),
     ],

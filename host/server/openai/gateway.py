@@ -91,8 +91,8 @@ class Gateway:
             return
         context.route = f"{matched.route.method} {PREFIX}{matched.route.template}"
         principal.require("run")  # before a body is read
-        if not any(principal.may_operate(one.name, one) for one in matched.route.specs.values()):
-            principal.require_operation("", next(iter(matched.route.specs.values())))
+        if principal.key is not None:
+            _require_route(principal, matched)
         if matched.lists_models and header(scope, CATALYST) is None:
             ident = context.request_id
             models = await list_models(self._dispatch, view, principal, request_id=ident, via=VIA)
@@ -181,6 +181,14 @@ def _routed_first(view: View) -> Sequence[Component]:
     first = sorted(view.components, key=lambda one: one.reference.any_version not in routed)
     waiting = (one for one in view.all if not one.approved and one.reference.any_version in routed)
     return [*first, *(one for one in waiting if view.component(one.reference.any_version) is one)]
+
+
+def _require_route(principal: Principal, matched: Matched) -> None:
+    """Raises Forbidden where the key may run what no catalyst has at this route."""
+    specs = matched.route.specs.values()
+    if not any(principal.may_operate(one.name, one) for one in specs):
+        first = next(iter(specs))
+        principal.require_operation(first.name, first)
 
 
 def _about(running: Running) -> dict[str, str]:

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from host.component.operations import OperationSpec
+from host.core.operation import Attachment
 from host.core.strict_json import Json
 
 _CHARACTERS_A_TOKEN = 4  # a rule of thumb, for answers without a count
+MOST_TOKENS: Final = 1_000_000_000  # of one answer: sums of counts must stay numbers that a database can hold
+
+
+def count_of(value: Any) -> int:
+    """A count from elsewhere: 300, 300.0 or "300"; rounded up, and never so large that no sum could hold it. 0 for what
+    is none."""
+    if isinstance(value, str):
+        try:
+            value = float(value) if len(value) <= 40 else math.nan
+        except ValueError:
+            return 0
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        return 0
+    return MOST_TOKENS if value >= MOST_TOKENS else math.ceil(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +41,46 @@ class Tokens:
     def estimated(cls, sent: int, events: int) -> Tokens:
         """For a run that ended without a count: from the characters that were sent, and one token for each event."""
         return cls(sent // _CHARACTERS_A_TOKEN + 1, events)
+
+    def at_most(self, total: int) -> Tokens:
+        """As many of them, input first."""
+        given = min(self.input, total)
+        return Tokens(given, max(0, total - given))
+
+    def merged(self, other: Tokens) -> Tokens:
+        """The larger of each count: the events of a stream say it in parts, or more than once."""
+        return Tokens(max(self.input, other.input), max(self.output, other.output))
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a request may cost, in tokens: `input` by its content; `output` that it allows at most, or what the thing
+    costs; and `likely` more, where it sets no bound. `text`: an answer without a count is measured by its length, and
+    else costs `output`. All 0: it costs nothing."""
+
+    input: int = 0
+    output: int = 0
+    likely: int = 0
+    text: bool = False
+
+    @property
+    def needed(self) -> int:
+        """What there must be room for."""
+        return self.input + self.output
+
+    def uncounted(self, answered: int) -> Tokens:
+        """For an answer of `answered` characters that has no count."""
+        return Tokens(self.input, answered // _CHARACTERS_A_TOKEN if self.text else self.output)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """An answer that can be read again by its `id`. `later`: the request that ordered it may have ended before it was
+    there; `done`: it is there."""
+
+    id: str
+    later: bool
+    done: bool
 
 
 class Dialect(Protocol):
@@ -42,6 +98,20 @@ class Dialect(Protocol):
 
     def tokens_of_event(self, event: str) -> Tokens | None:
         """The same of an event's JSON text, which is parsed only where it can hold a count."""
+        ...
+
+    def estimate(
+        self, spec: OperationSpec | None, params: Mapping[str, Json], attachments: Mapping[str, Attachment]
+    ) -> Estimate:
+        """What a request may cost. `spec` is None for an operation that the host does not know."""
+        ...
+
+    def answer_of(self, spec: OperationSpec | None, params: Mapping[str, Json], document: Json) -> StoredAnswer | None:
+        """What a whole answer, or a parsed event, is a reading of; None where it cannot be read again."""
+        ...
+
+    def comes_later(self, spec: OperationSpec | None, params: Mapping[str, Json]) -> bool:
+        """Whether the request orders an answer that goes on without it, and whose stream may be left."""
         ...
 
     def asking_for_tokens(self, operation: str, params: Mapping[str, Json]) -> tuple[Mapping[str, Json], bool]:

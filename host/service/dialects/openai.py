@@ -6,17 +6,18 @@ and `chunks` and `combined_text` for a stream that was gathered.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from host.core.strict_json import Json, parse_json
 from host.errors import InputError
-from host.service.dialects import openai_models
-from host.service.dialects.dialect import Tokens
+from host.service.dialects import openai_costs, openai_models
+from host.service.dialects.dialect import MOST_TOKENS, Tokens, count_of
 
+_TOKENS_A_SECOND = 10  # of sound
+_CACHED = ("cache_creation_input_tokens", "cache_read_input_tokens")  # Anthropic's, beside `input_tokens`
 LIST_MODELS: Final = "models.list"
 
-_MOST = 1_000_000_000  # tokens of one answer: sums of counts must stay numbers that a database can hold
 _TEXT_EVENTS = ("response.output_text.delta", "transcript.text.delta")
 _MODEL_PATH = "/models/{"
 _COUNTS_WHEN_ASKED = ("chat.completions.create", "completions.create")
@@ -25,27 +26,68 @@ _COUNTS_WHEN_ASKED = ("chat.completions.create", "completions.create")
 
 
 def tokens_of_document(document: Json) -> Tokens | None:
-    """From `usage`; of the last event of the Responses API, from `response.usage`."""
+    """From `usage`; of events, from `response.usage` or `message.usage`; of a transcript that tells its length, from
+    that; of jobs, from what they count."""
     if not isinstance(document, dict):
         return None
-    usage: Any = document.get("usage")
-    if usage is None and isinstance(response := document.get("response"), dict):
-        usage = response.get("usage")
-    if not isinstance(usage, dict):
-        return None
-    given = _count(usage, "prompt_tokens", "input_tokens")
-    made = _count(usage, "completion_tokens", "output_tokens")
-    rest = _count(usage, "total_tokens") - given - made
+    usage = document.get("usage", document.get("usageMetadata", document.get("usage_metadata")))
+    if usage is None:
+        for name in ("response", "message"):
+            if isinstance(inner := document.get(name), dict) and inner.get("usage") is not None:
+                usage = inner["usage"]
+    if isinstance(usage, dict):
+        return _of_counts(usage)
+    if document.get("object") == "fine_tuning.job" and document.get("trained_tokens") is not None:
+        return Tokens(count_of(document["trained_tokens"]), 0)
+    if isinstance(models := document.get("per_model_usage"), list):
+        return _sum(_of_counts(one) for one in models if isinstance(one, dict))
+    if "text" in document and document.get("duration") is not None:  # of sound, in seconds
+        return Tokens(count_of(document["duration"]) * _TOKENS_A_SECOND, 0)
+    return None
+
+
+def _of_counts(usage: Mapping[str, Any]) -> Tokens:
+    if usage.get("type") == "duration":
+        return Tokens(min(count_of(usage.get("seconds")) * _TOKENS_A_SECOND, MOST_TOKENS), 0)
+    given = _first(usage, ("prompt_tokens", "input_tokens", "promptTokenCount"))
+    for name in _CACHED:
+        if name in usage:
+            given += count_of(usage[name])
+    made = _first(usage, ("completion_tokens", "output_tokens", "candidatesTokenCount"))
+    rest = _first(usage, ("total_tokens", "totalTokenCount")) - given - made
     return Tokens(given + max(0, rest), made)
 
 
+def _first(usage: Mapping[str, Any], names: Sequence[str]) -> int:
+    """The first of `names` that is a count; 0 where none is."""
+    for name in names:
+        value = usage.get(name)
+        if value.__class__ is int and 0 < value < MOST_TOKENS:
+            return value
+        if value is not None and (found := count_of(value)):
+            return found
+    return 0
+
+
+def _sum(counts: Iterable[Tokens]) -> Tokens:
+    given = made = 0
+    for one in counts:
+        given, made = given + one.input, made + one.output
+    return Tokens(min(given, MOST_TOKENS), min(made, MOST_TOKENS))
+
+
 def tokens_of_event(event: str) -> Tokens | None:
-    if '"usage"' not in event or '"usage":null' in event:
+    if event.count('"usage') == event.count('"usage":null'):  # an event may repeat words of the request, with both
         return None
     try:
         return tokens_of_document(parse_json(event, "the event"))
     except InputError:
         return None
+
+
+estimate = openai_costs.estimate
+answer_of = openai_costs.answer_of
+comes_later = openai_costs.comes_later
 
 
 def asking_for_tokens(operation: str, params: Mapping[str, Json]) -> tuple[Mapping[str, Json], bool]:
@@ -62,15 +104,6 @@ def asking_for_tokens(operation: str, params: Mapping[str, Json]) -> tuple[Mappi
 def only_counts(event: str) -> bool:
     """The event that `include_usage` adds at the end has no choices."""
     return '"choices":[]' in event.replace(" ", "") and tokens_of_event(event) is not None
-
-
-def _count(usage: Mapping[str, Any], *names: str) -> int:
-    """The first of `names` that is a count; 0 where none is."""
-    for name in names:
-        found = usage.get(name)
-        if isinstance(found, int) and not isinstance(found, bool) and found >= 0:
-            return min(found, _MOST)
-    return 0
 
 
 # text

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from host.core.sliding_window import Exceeded as Exceeded
 from host.core.sliding_window import Limit as Limit
+from host.core.sliding_window import Reservation as Reservation
 from host.service.limits.limiter import Budget as Budget
 from host.service.limits.limiter import Limiter as Limiter
 from host.service.limits.limiter import open_limiter as open_limiter

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from host.core.quantities import Quota
-from host.core.sliding_window import Limit, RequestLimiter
+from host.core.sliding_window import Exceeded, Limit, RequestLimiter, Reservation
 from host.service.limits.redis import RedisLimiter
 from host.service.limits.store import StoreLimiter
 
@@ -25,7 +25,21 @@ class Budget:
 
 class Limiter(RequestLimiter, Protocol):
     """Thread-safe. Its methods block until the counting is done, and raise StateError if the place that counts does not
-    answer: then nothing is admitted."""
+    answer: then nothing is admitted.
+
+    What is reserved counts as spent from then on. `settle` gives the rest back, or adds what was missing. A reservation
+    that nobody settles, because the process was killed or the client left, stays spent until its window is over."""
+
+    def reserve(self, limits: Sequence[Limit], needed: int, likely: int) -> Reservation | Exceeded:
+        """As `admit`, and hold tokens of each limit of "tokens": `likely` many, or as many as it has room for, but at
+        least `needed`. If one has no room for `needed`, nothing is counted. With 0 of both no room is needed."""
+
+    def settle(self, reservation: Reservation, tokens: int | None, answer: str = "") -> int:
+        """The request cost `tokens`; None: its answer does not say so yet, and what is held stays so.
+
+        `answer` names an answer that can be read again: it is counted once, whoever reads it how often, and the first
+        count settles what was held where it was ordered. It is remembered for as long as the limit's window. Returns
+        what the first limit counts for this: `tokens`, less what it counted for the same answer before."""
 
     def spend(self, limits: Sequence[Limit], tokens: int) -> None:
         """Count `tokens` for each limit of "tokens", also beyond its quota: they have been spent already."""

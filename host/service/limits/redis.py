@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from host.core.sliding_window import Exceeded, Limit, Window, longest, place
+from host.core.sliding_window import Exceeded, Held, Limit, Reservation, Window, longest, place
 from host.errors import InputError, StateError
 
 if TYPE_CHECKING:
@@ -22,10 +22,7 @@ _PREFIX: Final = "catalyst-host"
 _SCHEMES: Final = ("redis", "rediss", "redis+unix")
 _HINT: Final = "like redis://:password@cache.internal:6379/0, rediss:// for TLS, or redis+unix:///run/redis.sock"
 
-# KEYS: the counters. ARGV: the time, or "" for Redis's own; 1 to count even if a counter is full; then for each counter
-# the length of its window in seconds, its quota's amount, and how much to count. Returns the time in seconds and
-# microseconds; then for each counter its previous and its current count, and whether it is full.
-_SCRIPT: Final = b"""
+_CLOCK: Final = b"""
 local now, seconds, micros
 if ARGV[1] == '' then
     local time = redis.call('TIME')
@@ -34,30 +31,86 @@ if ARGV[1] == '' then
 else
     now, seconds, micros = tonumber(ARGV[1]), 0, 0
 end
-local answer, current, refused = {seconds, micros}, {}, false
+local function slot(name, number) return name .. ':' .. string.format('%.0f', number) end
+local function held(key) return tonumber(redis.call('GET', key) or '0') end
+local function add(key, amount, length)
+    if amount == 0 then return end
+    redis.call('INCRBY', key, string.format('%.0f', amount))
+    redis.call('PEXPIRE', key, string.format('%.0f', length * 2000 + 60000))
+end
+"""
+
+# KEYS: the counters. ARGV: the time, or "" for Redis's own; 1 to count even if a counter is full; then for each counter
+# the length of its window in seconds, its quota's amount, how much there must be room for (0: none is needed), and how
+# much to count, if there is room for that much. Returns the time in seconds and microseconds; then for each counter its
+# previous and its current count, whether it is full, and how much was counted.
+_SCRIPT: Final = (
+    _CLOCK
+    + b"""
+local answer, current, amounts, refused = {seconds, micros}, {}, {}, false
 for i, name in ipairs(KEYS) do
-    local length = tonumber(ARGV[3 * i])
+    local length, quota = tonumber(ARGV[4 * i - 1]), tonumber(ARGV[4 * i])
+    local needed, amount = tonumber(ARGV[4 * i + 1]), tonumber(ARGV[4 * i + 2])
     local number = math.floor(now / length)
     local passed = (now - number * length) / length
-    current[i] = name .. ':' .. string.format('%.0f', number)
-    local before = tonumber(redis.call('GET', name .. ':' .. string.format('%.0f', number - 1)) or '0')
-    local count = tonumber(redis.call('GET', current[i]) or '0')
-    local full = math.floor(before * (1 - passed)) + count >= tonumber(ARGV[3 * i + 1])
+    current[i] = slot(name, number)
+    local before, count = held(slot(name, number - 1)), held(current[i])
+    local room = quota - math.floor(before * (1 - passed)) - count
+    local full = needed > 0 and room < needed
     refused = refused or full
+    amounts[i] = ARGV[2] == '1' and amount or math.max(0, math.min(amount, room))
     answer[#answer + 1] = before
     answer[#answer + 1] = count
     answer[#answer + 1] = full and 1 or 0
+    answer[#answer + 1] = amounts[i]
 end
 if refused and ARGV[2] ~= '1' then return answer end
-for i, name in ipairs(KEYS) do
-    local amount = ARGV[3 * i + 2]
-    if amount ~= '0' then
-        redis.call('INCRBY', current[i], amount)
-        redis.call('PEXPIRE', current[i], string.format('%.0f', tonumber(ARGV[3 * i]) * 2000 + 60000))
-    end
-end
+for i in ipairs(KEYS) do add(current[i], amounts[i], tonumber(ARGV[4 * i - 1])) end
 return answer
 """
+)
+
+# The end of reservations, as `Settled.of` has it. KEYS: each counter, and that of the answer or "". ARGV: the time, or
+# "" for Redis's own; the tokens, or "" where the answer does not say; then for each counter the length of its window,
+# how much is held of it, and the number of the window that it is held in. Returns what is due for each.
+_SETTLE: Final = (
+    _CLOCK
+    + b"""
+local dues = {}
+for i = 1, #KEYS / 2 do
+    local name, remembered = KEYS[2 * i - 1], KEYS[2 * i]
+    local length, reserved, window = tonumber(ARGV[3 * i]), tonumber(ARGV[3 * i + 1]), tonumber(ARGV[3 * i + 2])
+    local number = math.floor(now / length)
+    local known, at = 0, number
+    if remembered ~= '' then
+        known = held(slot(remembered, number))
+        if known == 0 then
+            known = held(slot(remembered, number - 1))
+            if known ~= 0 then at = number - 1 end
+        end
+    end
+    local function put(key, count) add(key, count - held(key), length) end
+    local function give(key, amount)
+        local count = held(key)
+        add(key, -math.min(amount, math.max(0, count)), length)
+    end
+    if ARGV[2] == '' then
+        if remembered ~= '' and known == 0 then put(slot(remembered, window), -reserved) end
+    else
+        local tokens = tonumber(ARGV[2])
+        local due = math.max(0, tokens - math.max(0, known))
+        local rest = due - reserved - math.max(0, -known)
+        local back = math.min(reserved, math.max(0, -rest))
+        add(slot(name, number), math.max(0, rest), length)
+        give(slot(name, window), back)
+        give(slot(name, at), math.max(0, -rest) - back)
+        if remembered ~= '' then put(slot(remembered, at), math.max(known, tokens)) end
+        dues[i] = due
+    end
+end
+return dues
+"""
+)
 
 
 class RedisLimiter:
@@ -68,6 +121,7 @@ class RedisLimiter:
         self._key = storage.prefixed_key
         self._clock = clock
         self._script = self._redis.register_script(_SCRIPT)
+        self._settle = self._redis.register_script(_SETTLE)
 
     @classmethod
     def open(cls, url: str, clock: Callable[[], float] | None = None) -> RedisLimiter:
@@ -82,12 +136,39 @@ class RedisLimiter:
         return limiter
 
     def admit(self, limits: Sequence[Limit]) -> Exceeded | None:
-        found = self._run(limits, [1 if limit.unit == "requests" else 0 for limit in limits])
-        return longest(
-            Exceeded(limit, window.wait_s(limit.quota.amount, limit.quota.window_s))
-            for limit, (window, full) in zip(limits, found, strict=True)
-            if full
+        answer = self.reserve(limits, 1, 0)
+        return answer if isinstance(answer, Exceeded) else None
+
+    def reserve(self, limits: Sequence[Limit], needed: int, likely: int) -> Reservation | Exceeded:
+        rooms = [1 if limit.unit == "requests" else needed for limit in limits]
+        found = self._count(limits, [1 if limit.unit == "requests" else likely for limit in limits], rooms)
+        exceeded = longest(
+            Exceeded(limit, one.window.wait_s(limit.quota.amount, limit.quota.window_s, room), room)
+            for limit, one, room in zip(limits, found, rooms, strict=True)
+            if one.full
         )
+        if exceeded is not None:
+            return exceeded
+        return Reservation(
+            tuple(
+                Held(limit, one.number, one.counted)
+                for limit, one in zip(limits, found, strict=True)
+                if limit.unit == "tokens"
+            )
+        )
+
+    def settle(self, reservation: Reservation, tokens: int | None, answer: str = "") -> int:
+        if not reservation.held:
+            return tokens or 0
+        names: list[str] = []
+        arguments: list[str | int] = ["" if self._clock is None else repr(self._clock())]
+        arguments.append("" if tokens is None else tokens)
+        for one in reservation.held:
+            names += [self._key(one.limit.counter), self._key(one.answered_by(answer).counter) if answer else ""]
+            arguments += [repr(one.limit.quota.window_s), one.amount, one.window]
+        with _translated_errors():
+            dues = self._settle(keys=names, args=arguments)
+        return int(dues[0]) if dues else 0
 
     def spend(self, limits: Sequence[Limit], tokens: int) -> None:
         counted = [limit for limit in limits if limit.unit == "tokens"]
@@ -102,20 +183,40 @@ class RedisLimiter:
     ) -> list[tuple[Window, bool]]:
         """Count `amounts`: all of them, or, if a limit is full and they are not `spent` already, none. Returns the
         window of each limit before that, and whether it was full."""
+        found = self._count(limits, amounts, [1] * len(limits), spent=spent)
+        return [(one.window, one.full) for one in found]
+
+    def _count(
+        self, limits: Sequence[Limit], amounts: Sequence[int], rooms: Sequence[int], *, spent: bool = False
+    ) -> list[_Found]:
+        """As `_run`; `rooms` are how much each limit must have room for. Of an amount beyond that, what there is room
+        for is counted."""
         if not limits:
             return []
         at = None if self._clock is None else self._clock()
         arguments: list[str | int] = ["" if at is None else repr(at), int(spent)]
-        for limit, amount in zip(limits, amounts, strict=True):
-            arguments += [repr(limit.quota.window_s), limit.quota.amount, amount]
+        for limit, amount, room in zip(limits, amounts, rooms, strict=True):
+            arguments += [repr(limit.quota.window_s), limit.quota.amount, room, amount]
         with _translated_errors():
             answer = self._script(keys=[self._key(limit.counter) for limit in limits], args=arguments)
         seconds, micros, *counts = map(int, answer)
         now = seconds + micros / 1_000_000 if at is None else at
-        return [
-            (Window(before, current, place(now, limit.quota.window_s)[1]), bool(full))
-            for limit, before, current, full in zip(limits, counts[::3], counts[1::3], counts[2::3], strict=True)
-        ]
+        found = []
+        for limit, *(before, current, full, counted) in zip(
+            limits, counts[::4], counts[1::4], counts[2::4], counts[3::4], strict=True
+        ):
+            number, passed = place(now, limit.quota.window_s)
+            found.append(_Found(Window(before, current, passed), bool(full), number, counted))
+        return found
+
+
+class _Found(NamedTuple):
+    """A counter before the script, whether it was full, the number of its window, and how much was counted."""
+
+    window: Window
+    full: bool
+    number: int
+    counted: int
 
 
 def _storage(url: str) -> RedisStorage:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from host.core.sliding_window import Exceeded, Limit, Window, longest, place
+from host.core.sliding_window import Exceeded, Held, Limit, Reservation, Settled, Window, longest, place
 from host.errors import HostError, StateError
 from host.store.access.counters import Counters, Slot, Tally
 from host.store.group_commit import GroupCommit
@@ -14,10 +15,32 @@ from host.store.group_commit import GroupCommit
 
 @dataclass(frozen=True, slots=True)
 class _CountRequest:
-    """Without `spent`: admit one request under `limits`, or refuse it. With `spent`: count so many for each limit."""
+    """Without `spent`: admit one request under `limits`, or refuse it. With `spent`: count so many for each limit. With
+    `holds`: hold tokens, how many there must be room for, and how many if there is room."""
 
     limits: tuple[Limit, ...]
     spent: int | None = None
+    holds: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _SettleRequest:
+    """The arguments of `settle`."""
+
+    reservation: Reservation
+    tokens: int | None
+    answer: str
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """The counters that it reads."""
+        found = [one.limit for one in self.reservation.held]
+        if self.answer:
+            found += [one.answered_by(self.answer) for one in self.reservation.held]
+        return tuple(found)
+
+
+_Counted: TypeAlias = Reservation | Exceeded | int | None
 
 
 class StoreLimiter:
@@ -26,10 +49,21 @@ class StoreLimiter:
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
-        self._commits: GroupCommit[_CountRequest, Exceeded | None] = GroupCommit(self._count, _explained)
+        self._commits: GroupCommit[_CountRequest | _SettleRequest, _Counted] = GroupCommit(self._count, _explained)
 
     def admit(self, limits: Sequence[Limit]) -> Exceeded | None:
-        return self._commits.submit(_CountRequest(tuple(limits))) if limits else None
+        answer = self._commits.submit(_CountRequest(tuple(limits))) if limits else None
+        return answer if isinstance(answer, Exceeded) else None
+
+    def reserve(self, limits: Sequence[Limit], needed: int, likely: int) -> Reservation | Exceeded:
+        answer = self._commits.submit(_CountRequest(tuple(limits), holds=(needed, likely))) if limits else None
+        return answer if isinstance(answer, (Reservation, Exceeded)) else Reservation()
+
+    def settle(self, reservation: Reservation, tokens: int | None, answer: str = "") -> int:
+        if not reservation.held:
+            return tokens or 0
+        due = self._commits.submit(_SettleRequest(reservation, tokens, answer))
+        return due if isinstance(due, int) else 0
 
     def spend(self, limits: Sequence[Limit], tokens: int) -> None:
         counted = tuple(limit for limit in limits if limit.unit == "tokens")
@@ -39,11 +73,13 @@ class StoreLimiter:
     def close(self) -> None:
         """Nothing to close: the database belongs to the workspace."""
 
-    def _count(self, requests: Sequence[_CountRequest]) -> list[Exceeded | None]:
+    def _count(self, requests: Sequence[_CountRequest | _SettleRequest]) -> list[_Counted]:
         """In their order; each request sees the counts of those before it."""
         with self._counters.counting() as tally:
             counts = _Counts(tally, [limit for request in requests for limit in request.limits])
-            answers = [_counted(request, counts) for request in requests]
+            answers: list[_Counted] = [
+                _settled(one, counts) if isinstance(one, _SettleRequest) else _counted(one, counts) for one in requests
+            ]
             tally.add(counts.added, counts.expires_at)
         return answers
 
@@ -60,33 +96,83 @@ class _Counts:
 
     def window(self, limit: Limit) -> Window:
         number, passed = place(self._now, limit.quota.window_s)
-        previous, current = Slot(limit.counter, number - 1), Slot(limit.counter, number)
-        return Window(self._counts.get(previous, 0), self._counts.get(current, 0) + self.added[current], passed)
+        return Window(self._in(Slot(limit.counter, number - 1)), self._in(Slot(limit.counter, number)), passed)
 
-    def add(self, limit: Limit, amount: int) -> None:
-        self.added[Slot(limit.counter, place(self._now, limit.quota.window_s)[0])] += amount
+    def number(self, limit: Limit) -> int:
+        """The number of the limit's window."""
+        return place(self._now, limit.quota.window_s)[0]
+
+    def latest(self, limit: Limit) -> tuple[int, int]:
+        """What the counter holds in this window, or else in the last one, and the number of that window."""
+        number = self.number(limit)
+        at = number if self._in(Slot(limit.counter, number)) else number - 1
+        count = self._in(Slot(limit.counter, at))
+        return (count, at) if count else (0, number)
+
+    def add(self, limit: Limit, amount: int, window: int | None = None) -> None:
+        """In this window, unless it is said which. No count falls below zero: an older window is not known any more,
+        and what is given back to it is nothing."""
+        slot = Slot(limit.counter, self.number(limit) if window is None else window)
+        if amount := max(amount, -max(0, self._in(slot))):
+            self.added[slot] += amount
+
+    def put(self, limit: Limit, count: int, window: int) -> None:
+        """In place of what the counter holds in that window."""
+        slot = Slot(limit.counter, window)
+        if change := count - self._in(slot):
+            self.added[slot] += change
+
+    def _in(self, slot: Slot) -> int:
+        return self._counts.get(slot, 0) + self.added.get(slot, 0)
 
     def expires_at(self, slot: Slot) -> float:
         """Unix time: the end of the window after this one."""
         return (slot.window + 2) * self._lengths[slot.name]
 
 
-def _counted(request: _CountRequest, counts: _Counts) -> Exceeded | None:
+def _counted(request: _CountRequest, counts: _Counts) -> Reservation | Exceeded | None:
     if request.spent is not None:
         for limit in request.limits:
             counts.add(limit, request.spent)
         return None
-    windows = [(limit, counts.window(limit)) for limit in request.limits]
+    least, likely = request.holds or (1, 0)
+    windows = [(limit, counts.window(limit), 1 if limit.unit == "requests" else least) for limit in request.limits]
     exceeded = longest(
-        Exceeded(limit, window.wait_s(limit.quota.amount, limit.quota.window_s))
-        for limit, window in windows
-        if window.full(limit.quota.amount)
+        Exceeded(limit, window.wait_s(limit.quota.amount, limit.quota.window_s, needed), needed)
+        for limit, window, needed in windows
+        if needed and window.full(limit.quota.amount, needed)
     )
-    if exceeded is None:
-        for limit in request.limits:
-            if limit.unit == "requests":
-                counts.add(limit, 1)
-    return exceeded
+    if exceeded is not None:
+        return exceeded
+    held = []
+    for limit, window, _ in windows:
+        if limit.unit == "requests":
+            counts.add(limit, 1)
+        else:
+            amount = max(0, min(likely, window.room(limit.quota.amount)))
+            counts.add(limit, amount)
+            held.append(Held(limit, counts.number(limit), amount))
+    return Reservation(tuple(held)) if request.holds else None
+
+
+def _settled(request: _SettleRequest, counts: _Counts) -> int:
+    """Returns what is due for the first limit."""
+    dues = []
+    for one in request.reservation.held:
+        remembered = one.answered_by(request.answer) if request.answer else None
+        known, at = counts.latest(remembered) if remembered else (0, 0)
+        if request.tokens is None:
+            if remembered and not known:
+                counts.put(remembered, -one.amount, one.window)
+            continue
+        settled = Settled.of(request.tokens, one.amount, known)
+        dues.append(settled.due)
+        counts.add(one.limit, settled.more)
+        counts.add(one.limit, -settled.back, one.window)
+        counts.add(one.limit, -settled.owed, at)
+        if remembered:
+            counts.put(remembered, max(known, request.tokens), at)
+    return dues[0] if dues else 0
 
 
 def _explained(error: Exception) -> StateError:

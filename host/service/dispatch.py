@@ -335,22 +335,22 @@ class Dispatch:
             held = _unbounded(running.resolved.request.principal, reference)
         name = "" if answer is None else _name(reference, answer)
         if how.counted:
-            due = await self._settle(held, how.tokens.total, name)
+            due = await self._settle(held, how.tokens.total, name, again=running.reads)
             return how.tokens if due == how.tokens.total else how.tokens.at_most(due)
-        await self._settle(held, None, name)
+        await self._settle(held, None, name, again=running.reads)
         more = [(one.limit, how.tokens.total - one.amount) for one in held.held]
         for limit, amount in more:
             if amount > 0:
                 await self._settle(Reservation((Held(limit, 0, 0),)), amount)
         return how.tokens
 
-    async def _settle(self, held: Reservation, tokens: int | None, answer: str = "") -> int:
+    async def _settle(self, held: Reservation, tokens: int | None, answer: str = "", *, again: bool = False) -> int:
         """Returns what is due. What cannot be settled stays held: then all of `tokens` are due."""
         if not held.held or (tokens is None and not answer):
             return tokens or 0
         settle = self._limiter.settle
         try:
-            return await asyncio.shield(self._catalog.off_loop(lambda: settle(held, tokens, answer)))
+            return await asyncio.shield(self._catalog.off_loop(lambda: settle(held, tokens, answer, again=again)))
         except HostError:
             _log.exception("the tokens of a run could not be counted")
             return tokens or 0

@@ -156,14 +156,14 @@ def answer_of(spec: OperationSpec | None, params: Mapping[str, Json], document: 
     if not isinstance(found, dict):
         return None
     ident, kind = found.get("id"), found.get("object")
-    if not isinstance(ident, str) or not ident or kind not in _READ_AGAIN:
+    if not (isinstance(ident, str) and ident and isinstance(kind, str) and kind in _READ_AGAIN):
         return None
     if kind == "chat.completion" and params.get("store") is not True and not _only_reads(spec):
         return None
     if kind == "response" and params.get("store") is False and not _only_reads(spec):
         return None
     later = found.get("background") is True or kind not in ("response", "chat.completion")
-    return StoredAnswer(ident, later=later, done=not later or found.get("status") in _ENDS)
+    return StoredAnswer(ident, later=later, done=not later or str(found.get("status")) in _ENDS)
 
 
 def comes_later(spec: OperationSpec | None, params: Mapping[str, Json]) -> bool:

@@ -34,12 +34,13 @@ class Limiter(RequestLimiter, Protocol):
         """As `admit`, and hold tokens of each limit of "tokens": `likely` many, or as many as it has room for, but at
         least `needed`. If one has no room for `needed`, nothing is counted. With 0 of both no room is needed."""
 
-    def settle(self, reservation: Reservation, tokens: int | None, answer: str = "") -> int:
+    def settle(self, reservation: Reservation, tokens: int | None, answer: str = "", *, again: bool = False) -> int:
         """The request cost `tokens`; None: its answer does not say so yet, and what is held stays so.
 
-        `answer` names an answer that can be read again: it is counted once, whoever reads it how often, and the first
-        count settles what was held where it was ordered. It is remembered for as long as the limit's window. Returns
-        what the first limit counts for this: `tokens`, less what it counted for the same answer before."""
+        `answer` names an answer that can be read again, and is remembered for as long as the limit's window. `again`:
+        the request only read it. Then it is counted once, whoever reads it how often, and the first count settles what
+        is held by the request that ordered it. Returns what the first limit counts for this: `tokens`, less what was
+        counted for the same answer before."""
 
     def spend(self, limits: Sequence[Limit], tokens: int) -> None:
         """Count `tokens` for each limit of "tokens", also beyond its quota: they have been spent already."""

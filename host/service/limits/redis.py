@@ -71,15 +71,16 @@ return answer
 )
 
 # The end of reservations, as `Settled.of` has it. KEYS: each counter, and that of the answer or "". ARGV: the time, or
-# "" for Redis's own; the tokens, or "" where the answer does not say; then for each counter the length of its window,
-# how much is held of it, and the number of the window that it is held in. Returns what is due for each.
+# "" for Redis's own; the tokens, or "" where the answer does not say; 1 if the answer was only read; then for each
+# counter the length of its window, how much is held of it, and the number of the window that it is held in. Returns
+# what is due for each.
 _SETTLE: Final = (
     _CLOCK
     + b"""
-local dues = {}
+local dues, again = {}, ARGV[3] == '1'
 for i = 1, #KEYS / 2 do
     local name, remembered = KEYS[2 * i - 1], KEYS[2 * i]
-    local length, reserved, window = tonumber(ARGV[3 * i]), tonumber(ARGV[3 * i + 1]), tonumber(ARGV[3 * i + 2])
+    local length, reserved, window = tonumber(ARGV[3 * i + 1]), tonumber(ARGV[3 * i + 2]), tonumber(ARGV[3 * i + 3])
     local number = math.floor(now / length)
     local known, at = 0, number
     if remembered ~= '' then
@@ -95,11 +96,12 @@ for i = 1, #KEYS / 2 do
         add(key, -math.min(amount, math.max(0, count)), length)
     end
     if ARGV[2] == '' then
-        if remembered ~= '' and known == 0 then put(slot(remembered, window), -reserved) end
+        if remembered ~= '' and not again then put(slot(remembered, window), -reserved) end
     else
         local tokens = tonumber(ARGV[2])
-        local due = math.max(0, tokens - math.max(0, known))
-        local rest = due - reserved - math.max(0, -known)
+        local counted = again and known or 0
+        local due = math.max(0, tokens - math.max(0, counted))
+        local rest = due - reserved - math.max(0, -counted)
         local back = math.min(reserved, math.max(0, -rest))
         add(slot(name, number), math.max(0, rest), length)
         give(slot(name, window), back)
@@ -157,12 +159,12 @@ class RedisLimiter:
             )
         )
 
-    def settle(self, reservation: Reservation, tokens: int | None, answer: str = "") -> int:
+    def settle(self, reservation: Reservation, tokens: int | None, answer: str = "", *, again: bool = False) -> int:
         if not reservation.held:
             return tokens or 0
         names: list[str] = []
         arguments: list[str | int] = ["" if self._clock is None else repr(self._clock())]
-        arguments.append("" if tokens is None else tokens)
+        arguments += ["" if tokens is None else tokens, int(again)]
         for one in reservation.held:
             names += [self._key(one.limit.counter), self._key(one.answered_by(answer).counter) if answer else ""]
             arguments += [repr(one.limit.quota.window_s), one.amount, one.window]

@@ -30,6 +30,7 @@ class _SettleRequest:
     reservation: Reservation
     tokens: int | None
     answer: str
+    again: bool
 
     @property
     def limits(self) -> tuple[Limit, ...]:
@@ -59,10 +60,10 @@ class StoreLimiter:
         answer = self._commits.submit(_CountRequest(tuple(limits), holds=(needed, likely))) if limits else None
         return answer if isinstance(answer, (Reservation, Exceeded)) else Reservation()
 
-    def settle(self, reservation: Reservation, tokens: int | None, answer: str = "") -> int:
+    def settle(self, reservation: Reservation, tokens: int | None, answer: str = "", *, again: bool = False) -> int:
         if not reservation.held:
             return tokens or 0
-        due = self._commits.submit(_SettleRequest(reservation, tokens, answer))
+        due = self._commits.submit(_SettleRequest(reservation, tokens, answer, again))
         return due if isinstance(due, int) else 0
 
     def spend(self, limits: Sequence[Limit], tokens: int) -> None:
@@ -162,10 +163,10 @@ def _settled(request: _SettleRequest, counts: _Counts) -> int:
         remembered = one.answered_by(request.answer) if request.answer else None
         known, at = counts.latest(remembered) if remembered else (0, 0)
         if request.tokens is None:
-            if remembered and not known:
+            if remembered and not request.again:
                 counts.put(remembered, -one.amount, one.window)
             continue
-        settled = Settled.of(request.tokens, one.amount, known)
+        settled = Settled.of(request.tokens, one.amount, known if request.again else 0)
         dues.append(settled.due)
         counts.add(one.limit, settled.more)
         counts.add(one.limit, -settled.back, one.window)

@@ -121,64 +121,73 @@ class TestAnAnswer:
         tokens = limit("1000/1h", "tokens")
         assert limiter.settle(held(limiter, tokens, likely=50), 70, "r1") == 70
         for _ in range(3):
-            assert limiter.settle(held(limiter, tokens, needed=0, likely=0), 70, "r1") == 0
+            assert limiter.settle(held(limiter, tokens, needed=0, likely=0), 70, "r1", again=True) == 0
         assert levels(limiter, [tokens]) == [70.0]
-        assert limiter.settle(held(limiter, tokens, needed=0, likely=0), 70, "r2") == 70
+        assert limiter.settle(held(limiter, tokens, needed=0, likely=0), 70, "r2", again=True) == 70
         assert levels(limiter, [tokens]) == [140.0]
 
     def test_that_comes_later_is_held_when_it_is_ordered_and_settled_when_it_is_read(self, limiter: Limiter) -> None:
         tokens = limit("1000/1h", "tokens")
         assert limiter.settle(held(limiter, tokens, likely=400), None, "r1") == 0
         assert levels(limiter, [tokens]) == [400.0]
-        assert limiter.settle(held(limiter, tokens, needed=0, likely=0), None, "r1") == 0
+        assert limiter.settle(held(limiter, tokens, needed=0, likely=0), None, "r1", again=True) == 0
         assert levels(limiter, [tokens]) == [400.0], "it is not there yet"
         for due in (30, 0, 0):
-            assert limiter.settle(held(limiter, tokens, needed=0, likely=0), 30, "r1") == due
+            assert limiter.settle(held(limiter, tokens, needed=0, likely=0), 30, "r1", again=True) == due
             assert levels(limiter, [tokens]) == [30.0]
 
     def test_that_cost_more_than_was_held_adds_the_rest_once(self, limiter: Limiter) -> None:
         tokens = limit("1000/1h", "tokens")
         limiter.settle(held(limiter, tokens, likely=40), None, "r1")
         for _ in range(2):
-            limiter.settle(held(limiter, tokens, needed=0, likely=0), 700, "r1")
+            limiter.settle(held(limiter, tokens, needed=0, likely=0), 700, "r1", again=True)
             assert levels(limiter, [tokens]) == [700.0]
+
+    def test_of_another_request_with_the_same_id_counts_in_full(self, limiter: Limiter) -> None:
+        """Some servers number their answers badly. Only what is read counts once."""
+        tokens = limit("1000/1h", "tokens")
+        for _ in range(3):
+            assert limiter.settle(held(limiter, tokens, likely=50), 70, "chatcmpl-1") == 70
+        assert levels(limiter, [tokens]) == [210.0]
+        limiter.settle(held(limiter, tokens, likely=50), None, "chatcmpl-1")
+        assert levels(limiter, [tokens]) == [260.0]
 
     def test_that_says_less_the_second_time_gives_nothing_back(self, limiter: Limiter) -> None:
         tokens = limit("1000/1h", "tokens")
         limiter.settle(held(limiter, tokens, likely=40), 300, "r1")
-        limiter.settle(held(limiter, tokens, needed=0, likely=0), 0, "r1")
-        limiter.settle(held(limiter, tokens, needed=0, likely=0), 300, "r1")
+        limiter.settle(held(limiter, tokens, needed=0, likely=0), 0, "r1", again=True)
+        limiter.settle(held(limiter, tokens, needed=0, likely=0), 300, "r1", again=True)
         assert levels(limiter, [tokens]) == [300.0]
 
     def test_that_others_read_is_counted_for_them_too_and_for_no_other_budget(self, limiter: Limiter) -> None:
         ours, theirs = limit("1000/1h", "tokens"), limit("1000/1h", "tokens")
         limiter.settle(held(limiter, ours, likely=400), None, "r1")
-        assert limiter.settle(held(limiter, theirs, needed=0, likely=0), 30, "r1") == 30
+        assert limiter.settle(held(limiter, theirs, needed=0, likely=0), 30, "r1", again=True) == 30
         assert levels(limiter, [ours, theirs]) == [400.0, 30.0]
 
     def test_is_known_to_another_process_and_after_a_restart(self, opened: Callable[[], Limiter]) -> None:
         tokens = limit("1000/1h", "tokens")
         first, second = opened(), opened()
         first.settle(held(first, tokens, likely=400), None, "r1")
-        second.settle(held(second, tokens, needed=0, likely=0), 30, "r1")
+        second.settle(held(second, tokens, needed=0, likely=0), 30, "r1", again=True)
         third = opened()
-        third.settle(held(third, tokens, needed=0, likely=0), 30, "r1")
+        third.settle(held(third, tokens, needed=0, likely=0), 30, "r1", again=True)
         assert levels(third, [tokens]) == [30.0]
 
     def test_is_known_in_the_next_window_and_forgotten_after_that(self, limiter: Limiter, clock: list[float]) -> None:
         tokens = limit("1000/1h", "tokens")
         limiter.settle(held(limiter, tokens, likely=400), None, "r1")
         clock[0] += 3600.0
-        assert limiter.settle(held(limiter, tokens, needed=0, likely=0), 30, "r1") == 30
+        assert limiter.settle(held(limiter, tokens, needed=0, likely=0), 30, "r1", again=True) == 30
         assert levels(limiter, [tokens]) == [30.0]
-        assert limiter.settle(held(limiter, tokens, needed=0, likely=0), 30, "r1") == 0
+        assert limiter.settle(held(limiter, tokens, needed=0, likely=0), 30, "r1", again=True) == 0
         clock[0] += 7200.0
-        assert limiter.settle(held(limiter, tokens, needed=0, likely=0), 30, "r1") == 30
+        assert limiter.settle(held(limiter, tokens, needed=0, likely=0), 30, "r1", again=True) == 30
 
     def test_counts_for_each_of_several_budgets(self, limiter: Limiter) -> None:
         key, catalyst = limit("1000/1h", "tokens"), limit("5000/1d", "tokens")
         limiter.settle(held(limiter, key, catalyst, likely=400), None, "r1")
-        limiter.settle(held(limiter, key, catalyst, needed=0, likely=0), 30, "r1")
+        limiter.settle(held(limiter, key, catalyst, needed=0, likely=0), 30, "r1", again=True)
         assert levels(limiter, [key, catalyst]) == [30.0, 30.0]
 
 

@@ -19,10 +19,12 @@ from host.core.audit import Event, EventKind, LogLine, Meters, Sink
 from host.core.limits import Limits
 from host.core.operation import Attachments
 from host.core.strict_json import parse_json
+from host.core.wit import Cut
 from host.errors import AuditError, InputError, Refusal
 from host.secrets.redaction import Redactor
 
 MAX_EVENTS = 1_000  # kept with the result; the sink has all
+MAX_LINES = 1_000  # messages of a guest; more are dropped and counted
 
 
 class Stop(enum.Enum):
@@ -190,7 +192,7 @@ class Run:
         return self.redactor.text(text, self.go_on)
 
     def go_on(self) -> None:
-        """Raises RunStopped if the run must end."""
+        """Raises RunStopped if the run must end: to be called within work that takes long."""
         if self.check() is not None:
             raise RunStopped
 
@@ -217,7 +219,7 @@ class Run:
         response, and redacted by the capability that relays it."""
         if self.listener is None:
             return False
-        size = len(event.encode("utf-8", "replace"))
+        size = event.size if isinstance(event, Cut) else len(event.encode("utf-8", "replace"))
         self.meters.emitted_bytes += size
         self.meters.events += 1
         if not relayed:
@@ -273,10 +275,10 @@ class Run:
     def note(self, level: str, message: str) -> None:
         """Keep a log message of the guest, redacted and capped. A `fatal` one is its report of its own end."""
         room = self.limits.max_log_bytes - self.meters.log_bytes
-        self.meters.log_bytes += len(message)
+        self.meters.log_bytes += message.size if isinstance(message, Cut) else len(message)
         if level == "fatal" and self.report is None:
             self.report = _report(self.redacted(message))
-        elif room > 0:
+        elif room > 0 and len(self.logs) < MAX_LINES:
             self.logs.append(LogLine(level, self.redacted(message)[:room]))
 
 

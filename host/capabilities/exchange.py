@@ -134,7 +134,7 @@ class Exchange:
         """Send the request that the guest's message `text` describes. Returns the message and the answer, which is to
         be closed. Raises GuestError, with any refusal recorded."""
         try:
-            message = read_message(text)
+            message = read_message(text, run.go_on)
             request = self._allowed(run, message)
         except GuestError as error:
             raise recorded(run, error) from None

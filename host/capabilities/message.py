@@ -16,6 +16,7 @@ from typing import Any, Literal
 from host.core.fields import FieldReader
 from host.core.operation import Attachment, Attachments
 from host.core.strict_json import clean_text, parse_object, write_json
+from host.core.wit import Cut
 from host.egress.headers import MAX_HEAD_BYTES
 from host.errors import InputError, Refusal
 from host.policy.permissions import Deny
@@ -64,11 +65,15 @@ class RequestMessage:
     relay: bool = False
 
 
-def read_message(text: str) -> RequestMessage:
-    """Reads a request. A field that is null counts as missing; unknown fields are passed over. Raises GuestError
-    (http_error)."""
+def read_message(text: str, check: Callable[[], object] | None = None) -> RequestMessage:
+    """Reads a request; a long one in pieces, before each of which `check` is called. A field that is null counts as
+    missing; unknown fields are passed over. Raises GuestError (http_error; request_too_large for a message that is
+    longer than its room)."""
+    if isinstance(text, Cut):
+        rule = f"its message of {text.size} bytes is longer than max_request_size allows"
+        raise GuestError.refused(Refusal("request_too_large", "a request", rule, "raise max_request_size"))
     try:
-        given = parse_object(text, "the request", most=_MAX_VALUES)
+        given = parse_object(text, "the request", most=_MAX_VALUES, check=check)
     except InputError as error:
         raise GuestError("http_error", error.message) from None
     fields = FieldReader({name: value for name, value in given.items() if value is not None}, error=_malformed)

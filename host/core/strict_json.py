@@ -18,21 +18,33 @@ MAX_VALUES = 5_000_000  # a list of lists takes some thirty times its text's siz
 
 _NESTS = (dict, list, tuple)  # made once: a union of types takes longer to make than to ask
 
-_STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)  # one that does not end too: so it never starts again
-_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
-_LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_LONG = 256 * 1024  # characters: from there on a text is read in pieces, if there is anybody to ask in between
+
+_TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[,\[{]', re.DOTALL)  # a string, which need not end, or a separator
+_LONE_SURROGATE = re.compile(r"[\ud800-\udfff]+")
 
 
-def parse_json(text: str | bytes, what: str, *, most: int = MAX_VALUES, names_once: bool = False) -> Json:
+def parse_json(
+    text: str | bytes,
+    what: str,
+    *,
+    most: int = MAX_VALUES,
+    names_once: bool = False,
+    check: Callable[[], object] | None = None,
+    keep: bool = True,
+) -> Json:
     """The value of `text`, JSON by RFC 8259. Raises InputError, in which `what` names the text.
 
     NaN, nesting beyond MAX_DEPTH, numbers that are too long and more than `most` values are errors too. A lone
     surrogate becomes U+FFFD, so that the value can be encoded and printed. With `names_once` a name that one object has
     twice is an error as well: readers differ in which of the two they take, so a text that decides something must not
-    have it.
+    have it. A long text is read in pieces, before each of which `check` is called: it may raise whatever ends the
+    reading. Without `keep` a long text is only read: the lists and objects of the value may come out empty.
     """
     try:
         decoded = text if isinstance(text, str) else text.decode("utf-8")
+        if check is not None and len(decoded) > _LONG and not names_once:
+            return _in_pieces(decoded, what, most, check, keep=keep)
         _check_values(decoded, what, most)
         value = _decoder(_names_once(what)).decode(decoded) if names_once else _DECODE(decoded)
     except json.JSONDecodeError as error:
@@ -48,24 +60,47 @@ def parse_json(text: str | bytes, what: str, *, most: int = MAX_VALUES, names_on
         raise InputError(f"{what} is not JSON that can be read: {reason}") from None
     if decoded.count("[") + decoded.count("{") > MAX_DEPTH:
         check_depth(value, what)
-    if _SURROGATE_ESCAPE.search(decoded) or not _encodable(decoded):
-        return json.loads(clean_text(json.dumps(value, ensure_ascii=False)))
-    return value
+    return _cleaned(value) if _may_be_lone(decoded) or not _encodable(decoded) else value
 
 
-def parse_object(text: str | bytes, what: str, *, most: int = MAX_VALUES, names_once: bool = False) -> dict[str, Json]:
+def _in_pieces(text: str, what: str, most: int, check: Callable[[], object], *, keep: bool) -> Json:
+    from host.core.json_pieces import PieceReader  # noqa: PLC0415 - most texts are short
+
+    unclean = _may_be_lone(text) or not _encodable(text)
+    left = most
+
+    def finish(value: Json, depth: int) -> Json:
+        nonlocal left
+        left -= check_depth(value, what, depth) if isinstance(value, _NESTS) else 1
+        if left < 0:
+            raise _too_many(what, most)
+        return _cleaned(value) if unclean else value
+
+    return PieceReader(text, check=check, scan=_SCAN, finish=finish, depth=MAX_DEPTH, keep=keep).read()
+
+
+def parse_object(
+    text: str | bytes,
+    what: str,
+    *,
+    most: int = MAX_VALUES,
+    names_once: bool = False,
+    check: Callable[[], object] | None = None,
+) -> dict[str, Json]:
     """Like `parse_json`, for text that has to be a JSON object."""
-    value = parse_json(text, what, most=most, names_once=names_once)
+    value = parse_json(text, what, most=most, names_once=names_once, check=check)
     if not isinstance(value, dict):
         raise InputError(f"{what} is a JSON {kind_of(value)}, not an object")
     return value
 
 
-def check_depth(value: Json, what: str, most: int = MAX_DEPTH) -> None:
-    """Raises InputError where `value` is nested more than `most` deep: some 1,600 levels end a Python guest without a
-    word."""
+def check_depth(value: Json, what: str, most: int = MAX_DEPTH) -> int:
+    """The number of values in the lists and objects of `value`. Raises InputError where it is nested more than `most`
+    deep: some 1,600 levels end a Python guest without a word."""
     level: list[Json] = [value] if isinstance(value, _NESTS) else []
+    found = 0
     for _ in range(most):
+        found += sum(map(len, level))
         level = [
             inner
             for one in level
@@ -73,7 +108,7 @@ def check_depth(value: Json, what: str, most: int = MAX_DEPTH) -> None:
             if isinstance(inner, _NESTS)
         ]
         if not level:
-            return
+            return found
     raise InputError(f"{what} is nested more than {most} levels deep")
 
 
@@ -84,7 +119,7 @@ def write_json(value: Json) -> str:
 
 def clean_text(text: str) -> str:
     """`text` with U+FFFD in place of lone surrogates, which UTF-8 cannot hold."""
-    return text if _encodable(text) else _LONE_SURROGATE.sub("\ufffd", text)
+    return text if _encodable(text) else _LONE_SURROGATE.sub(lambda lone: "\ufffd" * len(lone[0]), text)
 
 
 def kind_of(value: Json) -> str:
@@ -103,16 +138,47 @@ def kind_of(value: Json) -> str:
 
 def _check_values(text: str, what: str, most: int) -> None:
     """Raises InputError where `text` would be more than `most` values: before there are any."""
-    if _separators(text) > most and _separators(_STRING.sub("", text)) > most:
-        raise InputError(f"{what} has more than {most} values")
+    if text.count(",") + text.count("[") + text.count("{") <= most:
+        return
+    separators = strings = 0
+    for found in _TOKEN.finditer(text):
+        if text[found.start()] == '"':
+            strings += 1  # each is a value or a name
+        else:
+            separators += 1
+        if separators > most or strings > 2 * most + 1:
+            raise _too_many(what, most)
 
 
-def _separators(text: str) -> int:
-    return text.count(",") + text.count("[") + text.count("{")
+def _too_many(what: str, most: int) -> InputError:
+    return InputError(f"{what} has more than {most} values")
+
+
+def _may_be_lone(text: str) -> bool:
+    """Whether there is an escape of a surrogate, alone or one of a pair."""
+    return "\\ud" in text or "\\uD" in text
 
 
 def _encodable(text: str) -> bool:
-    return text.isascii() or not _LONE_SURROGATE.search(text)
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _cleaned(value: Json) -> Json:
+    """`value` without lone surrogates, in its names too. Two frames a level."""
+    match value:
+        case str():
+            return clean_text(value)
+        case dict():
+            return {clean_text(name): _cleaned(inner) for name, inner in value.items()}
+        case list():
+            return [_cleaned(inner) for inner in value]
+    return value
 
 
 def _names_once(what: str) -> Callable[[list[tuple[str, Json]]], dict[str, Json]]:
@@ -143,5 +209,6 @@ def _finite(text: str) -> float:
     return value
 
 
+_SCAN = _decoder().scan_once  # type: ignore[attr-defined]  # the library's own; typeshed does not list it
 _DECODE = _decoder().decode  # made once: making one takes as long as reading a short text
 _ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode

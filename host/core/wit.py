@@ -22,9 +22,34 @@ class Err(NamedTuple):
 HostValue: TypeAlias = str | bool | Ok | Err | None  # what a host function may return
 
 
+class Cut(str):
+    """The beginning of a text from a guest that is longer than its room. `size` is that of the whole text, in bytes of
+    UTF-8. It is cut before it is decoded, so the rest costs nothing."""
+
+    __slots__ = ("size",)
+    size: int
+
+    @classmethod
+    def of(cls, beginning: str, size: int) -> Cut:
+        cut = cls(beginning)
+        cut.size = size
+        return cut
+
+
+class Room(NamedTuple):
+    """The bytes of UTF-8 that an argument may have: `fixed`, and so many tenths of a field of the run's Limits."""
+
+    fixed: int
+    limit: str = "max_request_bytes"
+    tenths: int = 0
+
+
 class Signature(NamedTuple):
+    """A function of the contract. `rooms` has the room of each parameter; an argument beyond it arrives as a Cut."""
+
     params: tuple[Type, ...]
     result: Type | None
+    rooms: tuple[Room, ...] = ()
 
 
 FETCH = "cyfr:http/fetch@0.1.0"
@@ -35,17 +60,22 @@ CONFIG = "catalyst:host/config@0.1.0"
 LOG = "catalyst:host/log@0.1.0"
 RUN = "cyfr:catalyst/run@0.1.0"
 
-_TEXT = Signature(("string",), "string")
+_KIB = 1024
+_NAME = Room(_KIB)
+_REQUEST = Signature(("string",), "string", (Room(64 * _KIB, "max_request_bytes", 14),))  # base64 takes a third more
+_HANDLE = Signature(("string",), "string", (_NAME,))
 
 IMPORTS: dict[str, dict[str, Signature]] = {
-    FETCH: {"request": _TEXT},
-    STREAMING: {"request": _TEXT, "read": _TEXT, "close": _TEXT},
-    SECRETS: {"get": Signature(("string",), "result<string, string>")},
-    OUTPUT: {"emit": Signature(("string",), "bool")},
+    FETCH: {"request": _REQUEST},
+    STREAMING: {"request": _REQUEST, "read": _HANDLE, "close": _HANDLE},
+    SECRETS: {"get": Signature(("string",), "result<string, string>", (_NAME,))},
+    OUTPUT: {"emit": Signature(("string",), "bool", (Room(0, "max_output_bytes", 10),))},
     CONFIG: {"get": Signature((), "string")},
-    LOG: {"write": Signature(("string", "string"), None)},
+    LOG: {  # a guest's report of its own end does not count as a message
+        "write": Signature(("string", "string"), None, (Room(64), Room(64 * _KIB, "max_log_bytes", 10)))
+    },
 }
-EXPORTS: dict[str, dict[str, Signature]] = {RUN: {"run": _TEXT}}
+EXPORTS: dict[str, dict[str, Signature]] = {RUN: {"run": Signature(("string",), "string")}}
 
 # What the manifest's `wasi` object calls each interface.
 CAPABILITIES: dict[str, str] = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from ctypes import byref
 from typing import Any, TypeAlias
@@ -18,20 +18,25 @@ from wasmtime import Engine, Store, WasiConfig, WasmtimeError
 from wasmtime import _ffi as ffi
 from wasmtime.component import Component, Linker
 
-from host.core.wit import RUN, Err, HostValue, Ok
+from host.core.wit import IMPORTS, RUN, Cut, Err, HostValue, Ok, Room
 from host.errors import StateError
 from host.run import Run, RunStopped, Stop
 from host.sandbox import failure
-from host.sandbox.engine import MAX_CORE_INSTANCES, MAX_MEMORY_BYTES, MAX_TABLE_ELEMENTS, MAX_TABLES
+from host.sandbox.engine import MAX_CORE_INSTANCES, MAX_TABLE_ELEMENTS, MAX_TABLES
 from host.sandbox.wasi import NO_FINALIZER, StandardStreams
 
 HostFunction: TypeAlias = Callable[..., HostValue]  # (call, *strings) -> value
 HostFunctions: TypeAlias = Mapping[str, Mapping[str, HostFunction]]  # interface -> function -> implementation
 
 TICK_S = 0.01
+_MAX_CUT = 1 << 20  # of a text that is too long, as much is shown to its function
 _STRING = ffi.WASMTIME_COMPONENT_STRING.value
 _BOOL = ffi.WASMTIME_COMPONENT_BOOL.value
 _RESULT = ffi.WASMTIME_COMPONENT_RESULT.value
+
+_decode_utf8 = ctypes.pythonapi.PyUnicode_DecodeUTF8
+_decode_utf8.restype = ctypes.py_object
+_decode_utf8.argtypes = (ctypes.POINTER(ctypes.c_ubyte), ctypes.c_ssize_t, ctypes.c_char_p)
 
 _current = threading.local()
 _OnEpoch = ctypes.CFUNCTYPE(  # wasmtime_store_epoch_deadline_callback's
@@ -202,7 +207,7 @@ def _call_run(function: Any, context: Any, text: str, run: Run) -> str:
     if error:
         raise failure.Trapped(WasmtimeError._from_ptr(error))  # noqa: SLF001 - the library has no other way in
     answer = _take_string(results[0], run.limits.max_output_bytes)
-    if answer is None:
+    if isinstance(answer, Cut):
         run.stop(Stop.OUTPUT)
         raise failure.Trapped(None)
     if run.check() is Stop.CANCELLED:
@@ -217,7 +222,7 @@ def _define(linker: Linker, interface: str, members: Mapping[str, HostFunction])
     callbacks = []
     with linker.root() as root, root.add_instance(interface) as instance:
         for name, function in members.items():
-            callback = _callback(function)
+            callback = _callback(function, IMPORTS[interface][name].rooms)
             encoded = name.encode()
             error = ffi.wasmtime_component_linker_instance_add_func(
                 instance.ptr(), ctypes.create_string_buffer(encoded), len(encoded), callback, None, NO_FINALIZER
@@ -228,20 +233,26 @@ def _define(linker: Linker, interface: str, members: Mapping[str, HostFunction])
     return callbacks
 
 
-def _callback(function: HostFunction) -> Any:
-    """The C callback for one host function. It catches every exception of `function`: the run is stopped, the exception
-    kept for the run's caller, and the guest trapped."""
+def _callback(function: HostFunction, rooms: Sequence[Room]) -> Any:
+    """The C callback for one host function, whose arguments have these rooms. It catches every exception of `function`:
+    the run is stopped, the exception kept for the run's caller, and the guest trapped."""
 
     @ffi.wasmtime_component_func_callback_t  # type: ignore[untyped-decorator]
-    def enter(_data: Any, _context: Any, _type: Any, args: Any, nargs: int, results: Any, _nresults: int) -> int:
+    def enter(_data: Any, _context: Any, _type: Any, args: Any, _nargs: int, results: Any, _nresults: int) -> int:
         run: Run = _current.call
         try:
             run.meters.host_calls += 1
             if run.meters.host_calls > run.limits.max_host_calls:
                 run.stop(Stop.HOST_CALLS)
             elif run.check() is None:
-                strings = [_take_string(args[i], MAX_MEMORY_BYTES) for i in range(nargs)]
-                value = function(run, *strings)
+                limits = run.limits
+                value = function(
+                    run,
+                    *[
+                        _take_string(args[i], fixed + getattr(limits, limit) * tenths // 10)
+                        for i, (fixed, limit, tenths) in enumerate(rooms)
+                    ],
+                )
                 if value is not None:
                     _put(results[0], value)
         except BaseException as error:  # noqa: BLE001 - an exception must not enter wasmtime: it would be lost, or another run's
@@ -280,15 +291,18 @@ class _NotAString(Exception):
     """The value that crossed was of another type than the contract's. Unreachable for a checked component."""
 
 
-def _take_string(value: Any, max_bytes: int) -> str | None:
-    """The string in `value`, whose memory is given back; None when it is over `max_bytes` bytes of UTF-8."""
+def _take_string(value: Any, room: int) -> str:
+    """The string in `value`, whose memory is given back; over `room` bytes of UTF-8 its beginning, as a Cut. Whatever
+    encoding the guest's strings have, wasmtime hands them over as UTF-8."""
     if value.kind != _STRING:
         raise _NotAString
     held = value.of.string
-    try:
-        if held.size > max_bytes:
-            return None
-        return ctypes.string_at(held.data, held.size).decode("utf-8", "replace") if held.size else ""
+    size = held.size
+    try:  # decoded where it lies, so that a large one is copied once
+        if size > room:
+            return Cut.of(_decode_utf8(held.data, min(room, _MAX_CUT), b"replace"), size)
+        text: str = _decode_utf8(held.data, size, b"replace") if size else ""
+        return text
     finally:
         ffi.wasm_byte_vec_delete(byref(held))
 

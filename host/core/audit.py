@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, Protocol, TypeAlias, get_args
 RunKind = Literal["run.started", "run.ended", "http.request", "secret.use", "secret.reveal", "log"]
 
 # What happened without a run, and changed nothing that is kept; as does a `secret.reveal` to the operator.
-OtherKind = Literal["component.refused", "component.pulled", "component.pushed", "request.refused"]
+OtherKind = Literal["component.refused", "component.pulled", "component.pushed", "request.refused", "audit.mended"]
 
 # What the operator changed: recorded in the transaction that changes it (host.store.audit_log.log).
 ChangeKind = Literal[

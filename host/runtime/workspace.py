@@ -98,7 +98,9 @@ class Workspace:
         """The state in `state_dir` (default: `environment.state_dir()`), or in the PostgreSQL database at the URL
         `database` (default: `environment.database()`). Raises InputError, StateError."""
         folder = Path(state_dir) if state_dir else environment.state_dir()
-        return cls(Database.open(folder, database or environment.database()), folder)
+        opened = cls(Database.open(folder, database or environment.database()), folder)
+        opened.keys.finish_rotations(opened.database)
+        return opened
 
     @cached_property
     def signing_keys(self) -> SigningKeys:

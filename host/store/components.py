@@ -33,7 +33,7 @@ from host.core.strict_json import Json
 from host.errors import HostError, InputError, NotFound, StateError
 from host.policy.diff import Difference, PermissionRequest
 from host.store.audit_log.log import AuditLog, Change
-from host.store.database import Database, make_private
+from host.store.database import Database, make_private, sync_folder
 from host.store.provenance import GRANTING, built_here, forget_place, in_order, note_approval, note_build
 from host.store.tables import approvals, artifacts, blobs, components, newest, secret_grants, settings, signatures
 from host.trust.bundle import MAX_BUNDLES
@@ -127,6 +127,7 @@ class Blobs:
                 file.flush()
                 os.fsync(file.fileno())
             draft.replace(self._file(digest))
+            sync_folder(self._folder)
         except OSError as error:
             draft.unlink(missing_ok=True)
             raise StateError(f"cannot write to {str(self._folder)!r}: {error.strerror}") from None

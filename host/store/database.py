@@ -149,13 +149,26 @@ class Database:
 
 
 def make_private(folder: Path) -> None:
-    """Create `folder` for this user alone, unless it exists. Raises StateError."""
+    """Create `folder` for this user alone, unless it exists; its name is on the disk then. Raises StateError."""
+    if folder.is_dir():
+        return
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        sync_folder(folder.parent)
     except OSError as error:
         raise StateError(
             f"cannot make {str(folder)!r}: {error.strerror}", hint="HOST_STATE_DIR names another"
         ) from None
+
+
+def sync_folder(folder: Path) -> None:
+    """Sync the names in `folder` to the disk: a file that was synced itself can be without one after a loss of power.
+    Raises OSError."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def _sqlite(file: Path) -> Engine:

@@ -19,7 +19,7 @@ from sqlalchemy import Column, Connection, Double, Table, delete, func, insert, 
 from host.core.audit import CHANGES
 from host.errors import StateError, VaultError
 from host.store import schema
-from host.store.audit_log.chain import Checkpoint, CheckpointFile, StoredCheckpoint
+from host.store.audit_log.chain import Checkpoint, CheckpointFile, StoredCheckpoint, torn_when_made
 from host.store.tables import (
     api_keys,
     approvals,
@@ -123,9 +123,16 @@ def check_digest(connection: Connection, keys: Keys, file: CheckpointFile, *, sh
     digests = state.digests(keys.get(connection, row.key), row.seq)
     if row.seq != last or not any(hmac.compare_digest(row.mac, one) for one in digests):
         raise _changed()
-    if not shared if stored is None else not _follows(Checkpoint(row.seq, row.mac), stored, keys, connection):
-        raise _changed()
+    unknown = not shared if stored is None else not _follows(Checkpoint(row.seq, row.mac), stored, keys, connection)
+    if unknown and not torn_when_made(connection, keys, file):
+        raise _changed() if file.torn_at() is None else _torn(file)
     return state
+
+
+def last_digest(connection: Connection) -> Checkpoint:
+    """The checkpoint of the stored digest, which `check_digest` has checked; of the beginning where there is none."""
+    row = connection.execute(select(state_seal.c.seq, state_seal.c.mac)).one_or_none()
+    return Checkpoint() if row is None else Checkpoint(row.seq, row.mac)
 
 
 def _follows(found: Checkpoint, stored: StoredCheckpoint, keys: Keys, connection: Connection) -> bool:
@@ -155,6 +162,13 @@ def _as_read(column: Column[Any], value: Any) -> Any:
 
 def _hex(value: bytes) -> str:
     return value.hex()
+
+
+def _torn(file: CheckpointFile) -> StateError:
+    return StateError(
+        f"{file.path.name} is torn, by a crash or by somebody: it does not say which state was the last one",
+        hint="put back a backup of the whole state; or review the state and accept it as it is: host audit accept",
+    )
 
 
 def _changed() -> StateError:

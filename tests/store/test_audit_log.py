@@ -168,7 +168,7 @@ class TestRecordsOfManyThreads:
         assert verify(audit_log).noted == 320
 
 
-def fails(*arguments: object) -> None:
+def fails(*arguments: object, **named: object) -> None:
     raise ZeroDivisionError
 
 

@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 import pytest
-from sqlalchemy import delete
 
 from host.core.audit import Event
 from host.core.names import Reference
@@ -115,7 +114,7 @@ def test_a_state_from_before_there_was_an_order_keeps_its_only_catalyst_as_the_d
 ) -> None:
     install(installed, OWN)
     with audit_log.changing() as change:
-        change.connection.execute(delete(settings).where(settings.c.section == "order"))
+        change.delete(settings, section="order")
         change.record(Event("policy.changed", ""))
     assert default(installed) == OWN
     install(installed, THEIRS)

@@ -158,7 +158,7 @@ def test_a_note_that_was_not_written_with_a_key_of_this_state_is_found(kept: Wor
 def test_killed_before_the_first_seal_is_noted_the_state_opens(
     workspace: Workspace, database_url: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(*_: object) -> None:
+    def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, insert, select, update
 
+from host.core.audit import Event
 from host.core.names import SecretName
 from host.errors import AuditError, VaultError
 from host.runtime.workspace import Workspace
@@ -25,6 +26,7 @@ from host.secrets.value import OPERATOR, SecretValue
 from host.store import tables
 from host.store.audit_log.log import Change
 from host.store.audit_log.verification import prune
+from host.store.vault import master
 from host.store.vault.secrets import Rotated, Vault
 
 NAME = SecretName("OPENAI_API_KEY")
@@ -517,6 +519,70 @@ def test_killed_while_the_master_key_is_replaced_the_vault_opens(
     assert done.returncode == -signal.SIGKILL
     assert (hands.copy("keys")["keys"][0]["master"] != before) is replaced
     with Workspace.open(state_dir, database_url) as other:
+        assert master_files(state_dir) == {f"master-{hands.copy('keys')['keys'][0]['master']}.key"}
+        assert list(state_dir.glob("rotation-*")) == []
         assert value(vault_of(other)) == NEW
         vault_of(other).rotate(new_master=True)
         assert value(vault_of(other), OTHER) == SECOND
+
+
+@pytest.mark.parametrize("place", ["keyring", "file"])
+def test_what_a_killed_rotation_left_is_cleared_in_each_place(
+    filled: Vault,
+    workspace: Workspace,
+    state_dir: Path,
+    database_url: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    place: Any,
+) -> None:
+    held: dict[tuple[str, str], str] = {}
+    monkeypatch.setattr(master, "write", lambda service, user, text: held.__setitem__((service, user), text) or True)
+    monkeypatch.setattr(master, "read", lambda service, user: held.get((service, user)))
+    monkeypatch.setattr(master, "remove", lambda service, user: held.pop((service, user)))
+    held["another program", "x"] = held[master.KEYRING_SERVICE, "of another state"] = "kept"
+
+    def die(self: object, replaced: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killed:
+        killed.setattr(type(workspace.keys), "forget", die)
+        with pytest.raises(KeyboardInterrupt):
+            filled.rotate(new_master=True, place=place)
+    assert len(held) + len(master_files(state_dir)) == 4
+    with Workspace.open(state_dir, database_url) as other:
+        assert len(held) + len(master_files(state_dir)) == 3
+        assert value(vault_of(other)) == NEW
+    assert "kept" in held.values()
+
+
+def test_a_rotation_that_goes_on_is_left_alone_by_those_who_open_the_state(
+    filled: Vault, workspace: Workspace, state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    record = Change.record
+
+    def look(self: Change, event: Event) -> None:
+        workspace.keys.finish_rotations(workspace.database)
+        seen.append(len(master_files(state_dir)))
+        record(self, event)
+
+    monkeypatch.setattr(Change, "record", look)
+    filled.rotate(new_master=True)
+    assert seen == [2]
+    assert value(filled) == NEW
+
+
+def test_the_key_of_another_state_in_the_same_folder_is_never_cleared(
+    filled: Vault, workspace: Workspace, state_dir: Path
+) -> None:
+    [own] = master_files(state_dir)
+    theirs, gone = master.make(state_dir, "file"), master.make(state_dir, "file")
+    note = state_dir / "rotation-00000000.note"
+    note.write_text(json.dumps({"before": theirs.id, "after": gone.id}))
+    workspace.keys.finish_rotations(workspace.database)
+    assert len(master_files(state_dir)) == 3
+    assert note.exists()
+    note.write_text("")
+    workspace.keys.finish_rotations(workspace.database)
+    assert (len(master_files(state_dir)), note.exists()) == (3, False)
+    assert own in master_files(state_dir)

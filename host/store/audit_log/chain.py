@@ -5,9 +5,21 @@ record breaks the chain.
 
 A chain whose last records were cut off is still a chain. Therefore a file beside the database holds a checkpoint: the
 last record that was acknowledged. Machines that share a database have a file each. The checkpoint has a MAC of its own,
-so that somebody who cuts the chain cannot write a matching one. It is one line of fixed length, overwritten by one
-write within one block of the disk: a process that is killed leaves the old line or the new one, whole. No file can show
-that the whole state was put back to an earlier day, this file included.
+so that somebody who cuts the chain cannot write a matching one. No file can show that the whole state was put back to
+an earlier day, this file included.
+
+What a crash leaves of the file. It is made beside its place, synced, renamed and its folder synced, before the first
+transaction of the state is committed: so it is there, whole, whenever there is a record. From then on its one line of
+fixed length is overwritten by one write within one block of the disk: a process that is killed, or a loss of power,
+leaves the old line or the new one, whole. An old line is no loss: the records after it have to continue the chain.
+
+So a line that is empty, cut short or zeroed (torn) is not what a crash leaves, unless the disk or an earlier version of
+this program did not sync the file when it was made. Cutting it is also what somebody would do who removes the last
+records. The two differ in one thing that nobody can write: the time at which the file was changed last (`st_ctime`). A
+loss of power takes what was written shortly before it, so it can tear a file that is as old as the first record, whose
+MAC covers its time (`torn_when_made`). Such a file is written anew, from a chain that was verified from its first
+record on, and a record says so. A file that was cut at any later time is evidence, and stays. What is left: somebody
+who cuts the file and the log within two minutes of the state's first record removes records of those two minutes.
 """
 
 from __future__ import annotations
@@ -16,6 +28,7 @@ import fcntl
 import hmac
 import json
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -27,6 +40,7 @@ from sqlalchemy import Connection, LargeBinary, cast, select
 
 from host.core.strict_json import parse_object
 from host.errors import AuditBroken, AuditError, InputError, VaultError
+from host.store.database import sync_folder
 from host.store.tables import audit
 from host.store.vault.keys import DataKey, Keys
 
@@ -34,6 +48,9 @@ FIELDS = ("seq", "at", "run", "kind", "decision", "rule", "detail", "key")
 _ROWS_AT_ONCE = 1_000  # in memory
 _GENESIS = bytes(32)
 _MOST_BYTES = 512  # of a checkpoint file
+_SOON_S = 120.0  # after the first record; Linux writes back what is older than 30 s
+_LINE = re.compile(rb"[0-9\0]{20}[ \0][0-9a-f\0]{64}[ \0][0-9a-z\0-]{22}[ \0][0-9a-f\0]{64}[\n\0]")
+_LINE_BYTES = 20 + 1 + 64 + 1 + 22 + 1 + 64 + 1
 _LOCK_TIMEOUT_S = 5.0  # the lock is held for one append and its commit at most
 
 _compact = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
@@ -139,21 +156,28 @@ class StoredCheckpoint:
 
 
 class HeldCheckpoint:
-    """A checkpoint file while it is locked: what is in it, `stored`, and its advance."""
+    """A checkpoint file while it is locked: what is in it, `stored`, and its advance. `torn_at` is the time of the last
+    change (Unix time) of a file that holds no line, or a part of one; None for any other content."""
 
     def __init__(self, file: int) -> None:
         self._file = file
-        self.stored = _read(file)
+        content = os.pread(file, _MOST_BYTES, 0)
+        self.stored = _parsed(content)
+        self.torn_at = os.fstat(file).st_ctime if _is_torn(content) else None
 
-    def advance(self, checkpoint: Checkpoint, key: DataKey) -> None:
+    def advance(self, checkpoint: Checkpoint, key: DataKey, *, durable: bool = False) -> None:
         """See CheckpointFile.advance."""
         if self.stored is not None and self.stored.checkpoint.seq < checkpoint.seq:
-            self.replace(checkpoint, key)
+            os.pwrite(self._file, _line(checkpoint, key), 0)
+            if durable:
+                os.fsync(self._file)
 
     def replace(self, checkpoint: Checkpoint, key: DataKey) -> None:
         """See CheckpointFile.replace."""
-        line = f"{checkpoint.seq:020} {checkpoint.mac.hex()} {key.id} {_tag(checkpoint, key).hex()}\n".encode()
+        line = _line(checkpoint, key)
         os.pwrite(self._file, line, 0)
+        os.ftruncate(self._file, len(line))
+        os.fsync(self._file)
 
 
 class CheckpointFile:
@@ -165,22 +189,41 @@ class CheckpointFile:
         self.path = state_dir / (f"{kind}-{database}.head" if database else f"{kind}.head")
 
     def read(self) -> StoredCheckpoint | None:
-        """None without a file, and for an empty file: its process was killed before it could write."""
+        """None without a file, and for an empty file."""
         with self._opened(os.O_RDONLY, fcntl.LOCK_SH) as held:
             return None if held is None else held.stored
 
-    def replace(self, checkpoint: Checkpoint, key: DataKey) -> None:
-        """Write `checkpoint`, in place of any other."""
-        with self._opened(os.O_RDWR | os.O_CREAT, fcntl.LOCK_EX) as held:
-            if held is not None:
-                held.replace(checkpoint, key)
+    def torn_at(self) -> float | None:
+        """See HeldCheckpoint; None without a file."""
+        with self._opened(os.O_RDONLY, fcntl.LOCK_SH) as held:
+            return None if held is None else held.torn_at
 
-    def advance(self, checkpoint: Checkpoint, key: DataKey) -> None:
-        """Write `checkpoint` if it is later than the stored one. Does not create the file: a missing file is
-        evidence."""
+    def replace(self, checkpoint: Checkpoint, key: DataKey) -> None:
+        """Write `checkpoint`, in place of any other. The file and its name are on the disk once this returns."""
         with self.held() as held:
             if held is not None:
-                held.advance(checkpoint, key)
+                held.replace(checkpoint, key)
+                return
+        self._create(_line(checkpoint, key))
+
+    def advance(self, checkpoint: Checkpoint, key: DataKey, *, durable: bool = False) -> None:
+        """Write `checkpoint` if it is later than the stored one; a `durable` one outlives a loss of power. Does not
+        create the file: a missing file is evidence."""
+        with self.held() as held:
+            if held is not None:
+                held.advance(checkpoint, key, durable=durable)
+
+    def _create(self, line: bytes) -> None:
+        draft = self.path.with_name(f".{self.path.name}.new")
+        try:
+            with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:  # noqa: PTH123 - with its mode from the start
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(self.path)
+            sync_folder(self.path.parent)
+        except OSError as error:
+            raise AuditError(f"{str(self.path)!r} cannot be written: {error.strerror}") from None
 
     def held(self) -> AbstractContextManager[HeldCheckpoint | None]:
         """The file, locked against every other thread and process; None without a file. A write transaction of the
@@ -218,15 +261,35 @@ def _lock(file: int, kind: int) -> None:
             return
 
 
-def _read(file: int) -> StoredCheckpoint | None:
-    text = os.pread(file, _MOST_BYTES, 0).decode("ascii", "replace")
-    if not text:
+def torn_when_made(connection: Connection, keys: Keys, file: CheckpointFile) -> bool:
+    """Whether `file` is torn, and was last changed when the state was made: see the head of this module."""
+    torn_at = file.torn_at()
+    if torn_at is None:
+        return False
+    try:
+        return any(abs(torn_at - at) <= _SOON_S for _, at in walk(connection, keys, Checkpoint(), through=1))
+    except AuditBroken:
+        return False
+
+
+def _line(checkpoint: Checkpoint, key: DataKey) -> bytes:
+    return f"{checkpoint.seq:020} {checkpoint.mac.hex()} {key.id} {_tag(checkpoint, key).hex()}\n".encode()
+
+
+def _parsed(content: bytes) -> StoredCheckpoint | None:
+    if not content:
         return None
     try:
-        seq, mac, key, tag = text.partition("\n")[0].split()
+        seq, mac, key, tag = content.decode("ascii", "replace").partition("\n")[0].split()
         return StoredCheckpoint(Checkpoint(int(seq), bytes.fromhex(mac)), key, bytes.fromhex(tag))
     except ValueError:
         return StoredCheckpoint()
+
+
+def _is_torn(content: bytes) -> bool:
+    """Whether bytes of a line are missing at its end, or are zeros, and the others are what a line has there."""
+    padded = content.ljust(_LINE_BYTES, b"\0")
+    return b"\0" in padded[:-1] and _LINE.fullmatch(padded) is not None
 
 
 def _tag(checkpoint: Checkpoint, key: DataKey) -> bytes:

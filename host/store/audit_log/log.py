@@ -31,12 +31,21 @@ from sqlalchemy import (
 
 from host.core.audit import CHANGES, Event
 from host.core.strict_json import clean_text
-from host.errors import AuditError, HostError, StateError, VaultError
+from host.errors import AuditBroken, AuditError, HostError, StateError, VaultError
 from host.store import schema
-from host.store.audit_log.chain import FIELDS, Checkpoint, CheckpointFile, StoredCheckpoint, chained, last_pruned
+from host.store.audit_log.chain import (
+    FIELDS,
+    Checkpoint,
+    CheckpointFile,
+    StoredCheckpoint,
+    chained,
+    last_pruned,
+    torn_when_made,
+    walk,
+)
 from host.store.database import Database
 from host.store.group_commit import GroupCommit
-from host.store.state_digest import State, check_digest, write_digest
+from host.store.state_digest import State, check_digest, last_digest, write_digest
 from host.store.tables import audit, keys
 from host.store.vault.keys import DataKey, Keys
 
@@ -136,15 +145,15 @@ class AuditLog:
         with self._appending() as change:
             key = self.keys.current(change.connection, "state")
             change.state = self.check(change.connection)
-            if self.digest_file.read() is None:  # a new state, or new to this machine
-                self.digest_file.replace(Checkpoint(), key)  # the file exists before there is a digest
+            if self.digest_file.read() is None or self.digest_file.torn_at() is not None:
+                self.digest_file.replace(last_digest(change.connection), key)  # it exists before there is a new digest
             before = change.last
             yield change
             written = None
             if change.last != before:
                 written = write_digest(change.connection, key, change.last.seq, change.state)
         if written is not None:
-            self.digest_file.advance(written, key)
+            self.digest_file.advance(written, key, durable=True)
 
     def check(self, connection: Connection) -> State:
         """Check the state digest (`host.store.state_digest`), and return what it covers. Raises StateError if other
@@ -161,9 +170,25 @@ class AuditLog:
             key, last, begun = self._end(connection)
             agrees = self._agrees_with_checkpoint(connection, last, key, begun=begun)
             change = Change(connection, key, last)
+            if not agrees and begun and self._mended(connection, last, key):
+                agrees = True
+                change.append([as_row(Event("audit.mended", "", detail={"found": last.seq}))])
             yield change
         if agrees:
-            self.checkpoint_file.advance(change.last, change.key)
+            self.checkpoint_file.advance(change.last, change.key, durable=durable)
+
+    def _mended(self, connection: Connection, last: Checkpoint, key: DataKey) -> bool:
+        """Write a checkpoint file anew that was torn when the state was made (`host.store.audit_log.chain`), if the
+        chain verifies from its beginning to `last`. Returns whether it was."""
+        if not torn_when_made(connection, self.keys, self.checkpoint_file):
+            return False
+        try:
+            for _ in walk(connection, self.keys, Checkpoint()):
+                pass
+        except AuditBroken:
+            return False
+        self.checkpoint_file.replace(last, key)
+        return True
 
     def accept(self) -> Checkpoint:
         """Accept the end of the audit log, and the state, as they are: in place of what the checkpoints and the state

@@ -25,7 +25,7 @@ from sqlalchemy import Connection, delete, func, select
 
 from host.core.audit import Event
 from host.errors import AuditBroken
-from host.store.audit_log.chain import Checkpoint, StoredCheckpoint, beginning, missing, walk
+from host.store.audit_log.chain import Checkpoint, StoredCheckpoint, beginning, missing, torn_when_made, walk
 from host.store.audit_log.log import AuditLog
 from host.store.tables import audit
 from host.store.vault.secrets import recorded_digests
@@ -49,8 +49,10 @@ def verify(audit_log: AuditLog, expected: Checkpoint | None = None) -> Verified:
     """Raises AuditBroken with the number of the first record that does not verify; StateError. `expected` is a
     checkpoint from earlier: its record has to be present, or pruned."""
     stored = audit_log.checkpoint_file.read()  # before the transaction, which therefore sees its record
-    checkpoints = [one for one in (stored.checkpoint if stored else None, expected) if one is not None]
     with audit_log.database.reading() as connection:
+        torn = torn_when_made(connection, audit_log.keys, audit_log.checkpoint_file)
+        stored = None if torn else stored  # it says nothing, and the next record writes it anew
+        checkpoints = [one for one in (stored.checkpoint if stored else None, expected) if one is not None]
         start = last = beginning(connection)
         since: float | None = None
         found = {start.seq: start.mac}  # the MACs of the records that the checkpoints name
@@ -58,7 +60,8 @@ def verify(audit_log: AuditLog, expected: Checkpoint | None = None) -> Verified:
             since = at if since is None else since
             if any(one.seq == last.seq for one in checkpoints):
                 found[last.seq] = last.mac
-        _check_stored(audit_log, connection, stored, last)
+        if not torn:
+            _check_stored(audit_log, connection, stored, last)
     for one in checkpoints:
         if one.seq > last.seq:
             raise _cut_off(last, one)
@@ -83,7 +86,8 @@ def _check_stored(
     name = audit_log.checkpoint_file.path.name
     if stored is None:
         if audit_log.begun(connection) and not audit_log.database.shared:
-            raise _broken(f"{name} is gone: nobody can tell whether records came after {last.seq}", last.seq + 1)
+            how = "gone" if audit_log.checkpoint_file.torn_at() is None else "torn, by a crash or by somebody"
+            raise _broken(f"{name} is {how}: nobody can tell whether records came after {last.seq}", last.seq + 1)
     elif (stored.checkpoint.seq or last.seq) and not audit_log.authentic(connection, stored):
         raise _broken(f"{name} was not written with a key of this state", last.seq + 1)
 

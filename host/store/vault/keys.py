@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 import time
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -12,11 +14,12 @@ from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from host.errors import InputError, VaultError
 from host.secrets.value import Unspoken
-from host.store.database import FILE
+from host.store.database import FILE, Database
 from host.store.tables import keys
-from host.store.vault import master
+from host.store.vault import master, rotation
 from host.store.vault.aead import KEY_BYTES, DecryptionFailed, decrypt, encrypt
 from host.store.vault.master import KeyPlace, MasterKey
+from host.store.vault.rotation import Note
 
 Purpose = Literal["audit", "console", "secrets", "state", "vault"]
 
@@ -74,12 +77,39 @@ class Keys:
         """Remove the keys that are not current. The database raises StateError while data refers to one."""
         connection.execute(delete(keys).where(keys.c.purpose == purpose, ~keys.c.current))
 
-    def replace_master(self, connection: Connection, place: KeyPlace | None) -> tuple[MasterKey | None, MasterKey]:
+    def rotating(self) -> AbstractContextManager[Note]:
+        """Inside, the master key is replaced, and the old one is forgotten (`host.store.vault.rotation`)."""
+        return rotation.noted(self._state_dir)
+
+    def finish_rotations(self, database: Database) -> None:
+        """Remove what killed rotations of the master key left behind; never a key that a data key is encrypted with,
+        and none of another state. Does nothing where that cannot be done now."""
+
+        def clear(before: str, after: str) -> None:
+            for transaction in (
+                database.reading,
+                database.writing,
+            ):  # in the second one, the killed process's has ended
+                with transaction() as connection:
+                    used = set(connection.execute(select(keys.c.master).distinct()).scalars())
+                if len(used) != 1 or not used <= {before, after}:
+                    raise VaultError("the rotation was one of another state")
+            self._sync()
+            for ident in {before, after} - used - {""}:
+                master.remove_unused(ident, self._state_dir)
+
+        rotation.unfinished(self._state_dir, clear)
+
+    def replace_master(
+        self, connection: Connection, place: KeyPlace | None, note: Note
+    ) -> tuple[MasterKey | None, MasterKey]:
         """Encrypt all keys with a new master key, made in `place` or in the first usable place. Returns the old master
-        key, for `forget` after the commit, and the new one. Raises InputError if they are the same."""
+        key, for `forget` after the commit, and the new one. `note` is that of `rotating`. Raises InputError if they are
+        the same."""
         before = self._master(connection)
         opened = [(row.purpose, self._decrypted(row)) for row in connection.execute(select(keys))]
-        after = master.make(self._state_dir, place)  # last, so that no failure before it leaves a new key behind
+        old = "" if before is None else before.id
+        after = master.make(self._state_dir, place, note=partial(note, old))  # last: a failure leaves no new key behind
         if before is not None and before.id == after.id:
             raise InputError(
                 "HOST_MASTER_KEY is the master key that is in use",
@@ -92,12 +122,15 @@ class Keys:
         return before, after
 
     def forget(self, replaced: MasterKey) -> None:
-        """Remove a master key that no data key is encrypted with any more. First the database is synced to the disk:
-        SQLite, as it is set up here, may lose the last commits in a loss of power."""
+        """Remove a master key that no data key is encrypted with any more."""
+        self._sync()
+        master.forget(replaced, self._state_dir)
+
+    def _sync(self) -> None:
+        """Sync the database to the disk: SQLite, as it is set up here, may lose the last commits in a loss of power."""
         for file in self._state_dir.glob(f"{FILE}*"):
             with file.open("rb") as opened:
                 os.fsync(opened.fileno())
-        master.forget(replaced, self._state_dir)
 
     def _master(self, connection: Connection) -> MasterKey | None:
         """The master key that all keys are encrypted with; None if there are no keys yet."""

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeVar
 from host.core import environment
 from host.errors import InputError, VaultError
 from host.secrets.value import Unspoken
+from host.store.database import sync_folder
 from host.store.vault.aead import KEY_BYTES
 
 if TYPE_CHECKING:
@@ -129,15 +130,16 @@ def find(ident: str, state_dir: Path) -> MasterKey:
     )
 
 
-def make(state_dir: Path, place: KeyPlace | None = None) -> MasterKey:
-    """The master key for new data keys: from `place`, or from the first usable place. Raises InputError,
-    VaultError."""
+def make(state_dir: Path, place: KeyPlace | None = None, *, note: Callable[[str], None] = lambda _: None) -> MasterKey:
+    """The master key for new data keys: from `place`, or from the first usable place. `note` is called with its id
+    before it is stored. Raises InputError, VaultError."""
     if place in (None, "environment"):
         for given in _given():
             return given
     if place == "environment":
         raise InputError(f"{_VARIABLE} is not set", field=_VARIABLE, hint="openssl rand -base64 32")
     key = secrets.token_bytes(KEY_BYTES)
+    note(MasterKey(key, "file").id)
     return (place != "file" and _into_keyring(key, required=place == "keyring")) or _into_file(key, state_dir)
 
 
@@ -147,6 +149,15 @@ def forget(key: MasterKey, state_dir: Path) -> None:
         remove(KEYRING_SERVICE, key.id)
     elif key.place == "file":
         file_of(key.id, state_dir).unlink(missing_ok=True)
+
+
+def remove_unused(ident: str, state_dir: Path) -> None:
+    """Remove the master key `ident` from its file, or else from the keyring, if it is there. Raises VaultError."""
+    file = file_of(ident, state_dir)
+    if file.exists():
+        file.unlink(missing_ok=True)
+    elif read(KEYRING_SERVICE, ident) is not None:
+        remove(KEYRING_SERVICE, ident)
 
 
 def _held(ident: str, state_dir: Path) -> Iterator[MasterKey]:
@@ -200,11 +211,7 @@ def _into_file(key: bytes, state_dir: Path) -> MasterKey:
             opened.write(base64.b64encode(key) + b"\n")
             opened.flush()
             os.fsync(opened.fileno())
-        folder = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(state_dir)
     except OSError as error:
         with suppress(OSError):
             file.unlink()  # half a key is of no use

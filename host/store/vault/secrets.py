@@ -16,7 +16,7 @@ import json
 import secrets
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -106,13 +106,15 @@ class Vault:
         `place` or in the first usable place. Removes the old keys, the master key last: a process that is killed at any
         point leaves a state that decrypts. Raises InputError if the new master key is the one in use."""
         before = after = None
-        with self._audit_log.changing() as change:
-            digests, count = self._reencrypt(change)
-            if new_master:
-                before, after = self._keys.replace_master(change.connection, place)
-            change.record(Event("key.rotated", "", detail={"master": new_master, "seals": digests}))
-        if before is not None:
-            self._keys.forget(before)
+        with ExitStack() as stack:
+            note = stack.enter_context(self._keys.rotating()) if new_master else None
+            with self._audit_log.changing() as change:
+                digests, count = self._reencrypt(change)
+                if note is not None:
+                    before, after = self._keys.replace_master(change.connection, place, note)
+                change.record(Event("key.rotated", "", detail={"master": new_master, "seals": digests}))
+            if before is not None:
+                self._keys.forget(before)
         return Rotated(count, before.place if before else None, after.place if after else None)
 
     def _reencrypt(self, change: Change) -> tuple[dict[str, str], int]:

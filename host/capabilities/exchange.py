@@ -5,6 +5,7 @@ parse → method, domain → body → size → how many, how often → audit →
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -206,18 +207,22 @@ class Exchange:
 
     def _failed(self, run: Run, target: Target, redactor: Redactor, error: EgressError) -> GuestError:
         """The GuestError for `error`, which may quote the answer; a recorded refusal where a policy could allow what
-        failed."""
+        failed. It names the host that the guest asked for. Where the operator sends its requests to another, the record
+        has the error with that."""
+        destination, words = self.grant.destination(target), error.message
+        if destination is not target:
+            words = error.naming(str(target.host))
+            detail = {"type": error.kind, "url": target.shown, "sent_to": destination.origin}
+            run.audit("http.request", rule=f"failed: {error.message}", detail=detail)
         match error.kind:
             case "private_ip_blocked":
-                return recorded(
-                    run, GuestError.denied(deny_address(target.at, error.message, self.grant), target.shown)
-                )
+                return recorded(run, GuestError.denied(deny_address(target.at, words, self.grant), target.shown))
             case "response_too_large":
                 remedy = f"raise max_response_size in the policy of {self.grant.reference}"
-                refusal = Refusal(error.kind, target.shown, error.message, remedy)
+                refusal = Refusal(error.kind, target.shown, words, remedy)
                 return recorded(run, GuestError.refused(refusal))
             case _:
-                return GuestError("timeout" if error.kind == "cancelled" else error.kind, redactor.text(error.message))
+                return GuestError("timeout" if error.kind == "cancelled" else error.kind, redactor.text(words))
 
 
 def recorded(run: Run, error: GuestError) -> GuestError:
@@ -285,9 +290,12 @@ class LiveUpstream:
         run.meters.sent_bytes += len(request.body)
         began = time.monotonic()
         try:
-            return self._client.send(outgoing, run)
+            answer = self._client.send(outgoing, run)
         finally:
             run.meters.upstream_time_s += time.monotonic() - began
+        if request.destination.at != request.target.at:
+            answer.headers = tuple([(name, _asked(name, value, request)) for name, value in answer.headers])
+        return answer
 
     def _with_secrets(self, run: Run, request: UpstreamRequest) -> UpstreamRequest:
         """`request` with values where the grants for its target let them stand; each use is recorded. A request to an
@@ -367,6 +375,21 @@ class LiveUpstream:
                 places.append("header" if header.lower() in CREDENTIALS else HEADER + secret_header(header))
         remedy = binding_remedy(name, target, self._grant, places) if places else "no secret can stand there"
         run.refuse("secret.use", Refusal("secret_denied", f"secret {name}", rule, remedy, grantable=bool(places)))
+
+
+_AUTHORITY = re.compile(r"(?:(https?):)?//([^/?#]*)", re.IGNORECASE)  # at the beginning of a reference (RFC 3986, 4.2)
+
+
+def _asked(name: str, value: str, request: UpstreamRequest) -> str:
+    """A header of the answer for the guest: in a Location, the origin that it asked for in place of the one that the
+    operator sent its request to."""
+    if name not in ("location", "content-location") or not (found := _AUTHORITY.match(value)):
+        return value
+    try:
+        origin = Origin.parse(f"{found[1] or request.destination.scheme}://{found[2]}")
+    except UrlError:
+        return value
+    return request.target.origin + value[found.end() :] if origin == request.destination.at else value
 
 
 def _unformed(headers: Fields) -> tuple[Fields, list[str]]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from host.cli.inputs import blaming, read_bytes, write_bytes
 from host.cli.output import missing_permissions
-from host.cli.output.terminal import as_json, put, say, say_logs
+from host.cli.output.terminal import as_json, put, say, say_logs, say_rerouted
 from host.cli.permissions import read_permissions
 from host.cli.targets import Job, RunTarget
 from host.core.operation import Attachment, Result, read_input
@@ -57,6 +57,7 @@ def execute(
             denied.hint = target.hint(granted, denied.refusals)
             raise
     if not in_json:  # there they are in the record
+        say_rerouted(result.execution)
         say_logs(result.execution)
     return 0 if result.ok else 1
 

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from host.cli.inputs import blaming, read_text
 from host.cli.options import HiddenText
+from host.cli.output.terminal import say
 from host.cli.secret_values import read_option
 from host.core import environment
 from host.core.strict_json import Json, parse_json
 from host.errors import InputError, PolicyError
 from host.policy.document import Policy
 from host.policy.urls import DomainPattern
-from host.secrets.value import SecretValue
+from host.secrets.value import SecretValue, weakness
 
 if TYPE_CHECKING:
     from host.runtime.deployment import Secret
@@ -58,7 +59,10 @@ class RunPermissions:
         """The secrets as `Host.load` takes them."""
         from host.runtime.deployment import Secret  # noqa: PLC0415 - while the component loads
 
-        return {name: Secret(value, self.secret_domains.get(name)) for name, value in self.secrets.items()}
+        return {
+            name: Secret(value, self.secret_domains.get(name), weak=True)  # `read_permissions` has warned
+            for name, value in self.secrets.items()
+        }
 
     def with_secret_domains(self, name: str, *domains: str) -> RunPermissions:
         return replace(self, secret_domains={**self.secret_domains, name: domains})
@@ -96,6 +100,9 @@ def read_permissions(
     with blaming("--config", hint="KEY=VALUE for a text, KEY:=JSON for anything else"):
         settings = dict(map(parse_setting, config))
     values = {str(name): value for name, value in map(read_option, secrets)}
+    for name, value in values.items():
+        if why := weakness(value):
+            say(f"warning: {name}: {why}")
     return replace(
         target,
         policy=policy,

@@ -53,7 +53,7 @@ class Connection:
             event = self._next(clock)
             if isinstance(event, h11.Response):
                 return event.status_code, list(event.headers)
-        raise EgressError("http_error", f"{self.wire.host} sent too many interim responses")
+        raise EgressError("http_error", "{} sent too many interim responses", self.wire.host)
 
     def receive_data(self, clock: Deadline) -> bytes:
         """The next piece of the body as soon as there is one, with its transfer coding removed; empty at the end."""

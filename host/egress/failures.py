@@ -1,7 +1,7 @@
 """The failures of a request, and the one place where exceptions of libraries become them.
 
-Messages are short and hold the host as the guest named it, but no resolved address, no path of this machine and no
-byte that a server sent.
+Messages are short and hold the host that was spoken to, but no resolved address, no path of this machine and no byte
+that a server sent.
 """
 
 from __future__ import annotations
@@ -13,27 +13,35 @@ from typing import Literal
 
 import h11
 
+_FOR_ANOTHER_NAME = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH of OpenSSL
 Kind = Literal["http_error", "dns_error", "private_ip_blocked", "response_too_large", "timeout", "cancelled"]
 
 
 class EgressError(Exception):
-    """`kind` is an error type of CONTRACT.md, or `cancelled`; `message` may be shown to a guest."""
+    """`kind` is an error type of CONTRACT.md, or `cancelled`. `message` is `words`, with `host` in place of the first
+    `{}`. A guest may see it, unless the operator sent its request to another host: then it sees `naming` the first."""
 
-    def __init__(self, kind: Kind, message: str) -> None:
-        super().__init__(message)
+    def __init__(self, kind: Kind, words: str, host: str = "") -> None:
+        self._parts = words.partition("{}") if host else (words, "", "")
         self.kind = kind
-        self.message = message
+        self.message = self.naming(host)
+        super().__init__(self.message)
+
+    def naming(self, host: str) -> str:
+        """The message for another host than the one that was spoken to."""
+        before, gap, after = self._parts
+        return f"{before}{host}{after}" if gap else before
 
 
 class ConnectionLostError(EgressError):
     """The connection broke off: the one failure after which a request may be sent again (see EgressClient.send)."""
 
     def __init__(self, host: str) -> None:
-        super().__init__("http_error", f"the connection to {host} broke off")
+        super().__init__("http_error", "the connection to {} broke off", host)
 
 
 def timed_out(host: str) -> EgressError:
-    return EgressError("timeout", f"{host} did not answer in the time that the run had left")
+    return EgressError("timeout", "{} did not answer in the time that the run had left", host)
 
 
 def cancelled() -> EgressError:
@@ -42,7 +50,7 @@ def cancelled() -> EgressError:
 
 def not_public(host: str) -> EgressError:
     """One shape for every reason, so that a refusal tells nothing about the network around the host."""
-    return EgressError("private_ip_blocked", f"{host} resolves to an address that is not public")
+    return EgressError("private_ip_blocked", "{} resolves to an address that is not public", host)
 
 
 def too_large(limit: int) -> EgressError:
@@ -59,21 +67,23 @@ def translated(error: Exception, host: str) -> EgressError:
             return timed_out(host)
         case ssl.SSLCertVerificationError():
             said = getattr(error, "verify_message", "unknown").rstrip(".")
-            return EgressError("http_error", f"the certificate of {host} is not acceptable: {said}")
+            if getattr(error, "verify_code", 0) in _FOR_ANOTHER_NAME:  # OpenSSL's words repeat the name
+                said = "it is for another name"
+            return EgressError("http_error", f"the certificate of {{}} is not acceptable: {said}", host)
         case ssl.SSLEOFError() | ssl.SSLZeroReturnError() | ConnectionResetError() | BrokenPipeError():
             return ConnectionLostError(host)
         case ssl.SSLError():
             said = (getattr(error, "reason", None) or "unknown").replace("_", " ").lower()
-            return EgressError("http_error", f"TLS with {host} failed: {said}")
+            return EgressError("http_error", f"TLS with {{}} failed: {said}", host)
         case OSError():
             said = os.strerror(error.errno) if error.errno else type(error).__name__
-            return EgressError("http_error", f"{host} can't be reached: {said.lower()}")
+            return EgressError("http_error", f"{{}} can't be reached: {said.lower()}", host)
         case h11.RemoteProtocolError():
-            return EgressError("http_error", f"{host} did not answer in acceptable HTTP/1.1")
+            return EgressError("http_error", "{} did not answer in acceptable HTTP/1.1", host)
         case h11.LocalProtocolError():
             return EgressError("http_error", "the request is not acceptable HTTP/1.1")
         case _:
-            return EgressError("http_error", f"speaking to {host} failed: {type(error).__name__}")
+            return EgressError("http_error", f"speaking to {{}} failed: {type(error).__name__}", host)
 
 
 def why_unreachable(error: BaseException) -> str:

@@ -159,7 +159,7 @@ class Socket:
         if self._aborted:
             raise failures.cancelled()
         if not lookup.addresses:
-            raise EgressError("dns_error", f"{self.host} does not resolve")
+            raise EgressError("dns_error", "{} does not resolve", self.host)
         return lookup.addresses
 
     def _dial(self, addresses: tuple[Address, ...], clock: Deadline) -> None:

@@ -21,7 +21,13 @@ _TITLES = {
 }
 _PLACES = {"header": "a header", "url": "the URL", "body": "the body"}
 _INERT = "inert: no directory is opened"
+_SENT_TO = ", sent to "
 _NEVER = ("files", "sockets", "environment variables", "other programs", "other catalysts")
+
+
+def without_destination(granted: str) -> str:
+    """An entry of `Permission.granted` without the origin that the operator sends its requests to."""
+    return granted.partition(_SENT_TO)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +74,7 @@ def _domains(grant: Grant) -> tuple[tuple[str, ...], tuple[str, ...]]:
     sent = {(source.scheme, source.host, source.port): target for source, target in grant.upstreams.items()}
     return (
         tuple(
-            f"{one}, sent to {sent[at]}" if (at := (one.scheme, one.host, one.port)) in sent else str(one)
+            f"{one}{_SENT_TO}{sent[at]}" if (at := (one.scheme, one.host, one.port)) in sent else str(one)
             for one in allowed
         ),
         tuple(str(want) for want in wanted or () if not any(overlap(one, want) for one in allowed)),

@@ -19,7 +19,7 @@ from host.errors import InputError
 from host.policy.document import Effective, Policy, SecretGrant, read_places
 from host.policy.permissions import Grant, check_bound, compute_grant, requested_by
 from host.policy.urls import DomainPattern
-from host.secrets.value import SecretValue
+from host.secrets.value import SecretValue, weakness
 from host.trust.artifact import Artifact
 
 if TYPE_CHECKING:
@@ -31,12 +31,14 @@ class Secret:
     """A secret's value and where it may go. `value` is held as a SecretValue, which does not print. `domains` None: to
     those that the policy or the manifest names for it, else to the only allowed domain. `places`: header (the headers
     that carry credentials), header:NAME (that one too), url, body. With `reveal` the guest sees the value itself.
-    Raises InputError for a value that cannot be sent."""
+    A weak value (see `host.secrets.value.guessing_bits`) is a warning in the log `host`, unless `weak` says that it is
+    known. Raises InputError for a value that cannot be sent."""
 
     value: str | SecretValue = field(repr=False)
     domains: Sequence[str] | None = None
     reveal: bool = False
     places: Sequence[str] = ("header",)
+    weak: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "value", _value(self.value))
@@ -73,7 +75,11 @@ class Given:
                 secret = one if isinstance(one, Secret) else Secret(one)
             except InputError as error:
                 raise InputError(f"secret {name}: {error.message}", field=f"secrets.{name}") from None
-            values[name] = _value(secret.value)
+            values[name] = value = _value(secret.value)
+            if not secret.weak and (why := weakness(value)):
+                import logging  # noqa: PLC0415 - most secrets are not weak
+
+                logging.getLogger("host").warning("secret %s: %s", name, why)
             bindings[name] = _binding(name, secret)
         return cls(policy, values, bindings, config, tuple(wasi))
 

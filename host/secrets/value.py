@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hmac
 import json
+import math
 import re
 import secrets
 from base64 import b64decode, b64encode
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final, NoReturn
 from urllib.parse import quote, quote_plus
 
@@ -143,6 +145,55 @@ class Substitution(Unspoken):
         return data, frozenset(placeholder.decode() for placeholder in used)
 
 
+ENOUGH_BITS: Final = 60
+"""Below this a secret is weak: one answer of a server can test a million guesses."""
+
+_COMMON = re.compile(
+    "password|passwort|passwd|secret|admin|letmein|welcome|qwerty|changeme|iloveyou|login", re.IGNORECASE
+)
+_REPEATED = re.compile(r"(.{1,64}?)\1+", re.DOTALL)
+_CLASSES = (
+    (re.compile("[a-z]"), 26),
+    (re.compile("[A-Z]"), 26),
+    (re.compile("[0-9]"), 10),
+    (re.compile("[^a-zA-Z0-9]"), 33),
+)
+_HEX = re.compile("[0-9a-f]+|[0-9A-F]+")
+
+
+def guessing_bits(value: SecretValue) -> int:
+    """An estimate of how hard the value is to guess, in bits: the number of its characters behind the known beginning,
+    times the bits of the alphabet that they are from. A character that goes on a row (`aaaa`, `0123`) counts a quarter,
+    a common word one character, a part that repeats once. An upper bound: a sentence has less."""
+    text = value.reveal()
+    text = text.removeprefix((_match(text) or ("", ""))[1])[:_MOST_WEIGHED]
+    if repeated := _REPEATED.fullmatch(text):
+        text = repeated[1]
+    alphabet = 16 if _HEX.fullmatch(text) else sum(size for used, size in _CLASSES if used.search(text))
+    text = _COMMON.sub("\0", text)
+    steps = [ord(after) - ord(before) for before, after in pairwise(text)]
+    in_rows = sum(before == after and abs(after) <= 1 for before, after in pairwise(steps))
+    return int((len(text) - 0.75 * in_rows) * math.log2(alphabet)) if text else 0
+
+
+def weakness(value: SecretValue) -> str | None:
+    """Why `value` is weak, without any part of it; None if it is not."""
+    bits = guessing_bits(value)
+    if bits >= ENOUGH_BITS:
+        return None
+    return (
+        f"it is weak: about {bits} bits behind a known beginning, and not {ENOUGH_BITS}. It is not protected from a "
+        "catalyst that makes a server test guesses; of a short one, base64 and the like are not found in answers"
+    )
+
+
+def require_strong(name: SecretName, value: SecretValue, hint: str) -> None:
+    """Raises InputError for a weak value, with `hint` to keep it all the same."""
+    if why := weakness(value):
+        raise InputError(f"{name}: {why}", field=str(name), hint=hint)
+
+
+_MOST_WEIGHED: Final = 256  # characters
 _LONG_ENOUGH: Final = 20  # characters behind the beginning of a kind: its last four say little then
 
 _BEGINNINGS: Final[Mapping[str, tuple[str, ...]]] = {

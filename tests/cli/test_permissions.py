@@ -139,6 +139,41 @@ def test_a_policy_that_cannot_be_meant_is_a_mistake(tmp_path: Path, name: str, c
     assert said in str(refused.value)
 
 
+def test_a_secret_goes_where_the_option_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN", "x7Qp0ZmW31vKs8tY")
+    to = ("TOKEN=a.example", "TOKEN=b.example")
+    found = read_permissions(
+        RunPermissions(), policy_file=None, secrets=(HiddenText("TOKEN"),), secret_to=to,
+        allow_domain=(), allow_private=(), upstream=(), config=(),
+    )  # fmt: skip
+    assert found.bound()["TOKEN"].domains == ["a.example", "b.example"]
+
+
+@pytest.mark.parametrize("text", ["TOKEN", "=a.example", "OTHER=a.example", "TOKEN=https://a.example/path", "TOKEN="])
+def test_a_destination_without_a_secret_or_a_domain_is_a_mistake(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("TOKEN", "x7Qp0ZmW31vKs8tY")
+    with pytest.raises(InputError, match="--secret-to"):
+        read_permissions(
+            RunPermissions(), policy_file=None, secrets=(HiddenText("TOKEN"),), secret_to=(text,),
+            allow_domain=(), allow_private=(), upstream=(), config=(),
+        )  # fmt: skip
+
+
+def test_a_weak_secret_is_a_warning_and_no_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The variable is there already: refusing it would protect nothing, and break what runs."""
+    monkeypatch.setenv("PIN", "48213907")
+    found = read_permissions(
+        RunPermissions(), policy_file=None, secrets=(HiddenText("PIN"),),
+        allow_domain=(), allow_private=(), upstream=(), config=(),
+    )  # fmt: skip
+    assert "PIN" in found.secrets
+    said = capsys.readouterr().err
+    assert "warning: PIN: it is weak" in said
+    assert "48213907" not in said
+
+
 def test_a_policy_file_that_is_not_there_never_means_the_default(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--policy: cannot read"):
         parsed(str(tmp_path / "none.toml"))

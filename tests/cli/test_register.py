@@ -66,7 +66,7 @@ def test_what_is_there_already_is_not_named_as_the_next_step(program: Any, tool:
     file = tool(domains=["a.example", "b.example"], secrets=[{"name": "TOKEN"}, {"name": "OTHER"}])
     for done in (
         ("register", file),
-        ("secret", "set", "TOKEN=t-0123456789"),
+        ("secret", "set", "TOKEN=t-9f86d081884c7d65"),
         ("secret", "grant", "c:local.tool", "OTHER"),
         ("policy", "set", "c:local.tool", "allowed_domains", '["a.example"]'),
     ):
@@ -76,7 +76,8 @@ def test_what_is_there_already_is_not_named_as_the_next_step(program: Any, tool:
     assert "      host secret set OTHER\n" in said
     assert """policy set c:local.tool allowed_domains '["a.example", "b.example"]'""" in said
     program("policy", "set", "c:local.tool", "allowed_domains", '["a.example", "b.example"]')
-    program("secret", "grant", "c:local.tool", "TOKEN")
+    assert program("secret", "grant", "c:local.tool", "TOKEN").status == 2, "of two domains it has to be said which"
+    program("secret", "grant", "c:local.tool", "TOKEN", "--to", "a.example")
     assert (
         program("register", file, env={"OTHER": "from-the-environment"}).err
         == "next: host inspect c:local.tool:0.1.0\n"

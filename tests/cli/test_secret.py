@@ -102,6 +102,16 @@ class TestSet:
         assert f"warning: the shell's history may have the value now; next time: host secret set {NAME}" in ran.err
         assert secret("get", NAME, "--reveal", "--yes").out == f"{KEY}\n"
 
+    def test_a_secret_that_can_be_guessed_is_refused_without_being_shown(self, secret: Any) -> None:
+        ran = secret("set", "PIN", stdin="48213907\n", status=2)
+        assert "PIN: it is weak" in ran.err
+        assert "--weak" in ran.err
+        assert "48213907" not in ran.err
+        secret("get", "PIN", status=2)
+        kept = secret("set", "PIN", "--weak", stdin="48213907\n")
+        assert "warning: it is weak" in kept.err
+        assert secret("get", "PIN", "--reveal", "--yes").out == "48213907\n"
+
     @pytest.mark.parametrize("source", ["env:SOME_KEY", "file:key.txt", "keyring:some service/me"])
     def test_takes_it_from_a_source(self, secret: Any, tmp_path: Path, keyring: Path, source: str) -> None:
         (tmp_path / "key.txt").write_text(f"{KEY}\n")

@@ -22,7 +22,7 @@ from host.errors import InputError, NotFound
 from host.policy.document import SecretRule
 from host.policy.permissions import requested_by
 from host.runtime.explain import grant_secret
-from host.secrets.value import OPERATOR, doubt, masked
+from host.secrets.value import OPERATOR, doubt, masked, require_strong, weakness
 
 if TYPE_CHECKING:
     from host.runtime.workspace import Workspace
@@ -46,7 +46,8 @@ def secret() -> None:
     type=HIDDEN,
     help="env:VAR, file:PATH, keyring:SERVICE/USER, or - for standard input.",
 )
-def set_(*, word: HiddenText, source: HiddenText | None) -> None:
+@click.option("--weak", is_flag=True, help="Keep it although it can be guessed.")
+def set_(*, word: HiddenText, source: HiddenText | None, weak: bool) -> None:
     """Keep a secret. It replaces one of the same name. Without --from, the value is typed unseen on a terminal, or read
     from standard input.
 
@@ -58,12 +59,14 @@ def set_(*, word: HiddenText, source: HiddenText | None) -> None:
         if given is not None and source is not None:
             raise InputError("NAME=VALUE does not go with --from", field="--from")
         value = read_value(name, source) if given is None else given
+        if not weak:
+            require_strong(name, value, "to keep it all the same: --weak")
         with opened() as workspace:
             workspace.vault.set(OPERATOR, name, value)
             granted = _granted(workspace)[name]
         if given is not None:
             say(f"warning: the shell's history may have the value now; next time: host secret set {name}")
-        if warning := doubt(name, value):
+        for warning in filter(None, (doubt(name, value), weakness(value))):
             say(f"warning: {warning}")
         say(f"{name} is kept ({masked(value)})")
         say(f"used by {_names(granted)}" if granted else f"next: host secret grant REF {name}")

@@ -63,6 +63,13 @@ def say_logs(execution: RunRecord) -> None:
             say(f"log: {line.level}: {one_line(line.message)}")
 
 
+def say_rerouted(execution: RunRecord) -> None:
+    """What failed at another origin than the guest asked for: the guest's own error names the one that it asked for."""
+    for event in execution.decisions:
+        if event.kind == "http.request" and event.decision is None:
+            say(f"{one_line(event.rule)} ({one_line(event.detail['url'])} is sent to {event.detail['sent_to']})")
+
+
 def put(content: str | bytes) -> None:
     """A line of text, or bytes as they are, on standard output. Raises StateError where they cannot be written."""
     try:

@@ -11,6 +11,7 @@ from host.component.manifest import Manifest
 from host.core.names import Reference, looks_like_oci
 from host.core.strict_json import Json
 from host.errors import InputError, NotFound
+from host.policy.explain import without_destination
 from host.runtime.catalyst import Catalyst
 from host.runtime.workspace import Installed, Workspace
 from host.server.mcp import results
@@ -78,6 +79,10 @@ class ComponentTool:
         catalyst = loaded or await self._catalog.inspected(installed)
         versions = await self._catalog.off_loop(lambda: self._workspace.components.versions(reference.any_version))
         facts = _inspected(installed, catalyst, call.arguments.get("operation"))
+        if not call.principal.may("manage"):  # where the operator sends requests is not for others
+            facts["authority"] = [
+                {**row, "granted": list(map(without_destination, row["granted"]))} for row in facts["authority"]
+            ]
         facts["versions"] = [one.reference.version for one in versions if self._may_see(call.principal, one.reference)]
         source = component.source
         if looks_like_oci(source):  # a path is for this machine alone

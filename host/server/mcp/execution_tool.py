@@ -149,7 +149,9 @@ class ExecutionTool:
     async def _logs(self, call: ToolCall) -> CallToolResult:
         call.principal.require("runs")
         summary, records = await self._own(call)
-        return results.of_json({"run": _summary(summary, time.time()), "records": [_record(one) for one in records]})
+        return results.of_json(
+            {"run": _summary(summary, time.time()), "records": [_record(one, call) for one in records]}
+        )
 
     async def _cancel(self, call: ToolCall) -> CallToolResult:
         """Cancels a run of this process at once, one of another process as soon as that looks."""
@@ -216,5 +218,10 @@ def _summary(one: RunSummary, now: float) -> dict[str, Json]:
     return {"execution_id": one.id, **picked(views.of_run(one, now), *_RUN), **caller}
 
 
-def _record(one: Record) -> dict[str, Json]:
-    return picked(views.of_record(one), *_RECORD)
+def _record(one: Record, call: ToolCall) -> dict[str, Json]:
+    """Where the operator sends requests is for callers who manage."""
+    shown = picked(views.of_record(one), *_RECORD)
+    if call.principal.may("manage") or "sent_to" not in one.detail:
+        return shown
+    detail = {name: value for name, value in one.detail.items() if name != "sent_to"}
+    return {**shown, "detail": detail, "rule": "failed" if one.decision is None else one.rule}

@@ -19,7 +19,7 @@ from host.policy.document import SecretRule
 from host.policy.permissions import Deny
 from host.runtime.explain import grant_secret, would_reach
 from host.runtime.workspace import Workspace
-from host.secrets.value import OPERATOR, SecretValue
+from host.secrets.value import OPERATOR, SecretValue, require_strong
 from host.server.mcp import results
 from host.server.mcp.tool import BuiltIn, ToolCall, parameters, text
 from host.service.catalog import Catalog
@@ -49,6 +49,7 @@ _SECRET: Final = parameters(
         "description": "Of grant: where in a request: header (of those that carry credentials; if nothing is given), "
         "header:NAME (that one too), url, body",
     },
+    weak={"type": "boolean", "description": "Of set: keep a value although it can be guessed"},
     reveal={"type": "boolean", "description": "Of grant: let the component see the value itself"},
 )
 _POLICY: Final = parameters(
@@ -130,6 +131,8 @@ def _list_secrets(workspace: Workspace, arguments: dict[str, Any]) -> dict[str, 
 
 def _set_secret(workspace: Workspace, arguments: dict[str, Any]) -> dict[str, Json]:
     name, value = _secret(arguments), SecretValue(_needed(arguments, "value"))
+    if not arguments.get("weak", False):
+        require_strong(name, value, "to keep it all the same: weak")
     workspace.vault.set(OPERATOR, name, value)
     return {"name": str(name), "kept": True}
 

@@ -112,6 +112,27 @@ def test_a_secret_is_kept_granted_and_taken_back(server: Server, admin: str, wor
     assert "TOKEN" not in {one["name"] for one in secret(action="list")["secrets"]}
 
 
+def test_a_secret_that_can_be_guessed_is_refused_unless_that_is_known(server: Server, admin: str) -> None:
+    given = {"action": "set", "name": "PIN", "value": "48213907"}
+    refused = called(server, "secret", given, admin)
+    assert refused.is_error
+    assert "it is weak" in str(refused)
+    assert "48213907" not in str(refused)
+    assert not called(server, "secret", {**given, "weak": True}, admin).is_error
+    called(server, "secret", {"action": "delete", "name": "PIN"}, admin)
+
+
+def test_a_grant_names_a_header_and_no_place_that_is_none(server: Server, admin: str, workspace: Workspace) -> None:
+    given = {"action": "grant", "name": "TOKEN", "reference": "c:local.openai", "domains": ["api.openai.com"]}
+    assert not called(server, "secret", {**given, "places": ["header:X-Own"]}, admin).is_error
+    [grant] = [one for one in workspace.grants.all() if str(one.secret) == "TOKEN"]
+    assert grant.grant is not None
+    assert grant.grant.places == {"header", "header:x-own"}
+    for place in ("cookie", "header:Host", "header:", "header:X-Forwarded-For"):
+        assert called(server, "secret", {**given, "places": [place]}, admin).is_error, place
+    called(server, "secret", {"action": "revoke", "name": "TOKEN", "reference": "c:local.openai"}, admin)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -294,7 +294,10 @@ class LiveUpstream:
         finally:
             run.meters.upstream_time_s += time.monotonic() - began
         if request.destination.at != request.target.at:
-            answer.headers = tuple([(name, _asked(name, value, request)) for name, value in answer.headers])
+            for index, (name, value) in enumerate(answer.headers):
+                if name in _LOCATIONS:
+                    seen = (name, _asked(value, request))
+                    answer.headers = (*answer.headers[:index], seen, *answer.headers[index + 1 :])
         return answer
 
     def _with_secrets(self, run: Run, request: UpstreamRequest) -> UpstreamRequest:
@@ -377,13 +380,14 @@ class LiveUpstream:
         run.refuse("secret.use", Refusal("secret_denied", f"secret {name}", rule, remedy, grantable=bool(places)))
 
 
+_LOCATIONS = ("location", "content-location")
 _AUTHORITY = re.compile(r"(?:(https?):)?//([^/?#]*)", re.IGNORECASE)  # at the beginning of a reference (RFC 3986, 4.2)
 
 
-def _asked(name: str, value: str, request: UpstreamRequest) -> str:
-    """A header of the answer for the guest: in a Location, the origin that it asked for in place of the one that the
-    operator sent its request to."""
-    if name not in ("location", "content-location") or not (found := _AUTHORITY.match(value)):
+def _asked(value: str, request: UpstreamRequest) -> str:
+    """A Location of the answer for the guest: with the origin that it asked for in place of the one that the operator
+    sent its request to."""
+    if not (found := _AUTHORITY.match(value)):
         return value
     try:
         origin = Origin.parse(f"{found[1] or request.destination.scheme}://{found[2]}")

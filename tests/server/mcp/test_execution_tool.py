@@ -254,6 +254,22 @@ def test_the_record_of_ones_own_run_is_told_and_holds_no_secret(server: Server, 
     assert KEY not in result.content[0].text
 
 
+def test_a_caller_who_does_not_manage_is_not_told_where_the_operator_sends_requests(
+    server: Server, key: Callable[..., str], workspace: Workspace
+) -> None:
+    mine, admin = key("mine", scopes=["run", "runs", "components"]), key("admin", type="admin")
+    reference = Reference.parse("c:local.openai")
+    workspace.policies.set(reference, "upstreams", {"https://api.openai.com": "http://llm-gw.corp.internal:8080"})
+    failed = run(server, mine)
+    [summary] = called(server, "execution", {"action": "list"}, mine).structured_content["runs"]
+    logs = {"action": "logs", "run": summary["execution_id"]}
+    shown = called(server, "component", {"action": "inspect", "reference": "c:local.openai"}, mine)
+    for told in (failed, called(server, "execution", logs, mine), shown):
+        assert "corp.internal" not in str(told)
+    assert "api.openai.com" in str(failed)
+    assert "failed: llm-gw.corp.internal does not resolve" in str(called(server, "execution", logs, admin))
+
+
 @pytest.mark.parametrize("action", ["logs", "cancel"])
 def test_a_run_of_another_key_is_told_of_as_one_that_there_is_not(
     server: Server, key: Callable[..., str], action: str

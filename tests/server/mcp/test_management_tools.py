@@ -128,8 +128,11 @@ def test_a_grant_names_a_header_and_no_place_that_is_none(server: Server, admin:
     [grant] = [one for one in workspace.grants.all() if str(one.secret) == "TOKEN"]
     assert grant.grant is not None
     assert grant.grant.places == {"header", "header:x-own"}
-    for place in ("cookie", "header:Host", "header:", "header:X-Forwarded-For"):
+    for place in ("header:Host", "header:a b", "header:X-Forwarded-For"):
         assert called(server, "secret", {**given, "places": [place]}, admin).is_error, place
+    for place in ("cookie", "header:", ""):
+        with pytest.raises(MCPError, match="places"):
+            called(server, "secret", {**given, "places": [place]}, admin)
     called(server, "secret", {"action": "revoke", "name": "TOKEN", "reference": "c:local.openai"}, admin)
 
 

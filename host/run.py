@@ -10,6 +10,7 @@ import math
 import secrets
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,7 @@ from host.secrets.redaction import Redactor
 
 MAX_EVENTS = 1_000  # kept with the result; the sink has all
 MAX_LINES = 1_000  # messages of a guest; more are dropped and counted
+MAX_DENIALS = 100  # that have a record each; one record at the end counts the rest
 
 
 class Stop(enum.Enum):
@@ -135,7 +137,11 @@ class Run:
         self.stopped: Stop | None = None
         self.fault: BaseException | None = None
         self._sink = sink
+        self.blocked_requests = 0  # refused before they were sent; they count towards max_http_requests
         self._used: set[str] = set()
+        self._refused: set[Refusal] = set()  # those in `refusals`
+        self._denials = 0
+        self._unrecorded: Counter[str] = Counter()  # denials beyond MAX_DENIALS, by kind and type
         self._own_emitted_bytes = 0
         self._token = CancelToken()
         self.started_at = time.time()
@@ -245,7 +251,25 @@ class Run:
         rule: str = "",
         detail: Mapping[str, Any] | None = None,
     ) -> None:
-        """Record an event, before its effect. Raises AuditError if that fails; the effect must not happen then."""
+        """Record an event, before its effect. Raises AuditError if that fails; the effect must not happen then. A guest
+        can cause any number of denials: after MAX_DENIALS they are counted."""
+        if decision == "deny":
+            self._denials += 1
+            if self._denials > MAX_DENIALS:
+                self._unrecorded[f"{kind} {(detail or {}).get('type', '')}".rstrip()] += 1
+                return
+        self._record(kind, decision, rule, detail)
+
+    def audit_end(self, detail: Mapping[str, Any]) -> None:
+        """Record the end of the run, and before it the number of denials that have no record of their own."""
+        if self._unrecorded:
+            rule = f"{self._unrecorded.total()} more denials"
+            self._record("run.refused", "deny", rule, dict(self._unrecorded))
+        self.audit("run.ended", detail=detail)
+
+    def _record(
+        self, kind: EventKind, decision: Literal["allow", "deny"] | None, rule: str, detail: Mapping[str, Any] | None
+    ) -> None:
         shown = self.redactor.text(rule) if rule else ""
         event = Event(kind, self.id, decision, shown, self.redactor.json(dict(detail)) if detail else {})
         if self._sink is not None:
@@ -263,13 +287,16 @@ class Run:
         subject, rule, remedy = map(self.redactor.text, (refusal.subject, refusal.rule, refusal.remedy))
         refusal = replace(refusal, subject=subject, rule=rule, remedy=remedy)
         self.audit(kind, "deny", refusal.rule, {"type": refusal.kind, "subject": refusal.subject})
-        if refusal not in self.refusals and len(self.refusals) < MAX_EVENTS:
+        if refusal not in self._refused and len(self.refusals) < MAX_EVENTS:
+            self._refused.add(refusal)
             self.refusals.append(refusal)
 
     def first_use(self, name: str) -> bool:
-        """Whether this is the run's first use of the secret `name`: only that is recorded."""
+        """Whether this is the run's first use of the secret `name`: only that is recorded. Of names that are not
+        granted there may be any number: only so many are remembered."""
         first = name not in self._used
-        self._used.add(name)
+        if name in self.placeholders.by_name or len(self._used) < MAX_EVENTS:
+            self._used.add(name)
         return first
 
     def note(self, level: str, message: str) -> None:

@@ -138,6 +138,7 @@ class Exchange:
             message = read_message(text, run.go_on)
             request = self._allowed(run, message)
         except GuestError as error:
+            run.blocked_requests += error.refusal is not None
             raise recorded(run, error) from None
         redactor = self._redactor(run, message.target)
         failed = partial(self._failed, run, message.target, redactor)
@@ -195,7 +196,7 @@ class Exchange:
 
     def _check_count(self, run: Run, message: RequestMessage) -> None:
         most = self.grant.limits.max_http_requests
-        if run.meters.http_requests >= most:
+        if run.meters.http_requests + run.blocked_requests >= most:
             remedy = f"raise max_http_requests in the policy of {self.grant.reference}"
             raise GuestError.refused(Refusal("rate_limited", "http requests", f"a run may make {most}", remedy))
         rate = self.grant.rate

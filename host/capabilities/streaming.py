@@ -79,6 +79,7 @@ class Streaming:
         if sum(not stream.answer.ended for stream in streams) >= most:
             remedy = f"close one first, or raise max_streams in the policy of {self._grant.reference}"
             refusal = Refusal("stream_limit", "streams", f"a run may have {most} open", remedy)
+            run.blocked_requests += 1
             raise recorded(run, GuestError.refused(refusal))
 
 

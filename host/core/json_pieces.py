@@ -10,10 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from json.decoder import JSONDecodeError, scanstring  # type: ignore[attr-defined]  # which typeshed does not list
-from typing import Any, Final, TypeAlias
-
-Json: TypeAlias = Any
-Check: TypeAlias = Callable[[], object]
+from typing import Any, Final
 
 WINDOW: Final = 64 * 1024
 """Characters: of what is slowest to read, some 20 ms."""
@@ -34,9 +31,9 @@ class PieceReader:
         self,
         text: str,
         *,
-        check: Check,
-        scan: Callable[[str, int], tuple[Json, int]],
-        finish: Callable[[Json, int], Json],
+        check: Callable[[], object],
+        scan: Callable[[str, int], tuple[Any, int]],
+        finish: Callable[[Any, int], Any],
         depth: int,
         keep: bool = True,
     ) -> None:
@@ -47,7 +44,7 @@ class PieceReader:
         self._depth = depth
         self._keep = keep
 
-    def read(self) -> Json:
+    def read(self) -> Any:
         """The value. Raises JSONDecodeError, RecursionError for more than `depth` levels, ValueError for a number that
         is too long, and what `check` and `finish` raise."""
         value, end = self._value(self._blank(0), self._depth)
@@ -61,7 +58,7 @@ class PieceReader:
         found = _BLANK.match(self._text, at)
         return found.end() if found else at
 
-    def _value(self, at: int, depth: int) -> tuple[Json, int]:
+    def _value(self, at: int, depth: int) -> tuple[Any, int]:
         """The value at `at` and where it ends. It may have `depth` more levels."""
         self._check()
         text = self._text
@@ -87,7 +84,7 @@ class PieceReader:
             raise RecursionError
         return self._entries(at, depth - 1)
 
-    def _entries(self, at: int, depth: int) -> tuple[Json, int]:
+    def _entries(self, at: int, depth: int) -> tuple[Any, int]:
         """The list or object that begins at `at`, which is longer than a window."""
         named = self._text[at] == "{"
         closing = "}" if named else "]"

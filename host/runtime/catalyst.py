@@ -249,12 +249,12 @@ class Catalyst:
                 output = self._instances.run(text, run)
             except BaseException as error:
                 code = error.code if isinstance(error, HostError) else type(error).__name__
-                run.audit("run.ended", detail={"error": code, **_spent(run)})
+                run.audit_end({"error": code, **_spent(run)})
                 if run.refusals and isinstance(error, GuestException | GuestTrap):
                     raise self._recorded(Denied(run.refusals), run) from error
                 raise self._recorded(error, run)  # noqa: B904 - the same exception
             outcome = read_output(output, run.attachments)
-            run.audit("run.ended", detail={"status": outcome.status, **_spent(run)})
+            run.audit_end({"status": outcome.status, **_spent(run)})
         result = outcome.result(self._record(run))
         if not result.ok and run.refusals:
             raise self._recorded(Denied(run.refusals, result), run)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from host import Host, errors
+from host import Host, RateLimit, errors
 from host.egress import Egress
 from host.fakes.messages import Part, parse_multipart
 from tests.egress.conftest import Peer
@@ -234,8 +234,9 @@ def test_a_request_refused_by_an_earlier_check_does_not_count_towards_the_rate(h
         "body": asking(method="POST", body=NOT_BASE64, body_encoding="base64"),
         "size": asking(method="POST", body="x" * 11),
     }[wrong]
+    once = RateLimit(requests=1, window="1h")
     with serving(response()) as server:
-        one = probe(host, origin_of(server), allowed_methods=["GET", "POST"], max_request_size=10, max_http_requests=1)
+        one = probe(host, origin_of(server), allowed_methods=["GET", "POST"], max_request_size=10, rate_limit=once)
         refused, allowed = answers(one, ["fetch.request", bad], ["fetch.request", asking()])
     assert "error" in refused
     assert allowed["status"] == 200
@@ -379,8 +380,6 @@ def test_a_compressed_answer_counts_decompressed(host: Host) -> None:
 
 
 def test_requests_over_the_rate_are_refused_and_told_when_to_come_back(host: Host) -> None:
-    from host import RateLimit
-
     with serving(response()) as server:
         limited = probe(host, origin_of(server), rate_limit=RateLimit(requests=2, window="1h"))
         first, second, third = answers(limited, *[["fetch.request", asking()]] * 3)

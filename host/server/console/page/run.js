@@ -6,7 +6,7 @@ import { badge, bytes, code, count, fill, h, json, keyed, seconds, section, sinc
 
 const KINDS = {
   "run.started": "started", "run.ended": "ended", "http.request": "HTTP", "secret.use": "secret",
-  "secret.reveal": "secret revealed", log: "log",
+  "secret.reveal": "secret revealed", "run.refused": "refused", log: "log",
 };
 
 // What of a record's detail makes its line; the rest is below it.
@@ -22,6 +22,8 @@ function line(record) {
       return [detail.level ? `${detail.level}: ` : "", detail.message ?? ""];
     case "run.ended":
       return [detail.error ? `in ${detail.error}` : `with status ${detail.status}`];
+    case "run.refused":
+      return [record.rule];
     case "run.started":
       return [detail.caller?.operation ?? detail.reference ?? ""];
     default:

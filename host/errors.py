@@ -218,7 +218,8 @@ class Forbidden(RequestRefused):
 
 
 class LimitExceeded(RequestRefused):
-    """`unit` is the unit of the limit: `requests` or `tokens`. `retry_after_s` is the time to wait, in seconds."""
+    """`unit` is the unit of the limit: `requests` or `tokens`, or of what is under way, `concurrency` or `bytes`.
+    `retry_after_s` is the time to wait, in seconds."""
 
     code = "limit_exceeded"
 

@@ -151,7 +151,7 @@ def _check_values(text: str, what: str, most: int) -> None:
 
 
 def _too_many(what: str, most: int) -> InputError:
-    return InputError(f"{what} has more than {most} values")
+    return InputError(f"{what} has more than {most} values", hint="send it in several parts")
 
 
 def _may_be_lone(text: str) -> bool:

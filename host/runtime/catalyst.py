@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from host import capabilities
@@ -23,7 +24,7 @@ from host.policy.permissions import Grant
 from host.run import CancelToken, Placeholders, Run
 from host.runtime.deployment import Deployment
 from host.runtime.events import AsyncEventStream, Channel, EventStream, RunEnd
-from host.runtime.threads import RunExecutor, on_run_thread
+from host.runtime.threads import RunExecutor, Share, on_run_thread
 from host.sandbox import Instances, Loaded
 from host.secrets.redaction import Redactor
 from host.secrets.value import new_placeholder
@@ -183,13 +184,16 @@ class Catalyst:
         caller: Mapping[str, Json] | None = None,
         asks: bool = True,
         checked: bool = False,
+        share: Share | None = None,
     ) -> AsyncEventStream:
         """`stream` for async code: cancelled with its task, or when the iteration is left. Called in a running event
         loop. Without `asks` the input stays as it is, and there are events only if it asks for them itself. `checked`:
-        the caller has called `check`."""
+        the caller has called `check`; then the input is written on the run's thread, and what is wrong with its
+        attachments ends the stream. `share` says what the run's slot counts for."""
         run = self._new_run(timeout, caller)
-        text = self._text(operation, run, attachments, stream=asks, checked=checked)
-        return AsyncEventStream(run, lambda arrived: self._started(run, text, cancel, arrived))
+        write = partial(self._text, operation, run, attachments, stream=asks, checked=checked)
+        text = write if checked else write()
+        return AsyncEventStream(run, lambda arrived: self._started(run, text, cancel, arrived, share))
 
     def _new_run(self, timeout: str | float | None, caller: Mapping[str, Json] | None) -> Run:
         limits = self.grant.limits
@@ -222,13 +226,18 @@ class Catalyst:
         return text
 
     def _started(
-        self, run: Run, text: str, cancel: CancelToken | None, arrived: Callable[[], None] | None = None
+        self,
+        run: Run,
+        text: str | Callable[[], str],
+        cancel: CancelToken | None,
+        arrived: Callable[[], None] | None = None,
+        share: Share | None = None,
     ) -> Channel[RunEnd]:
         channel: Channel[RunEnd] = Channel(arrived)
         run.listener = lambda event: channel.put(event, run)
 
         def work() -> Result:
-            return self._execute(run, text, cancel)
+            return self._execute(run, text if isinstance(text, str) else text(), cancel, share)
 
         def finished(future: Future[Result]) -> None:
             channel.end(future.exception() or future.result())
@@ -236,16 +245,18 @@ class Catalyst:
         self._executor.submit(work, run.cancel).add_done_callback(finished)
         return channel
 
-    def _execute(self, run: Run, text: str, cancel: CancelToken | None) -> Result:
+    def _execute(self, run: Run, text: str, cancel: CancelToken | None, share: Share | None = None) -> Result:
         """Run the guest, on the thread of the run: recorded before and after, and closed however it ends."""
         self._executor.check_open()
+        if share is None:
+            share = Share.of_embedder(str((run.caller or {}).get("key", "")), self.reference)
         with ExitStack() as stack:
             stack.callback(run.close)
             if cancel is not None:
                 stack.enter_context(cancel.watched(run.cancel))
             run.audit("run.started", detail=self._begun(run))
             try:
-                stack.enter_context(self._executor.slots.taken(run))
+                stack.enter_context(self._executor.slots.taken(run, share))
                 output = self._instances.run(text, run)
             except BaseException as error:
                 code = error.code if isinstance(error, HostError) else type(error).__name__

@@ -5,12 +5,16 @@ A guest runs on a thread whose stack is large enough, and never on the main thre
 
 from __future__ import annotations
 
+import math
 import queue
 import resource
+import sys
 import threading
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 from weakref import WeakSet
 
 from host.errors import Busy, Cancelled, StateError
@@ -21,6 +25,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+LONGEST_WAIT_S: Final = 30.0  # for a slot
+
+_MOST_WAITING = 1_024  # more than a server admits: there, nobody waits for a thread, which no turn is for
+
 _STACK_BYTES = 8 << 20  # a guest may use 1 MiB, what the host does for it some more
 _STACK_LOCK = threading.Lock()
 _LONGEST_END_S = 5.0  # of a cancelled run: it ends at the next epoch, or the next host call
@@ -28,35 +36,131 @@ _LONGEST_END_S = 5.0  # of a cancelled run: it ends at the next epoch, or the ne
 _Ended: TypeAlias = tuple[Any, BaseException | None]
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a run's slot counts for: `caller` (any name of theirs) and `catalyst`.
+
+    `most` is how many slots the caller may have at once. None: as many as they leave free for others, so that nobody
+    has all of them (dynamic thresholds: Choudhury and Hahne, 1998). A caller who is alone gets half of the slots, two
+    get a third each. `most_of_catalyst` is how many all callers together may have for the catalyst; None: no bound. A
+    run waits for a slot for `patience_s` seconds at most.
+    """
+
+    caller: str = ""
+    catalyst: str = ""
+    most: int | None = None
+    most_of_catalyst: int | None = None
+    patience_s: float = LONGEST_WAIT_S
+
+    @classmethod
+    def of_embedder(cls, caller: str, catalyst: str) -> Share:
+        """For the process's own runs: bounded by the slots alone. The callers that it names take turns."""
+        return cls(caller, catalyst, sys.maxsize, None, math.inf)
+
+
+_ALONE: Final = Share.of_embedder("", "")
+
+
+class _Waiter:
+    """A run that waits for a slot. `granted` is set under the lock of the slots."""
+
+    def __init__(self, share: Share) -> None:
+        self.share = share
+        self.granted = False
+        self.woken = threading.Event()
+
+
 class Slots:
-    """How many sandboxes may be in use at once. A run takes a slot before it starts."""
+    """How many sandboxes may be in use at once. A run takes a slot before it starts.
+
+    A free slot goes to the caller who has the fewest; among equals, and among the catalysts of one caller, they take
+    turns. Thread-safe."""
 
     def __init__(self, count: int) -> None:
-        self._free = threading.Semaphore(count)
+        self._free = count
+        self._lock = threading.Lock()
+        self._held: Counter[str] = Counter()  # by caller
+        self._held_of_catalyst: Counter[str] = Counter()
+        self._waiting: dict[str, dict[str, deque[_Waiter]]] = {}  # by caller, then by catalyst, in the order of turns
 
     @contextmanager
-    def taken(self, run: Run) -> Iterator[None]:
-        """Inside, the run has a slot. It waits for one for as long as it may run. Raises Busy, Cancelled."""
-        if not self._free.acquire(blocking=False):
-            self._wait(run)
+    def taken(self, run: Run, share: Share = _ALONE) -> Iterator[None]:
+        """Inside, the run has a slot. It waits for one for as long as it may run, and as long as its share
+        says. Raises Busy, Cancelled."""
+        waiter = self._asked(share)
+        if waiter is not None:
+            self._wait(run, waiter)
         try:
             yield
         finally:
-            self._free.release()
+            with self._lock:
+                self._give_back(share)
 
-    def _wait(self, run: Run) -> None:
-        woken = threading.Event()
-        with run.interruptible(woken.set):
-            while not self._free.acquire(timeout=min(0.05, max(0.0, run.remaining()))):
-                if run.check() is Stop.CANCELLED or woken.is_set():
-                    break
-                if run.remaining() <= 0:
-                    raise Busy(
-                        "no sandbox was free in time", hint="run fewer operations at once, or give them more time"
-                    )
-            else:
+    def _asked(self, share: Share) -> _Waiter | None:
+        """None: the slot is taken. Nobody who waits is passed by: whoever could have had the slot was given it."""
+        with self._lock:
+            if self._may_have(share):
+                self._free -= 1
+                self._held[share.caller] += 1
+                self._held_of_catalyst[share.catalyst] += 1
+                return None
+            waiter = _Waiter(share)
+            self._waiting.setdefault(share.caller, {}).setdefault(share.catalyst, deque()).append(waiter)
+            return waiter
+
+    def _wait(self, run: Run, waiter: _Waiter) -> None:
+        with run.interruptible(waiter.woken.set):
+            waiter.woken.wait(max(0.0, min(run.remaining(), waiter.share.patience_s)))
+        with self._lock:
+            if waiter.granted:
                 return
-        raise Cancelled("the run was cancelled before it started")
+            self._leave(waiter)
+        if run.check() is Stop.CANCELLED:
+            raise Cancelled("the run was cancelled before it started")
+        raise Busy("no sandbox was free in time", hint="run fewer operations at once, or give them more time")
+
+    def _may_have(self, share: Share) -> bool:
+        if not self._free:
+            return False
+        held, most = self._held[share.caller], share.most
+        if held and (held + 1 > self._free - 1 if most is None else held >= most):
+            return False
+        of_catalyst = share.most_of_catalyst
+        return of_catalyst is None or self._held_of_catalyst[share.catalyst] < of_catalyst
+
+    def _give_back(self, share: Share) -> None:
+        self._free += 1
+        for held, name in ((self._held, share.caller), (self._held_of_catalyst, share.catalyst)):
+            held[name] -= 1
+            if not held[name]:
+                del held[name]
+        while self._waiting and (waiter := self._next()) is not None:
+            self._leave(waiter)
+            self._free -= 1
+            self._held[waiter.share.caller] += 1
+            self._held_of_catalyst[waiter.share.catalyst] += 1
+            waiter.granted = True
+            waiter.woken.set()
+
+    def _next(self) -> _Waiter | None:
+        """Whose turn it is; None where nobody who waits may have a slot. Their turn after this comes last."""
+        for caller in sorted(self._waiting, key=self._held.__getitem__):  # equals stay in the order of their turns
+            lanes = self._waiting[caller]
+            for catalyst, lane in lanes.items():
+                if self._may_have(lane[0].share):
+                    lanes[catalyst] = lanes.pop(catalyst)
+                    self._waiting[caller] = self._waiting.pop(caller)
+                    return lane[0]
+        return None
+
+    def _leave(self, waiter: _Waiter) -> None:
+        share = waiter.share
+        lanes = self._waiting[share.caller]
+        lanes[share.catalyst].remove(waiter)
+        if not lanes[share.catalyst]:
+            del lanes[share.catalyst]
+        if not lanes:
+            del self._waiting[share.caller]
 
 
 class RunExecutor:
@@ -66,7 +170,7 @@ class RunExecutor:
     def __init__(self, slots: int) -> None:
         self.slots = Slots(slots)
         self.closed = False
-        self._most = 16 * slots  # threads: a run without a slot waits in one, until its own deadline
+        self._most = slots + _MOST_WAITING  # threads: a run without a slot waits in one
         self._runs: WeakSet[Run] = WeakSet()
         self._threads: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()

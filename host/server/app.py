@@ -27,6 +27,7 @@ from host.server.settings import ServerSettings
 from host.service.catalog import Catalog
 from host.service.dispatch import Dispatch, Observer, UsageRecorder
 from host.service.limits import open_limiter
+from host.service.principal import Admission
 
 _log = logging.getLogger("host.server")
 
@@ -68,7 +69,9 @@ class Application:
             usage = UsageRecorder(self.workspace.usage)
             stack.callback(usage.close)
             self.limiter = limiter
-            self.dispatch = Dispatch(self.catalog, limiter, usage, observers, self.settings.budgets)
+            admission = Admission(self.settings.max_bodies_bytes)
+            stack.callback(admission.close)
+            self.dispatch = Dispatch(self.catalog, limiter, usage, observers, self.settings.budgets, admission)
             self._own = stack.pop_all()
         self._mcp = McpEndpoint(self.catalog, self.dispatch, self.workspace, self.settings)
         self._asgi = self._composed()

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, Final, Self, TypeAlias
 
-from host.core.strict_json import Json, write_json
+from host.core.strict_json import Json, parse_object, write_json
 from host.errors import Cancelled, InputError, TooLarge, Unauthenticated
 from host.server.settings import ServerSettings
-from host.service.principal import ANONYMOUS_SCOPES, Principal
+from host.service.principal import ANONYMOUS_SCOPES, VALUE_BYTES, Admitted, Principal
 from host.store.access.api_keys import ApiKey, KeyRing
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -26,6 +26,9 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 JSON = "application/json"
+SMALL_BYTES: Final = 4 * 1024  # its values take little memory, however many there are
+LARGE_BYTES: Final = 64 * 1024  # a tenth of a millisecond to parse; a larger body is parsed off the event loop
+MAX_VALUES: Final = 500_000  # of JSON in a request: OpenAI takes 300,000 tokens at once, as numbers
 BODY_S = 120.0  # for a whole body: a slow sender holds a connection for so long
 
 
@@ -47,11 +50,15 @@ def headers(scope: Scope, name: str) -> str | None:
     return ", ".join(found) if found else None
 
 
-async def read_body(scope: Scope, receive: Receive, most: int) -> bytes:
-    """The request's body. Raises TooLarge as soon as it is over `most` bytes, Cancelled where the client left."""
+async def read_body(scope: Scope, receive: Receive, most: int, admitted: Admitted | None = None) -> bytes:
+    """The request's body. Its bytes are reserved: those that its head declares before the first is read, others as they
+    come. Raises TooLarge as soon as it is over `most` bytes, Cancelled where the client left, LimitExceeded, Busy."""
     declared = header(scope, "content-length")
-    if declared is not None and declared.isdecimal() and int(declared[:20]) > most:
-        raise _too_large(most)
+    if declared is not None and declared.isdecimal():
+        if int(declared[:20]) > most:
+            raise _too_large(most)
+        if admitted is not None and int(declared) > SMALL_BYTES:
+            admitted.reserve(int(declared))
     parts: list[bytes] = []
     size = 0
     try:
@@ -64,6 +71,8 @@ async def read_body(scope: Scope, receive: Receive, most: int) -> bytes:
                     size += len(part)
                     if size > most:
                         raise _too_large(most)
+                    if admitted is not None and size > SMALL_BYTES:
+                        admitted.reserve(size)
                     parts.append(part)
                 if not message.get("more_body", False):
                     return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -71,10 +80,22 @@ async def read_body(scope: Scope, receive: Receive, most: int) -> bytes:
         raise InputError(f"the request's body did not come within {BODY_S:.0f} s", field="body") from None
 
 
-async def disconnected(receive: Receive) -> None:
-    """Returns once the client has left. To be used after the whole request was read."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
+async def read_json(body: bytes, what: str, admitted: Admitted) -> dict[str, Json]:
+    """The JSON object in `body`. A large one is parsed off the event loop, once its values are reserved. Raises
+    InputError, LimitExceeded, Busy."""
+    if len(body) > LARGE_BYTES:
+        admitted.reserve(await admitted.off_loop(lambda: _weight(body)))
+        return await admitted.off_loop(lambda: parse_object(body, what, most=MAX_VALUES))
+    if len(body) > SMALL_BYTES:
+        admitted.reserve(_weight(body))
+    return parse_object(body, what, most=MAX_VALUES)
+
+
+def _weight(body: bytes) -> int:
+    """Bytes of memory that a body and its values take, at most. Its text is four times as large where a character needs
+    it; commas in texts look like values here, so no more of them count than there may be values."""
+    values = min(MAX_VALUES, body.count(b",") + body.count(b"[") + body.count(b"{"))
+    return len(body) * (1 if body.isascii() else 4) + values * VALUE_BYTES
 
 
 def final_status(status: int) -> int:
@@ -105,7 +126,8 @@ def encoded(value: Json) -> bytes:
 
 
 class Leaving:
-    """While it is entered, notices when the client leaves: then it calls `then` once, and `left` is true."""
+    """While it is entered, notices when the client leaves: then it calls `then` once, and `left` is true. To be used
+    after the whole request was read."""
 
     def __init__(self, receive: Receive, then: Callable[[], None]) -> None:
         self._receive = receive
@@ -114,7 +136,8 @@ class Leaving:
         self.left = False
 
     async def _watch(self) -> None:
-        await disconnected(self._receive)
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
         self.left = True
         self._then()
 
@@ -141,7 +164,8 @@ class RequestContext:
     """One request. `route` is the route that matched, never the path; None stands for what is not known yet.
 
     `status` is that of the answer, `error` the code of the error in it. `large` says that the body takes long to read,
-    `left` that the client left before the end of the answer.
+    `left` that the client left before the end of the answer. `admitted` is there while the request is under way.
+    `arguments` are those of an MCP tool, where the SDK was not given them.
     """
 
     request_id: str = ""
@@ -154,6 +178,8 @@ class RequestContext:
     error: str | None = None
     large: bool = False
     left: bool = False
+    admitted: Admitted | None = None
+    arguments: Mapping[str, Json] | None = None
 
     @property
     def key(self) -> str | None:
@@ -162,8 +188,11 @@ class RequestContext:
 
     def facts(self) -> dict[str, Any]:
         """The facts for the log: those that are known."""
-        pairs = [(name, getattr(self, name)) for name in _LOGGED]
-        return {name: value for name, value in pairs if value is not None}
+        found: dict[str, Any] = {}
+        for name in _LOGGED:
+            if (value := getattr(self, name)) is not None:
+                found[name] = value
+        return found
 
 
 def context_of(scope: Scope) -> RequestContext:

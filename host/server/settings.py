@@ -5,6 +5,7 @@ allowed_hosts = ["api.example.com"]       # names of this server, beside those o
 cors_origins = ["https://app.example.com"]  # their pages may use the server
 trusted_proxies = ["10.0.0.0/8"]          # their X-Forwarded-For counts
 max_body_size = "64MB"
+max_bodies_size = "512MB"                 # of all requests under way in a process; a key has half at most
 limits = "redis://cache.internal/0"       # counts requests and tokens; default: the state's database
 
 [prefix_map]                              # the beginning of a model's name: its catalyst
@@ -16,6 +17,7 @@ fast = "gpt-4o-mini"
 [budgets."c:local.openai"]
 requests = "10000/1d"
 tokens = "5M/1d"
+concurrency = 20                          # its runs that have a sandbox at once, in each process
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from host.core.quantities import Quota, parse_size
 from host.core.strict_json import parse_json
 from host.errors import HostError, InputError
 from host.service.limits import Budget
+from host.service.principal import MOST_BYTES
 from host.service.request import Routing
 
 MAX_BODY_BYTES = 64 * 1024 * 1024  # audio has up to 25 MB, and base64 adds a third
@@ -52,6 +55,7 @@ class ServerSettings:
     cors_origins: tuple[str, ...] = ()
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     max_body_bytes: int = MAX_BODY_BYTES
+    max_bodies_bytes: int = MOST_BYTES
     limits_url: str | None = field(default=None, repr=False)
     anonymous: bool = True
 
@@ -89,6 +93,7 @@ class ServerSettings:
                 _reference(f"budgets.{text}", text).any_version: Budget(
                     _quota(f"budgets.{text}.requests", one.requests),
                     _quota(f"budgets.{text}.tokens", one.tokens),
+                    one.concurrency,
                 )
                 for text, one in given.budgets.items()
             },
@@ -96,6 +101,7 @@ class ServerSettings:
             cors_origins=origins(given.cors_origins, "cors_origins"),
             trusted_proxies=networks(given.trusted_proxies, "trusted_proxies"),
             max_body_bytes=_named("max_body_size", lambda: parse_size(given.max_body_size)),
+            max_bodies_bytes=_named("max_bodies_size", lambda: parse_size(given.max_bodies_size)),
             limits_url=given.limits,
         )
 
@@ -123,6 +129,7 @@ class _Strict(BaseModel):
 class _Budget(_Strict):
     requests: str | None = None
     tokens: str | None = None
+    concurrency: int | None = Field(None, ge=1)
 
 
 class _Document(_Strict):
@@ -134,6 +141,7 @@ class _Document(_Strict):
     cors_origins: list[str] = Field(default_factory=list)
     trusted_proxies: list[str] = Field(default_factory=list)
     max_body_size: str | int = MAX_BODY_BYTES
+    max_bodies_size: str | int = MOST_BYTES
     limits: str | None = None
 
 

@@ -1,10 +1,12 @@
 """Dispatch: the one way of an operation through the host, for every face.
 
+    admit      the key's share of this process, and its limits, by the request's head host.service.principal, .limits
+               (then the face reads the body, and parses it)
     resolve    the caller may run it, of which catalyst, and with which models      host.service.request
     load       the catalyst, with the permissions that the operator gave it          host.service.catalog
     check      its input, against the manifest's schema
-    admit      limits of the key and of the catalyst; tokens are held by an estimate   host.service.limits
-    run        in a sandbox of its own
+    hold       the limits of the catalyst, and tokens by an estimate                 host.service.limits
+    run        in a sandbox of its own, when it is the caller's turn                 host.runtime.threads
     settle     usage, what is held, observers
 
 The audit log has everything about the run under the run's id, with the key of the caller.
@@ -18,8 +20,8 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
@@ -42,15 +44,15 @@ from host.errors import (
 )
 from host.runtime.catalyst import Catalyst
 from host.runtime.events import AsyncEventStream
+from host.runtime.threads import Share
 from host.service.dialects.dialect import MOST_TOKENS, StoredAnswer, Tokens
-from host.service.limits import Budget, Exceeded, Limit, Limiter, Reservation
-from host.service.principal import Principal
+from host.service.limits import Budget, Exceeded, Limit, Limiter, Reservation, limits_of_budget, limits_of_key
+from host.service.principal import Admission, Admitted, Principal
 from host.service.request import OperationRequest, Resolved, resolve
 from host.store.access.usage import Usage, Used
 
 if TYPE_CHECKING:
     from host.service.catalog import Catalog, View
-    from host.store.access.api_keys import ApiKey
 
 
 _log = logging.getLogger(__name__)
@@ -117,6 +119,7 @@ class Running:
             caller=resolved.caller(),
             asks=False,
             checked=True,
+            share=dispatch.share(resolved),
         )
         self.id = self._stream.id
 
@@ -224,16 +227,36 @@ class Dispatch:
         usage: UsageRecorder,
         observers: Sequence[Observer],
         budgets: Mapping[Reference, Budget],
+        admission: Admission,
     ) -> None:
         self._catalog = catalog
         self._limiter = limiter
         self._usage = usage
         self._observers = observers
         self._budgets = budgets
+        self._admission = admission
         self._running: dict[str, Running] = {}
         self._slow: set[str] = set()  # digests of catalysts whose schemas take long
         self._idle = asyncio.Event()
         self._idle.set()
+
+    @asynccontextmanager
+    async def admitted(self, principal: Principal, *, spends: bool = False) -> AsyncIterator[Admitted]:
+        """One request of the caller is under way: it counts against the key's limits now, whatever comes of it. To be
+        entered once for each request, before its body is read. One that `spends` tokens is refused where none are
+        left. Raises LimitExceeded, Busy, StateError."""
+        try:
+            admitted = self._admission.enter(principal)
+        except LimitExceeded as exceeded:
+            self._note_refused(exceeded.unit)
+            raise
+        try:
+            if principal.key is not None:
+                limits = limits_of_key(principal.key)
+                await self._admit([limit for limit in limits if spends or limit.unit == "requests"])
+            yield admitted
+        finally:
+            self._admission.leave(admitted)
 
     def resolve(self, request: OperationRequest, view: View) -> Resolved:
         """See `host.service.request.resolve`: it is apart from `start` so that a face can log the catalyst and the
@@ -241,14 +264,14 @@ class Dispatch:
         return resolve(request, view)
 
     async def start(self, resolved: Resolved, view: View) -> Running:
-        """Load, check, admit and begin: to be entered at once. Raises InputError for an input that the manifest does
+        """Load, check, count and begin: to be entered at once. Raises InputError for an input that the manifest does
         not allow, LimitExceeded, Forbidden, StateError and what loading raises."""
         catalyst = await self._catalog.catalyst(view, resolved.reference)
         principal, reference = resolved.request.principal, resolved.component.reference
         if catalyst.reference != str(reference):  # a newer one was installed since
             principal.require_catalyst(Reference.parse(catalyst.reference))
         await self._check(resolved, catalyst)
-        limits = limits_of_key(principal.key)
+        limits = [] if principal.key is None else [one for one in limits_of_key(principal.key) if one.unit == "tokens"]
         if self._budgets:
             limits += limits_of_budget(self._budgets, reference.any_version)
         held = await self._reserve(limits, resolved) if limits else _NOTHING
@@ -268,12 +291,26 @@ class Dispatch:
         async with await self.start(self.resolve(request, view), view) as running:
             return await running.result()
 
+    def share(self, resolved: Resolved) -> Share:
+        """What the run's slot counts for: its key, and its catalyst."""
+        principal, catalyst = resolved.request.principal, resolved.component.reference.any_version
+        if not resolved.request.via:
+            return Share.of_embedder("", str(catalyst))
+        of_catalyst = self._budgets[catalyst].concurrency if catalyst in self._budgets else None
+        return Share(principal.id, str(catalyst), None, of_catalyst)
+
     async def refused(
-        self, error: Forbidden, principal: Principal | None, *, request_id: str = "", route: str = ""
+        self,
+        error: Forbidden,
+        principal: Principal | None,
+        *,
+        request_id: str = "",
+        route: str = "",
+        admitted: bool = True,
     ) -> HostError:
-        """Record a refusal, and return the error for the caller. A refusal counts as one of the key's requests: a key
-        without any left gets LimitExceeded, and nothing is recorded. Raises StateError."""
-        if principal is not None:
+        """Record a refusal, and return the error for the caller. Of a request that was not `admitted` it counts as one
+        of the key's requests: a key without any left gets LimitExceeded, and nothing is recorded. Raises StateError."""
+        if principal is not None and not admitted:
             try:
                 await self._admit([limit for limit in limits_of_key(principal.key) if limit.unit == "requests"])
             except LimitExceeded as exceeded:
@@ -359,7 +396,9 @@ class Dispatch:
         """The schema is a stranger's. Where a check took long once, the next ones are done off the event loop."""
         digest = str(catalyst.digest)
         if resolved.request.large or digest in self._slow:
-            await asyncio.to_thread(lambda: catalyst.check(resolved.input()))
+            admitted = resolved.request.admitted
+            off_loop = asyncio.to_thread if admitted is None else admitted.off_loop
+            await off_loop(lambda: catalyst.check(resolved.input()))
             return
         began = time.thread_time()
         try:
@@ -388,13 +427,16 @@ class Dispatch:
 
     def _over(self, exceeded: Exceeded) -> LimitExceeded:
         limit, needed = exceeded.limit, exceeded.needed
-        for observer in self._observers:
-            observer.refused(limit.unit)
+        self._note_refused(limit.unit)
         hint = "the operation's own bound, like max_tokens, says how long the answer may be" if needed > 1 else None
         said = f"{limit.subject} has spent its {limit.quota} {limit.unit}"
         if needed > 1:
             said = f"{limit.subject} has no {needed} {limit.unit} left of its {limit.quota}, which the request may cost"
         return LimitExceeded(said, unit=limit.unit, retry_after_s=exceeded.retry_after_s, hint=hint)
+
+    def _note_refused(self, unit: str) -> None:
+        for observer in self._observers:
+            observer.refused(unit)
 
 
 def _unbounded(principal: Principal, reference: Reference) -> Reservation:
@@ -407,33 +449,7 @@ def _name(reference: Reference, answer: StoredAnswer) -> str:
     return hashlib.sha256(f"{reference} {answer.id}".encode()).hexdigest()[:32]
 
 
-def limits_of_key(key: ApiKey | None) -> list[Limit]:
-    """The limits of a key: its rate and its budgets."""
-    if key is None:
-        return []
-    subject = f"the key {key.name!r}"
-    rate = _limits(f"key:{key.id}:rate", key.rate_limit, None, subject)
-    return rate + _limits(f"key:{key.id}", key.request_budget, key.token_budget, subject)
-
-
-def limits_of_budget(budgets: Mapping[Reference, Budget], catalyst: Reference) -> list[Limit]:
-    """The limits of all callers together at this catalyst (any version)."""
-    budget = budgets.get(catalyst, Budget())
-    return _limits(f"catalyst:{catalyst}", budget.requests, budget.tokens, f"the catalyst {catalyst}")
-
-
-def _limits(name: str, requests: Quota | None, tokens: Quota | None, subject: str) -> list[Limit]:
-    found = []
-    if requests is not None:
-        found.append(Limit(f"{name}:requests", requests, "requests", subject))
-    if tokens is not None:
-        found.append(Limit(f"{name}:tokens", tokens, "tokens", subject))
-    return found
-
-
-_EVERY_S = 1.0
-
-_log = logging.getLogger(__name__)
+_EVERY_S: Final = 1.0
 
 
 class UsageRecorder:

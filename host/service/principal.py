@@ -1,18 +1,30 @@
-"""Principals: who makes a request, and what they may do."""
+"""Principals: who makes a request, what they may do, and what they may hold of this process.
+
+A key holds requests under way, and bytes of their bodies; that is decided by its name alone, before anything of a
+request is read. The same rule bounds both: a key may not hold more than it leaves free, so that there is always room
+for another (dynamic thresholds: Choudhury and Hahne, 1998). A key that is alone gets half, two get a third each.
+Callers without a key count as one. Work that takes long, such as parsing a large body, is done off the event loop: one
+piece at a time for each key.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from host.core.names import Reference
-from host.errors import Forbidden
+from host.errors import Busy, Forbidden, HostError, LimitExceeded
 
 if TYPE_CHECKING:
     from host.component.operations import OperationSpec
     from host.store.access.api_keys import ApiKey, KeyScope
+
+T = TypeVar("T")
 
 ANONYMOUS_SCOPES: frozenset[KeyScope] = frozenset({"run", "runs", "components", "metrics"})
 """For callers on the loopback interface while there is no key: everything but management."""
@@ -143,3 +155,101 @@ def _reads(operation: str, spec: OperationSpec | None) -> bool:
 
 def _deletes(operation: str, spec: OperationSpec | None) -> bool:
     return (spec is not None and spec.method == "DELETE") or operation.rpartition(".")[2] in ("delete", "remove")
+
+
+MOST_REQUESTS: Final = 512  # under way in a process, whether they are read, wait for a sandbox, run or are answered
+MOST_BYTES: Final = 512 * 1024 * 1024
+VALUE_BYTES: Final = 200  # that one value of JSON takes in memory, at most: a dictionary with one entry
+_RETRY_S: Final = 1.0
+_THREADS: Final = 4
+
+
+@dataclass(slots=True)
+class _Account:
+    """What the key of the id `ident` holds. `turn` is held during its work off the event loop."""
+
+    ident: str
+    requests: int = 0
+    bytes: int = 0
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Admission:
+    """One per process, for its event loop."""
+
+    def __init__(self, most_bytes: int = MOST_BYTES, most_requests: int = MOST_REQUESTS) -> None:
+        self.free_bytes = most_bytes
+        self.free_requests = most_requests
+        self._accounts: dict[str, _Account] = {}
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="host-parse")
+
+    def enter(self, principal: Principal) -> Admitted:
+        """A request of the caller is under way, until it leaves. Raises LimitExceeded, Busy."""
+        ident = principal.id
+        account = self._accounts.get(ident) or _Account(ident)
+        held, free = account.requests, self.free_requests
+        if held + 1 > free - 1 if held else not free:
+            raise _refusal(held, principal, "concurrency", "requests under way")
+        self._accounts[ident] = account
+        account.requests += 1
+        self.free_requests -= 1
+        return Admitted(self, principal, account)
+
+    def reserve(self, admitted: Admitted, size: int) -> None:
+        """Called by `admitted`."""
+        account, more, free = admitted.account, size - admitted.bytes, self.free_bytes
+        if more > 0:
+            if account.bytes + more > free - more if account.bytes else more > free:
+                raise _refusal(account.bytes, admitted.principal, "bytes", "bytes of requests under way")
+            account.bytes += more
+            admitted.bytes = size
+            self.free_bytes -= more
+
+    def leave(self, admitted: Admitted) -> None:
+        """The request is under way no longer."""
+        account = admitted.account
+        account.bytes -= admitted.bytes
+        account.requests -= 1
+        self.free_bytes += admitted.bytes
+        self.free_requests += 1
+        if not account.requests:
+            del self._accounts[account.ident]
+
+    async def off_loop(self, account: _Account, work: Callable[[], T]) -> T:
+        """Called by Admitted."""
+        async with account.turn:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+
+@dataclass(slots=True, eq=False)
+class Admitted:
+    """One request that is under way, with the `bytes` that are reserved for it. A key's first request, and the first of
+    its bodies, may take all that is free."""
+
+    _admission: Admission
+    principal: Principal
+    account: _Account
+    bytes: int = 0
+
+    def reserve(self, size: int) -> None:
+        """Hold `size` bytes in all. Raises LimitExceeded, Busy."""
+        self._admission.reserve(self, size)
+
+    async def off_loop(self, work: Callable[[], T]) -> T:
+        """The result of `work`, which takes long, after the pieces of work that the same key has there already."""
+        return await self._admission.off_loop(self.account, work)
+
+
+def _refusal(held: int, principal: Principal, unit: str, what: str) -> HostError:
+    if not held:
+        return Busy(f"there are too many {what} here", hint="try again soon")
+    name = f"the key {principal.name!r}" if principal.key else "the caller"
+    return LimitExceeded(
+        f"{name} has as many {what} as it may",
+        unit=unit,
+        retry_after_s=_RETRY_S,
+        hint="wait for answers before the next request",
+    )

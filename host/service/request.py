@@ -23,6 +23,7 @@ from host.service.operations import input_schema_of, operation_of, properties_of
 from host.service.principal import Principal
 
 if TYPE_CHECKING:
+    from host.service.principal import Admitted
     from host.store.components import Component
 
 
@@ -130,7 +131,8 @@ class OperationRequest:
     `more` is a whole input that may be the operation envelope. Else `more` is what the input has beside the envelope.
 
     `inline_files`: files stand among the parameters in base64. `counts_tokens`: a stream says at its end what it cost.
-    `large`: the input takes long to check. `request_id` and `via`, the face, are for the audit log.
+    `large`: the input takes long to check, which is done beside the event loop where the request was `admitted`.
+    `request_id` and `via`, the face, are for the audit log.
     """
 
     principal: Principal
@@ -146,6 +148,7 @@ class OperationRequest:
     inline_files: bool = False
     counts_tokens: bool = False
     large: bool = False
+    admitted: Admitted | None = None
 
 
 @dataclass(frozen=True, slots=True)

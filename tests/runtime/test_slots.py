@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 
 from host import Limits, errors
 from host.run import Placeholders, Run, Stop
-from host.runtime.threads import Slots
+from host.runtime.threads import Share, Slots
 from host.secrets.redaction import Redactor
 
 
@@ -72,3 +73,202 @@ def test_a_waiting_run_gets_the_slot_that_becomes_free(new_run) -> None:
         assert not got.is_set()
     assert got.wait(5)
     thread.join()
+
+
+class Race:
+    """Runs that wait for slots, each on a thread, and in which order they got one."""
+
+    def __init__(self, slots: Slots, new_run: Callable[..., Run]) -> None:
+        self._slots = slots
+        self._new_run = new_run
+        self._threads: list[threading.Thread] = []
+        self._go_on: dict[str, list[threading.Event]] = {}
+        self._lock = threading.Lock()
+        self.order: list[str] = []
+
+    def start(self, share: Share) -> None:
+        """Returns once the run has a slot, or waits for one."""
+        came = threading.Event()
+        asked = self._slots._asked
+
+        def coming(given: Share) -> object:
+            found = asked(given)
+            came.set()
+            return found
+
+        self._slots._asked = coming  # type: ignore[method-assign, assignment]  # to know when it waits
+        thread = threading.Thread(target=self._work, args=(share,))
+        self._threads.append(thread)
+        thread.start()
+        assert came.wait(5)
+        self._slots._asked = asked  # type: ignore[method-assign]  # as above
+
+    def _work(self, share: Share) -> None:
+        go_on = threading.Event()
+        with self._slots.taken(self._new_run(timeout_s=30), share):
+            with self._lock:
+                self.order.append(share.caller)
+                self._go_on.setdefault(share.caller, []).append(go_on)
+            assert go_on.wait(20)
+
+    def holding(self, caller: str) -> int:
+        with self._lock:
+            return len(self._go_on.get(caller, ()))
+
+    def end_one(self, caller: str) -> None:
+        with self._lock:
+            self._go_on[caller].pop(0).set()
+
+    def reached(self, count: int) -> list[str]:
+        """Who got a slot, once so many have."""
+        end = time.monotonic() + 10
+        while len(self.order) < count and time.monotonic() < end:
+            time.sleep(0.005)
+        assert len(self.order) == count, self.order
+        return self.order
+
+    def end(self) -> None:
+        while any(thread.is_alive() for thread in self._threads):
+            with self._lock:
+                for events in self._go_on.values():
+                    for one in events:
+                        one.set()
+            time.sleep(0.005)
+
+
+@pytest.fixture
+def race(new_run) -> Iterator[Callable[[int], Race]]:
+    made: list[Race] = []
+
+    def make(count: int) -> Race:
+        made.append(Race(Slots(count), new_run))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.end()
+
+
+def test_a_key_that_asks_for_all_slots_leaves_half_of_them(race) -> None:
+    one = race(8)
+    for _ in range(20):
+        one.start(Share("a"))
+    assert one.reached(4) == ["a"] * 4
+    one.start(Share("b"))
+    assert one.reached(5)[-1] == "b", "at once, while sixteen of the other's wait"
+
+
+@pytest.mark.parametrize("keys", [1, 2, 3, 7])
+def test_however_many_keys_ask_for_all_slots_there_is_one_for_another(race, keys: int) -> None:
+    one = race(8)
+    for _ in range(8):
+        for number in range(keys):
+            one.start(Share(f"greedy {number}"))
+    before = len(one.order)
+    one.start(Share("late"))
+    assert one.reached(before + 1)[-1] == "late"
+
+
+def test_a_slot_goes_to_the_key_that_has_the_fewest(race) -> None:
+    one = race(2)
+    one.start(Share("a", most=2))
+    one.start(Share("a", most=2))
+    one.reached(2)
+    for _ in range(3):
+        one.start(Share("a", most=2))
+    one.start(Share("b"))
+    one.end_one("a")
+    assert one.reached(3)[-1] == "b"
+
+
+def test_keys_take_turns_and_so_do_the_catalysts_of_one(race) -> None:
+    one = race(1)
+    one.start(Share("x"))
+    one.reached(1)
+    for caller, catalyst in (("a", "one"), ("a", "one"), ("a", "two"), ("b", "one"), ("b", "one"), ("c", "one")):
+        one.start(Share(caller, catalyst))
+    for number, caller in enumerate(("x", "a", "b", "c", "a", "b", "a")):
+        one.reached(number + 1)
+        one.end_one(caller)
+    assert one.order == ["x", "a", "b", "c", "a", "b", "a"]
+
+
+def test_a_run_of_another_catalyst_is_not_kept_waiting_by_those_of_a_full_one(race) -> None:
+    one = race(8)
+    for _ in range(4):
+        one.start(Share("a", "small", most_of_catalyst=1))
+    assert one.reached(1) == ["a"]
+    one.start(Share("a", "other"))
+    one.reached(2)
+    one.end_one("a")
+    one.reached(3)
+
+
+def test_a_catalyst_has_no_more_slots_than_all_keys_together_may_have_of_it(race) -> None:
+    one = race(8)
+    for caller in "abcd":
+        one.start(Share(caller, "small", most_of_catalyst=2))
+    assert one.reached(2) == ["a", "b"]
+    one.end_one("b")
+    assert one.reached(3)[-1] == "c"
+
+
+def test_a_key_may_be_given_fewer_slots_or_all_of_them(race) -> None:
+    one = race(4)
+    for _ in range(3):
+        one.start(Share("few", most=1))
+    assert one.reached(1) == ["few"]
+    for _ in range(5):
+        one.start(Share("many", most=4))
+    assert one.reached(4)[1:] == ["many"] * 3
+
+
+def test_an_embedder_has_all_slots_and_its_callers_take_turns(race) -> None:
+    one = race(3)
+    for _ in range(5):
+        one.start(Share.of_embedder("a", "c"))
+    assert one.reached(3) == ["a"] * 3
+    one.start(Share.of_embedder("b", "c"))
+    one.end_one("a")
+    assert one.reached(4)[-1] == "b"
+
+
+def test_a_run_is_told_that_it_waits_too_long_before_its_own_time_is_up(new_run) -> None:
+    slots = Slots(1)
+    with slots.taken(new_run()), pytest.raises(errors.Busy), slots.taken(new_run(timeout_s=60), Share(patience_s=0.05)):
+        pass
+
+
+def test_runs_that_gave_up_waiting_leave_nothing_behind(new_run) -> None:
+    slots = Slots(1)
+    with slots.taken(new_run()):
+        for caller in "abc":
+            with pytest.raises(errors.Busy), slots.taken(new_run(timeout_s=0.01), Share(caller, "x")):
+                pass
+    assert not slots._waiting
+    assert not slots._held
+    assert not slots._held_of_catalyst
+    with slots.taken(new_run()):
+        pass
+
+
+def test_a_run_that_is_cancelled_as_it_gets_its_slot_gives_it_back(new_run) -> None:
+    slots = Slots(1)
+    run = new_run(timeout_s=30)
+    ended = threading.Event()
+
+    def wait() -> None:
+        with suppress(errors.Cancelled), slots.taken(run):
+            pass
+        ended.set()
+
+    with slots.taken(new_run()):
+        thread = threading.Thread(target=wait)
+        thread.start()
+        while not slots._waiting:
+            time.sleep(0.001)
+        run.cancel()
+    assert ended.wait(5)
+    thread.join()
+    with slots.taken(new_run(timeout_s=1)):
+        pass

@@ -18,7 +18,7 @@ from host.fakes.openai.faults import Fault
 from host.runtime.workspace import Workspace
 from host.server import ServerSettings
 from host.server.settings import Budget
-from host.service.dispatch import limits_of_budget, limits_of_key
+from host.service.limits import limits_of_budget, limits_of_key
 from host.service.limits.store import StoreLimiter
 from tests.server.conftest import OPENAI, Server, until
 from tests.service.limits.levels import levels

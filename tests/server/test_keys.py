@@ -29,8 +29,7 @@ class Holder:
 
     def known(self) -> Holder:
         """Once the server knows the key, and that nobody needs to come without one."""
-        until(lambda: self._server.get("/v1/nothing").status_code == 401)
-        until(lambda: self.get("/v1/nothing").status_code == 404)
+        self._server.up_to_date()
         return self
 
     def get(self, path: str) -> Any:
@@ -179,10 +178,12 @@ class TestABudget:
             statuses.append(Holder(bounded, text).known().chat().status_code)
         assert statuses == [200, 200, 429]
 
-    def test_refused_for_a_mistake_costs_nothing(self, holder: Any) -> None:
-        one = holder(request_budget=Quota.parse("1/1d"))
+    def test_refused_for_a_mistake_costs_a_request(self, holder: Any) -> None:
+        """Reading it was work."""
+        one = holder(request_budget=Quota.parse("2/1d"))
         assert one.chat(temperature="hot").status_code == 400
         assert one.chat().status_code == 200
+        assert one.chat(temperature="hot").status_code == 429
 
 
 def test_two_servers_that_share_a_state_count_together(serving: Callable[..., Server], workspace: Workspace) -> None:

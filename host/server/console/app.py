@@ -335,7 +335,10 @@ class Console:
             except HostError as error:
                 principal, ident = context.principal, context.request_id
                 if isinstance(error, Forbidden) and principal is not None:
-                    error = await self._dispatch.refused(error, principal, request_id=ident, route=context.route)
+                    refused = self._dispatch.refused
+                    error = await refused(
+                        error, principal, request_id=ident, route=context.route, admitted=context.admitted is not None
+                    )
                 shown = shown_outside(error) if principal is None else error.as_dict()
                 return _json({"error": shown}, status_of(error), dict(headers_of(error)))
 

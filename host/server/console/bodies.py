@@ -16,10 +16,13 @@ from host.core.operation import Attachment
 from host.core.quantities import Quota
 from host.core.strict_json import Json, parse_object
 from host.errors import HostError, InputError
-from host.server.asgi import JSON, read_body
+from host.server.asgi import JSON, LARGE_BYTES, read_body, read_json
+from host.service.principal import Admitted
 from host.store.access.api_keys import ApiKey, ApiKeys, network
 
 SMALL = 64 * 1024
+_MOST_VALUES = 5_000  # in a small body
+_WHAT = "the request's body"
 
 Body = TypeVar("Body", bound="_Strict")
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=False)]
@@ -96,13 +99,32 @@ class Play(_Strict):
         return {name: _attachment(name, one) for name, one in self.files.items()}
 
 
-async def read(request: Request, form: type[Body], most: int = SMALL) -> Body:
-    """Raises InputError, which names the field; TooLarge. The content type has to be JSON: a form of any other page can
-    send other types."""
+async def read(request: Request, form: type[Body]) -> Body:
+    """A small body. Raises InputError, which names the field; TooLarge."""
+    return _checked(form, parse_object(await _body(request, SMALL) or b"{}", _WHAT, most=_MOST_VALUES))
+
+
+async def read_play(request: Request, most: int, admitted: Admitted) -> tuple[Play, Mapping[str, Attachment]]:
+    """A body of `most` bytes, and its files. Raises InputError, which names the field; TooLarge; LimitExceeded,
+    Busy."""
+    text = await _body(request, most, admitted)
+    given = await read_json(text or b"{}", _WHAT, admitted)
+
+    def checked() -> tuple[Play, Mapping[str, Attachment]]:
+        play = _checked(Play, given)
+        return play, play.attachments()
+
+    return await admitted.off_loop(checked) if len(text) > LARGE_BYTES else checked()
+
+
+async def _body(request: Request, most: int, admitted: Admitted | None = None) -> bytes:
+    """The content type has to be JSON: a form of any other page can send other types."""
     if (request.headers.get("content-type") or "").partition(";")[0].strip().lower() != JSON:
         raise InputError("the request's body is not JSON", hint=f"content-type: {JSON}")
-    text = await read_body(request.scope, request.receive, most)
-    given = parse_object(text or b"{}", "the request's body")
+    return await read_body(request.scope, request.receive, most, admitted)
+
+
+def _checked(form: type[Body], given: dict[str, Json]) -> Body:
     try:
         return form.model_validate(given)
     except ValidationError as error:

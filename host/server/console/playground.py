@@ -7,19 +7,21 @@ with its duration and its tokens.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
 
 from starlette.requests import Request
 
 from host.core.names import Reference
-from host.core.operation import Result
+from host.core.operation import Attachment, Result
 from host.core.strict_json import Json, parse_json
 from host.errors import HostError, InputError, OperationFailed
-from host.server.asgi import Leaving, Receive, Scope, Send, context_of, encoded
+from host.server.asgi import App, Leaving, Receive, Scope, Send, context_of, encoded
 from host.server.console import bodies, views
 from host.server.settings import ServerSettings
 from host.service.catalog import Catalog
 from host.service.dispatch import Dispatch, Running
-from host.service.principal import Principal
+from host.service.principal import Admitted, Principal
 from host.service.request import OperationRequest
 
 LINES = "application/jsonl"
@@ -33,16 +35,25 @@ class Playground:
         self._dispatch = dispatch
         self._settings = settings
 
-    async def begin(self, request: Request, principal: Principal) -> Lines:
+    async def begin(self, request: Request, principal: Principal) -> App:
         """An ASGI application that answers the request. Raises HostError: then no run has begun."""
-        principal.require("run")  # before a body is read
-        given = await bodies.read(request, bodies.Play, self._settings.max_body_bytes)
-        view, context = await self._catalog.current(), context_of(request.scope)
-        resolved = self._dispatch.resolve(_request(given, principal, context.request_id), view)
-        context.catalyst, context.operation = str(resolved.component.reference), resolved.operation
-        running = await self._dispatch.start(resolved, view)
-        context.run = running.id
-        return Lines(running)
+        async with AsyncExitStack() as stack:
+            context = context_of(request.scope)
+            admitted = context.admitted = await stack.enter_async_context(self._dispatch.admitted(principal))
+            principal.require("run")  # before a body is read
+            given, files = await bodies.read_play(request, self._settings.max_body_bytes, admitted)
+            view = await self._catalog.current()
+            resolved = self._dispatch.resolve(_request(given, files, admitted, context.request_id), view)
+            context.catalyst, context.operation = str(resolved.component.reference), resolved.operation
+            running = await self._dispatch.start(resolved, view)
+            context.run = running.id
+            held = stack.pop_all()
+
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            async with held:
+                await Lines(running)(scope, receive, send)
+
+        return answer
 
 
 class Lines:
@@ -86,19 +97,22 @@ class Lines:
         return await self._running.result()
 
 
-def _request(given: bodies.Play, principal: Principal, request_id: str) -> OperationRequest:
+def _request(
+    given: bodies.Play, files: Mapping[str, Attachment], admitted: Admitted, request_id: str
+) -> OperationRequest:
     """Raises InputError."""
     return OperationRequest(
-        principal=principal,
+        principal=admitted.principal,
         target=Reference.parse(given.reference),
         operation=given.operation,
         params=given.params if given.operation else {},
         more={} if given.operation else given.params,
         stream=given.stream,
-        attachments=given.attachments(),
+        attachments=files,
         counts_tokens=True,
         request_id=request_id,
         via="console",
+        admitted=admitted,
     )
 
 

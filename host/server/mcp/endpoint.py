@@ -8,7 +8,7 @@ pings during a long wait. Other clients, such as `curl`, get plain JSON of any s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -19,10 +19,11 @@ from mcp_types import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from sse_starlette.sse import AppStatus
 
-from host.core.strict_json import Json, parse_json
+from host.core.strict_json import Json
 from host.errors import Cancelled, HostError, InputError
 from host.runtime.workspace import Workspace
 from host.server.asgi import (
+    LARGE_BYTES,
     Leaving,
     Message,
     Receive,
@@ -33,12 +34,12 @@ from host.server.asgi import (
     header,
     principal_of,
     read_body,
+    read_json,
     send_whole,
 )
 from host.server.http_errors import headers_of, status_of
 from host.server.mcp import results
 from host.server.mcp.server import ToolServer
-from host.server.openai.requests import LARGE_BYTES
 from host.server.settings import ServerSettings
 from host.service.catalog import Catalog
 from host.service.dispatch import Dispatch
@@ -47,7 +48,6 @@ _EVENTS = "text/event-stream"
 _VERSION = "mcp-protocol-version"
 _BEFORE_2026 = (None, *HANDSHAKE_PROTOCOL_VERSIONS)
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
-_MOST_VALUES = 500_000  # in a message: the SDK parses and writes it on the event loop
 _UNAUTHENTICATED = -32001  # of the range that JSON-RPC leaves to servers: there is no agreed code
 
 
@@ -56,6 +56,7 @@ class McpEndpoint:
 
     def __init__(self, catalog: Catalog, dispatch: Dispatch, workspace: Workspace, settings: ServerSettings) -> None:
         self._catalog = catalog
+        self._dispatch = dispatch
         self._settings = settings
         tools = ToolServer(catalog, dispatch, workspace)
         self._json, self._events = (
@@ -82,10 +83,12 @@ class McpEndpoint:
             if scope["method"] != "POST":
                 await _send_error(send, 405, INVALID_REQUEST, "only POST is answered here", headers={"allow": "POST"})
                 return
-            body = await read_body(scope, receive, self._settings.max_body_bytes)
-            context.large = len(body) > LARGE_BYTES
-            message = await asyncio.to_thread(_Message.read, body) if context.large else _Message.read(body)
-            await self._answer(scope, message, receive, send)
+            async with self._dispatch.admitted(context.principal) as context.admitted:
+                body = await read_body(scope, receive, self._settings.max_body_bytes, context.admitted)
+                context.large = len(body) > LARGE_BYTES
+                message = _Message.of(await read_json(body, "the body", context.admitted), body)
+                context.arguments = message.arguments
+                await self._answer(scope, message, receive, send)
         except Cancelled:
             raise
         except HostError as error:
@@ -165,24 +168,36 @@ def _security(settings: ServerSettings) -> TransportSecuritySettings:
 
 @dataclass(frozen=True, slots=True)
 class _Message:
-    """A JSON-RPC message. `reports`: the client asked for progress notifications."""
+    """A JSON-RPC message. `reports`: the client asked for progress notifications. `arguments` of a large message are
+    those of a tool; `body` is without them then: the SDK would parse and write them on the event loop."""
 
     body: bytes
     reports: bool
+    arguments: Mapping[str, Json] | None = None
 
     @classmethod
-    def read(cls, body: bytes) -> _Message:
-        """One JSON object within the host's bounds; written anew where it has text that UTF-8 cannot encode. Raises
+    def of(cls, value: dict[str, Json], body: bytes) -> _Message:
+        """The message that was read from `body`; written anew where it has text that UTF-8 cannot encode. Raises
         InputError."""
-        value: Json = parse_json(body, "the body", most=_MOST_VALUES)
-        if not isinstance(value, dict):
-            raise InputError("the body is not one JSON-RPC message, which is an object", field="body")
+        arguments: Mapping[str, Json] | None = None
         match value:
             case {"params": {"_meta": {"progressToken": _}}}:
                 reports = True
             case _:
                 reports = False
-        return cls(encoded(value) if b"\\ud" in body.lower() else body, reports)
+        if len(body) <= LARGE_BYTES:
+            return cls(encoded(value) if b"\\ud" in body.lower() else body, reports)
+        match value:
+            case {"method": "tools/call", "params": {"arguments": dict(arguments)}}:
+                value = {**value, "params": {**value["params"], "arguments": {}}}
+        body = encoded(value)
+        if len(body) > LARGE_BYTES:
+            raise InputError(
+                f"the message has more than {LARGE_BYTES} bytes beside the arguments of a tool",
+                field="body",
+                hint="only the arguments of tools/call may be large",
+            )
+        return cls(body, reports, arguments)
 
 
 def _replayed(body: bytes) -> Receive:

@@ -13,10 +13,11 @@ from host.core.strict_json import Json, parse_object
 from host.errors import Forbidden, HostError, InputError, NotFound
 from host.oci.reference import OciReference
 from host.runtime.workspace import Workspace
+from host.server.asgi import MAX_VALUES
 from host.server.http_errors import status_of
 from host.server.mcp import results
 from host.server.mcp.run_tool import run_tool
-from host.server.mcp.tool import BuiltIn, ToolCall, parameters, text
+from host.server.mcp.tool import BuiltIn, ToolCall, off_loop, parameters, text
 from host.service import views
 from host.service.catalog import Catalog
 from host.service.dispatch import Dispatch
@@ -95,7 +96,8 @@ class ExecutionTool:
     async def _run(self, call: ToolCall) -> CallToolResult:
         call.principal.require("run")
         try:
-            resolved = self._dispatch.resolve(await self._request(call), call.view)
+            request = await self._request(call)
+            resolved = await off_loop(call, lambda: self._dispatch.resolve(request, call.view))
             if not self._offers(resolved.component.reference):
                 raise NotFound(f"there is no {resolved.reference} here", field="reference")
             done = await run_tool(self._dispatch, call, resolved)
@@ -107,7 +109,7 @@ class ExecutionTool:
 
     async def _request(self, call: ToolCall) -> OperationRequest:
         """Raises HostError."""
-        given = _input(call.arguments.get("input"))
+        given = await off_loop(call, lambda: _input(call.arguments.get("input")))
         named = _reference(call.arguments.get("reference"))
         reference = await self._pulled(call, named) if isinstance(named, OciReference) else named
         if reference.type != "catalyst":
@@ -120,6 +122,7 @@ class ExecutionTool:
             request_id=call.context.request_id,
             via="mcp",
             large=call.context.large,
+            admitted=call.context.admitted,
         )
 
     def _offers(self, reference: Reference) -> bool:
@@ -189,9 +192,9 @@ def _input(given: Json) -> dict[str, Json]:
     if isinstance(given, dict):
         return given
     try:
-        return parse_object(given, "input")
+        return parse_object(given, "input", most=MAX_VALUES)
     except InputError as error:
-        raise InputError(error.message, field="input") from None
+        raise InputError(error.message, field="input", hint=error.hint) from None
 
 
 def _reference(given: Json) -> Reference | OciReference:

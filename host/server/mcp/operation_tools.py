@@ -21,7 +21,7 @@ from host.core.names import Reference
 from host.core.strict_json import Json
 from host.server.mcp import results
 from host.server.mcp.run_tool import run_tool
-from host.server.mcp.tool import ToolCall
+from host.server.mcp.tool import ToolCall, off_loop
 from host.service.catalog import View
 from host.service.dispatch import Dispatch
 from host.service.operations import input_schema_of, properties_of
@@ -162,7 +162,7 @@ class OperationCalls:
 
     async def __call__(self, tool: OperationTool, call: ToolCall) -> CallToolResult:
         """Raises HostError."""
-        resolved = self._dispatch.resolve(_request(tool, call), call.view)
+        resolved = await off_loop(call, lambda: self._dispatch.resolve(_request(tool, call), call.view))
         return results.of_operation(await run_tool(self._dispatch, call, resolved))
 
 
@@ -181,6 +181,7 @@ def _request(tool: OperationTool, call: ToolCall) -> OperationRequest:
         request_id=context.request_id,
         via="mcp",
         large=context.large,
+        admitted=context.admitted,
     )
 
 

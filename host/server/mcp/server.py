@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -28,7 +29,7 @@ from host.server.mcp.component_tool import ComponentTool
 from host.server.mcp.execution_tool import ExecutionTool
 from host.server.mcp.management_tools import Management
 from host.server.mcp.operation_tools import OperationCalls, Operations
-from host.server.mcp.tool import BuiltIn, Report, ToolCall
+from host.server.mcp.tool import BuiltIn, Report, ToolCall, off_loop
 from host.service.catalog import Catalog, View
 from host.service.dispatch import Dispatch
 from host.service.principal import Principal
@@ -94,8 +95,8 @@ class ToolServer:
         principal, context = self._asker(ctx)
         try:
             view = await self._catalog.current()
-            call = ToolCall(view, principal, params.arguments or {}, context, _report(ctx))
-            return await self._answered(params.name, call)
+            arguments = context.arguments or params.arguments or {}
+            return await self._answered(params.name, ToolCall(view, principal, arguments, context, _report(ctx)))
         except Forbidden as error:
             return results.of_error(await self._refused(context, error))
         except HostError as error:
@@ -110,7 +111,7 @@ class ToolServer:
         """Raises HostError; MCPError for an unknown tool, and for arguments that do not fit it."""
         if (own := self._own.get(name)) is not None:
             own.require(call.principal)
-            _check(own, call)
+            await off_loop(call, partial(_check, own, call))
             return await own.call(call)
         tool = self._of(call.view).find(name)
         if tool is None:

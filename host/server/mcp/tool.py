@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from mcp_types import CallToolResult, Tool, ToolAnnotations
 
@@ -15,6 +15,8 @@ from host.server.asgi import RequestContext
 from host.service.catalog import View
 from host.service.principal import Principal
 from host.store.access.api_keys import KeyScope
+
+T = TypeVar("T")
 
 Report: TypeAlias = Callable[[int, str], Awaitable[None]]
 """Reports progress to the caller: the number of events until now, and the text of the latest ones."""
@@ -29,6 +31,12 @@ class ToolCall:
     arguments: Mapping[str, Json]
     context: RequestContext
     report: Report | None = None
+
+
+async def off_loop(call: ToolCall, work: Callable[[], T]) -> T:
+    """The result of `work`: off the event loop where the arguments are large."""
+    admitted = call.context.admitted
+    return work() if admitted is None or not call.context.large else await admitted.off_loop(work)
 
 
 @dataclass(frozen=True)

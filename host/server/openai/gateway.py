@@ -49,7 +49,7 @@ from host.service.dialects import openai
 from host.service.dispatch import Dispatch, Running
 from host.service.models import list_models
 from host.service.operations import operations_of
-from host.service.principal import Principal
+from host.service.principal import Admitted, Principal
 from host.service.request import OperationRequest
 from host.store.components import Component
 
@@ -86,6 +86,21 @@ class Gateway:
         view = await self._catalog.current()
         principal = context.principal = principal_of(scope, view.keys, self._settings)
         matched = self._matched(view, scope)
+        spends = isinstance(matched, Matched) and principal.key is not None and matched.spends
+        async with self._dispatch.admitted(principal, spends=spends) as admitted:
+            await self._answered(context, scope, receive, send, view, matched, admitted)
+
+    async def _answered(
+        self,
+        context: RequestContext,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        view: View,
+        matched: Matched | Sequence[str],
+        admitted: Admitted,
+    ) -> None:
+        principal = admitted.principal
         if not isinstance(matched, Matched):
             await _send_no_route(scope, matched, send, empty=not view.components)
             return
@@ -98,7 +113,7 @@ class Gateway:
             models = await list_models(self._dispatch, view, principal, request_id=ident, via=VIA)
             await send_whole(send, 200, encoded(models))
             return
-        request = await self._request(context, scope, receive, principal, matched)
+        request = await self._request(context, scope, receive, admitted, matched)
         resolved = self._dispatch.resolve(request, view)
         context.catalyst, context.operation = str(resolved.reference), resolved.operation
         running = await self._dispatch.start(resolved, view)
@@ -124,15 +139,15 @@ class Gateway:
         return self._routes[1].find(scope["method"], path.removeprefix(scope.get("root_path", "")))
 
     async def _request(
-        self, context: RequestContext, scope: Scope, receive: Receive, principal: Principal, matched: Matched
+        self, context: RequestContext, scope: Scope, receive: Receive, admitted: Admitted, matched: Matched
     ) -> OperationRequest:
         """For the catalyst that the header names, or else for the one that has the model. Raises InputError."""
         some = next(iter(matched.route.specs.values()))  # every catalyst of one route reads the body in the same way
-        content = await read_content(scope, receive, some, self._settings.max_body_bytes)
+        content = await read_content(scope, receive, some, self._settings.max_body_bytes, admitted)
         model = openai.model_of(matched.route.template, matched.values, content.params)
         named = header(scope, CATALYST)
         return OperationRequest(
-            principal=principal,
+            principal=admitted.principal,
             target=model if named is None else _reference(named),
             operation=matched,
             params=content.params,
@@ -141,6 +156,7 @@ class Gateway:
             request_id=context.request_id,
             via=VIA,
             large=content.large,
+            admitted=admitted,
         )
 
 

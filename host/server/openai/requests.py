@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote
 
 from host.component.operations import OperationSpec
 from host.core.names import Reference
 from host.core.operation import Attachment
-from host.core.strict_json import Json, parse_object
+from host.core.strict_json import Json
 from host.errors import InputError, NotFound
-from host.server.asgi import Receive, Scope, header, read_body
+from host.server.asgi import LARGE_BYTES, Receive, Scope, header, read_body, read_json
+from host.server.openai.forms import read_form, text_of
+from host.service.dialects import openai
+from host.service.principal import Admitted
 
-MAX_PARTS = 1_000
 MAX_QUERY_FIELDS = 1_000
-LARGE_BYTES = 64 * 1024  # a tenth of a millisecond to parse; a larger body is parsed off the event loop
 _BOOLEANS = {"true": True, "false": False}
 _NAMED = re.compile(r"\{\w+\}")
 
@@ -53,6 +53,11 @@ class Matched:
     @property
     def lists_models(self) -> bool:
         return self.route.method == "GET" and self.route.template == "/models"
+
+    @property
+    def spends(self) -> bool:
+        """Whether the operation costs tokens, whatever its parameters."""
+        return any(openai.estimate(spec, {}, {}).needed for spec in self.route.specs.values())
 
     def spec(self, reference: Reference) -> OperationSpec:
         """The operation at this catalyst. Raises NotFound."""
@@ -116,22 +121,25 @@ class Content:
     large: bool = False
 
 
-async def read_content(scope: Scope, receive: Receive, spec: OperationSpec, most: int) -> Content:
-    """Raises InputError, which names the field; TooLarge; Cancelled where the client left."""
+async def read_content(scope: Scope, receive: Receive, spec: OperationSpec, most: int, admitted: Admitted) -> Content:
+    """Raises InputError, which names the field; TooLarge; LimitExceeded, Busy; Cancelled where the client left."""
     params: dict[str, Json] = _query(scope["query_string"])
     attachments: dict[str, Attachment] = {}
-    body = await read_body(scope, receive, most)
+    body = await read_body(scope, receive, most, admitted)
     large = len(body) > LARGE_BYTES
-    kind = (header(scope, "content-type") or "").partition(";")[0].strip().lower()
+    given = header(scope, "content-type") or ""
+    kind = given.partition(";")[0].strip().lower()
     if spec.request == "multipart":
         if kind != "multipart/form-data":
-            raise InputError(f"the body has to be multipart/form-data, and is {kind or 'of no type'}", field="body")
-        fields, attachments = await _form(scope, body)
+            raise InputError(
+                f"the body has to be multipart/form-data, and is {kind[:100] or 'of no type'}", field="body"
+            )
+        fields, attachments = await admitted.off_loop(lambda: _form(given, body)) if large else _form(given, body)
         params |= fields
     elif spec.request == "json" and body:
         if kind and kind != "application/json" and not kind.endswith("+json"):
             raise InputError(f"the body has to be application/json, and is {kind[:100]}", field="body")
-        params |= await asyncio.to_thread(parse_object, body, "the body") if large else parse_object(body, "the body")
+        params |= await read_json(body, "the body", admitted)
     return Content(params, attachments, _stream(params), large=large)
 
 
@@ -154,42 +162,23 @@ def _query(text: bytes) -> dict[str, Json]:
     return _gathered(pairs)
 
 
-async def _form(scope: Scope, body: bytes) -> tuple[dict[str, Json], dict[str, Attachment]]:
-    """The fields of a form (RFC 7578) as parameters, and its files as attachments that the parameters name."""
-    from starlette.datastructures import Headers, UploadFile  # noqa: PLC0415 - uploads alone need it
-    from starlette.formparsers import MultiPartException, MultiPartParser  # noqa: PLC0415 - as above
-
-    async def whole() -> AsyncGenerator[bytes, None]:
-        yield body
-
-    parser = MultiPartParser(
-        Headers(scope=scope), whole(), max_files=MAX_PARTS, max_fields=MAX_PARTS, max_part_size=len(body) + 1
-    )
-    try:
-        form = await parser.parse()
-    except MultiPartException as error:
-        raise InputError(f"the form cannot be read: {error.message}", field="body") from None
-    except (KeyError, ValueError):  # no boundary, or a header that is none
-        raise InputError("the form cannot be read: its boundary or a header in it is malformed", field="body") from None
+def _form(content_type: str, body: bytes) -> tuple[dict[str, Json], dict[str, Attachment]]:
+    """The fields of a form as parameters, and its files as attachments that the parameters name."""
     pairs: list[tuple[str, Json]] = []
     attachments: dict[str, Attachment] = {}
-    try:
-        for name, value in form.multi_items():
-            if isinstance(value, UploadFile):
-                ident = f"file{len(attachments)}"
-                content = await value.read()
-                attachments[ident] = Attachment(content, _plain(value.filename), _plain(value.content_type))
-                pairs.append((name, {"$attachment": ident}))
-            else:
-                pairs.append((name, value))
-    finally:
-        await form.close()
+    for part in read_form(content_type, body):
+        if part.filename is None:
+            pairs.append((part.name, text_of(part.content)))
+        else:
+            ident = f"file{len(attachments)}"
+            attachments[ident] = Attachment(part.content, _plain(part.filename), _plain(part.content_type))
+            pairs.append((part.name, {"$attachment": ident}))
     return _gathered(pairs), attachments
 
 
-def _plain(text: str | None) -> str:
+def _plain(text: str) -> str:
     """A name that can stand in a header of the upstream request."""
-    return "".join(char for char in text or "" if char.isprintable())[:255]
+    return "".join(char for char in text if char.isprintable())[:255]
 
 
 def _gathered(pairs: list[tuple[str, Json]]) -> dict[str, Json]:

@@ -12,4 +12,6 @@ from host.core.sliding_window import Limit as Limit
 from host.core.sliding_window import Reservation as Reservation
 from host.service.limits.limiter import Budget as Budget
 from host.service.limits.limiter import Limiter as Limiter
+from host.service.limits.limiter import limits_of_budget as limits_of_budget
+from host.service.limits.limiter import limits_of_key as limits_of_key
 from host.service.limits.limiter import open_limiter as open_limiter

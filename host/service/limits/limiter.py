@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,15 +12,19 @@ from host.service.limits.redis import RedisLimiter
 from host.service.limits.store import StoreLimiter
 
 if TYPE_CHECKING:
+    from host.core.names import Reference
     from host.runtime.workspace import Workspace
+    from host.store.access.api_keys import ApiKey
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How much all keys together may spend on one catalyst. None: no bound."""
+    """How much all keys together may spend on one catalyst, and how many of its runs may have a sandbox at once in each
+    process. None: no bound."""
 
     requests: Quota | None = None
     tokens: Quota | None = None
+    concurrency: int | None = None
 
 
 class Limiter(RequestLimiter, Protocol):
@@ -53,3 +57,27 @@ def open_limiter(url: str | None, workspace: Workspace) -> Limiter:
     for a URL of another kind, StateError if nothing answers there or a library is missing. Neither error has the URL's
     password."""
     return RedisLimiter.open(url) if url else StoreLimiter(workspace.counters)
+
+
+def limits_of_key(key: ApiKey | None) -> list[Limit]:
+    """The limits of a key: its rate and its budgets."""
+    if key is None:
+        return []
+    subject = f"the key {key.name!r}"
+    rate = _limits(f"key:{key.id}:rate", key.rate_limit, None, subject)
+    return rate + _limits(f"key:{key.id}", key.request_budget, key.token_budget, subject)
+
+
+def limits_of_budget(budgets: Mapping[Reference, Budget], catalyst: Reference) -> list[Limit]:
+    """The limits of all callers together at this catalyst (any version)."""
+    budget = budgets.get(catalyst, Budget())
+    return _limits(f"catalyst:{catalyst}", budget.requests, budget.tokens, f"the catalyst {catalyst}")
+
+
+def _limits(name: str, requests: Quota | None, tokens: Quota | None, subject: str) -> list[Limit]:
+    found = []
+    if requests is not None:
+        found.append(Limit(f"{name}:requests", requests, "requests", subject))
+    if tokens is not None:
+        found.append(Limit(f"{name}:tokens", tokens, "tokens", subject))
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -10,8 +11,10 @@ import pytest
 from host.component.operations import OperationSpec, read_operations
 from host.core.operation import Attachment
 from host.errors import Cancelled, InputError, TooLarge
-from host.server.openai import requests
+from host.server.asgi import LARGE_BYTES
+from host.server.openai import forms
 from host.server.openai.requests import Content, read_content
+from host.service.principal import OPERATOR, Admission
 
 FORM = (
     b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\nwhisper-1\r\n'
@@ -28,6 +31,16 @@ def spec(request: str = "json") -> OperationSpec:
     return read_operations({"x": {"method": "POST", "path": "/x", "request": request}})["x"]
 
 
+def read_by(scope: Any, receive: Any, found: OperationSpec, most: int) -> Content:
+    """For a caller who is admitted."""
+
+    async def within() -> Content:
+        with closing(Admission()) as admission:
+            return await read_content(scope, receive, found, most, admission.enter(OPERATOR))
+
+    return asyncio.run(within())
+
+
 def read(
     body: bytes = b"", *, query: str = "", kind: str = "application/json", request: str = "json", most: int = 10_000_000
 ) -> Content:
@@ -37,7 +50,7 @@ def read(
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": halves.pop(0), "more_body": bool(halves)}
 
-    return asyncio.run(read_content(scope, receive, spec(request), most))
+    return read_by(scope, receive, spec(request), most)
 
 
 @pytest.mark.parametrize(
@@ -92,9 +105,7 @@ def test_a_form_has_fields_lists_and_files() -> None:
 def test_a_form_with_too_many_parts_is_a_mistake() -> None:
     part = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n'
     with pytest.raises(InputError):
-        read(
-            part * (requests.MAX_PARTS + 1) + b"--x--\r\n", kind="multipart/form-data; boundary=x", request="multipart"
-        )
+        read(part * (forms.MAX_PARTS + 1) + b"--x--\r\n", kind="multipart/form-data; boundary=x", request="multipart")
 
 
 def test_a_body_that_is_too_large_is_told_when_it_is() -> None:
@@ -103,9 +114,9 @@ def test_a_body_that_is_too_large_is_told_when_it_is() -> None:
 
 
 def test_a_large_body_is_read_all_the_same() -> None:
-    text = b'{"a": "%s"}' % (b"x" * requests.LARGE_BYTES)
+    text = b'{"a": "%s"}' % (b"x" * LARGE_BYTES)
     content = read(text)
-    assert len(content.params["a"]) == requests.LARGE_BYTES
+    assert len(content.params["a"]) == LARGE_BYTES
     assert content.large
 
 
@@ -120,7 +131,7 @@ def test_a_client_that_leaves_in_the_middle_is_not_answered() -> None:
 
     scope: Any = {"type": "http", "query_string": b"", "headers": []}
     with pytest.raises(Cancelled):
-        asyncio.run(read_content(scope, receive, spec(), 100))
+        read_by(scope, receive, spec(), 100)
 
 
 def test_a_body_that_does_not_come_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,4 +143,4 @@ def test_a_body_that_does_not_come_is_not_waited_for_for_ever(monkeypatch: pytes
 
     scope: Any = {"type": "http", "query_string": b"", "headers": []}
     with pytest.raises(InputError, match="did not come"):
-        asyncio.run(read_content(scope, receive, spec(), 100))
+        read_by(scope, receive, spec(), 100)

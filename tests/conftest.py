@@ -6,6 +6,7 @@ with the run (`scratch.py`); nothing of the user's is touched.
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import functools
 import gc
@@ -18,8 +19,9 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
@@ -32,15 +34,19 @@ from host import Host
 from host.component.build import build
 from host.core.names import Digest
 from host.fakes import FakeOpenAI
-from host.sandbox import CompileLimits, Sandbox, engine
-from host.sandbox.cache import cache_name, seal
+from host.runtime.loader import _PURPOSE
+from host.sandbox import CompileLimits, Loaded, Sandbox, engine
+from host.sandbox.cache import CompiledCache, cache_name, seal
 from host.sandbox.compiler import memory_file
+from host.store.vault import master
+from host.store.vault.master import MasterKey
 from tests.scratch import Scratch
 
 ROOT = Path(__file__).parent.parent
 GUESTS = ROOT / "tests" / "guests"
 CACHE = ROOT / ".cache"
 KEY = "sk-test-0123456789abcdefghijklmnop"
+MASTER_KEY = base64.b64encode(bytes(range(32))).decode()  # of states that find compiled what another has compiled
 
 # The same examples in every run: what fails, fails for everybody. Others are looked for with HYPOTHESIS_PROFILE=explore.
 hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
@@ -175,22 +181,38 @@ def wat(name: str) -> bytes:
 
 
 def compiled(wasm: bytes) -> bytes:
-    """`wasm`, compiled where the tests' hosts look for it. A busy machine may take longer than a host would wait."""
+    """`wasm`, compiled where the tests' hosts look for it: with the key of their state, and with that of states whose
+    master key is MASTER_KEY. A busy machine may take longer than a host would wait."""
     digest, pooling = Digest.of(wasm), engine.pool_fits()
     name = cache_name(digest, engine.fingerprint(pooling=pooling))
-    if not (CACHE / "host" / "compiled" / f"{name}.cwasm").exists():
+    places = CACHE / "host", CACHE / "state"
+    shared = CompiledCache(*places, lambda: MasterKey(base64.b64decode(MASTER_KEY), "file").derived(_PURPOSE))
+    if not all(cache._path(name).exists() for cache in (CompiledCache(*places), shared)):
         limits = CompileLimits(cpu_time_s=240, wall_time_s=1200.0)
-        with closing(Sandbox(CACHE / "host", CACHE / "state", compile_limits=limits, pooling=pooling)) as sandbox:
-            sandbox.load(wasm, digest)
+        with closing(Sandbox(*places, compile_limits=limits, pooling=pooling)) as sandbox:
+            _keep(shared, name, sandbox.load(wasm, digest))
     return wasm
+
+
+def _keep(cache: CompiledCache, name: str, loaded: Loaded) -> None:
+    with memory_file("compiled") as held:
+        os.write(held, loaded.component.serialize())
+        seal(held)
+        cache.store(name, held)
+
+
+@contextmanager
+def the_master_key_in_a_file() -> Iterator[None]:
+    """Inside, a new master key is MASTER_KEY: a state that is made here finds what the tests have compiled."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(master, "secrets", SimpleNamespace(token_bytes=lambda _: base64.b64decode(MASTER_KEY)))
+        yield
 
 
 def keep_compiled(wasm: bytes, like: bytes) -> None:
     """Keep for `wasm` what `like` is compiled to: they are the same code, with different manifests."""
-    with closing(Sandbox(CACHE / "host", CACHE / "state")) as sandbox, memory_file("compiled") as held:
-        os.write(held, sandbox.load(like, Digest.of(like)).component.serialize())
-        seal(held)
-        sandbox._cache.store(cache_name(Digest.of(wasm), sandbox._fingerprint), held)
+    with closing(Sandbox(CACHE / "host", CACHE / "state")) as sandbox:
+        _keep(sandbox._cache, cache_name(Digest.of(wasm), sandbox._fingerprint), sandbox.load(like, Digest.of(like)))
 
 
 def python_guest(folder: Path) -> bytes:

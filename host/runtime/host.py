@@ -91,6 +91,8 @@ class Host:
         self._executor.check_open()
         given = Given.of(policy, secrets or {}, config or {}, wasi)
         deployment = self._deployment(source, given, reference)
+        if deployment.stored is not None:
+            self.workspace.protect(self._loader)
         loaded = self._loader.load(deployment.artifact, wasi=deployment.wasi)
         grant = deployment.grant(loaded.imports, self._ceiling)
         return Catalyst(deployment, loaded, grant, executor=self._executor, egress=self._egress, limiter=self._limiter)

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from host.oci.blobs import Progress
     from host.oci.client import RegistryClient
     from host.runtime.loader import Loader
+    from host.store.vault.master import MasterKey
     from host.store.vault.secrets import SigningKeys
 
 
@@ -108,6 +109,21 @@ class Workspace:
 
         return SigningKeys(self.vault)
 
+    def protect(self, loader: Loader) -> None:
+        """Let `loader` trust compiled code by a key of this state alone, if it has the same state directory."""
+        loader.protect(self.state_dir, self._master)
+
+    @cached_property
+    def _master(self) -> MasterKey:
+        """Made with the first keys, if there are none yet."""
+        with self.database.reading() as connection:
+            found = self.keys.master(connection)
+        if found is None:
+            with self.audit_log.changing() as change:  # which makes them
+                found = self.keys.master(change.connection)
+        assert found is not None, "all keys are encrypted with it"
+        return found
+
     # install
 
     def register(
@@ -153,6 +169,7 @@ class Workspace:
         named = reference or named_by(wasm)
         with self._refusals(named):
             verified = self._verify(wasm, bundles, named, source, older=older)
+            self.protect(loader)
             loaded = loader.load(verified.artifact, wasi=wasi)
         component = self.components.register(
             named,

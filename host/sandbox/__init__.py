@@ -7,7 +7,7 @@ import `run` and what lies below it. A new host function needs nothing here: its
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,11 +36,13 @@ class Sandbox:
         *,
         compile_limits: CompileLimits | None = None,
         pooling: bool | None = None,
+        cache_key: Callable[[], bytes | None] | None = None,
     ) -> None:
+        """`cache_key` returns the key that authenticates compiled code, None for one in a file of `state_dir`."""
         self.pooling = engine.pool_fits() if pooling is None else pooling
         self.engine = engine.new_engine(pooling=self.pooling)
         self.ticker = Ticker(self.engine)
-        self._cache = CompiledCache(cache_dir, state_dir)
+        self._cache = CompiledCache(cache_dir, state_dir, cache_key)
         self._fingerprint = engine.fingerprint(pooling=self.pooling)
         self._compile_limits = compile_limits or CompileLimits()
 
@@ -55,6 +57,10 @@ class Sandbox:
             with self._cache.locked(name):
                 component = self._cache.load(name, self.engine) or self._compile(wasm, name)
         return Loaded(self, component, check_contract(component, self.engine, wasi=wasi))
+
+    def protect(self, state_dir: Path, key: bytes) -> bool:
+        """See `CompiledCache.protect`."""
+        return self._cache.protect(state_dir, key)
 
     def _compile(self, wasm: bytes, name: str) -> Component:
         with compiler.memory_file("compiled") as held:

@@ -1,11 +1,14 @@
 """Compiled components on disk, private to this user and authenticated.
 
 wasmtime runs whatever code a compiled file holds, so a file is only loaded after an HMAC-SHA256 over the very bytes
-that are loaded: they are copied into a sealed file in memory, authenticated there, and loaded from there. The key lies
-in the state directory, outside the cache, so that restoring a cache (in CI, say) brings no code with it.
+that are loaded: they are copied into a sealed file in memory, authenticated there, and loaded from there. The key is
+derived from the master key of the state, so nobody who can write to both directories, and has no master key, brings
+code into a run. Where there is no master key, it is a file in the state directory: outside the cache, so that restoring
+a cache (in CI, say) brings no code with it.
 
-A file: the compiled code, then 32 bytes of MAC. Its name: the component's digest and the engine's fingerprint, both of
-which the MAC covers. Files appear by rename; a lock per name lets two processes compile one thing once.
+A file: the compiled code, then 32 bytes of MAC. Its name: the component's digest, the engine's fingerprint, both of
+which the MAC covers, and the id of the key, so that states that share a cache have files of their own. Files appear by
+rename; a lock per name lets two processes compile one thing once.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import mmap
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -35,17 +38,29 @@ _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe in its place must n
 
 
 class CompiledCache:
-    def __init__(self, cache_dir: Path, state_dir: Path) -> None:
+    """`derived` returns the key that is derived from a master key, None if there is none. It is called once, by the
+    first use."""
+
+    def __init__(self, cache_dir: Path, state_dir: Path, derived: Callable[[], bytes | None] | None = None) -> None:
         self._dir = cache_dir / "compiled"
-        self._key_file = state_dir / "cache.key"
+        self._state_dir = state_dir
+        self._derived = derived
         self._key: bytes | None = None
+
+    def protect(self, state_dir: Path, key: bytes) -> bool:
+        """Use `key` from here on, if the cache belongs to the state in `state_dir`. Returns whether that is another key
+        than before."""
+        if state_dir.absolute() != self._state_dir.absolute() or self._key == key:
+            return False
+        self._key = key
+        return True
 
     @contextmanager
     def locked(self, name: str) -> Iterator[None]:
         """Inside, no other thread or process holds `name`. If the directory cannot be written, nothing is locked."""
         try:
             _private_dir(self._dir)
-            fd = os.open(self._dir / f"{name}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            fd = os.open(self._path(name).with_suffix(".lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         except OSError:
             yield
             return
@@ -83,10 +98,10 @@ class CompiledCache:
 
     def store(self, name: str, held: int) -> None:
         """Store the content of the sealed file `held` as `name`. Does nothing if the cache cannot be written."""
-        temporary = self._path(f".{name}.{secrets.token_hex(8)}")
         key = self._secret_key()
         if key is None:
             return
+        temporary = self._dir / f".{name}.{secrets.token_hex(8)}.cwasm"
         try:
             _private_dir(self._dir)
             target = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
@@ -103,13 +118,17 @@ class CompiledCache:
         self._prune()
 
     def _path(self, name: str) -> Path:
-        return self._dir / f"{name}.cwasm"
+        key = self._secret_key()
+        ident = "" if key is None else hashlib.sha256(b"compiled cache\0" + key).hexdigest()[:8]
+        return self._dir / f"{name}-{ident}.cwasm"
 
     def _secret_key(self) -> bytes | None:
         """The key; None if it cannot be stored: then nothing is cached. Raises CacheError if it is not private."""
+        if self._key is None and self._derived is not None:
+            self._key = self._derived()
         if self._key is None:
             with suppress(OSError):
-                self._key = _read_key(self._key_file)
+                self._key = _read_key(self._state_dir / "cache.key")
         return self._key
 
     def _prune(self) -> None:

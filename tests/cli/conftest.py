@@ -24,7 +24,7 @@ from host.cli import main
 from host.component.manifest import embed
 from host.fakes import FakeOpenAI
 from host.runtime.workspace import Workspace
-from tests.conftest import CACHE, GUESTS, KEY, fresh_state, python_guest, wat
+from tests.conftest import CACHE, GUESTS, KEY, fresh_state, python_guest, the_master_key_in_a_file, wat
 
 PROGRAM = Path(sys.executable).with_name("host")
 PATIENCE_S = 300  # a busy machine takes long over a short thing
@@ -172,9 +172,9 @@ def environ(tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def empty_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A state directory with the tables in its database, and nothing in them: to be copied, not used."""
+    """A state directory with the tables in its database, and nothing in them but keys: to be copied, not used."""
     folder = fresh_state(tmp_path_factory.mktemp("empty") / "state")
-    with Workspace.open(folder):
+    with Workspace.open(folder) as workspace, the_master_key_in_a_file(), workspace.audit_log.changing():
         return folder
 
 

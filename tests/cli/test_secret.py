@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -356,6 +357,7 @@ class TestRotateKey:
 
 
 def test_a_new_state_keeps_its_master_key_in_the_keyring(secret: Any, state: Path, keyring: Path) -> None:
+    shutil.rmtree(state)
     secret("set", NAME, stdin=KEY)
     assert list(state.glob("master-*.key")) == []
     assert [file.name.rpartition("-")[0] for file in keyring.glob("*master key*")] == ["catalyst-host master key"]

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from host.fakes import FakeOpenAI
-from tests.conftest import CACHE, KEY, ROOT, fresh_state
+from tests.conftest import CACHE, KEY, MASTER_KEY, ROOT, fresh_state
 from tests.e2e.conftest import warm  # noqa: F401 - a fixture
 from tests.oci.conftest import running_registry
 
@@ -86,6 +86,7 @@ def environment(place: Path, state: Path, *programs: Path) -> dict[str, str]:
         "OPENAI_API_KEY": KEY,
         "HOST_CACHE_DIR": str(CACHE / "host"),
         "HOST_STATE_DIR": str(state),
+        "HOST_MASTER_KEY": MASTER_KEY,
         "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",
     }
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import CACHE, fresh_state
+from tests.conftest import CACHE, MASTER_KEY, fresh_state
 from tests.oci.conftest import registry  # noqa: F401 - a fixture
 from tests.warm import running_warm
 
@@ -39,6 +39,7 @@ class Machine:
             "HOST_CACHE_DIR": str(CACHE / "host"),
             "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",
             "HOST_STATE_DIR": str(self.state),
+            "HOST_MASTER_KEY": MASTER_KEY,
         }
 
     def types(self, line: str, *, stdin: str = "", env: Mapping[str, str] | None = None) -> Ran:

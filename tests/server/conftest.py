@@ -20,7 +20,7 @@ from host.fakes import FakeOpenAI
 from host.runtime.workspace import Workspace
 from host.secrets.value import OPERATOR, SecretValue
 from host.server import Application, ServerSettings
-from tests.conftest import KEY, fresh_state
+from tests.conftest import KEY, fresh_state, the_master_key_in_a_file
 from tests.server.engine import SharedLoader
 
 OPENAI = Reference.parse("c:local.openai")
@@ -99,7 +99,7 @@ def one_engine(monkeypatch: pytest.MonkeyPatch) -> None:
 def installed_state(openai_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A state in which the catalyst is installed, with its secret: to be copied, since installing takes a second."""
     folder = fresh_state(tmp_path_factory.mktemp("installed") / "state")
-    with Workspace.open(folder) as opened:
+    with Workspace.open(folder) as opened, the_master_key_in_a_file():
         install(opened, openai_file, "http://127.0.0.1:9")
     return folder
 

@@ -17,8 +17,8 @@ from host.secrets.value import Unspoken
 from host.store.database import FILE, Database
 from host.store.tables import keys
 from host.store.vault import master, rotation
-from host.store.vault.aead import KEY_BYTES, DecryptionFailed, decrypt, encrypt
-from host.store.vault.master import KeyPlace, MasterKey
+from host.store.vault.aead import DecryptionFailed, decrypt, encrypt
+from host.store.vault.master import KEY_BYTES, KeyPlace, MasterKey
 from host.store.vault.rotation import Note
 
 Purpose = Literal["audit", "console", "secrets", "state", "vault"]
@@ -59,7 +59,7 @@ class Keys:
     def replace(self, connection: Connection, purpose: Purpose) -> DataKey:
         """Make a new current key. The keys before it stay, for the data that they encrypted."""
         made = DataKey(f"{purpose}-{secrets.token_hex(8)}", secrets.token_bytes(KEY_BYTES))
-        above = self._master(connection) or master.make(self._state_dir)
+        above = self.master(connection) or master.make(self._state_dir)
         connection.execute(update(keys).where(keys.c.purpose == purpose).values(current=False))
         connection.execute(
             insert(keys).values(
@@ -106,7 +106,7 @@ class Keys:
         """Encrypt all keys with a new master key, made in `place` or in the first usable place. Returns the old master
         key, for `forget` after the commit, and the new one. `note` is that of `rotating`. Raises InputError if they are
         the same."""
-        before = self._master(connection)
+        before = self.master(connection)
         opened = [(row.purpose, self._decrypted(row)) for row in connection.execute(select(keys))]
         old = "" if before is None else before.id
         after = master.make(self._state_dir, place, note=partial(note, old))  # last: a failure leaves no new key behind
@@ -132,7 +132,7 @@ class Keys:
             with file.open("rb") as opened:
                 os.fsync(opened.fileno())
 
-    def _master(self, connection: Connection) -> MasterKey | None:
+    def master(self, connection: Connection) -> MasterKey | None:
         """The master key that all keys are encrypted with; None if there are no keys yet."""
         ident: str | None = connection.execute(select(keys.c.master).limit(1)).scalar()
         return None if ident is None else self._master_key(ident)

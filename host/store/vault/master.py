@@ -17,6 +17,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import hmac
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -29,8 +30,6 @@ from typing import TYPE_CHECKING, Final, Literal, TypeVar
 from host.core import environment
 from host.errors import InputError, VaultError
 from host.secrets.value import Unspoken
-from host.store.database import sync_folder
-from host.store.vault.aead import KEY_BYTES
 
 if TYPE_CHECKING:
     from keyring.backend import KeyringBackend
@@ -96,6 +95,7 @@ def _in_plain_files(backend: KeyringBackend) -> bool:
     return type(backend).__module__.split(".")[:2] == ["keyrings", "alt"]
 
 
+KEY_BYTES: Final = 32
 KeyPlace = Literal["environment", "keyring", "file"]
 KEYRING_SERVICE = "catalyst-host master key"
 _VARIABLE = "HOST_MASTER_KEY"
@@ -110,6 +110,11 @@ class MasterKey(Unspoken):
         self.key = key
         self.place = place
         self.id = hashlib.sha256(b"catalyst-host master key\0" + key).hexdigest()[:16]
+
+    def derived(self, purpose: str) -> bytes:
+        """A key for `purpose` alone: 32 bytes, by HKDF-SHA256 (RFC 5869) without a salt."""
+        extracted = hmac.digest(bytes(hashlib.sha256().digest_size), self.key, "sha256")
+        return hmac.digest(extracted, f"catalyst-host {purpose}".encode() + b"\x01", "sha256")
 
 
 def file_of(ident: str, state_dir: Path) -> Path:
@@ -128,6 +133,19 @@ def find(ident: str, state_dir: Path) -> MasterKey:
         hint=f"it was in {_VARIABLE}, in the keyring, or in {file_of(ident, state_dir).name} in the state directory of "
         f"the machine that made it; other machines that share the state need the content of that file in {_VARIABLE}",
     )
+
+
+def nearby(state_dir: Path) -> MasterKey | None:
+    """The master key that is found without the database and without a keyring: the first in HOST_MASTER_KEY, else the
+    latest in a file of the state directory. None if there is none that can be read."""
+    with suppress(InputError):
+        for given in _given():
+            return given
+    with suppress(OSError):
+        for file in sorted(state_dir.glob(file_of("*", state_dir).name), key=lambda one: -one.stat().st_mtime_ns):
+            with suppress(VaultError, InputError):
+                return _from_file(file)
+    return None
 
 
 def make(state_dir: Path, place: KeyPlace | None = None, *, note: Callable[[str], None] = lambda _: None) -> MasterKey:
@@ -204,6 +222,8 @@ def _into_keyring(key: bytes, *, required: bool) -> MasterKey | None:
 
 def _into_file(key: bytes, state_dir: Path) -> MasterKey:
     """Write the key for this user alone, and sync it to the disk before anything is encrypted with it."""
+    from host.store.database import sync_folder  # noqa: PLC0415 - for `nearby`, a file's run imports no database
+
     made = MasterKey(key, "file")
     file = file_of(made.id, state_dir)
     try:

@@ -14,6 +14,8 @@ from ipaddress import ip_address
 from typing import Final
 
 from host.core.names import Domain
+from host.core.waiting import start
+from host.errors import Busy
 from host.policy.addresses import Address
 
 Resolver = Callable[
@@ -58,12 +60,18 @@ class Lookups:
         self._threads = 0
 
     def start(self, name: Domain) -> Lookup:
+        """Raises Busy where no thread can be started for it, and none is at work."""
         lookup = Lookup(name)
         with self._lock:
-            self._waiting.append(lookup)
             if self._threads < MAX_THREADS:
-                threading.Thread(target=self._work, name="egress-lookup", daemon=True).start()
-                self._threads += 1
+                try:
+                    start(self._work, name="egress-lookup")  # it waits for the lock
+                except Busy:
+                    if not self._threads:
+                        raise
+                else:
+                    self._threads += 1
+            self._waiting.append(lookup)
         return lookup
 
     def _work(self) -> None:

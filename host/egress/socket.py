@@ -25,6 +25,7 @@ from host.policy.urls import Origin
 
 _WRITE_BYTES: Final = 256 * 1024  # at once; the deadline is checked between two writes
 
+_LOOKUP_S: Final = 5.0  # for a name: the system's own resolver waits longer for a server that does not answer
 _LONGEST_WAIT_S: Final = 3_600.0  # sockets refuse to wait for infinity
 
 
@@ -153,9 +154,10 @@ class Socket:
         lookup = lookups.start(self.origin.host)
         with self._lock:
             self._wait_with(lookup.done.set)
-        if not lookup.done.wait(left(clock, self.host)):
+        if not lookup.done.wait(min(_LOOKUP_S, left(clock, self.host))):
             lookup.done.set()
-            raise failures.timed_out(self.host)
+            left(clock, self.host)  # raises where the run's own time is over
+            raise EgressError("dns_error", f"{self.host} does not resolve within {_LOOKUP_S:g} s")
         if self._aborted:
             raise failures.cancelled()
         if not lookup.addresses:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from threading import Event, Timer
+from threading import Event
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
+
+from host.core.waiting import start
 
 if TYPE_CHECKING:
     import httpx2
@@ -29,21 +31,21 @@ class TotalTimeout:
     @contextmanager
     def within(self, seconds: float) -> Iterator[Event]:
         """Hangs up after so long: whatever waits for the server finds the connection ended, and the event is set."""
-        over = Event()
-        timer = Timer(seconds, self._hang_up, (over,))
-        timer.daemon = True
-        timer.start()
+        over, ended = Event(), Event()
+        start(self._hang_up_after, seconds, over, ended, name="host-total-timeout")
         try:
             yield over
         finally:
-            timer.cancel()
+            ended.set()
 
     def _note(self, event: str, told: Mapping[str, Any]) -> None:
         """A trace of httpcore2 (https://www.encode.io/httpcore/extensions/#trace)."""
         if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
             self._sockets.add(told["return_value"].get_extra_info("socket"))
 
-    def _hang_up(self, over: Event) -> None:
+    def _hang_up_after(self, seconds: float, over: Event, ended: Event) -> None:
+        if ended.wait(seconds):
+            return
         over.set()
         for one in tuple(self._sockets):
             with suppress(OSError):  # it was closed before

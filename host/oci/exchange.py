@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 
 import httpx2
 
+from host.core.waiting import left
 from host.egress.total_timeout import TotalTimeout
 from host.errors import RegistryError
 from host.oci import failures
@@ -118,7 +119,9 @@ class RegistryExchange:
         for pause_s in _PAUSES_S:
             try:
                 return act()
-            except TransientError:
+            except TransientError as error:
+                if left(_TOTAL_TIMEOUT_S) <= pause_s:
+                    raise error.final from None
                 self._pause(pause_s)
         try:
             return act()
@@ -150,7 +153,10 @@ class RegistryExchange:
         All of it takes at most `timeout_s` (two minutes) plus the time for sending. Raises as `fetch` does, also for
         httpx2's errors inside the block.
         """
-        with self._deadline(timeout_s or _TOTAL_TIMEOUT_S, request), failures.translating(self.registry, request.what):
+        with (
+            self._deadline(left(timeout_s or _TOTAL_TIMEOUT_S), request),
+            failures.translating(self.registry, request.what),
+        ):
             response = self._send_authorized(request)
             try:
                 if response.status_code not in expected:

@@ -164,7 +164,7 @@ class Catalyst:
 
         run = self._new_run(timeout, caller)
         text = self._text(operation, run, attachments)
-        running = asyncio.wrap_future(self._executor.submit(lambda: self._execute(run, text, cancel), run.cancel))
+        running = asyncio.wrap_future(self._executor.submit(lambda: self._execute(run, text, cancel)))
         try:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
@@ -242,7 +242,7 @@ class Catalyst:
         def finished(future: Future[Result]) -> None:
             channel.end(future.exception() or future.result())
 
-        self._executor.submit(work, run.cancel).add_done_callback(finished)
+        self._executor.submit(work).add_done_callback(finished)
         return channel
 
     def _execute(self, run: Run, text: str, cancel: CancelToken | None, share: Share | None = None) -> Result:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from host.core.waiting import start
 from host.trust.artifact import Artifact, admit, read_component
 
 if TYPE_CHECKING:
@@ -21,8 +21,7 @@ class Preload(Generic[T]):
     def __init__(self, load: Callable[[], T]) -> None:
         self._loaded: T
         self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._begin, args=(load,), name="host-ahead", daemon=True)
-        self._thread.start()
+        self._thread = start(self._begin, load, name="host-ahead")
 
     def loaded(self) -> T:
         """The result of `load`, once it is there. Raises its exception."""

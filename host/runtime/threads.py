@@ -1,4 +1,8 @@
-"""The threads and the slots of a host's runs.
+"""Threads for work that blocks (`Workers`), and the threads and slots of a host's runs.
+
+Work is handed to a thread that has started, or waits in a queue that a running thread empties: work whose caller got an
+error is never done later. A caller that has waited too long takes its work out of the queue. Work that a thread has
+begun cannot be taken back, and learns by its own deadline (`host.core.waiting`) that its caller has gone.
 
 A guest runs on a thread whose stack is large enough, and never on the main thread, which gets Ctrl-C.
 """
@@ -10,18 +14,21 @@ import queue
 import resource
 import sys
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 from weakref import WeakSet
 
+from host.core.waiting import start, within
 from host.errors import Busy, Cancelled, StateError
 from host.run import Run, Stop
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
+    from concurrent.futures import Future
 
 T = TypeVar("T")
 
@@ -30,10 +37,163 @@ LONGEST_WAIT_S: Final = 30.0  # for a slot
 _MOST_WAITING = 1_024  # more than a server admits: there, nobody waits for a thread, which no turn is for
 
 _STACK_BYTES = 8 << 20  # a guest may use 1 MiB, what the host does for it some more
-_STACK_LOCK = threading.Lock()
 _LONGEST_END_S = 5.0  # of a cancelled run: it ends at the next epoch, or the next host call
 
 _Ended: TypeAlias = tuple[Any, BaseException | None]
+
+
+_EARLIER_S: Final = 0.25  # work ends so long before its caller leaves: its own error says more
+
+
+@dataclass(slots=True, eq=False)
+class _Job(Generic[T]):
+    """Work with its future, which says whether it was begun or withdrawn."""
+
+    work: Callable[[], T]
+    until: float
+    future: Future[T]
+
+    def do(self) -> None:
+        if not self.future.set_running_or_notify_cancel():
+            return
+        seconds = self.until - time.monotonic()
+        if seconds <= 0:
+            self.future.set_exception(_waited())
+            return
+        try:
+            if seconds == math.inf:
+                result = self.work()
+            else:
+                with within(seconds):
+                    result = self.work()
+        except BaseException as error:  # noqa: BLE001 - carried to the caller
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(result)
+
+
+class Workers:
+    """Up to `most` daemon threads called `name`, started when they are needed and then kept. Thread-safe.
+
+    Without `waits` nothing queues: where no thread is free and none can be started, there is Busy at once.
+    """
+
+    def __init__(self, name: str, most: int, *, waits: bool = True, stack_bytes: int = 0) -> None:
+        self._name = name
+        self._most = most
+        self._waits = waits
+        self._stack_bytes = stack_bytes
+        self._changed = threading.Condition()
+        self._free: list[queue.SimpleQueue[_Job[Any] | None]] = []  # of the threads that have nothing to do
+        self._waiting: deque[_Job[Any]] = deque()
+        self._threads = 0
+        self._stuck = 0  # threads at work for callers that have gone
+        self._closed = False
+
+    def submit(self, work: Callable[[], T], *, within_s: float = math.inf) -> Future[T]:
+        """Do `work` on one of the threads, at most `within_s` seconds after now. Raises Busy, and StateError after
+        `close`: then it is not done. It is not done either once the future was cancelled."""
+        from concurrent.futures import Future  # noqa: PLC0415 - `host run` needs none
+
+        job: _Job[T] = _Job(work, time.monotonic() + within_s, Future())
+        with self._changed:
+            if self._closed:
+                raise StateError("the host is closed")
+            if self._free:
+                self._free.pop().put(job)
+            elif self._stuck >= self._most:
+                raise Busy("what this waits for does not answer", hint="the database, the limits store, or a lock")
+            elif not self._started(job):
+                self._waiting.append(job)
+        return job.future
+
+    async def answer(self, work: Callable[[], T], within_s: float) -> T:
+        """The result of `work`, at most `within_s` seconds after now, its time in the queue included. Raises what
+        `work` raises; Busy where it was not begun, and so never is; StateError where it was begun and does not end."""
+        import asyncio  # noqa: PLC0415 - only async code needs it
+
+        future = self.submit(work, within_s=within_s - _EARLIER_S)
+        try:
+            async with asyncio.timeout(None if within_s == math.inf else within_s) as waiting:
+                return await asyncio.wrap_future(future)  # cancels the future, if it is not running
+        except TimeoutError:
+            if not waiting.expired():
+                raise  # the work's own
+            if future.cancelled():
+                raise _waited() from None
+            self._leave(future)
+            raise StateError(
+                f"what this waits for did not answer within {within_s:g} s",
+                hint="the database, the limits store, or a lock that another process holds",
+            ) from None
+
+    def close(self, wait_s: float = 0.0) -> None:
+        """Take no more work, withdraw what waits, and wait for the threads, for so long. Any number of times."""
+        with self._changed:
+            self._closed = True
+            while self._waiting:
+                self._waiting.popleft().future.set_exception(StateError("the host is closed"))
+            while self._free:
+                self._free.pop().put(None)
+                self._threads -= 1
+            self._changed.wait_for(lambda: not self._threads, wait_s)
+
+    def _started(self, job: _Job[Any]) -> bool:
+        """Whether a new thread does the job; False where it is to wait for one. Raises Busy. The lock is held."""
+        if self._threads < self._most:
+            try:
+                start(self._work, job, name=self._name, stack_bytes=self._stack_bytes)
+            except Busy:
+                if not (self._waits and self._threads):
+                    raise
+            else:
+                self._threads += 1
+                return True
+        elif not self._waits:
+            raise Busy(f"all {self._most} threads are at work", hint="run fewer operations at once")
+        return False
+
+    def _work(self, first: _Job[Any]) -> None:
+        inbox: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
+        job: _Job[Any] | None = first
+        del first
+        while job is not None:
+            job.do()
+            job = None  # its result belongs to its caller
+            with self._changed:
+                if self._waiting:
+                    job = self._waiting.popleft()
+                elif self._closed:
+                    self._threads -= 1
+                    self._changed.notify_all()
+                    return
+                else:
+                    self._free.append(inbox)
+            job = job or inbox.get()
+
+    def _leave(self, future: Future[Any]) -> None:
+        """The caller of work that a thread has begun goes away."""
+        with self._changed:
+            self._stuck += 1
+        future.add_done_callback(self._back)
+
+    def _back(self, future: Future[Any]) -> None:
+        del future
+        with self._changed:
+            self._stuck -= 1
+
+
+def _waited() -> Busy:
+    return Busy("no thread was free in time", hint="what the others wait for may not answer")
+
+
+_aside: Final = Workers("host-aside", 8)
+ASIDE_S: Final = 60.0
+
+
+async def aside(work: Callable[..., T], *arguments: Any) -> T:
+    """The result of `work(*arguments)`, which takes long, beside the event loop. Raises what it raises, and Busy."""
+    return await _aside.answer(partial(work, *arguments), ASIDE_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +332,7 @@ class RunExecutor:
         self.closed = False
         self._most = slots + _MOST_WAITING  # threads: a run without a slot waits in one
         self._runs: WeakSet[Run] = WeakSet()
-        self._threads: ThreadPoolExecutor | None = None
+        self._threads: Workers | None = None
         self._lock = threading.Lock()
 
     def add(self, run: Run) -> None:
@@ -185,26 +345,24 @@ class RunExecutor:
         if self.closed:
             raise StateError("the host is closed")
 
-    def submit(self, work: Callable[[], T], cancel: Callable[[], None]) -> Future[T]:
-        """Run `work` on a thread of its own; the threads are started when they are first needed. Raises StateError
-        after `close`."""
+    def submit(self, work: Callable[[], T]) -> Future[T]:
+        """Run `work` on a thread of its own; the threads are started when they are first needed. Raises Busy where
+        there is no thread for it, StateError after `close`: then it never runs."""
         with self._lock:
-            self.check_open()
             if self._threads is None:
-                from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - `host run` needs none
-
-                self._threads = ThreadPoolExecutor(self._most, thread_name_prefix="host-run")
-            return self._threads.submit(on_run_thread, work, cancel)
+                self.check_open()
+                self._threads = Workers("host-run", self._most, waits=False, stack_bytes=_STACK_BYTES)
+            return self._threads.submit(work)
 
     def close(self) -> None:
-        """Cancel every run and wait for those in the background. Any number of times."""
+        """Cancel every run and wait for those in the background, but not for one that is stuck. Any number of times."""
         with self._lock:
             self.closed = True
             runs = list(self._runs)
         for run in runs:
             run.cancel()
         if self._threads is not None:
-            self._threads.shutdown(wait=True)
+            self._threads.close(_LONGEST_END_S)
 
 
 def on_run_thread(work: Callable[[], T], cancel: Callable[[], None]) -> T:
@@ -240,11 +398,7 @@ class _Worker:
 
     def __init__(self, *, once: bool = False) -> None:
         self.jobs: queue.SimpleQueue[tuple[Callable[[], Any], queue.SimpleQueue[_Ended]]] = queue.SimpleQueue()
-        self.thread = threading.Thread(target=self._work, args=(once,), name="host-run", daemon=True)
-        with _STACK_LOCK:
-            configured = threading.stack_size(_STACK_BYTES)
-            self.thread.start()
-            threading.stack_size(configured)
+        self.thread = start(self._work, once, name="host-run", stack_bytes=_STACK_BYTES)
 
     def _work(self, once: bool) -> None:
         while True:

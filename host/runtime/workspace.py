@@ -218,6 +218,13 @@ class Workspace:
         self._moved("component.pulled", component, named, pulled.digest)
         return component
 
+    def reach(self, source: str) -> None:
+        """Ask the registry of the OCI reference `source` whether it has that, and fetch nothing. Raises RegistryError,
+        InputError."""
+        named = OciReference.parse(source)
+        with self._registry(named, plain_http=False) as registry:
+            registry.manifest()
+
     def push(
         self,
         reference: Reference,

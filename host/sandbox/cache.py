@@ -20,6 +20,7 @@ import mmap
 import os
 import secrets
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,12 +29,14 @@ from wasmtime import Engine, WasmtimeError
 from wasmtime.component import Component
 
 from host.core.names import Digest
+from host.core.waiting import left
 from host.errors import CacheError
 from host.sandbox.compiler import memory_file
 
 _MAC_BYTES = 32
 _KEY_BYTES = 32
 _MAX_CACHE_BYTES = 1 << 30  # some 30 Python catalysts; the least recently used go first
+_LOCK_S = 130.0  # longer than the limit for compiling
 _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe in its place must not make us wait
 
 
@@ -57,7 +60,8 @@ class CompiledCache:
 
     @contextmanager
     def locked(self, name: str) -> Iterator[None]:
-        """Inside, no other thread or process holds `name`. If the directory cannot be written, nothing is locked."""
+        """Inside, no other thread or process holds `name`. If the directory cannot be written, nothing is locked.
+        Raises CacheError where another process holds it for longer than compiling may take."""
         try:
             _private_dir(self._dir)
             fd = os.open(self._path(name).with_suffix(".lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -65,7 +69,7 @@ class CompiledCache:
             yield
             return
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            _lock(fd)
             yield
         finally:
             os.close(fd)
@@ -140,6 +144,21 @@ class CompiledCache:
                 if total > _MAX_CACHE_BYTES:
                     path.unlink(missing_ok=True)
                     path.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def _lock(fd: int) -> None:
+    until = time.monotonic() + left(_LOCK_S)
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise CacheError(
+                    "another process compiles this component, and does not end", hint="is there a stopped one?"
+                ) from None
+            time.sleep(0.02)
+        else:
+            return
 
 
 def cache_name(digest: Digest, fingerprint: str) -> str:

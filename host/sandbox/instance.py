@@ -18,6 +18,7 @@ from wasmtime import Engine, Store, WasiConfig, WasmtimeError
 from wasmtime import _ffi as ffi
 from wasmtime.component import Component, Linker
 
+from host.core.waiting import start
 from host.core.wit import IMPORTS, RUN, Cut, Err, HostValue, Ok, Room
 from host.errors import StateError
 from host.run import Run, RunStopped, Stop
@@ -30,6 +31,7 @@ HostFunctions: TypeAlias = Mapping[str, Mapping[str, HostFunction]]  # interface
 
 TICK_S = 0.01
 _MAX_CUT = 1 << 20  # of a text that is too long, as much is shown to its function
+_LONGEST_END_S = 5.0  # of a run that is stuck outside its guest: its thread is left to the end of the process
 _STRING = ffi.WASMTIME_COMPONENT_STRING.value
 _BOOL = ffi.WASMTIME_COMPONENT_BOOL.value
 _RESULT = ffi.WASMTIME_COMPONENT_RESULT.value
@@ -70,12 +72,11 @@ class Ticker:
         with self._wake:
             if self._closed:
                 raise StateError("the host is closed")
-            self._running += 1
             if self._thread is None:
-                self._thread = threading.Thread(target=self._tick, name="host-epoch", daemon=True)
-                self._thread.start()
+                self._thread = start(self._tick, name="host-epoch")
             elif self._asleep:
                 self._wake.notify()
+            self._running += 1
         try:
             yield
         finally:
@@ -91,7 +92,7 @@ class Ticker:
             self._wake.notify()
             thread = self._thread
         if thread is not None:
-            thread.join()
+            thread.join(_LONGEST_END_S)
 
     def _tick(self) -> None:
         while True:

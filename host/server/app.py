@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -73,6 +73,8 @@ class Application:
             stack.callback(admission.close)
             self.dispatch = Dispatch(self.catalog, limiter, usage, observers, self.settings.budgets, admission)
             self._own = stack.pop_all()
+        self.ending: Callable[[], object] = lambda: None
+        """Called when it has taken its last request, before it ends runs and closes what it has."""
         self._mcp = McpEndpoint(self.catalog, self.dispatch, self.workspace, self.settings)
         self._asgi = self._composed()
 
@@ -124,6 +126,7 @@ class Application:
             await self._warm_up()
             yield
         finally:
+            self.ending()
             watching.cancel()
             with suppress(asyncio.CancelledError):
                 await watching

@@ -78,7 +78,7 @@ def headers_of(error: HostError) -> Iterator[tuple[str, str]]:
     match error:
         case LimitExceeded():
             yield "retry-after", str(max(1, ceil(error.retry_after_s)))
-        case Busy():
+        case StateError():  # Busy, too
             yield "retry-after", "1"
         case Denied() if status_of(error) == 429:
             yield "retry-after", "1"

@@ -1,6 +1,7 @@
 """The server as a program: its listener, its worker processes, and its end.
 
 SIGTERM and SIGINT end it: it takes no more requests, and requests under way have `grace_s` to finish, streams as well.
+`END_S` later the process ends, whatever its threads wait for.
 Each worker has a sandbox engine of its own: only a process contains a fault of the runtime. Workers share the state and
 the compiled components.
 
@@ -12,13 +13,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import multiprocessing
 import os
 import signal
 import socket
 import ssl
 import tempfile
-import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -31,12 +33,15 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import Multiprocess
 
 from host.core import environment
+from host.core.waiting import start
 from host.errors import InputError, StateError
 from host.runtime.workspace import Workspace
 from host.server.app import Application
 from host.server.observability import logs
 from host.server.settings import ServerSettings
 from host.service.limits import open_limiter
+
+_log = logging.getLogger("host.server")
 
 HEAD_BYTES: Final = 64 * 1024  # of a request's line, of its headers, and of the trailers of a body in chunks
 HEAD_S: Final = 30.0  # for a request's headers, after the answer to the request before
@@ -111,6 +116,7 @@ def _bounded(size: int) -> None:
 
 _BACKLOG = 2_048
 _HEALTHCHECK_S = 30  # a silent worker is replaced; a starting one is silent until its imports are done
+END_S: Final = 5.0  # from the end of the last request, or of the grace, to that of the process
 _KEEP_ALIVE_S = 75  # longer than load balancers usually wait, so that they close a connection first
 
 
@@ -209,12 +215,23 @@ class _Worker:
     def __call__(self) -> Application:
         logs.configure(level=self.serving.log_level, in_json=self.serving.log_format == "json")
         if multiprocessing.parent_process() is not None:
-            threading.Thread(target=_end_with_parent, name="host-parent", daemon=True).start()
+            start(_end_with_parent, name="host-parent")
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a series for the start of each series
         application = Application(self.serving.settings)
+        application.ending = _exit_in_time
         gc.collect()
         gc.freeze()  # all objects until now stay: no collection has to look at them
         return application
+
+
+def _exit_in_time() -> None:
+    start(_exit_after, END_S, name="host-end")
+
+
+def _exit_after(seconds: float) -> None:
+    time.sleep(seconds)
+    _log.warning("what this server waits for does not answer: it ends all the same")
+    os._exit(1)  # threads that are stuck outside of Python end in no other way
 
 
 def _end_with_parent() -> None:

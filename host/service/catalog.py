@@ -2,6 +2,9 @@
 
 A `View` is the catalog at one moment. `Catalog.current` notices a change at most `LOOK_S` seconds after it was made, by
 any process that shares the state: the number of the state's digest says whether there was one.
+
+Nobody waits for the state longer than `ANSWER_S`. What may take longer with good reason, compiling and pulling, has
+threads of its own, so that nothing else waits for it.
 """
 
 from __future__ import annotations
@@ -10,15 +13,16 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from host.core.audit import Event
-from host.core.names import Reference
+from host.core.names import Reference, looks_like_oci
+from host.core.waiting import ANSWER_S
 from host.errors import Forbidden, HostError, NotFound
 from host.runtime.catalyst import Catalyst
 from host.runtime.host import Host
+from host.runtime.threads import Workers
 from host.runtime.workspace import Installed, Workspace
 from host.service.operations import operations_of
 from host.service.principal import Principal
@@ -30,7 +34,9 @@ T = TypeVar("T")
 
 LOOK_S = 0.2
 _AGAIN_S = 1.0  # after which a failed load is tried again, where nothing has changed
-_THREADS = 4
+_THREADS: Final = 4
+_END_S: Final = 1.0
+_LOAD_S: Final = 130.0  # longer than the limit for compiling
 
 
 class View:
@@ -93,10 +99,12 @@ class Catalog:
         self._host = host
         self._workspace = workspace
         self._routing = routing
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="host-catalog")
+        self._threads = Workers("host-catalog", _THREADS)
+        self._loads = Workers("host-load", _THREADS)
         self._view: View | None = None
         self._looked_at = 0.0
         self._looking: asyncio.Task[View] | None = None
+        self._loading: dict[tuple[View, Reference], asyncio.Task[Catalyst]] = {}
 
     async def current(self) -> View:
         """Raises StateError where the state cannot be read, or is not as the operator left it."""
@@ -108,22 +116,32 @@ class Catalog:
         return await asyncio.shield(self._looking)
 
     async def catalyst(self, view: View, reference: Reference) -> Catalyst:
-        """`View.load`, off the event loop. Raises HostError."""
-        found = view.loaded(reference)
-        return found if found is not None else await self.off_loop(partial(view.load, reference))
+        """`View.load`, off the event loop, once for all that wait for it. Raises HostError."""
+        if (found := view.loaded(reference)) is not None:
+            return found
+        at = view, reference
+        if (loading := self._loading.get(at)) is None:
+            work = self._loads.answer(partial(view.load, reference), _LOAD_S)
+            loading = self._loading[at] = asyncio.get_running_loop().create_task(work)
+            loading.add_done_callback(lambda task: self._loaded(at, task))
+        return await asyncio.shield(loading)
 
     async def installed(self, name: str | Reference, *, approved: bool = True) -> Installed:
-        """The verified component of a reference; one of a registry (`oci://…`) is pulled. With `approved` False also
-        one that may not be run. Raises HostError."""
-        return await self.off_loop(lambda: self._host.installed(name, approved=approved))
+        """The verified component of a reference; one of a registry (`oci://…`) is pulled, if the registry answers in
+        time. With `approved` False also one that may not be run. Raises HostError."""
+        if isinstance(name, str) and looks_like_oci(name):
+            await self._loads.answer(lambda: self._workspace.reach(name), ANSWER_S)
+        return await self._loads.answer(lambda: self._host.installed(name, approved=approved), _LOAD_S)
 
     async def inspected(self, installed: Installed) -> Catalyst:
         """The catalyst with its permissions, to be shown and not run. Raises HostError."""
-        return await self.off_loop(lambda: self._host.load(installed))
+        return await self._loads.answer(lambda: self._host.load(installed), _LOAD_S)
 
-    async def off_loop(self, work: Callable[[], T]) -> T:
-        """The result of `work`, which may block."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+    async def off_loop(self, work: Callable[[], T], within_s: float = ANSWER_S) -> T:
+        """The result of `work`, which reads or writes the state, within so many seconds, its time in the queue
+        included. Raises what `work` raises; Busy where it was not begun, and so never is; StateError where it was begun
+        and does not end: it changes nothing any more, unless it is at its end already."""
+        return await self._threads.answer(work, within_s)
 
     async def record_refusal(self, principal: Principal | None, request_id: str, route: str, error: Forbidden) -> None:
         """Write to the audit log that a caller with a key was refused. Raises AuditError."""
@@ -132,7 +150,9 @@ class Catalog:
         await self.off_loop(lambda: self._workspace.audit_log.record(event))
 
     def close(self) -> None:
-        self._threads.shutdown(wait=True)
+        """Work that does not end is left to the end of the process."""
+        self._threads.close(_END_S)
+        self._loads.close(_END_S)
 
     async def _look(self) -> View:
         return await self.off_loop(self._newest)
@@ -141,6 +161,11 @@ class Catalog:
         self._looking = None
         if not task.cancelled() and task.exception() is None:
             self._view, self._looked_at = task.result(), time.monotonic()
+
+    def _loaded(self, at: tuple[View, Reference], task: asyncio.Task[Catalyst]) -> None:
+        del self._loading[at]
+        if not task.cancelled():
+            task.exception()  # it is retrieved, also where no caller is left
 
     def _newest(self) -> View:
         stamp = self._workspace.stamp()

@@ -24,6 +24,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import add
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -32,6 +33,7 @@ from host.core.operation import Result
 from host.core.quantities import Quota
 from host.core.sliding_window import Held
 from host.core.strict_json import parse_json, write_json
+from host.core.waiting import ANSWER_S, start
 from host.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -44,7 +46,7 @@ from host.errors import (
 )
 from host.runtime.catalyst import Catalyst
 from host.runtime.events import AsyncEventStream
-from host.runtime.threads import Share
+from host.runtime.threads import Share, Workers, aside
 from host.service.dialects.dialect import MOST_TOKENS, StoredAnswer, Tokens
 from host.service.limits import Budget, Exceeded, Limit, Limiter, Reservation, limits_of_budget, limits_of_key
 from host.service.principal import Admission, Admitted, Principal
@@ -61,6 +63,8 @@ _SLOW_S: Final = 0.05  # a check that takes longer leaves the event loop: other 
 _MAY_HAVE_COST: Final = (Cancelled.code, DeadlineExceeded.code)  # the upstream may have done all of its work
 _REMEMBERED: Final = Quota(MOST_TOKENS, 86_400.0)
 _NOTHING: Final = Reservation()
+_COUNTERS: Final = 4  # threads
+_SETTLE_S: Final = 2.0  # how long an answer waits until its tokens are counted
 _LONGEST_END_S: Final = 5.0  # a cancelled run ends at the next epoch, or at the next host call
 
 
@@ -235,6 +239,7 @@ class Dispatch:
         self._observers = observers
         self._budgets = budgets
         self._admission = admission
+        self._counting = Workers("host-limits", _COUNTERS)  # apart: a limits store that is stuck stops nothing else
         self._running: dict[str, Running] = {}
         self._slow: set[str] = set()  # digests of catalysts whose schemas take long
         self._idle = asyncio.Event()
@@ -387,7 +392,9 @@ class Dispatch:
             return tokens or 0
         settle = self._limiter.settle
         try:
-            return await asyncio.shield(self._catalog.off_loop(lambda: settle(held, tokens, answer, again=again)))
+            return await asyncio.shield(
+                self._counting.answer(lambda: settle(held, tokens, answer, again=again), _SETTLE_S)
+            )
         except HostError:
             _log.exception("the tokens of a run could not be counted")
             return tokens or 0
@@ -397,7 +404,7 @@ class Dispatch:
         digest = str(catalyst.digest)
         if resolved.request.large or digest in self._slow:
             admitted = resolved.request.admitted
-            off_loop = asyncio.to_thread if admitted is None else admitted.off_loop
+            off_loop = aside if admitted is None else admitted.off_loop
             await off_loop(lambda: catalyst.check(resolved.input()))
             return
         began = time.thread_time()
@@ -409,7 +416,8 @@ class Dispatch:
 
     async def _admit(self, limits: Sequence[Limit]) -> None:
         """Raises LimitExceeded, StateError."""
-        if limits and (exceeded := await self._catalog.off_loop(lambda: self._limiter.admit(limits))) is not None:
+        exceeded = await self._counting.answer(lambda: self._limiter.admit(limits), ANSWER_S) if limits else None
+        if exceeded is not None:
             raise self._over(exceeded)
 
     async def _reserve(self, limits: Sequence[Limit], resolved: Resolved) -> Reservation:
@@ -418,8 +426,8 @@ class Dispatch:
             await self._admit(limits)
             return _NOTHING
         cost = resolved.estimate()
-        found = await self._catalog.off_loop(
-            lambda: self._limiter.reserve(limits, cost.needed, cost.needed + cost.likely)
+        found = await self._counting.answer(
+            lambda: self._limiter.reserve(limits, cost.needed, cost.needed + cost.likely), ANSWER_S
         )
         if isinstance(found, Exceeded):
             raise self._over(found)
@@ -449,7 +457,7 @@ def _name(reference: Reference, answer: StoredAnswer) -> str:
     return hashlib.sha256(f"{reference} {answer.id}".encode()).hexdigest()[:32]
 
 
-_EVERY_S: Final = 1.0
+_EVERY_S, _LAST_S = 1.0, 2.0
 
 
 class UsageRecorder:
@@ -460,8 +468,7 @@ class UsageRecorder:
         self._lock = threading.Lock()
         self._gathered: dict[tuple[str, str, str], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._write_on, name="host-usage", daemon=True)
-        self._thread.start()
+        self._thread = start(self._write_on, name="host-usage")
 
     def used(self, *, day: str, key: str, catalyst: str, failed: bool, tokens: Tokens) -> None:
         with self._lock:
@@ -470,8 +477,9 @@ class UsageRecorder:
                 counts[at] += more
 
     def close(self) -> None:
+        """Write what is gathered; a database that does not answer is not waited for."""
         self._closing.set()
-        self._thread.join()
+        self._thread.join(_LAST_S)
 
     def _write_on(self) -> None:
         while not self._closing.wait(_EVERY_S):
@@ -480,11 +488,13 @@ class UsageRecorder:
 
     def _write(self) -> None:
         with self._lock:
-            rows = [Used(*names, *counts) for names, counts in self._gathered.items()]
-            self._gathered.clear()
-        if not rows:
+            gathered, self._gathered = self._gathered, defaultdict(lambda: [0, 0, 0, 0])
+        if not gathered:
             return
         try:
-            self._usage.add(rows)
-        except Exception:  # noqa: BLE001 - the thread goes on, or nothing would be written from then on
-            _log.exception("the usage of the last second could not be written")
+            self._usage.add([Used(*names, *counts) for names, counts in gathered.items()])
+        except Exception as error:  # noqa: BLE001 - the thread goes on, or nothing would be written from then on
+            _log.warning("the usage cannot be written, and is kept until it can be: %s", error)
+            with self._lock:
+                for names, counts in gathered.items():
+                    self._gathered[names] = [*map(add, self._gathered[names], counts)]

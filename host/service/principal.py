@@ -12,17 +12,17 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from host.core.names import Reference
 from host.errors import Busy, Forbidden, HostError, LimitExceeded
+from host.runtime.threads import ASIDE_S, Workers
 
 if TYPE_CHECKING:
     from host.component.operations import OperationSpec
-    from host.store.access.api_keys import ApiKey, KeyScope
+from host.store.access.api_keys import ApiKey, KeyScope
 
 T = TypeVar("T")
 
@@ -181,7 +181,7 @@ class Admission:
         self.free_bytes = most_bytes
         self.free_requests = most_requests
         self._accounts: dict[str, _Account] = {}
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="host-parse")
+        self._threads = Workers("host-parse", _THREADS)
 
     def enter(self, principal: Principal) -> Admitted:
         """A request of the caller is under way, until it leaves. Raises LimitExceeded, Busy."""
@@ -218,10 +218,10 @@ class Admission:
     async def off_loop(self, account: _Account, work: Callable[[], T]) -> T:
         """Called by Admitted."""
         async with account.turn:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            return await self._threads.answer(work, ASIDE_S)
 
     def close(self) -> None:
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._threads.close()
 
 
 @dataclass(slots=True, eq=False)

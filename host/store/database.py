@@ -2,6 +2,9 @@
 counts.
 
 On both there is one writer at a time, so that what a write transaction reads stays true until it ends.
+
+Every wait has an end, whoever holds a lock and whether or not the server answers: it is bounded here, and by the
+deadline of the thread (`host.core.waiting`). The server's own time limits are a second line: a stuck one keeps none.
 """
 
 from __future__ import annotations
@@ -12,10 +15,11 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import sqlalchemy
 from sqlalchemy import Connection, Engine, Table, event, text
@@ -23,6 +27,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
+from host.core.waiting import left, within
 from host.errors import InputError, StateError
 from host.store import migrations, schema
 
@@ -31,9 +36,14 @@ if TYPE_CHECKING:
     from sqlalchemy import PoolProxiedConnection
 
 
+T = TypeVar("T")
+
 FILE = "state.db"
 _WRITERS = 0x6361_7461_6C79_7374  # the advisory lock of PostgreSQL that every writer takes: "catalyst"
-_BUSY_S = 5.0  # how long a writer waits for others of its process, and then for other processes
+_BUSY_S = 3.0  # how long a transaction waits to begin: for a connection, and for the writers before it
+_STATEMENT_S = 5.0  # how long PostgreSQL may take for one statement
+_VANISHED_S = 60.0  # after which PostgreSQL ends a write transaction whose process is stopped
+LONG_S = 60.0  # for statements that read much: `reading(LONG_S)`
 
 
 class Database:
@@ -68,26 +78,34 @@ class Database:
 
     @contextmanager
     def writing(self, *, durable: bool = True) -> Iterator[Connection]:
-        """The only write transaction at a time: committed at the end, rolled back for any exception. It cannot be
-        nested. A `durable` one, and all before it, outlives a loss of power; any other outlives this process."""
-        with self._one_writer(), _translated_errors(), self._engine.connect() as connection:
-            if connection.dialect.name == "sqlite":
-                connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-            else:
-                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _WRITERS})
+        """The only write transaction at a time: committed at the end, rolled back for any exception, and once the
+        thread's time is over. It cannot be nested. A `durable` one, and all before it, outlives a loss of power; any
+        other outlives this process."""
+        until = time.monotonic() + _BUSY_S
+        with self._one_writer(until), _translated_errors(), ExitStack() as stack:
+            with within(until - time.monotonic()):
+                connection = stack.enter_context(self._engine.connect())
+                wait_ms = max(1, round(left(_BUSY_S) * 1000))  # 0 would wait for ever
+                if connection.dialect.name == "sqlite":
+                    connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+                    connection.exec_driver_sql(f"PRAGMA busy_timeout={wait_ms}")
+                    connection.exec_driver_sql("BEGIN IMMEDIATE")
+                else:
+                    connection.execute(_BEGIN_WRITING, {"wait": f"{wait_ms}ms", "lock": _WRITERS})
             yield connection
+            _require_time()
             connection.commit()
 
     @contextmanager
     def appending(self) -> Iterator[sqlite3.Connection]:
         """`writing(durable=False)` for data that every run writes several times: on a connection that stays open, and
         without SQLAlchemy's work around each statement. Only if `quick`."""
-        with self._one_writer(), _translated_errors():
+        with self._one_writer(time.monotonic() + _BUSY_S), _translated_errors():
             if self._appender is None:
                 self._appender = self._engine.raw_connection()
                 connection = cast("sqlite3.Connection", self._appender.driver_connection)
-                connection.execute("PRAGMA synchronous=NORMAL").close()
+                for pragma in ("synchronous=NORMAL", f"busy_timeout={round(_BUSY_S * 1000)}"):
+                    connection.execute(f"PRAGMA {pragma}").close()
             connection = cast("sqlite3.Connection", self._appender.driver_connection)
             try:
                 connection.execute("BEGIN IMMEDIATE").close()
@@ -98,17 +116,21 @@ class Database:
                 raise
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """A read transaction, which sees one state throughout. Inside `snapshot` it is that transaction."""
+    def reading(self, statement_s: float = _STATEMENT_S) -> Iterator[Connection]:
+        """A read transaction, which sees one state throughout. Inside `snapshot` it is that transaction. PostgreSQL may
+        take `statement_s` for one statement."""
         if (around := getattr(self._around, "connection", None)) is not None:
             yield around
             return
-        with _translated_errors(), self._engine.connect() as connection:
-            connection.exec_driver_sql(
-                "BEGIN"
-                if connection.dialect.name == "sqlite"
-                else "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
-            )
+        with _translated_errors(), ExitStack() as stack:
+            with within(_BUSY_S):
+                connection = stack.enter_context(self._engine.connect())
+                if connection.dialect.name == "sqlite":
+                    connection.exec_driver_sql("BEGIN")
+                else:
+                    connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            if statement_s != _STATEMENT_S:
+                stack.enter_context(_statements_may_take(statement_s))
             yield connection
 
     @contextmanager
@@ -123,14 +145,20 @@ class Database:
                 self._around.connection = before
 
     def close(self) -> None:
-        if self._appender is not None:
-            self._appender.close()
-            self._appender = None
+        """A connection that a thread is stuck with is left to the end of the process."""
+        if self._writers.acquire(timeout=1.0):
+            try:
+                if self._appender is not None:
+                    self._appender.close()
+                    self._appender = None
+            finally:
+                self._writers.release()
         self._engine.dispose()
 
     @contextmanager
-    def _one_writer(self) -> Iterator[None]:
-        if not self._writers.acquire(timeout=_BUSY_S):
+    def _one_writer(self, until: float) -> Iterator[None]:
+        free = self._writers.acquire(blocking=False)
+        if not free and not self._writers.acquire(timeout=left(max(0.0, until - time.monotonic()))):
             raise StateError("the state's database is busy: another write of this process does not end")
         try:
             yield
@@ -179,6 +207,7 @@ def _sqlite(file: Path) -> Engine:
     engine = sqlalchemy.create_engine(
         URL.create("sqlite", database=str(file)),
         connect_args={"timeout": _BUSY_S, "check_same_thread": False, "isolation_level": None},
+        pool_timeout=_BUSY_S,
         hide_parameters=True,
     )
     event.listen(engine, "connect", _configure_sqlite)
@@ -226,10 +255,13 @@ def _postgres(url: str) -> Engine:
         engine = sqlalchemy.create_engine(
             parsed.set(drivername="postgresql+psycopg"),
             pool_pre_ping=True,
+            pool_timeout=_BUSY_S,
             hide_parameters=True,
             connect_args={
-                "connect_timeout": 10,
-                "tcp_user_timeout": round(_BUSY_S * 1000),  # for a server that vanished without closing the connection
+                "tcp_user_timeout": round(_STATEMENT_S * 1000),  # for a server that vanished without closing it
+                "keepalives_idle": 5,
+                "keepalives_interval": 2,
+                "keepalives_count": 3,
                 "application_name": "catalyst-host",
             },
         )
@@ -237,6 +269,7 @@ def _postgres(url: str) -> Engine:
         raise StateError(
             "PostgreSQL needs psycopg, which is not installed", hint="pip install 'catalyst-host[postgres]'"
         ) from None
+    event.listen(engine, "do_connect", _connect_postgres)
     event.listen(engine, "connect", _configure_postgres)
     return engine
 
@@ -247,18 +280,86 @@ def _name(url: URL) -> str:
     return hashlib.sha256(json.dumps(place).encode()).hexdigest()[:12]
 
 
+_statement = threading.local()
+
+
+@contextmanager
+def _statements_may_take(seconds: float) -> Iterator[None]:
+    """Inside, one statement of this thread may take so long."""
+    _statement.seconds = seconds
+    try:
+        yield
+    finally:
+        del _statement.seconds
+
+
+def _require_time() -> None:
+    """Before a commit. Raises StateError where the caller has gone, or is about to: it hears that nothing was done."""
+    if left(1.0) <= 0:
+        raise StateError("the state's database took too long: nothing was changed")
+
+
+def _connect_postgres(dialect: object, record: object, arguments: tuple[Any, ...], options: dict[str, Any]) -> object:
+    del dialect, record
+    options["connect_timeout"] = max(2, round(left(_BUSY_S)))  # libpq's least, in whole seconds
+    return _bounded_connection().connect(*arguments, **options)
+
+
+@cache
+def _bounded_connection() -> type[psycopg.Connection[Any]]:
+    """A connection whose every wait ends, whether or not the server answers. One that waited in vain is closed: an
+    answer that comes later belongs to no statement. Then the pool drops all connections that are as old."""
+    import psycopg  # noqa: PLC0415 - an extra
+
+    class Bounded(psycopg.Connection[Any]):
+        def wait(self, gen: Any, *arguments: Any, **options: Any) -> Any:
+            until = time.monotonic() + left(getattr(_statement, "seconds", _STATEMENT_S))
+            try:
+                return super().wait(_ended_at(until, gen), *arguments, **options)
+            except TimeoutError:
+                self.pgconn.finish()
+                raise psycopg.OperationalError("no answer in time") from None
+
+    return Bounded
+
+
+def _ended_at(until: float, waits: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
+    """`waits`, a generator of psycopg's that yields what it waits for and is resumed now and then without it. Raises
+    TimeoutError into its consumer at the time `until`."""
+    try:
+        ready = yield next(waits)
+        while True:
+            if not ready and time.monotonic() >= until:
+                raise TimeoutError
+            ready = yield waits.send(ready)
+    except StopIteration as ended:
+        result: T = ended.value
+        return result
+
+
 def _configure_postgres(connection: psycopg.Connection, record: object) -> None:
     """Names mean what is in the schema that the URL or the server chooses, and in the server's own: nothing that others
-    put into a schema before it, or into the session, is found in its place."""
+    put into a schema before it, or into the session, is found in its place. A commit is on the server's disk before it
+    is acknowledged, whatever the server's own default."""
     del record
-    connection.execute(f"SET lock_timeout = {round(_BUSY_S * 1000)}")
+    connection.execute(f"SET statement_timeout = {round(LONG_S * 1000)}")
     connection.execute(_PIN_SCHEMA)
+    connection.execute(_SYNCHRONOUS)
     connection.commit()
 
 
 _PIN_SCHEMA: Final = """
 SELECT pg_catalog.set_config('search_path', pg_catalog.format('%I, pg_temp', pg_catalog.current_schema()), false)
 """
+_SYNCHRONOUS: Final = """
+SELECT pg_catalog.set_config('synchronous_commit', 'on', false)
+WHERE pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.=) 'off'
+"""
+_BEGIN_WRITING = text(
+    "SELECT pg_catalog.set_config('lock_timeout', :wait, true), "
+    f"pg_catalog.set_config('idle_in_transaction_session_timeout', '{_VANISHED_S:g}s', true), "
+    "pg_catalog.pg_advisory_xact_lock(:lock)"
+)
 _URL_HINT = "like postgresql://user:password@host/name; without one, the state is a file in HOST_STATE_DIR"
 
 

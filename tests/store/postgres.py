@@ -8,15 +8,17 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from select import select
-from signal import SIGQUIT
+from signal import SIGCONT, SIGQUIT, SIGSTOP
 from threading import Thread
 from typing import IO, Any
 
 import psycopg
 from psycopg import sql
+
+from tests.benchmarks.gateway.tree import Tree
 
 PATIENCE_S = 60
 PASSWORD = "tiger-4711"  # not checked: every process with access to the socket's folder may connect
@@ -41,7 +43,41 @@ class Postgres:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._server: subprocess.Popen[bytes] | None = None
         self._emptied: list[tuple[str, _Emptied]] = []  # with their URLs: databases that nobody uses
+
+    def start(self) -> None:
+        """Of a folder with data; also again, after `stop`."""
+        settings = [f"--{name}={value}" for name, value in _SETTINGS.items()]
+        self._server = subprocess.Popen(
+            _command(_programs() / "postgres", "-D", self._folder / "data", "-k", self._folder, *settings),
+            stderr=subprocess.PIPE,
+            cwd="/",
+        )
+        assert self._server.stderr is not None
+        _await_ready(self._server.stderr)
+        Thread(target=_drained, args=(self._server.stderr,), daemon=True).start()  # a full pipe would stop the server
+
+    def stop(self) -> None:
+        """At once, also if it is frozen: its data are deleted next, or recovered."""
+        if self._server is not None:
+            self._server.send_signal(SIGQUIT)
+            self.thaw()
+            self._server.wait(PATIENCE_S)
+            self._server = None
+
+    def freeze(self) -> None:
+        """All its processes are stopped: they hold their connections and their locks, and answer nothing."""
+        self._signal(SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        assert self._server is not None
+        for pid in Tree(self._server.pid).pids():
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def url(self, database: str) -> str:
         return f"postgresql://postgres:{PASSWORD}@/{database}?host={self._folder}"
@@ -79,6 +115,7 @@ class Postgres:
     def close(self) -> None:
         for _, emptied in self._emptied:
             emptied.close()
+        self.stop()
 
     def _administer(self, statement: sql.SQL, *names: object) -> None:
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
@@ -159,25 +196,9 @@ def running_postgres() -> Iterator[Postgres]:
         subprocess.run(
             _command(*initialise, "--no-sync", data), check=True, capture_output=True, timeout=PATIENCE_S, cwd="/"
         )
-        settings = [f"--{name}={value}" for name, value in _SETTINGS.items()]
-        server = subprocess.Popen(
-            _command(programs / "postgres", "-D", data, "-k", folder, *settings),
-            stderr=subprocess.PIPE,
-            cwd="/",
-        )
-        assert server.stderr is not None
-        log = Thread(target=server.stderr.read, daemon=True)  # a full pipe would stop the server
-        try:
-            _await_ready(server.stderr)
-            log.start()
-            with closing(Postgres(folder)) as opened:
-                yield opened
-        finally:
-            server.send_signal(SIGQUIT)  # at once: its data are deleted next
-            server.wait(PATIENCE_S)
-            if log.ident:
-                log.join(PATIENCE_S)
-            server.stderr.close()
+        with closing(Postgres(folder)) as opened:
+            opened.start()
+            yield opened
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -193,6 +214,11 @@ def _programs() -> Path:
 def _command(*arguments: object) -> list[str]:
     user = ["--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
     return ["setpriv", *user, "--pdeathsig=QUIT", *map(str, arguments)]
+
+
+def _drained(log: IO[bytes]) -> None:
+    with log:
+        log.read()
 
 
 def _await_ready(log: IO[bytes]) -> None:

@@ -25,6 +25,7 @@ from host.store.audit_log.log import AuditLog, Change
 from host.store.audit_log.records import records
 from host.store.audit_log.verification import verify
 from host.store.database import FILE, Database
+from host.store.group_commit import GroupCommit
 from host.store.tables import audit, rules
 from host.store.vault.keys import Keys
 
@@ -99,6 +100,7 @@ class TestRecordsOfManyThreads:
             append(change, rows)
 
         monkeypatch.setattr(Change, "append", waits)
+        monkeypatch.setattr(GroupCommit.submit, "__defaults__", (60.0,))
         yield batches, goes_on
         goes_on.set()
 
@@ -115,20 +117,22 @@ class TestRecordsOfManyThreads:
             thread.start()
         return threads
 
-    def until_queued(self, audit_log: AuditLog, number: int) -> None:
+    def until(self, true: Callable[[], bool]) -> None:
         for _ in range(6_000):  # a minute
-            if len(audit_log._appends._queue) == number:
+            if true():
                 return
             time.sleep(0.01)
-        raise AssertionError(f"{len(audit_log._appends._queue)} of {number} wait")
+        raise AssertionError("it never came to be so")
 
     def test_those_that_come_meanwhile_are_written_together(
         self, audit_log: AuditLog, held: tuple[list[int], threading.Event]
     ) -> None:
         batches, goes_on = held
         ended: list[BaseException | None] = []
-        threads = self.start(audit_log, 20, ended)
-        self.until_queued(audit_log, 19)
+        threads = self.start(audit_log, 1, ended)
+        self.until(lambda: bool(batches))
+        threads += self.start(audit_log, 19, ended)
+        self.until(lambda: len(audit_log._appends._queue) == 19)
         assert ended == [], "nobody returns before the record is kept"
         goes_on.set()
         for thread in threads:
@@ -140,10 +144,12 @@ class TestRecordsOfManyThreads:
     def test_those_whose_transaction_fails_are_all_told(
         self, audit_log: AuditLog, held: tuple[list[int], threading.Event], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        _, goes_on = held
+        batches, goes_on = held
         ended: list[BaseException | None] = []
-        threads = self.start(audit_log, 5, ended)
-        self.until_queued(audit_log, 4)
+        threads = self.start(audit_log, 1, ended)
+        self.until(lambda: bool(batches))
+        threads += self.start(audit_log, 4, ended)
+        self.until(lambda: len(audit_log._appends._queue) == 4)
         monkeypatch.setattr(CheckpointFile, "advance", fails)
         goes_on.set()
         for thread in threads:

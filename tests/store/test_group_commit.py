@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gc
+import signal
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from host.errors import HostError, InputError, StateError
 from host.store.group_commit import GroupCommit
+from tests.conftest import slack
 
 PATIENCE_S = 60
 
@@ -29,10 +33,17 @@ class Slow:
         return [number * number for number in numbers]
 
 
-def explained(error: Exception) -> StateError:
+def explained(error: BaseException) -> StateError:
     if isinstance(error, HostError):
         return StateError(error.message, hint=error.hint)
     return StateError(f"counting failed: {type(error).__name__}")
+
+
+def until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not true():
+        assert time.monotonic() < end
+        threading.Event().wait(0.001)
 
 
 def until_they_wait(together: GroupCommit[int, int], many: int) -> None:
@@ -90,7 +101,7 @@ def test_what_fails_fails_for_each_with_an_error_of_its_own(error: Exception, sa
     assert len({id(one) for one in errors}) == 3
 
 
-def test_after_a_thread_that_is_interrupted_others_go_on() -> None:
+def test_after_a_batch_that_is_interrupted_others_go_on() -> None:
     interrupt = [True]
 
     def perform(numbers: Sequence[int]) -> list[int]:
@@ -100,6 +111,110 @@ def test_after_a_thread_that_is_interrupted_others_go_on() -> None:
         return list(numbers)
 
     together = GroupCommit(perform, explained)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(StateError, match="KeyboardInterrupt"):
         together.submit(1)
     assert together.submit(2) == 2
+
+
+@pytest.fixture
+def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[Slow]:
+    """Does not answer until the test ends, or lets it."""
+    monkeypatch.setattr(GroupCommit.submit, "__defaults__", (0.3,))
+    monkeypatch.setattr("host.store.group_commit.ANSWER_S", 0.3)
+    slow = Slow()
+    yield slow
+    slow.go_on.set()
+
+
+def given_up(together: GroupCommit[int, int], number: int) -> tuple[str, float]:
+    """What a caller is told, and after how long."""
+    began = time.monotonic()
+    with pytest.raises(StateError) as caught:
+        together.submit(number)
+    return str(caught.value), time.monotonic() - began
+
+
+def test_no_caller_waits_longer_than_it_may_however_long_the_database_takes(stuck: Slow) -> None:
+    together = GroupCommit(stuck, explained)
+    with ThreadPoolExecutor(33) as threads:
+        first = threads.submit(given_up, together, 0)
+        assert stuck.begun.wait(PATIENCE_S)
+        others = [threads.submit(given_up, together, number) for number in range(1, 33)]
+        told = [one.result(PATIENCE_S) for one in (first, *others)]
+    assert "it may still be done" in told[0][0]
+    assert all("it was not begun" in said for said, _ in told[1:])
+    assert max(took for _, took in told) < slack(0.3 + 1.0)
+
+
+def test_what_its_caller_gave_up_before_it_was_begun_is_never_done(stuck: Slow) -> None:
+    together = GroupCommit(stuck, explained)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(given_up, together, 0)
+        assert stuck.begun.wait(PATIENCE_S)
+        assert "it was not begun" in given_up(together, 1)[0]
+        assert "it may still be done" in first.result(PATIENCE_S)[0]
+    stuck.go_on.set()
+    until(lambda: together._began_at is None)
+    assert together.submit(2) == 4, "it is back, and goes on"
+    assert stuck.batches == [[0], [2]]
+
+
+def test_where_the_database_is_known_to_be_stuck_nobody_waits_at_all(stuck: Slow) -> None:
+    together = GroupCommit(stuck, explained)
+    with ThreadPoolExecutor(1) as threads:
+        assert threads.submit(given_up, together, 0).result(PATIENCE_S)
+        threading.Event().wait(0.1)  # it is over by a little more than its time
+        said, took = given_up(together, 1)
+    assert "it was not begun" in said
+    assert took < slack(0.1)
+    assert stuck.batches == [[0]]
+
+
+def test_a_caller_that_is_interrupted_takes_its_request_back(stuck: Slow) -> None:
+    together = GroupCommit(stuck, explained)
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(given_up, together, 0)
+        assert stuck.begun.wait(PATIENCE_S)
+        before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            with pytest.raises(KeyboardInterrupt):
+                together.submit(1)
+        finally:
+            signal.signal(signal.SIGALRM, before)
+        assert together._queue == []
+        assert first.result(PATIENCE_S)
+    stuck.go_on.set()
+    until(lambda: together._began_at is None)
+    assert stuck.batches == [[0]]
+
+
+def test_without_a_thread_nothing_is_queued_and_nothing_is_done_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[int] = []
+
+    def perform(numbers: Sequence[int]) -> list[int]:
+        done.extend(numbers)
+        return list(numbers)
+
+    together = GroupCommit(perform, explained)
+    with monkeypatch.context() as patched:
+        patched.setattr("threading._start_new_thread", none_left)
+        with pytest.raises(StateError, match="no thread can be started"):
+            together.submit(1)
+    assert together.submit(2) == 2
+    assert done == [2]
+
+
+def none_left(*_: object) -> int:
+    raise RuntimeError("can't start new thread")
+
+
+def test_its_thread_ends_with_the_last_reference_to_it() -> None:
+    together = GroupCommit[int, int](list, explained)
+    assert together.submit(1) == 1
+    thread = together._thread
+    assert thread is not None
+    del together
+    gc.collect()
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import threading
 from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, BinaryIO, Final
 
 from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
 
 from host.core.names import Reference
+from host.core.waiting import start
+from host.runtime.threads import Workers
 from host.server.app import Application
 from host.server.mcp.server import ToolServer
 from host.service.principal import Principal
@@ -48,7 +52,7 @@ class _Lines:
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[str | None] = asyncio.Queue()
         self._room = threading.Semaphore(64)  # lines that were read and not taken yet
-        threading.Thread(target=self._read, name="host-mcp-stdin", daemon=True).start()
+        start(self._read, name="host-mcp-stdin")
 
     async def __aiter__(self) -> AsyncIterator[str]:
         while (line := await self._queue.get()) is not None:
@@ -73,13 +77,14 @@ class _Lines:
 class _Writer:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
+        self._thread = Workers("host-mcp-stdout", 1)
 
     async def write(self, text: str) -> None:
         """On a thread: a slow reader delays its own answers, and no runs."""
-        await asyncio.to_thread(self._file.write, text.encode("utf-8", "replace"))
+        await self._thread.answer(partial(self._file.write, text.encode("utf-8", "replace")), math.inf)
 
     async def flush(self) -> None:
-        await asyncio.to_thread(self._file.flush)
+        await self._thread.answer(self._file.flush, math.inf)
 
 
 @contextmanager

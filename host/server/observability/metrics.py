@@ -5,6 +5,9 @@ Several workers count in files that they share (`environment.share_metrics`), an
 
 from __future__ import annotations
 
+import asyncio
+from typing import Final
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.requests import Request
@@ -12,12 +15,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from host.core import environment
-from host.errors import HostError
+from host.errors import Busy, HostError
 from host.server.asgi import context_of, principal_of
 from host.server.settings import ServerSettings
 from host.service.catalog import Catalog
 from host.service.dispatch import Ended, Observer, Running
 
+READY_S: Final = 1.5  # a probe waits for two seconds
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
@@ -104,13 +108,16 @@ class Probes:
         return JSONResponse({"status": "ok"})
 
     async def ready(self, request: Request) -> Response:
-        """The state is as the operator left it, and the catalysts of the routing load. Anybody may ask, so a failure
-        shows its code alone."""
+        """The state is as the operator left it, and the catalysts of the routing load: within `READY_S`. Anybody may
+        ask, so a failure shows its code alone."""
         context_of(request.scope).route = "GET /ready"
         try:
-            view = await self._catalog.current()
-            for reference in view.routing.references:
-                await self._catalog.catalyst(view, reference)
+            async with asyncio.timeout(READY_S):
+                view = await self._catalog.current()
+                for reference in view.routing.references:
+                    await self._catalog.catalyst(view, reference)
+        except TimeoutError:
+            return JSONResponse({"status": "unavailable", "code": Busy.code}, 503)
         except HostError as error:
             return JSONResponse({"status": "unavailable", "code": error.code}, 503)
         return JSONResponse({"status": "ready"})

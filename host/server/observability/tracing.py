@@ -7,14 +7,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from host.core import environment
+from host.core.waiting import start
 from host.errors import StateError
 from host.service.dispatch import Ended, Observer, Running
 
 if TYPE_CHECKING:
     from host.server.asgi import Scope
+
+
+_LAST_SPANS_S: Final = 2.0
 
 
 def open_tracing() -> Tracing | None:
@@ -39,7 +43,7 @@ class Tracing(Observer):
                 hint="pip install 'catalyst-host[otel]'",
             ) from None
         resource = Resource.create({} if environment.optional("OTEL_SERVICE_NAME") else {SERVICE_NAME: "catalyst-host"})
-        self._provider = TracerProvider(resource=resource)
+        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer("catalyst-host")
         self._trace, self._propagate = trace, propagate
@@ -79,5 +83,5 @@ class Tracing(Observer):
         self._tracer.start_span(f"run {operation}", start_time=start, attributes=attributes).end(now)
 
     def close(self) -> None:
-        """Send the spans that were not sent yet."""
-        self._provider.shutdown()
+        """Send the spans that were not sent yet; a collector that does not answer is not waited for."""
+        start(self._provider.shutdown, name="host-spans").join(_LAST_SPANS_S)

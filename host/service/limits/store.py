@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from host.core.sliding_window import Exceeded, Held, Limit, Reservation, Settled, Window, longest, place
+from host.core.waiting import ANSWER_S, left, within
 from host.errors import HostError, StateError
 from host.store.access.counters import Counters, Slot, Tally
 from host.store.group_commit import GroupCommit
@@ -53,30 +54,34 @@ class StoreLimiter:
         self._commits: GroupCommit[_CountRequest | _SettleRequest, _Counted] = GroupCommit(self._count, _explained)
 
     def admit(self, limits: Sequence[Limit]) -> Exceeded | None:
-        answer = self._commits.submit(_CountRequest(tuple(limits))) if limits else None
+        answer = self._commits.submit(_CountRequest(tuple(limits)), left(ANSWER_S)) if limits else None
         return answer if isinstance(answer, Exceeded) else None
 
     def reserve(self, limits: Sequence[Limit], needed: int, likely: int) -> Reservation | Exceeded:
-        answer = self._commits.submit(_CountRequest(tuple(limits), holds=(needed, likely))) if limits else None
+        answer = (
+            self._commits.submit(_CountRequest(tuple(limits), holds=(needed, likely)), left(ANSWER_S))
+            if limits
+            else None
+        )
         return answer if isinstance(answer, (Reservation, Exceeded)) else Reservation()
 
     def settle(self, reservation: Reservation, tokens: int | None, answer: str = "", *, again: bool = False) -> int:
         if not reservation.held:
             return tokens or 0
-        due = self._commits.submit(_SettleRequest(reservation, tokens, answer, again))
+        due = self._commits.submit(_SettleRequest(reservation, tokens, answer, again), left(ANSWER_S))
         return due if isinstance(due, int) else 0
 
     def spend(self, limits: Sequence[Limit], tokens: int) -> None:
         counted = tuple(limit for limit in limits if limit.unit == "tokens")
         if counted and tokens > 0:
-            self._commits.submit(_CountRequest(counted, tokens))
+            self._commits.submit(_CountRequest(counted, tokens), left(ANSWER_S))
 
     def close(self) -> None:
         """Nothing to close: the database belongs to the workspace."""
 
     def _count(self, requests: Sequence[_CountRequest | _SettleRequest]) -> list[_Counted]:
         """In their order; each request sees the counts of those before it."""
-        with self._counters.counting() as tally:
+        with within(self._commits.patience_s()), self._counters.counting() as tally:
             counts = _Counts(tally, [limit for request in requests for limit in request.limits])
             answers: list[_Counted] = [
                 _settled(one, counts) if isinstance(one, _SettleRequest) else _counted(one, counts) for one in requests
@@ -176,7 +181,7 @@ def _settled(request: _SettleRequest, counts: _Counts) -> int:
     return dues[0] if dues else 0
 
 
-def _explained(error: Exception) -> StateError:
+def _explained(error: BaseException) -> StateError:
     if isinstance(error, HostError):
         return StateError(error.message, hint=error.hint)
     return StateError(f"counting failed: {type(error).__name__}")

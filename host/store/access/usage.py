@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from host.store.database import adding
+from host.store.database import LONG_S, adding
 from host.store.tables import usage
 
 if TYPE_CHECKING:
@@ -59,5 +59,5 @@ class Usage:
             query = query.where(usage.c.day >= since_day)
         if key is not None:
             query = query.where(usage.c.key == key)
-        with self._database.reading() as connection:
+        with self._database.reading(LONG_S) as connection:
             return [Used(**row) for row in connection.execute(query).mappings()]

@@ -39,6 +39,7 @@ from typing import Any
 from sqlalchemy import Connection, LargeBinary, cast, select
 
 from host.core.strict_json import parse_object
+from host.core.waiting import left
 from host.errors import AuditBroken, AuditError, InputError, VaultError
 from host.store.database import sync_folder
 from host.store.tables import audit
@@ -51,7 +52,7 @@ _MOST_BYTES = 512  # of a checkpoint file
 _SOON_S = 120.0  # after the first record; Linux writes back what is older than 30 s
 _LINE = re.compile(rb"[0-9\0]{20}[ \0][0-9a-f\0]{64}[ \0][0-9a-z\0-]{22}[ \0][0-9a-f\0]{64}[\n\0]")
 _LINE_BYTES = 20 + 1 + 64 + 1 + 22 + 1 + 64 + 1
-_LOCK_TIMEOUT_S = 5.0  # the lock is held for one append and its commit at most
+_LOCK_TIMEOUT_S = 3.0  # the lock is held for one append and its commit at most
 
 _compact = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
 _MAC = cast(audit.c.mac, LargeBinary).label("mac")  # as bytes, also if somebody put another type there
@@ -249,11 +250,12 @@ class CheckpointFile:
 
 def _lock(file: int, kind: int) -> None:
     """Raises BlockingIOError if another process keeps the lock, for example a stopped one."""
-    until = time.monotonic() + _LOCK_TIMEOUT_S
+    until = None
     while True:
         try:
             fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError:
+            until = until or time.monotonic() + left(_LOCK_TIMEOUT_S)
             if time.monotonic() > until:
                 raise
             time.sleep(0.001)

@@ -31,6 +31,7 @@ from sqlalchemy import (
 
 from host.core.audit import CHANGES, Event
 from host.core.strict_json import clean_text
+from host.core.waiting import within
 from host.errors import AuditBroken, AuditError, HostError, StateError, VaultError
 from host.store import schema
 from host.store.audit_log.chain import (
@@ -218,7 +219,7 @@ class AuditLog:
     def _append(self, rows: Sequence[dict[str, Any]]) -> list[None]:
         """Write the records `rows` in one transaction."""
         if not (self.database.quick and self._append_quickly(rows)):
-            with self._appending(durable=False) as change:
+            with within(self._appends.patience_s()), self._appending(durable=False) as change:
                 change.append(rows)
         return [None] * len(rows)
 
@@ -320,7 +321,7 @@ def _has(connection: Connection, last: Checkpoint, checkpoint: Checkpoint) -> bo
     return checkpoint.seq <= last_pruned(connection).seq if mac is None else hmac.compare_digest(mac, checkpoint.mac)
 
 
-def _unwritten(error: Exception) -> AuditError:
+def _unwritten(error: BaseException) -> AuditError:
     if isinstance(error, HostError):
         return AuditError(f"the record cannot be written: {error.message}", hint=error.hint)
     return AuditError(f"the record cannot be written: {type(error).__name__}")

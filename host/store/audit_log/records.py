@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Select, and_, case, func, select
 
 from host.core.strict_json import Json, parse_object
 from host.errors import AuditBroken, InputError, NotFound
-from host.store.database import Database
+from host.store.database import LONG_S, Database
 from host.store.tables import audit
 
 _ROWS_AT_ONCE = 1_000  # in memory
@@ -64,7 +64,7 @@ class Wanted:
 
 def records(database: Database, wanted: Wanted = Wanted()) -> Iterator[Record]:
     """From the oldest on, read as they are consumed. The transaction blocks no writer. Raises StateError."""
-    with database.reading() as connection:
+    with database.reading(LONG_S) as connection:
         query = wanted.filtered(_RECORDS).order_by(audit.c.seq).execution_options(yield_per=_ROWS_AT_ONCE)
         with connection.execute(query) as rows:
             yield from map(as_record, rows)
@@ -72,7 +72,7 @@ def records(database: Database, wanted: Wanted = Wanted()) -> Iterator[Record]:
 
 def newest_records(database: Database, limit: int, wanted: Wanted = Wanted()) -> list[Record]:
     """The last `limit` records, with the oldest of these first. Raises StateError."""
-    with database.reading() as connection:
+    with database.reading(LONG_S) as connection:
         rows = connection.execute(wanted.filtered(_RECORDS).order_by(audit.c.seq.desc()).limit(limit)).all()
     return [as_record(row) for row in reversed(rows)]
 
@@ -145,7 +145,7 @@ def runs(
     `reference`, which is a file, a reference, or one without a version for all versions; runs that `failed`; runs of
     the API key with the id `key`, "" for runs without a key. Raises StateError."""
     found: list[RunSummary] = []
-    with database.reading() as connection:
+    with database.reading(LONG_S) as connection:
         for run in _summaries(connection, before, key):
             if len(found) == limit:
                 break
@@ -158,7 +158,7 @@ def runs(
 def run(database: Database, ident: str) -> tuple[RunSummary | None, list[Record]]:
     """The run whose id is `ident` or begins with it, and its records. No summary if its first record was pruned. Raises
     NotFound, InputError if there are several, StateError."""
-    with database.reading() as connection:
+    with database.reading(LONG_S) as connection:
         ids = connection.scalars(
             select(audit.c.run)
             .where(audit.c.run.startswith(ident, autoescape=True), audit.c.run != "")

@@ -27,6 +27,7 @@ from host.core.audit import Event
 from host.errors import AuditBroken
 from host.store.audit_log.chain import Checkpoint, StoredCheckpoint, beginning, missing, torn_when_made, walk
 from host.store.audit_log.log import AuditLog
+from host.store.database import LONG_S
 from host.store.tables import audit
 from host.store.vault.secrets import recorded_digests
 
@@ -49,7 +50,7 @@ def verify(audit_log: AuditLog, expected: Checkpoint | None = None) -> Verified:
     """Raises AuditBroken with the number of the first record that does not verify; StateError. `expected` is a
     checkpoint from earlier: its record has to be present, or pruned."""
     stored = audit_log.checkpoint_file.read()  # before the transaction, which therefore sees its record
-    with audit_log.database.reading() as connection:
+    with audit_log.database.reading(LONG_S) as connection:
         torn = torn_when_made(connection, audit_log.keys, audit_log.checkpoint_file)
         stored = None if torn else stored  # it says nothing, and the next record writes it anew
         checkpoints = [one for one in (stored.checkpoint if stored else None, expected) if one is not None]
@@ -67,7 +68,7 @@ def verify(audit_log: AuditLog, expected: Checkpoint | None = None) -> Verified:
             raise _cut_off(last, one)
         if found.get(one.seq, one.mac) != one.mac and (one.seq or last.seq):
             raise _broken(f"record {one.seq} differs from its checkpoint: the record was rewritten", one.seq)
-    with audit_log.database.reading() as connection:
+    with audit_log.database.reading(LONG_S) as connection:
         audit_log.check(connection)
     return Verified(
         records=last.seq - start.seq,
@@ -116,7 +117,7 @@ def prune(audit_log: AuditLog, before: float) -> Pruned:
 
     The records are verified first. Records that do not verify are deleted too, and the `audit.pruned` record says so.
     """
-    with audit_log.database.reading() as connection:
+    with audit_log.database.reading(LONG_S) as connection:
         through = _last_to_prune(connection, before)
     total = Pruned()
     while (batch := _prune_batch(audit_log, through)).records:

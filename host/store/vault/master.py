@@ -9,7 +9,8 @@ rotation the old and the new key are both there.
 
 The keyring is used through the library `keyring`, if that is installed: Secret Service, KWallet, the macOS keychain.
 Only a backend that protects its content is used (`keyring` calls it recommended), and none that writes plain files. A
-desktop may ask its user and wait for the answer, so every call is given up after `KEYRING_TIMEOUT_S` seconds.
+desktop may ask its user and wait for the answer, so every call is given up after `KEYRING_TIMEOUT_S` seconds, or with
+the caller's own time (`host.core.waiting`). Calls that hang for good keep `_MOST_ASKED` threads at most.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
-from threading import Thread
+from threading import BoundedSemaphore
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from host.core import environment
+from host.core.waiting import left, start
 from host.errors import InputError, VaultError
 from host.secrets.value import Unspoken
 
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 
 
 KEYRING_TIMEOUT_S: Final = 30.0
+_MOST_ASKED: Final = 4
+_asking = BoundedSemaphore(_MOST_ASKED)
 _HINT = "unlock it, or name another backend in PYTHON_KEYRING_BACKEND"
 
 T = TypeVar("T")
@@ -71,12 +75,21 @@ def _asked(question: Callable[[KeyringBackend], T]) -> T | None:
             answer.set_result(None if backend is None else question(backend))
         except Exception as error:  # noqa: BLE001 - backends raise the errors of many libraries
             answer.set_exception(error)
+        finally:
+            _asking.release()
 
-    Thread(target=ask, name="keyring", daemon=True).start()
+    if not _asking.acquire(blocking=False):
+        raise VaultError("the keyring does not answer", hint=_HINT)
     try:
-        return answer.result(KEYRING_TIMEOUT_S)
+        start(ask, name="keyring")
+    except BaseException:
+        _asking.release()
+        raise
+    patience_s = left(KEYRING_TIMEOUT_S)
+    try:
+        return answer.result(patience_s)
     except TimeoutError:
-        raise VaultError(f"the keyring did not answer within {KEYRING_TIMEOUT_S:g} s", hint=_HINT) from None
+        raise VaultError(f"the keyring did not answer within {patience_s:.2g} s", hint=_HINT) from None
     except Exception as error:  # noqa: BLE001 - see above
         raise VaultError(f"the keyring cannot be used: {type(error).__name__}", hint=_HINT) from None
 

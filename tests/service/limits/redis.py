@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from select import select
+from signal import SIGCONT, SIGSTOP
 
 PATIENCE_S = 60
 PASSWORD = "tiger-4711"
@@ -18,6 +19,13 @@ class Redis:
     def __init__(self, folder: Path, process: subprocess.Popen[bytes]) -> None:
         self._process = process
         self.url = f"redis+unix://:{PASSWORD}@{folder}/redis.sock"
+
+    def freeze(self) -> None:
+        """It holds its connections, takes new ones, and answers nothing."""
+        self._process.send_signal(SIGSTOP)
+
+    def thaw(self) -> None:
+        self._process.send_signal(SIGCONT)
 
     def stop(self) -> None:
         """At once: nothing that it holds has to survive."""

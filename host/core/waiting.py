@@ -1,0 +1,63 @@
+"""How long this thread may wait for what may not answer, and the start of the threads that do the waiting.
+
+A dependency that is stuck (a database, a lock, a registry) does not say so. Work for a caller has a deadline
+(`within`), and each wait in it takes no longer than the time that is `left`: so a thread does not wait for an answer
+that nobody wants any more.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Final
+
+from host.errors import Busy
+
+ANSWER_S: Final = 4.0
+"""How long a caller waits for the state, its time in a queue included. Answers say 503 before five seconds are over."""
+
+_thread = threading.local()
+_stacks = threading.Lock()
+
+
+def left(most: float) -> float:
+    """Seconds that one wait of this thread may take: at most `most`, and none once its caller has gone."""
+    until: float = getattr(_thread, "until", math.inf)
+    return most if until == math.inf else max(0.0, min(most, until - time.monotonic()))
+
+
+class within:  # noqa: N801 - it reads as a statement: `with within(3.0):`
+    """Inside, no wait of this thread goes on beyond `seconds` from now, nor beyond a deadline around it."""
+
+    __slots__ = ("_around", "_until")
+
+    def __init__(self, seconds: float) -> None:
+        self._until = time.monotonic() + seconds
+
+    def __enter__(self) -> None:
+        self._around: float = getattr(_thread, "until", math.inf)
+        _thread.until = min(self._around, self._until)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _thread.until = self._around
+
+
+def start(work: Callable[..., object], *arguments: Any, name: str, stack_bytes: int = 0) -> threading.Thread:
+    """A daemon thread that does `work`: it keeps no process from ending. `stack_bytes` 0: as Python's others. Raises
+    Busy where the system has no thread left; then `work` is not done, now or later."""
+    thread = threading.Thread(target=work, args=arguments, name=name, daemon=True)
+    with _stacks:  # the size is the process's, for the next thread that starts
+        configured = threading.stack_size(stack_bytes) if stack_bytes else 0
+        try:
+            thread.start()
+        except (RuntimeError, MemoryError):  # of start(), for this reason alone: the thread is new
+            raise Busy("no thread can be started", hint="fewer requests at once, or more of `ulimit -u`") from None
+        finally:
+            if stack_bytes:
+                threading.stack_size(configured)
+    return thread

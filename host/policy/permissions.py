@@ -211,20 +211,27 @@ def _bound(name: SecretName, given: SecretGrant | None, terms: Terms, requested:
     bound, declared = given or ruled, requested.declared.get(name, Declared())
     domains = ruled.domains if bound.domains is None else bound.domains
     if domains is None:
-        domains = _only(terms.domains, requested) if declared.domains is None else default_binding(declared.domains)
+        domains = _only(terms, requested) if declared.domains is None else default_binding(declared.domains)
     return replace(bound, domains=domains, declared=declared.headers)
 
 
-def _only(allowed: Iterable[DomainPattern], requested: Requested) -> tuple[DomainPattern, ...] | None:
-    """The one domain that can be reached, or none; None where there are several."""
-    reached = _reached(allowed, requested)
+def _only(terms: Terms, requested: Requested) -> tuple[DomainPattern, ...] | None:
+    """The one domain that a secret can reach, or none; None where there are several."""
+    reached = _reached(terms, requested)
     return default_binding(reached) if len(reached) < 2 else None
 
 
-def _reached(allowed: Iterable[DomainPattern], requested: Requested) -> tuple[DomainPattern, ...]:
+def _reached(terms: Terms, requested: Requested) -> tuple[DomainPattern, ...]:
+    """The allowed domains that a secret could be sent to: those that are requested, over https or to a mapped origin
+    (see `SecretGrant.goes_to`)."""
     wanted = requested.domains
-    found = (one for one in allowed if wanted is None or any(overlap(one, want) for want in wanted))
-    return tuple(dict.fromkeys(found))
+    mapped = [DomainPattern(origin.scheme, origin.host, origin.port) for origin in terms.upstreams]
+    return tuple(
+        one
+        for one in dict.fromkeys(terms.domains)
+        if (one.scheme == "https" or any(overlap(one, origin) for origin in mapped))
+        and (wanted is None or any(overlap(one, want) for want in wanted))
+    )
 
 
 def destinations_to_choose(name: SecretName, policy: Policy, requested: Requested) -> tuple[DomainPattern, ...]:
@@ -232,7 +239,7 @@ def destinations_to_choose(name: SecretName, policy: Policy, requested: Requeste
     policy or the manifest settles it."""
     terms = policy.terms()
     settled = _bound(name, None, terms, requested).domains is not None
-    return () if settled else _reached(terms.domains, requested)
+    return () if settled else _reached(terms, requested)
 
 
 def decide(target: Target, method: str, grant: Grant) -> Decision:

@@ -105,7 +105,7 @@ def test_a_file_that_is_run_gets_nothing_of_the_name_that_it_gives_itself(progra
     file.write_bytes(embed(wat("secret_printer"), json.dumps(said).encode()))
     program("register", file)
     program("policy", "set", "c:local.printer", "allowed_domains", '["api.openai.com"]')
-    program("secret", "set", "OPENAI_API_KEY=sk-0123456789abcdef")
+    program("secret", "set", "OPENAI_API_KEY=sk-9f86d081884c7d65")
     program("secret", "grant", "c:local.printer", "OPENAI_API_KEY")
     assert "refused" not in program("run", "c:local.printer", "--input", "{}").out  # what the name gets
     assert "refused" in program("run", file, "--input", "{}", "--no-prompt").out

@@ -215,8 +215,14 @@ class TestCheck:
         assert typed("check", ALL, "https://a.test/").exit_code == 0
 
     def test_the_secrets_that_may_travel_there_are_named(self, typed: Typed, workspace: Workspace) -> None:
-        for name, more in (("OPENAI_API_KEY", {}), ("UNASKED", {}), ("ELSEWHERE", {"domains": ["c.test"]})):
-            workspace.grants.grant(Reference.parse(ALL), SecretName.parse(name), **more)  # type: ignore[arg-type]
+        for name, domain in (
+            ("OPENAI_API_KEY", "a.test"),
+            ("UNASKED", "a.test"),
+            ("ELSEWHERE", "c.test"),
+            ("OPEN", None),
+        ):
+            domains = [domain] if domain else None  # of several, none is chosen
+            workspace.grants.grant(Reference.parse(ALL), SecretName.parse(name), domains=domains)
         assert said(typed("check", ALL, "https://a.test/", "--json"))["secrets"] == [
             "OPENAI_API_KEY in header",
             "UNASKED in header",

@@ -306,7 +306,8 @@ def asked(*named: str, requested: list[str] | None = None, headers: frozenset[st
         pytest.param(None, [], [], id="no domain is allowed"),
         pytest.param(None, ["unsafe_any_domain"], [], id="every domain is none"),
         pytest.param(None, TWO, None, id="one of two domains cannot be told"),
-        pytest.param(None, ["a.test", "http://a.test"], None, id="nor over https or http"),
+        pytest.param(None, ["a.test", "http://b.test"], ["a.test"], id="over plain http it goes nowhere"),
+        pytest.param(None, ["a.test", "http://mapped.test"], None, id="unless that is mapped"),
         pytest.param(None, ["a.test", "unsafe_any_domain"], None, id="nor beside every domain"),
         pytest.param(asked("api.test"), TWO, ["api.test"], id="the domain that the manifest names"),
         pytest.param(asked("a.test", "b.test"), TWO, ["a.test", "b.test"], id="the domains that it names"),
@@ -320,7 +321,8 @@ def asked(*named: str, requested: list[str] | None = None, headers: frozenset[st
 def test_a_secret_without_domains_never_goes_to_a_telemetry_domain_by_default(
     requested: Requested | None, allowed: list[str], bound: list[str] | None, given_: SecretGrant | None
 ) -> None:
-    grant = granted(secrets={KEY: given_}, allowed_domains=allowed, requested=requested)
+    upstreams = {"http://mapped.test": "https://elsewhere.test"}
+    grant = granted(secrets={KEY: given_}, allowed_domains=allowed, requested=requested, upstreams=upstreams)
     secret = grant.secrets[KEY]
     assert secret.domains == (None if bound is None else domains(*bound))
     for domain in allowed:

@@ -20,13 +20,13 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import add
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from host.core.names import Reference
 from host.core.operation import Result
@@ -56,6 +56,8 @@ from host.store.access.usage import Usage, Used
 if TYPE_CHECKING:
     from host.service.catalog import Catalog, View
 
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -107,7 +109,9 @@ class Running:
         self.resolved = resolved
         self.catalyst = catalyst
         self.held = held
-        self.reads = resolved.spec is not None and resolved.spec.method == "GET"
+        self._reads = resolved.spec is not None and (
+            resolved.spec.method == "GET" or resolved.spec.path.endswith("/cancel")
+        )
         self.tokens: Tokens | None = None
         """The tokens, as far as the answer has said."""
         self.events = 0
@@ -189,7 +193,7 @@ class Running:
     def _ended(self) -> Ended:
         took_s, tokens, outcome = time.monotonic() - self._began, self.tokens, self._outcome
         if tokens is not None and (tokens.input or tokens.output):
-            again = self.held.held or self.reads  # else nobody asks whether it was counted before
+            again = self.held.held or self._reads  # else nobody asks whether it was counted before
             return Ended(outcome, tokens, took_s, answer=self._answer() if again else None)
         if not self._stream.asked:
             return Ended(outcome, Tokens(), took_s)  # nobody was asked for anything
@@ -370,16 +374,16 @@ class Dispatch:
         """Settle what is held, and return what is to be counted: nothing for an answer that was counted before."""
         held, answer, reference = running.held, how.answer, Reference.parse(running.catalyst.reference).any_version
         if not held.held:
-            if answer is None or not running.reads:
+            if answer is None or not answer.again:
                 return how.tokens
             if not answer.later:
                 return Tokens()  # it was counted when it was made
             held = _unbounded(running.resolved.request.principal, reference)
-        name = "" if answer is None else _name(reference, answer)
+        name, again = ("", False) if answer is None else (_name(reference, answer), answer.again)
         if how.counted:
-            due = await self._settle(held, how.tokens.total, name, again=running.reads)
+            due = await self._settle(held, how.tokens.total, name, again=again)
             return how.tokens if due == how.tokens.total else how.tokens.at_most(due)
-        await self._settle(held, None, name, again=running.reads)
+        await self._settle(held, None, name, again=again)
         more = [(one.limit, how.tokens.total - one.amount) for one in held.held]
         for limit, amount in more:
             if amount > 0:
@@ -403,9 +407,7 @@ class Dispatch:
         """The schema is a stranger's. Where a check took long once, the next ones are done off the event loop."""
         digest = str(catalyst.digest)
         if resolved.request.large or digest in self._slow:
-            admitted = resolved.request.admitted
-            off_loop = aside if admitted is None else admitted.off_loop
-            await off_loop(lambda: catalyst.check(resolved.input()))
+            await self._off_loop(resolved, lambda: catalyst.check(resolved.input()))
             return
         began = time.thread_time()
         try:
@@ -413,6 +415,10 @@ class Dispatch:
         finally:
             if time.thread_time() - began > _SLOW_S:
                 self._slow.add(digest)
+
+    async def _off_loop(self, resolved: Resolved, work: Callable[[], T]) -> T:
+        admitted = resolved.request.admitted
+        return await (aside(work) if admitted is None else admitted.off_loop(work))
 
     async def _admit(self, limits: Sequence[Limit]) -> None:
         """Raises LimitExceeded, StateError."""
@@ -425,7 +431,7 @@ class Dispatch:
         if not any(limit.unit == "tokens" for limit in limits):
             await self._admit(limits)
             return _NOTHING
-        cost = resolved.estimate()
+        cost = await self._off_loop(resolved, resolved.estimate) if resolved.request.large else resolved.estimate()
         found = await self._counting.answer(
             lambda: self._limiter.reserve(limits, cost.needed, cost.needed + cost.likely), ANSWER_S
         )

@@ -188,42 +188,67 @@ class TestACount:
         assert Tokens(30, 1).merged(Tokens(0, 25)) == Tokens(30, 25)
 
 
+RESPONSE = {"id": "r", "object": "response"}
+BATCH = {"id": "b", "object": "batch"}
+RUN = {"id": "t", "object": "thread.run"}
+
+
+def kept(path: str, method: str, params: Any, document: Any) -> Any:
+    in_path = tuple(part[1:-1] for part in path.split("/") if part.startswith("{"))
+    one = OperationSpec("some", method=method, path=path, request="json", in_path=in_path)  # type: ignore[arg-type]
+    return openai.answer_of(one, params, document)
+
+
 class TestAnAnswer:
     @pytest.mark.parametrize(
-        ("document", "later", "done"),
+        ("path", "document", "later", "done"),
         [
-            pytest.param({"id": "r", "object": "response", "status": "completed"}, False, True, id="a response"),
-            pytest.param({"id": "r", "object": "response", "status": "queued", "background": True}, True, False, id="one that comes later"),
-            pytest.param({"id": "r", "object": "response", "status": "completed", "background": True}, True, True, id="and is there"),
-            pytest.param({"type": "response.created", "response": {"id": "r", "object": "response", "background": True, "status": "queued"}}, True, False, id="in an event"),
-            pytest.param({"id": "b", "object": "batch", "status": "in_progress", "usage": {"input_tokens": 1}}, True, False, id="a batch that goes on"),
-            pytest.param({"id": "b", "object": "batch", "status": "completed"}, True, True, id="a batch"),
-            pytest.param({"id": "t", "object": "thread.run", "status": "completed"}, True, True, id="a run of an assistant"),
-            pytest.param({"id": "t", "object": "thread.run", "status": ["completed"]}, True, False, id="one whose state is none"),
+            pytest.param("/responses", {**RESPONSE, "status": "completed"}, False, True, id="a response"),
+            pytest.param("/responses", {**RESPONSE, "status": "queued", "background": True}, True, False, id="one that comes later"),
+            pytest.param("/responses", {**RESPONSE, "status": "completed", "background": True}, True, True, id="and is there"),
+            pytest.param("/responses", {"type": "response.created", "response": {**RESPONSE, "background": True, "status": "queued"}}, True, False, id="in an event"),
+            pytest.param("/batches", {**BATCH, "status": "in_progress", "usage": {"input_tokens": 1}}, True, False, id="a batch that goes on"),
+            pytest.param("/batches", {**BATCH, "status": "completed"}, True, True, id="a batch"),
+            pytest.param("/threads/{t}/runs", {**RUN, "status": "completed"}, True, True, id="a run of an assistant"),
+            pytest.param("/threads/runs", {**RUN, "status": "queued"}, True, False, id="one with its thread"),
+            pytest.param("/threads/runs", {**RUN, "status": ["completed"]}, True, False, id="one whose state is none"),
         ],
     )  # fmt: skip
-    def test_that_can_be_read_again_has_an_id(self, document: Any, later: bool, done: bool) -> None:
-        found = openai.answer_of(spec("/responses"), {}, document)
+    def test_that_can_be_read_again_has_an_id(self, path: str, document: Any, later: bool, done: bool) -> None:
+        found = kept(path, "POST", {}, document)
         assert found is not None
-        assert (found.later, found.done) == (later, done)
+        assert (found.later, found.done, found.again) == (later, done, False)
 
     @pytest.mark.parametrize(
-        ("document", "params"),
+        ("path", "method", "params", "document"),
         [
-            pytest.param({"id": "r", "object": "response"}, {"store": False}, id="a response that is not kept"),
-            pytest.param({"id": "c", "object": "chat.completion"}, {}, id="a chat that is not kept"),
-            pytest.param({"id": 3, "object": "batch"}, {}, id="an id that is no text"),
-            pytest.param({"id": "", "object": "batch"}, {}, id="an empty one"),
-            pytest.param({"id": "x", "object": ["batch"]}, {}, id="a kind that is none"),
-            pytest.param({"object": "list", "data": []}, {}, id="a list"),
-            pytest.param([], {}, id="no object"),
+            pytest.param("/responses/{response_id}", "GET", {"response_id": "r"}, RESPONSE, id="a response"),
+            pytest.param("/responses/{response_id}", "GET", {"response_id": "r", "store": False}, RESPONSE, id="whatever the request says"),
+            pytest.param("/responses/{response_id}/cancel", "POST", {"response_id": "r"}, RESPONSE, id="one that is cancelled"),
+            pytest.param("/chat/completions/{id}", "GET", {"id": "c"}, {"id": "c", "object": "chat.completion"}, id="a chat"),
+            pytest.param("/threads/{t}/runs/{run_id}", "GET", {"t": "x", "run_id": "t"}, RUN, id="a run of an assistant"),
+            pytest.param("/batches/{batch_id}", "GET", {"batch_id": "b"}, BATCH, id="a batch"),
         ],
-    )
-    def test_that_cannot_be_read_again_has_none(self, document: Any, params: Any) -> None:
-        assert openai.answer_of(spec("/responses"), params, document) is None
+    )  # fmt: skip
+    def test_that_is_read_is_known_as_that(self, path: str, method: str, params: Any, document: Any) -> None:
+        found = kept(path, method, params, document)
+        assert found is not None
+        assert found.again
 
-    def test_that_is_read_is_known_whatever_the_request_says(self) -> None:
-        reading = spec("/chat/completions/{completion_id}", "GET")
-        assert openai.answer_of(reading, {}, {"id": "c", "object": "chat.completion"}) is not None
-        reading = spec("/responses/{response_id}", "GET")
-        assert openai.answer_of(reading, {"store": False}, {"id": "r", "object": "response"}) is not None
+    @pytest.mark.parametrize(
+        ("path", "method", "params", "document"),
+        [
+            pytest.param("/responses", "POST", {"store": False}, RESPONSE, id="a response that is not kept"),
+            pytest.param("/chat/completions", "POST", {}, {"id": "c", "object": "chat.completion"}, id="a chat that is not kept"),
+            pytest.param("/batches", "POST", {}, {"id": 3, "object": "batch"}, id="an id that is no text"),
+            pytest.param("/batches", "POST", {}, {"id": "", "object": "batch"}, id="an empty one"),
+            pytest.param("/batches", "POST", {}, {"id": "x", "object": ["batch"]}, id="a kind that is none"),
+            pytest.param("/batches", "GET", {}, {"object": "list", "data": []}, id="a list"),
+            pytest.param("/batches", "POST", {}, [], id="no object"),
+            pytest.param("/files/{file_id}/content", "GET", {"file_id": "r"}, RESPONSE, id="a file that looks like one"),
+            pytest.param("/responses/{response_id}", "GET", {"response_id": "other"}, RESPONSE, id="another than was asked for"),
+            pytest.param("/responses/{response_id}", "GET", {"response_id": "b"}, BATCH, id="another kind"),
+        ],
+    )  # fmt: skip
+    def test_that_is_none_settles_nothing(self, path: str, method: str, params: Any, document: Any) -> None:
+        assert kept(path, method, params, document) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -280,3 +281,12 @@ class TestModels:
     def test_an_image_tool_may_use_a_model_of_the_key(self) -> None:
         tool = {"type": "image_generation", "model": "gpt-image-1"}
         asked(holder(models=("gpt-4o-mini", "gpt-image-1")), "responses.create", {**MINI, "tools": [tool]})
+
+    def test_more_fields_than_there_is_time_to_look_at_are_a_mistake(self) -> None:
+        many = {**MINI, "messages": [{"role": "user"}] * 30_000}
+        began = time.thread_time()
+        with pytest.raises(InputError, match="more than 50000 fields"):
+            asked(holder(models=("gpt-4o-mini",)), "chat", many)
+        assert time.thread_time() - began < 0.5
+        asked(holder(), "chat", many)
+        asked(holder(models=("gpt-4o-mini",)), "chat", {**MINI, "input": [1] * 700_000})

@@ -76,11 +76,12 @@ class Estimate:
 @dataclass(frozen=True, slots=True)
 class StoredAnswer:
     """An answer that can be read again by its `id`. `later`: the request that ordered it may have ended before it was
-    there; `done`: it is there."""
+    there; `done`: it is there; `again`: an earlier request ordered it."""
 
     id: str
     later: bool
     done: bool
+    again: bool = False
 
 
 class Dialect(Protocol):

@@ -43,9 +43,15 @@ _BOUNDS: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
 _LATER_PATHS: Final = frozenset(
     {"/batches", "/evals/{}/runs", "/fine_tuning/jobs", "/threads/runs", "/threads/{}/runs"}
 )
-_READ_AGAIN: Final = frozenset(
-    {"response", "chat.completion", "batch", "thread.run", "fine_tuning.job", "eval.run", "video"}
-)
+_KEPT_AT: Final[Mapping[str, str]] = {  # where an object of each kind is read
+    "response": "/responses/{}",
+    "chat.completion": "/chat/completions/{}",
+    "batch": "/batches/{}",
+    "thread.run": "/threads/{}/runs/{}",
+    "fine_tuning.job": "/fine_tuning/jobs/{}",
+    "eval.run": "/evals/{}/runs/{}",
+    "video": "/videos/{}",
+}
 _ENDS: Final = frozenset({"completed", "incomplete", "failed", "cancelled", "expired", "succeeded", "canceled"})
 _FREE: Final = re.compile(
     r"/(files|uploads|vector_stores(?!/\{\}/search)|conversations|assistants|threads(?!/runs|/\{\}/runs\Z)|models|evals\Z"
@@ -151,24 +157,29 @@ def _number(value: Json) -> int:
 
 
 def answer_of(spec: OperationSpec | None, params: Mapping[str, Json], document: Json) -> StoredAnswer | None:
+    """An object counts only where its kind is made, read or cancelled, and under the id in the path: a file's content,
+    which somebody wrote, may look like any object."""
     inner = document.get("response") if isinstance(document, dict) and "object" not in document else None
     found = inner if isinstance(inner, dict) else document
-    if not isinstance(found, dict):
+    if spec is None or not isinstance(found, dict):
         return None
-    ident, kind = found.get("id"), found.get("object")
-    if not (isinstance(ident, str) and ident and isinstance(kind, str) and kind in _READ_AGAIN):
+    ident, kind = found.get("id"), str(found.get("object"))
+    place, path = _KEPT_AT.get(kind, ""), _NAMES.sub("{}", spec.path)
+    if not (place and isinstance(ident, str) and ident):
         return None
-    if kind == "chat.completion" and params.get("store") is not True and not _only_reads(spec):
-        return None
-    if kind == "response" and params.get("store") is False and not _only_reads(spec):
+    again = path in (place, f"{place}/cancel")
+    if again:
+        if params.get(spec.in_path[-1] if spec.in_path else "") != ident:
+            return None
+    elif (
+        (path != place.removesuffix("/{}") and (kind, path) != ("thread.run", "/threads/runs"))
+        or (kind == "chat.completion" and params.get("store") is not True)
+        or params.get("store") is False
+    ):
         return None
     later = found.get("background") is True or kind not in ("response", "chat.completion")
-    return StoredAnswer(ident, later=later, done=not later or str(found.get("status")) in _ENDS)
+    return StoredAnswer(ident, later=later, done=not later or str(found.get("status")) in _ENDS, again=again)
 
 
 def comes_later(spec: OperationSpec | None, params: Mapping[str, Json]) -> bool:
-    return params.get("background") is True and (spec is None or spec.path == "/responses")
-
-
-def _only_reads(spec: OperationSpec | None) -> bool:
-    return spec is not None and spec.method == "GET"
+    return params.get("background") is True and spec is not None and spec.path == "/responses"

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from host.component.operations import OperationSpec
 from host.core.strict_json import Json
+from host.errors import InputError
 
+_MOST_FIELDS: Final = 50_000  # of a request by a key for some models
 _PATH: Final = "/models/{"
 _PARAMS: Final = ("model", "model_id")
 _NOT_A_LETTER = re.compile(r"[^a-z]")
@@ -108,19 +111,26 @@ def _hosted(tool: Json) -> bool:
 
 
 def _fields(given: Mapping[str, Json]) -> Iterator[tuple[int, str, Json]]:
-    """The fields of all objects in `given` that a provider may act by, each with its depth."""
+    """The fields of all objects in `given` that a provider may act by, each with its depth. Raises InputError for more
+    than there is time to look at."""
     left: list[tuple[int, Any]] = [(0, given)]
+    seen = 0
     while left:
         depth, one = left.pop()
         if isinstance(one, list):
             left += [(depth, inner) for inner in one if isinstance(inner, (dict, list))]
+            seen += len(one) // 16  # a value that is none of these takes less time
             continue
+        seen += 1 + len(one)
+        if seen > _MOST_FIELDS:
+            raise InputError(f"the parameters have more than {_MOST_FIELDS} fields", field="params")
         for name, value in one.items():
             yield depth, name, value
             if isinstance(value, (dict, list)) and _plain(name) not in _INERT and not (depth and name in _SCHEMAS):
                 left.append((depth + 1, value))
 
 
+@lru_cache(maxsize=1024)
 def _plain(name: str) -> str:
     return _NOT_A_LETTER.sub("", name.casefold())
 

@@ -13,8 +13,10 @@ import openai
 import pytest
 
 from host.core.quantities import Quota
+from host.errors import StateError
 from host.fakes import FakeOpenAI
 from host.fakes.openai.faults import Fault
+from host.runtime.catalyst import Catalyst
 from host.runtime.workspace import Workspace
 from host.server import ServerSettings
 from host.server.settings import Budget
@@ -132,6 +134,16 @@ class TestReserved:
     def test_a_mistake_in_the_request_holds_nothing(self, spender: Any) -> None:
         one = spender("10k/1d")
         assert one.post("/chat/completions", json={**CHAT, "temperature": "hot", "max_tokens": 5000}).status_code == 400
+        assert one.spent() == 0
+
+    def test_a_run_that_never_began_is_given_back(self, spender: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        one = spender("10k/1d")
+
+        def full(*_: Any, **__: Any) -> None:
+            raise StateError("there is no room")
+
+        monkeypatch.setattr(Catalyst, "astream", full)
+        assert one.post("/chat/completions", json={**CHAT, "max_tokens": 5000}).status_code == 503
         assert one.spent() == 0
 
     def test_a_client_that_leaves_before_its_answer_has_paid_all_that_it_held(

@@ -168,15 +168,13 @@ def answer_of(spec: OperationSpec | None, params: Mapping[str, Json], document: 
     if not (place and isinstance(ident, str) and ident):
         return None
     again = path in (place, f"{place}/cancel")
-    if again:
-        if params.get(spec.in_path[-1] if spec.in_path else "") != ident:
-            return None
-    elif (
-        (path != place.removesuffix("/{}") and (kind, path) != ("thread.run", "/threads/runs"))
-        or (kind == "chat.completion" and params.get("store") is not True)
-        or params.get("store") is False
-    ):
+    if again and params.get(spec.in_path[-1] if spec.in_path else "") != ident:
         return None
+    if not again:
+        made = path == place.removesuffix("/{}") or (kind == "thread.run" and path == "/threads/runs")
+        stored = params.get("store") is True if kind == "chat.completion" else params.get("store") is not False
+        if not (made and stored):
+            return None
     later = found.get("background") is True or kind not in ("response", "chat.completion")
     return StoredAnswer(ident, later=later, done=not later or str(found.get("status")) in _ENDS, again=again)
 

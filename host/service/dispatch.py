@@ -15,7 +15,6 @@ The audit log has everything about the run under the run's id, with the key of t
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import threading
 import time
@@ -30,10 +29,8 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from host.core.names import Reference
 from host.core.operation import Result
-from host.core.quantities import Quota
-from host.core.sliding_window import Held
 from host.core.strict_json import parse_json, write_json
-from host.core.waiting import ANSWER_S, start
+from host.core.waiting import start
 from host.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -46,8 +43,9 @@ from host.errors import (
 )
 from host.runtime.catalyst import Catalyst
 from host.runtime.events import AsyncEventStream
-from host.runtime.threads import Share, Workers, aside
-from host.service.dialects.dialect import MOST_TOKENS, StoredAnswer, Tokens
+from host.runtime.threads import Share, aside
+from host.service.accounts import Accounts
+from host.service.dialects.dialect import StoredAnswer, Tokens
 from host.service.limits import Budget, Exceeded, Limit, Limiter, Reservation, limits_of_budget, limits_of_key
 from host.service.principal import Admission, Admitted, Principal
 from host.service.request import OperationRequest, Resolved, resolve
@@ -63,10 +61,7 @@ _log = logging.getLogger(__name__)
 
 _SLOW_S: Final = 0.05  # a check that takes longer leaves the event loop: other requests wait for it there
 _MAY_HAVE_COST: Final = (Cancelled.code, DeadlineExceeded.code)  # the upstream may have done all of its work
-_REMEMBERED: Final = Quota(MOST_TOKENS, 86_400.0)
 _NOTHING: Final = Reservation()
-_COUNTERS: Final = 4  # threads
-_SETTLE_S: Final = 2.0  # how long an answer waits until its tokens are counted
 _LONGEST_END_S: Final = 5.0  # a cancelled run ends at the next epoch, or at the next host call
 
 
@@ -238,12 +233,11 @@ class Dispatch:
         admission: Admission,
     ) -> None:
         self._catalog = catalog
-        self._limiter = limiter
+        self._accounts = Accounts(limiter)
         self._usage = usage
         self._observers = observers
         self._budgets = budgets
         self._admission = admission
-        self._counting = Workers("host-limits", _COUNTERS)  # apart: a limits store that is stuck stops nothing else
         self._running: dict[str, Running] = {}
         self._slow: set[str] = set()  # digests of catalysts whose schemas take long
         self._idle = asyncio.Event()
@@ -287,7 +281,7 @@ class Dispatch:
         try:
             running = Running(self, resolved, catalyst, held)
         except BaseException:
-            await self._settle(held, 0)  # nothing ran
+            await self._accounts.release(held)  # nothing ran
             raise
         self._running[running.id] = running
         self._idle.clear()
@@ -360,7 +354,14 @@ class Dispatch:
         tokens = how.tokens
         try:
             if running.held.held or how.answer is not None:
-                tokens = await self._count(running, how)
+                tokens = await self._accounts.settle(
+                    running.held,
+                    tokens,
+                    counted=how.counted,
+                    answer=how.answer,
+                    key=running.resolved.request.principal.id,
+                    catalyst=Reference.parse(running.catalyst.reference).any_version,
+                )
         finally:
             self._usage.used(
                 day=datetime.now(UTC).date().isoformat(),
@@ -369,39 +370,6 @@ class Dispatch:
                 failed=not how.outcome.startswith("2"),
                 tokens=tokens,
             )
-
-    async def _count(self, running: Running, how: Ended) -> Tokens:
-        """Settle what is held, and return what is to be counted: nothing for an answer that was counted before."""
-        held, answer, reference = running.held, how.answer, Reference.parse(running.catalyst.reference).any_version
-        if not held.held:
-            if answer is None or not answer.again:
-                return how.tokens
-            if not answer.later:
-                return Tokens()  # it was counted when it was made
-            held = _unbounded(running.resolved.request.principal, reference)
-        name, again = ("", False) if answer is None else (_name(reference, answer), answer.again)
-        if how.counted:
-            due = await self._settle(held, how.tokens.total, name, again=again)
-            return how.tokens if due == how.tokens.total else how.tokens.at_most(due)
-        await self._settle(held, None, name, again=again)
-        more = [(one.limit, how.tokens.total - one.amount) for one in held.held]
-        for limit, amount in more:
-            if amount > 0:
-                await self._settle(Reservation((Held(limit, 0, 0),)), amount)
-        return how.tokens
-
-    async def _settle(self, held: Reservation, tokens: int | None, answer: str = "", *, again: bool = False) -> int:
-        """Returns what is due. What cannot be settled stays held: then all of `tokens` are due."""
-        if not held.held or (tokens is None and not answer):
-            return tokens or 0
-        settle = self._limiter.settle
-        try:
-            return await asyncio.shield(
-                self._counting.answer(lambda: settle(held, tokens, answer, again=again), _SETTLE_S)
-            )
-        except HostError:
-            _log.exception("the tokens of a run could not be counted")
-            return tokens or 0
 
     async def _check(self, resolved: Resolved, catalyst: Catalyst) -> None:
         """The schema is a stranger's. Where a check took long once, the next ones are done off the event loop."""
@@ -422,8 +390,7 @@ class Dispatch:
 
     async def _admit(self, limits: Sequence[Limit]) -> None:
         """Raises LimitExceeded, StateError."""
-        exceeded = await self._counting.answer(lambda: self._limiter.admit(limits), ANSWER_S) if limits else None
-        if exceeded is not None:
+        if (exceeded := await self._accounts.admit(limits)) is not None:
             raise self._over(exceeded)
 
     async def _reserve(self, limits: Sequence[Limit], resolved: Resolved) -> Reservation:
@@ -432,9 +399,7 @@ class Dispatch:
             await self._admit(limits)
             return _NOTHING
         cost = await self._off_loop(resolved, resolved.estimate) if resolved.request.large else resolved.estimate()
-        found = await self._counting.answer(
-            lambda: self._limiter.reserve(limits, cost.needed, cost.needed + cost.likely), ANSWER_S
-        )
+        found = await self._accounts.reserve(limits, cost)
         if isinstance(found, Exceeded):
             raise self._over(found)
         return found
@@ -451,16 +416,6 @@ class Dispatch:
     def _note_refused(self, unit: str) -> None:
         for observer in self._observers:
             observer.refused(unit)
-
-
-def _unbounded(principal: Principal, reference: Reference) -> Reservation:
-    """For an answer that comes later, where no limit remembers it: it is remembered for a day."""
-    return Reservation((Held(Limit(f"read:{principal.id}:{reference}", _REMEMBERED, "tokens", ""), 0, 0),))
-
-
-def _name(reference: Reference, answer: StoredAnswer) -> str:
-    """The answer's name for the limiter, of one length: ids are strangers' texts."""
-    return hashlib.sha256(f"{reference} {answer.id}".encode()).hexdigest()[:32]
 
 
 _EVERY_S, _LAST_S = 1.0, 2.0

@@ -39,8 +39,7 @@ class Spender:
         self.headers = {"authorization": f"Bearer {text}"}
         self.server = server
         self.sdk = openai.OpenAI(base_url=f"{server.url}/v1", api_key=text, max_retries=0)
-        until(lambda: server.get("/v1/nothing").status_code == 401)
-        until(lambda: server.get("/v1/nothing", headers=self.headers).status_code == 404)
+        server.up_to_date()
 
     def spent(self) -> float:
         """Of the key's budget, what is held included."""
@@ -180,8 +179,7 @@ class TestReserved:
         for number in range(4):
             _, text = workspace.api_keys.create(name=f"key {number}", type="secret")
             holders.append({"authorization": f"Bearer {text}"})
-        until(lambda: server.get("/v1/nothing").status_code == 401)
-        until(lambda: server.get("/v1/nothing", headers=holders[-1]).status_code == 404)
+        server.up_to_date()
         fake.script([Fault(path="/v1/chat/completions", delay_s=1.0, times=None)])
         together = threading.Barrier(4)
 

@@ -27,8 +27,7 @@ def holding(server: Server, workspace: Workspace) -> Callable[..., str]:
     def make(**more: Any) -> str:
         name = f"key {len(workspace.api_keys.all())}"
         _, text = workspace.api_keys.create(name=name, **{"type": "secret", **more})
-        until(lambda: server.get("/v1/nothing").status_code == 401)
-        until(lambda: server.get("/v1/nothing", headers={"authorization": f"Bearer {text}"}).status_code == 404)
+        server.up_to_date()
         return text
 
     return make

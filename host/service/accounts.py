@@ -1,0 +1,102 @@
+"""Accounts: what a request may spend and has spent, counted by the limiter, beside the event loop.
+
+    admit     one request under its limits
+    reserve   tokens that a run may cost, by an estimate
+    settle    by the run's answer: the rest is given back, what was missing is added, an answer that is read again
+              counts once
+
+What is never settled stays spent until its window is over. Waiting has an end, in the queue too: a place that counts
+and is stuck stops nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+from host.core.names import Reference
+from host.core.quantities import Quota
+from host.core.sliding_window import Held
+from host.core.waiting import ANSWER_S
+from host.errors import HostError
+from host.runtime.threads import Workers
+from host.service.dialects.dialect import MOST_TOKENS, Estimate, StoredAnswer, Tokens
+from host.service.limits import Exceeded, Limit, Limiter, Reservation
+
+_log = logging.getLogger(__name__)
+
+_COUNTERS: Final = 4  # threads
+_SETTLE_S: Final = 2.0  # how long an answer waits until its tokens are counted
+_REMEMBERED: Final = Quota(MOST_TOKENS, 86_400.0)
+
+
+class Accounts:
+    """One per process, for its event loop."""
+
+    def __init__(self, limiter: Limiter) -> None:
+        self._limiter = limiter
+        self._counting = Workers("host-limits", _COUNTERS)
+
+    async def admit(self, limits: Sequence[Limit]) -> Exceeded | None:
+        """Raises StateError, Busy."""
+        return await self._counting.answer(lambda: self._limiter.admit(limits), ANSWER_S) if limits else None
+
+    async def reserve(self, limits: Sequence[Limit], cost: Estimate) -> Reservation | Exceeded:
+        """Admit a run, and hold what it may cost. Raises StateError, Busy."""
+        needed, likely = cost.needed, cost.needed + cost.likely
+        return await self._counting.answer(lambda: self._limiter.reserve(limits, needed, likely), ANSWER_S)
+
+    async def release(self, held: Reservation) -> None:
+        """Nothing ran."""
+        await self._settle(held, 0)
+
+    async def settle(
+        self,
+        held: Reservation,
+        tokens: Tokens,
+        *,
+        counted: bool,
+        answer: StoredAnswer | None,
+        key: str,
+        catalyst: Reference,
+    ) -> Tokens:
+        """Settle what is held, and return what is to be counted: nothing for an answer that was counted before. Without
+        `counted` the run may have cost more than `tokens`: what is held stays so. `key` is the caller's id."""
+        if not held.held:
+            if answer is None or not answer.again:
+                return tokens
+            if not answer.later:
+                return Tokens()  # it was counted when it was made
+            # no limit remembers it: it is remembered for a day
+            held = Reservation((Held(Limit(f"read:{key}:{catalyst}", _REMEMBERED, "tokens", ""), 0, 0),))
+        name, again = ("", False) if answer is None else (_name(catalyst, answer), answer.again)
+        if counted:
+            due = await self._settle(held, tokens.total, name, again=again)
+            return tokens if due == tokens.total else tokens.at_most(due)
+        if answer is not None:
+            await self._settle(held, None, name, again=again)
+        for one in held.held:
+            if tokens.total > one.amount:
+                await self._settle(Reservation((Held(one.limit, 0, 0),)), tokens.total - one.amount)
+        return tokens
+
+    async def _settle(self, held: Reservation, tokens: int | None, answer: str = "", *, again: bool = False) -> int:
+        """Returns what is due. What cannot be settled stays held: then all of `tokens` are due."""
+        if not held.held:
+            return tokens or 0
+        settle = self._limiter.settle
+        try:
+            return await asyncio.shield(
+                self._counting.answer(lambda: settle(held, tokens, answer, again=again), _SETTLE_S)
+            )
+        except HostError:
+            _log.exception("the tokens of a run could not be counted")
+            return tokens or 0
+
+
+def _name(catalyst: Reference, answer: StoredAnswer) -> str:
+    """The answer's name for the limiter, of one length: ids are strangers' texts."""
+    return hashlib.sha256(f"{catalyst} {answer.id}".encode()).hexdigest()[:32]

@@ -15,6 +15,11 @@ from host.service.dialects import openai_costs, openai_models
 from host.service.dialects.dialect import MOST_TOKENS, Tokens, count_of
 
 _TOKENS_A_SECOND = 10  # of sound
+_COUNTS = (  # of what was given, of what was made, and of both; the first that is a count
+    ("prompt_tokens", "input_tokens", "promptTokenCount"),
+    ("completion_tokens", "output_tokens", "candidatesTokenCount"),
+    ("total_tokens", "totalTokenCount"),
+)
 _CACHED = ("cache_creation_input_tokens", "cache_read_input_tokens")  # Anthropic's, beside `input_tokens`
 LIST_MODELS: Final = "models.list"
 
@@ -49,24 +54,21 @@ def tokens_of_document(document: Json) -> Tokens | None:
 def _of_counts(usage: Mapping[str, Any]) -> Tokens:
     if usage.get("type") == "duration":
         return Tokens(min(count_of(usage.get("seconds")) * _TOKENS_A_SECOND, MOST_TOKENS), 0)
-    given = _first(usage, ("prompt_tokens", "input_tokens", "promptTokenCount"))
+    found = [0, 0, 0]
+    for at, names in enumerate(_COUNTS):
+        for name in names:
+            value = usage.get(name)
+            if value.__class__ is int and 0 < value < MOST_TOKENS:
+                found[at] = value
+                break
+            if value is not None and (count := count_of(value)):
+                found[at] = count
+                break
+    given, made, total = found
     for name in _CACHED:
         if name in usage:
             given += count_of(usage[name])
-    made = _first(usage, ("completion_tokens", "output_tokens", "candidatesTokenCount"))
-    rest = _first(usage, ("total_tokens", "totalTokenCount")) - given - made
-    return Tokens(given + max(0, rest), made)
-
-
-def _first(usage: Mapping[str, Any], names: Sequence[str]) -> int:
-    """The first of `names` that is a count; 0 where none is."""
-    for name in names:
-        value = usage.get(name)
-        if value.__class__ is int and 0 < value < MOST_TOKENS:
-            return value
-        if value is not None and (found := count_of(value)):
-            return found
-    return 0
+    return Tokens(given + max(0, total - given - made), made)
 
 
 def _sum(counts: Iterable[Tokens]) -> Tokens:

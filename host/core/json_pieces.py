@@ -8,6 +8,7 @@ as fit; a longer string is read in parts that cut no escape. The values are the 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from json.decoder import JSONDecodeError, scanstring  # type: ignore[attr-defined]  # which typeshed does not list
 from typing import Any, Final
@@ -19,13 +20,17 @@ _WINDOWS: Final = (512, WINDOW)  # to cut one out takes longer than to read a sh
 _NUMBER = frozenset("-0123456789")
 _NUMBER_REST = 2  # characters that a cut number may have after what is a number by itself: `1e+`
 _BLANK = re.compile(r"[ \t\n\r]*+")
+_MOST_KEPT = 100  # entries, of what is not to be kept
 _TRIES = 3  # commas from the end of a window: the last ones may be inside of an entry
 
 
 class PieceReader:
     """Reads one text. `check` is called before every window and may raise whatever ends the reading. `scan` is the
     scanner of a JSONDecoder. `finish` is called with each value, or part of a string, that was read at once and the
-    levels that it may still have; it returns the value to keep. Without `keep`, lists and objects come out empty."""
+    levels that it may still have; it returns the value to keep.
+
+    Without `keep`, what is longer than a window comes out empty, but for the outermost list or object, which has the
+    first entries of it that are shorter."""
 
     def __init__(
         self,
@@ -77,7 +82,7 @@ class PieceReader:
                 if last or window[0] not in _NUMBER or end < len(window) - _NUMBER_REST:
                     return self._finish(value, depth), at + end
         if window[0] == '"':
-            return self._string(at + 1)
+            return self._string(at + 1, keep=self._keep)
         if window[0] not in "[{":
             raise ValueError("a number that is longer than a window")
         if depth == 0:
@@ -88,6 +93,7 @@ class PieceReader:
         """The list or object that begins at `at`, which is longer than a window."""
         named = self._text[at] == "{"
         closing = "}" if named else "]"
+        room = sys.maxsize if self._keep else _MOST_KEPT if depth == self._depth - 1 else 0
         kept: Any = {} if named else []
         alone = 0  # up to here entries are read one by one: there was no comma that ends several
         at = self._blank(at + 1)
@@ -95,13 +101,13 @@ class PieceReader:
             return kept, at + 1
         while True:
             if at >= alone:
-                at, alone = self._several(kept, at, depth, closing)
+                at, alone = self._several(kept, room, at, depth)
             if named:
                 name, at = self._name(at)
             value, at = self._value(at, depth)
-            if self._keep and named:
+            if named and len(kept) < room:
                 kept[name] = value
-            elif self._keep:
+            elif len(kept) < room:
                 kept.append(value)
             at = self._blank(at)
             end = self._text[at : at + 1]
@@ -111,10 +117,10 @@ class PieceReader:
                 raise JSONDecodeError("Expecting ',' delimiter", self._text, at)
             at = self._blank(at + 1)
 
-    def _several(self, kept: Any, at: int, depth: int, closing: str) -> tuple[int, int]:
+    def _several(self, kept: Any, room: int, at: int, depth: int) -> tuple[int, int]:
         """Read as many entries as end in the window at `at`. Returns where the next begins, and up to where it is of no
         use to try again."""
-        opening = "{" if closing == "}" else "["
+        opening, closing = "{}" if isinstance(kept, dict) else "[]"
         while True:
             self._check()
             window = self._text[at : at + WINDOW]
@@ -131,8 +137,8 @@ class PieceReader:
                 if size != len(whole):  # it ended in there
                     continue
                 value = self._finish(value, depth + 1)
-                if self._keep:
-                    kept.update(value) if closing == "}" else kept.extend(value)
+                if len(kept) + len(value) <= room:
+                    kept.update(value) if opening == "{" else kept.extend(value)
                 at = self._blank(at + cut + 1)
                 break
             else:
@@ -144,13 +150,13 @@ class PieceReader:
         """The name at `at`, and where its value begins."""
         if self._text[at : at + 1] != '"':
             raise JSONDecodeError("Expecting property name enclosed in double quotes", self._text, at)
-        name, at = self._string(at + 1)
+        name, at = self._string(at + 1, keep=True)
         at = self._blank(at)
         if self._text[at : at + 1] != ":":
             raise JSONDecodeError("Expecting ':' delimiter", self._text, at)
         return name, self._blank(at + 1)
 
-    def _string(self, at: int) -> tuple[str, int]:
+    def _string(self, at: int, *, keep: bool) -> tuple[str, int]:
         """The string whose first character is at `at`, and where it ends."""
         parts: list[str] = []
         size = _WINDOWS[0]
@@ -164,7 +170,7 @@ class PieceReader:
                 part, end = scanstring(f'{window[:cut]}"', 0, True)
             except JSONDecodeError as error:
                 raise JSONDecodeError(error.msg, self._text, at + error.pos) from None
-            parts.append(self._finish(part, 0) if self._keep else "")
+            parts.append(self._finish(part, 0) if keep else "")
             if end <= cut:
                 return "".join(parts), at + end
             at, size = at + cut, WINDOW

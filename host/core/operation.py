@@ -6,18 +6,25 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from host.core.audit import Event, LogLine, Meters
-from host.core.strict_json import Json, check_depth, clean_text, kind_of, parse_json
-from host.errors import InputError, OperationFailed, Refusal
+from host.core.strict_json import MAX_DEPTH, Json, check_depth, clean_text, count_values, kind_of, parse_json
+from host.errors import InputError, OperationFailed, OutputTooLarge, Refusal
 
 _HEADER_NAME = re.compile(r"[a-z][a-z0-9-]{0,63}\Z")
 _HEADER_VALUE = re.compile(r"[!-~]([ -~]{0,254}[!-~])?\Z")
 _MAX_HEADERS = 16
+
+MAX_OUTPUT_VALUES = 2_000_000
+"""Of JSON: those of a guest's output and of all documents that it stands for, together."""
+UNREAD_BYTES = 1 << 20
+"""A document that is all of an output's data, and longer, is checked and not kept in memory as values."""
+_UNREAD_VALUES = 100_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +200,9 @@ class Execution:
 class Result:
     """`data` of a success, `error` of a failure; `status` is an HTTP status. `{"$attachment": id}` in `data` stands for
     `attachments[id]`. `headers` are the headers of the upstream's answer that the catalyst passed on (`retry-after`),
-    in lower case. `document` is the JSON text of `data`, if the catalyst passed on a whole document unread."""
+    in lower case. `document` is the JSON text of `data`, if the catalyst passed on a whole document unread. A long one
+    is parsed when `data` is first asked for, which raises InputError for one of too many values; `brief` has its short
+    entries then."""
 
     status: int
     data: Json
@@ -202,6 +211,22 @@ class Result:
     execution: Execution
     headers: Mapping[str, str] = field(default_factory=dict)
     document: bytes | None = field(default=None, repr=False)
+    brief: Json = field(default=None, repr=False, compare=False)
+
+    if not TYPE_CHECKING:  # a type checker is to know each attribute by its name
+
+        def __getattr__(self, name: str) -> Json:
+            """Called for what is not there: the data of an unread document."""
+            if name != "data":
+                raise AttributeError(name)
+            data = parse_json(self.document, "the result")
+            object.__setattr__(self, "data", data)
+            return data
+
+    @property
+    def known(self) -> Json:
+        """`data`, as far as it is known without reading a long document: see `brief`."""
+        return self.data if self.brief is None else self.brief
 
     @property
     def ok(self) -> bool:
@@ -235,10 +260,11 @@ class Outcome:
     attachments: Mapping[str, Attachment]
     headers: Mapping[str, str] = field(default_factory=dict)
     document: bytes | None = None
+    brief: Json = None
 
     def result(self, execution: Execution) -> Result:
         """The Result with this outcome, and with `execution` as its record."""
-        return Result(
+        result = Result(
             self.status,
             self.data,
             self.error,
@@ -246,20 +272,34 @@ class Outcome:
             execution,
             headers=self.headers,
             document=self.document,
+            brief=self.brief,
         )
+        if self.brief is not None:
+            object.__delattr__(result, "data")
+        return result
 
 
-def read_output(text: str, held: Attachments) -> Outcome:
-    """The Outcome in a guest's output. Never raises: text that is not JSON is `{"raw": text}`."""
+def read_output(
+    text: str, held: Attachments, *, most_bytes: int = sys.maxsize, check: Callable[[], object] | None = None
+) -> Outcome:
+    """The Outcome in a guest's output. Text that is not JSON is `{"raw": text}`. Raises OutputTooLarge where it stands
+    for more than `most_bytes` of documents and repeated attachments, or for more than MAX_OUTPUT_VALUES; and what
+    `check` does, which is called in between where there is much to read."""
     try:
-        value = parse_json(text, "the output")
+        value = parse_json(text, "the output", most=MAX_OUTPUT_VALUES, check=check)
     except InputError:
         return Outcome(200, {"raw": clean_text(text)}, None, {})
     mentioned: dict[str, Attachment] = {}
-    document = None
+    document = brief = None
     if '"$' in text:
-        document = _whole_document(value, held)
-        value = _spliced(value, held, mentioned, set())
+        if (whole := _whole_document(value, held)) is not None:
+            document = whole.data
+            if len(document) > UNREAD_BYTES:
+                brief, value = _checked(document, value, check)
+        if brief is None:
+            splicer = _Splicer(held, MAX_OUTPUT_VALUES - count_values(text), most_bytes, check)
+            value = splicer.spliced(value, MAX_DEPTH)
+            mentioned = splicer.mentioned
     if not isinstance(value, dict):
         return Outcome(200, value, None, mentioned)
     status = value.get("status")
@@ -274,11 +314,25 @@ def read_output(text: str, held: Attachments) -> Outcome:
     if 200 <= status < 300:
         data = value.get("data")
         unread = isinstance(data, dict) and data.keys() == {"raw"}  # what was no JSON
-        return Outcome(status, data, None, mentioned, headers, None if unread else document)
+        return Outcome(status, data, None, mentioned, headers, None if unread else document, brief)
     error = value.get("error")
     if error is None:
         error = {"type": "error", "message": f"status {status}"}
     return Outcome(status, None, error, mentioned, headers)
+
+
+def _checked(document: bytes, value: dict[str, Json], check: Callable[[], object] | None) -> tuple[Json, Json]:
+    """What is short of a long document, and the output; or None and the output with the document's text, where it is no
+    JSON."""
+    try:
+        brief = parse_json(document, "the answer", most=_UNREAD_VALUES, check=check or _go_on, keep=False)
+    except InputError:
+        return None, {**value, "data": {"raw": document.decode("utf-8", "replace")}}
+    return brief if isinstance(brief, dict) else {}, {**value, "data": None}
+
+
+def _go_on() -> None:
+    """For those who have no end to look out for."""
 
 
 def _headers(given: Json) -> Mapping[str, str]:
@@ -289,28 +343,67 @@ def _headers(given: Json) -> Mapping[str, str]:
     return {name: value for name, value in pairs if _HEADER_NAME.match(name) and _HEADER_VALUE.match(value)}
 
 
-def _whole_document(value: Json, held: Attachments) -> bytes | None:
-    """The bytes that are all of an output's `data`."""
+def _whole_document(value: Json, held: Attachments) -> Attachment | None:
+    """The document that is all of a success's `data`."""
     match value:
-        case {"data": {"$json": str(ident), **more}} if not more and (found := held.get(ident)) is not None:
-            return found.data
+        case {"status": int(status), "data": {"$json": str(ident), **more}} if not more and 200 <= status < 300:
+            return held.get(ident)
     return None
 
 
-def _spliced(value: Json, held: Attachments, mentioned: dict[str, Attachment], spliced: set[str]) -> Json:
-    """Each document once, so that a short output cannot stand for more bytes than the run may hold."""
-    match value:
-        case {"$json": str(ident)} if ident not in spliced and (found := held.get(ident)) is not None:
-            spliced.add(ident)
-            try:
-                return parse_json(found.data, "the answer")
-            except InputError:
-                return {"raw": found.data.decode("utf-8", "replace")}
-        case {"$attachment": ident} if (found := held.get(ident)) is not None:
-            mentioned[ident] = found
-            return value
-        case dict():
-            return {key: _spliced(inner, held, mentioned, spliced) for key, inner in value.items()}
-        case list():
-            return [_spliced(inner, held, mentioned, spliced) for inner in value]
-    return value
+class _Splicer:
+    """Puts documents where a guest's output names them: each once, at its first mention, so that a short output cannot
+    stand for more than the run may hold. `most_values` and `most_bytes` are for all of them together."""
+
+    def __init__(
+        self, held: Attachments, most_values: int, most_bytes: int, check: Callable[[], object] | None
+    ) -> None:
+        self.mentioned: dict[str, Attachment] = {}
+        self._held = held
+        self._values = most_values
+        self._bytes = most_bytes
+        self._check = check
+        self._spliced: set[str] = set()
+
+    def spliced(self, value: Json, depth: int) -> Json:
+        """`value`, a list or an object of at most `depth` levels, with documents in it."""
+        if self._check is not None:
+            self._check()
+        match value:
+            case {"$json": str(ident)} if ident not in self._spliced and (found := self._held.get(ident)) is not None:
+                self._spliced.add(ident)
+                return self._document(found.data, depth)
+            case {"$attachment": ident} if (found := self._held.get(ident)) is not None:
+                if ident in self.mentioned:
+                    self._take(0, len(found.data))
+                self.mentioned[ident] = found
+            case dict():
+                return {
+                    key: self.spliced(inner, depth - 1) if isinstance(inner, dict | list) else inner
+                    for key, inner in value.items()
+                }
+            case list():
+                return [self.spliced(inner, depth - 1) if isinstance(inner, dict | list) else inner for inner in value]
+        return value
+
+    def _document(self, data: bytes, depth: int) -> Json:
+        self._take(0, len(data))
+        try:
+            value = parse_json(data, "the answer", most=self._values, check=self._check)
+            check_depth(value, "the answer", depth)
+        except InputError:
+            if count_values(data) > self._values:
+                self._take(count_values(data), 0)
+            return {"raw": data.decode("utf-8", "replace")}
+        self._take(count_values(data), 0)
+        return value
+
+    def _take(self, values: int, size: int) -> None:
+        self._values -= values
+        self._bytes -= size
+        if self._values < 0 or self._bytes < 0:
+            raise OutputTooLarge(
+                f"the documents and attachments in the output are more than {MAX_OUTPUT_VALUES:,} values, or than "
+                "max_output_size allows",
+                hint="a document that is all of the data may be larger",
+            )

@@ -39,7 +39,7 @@ def parse_json(
     surrogate becomes U+FFFD, so that the value can be encoded and printed. With `names_once` a name that one object has
     twice is an error as well: readers differ in which of the two they take, so a text that decides something must not
     have it. A long text is read in pieces, before each of which `check` is called: it may raise whatever ends the
-    reading. Without `keep` a long text is only read: the lists and objects of the value may come out empty.
+    reading. Without `keep` a long text is checked, and what comes out is short: see PieceReader.
     """
     try:
         decoded = text if isinstance(text, str) else text.decode("utf-8")
@@ -136,9 +136,16 @@ def kind_of(value: Json) -> str:
     return names.get(type(value), type(value).__name__)
 
 
+def count_values(text: str | bytes) -> int:
+    """At most so many values are in the JSON text; fewer where its strings have commas and brackets."""
+    if isinstance(text, bytes):
+        return text.count(b",") + text.count(b"[") + text.count(b"{") + 1
+    return text.count(",") + text.count("[") + text.count("{") + 1
+
+
 def _check_values(text: str, what: str, most: int) -> None:
     """Raises InputError where `text` would be more than `most` values: before there are any."""
-    if text.count(",") + text.count("[") + text.count("{") <= most:
+    if count_values(text) - 1 <= most:
         return
     separators = strings = 0
     for found in _TOKEN.finditer(text):

@@ -14,18 +14,29 @@ from host.component.manifest import Manifest
 from host.component.operations import OperationSpec
 from host.component.schema import InputSchema
 from host.core.names import Digest
-from host.core.operation import Attachment, Execution, Input, Operation, Result, read_input, read_output, write_input
+from host.core.operation import (
+    Attachment,
+    Execution,
+    Input,
+    Operation,
+    Outcome,
+    Result,
+    read_input,
+    read_output,
+    write_input,
+)
 from host.core.quantities import parse_duration
 from host.core.sliding_window import RequestLimiter
 from host.core.strict_json import Json
 from host.egress import AddressPolicy, Egress
 from host.errors import Denied, GuestException, GuestTrap, HostError, InputError, PolicyError
 from host.policy.permissions import Grant
-from host.run import CancelToken, Placeholders, Run
+from host.run import CancelToken, Placeholders, Run, RunStopped
 from host.runtime.deployment import Deployment
 from host.runtime.events import AsyncEventStream, Channel, EventStream, RunEnd
 from host.runtime.threads import RunExecutor, Share, on_run_thread
 from host.sandbox import Instances, Loaded
+from host.sandbox.failure import stopped
 from host.secrets.redaction import Redactor
 from host.secrets.value import new_placeholder
 
@@ -257,14 +268,13 @@ class Catalyst:
             run.audit("run.started", detail=self._begun(run))
             try:
                 stack.enter_context(self._executor.slots.taken(run, share))
-                output = self._instances.run(text, run)
+                outcome = _read(self._instances.run(text, run), run)
             except BaseException as error:
                 code = error.code if isinstance(error, HostError) else type(error).__name__
                 run.audit_end({"error": code, **_spent(run)})
                 if run.refusals and isinstance(error, GuestException | GuestTrap):
                     raise self._recorded(Denied(run.refusals), run) from error
                 raise self._recorded(error, run)  # noqa: B904 - the same exception
-            outcome = read_output(output, run.attachments)
             run.audit_end({"status": outcome.status, **_spent(run)})
         result = outcome.result(self._record(run))
         if not result.ok and run.refusals:
@@ -295,6 +305,15 @@ class Catalyst:
             refusals=tuple(run.refusals),
             logs=tuple(run.logs),
         )
+
+
+def _read(output: str, run: Run) -> Outcome:
+    """The outcome in the guest's output, read within the run's own deadline."""
+    try:
+        return read_output(output, run.attachments, most_bytes=run.limits.max_output_bytes, check=run.go_on)
+    except RunStopped:
+        assert run.stopped is not None
+        raise stopped(run.stopped, run) from None
 
 
 def _spent(run: Run) -> dict[str, Json]:

@@ -53,7 +53,7 @@ class Trapped(Exception):
 def classify(trapped: Trapped, run: Run, streams: StandardStreams | None) -> BaseException:
     """The exception that the run's caller gets."""
     if run.stopped is not None:
-        return _stopped(run.stopped, run)
+        return stopped(run.stopped, run)
     if trapped.links is not None and not (trapped.error and _ran(trapped.error)):
         if not trapped.links:
             return ContractError("the component imports a WASI that this host's wasmtime does not have", subject="wasi")
@@ -72,7 +72,8 @@ def classify(trapped: Trapped, run: Run, streams: StandardStreams | None) -> Bas
     return GuestTrap("the guest trapped", stderr=stderr, hint=reason)
 
 
-def _stopped(why: Stop, run: Run) -> BaseException:
+def stopped(why: Stop, run: Run) -> BaseException:
+    """The exception that the caller of a run gets that the host stopped."""
     limits = run.limits
     match why:
         case Stop.FAULT:

@@ -170,7 +170,7 @@ class Running:
         if not found:
             result = self._stream.result
             self._outcome = str(result.status)
-            if (tokens := self.resolved.dialect.tokens_of_document(result.data)) is not None:
+            if (tokens := self.resolved.dialect.tokens_of_document(result.known)) is not None:
                 self.tokens = tokens if self.tokens is None else tokens.merged(self.tokens)
         return found
 
@@ -215,7 +215,7 @@ class Running:
         """What was read, as far as the answer says. A stream that is left early says it in its first event."""
         dialect, spec, params = self.resolved.dialect, self.resolved.spec, self.resolved.params
         with suppress(InputError, StateError):  # there is no result
-            said = parse_json(self._said, "the event") if self._said else self._stream.result.data
+            said = parse_json(self._said, "the event") if self._said else self._stream.result.known
             return dialect.answer_of(spec, params, said)
         return None
 

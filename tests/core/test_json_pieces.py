@@ -151,8 +151,11 @@ def test_the_one_who_waits_may_end_it() -> None:
     assert asked == 5
 
 
-def test_without_keeping_a_text_is_checked_all_the_same() -> None:
-    assert in_pieces("[" + "1," * 50 + "1]", keep=False) == []
+def test_without_keeping_a_text_is_checked_all_the_same_and_short_entries_come_out() -> None:
+    assert in_pieces("[" + "1," * 150 + "1]", keep=False)[100:] == []
+    long = {"first": 1, "long": ["x" * 30] * 10, "text": "y" * 200, "last": {"n": 2}}
+    assert in_pieces(json.dumps(long), keep=False) == {**long, "long": [], "text": ""}
+    assert len(in_pieces(json.dumps({f"name-{n}": n for n in range(1_000)}), keep=False)) <= 100
     with pytest.raises(InputError):
         in_pieces("[" + "1," * 50 + "x]", keep=False)
 

@@ -44,6 +44,8 @@ async def run_tool(dispatch: Dispatch, call: ToolCall, resolved: Resolved) -> To
         except OperationFailed:
             pass  # the result has the status, too
         result = await running.result()
+        if result.brief is not None:  # a long document is parsed here, and not where it is first looked at
+            await anyio.to_thread.run_sync(getattr, result, "data")
     result = _with_events(result, resolved, events) if resolved.stream else result
     return ToolRun(running.id, running.catalyst.reference, resolved, result, events)
 

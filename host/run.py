@@ -253,23 +253,11 @@ class Run:
     ) -> None:
         """Record an event, before its effect. Raises AuditError if that fails; the effect must not happen then. A guest
         can cause any number of denials: after MAX_DENIALS they are counted."""
-        if decision == "deny":
+        if decision == "deny" and kind != "run.refused":
             self._denials += 1
             if self._denials > MAX_DENIALS:
                 self._unrecorded[f"{kind} {(detail or {}).get('type', '')}".rstrip()] += 1
                 return
-        self._record(kind, decision, rule, detail)
-
-    def audit_end(self, detail: Mapping[str, Any]) -> None:
-        """Record the end of the run, and before it the number of denials that have no record of their own."""
-        if self._unrecorded:
-            rule = f"{self._unrecorded.total()} more denials"
-            self._record("run.refused", "deny", rule, dict(self._unrecorded))
-        self.audit("run.ended", detail=detail)
-
-    def _record(
-        self, kind: EventKind, decision: Literal["allow", "deny"] | None, rule: str, detail: Mapping[str, Any] | None
-    ) -> None:
         shown = self.redactor.text(rule) if rule else ""
         event = Event(kind, self.id, decision, shown, self.redactor.json(dict(detail)) if detail else {})
         if self._sink is not None:
@@ -281,6 +269,12 @@ class Run:
                 raise AuditError(f"the audit sink failed: {type(error).__name__}") from error
         if len(self.events) < MAX_EVENTS:
             self.events.append(event)
+
+    def audit_end(self, detail: Mapping[str, Any]) -> None:
+        """Record the end of the run, and before it the number of denials that have no record of their own."""
+        if self._unrecorded:
+            self.audit("run.refused", "deny", f"{self._unrecorded.total()} more denials", self._unrecorded)
+        self.audit("run.ended", detail=detail)
 
     def refuse(self, kind: EventKind, refusal: Refusal) -> None:
         """Record a refusal, and keep it for the run's caller."""

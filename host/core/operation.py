@@ -364,10 +364,12 @@ class _Splicer:
         self._bytes = most_bytes
         self._check = check
         self._spliced: set[str] = set()
+        self._seen = 0  # lists and objects
 
     def spliced(self, value: Json, depth: int) -> Json:
         """`value`, a list or an object of at most `depth` levels, with documents in it."""
-        if self._check is not None:
+        self._seen += 1
+        if self._check is not None and not self._seen & 0xFF:
             self._check()
         match value:
             case {"$json": str(ident)} if ident not in self._spliced and (found := self._held.get(ident)) is not None:
@@ -387,15 +389,16 @@ class _Splicer:
         return value
 
     def _document(self, data: bytes, depth: int) -> Json:
-        self._take(0, len(data))
+        most, found = self._values, count_values(data)
+        self._take(min(most, found), len(data))
         try:
-            value = parse_json(data, "the answer", most=self._values, check=self._check)
-            check_depth(value, "the answer", depth)
+            value = parse_json(data, "the answer", most=most, check=self._check)
+            if data.count(b"[") + data.count(b"{") > depth:
+                check_depth(value, "the answer", depth)
         except InputError:
-            if count_values(data) > self._values:
-                self._take(count_values(data), 0)
+            if found > most:
+                self._take(found, 0)
             return {"raw": data.decode("utf-8", "replace")}
-        self._take(count_values(data), 0)
         return value
 
     def _take(self, values: int, size: int) -> None:

@@ -45,7 +45,8 @@ def parse_json(
         decoded = text if isinstance(text, str) else text.decode("utf-8")
         if check is not None and len(decoded) > _LONG and not names_once:
             return _in_pieces(decoded, what, most, check, keep=keep)
-        _check_values(decoded, what, most)
+        if len(decoded) > most:
+            _check_values(decoded, what, most)
         value = _decoder(_names_once(what)).decode(decoded) if names_once else _DECODE(decoded)
     except json.JSONDecodeError as error:
         raise InputError(f"{what} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
@@ -60,6 +61,8 @@ def parse_json(
         raise InputError(f"{what} is not JSON that can be read: {reason}") from None
     if decoded.count("[") + decoded.count("{") > MAX_DEPTH:
         check_depth(value, what)
+    if "\\u" not in decoded and decoded.isascii():
+        return value
     return _cleaned(value) if _may_be_lone(decoded) or not _encodable(decoded) else value
 
 

@@ -12,7 +12,7 @@ import pytest
 from host.core.audit import Event, NullSink, Sink
 from host.core.limits import Limits
 from host.errors import AuditError, Refusal
-from host.run import MAX_EVENTS, CancelToken, Placeholders, Run, Stop
+from host.run import MAX_DENIALS, MAX_EVENTS, CancelToken, Placeholders, Run, Stop
 from host.secrets.redaction import Redactor, SecretValue
 from tests.probing import TOKEN, Kept
 
@@ -178,8 +178,9 @@ def test_the_sink_has_all_events_and_the_call_keeps_so_many() -> None:
     kept = Kept()
     run = new_call(sink=kept)
     for number in range(MAX_EVENTS + 5):
+        run.audit("http.request", "allow", detail={"n": number})
         run.refuse("http.request", Refusal("x", str(number), "z"))
-    assert len(kept) == MAX_EVENTS + 5
+    assert len(kept) == MAX_EVENTS + 5 + MAX_DENIALS, "of more denials only the number is recorded"
     assert len(run.events) == len(run.refusals) == MAX_EVENTS
 
 

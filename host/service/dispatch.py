@@ -114,7 +114,8 @@ class Running:
         given = resolved.input()
         if resolved.stream and (held.held or resolved.request.counts_tokens):
             asking = resolved.dialect.asking_for_tokens
-            given["params"], self._hides_count = asking(resolved.operation, resolved.params)
+            name = resolved.spec.name if resolved.spec else resolved.operation  # the caller may have given an alias
+            given["params"], self._hides_count = asking(name, resolved.params)
         self._stream: AsyncEventStream = catalyst.astream(
             given,
             attachments=resolved.attachments,
@@ -189,12 +190,14 @@ class Running:
         took_s, tokens, outcome = time.monotonic() - self._began, self.tokens, self._outcome
         if tokens is not None and (tokens.input or tokens.output):
             again = self.held.held or self._reads  # else nobody asks whether it was counted before
-            return Ended(outcome, tokens, took_s, answer=self._answer() if again else None)
+            answer = self._answer() if again else None
+            counted = answer is None or answer.done
+            return Ended(outcome, tokens if counted else Tokens(), took_s, counted, answer)
         if not self._stream.asked:
             return Ended(outcome, Tokens(), took_s)  # nobody was asked for anything
         answer = self._answer()
         if outcome.startswith("2"):
-            if answer is not None and not answer.done:
+            if answer is not None and (answer.later or answer.again):  # it is not there yet, or was cancelled
                 return Ended(outcome, Tokens(), took_s, counted=False, answer=answer)
             return Ended(outcome, self._uncounted(), took_s, answer=answer)
         if outcome.isdigit() and not self.events:

@@ -253,6 +253,27 @@ class TestLater:
         one.sdk.responses.retrieve(ident)
         assert one.spent() == 42
 
+    @pytest.mark.parametrize(
+        "end",
+        [
+            pytest.param({"status": "cancelled", "usage": None}, id="that is cancelled at its end"),
+            pytest.param({"status": "failed"}, id="that failed"),
+            pytest.param({"status": "completed", "usage": {"total_tokens": 0}}, id="that says it cost nothing"),
+            pytest.param({"status": "in_progress", "usage": USAGE}, id="that has only begun to count"),
+            pytest.param({"status": "completed", "usage": USAGE, "id": "resp_2"}, id="that is another"),
+        ],
+    )
+    def test_an_answer_gives_nothing_back(self, spender: Any, fake: FakeOpenAI, end: Any) -> None:
+        """Else one orders, lets the upstream work, and cancels."""
+        one = spender("100k/1d")
+        queued = response("queued", background=True)
+        answered(fake, "/responses", queued, method="POST")
+        answered(fake, "/responses/resp_1", {**queued, **end}, {**queued, **end}, method="GET")
+        one.sdk.responses.create(model="gpt-4o-mini", input="Hi", background=True, max_output_tokens=7000)
+        for _ in range(2):
+            one.sdk.responses.retrieve("resp_1")
+            assert one.spent() > 7000
+
     def test_an_answer_is_known_after_a_restart(
         self, spender: Any, fake: FakeOpenAI, serving: Callable[..., Server]
     ) -> None:

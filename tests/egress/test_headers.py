@@ -57,6 +57,40 @@ def test_a_field_that_is_the_hosts_is_dropped_from_the_guests(name):
 
 
 @pytest.mark.parametrize(
+    "name",
+    [
+        *("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded", "Forwarded", "Via", "Proxy"),
+        *("X-Original-URL", "X-Original-Host", "X-Original-Method", "X-Rewrite-URL", "X-Override-URL", "X-Host"),
+        *("X-Real-IP", "X-Client-IP", "True-Client-IP", "CF-Connecting-IP", "X-Cluster-Client-IP", "Client-IP"),
+        *("X-Envoy-Original-Path", "X-Accel-Redirect", "X-Sendfile-Type", "X-Remote-User", "HTTP2-Settings"),
+    ],
+)
+@pytest.mark.parametrize(
+    "spell", [str, str.lower, lambda name: name.replace("-", "_"), lambda name: name.replace("-", ".")]
+)
+def test_a_guest_does_not_speak_for_a_proxy_in_any_spelling(name, spell):
+    assert b"evil" not in sent((spell(name), "evil"), method="POST", body=b"x").values()
+
+
+@pytest.mark.parametrize("name", ["Content_Length", "Transfer_Encoding", "content.length", "HOST", "Accept_Encoding"])
+def test_a_guest_does_not_frame_its_request_by_a_name_that_servers_take_for_another(name):
+    assert b"evil" not in sent((name, "evil"), method="POST", body=b"x").values()
+
+
+def test_what_a_guest_nominates_as_hop_by_hop_is_dropped_with_its_connection():
+    fields = sent(("X-Kept", "1"), ("X-Hop", "evil"), ("x_hop", "evil"), ("Connection", "close, X-Hop,"))
+    assert b"evil" not in fields.values()
+    assert fields[b"x-kept"] == b"1"
+
+
+@pytest.mark.parametrize(
+    "name", ["X-Forward", "X-Originator", "Proxied", "Viable", "X-Hosting", "Content-Range", "X_Token"]
+)
+def test_other_headers_stay_the_guests(name):
+    assert sent((name, "kept"))[name.lower().encode()] == b"kept"
+
+
+@pytest.mark.parametrize(
     ("name", "value"),
     [
         pytest.param("X", "a\r\nEvil: 1", id="a line break in a value"),

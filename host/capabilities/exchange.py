@@ -346,10 +346,8 @@ class LiveUpstream:
             if not (fitting := [grant for grant in grants if grant.fits_header(lowered)]):
                 continue
             text, found = self._substitution(run, fitting).apply_header(name, value)
-            if (
-                found
-                and [other.lower().translate(SPELLING) for other, _ in given].count(lowered.translate(SPELLING)) > 1
-            ):
+            plain = [other.lower().translate(SPELLING) for other, _ in given]
+            if found and plain.count(plain[index]) > 1:
                 raise GuestError("http_error", f"the header {name[:80]} is given twice")
             headers[index] = (name, text)
             used |= found

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -12,7 +14,7 @@ from pathlib import Path
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Mount, Route, Router
 
-from host.errors import HostError, NotFound
+from host.errors import HostError, NotFound, Unauthenticated
 from host.runtime.host import Host
 from host.runtime.workspace import Workspace
 from host.server.asgi import App, Receive, Scope, Send
@@ -25,7 +27,7 @@ from host.server.openai import Gateway
 from host.server.openai.gateway import CATALYST, RUN
 from host.server.settings import ServerSettings
 from host.service.catalog import Catalog
-from host.service.dispatch import Dispatch, Observer, UsageRecorder
+from host.service.dispatch import Dispatch, Observer, Running, UsageRecorder
 from host.service.limits import open_limiter
 from host.service.principal import Admission
 
@@ -145,15 +147,33 @@ class Application:
             _log.warning("not ready: %s", error)
 
     async def _watch(self) -> None:
-        """Cancel the runs that another process, or another machine, was asked to cancel."""
-        cancellations = self.workspace.cancellations
+        """Cancel the runs that another process, or another machine, was asked to cancel, and those of keys and sessions
+        that have ended."""
         while True:
             await asyncio.sleep(_CANCELLED_EVERY_S)
-            if ids := self.dispatch.running:
-                try:
-                    self.dispatch.cancel(await self.catalog.off_loop(partial(cancellations.among, ids)))
-                except HostError as error:
-                    _log.warning("cancelled runs cannot be looked up: %s", error.code)
+            try:
+                if runs := tuple(self.dispatch.running.values()):
+                    await self._end_stale(runs)
+            except HostError as error:
+                _log.warning("cancelled runs cannot be looked up: %s", error.code)
+
+    async def _end_stale(self, runs: Sequence[Running]) -> None:
+        asked = partial(self.workspace.cancellations.among, [one.id for one in runs])
+        self.dispatch.cancel(await self.catalog.off_loop(asked))
+        keys, now = (await self.catalog.current()).keys, time.time()
+        in_sessions: dict[tuple[str, str, float], list[Running]] = defaultdict(list)
+        for one in runs:
+            principal = one.resolved.request.principal
+            try:
+                principal.require_still(keys, now)
+            except Unauthenticated as error:
+                one.cancel(error)
+            if (shown := principal.proof) is not None and shown.session:
+                in_sessions[shown.session, principal.id, shown.began_at].append(one)
+        ended = await self.catalog.off_loop(partial(self.workspace.cancellations.ended_sessions, list(in_sessions)))
+        for (session, _, _), of_session in in_sessions.items():
+            for one in of_session if session in ended else ():
+                one.cancel(Unauthenticated("the session has ended", hint="sign in again"))
 
 
 async def _nothing_here(scope: Scope, receive: Receive, send: Send) -> None:

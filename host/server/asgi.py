@@ -17,7 +17,7 @@ from host.core.strict_json import Json, parse_object, write_json
 from host.errors import Cancelled, InputError, TooLarge, Unauthenticated
 from host.server.settings import ServerSettings
 from host.service.principal import ANONYMOUS_SCOPES, VALUE_BYTES, Admitted, Principal
-from host.store.access.api_keys import ApiKey, KeyRing
+from host.store.access.api_keys import ApiKey, KeyRing, Proof
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -212,7 +212,7 @@ def principal_of(scope: Scope, keys: KeyRing, settings: ServerSettings) -> Princ
     """Raises Unauthenticated."""
     if not keys.any:
         if settings.anonymous and on_this_machine(scope):
-            return Principal(None, ANONYMOUS_SCOPES)
+            return Principal(None, ANONYMOUS_SCOPES, anonymous=True)
         raise Unauthenticated(
             "this server has no key yet, and so serves nobody but this machine",
             hint="the operator makes one: host key create --name NAME --type secret",
@@ -220,7 +220,7 @@ def principal_of(scope: Scope, keys: KeyRing, settings: ServerSettings) -> Princ
     text = bearer(scope)
     if text is None:
         raise Unauthenticated("there is no key in the request", hint=_HINT)
-    return Principal.of(holder(text, scope, keys, settings))
+    return Principal.of(holder(text, scope, keys, settings), Proof.of_text(text))
 
 
 def holder(text: str, scope: Scope, keys: KeyRing, settings: ServerSettings) -> ApiKey:

@@ -43,7 +43,7 @@ from host.errors import (
 )
 from host.runtime.catalyst import Catalyst
 from host.runtime.events import AsyncEventStream
-from host.runtime.threads import Share, aside
+from host.runtime.threads import aside
 from host.service.accounts import Accounts
 from host.service.dialects.dialect import StoredAnswer, Tokens
 from host.service.limits import Budget, Exceeded, Limit, Limiter, Reservation, limits_of_budget, limits_of_key
@@ -101,6 +101,7 @@ class Running:
         self._began = time.monotonic()
         self._outcome = Cancelled.code  # unless the run ends before its caller leaves
         self._hides_count = False
+        self._why: HostError | None = None
         self.resolved = resolved
         self.catalyst = catalyst
         self.held = held
@@ -123,11 +124,13 @@ class Running:
             caller=resolved.caller(),
             asks=False,
             checked=True,
-            share=dispatch.share(resolved),
+            share=resolved.share(dispatch.budgets),
         )
         self.id = self._stream.id
 
-    def cancel(self) -> None:
+    def cancel(self, why: HostError | None = None) -> None:
+        """End the run. Its caller gets `why`, or Cancelled."""
+        self._why = self._why or why
         self._stream.cancel()
 
     async def texts(self) -> list[str]:
@@ -167,6 +170,8 @@ class Running:
             raise
         except HostError as error:
             self._outcome = error.code
+            if self._why is not None and isinstance(error, Cancelled):
+                raise self._why from None
             raise
         if not found:
             result = self._stream.result
@@ -239,7 +244,7 @@ class Dispatch:
         self._accounts = Accounts(limiter)
         self._usage = usage
         self._observers = observers
-        self._budgets = budgets
+        self.budgets = budgets
         self._admission = admission
         self._running: dict[str, Running] = {}
         self._slow: set[str] = set()  # digests of catalysts whose schemas take long
@@ -277,9 +282,11 @@ class Dispatch:
         if catalyst.reference != str(reference):  # a newer one was installed since
             principal.require_catalyst(Reference.parse(catalyst.reference))
         await self._check(resolved, catalyst)
+        if principal.proof is not None:  # reading the request may have taken minutes
+            principal.require_still((await self._catalog.current()).keys, time.time())
         limits = [] if principal.key is None else [one for one in limits_of_key(principal.key) if one.unit == "tokens"]
-        if self._budgets:
-            limits += limits_of_budget(self._budgets, reference.any_version)
+        if self.budgets:
+            limits += limits_of_budget(self.budgets, reference.any_version)
         held = await self._reserve(limits, resolved) if limits else _NOTHING
         try:
             running = Running(self, resolved, catalyst, held)
@@ -296,14 +303,6 @@ class Dispatch:
         """The result, whatever its status. Cancelled with its task. Raises HostError."""
         async with await self.start(self.resolve(request, view), view) as running:
             return await running.result()
-
-    def share(self, resolved: Resolved) -> Share:
-        """What the run's slot counts for: its key, and its catalyst."""
-        principal, catalyst = resolved.request.principal, resolved.component.reference.any_version
-        if not resolved.request.via:
-            return Share.of_embedder("", str(catalyst))
-        of_catalyst = self._budgets[catalyst].concurrency if catalyst in self._budgets else None
-        return Share(principal.id, str(catalyst), None, of_catalyst)
 
     async def refused(
         self,
@@ -332,15 +331,15 @@ class Dispatch:
 
     async def end(self) -> None:
         """Cancel every run, and return once all have ended."""
-        self.cancel(self.running)
+        self.cancel(tuple(self._running))
         with suppress(TimeoutError):
             async with asyncio.timeout(_LONGEST_END_S):
                 await self._idle.wait()
 
     @property
-    def running(self) -> tuple[str, ...]:
-        """The ids of this process's runs."""
-        return tuple(self._running)
+    def running(self) -> Mapping[str, Running]:
+        """This process's runs, by their ids."""
+        return self._running
 
     def first_event(self, running: Running, after_s: float) -> None:
         """Called by a Running at its first event."""

@@ -17,12 +17,12 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from host.core.names import Reference
-from host.errors import Busy, Forbidden, HostError, LimitExceeded
+from host.errors import Busy, Forbidden, HostError, LimitExceeded, Unauthenticated
 from host.runtime.threads import ASIDE_S, Workers
+from host.store.access.api_keys import ApiKey, KeyRing, KeyScope, Proof
 
 if TYPE_CHECKING:
     from host.component.operations import OperationSpec
-from host.store.access.api_keys import ApiKey, KeyScope
 
 T = TypeVar("T")
 
@@ -36,15 +36,25 @@ _READING = ("list", "get", "retrieve")  # the last words of operations that read
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The holder of `key`. Without a key: a caller on the loopback interface while there is no key, or the operator at
-    their own terminal."""
+    """The holder of `key`, by `proof`. Without a key: a caller on the loopback interface while there is no key
+    (`anonymous`), or the operator at their own terminal."""
 
     key: ApiKey | None
     scopes: frozenset[KeyScope]
+    proof: Proof | None = field(default=None, compare=False)
+    anonymous: bool = field(default=False, compare=False)
 
     @classmethod
-    def of(cls, key: ApiKey) -> Principal:
-        return cls(key, key.scopes)
+    def of(cls, key: ApiKey, proof: Proof | None = None) -> Principal:
+        return cls(key, key.scopes, proof)
+
+    def require_still(self, keys: KeyRing, now: float) -> None:
+        """Raises Unauthenticated where the caller would not be let in any more: their key was revoked, rotated or
+        changed, or has expired; or it is the first key, and they have none."""
+        if self.anonymous and keys.any:
+            raise Unauthenticated("this server asks for a key now", hint="the operator makes one: host key create")
+        if self.key is not None and self.proof is not None and not keys.still_good(self.key, self.proof, now):
+            raise Unauthenticated("the key is not valid any more: it was revoked or changed, or has expired")
 
     @property
     def id(self) -> str:

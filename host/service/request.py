@@ -17,12 +17,14 @@ from host.core.names import Reference
 from host.core.operation import Attachment
 from host.core.strict_json import Json
 from host.errors import InputError, NotFound
+from host.runtime.threads import Share
 from host.service.dialects import openai
 from host.service.dialects.dialect import Dialect, Estimate
 from host.service.operations import input_schema_of, operation_of, properties_of
 from host.service.principal import Principal
 
 if TYPE_CHECKING:
+    from host.service.limits import Budget
     from host.service.principal import Admitted
     from host.store.components import Component
 
@@ -182,6 +184,14 @@ class Resolved:
     def estimate(self) -> Estimate:
         """What the run may cost. It takes a walk through the parameters."""
         return self.dialect.estimate(self.spec, self.params if self.operation else self.more, self.attachments)
+
+    def share(self, budgets: Mapping[Reference, Budget]) -> Share:
+        """What the run's slot counts for: its key, and its catalyst."""
+        catalyst = self.component.reference.any_version
+        if not self.request.via:
+            return Share.of_embedder("", str(catalyst))
+        of_catalyst = budgets[catalyst].concurrency if catalyst in budgets else None
+        return Share(self.request.principal.id, str(catalyst), None, of_catalyst)
 
     def caller(self) -> dict[str, Json]:
         """On whose behalf the run is, for the audit log; empty for the operator's own runs."""

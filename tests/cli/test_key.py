@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from host.runtime.workspace import Workspace
-from host.store.access.api_keys import id_in
+from host.store.access.key_text import id_in
 from host.store.access.usage import Used
 
 EVERYTHING = [

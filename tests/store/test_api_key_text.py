@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from host.store.access.api_keys import KEY_TYPES, KeyType, id_in, new_id, new_text
+from host.store.access.key_text import KEY_TYPES, KeyType, id_in, new_id, new_text
 
 
 @pytest.mark.parametrize(("kind", "prefix"), [("public", "host_pk_"), ("secret", "host_sk_"), ("admin", "host_ak_")])

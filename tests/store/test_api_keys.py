@@ -18,7 +18,8 @@ from host.core.quantities import Quota
 from host.errors import InputError, NotFound, StateError
 from host.runtime.workspace import Workspace
 from host.store.access import api_keys as module
-from host.store.access.api_keys import AT_MOST, SCOPES, ApiKeys, KeyRing, network, new_id, new_text
+from host.store.access.api_keys import AT_MOST, SCOPES, ApiKeys, KeyRing, network
+from host.store.access.key_text import new_id, new_text
 from host.store.audit_log.log import AuditLog
 from host.store.audit_log.records import records
 from host.store.database import Database

@@ -20,7 +20,8 @@ from host.core.quantities import Quota
 from host.errors import StateError
 from host.runtime.loader import Loader
 from host.secrets.value import OPERATOR, SecretValue
-from host.store.access.api_keys import network, new_id, new_text
+from host.store.access.api_keys import network
+from host.store.access.key_text import new_id, new_text
 from host.store.audit_log.chain import Checkpoint, CheckpointFile
 from host.store.audit_log.log import AuditLog
 from host.store.audit_log.verification import verify

@@ -18,7 +18,8 @@ from host.core.quantities import Quota
 from host.errors import InputError
 
 if TYPE_CHECKING:
-    from host.store.access.api_keys import ApiKey, KeyType
+    from host.store.access.api_keys import ApiKey
+    from host.store.access.key_text import KeyType
     from host.store.access.usage import Used
 
 T = TypeVar("T")

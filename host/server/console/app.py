@@ -155,9 +155,10 @@ class Console:
         return _finished(response)
 
     async def sign_out(self, request: Request, visitor: Visitor) -> _Answer:
-        del visitor
+        """Of this session; with `?everywhere=true`, of all sessions of its key."""
         response = Response(encoded({"signed_in": False}), media_type=JSON)
-        self._access.end(request, response)
+        everywhere = request.query_params.get("everywhere") == "true"
+        await self._access.end(request, visitor, response, everywhere=everywhere)
         return _finished(response)
 
     async def _about(self, visitor: Visitor) -> dict[str, Json]:
@@ -171,7 +172,7 @@ class Console:
 
     async def overview(self, request: Request, visitor: Visitor) -> Json:
         del request, visitor
-        ids = self._dispatch.running
+        ids = tuple(self._dispatch.running)
         return await self._catalog.off_loop(lambda: self._overview(ids))
 
     def _overview(self, ids: Sequence[str]) -> Json:

@@ -1,7 +1,7 @@
 """Sessions of the console, and who may use it: a session that began with an admin key, or the bearer of one.
 
-The server stores no session. A cookie holds the id of the key and the end of the session, signed with a key that every
-process of the state has.
+The server stores no session but those that were ended, for all processes of the state. A cookie holds the id of the key
+and the end of the session, signed with a key that every process of the state has.
 
 A browser sends the cookie with every request, whichever page made it. So a request that changes something must have the
 origin of this server, and the session's token: only a page of this server has both. The bearer of a key needs neither.
@@ -27,7 +27,7 @@ from host.server.asgi import Scope, bearer, context_of, header, headers, holder,
 from host.server.settings import ServerSettings
 from host.service.catalog import Catalog
 from host.service.principal import Principal
-from host.store.access.api_keys import ApiKey
+from host.store.access.api_keys import ApiKey, Proof
 from host.store.vault.keys import DataKey
 
 SESSION_S: Final = 8 * 3600
@@ -76,6 +76,17 @@ class Sessions:
         made_here = hmac.compare_digest(match[4], self._mac("session", session))
         return session if made_here and now < session.expires_at else None
 
+    def over(self, session: Session) -> bool:
+        """Whether somebody signed out of it."""
+        shown = (session.id, session.key, session.began_at)
+        return bool(self._workspace.cancellations.ended_sessions([shown]))
+
+    def end(self, session: Session, *, everywhere: bool) -> None:
+        """End it, or all sessions of its key: their cookies are good for nothing from then on, and their runs end."""
+        if everywhere:
+            self._workspace.cancellations.end_sessions(session.key)
+        self._workspace.cancellations.end_session(session.id)
+
     def token(self, session: Session) -> str:
         """The token against forged requests: no other site can know it."""
         return self._mac("csrf", session)
@@ -104,9 +115,11 @@ class Visitor:
     key: ApiKey
     session: Session | None = None
 
+    proof: Proof | None = None
+
     @property
     def principal(self) -> Principal:
-        return Principal.of(self.key)
+        return Principal.of(self.key, self.proof)
 
 
 class Access:
@@ -123,14 +136,16 @@ class Access:
         if not view.keys.any:
             raise Unauthenticated("there is no key yet", hint=f"the operator makes one: {MAKE_ONE}")
         if (text := bearer(request.scope)) is not None:
-            return self._managing(request.scope, Visitor(holder(text, request.scope, view.keys, self._settings)))
+            bearing = holder(text, request.scope, view.keys, self._settings)
+            return self._managing(request.scope, Visitor(bearing, None, Proof.of_text(text)))
         session = await self._session(request)
         key = view.keys.active(session.key, time.time()) if session else None
         if session is None or key is None or not valid_at_address(key, request.scope, self._settings):
             raise Unauthenticated("there is no session", hint=_SIGN_IN)
         if key.rotated_at is not None and key.rotated_at > session.began_at:
             raise Unauthenticated("the key was rotated since", hint=_SIGN_IN)
-        visitor = self._managing(request.scope, Visitor(key, session))
+        shown = Proof(session=session.id, began_at=session.began_at)
+        visitor = self._managing(request.scope, Visitor(key, session, shown))
         if request.method not in _SAFE:
             self._require_own_page(request.scope)
             given = (header(request.scope, TOKEN) or "").encode()
@@ -158,7 +173,10 @@ class Access:
         self._set_cookie(request, response, text, SESSION_S)
         return session
 
-    def end(self, request: Request, response: Response) -> None:
+    async def end(self, request: Request, visitor: Visitor, response: Response, *, everywhere: bool) -> None:
+        """Sign out: of the visitor's session, or of all sessions of its key."""
+        if (session := visitor.session) is not None:
+            await self._catalog.off_loop(lambda: self._sessions.end(session, everywhere=everywhere))
         self._set_cookie(request, response, "", 0)
 
     async def token(self, session: Session) -> str:
@@ -166,7 +184,11 @@ class Access:
 
     async def _session(self, request: Request) -> Session | None:
         text = request.cookies.get(_cookie(self._by_https(request.scope)))
-        return await self._catalog.off_loop(lambda: self._sessions.read(text, time.time())) if text else None
+        return await self._catalog.off_loop(lambda: self._read(text)) if text else None
+
+    def _read(self, text: str) -> Session | None:
+        session = self._sessions.read(text, time.time())
+        return None if session is None or self._sessions.over(session) else session
 
     def _managing(self, scope: Scope, visitor: Visitor) -> Visitor:
         context_of(scope).principal = visitor.principal

@@ -1,8 +1,5 @@
 """API keys: who may use a server, for what, and how much.
 
-The text of a key is `host_sk_`, its id, `_`, 32 random characters and 6 of a checksum, in the style of GitHub's tokens.
-A scanner for leaked keys, or a client with a typo, can check a text offline.
-
 Of a key's text only the SHA-256 is stored. A slow hash is for passwords, which people choose. Nobody finds 190 random
 bits by trying, so a plain hash protects as well, and costs a request nothing.
 """
@@ -14,12 +11,9 @@ import hmac
 import json
 import os
 import re
-import secrets
-import string
 import time
-import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, Final, Literal, get_args
 
@@ -29,46 +23,9 @@ from host.core.audit import Event
 from host.core.names import Reference
 from host.core.quantities import Quota
 from host.errors import HostError, InputError, NotFound, StateError
+from host.store.access.key_text import KEY_TYPES, KeyType, id_in, new_id, new_text
 from host.store.audit_log.log import AuditLog, Change
 from host.store.tables import api_keys
-
-KeyType = Literal["public", "secret", "admin"]
-KEY_TYPES: Final[tuple[KeyType, ...]] = get_args(KeyType)
-
-_PREFIX: Final[dict[KeyType, str]] = {"public": "host_pk_", "secret": "host_sk_", "admin": "host_ak_"}
-_ID: Final = string.ascii_lowercase + string.digits
-_ID_LENGTH: Final = 12
-_BASE62: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
-_RANDOM_LENGTH: Final = 32  # of 62 characters: 190 bits
-_CHECK_LENGTH: Final = 6  # of 62 characters: more than the 32 bits of a CRC32
-KEY_TEXT: Final = re.compile(rf"host_[psa]k_([a-z0-9]{{{_ID_LENGTH}}})_[0-9A-Za-z]{{{_RANDOM_LENGTH + _CHECK_LENGTH}}}")
-
-
-def new_id() -> str:
-    return "".join(secrets.choice(_ID) for _ in range(_ID_LENGTH))
-
-
-def new_text(kind: KeyType, ident: str) -> str:
-    """The text of a new key: a secret, shown once to the person who uses it."""
-    body = f"{_PREFIX[kind]}{ident}_{''.join(secrets.choice(_BASE62) for _ in range(_RANDOM_LENGTH))}"
-    return body + _check(body)
-
-
-def id_in(text: str) -> str:
-    """The id in the text of a key; "" if `text` has another form, or a wrong checksum."""
-    match = KEY_TEXT.fullmatch(text)
-    if match is None or _check(text[:-_CHECK_LENGTH]) != text[-_CHECK_LENGTH:]:
-        return ""
-    return match[1]
-
-
-def _check(body: str) -> str:
-    left, digits = zlib.crc32(body.encode("ascii")), []
-    for _ in range(_CHECK_LENGTH):
-        left, digit = divmod(left, len(_BASE62))
-        digits.append(_BASE62[digit])
-    return "".join(reversed(digits))
-
 
 KeyScope = Literal[
     "run",  # run operations
@@ -162,6 +119,20 @@ class _HashedKey:
 _NO_KEY: Final = _HashedKey(None, _NO_HASH, _NO_HASH, 0.0)
 
 
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What a caller showed: the text of a key, of which `hash` is the hash; or a session of the console, by its id,
+    that began at `began_at` (Unix time) with the key."""
+
+    hash: bytes = field(default=b"", repr=False)
+    session: str = ""
+    began_at: float = 0.0
+
+    @classmethod
+    def of_text(cls, text: str) -> Proof:
+        return cls(_hash(text))
+
+
 class KeyRing:
     """All keys at one moment; a server asks it at each request. `any`: whether there ever was a key. Revoked and
     expired keys count: a server whose only key has ended is not open to all."""
@@ -183,6 +154,17 @@ class KeyRing:
         if found.key is None or not (current or previous) or found.key.state(now) != "active":
             return None
         return found.key
+
+    def still_good(self, key: ApiKey, proof: Proof, now: float) -> bool:
+        """Whether a caller who was authenticated as the holder of `key` would be so now, with the same permissions."""
+        found = self._by_id.get(key.id, _NO_KEY)
+        if found.key is None or found.key.state(now) != "active":
+            return False
+        if proof.session:
+            shown = found.key.rotated_at is None or found.key.rotated_at <= proof.began_at
+        else:
+            shown = proof.hash == found.hash or (proof.hash == found.previous and now < found.previous_until)
+        return shown and replace(found.key, rotated_at=key.rotated_at) == key
 
     def active(self, ident: str, now: float) -> ApiKey | None:
         """The active key with that id, for a caller who was authenticated earlier; None if there is none."""

@@ -1,4 +1,4 @@
-"""Requests to end a run, for the process that runs it."""
+"""Requests to end a run, for the process that runs it; and the ends of the console's sessions, for all processes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from host.store.database import Database
 
 _KEPT_S: Final = 86_400.0  # no run lasts longer
+_SESSION: Final = "session:"
+_SESSIONS: Final = "sessions:"
 _IDS_AT_ONCE: Final = 500  # in one query
 
 
@@ -34,13 +36,35 @@ class Cancellations:
 
     def among(self, ids: Collection[str]) -> set[str]:
         """The runs of `ids` that are to end. Makes no query for no ids."""
+        return set(self._asked(ids))
+
+    def end_session(self, session: str) -> None:
+        """The session of this id is over."""
+        self.ask(_SESSION + session)
+
+    def end_sessions(self, key: str) -> None:
+        """All sessions that began with the key of this id until now are over."""
+        self.ask(_SESSIONS + key)
+
+    def ended_sessions(self, sessions: Collection[tuple[str, str, float]]) -> set[str]:
+        """The ids of those that are over. Each is an id, the id of its key, and the Unix time when it began."""
+        asked = self._asked({name for ident, key, _ in sessions for name in (_SESSION + ident, _SESSIONS + key)})
+        return {
+            ident
+            for ident, key, began_at in sessions
+            if _SESSION + ident in asked or began_at <= asked.get(_SESSIONS + key, 0.0)
+        }
+
+    def _asked(self, ids: Collection[str]) -> dict[str, float]:
+        """When each was asked for, of those that were."""
         if not ids:
-            return set()
+            return {}
+        wanted = select(cancellations.c.run, cancellations.c.asked_at)
         with self._database.reading() as connection:
             return {
-                run
+                row.run: row.asked_at
                 for batch in _batches(ids)
-                for run in connection.scalars(select(cancellations.c.run).where(cancellations.c.run.in_(batch)))
+                for row in connection.execute(wanted.where(cancellations.c.run.in_(batch)))
             }
 
 

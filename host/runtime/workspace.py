@@ -88,7 +88,7 @@ class Workspace:
         self.sources = SecretSources(self.vault)
         self.api_keys = ApiKeys(self.audit_log)
         self.usage = Usage(database)
-        self.counters = Counters(database)
+        self.counters = Counters(database, keys=self.keys)
         self.cancellations = Cancellations(database)
 
     def __repr__(self) -> str:

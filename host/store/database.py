@@ -53,7 +53,8 @@ class Database:
     `shared`: other machines may use it, so what they need too cannot be in files of this machine. `name` is "" for the
     database in the state directory, and differs for every other. `quick`: there is `appending`."""
 
-    def __init__(self, engine: Engine, name: str = "") -> None:
+    def __init__(self, engine: Engine, state_dir: Path, name: str = "") -> None:
+        self.state_dir = state_dir
         self.name = name
         self.shared = bool(name)
         self.quick = engine.dialect.name == "sqlite"
@@ -68,7 +69,7 @@ class Database:
         URL of another kind, StateError."""
         make_private(state_dir)
         engine = _postgres(url) if url else _sqlite(state_dir / FILE)
-        database = cls(engine, _name(engine.url) if url else "")
+        database = cls(engine, state_dir, _name(engine.url) if url else "")
         try:
             database._migrate()
         except BaseException:
@@ -403,4 +404,14 @@ def adding(table: Table, place: Sequence[str], counts: Sequence[str]) -> Mapping
         statement = insert(table)
         added = {name: table.c[name] + statement.excluded[name] for name in counts}
         statements[dialect] = statement.on_conflict_do_update(index_elements=list(place), set_=added)
+    return statements
+
+
+def putting(table: Table, place: Sequence[str], values: Sequence[str]) -> Mapping[str, Any]:
+    """The upsert that inserts a row, or puts its `values` into the row with the same `place`; as `adding`."""
+    statements = {}
+    for dialect, insert in _INSERTS.items():
+        statement = insert(table)
+        put = {name: statement.excluded[name] for name in values}
+        statements[dialect] = statement.on_conflict_do_update(index_elements=list(place), set_=put)
     return statements

@@ -212,6 +212,17 @@ counters = Table(
     Column("window", BigInteger, primary_key=True, autoincrement=False),
     Column("count", BigInteger, nullable=False),
     Column("expires_at", Double, nullable=False, index=True),
+    Column("seq", BigInteger, nullable=False, index=True),  # of the seal that it was last written with
+)
+
+# One row: the MAC over all counters (host.store.access.counters).
+counter_seal = Table(
+    "counter_seal",
+    metadata,
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("key", Text, ForeignKey("keys.id"), nullable=False),
+    Column("mac", LargeBinary, nullable=False),
+    Column("swept_at", Double, nullable=False),
 )
 
 # Requests to end a run, for the process that runs it.

@@ -34,6 +34,7 @@ from host.core.strict_json import clean_text
 from host.core.waiting import within
 from host.errors import AuditBroken, AuditError, HostError, StateError, VaultError
 from host.store import schema
+from host.store.access.counters import accept_counts, checkpoint_file
 from host.store.audit_log.chain import (
     FIELDS,
     Checkpoint,
@@ -127,6 +128,7 @@ class AuditLog:
         self.database = database
         self.keys = keys
         self.checkpoint_file = CheckpointFile(state_dir, database.name)
+        self.counters_file = checkpoint_file(state_dir, database)
         self.digest_file = CheckpointFile(state_dir, database.name, kind="seal")
         self._appends: GroupCommit[dict[str, Any], None] = GroupCommit(self._append, _unwritten)
 
@@ -192,16 +194,19 @@ class AuditLog:
         return True
 
     def accept(self) -> Checkpoint:
-        """Accept the end of the audit log, and the state, as they are: in place of what the checkpoints and the state
-        digest say. For a restored older copy, and after a power failure. Records that it was done, and returns the
-        checkpoint of that record. Raises StateError."""
+        """Accept the end of the audit log, the state, and the counts of limits, as they are: in place of what the
+        checkpoints, the state digest and the MAC of the counts say. For a restored older copy, and after a power
+        failure. Records that it was done, and returns the checkpoint of that record. Raises StateError."""
         stored = self.checkpoint_file.read()
         with self._appending() as change:
             detail = {"noted": None if stored is None else stored.checkpoint.seq, "found": change.last.seq}
             change.record(Event("audit.accepted", "", detail=detail))
             key = self.keys.current(change.connection, "state")
             written = write_digest(change.connection, key, change.last.seq, State(change.connection))
+            counted = accept_counts(change.connection, self.keys, self.counters_file)
         self.checkpoint_file.replace(change.last, change.key)
+        if counted is not None:
+            self.counters_file.replace(*counted)
         self.digest_file.replace(written, key)
         return change.last
 

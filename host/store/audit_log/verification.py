@@ -5,7 +5,8 @@
 3. The newest `audit.pruned` record, which says where the log begins, was itself verified on the way.
 4. This machine's checkpoint is one of the records: nothing was cut off at the end, and nothing was rewritten. A
    checkpoint that the operator kept elsewhere is checked in the same way.
-5. The state digest is the one of the last recorded change (`host.store.state_digest`).
+5. The state digest is the one of the last recorded change (`host.store.state_digest`), and the counts of limits are
+   those that were counted (`host.store.access.counters`).
 
 This cannot find that the whole state, checkpoint file included, was put back to an earlier day; a checkpoint kept
 elsewhere can. After a loss of power the last seconds of the log may be missing (`host.store.database`), which looks the
@@ -25,6 +26,7 @@ from sqlalchemy import Connection, delete, func, select
 
 from host.core.audit import Event
 from host.errors import AuditBroken
+from host.store.access.counters import verified_counts
 from host.store.audit_log.chain import Checkpoint, StoredCheckpoint, beginning, missing, torn_when_made, walk
 from host.store.audit_log.log import AuditLog
 from host.store.database import LONG_S
@@ -70,6 +72,8 @@ def verify(audit_log: AuditLog, expected: Checkpoint | None = None) -> Verified:
             raise _broken(f"record {one.seq} differs from its checkpoint: the record was rewritten", one.seq)
     with audit_log.database.reading(LONG_S) as connection:
         audit_log.check(connection)
+        shared = audit_log.database.shared
+        verified_counts(connection, audit_log.keys, audit_log.counters_file, shared=shared)
     return Verified(
         records=last.seq - start.seq,
         first=start.seq + 1 if since is not None else 0,

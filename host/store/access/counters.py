@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sqlalchemy import Connection, bindparam, delete, exists, insert, select, text, update
+from sqlalchemy import Connection, bindparam, delete, exists, insert, select, text
 
 from host.errors import StateError, VaultError
 from host.store.audit_log.chain import Checkpoint, CheckpointFile
@@ -38,14 +38,17 @@ if TYPE_CHECKING:
 
 _ROWS = select(counters.c.name, counters.c.window, counters.c.count, counters.c.expires_at)
 _LATER = _ROWS.where(counters.c.seq > bindparam("after"))  # built once: building takes longer than executing
-_SEAL = select(counter_seal.c.seq, counter_seal.c.key, counter_seal.c.mac, counter_seal.c.swept_at)
-_FIRST_SEAL = insert(counter_seal).execution_options(preserve_rowcount=True)
-_RESEAL = update(counter_seal)
+_SEAL: Final = "SELECT seq, key, mac, swept_at FROM counter_seal"  # this and the next as each transaction needs them
+_RESEAL: Final = {
+    "sqlite": "UPDATE counter_seal SET seq = ?, key = ?, mac = ?, swept_at = ?",
+    "postgresql": "UPDATE counter_seal SET seq = %s, key = %s, mac = %s, swept_at = %s",
+}
 _HAS_KEY = select(exists().where(key_rows.c.purpose == "counters"))
 _PUT = putting(counters, ("name", "window"), ("count", "expires_at", "seq"))
 _NOW = text("SELECT extract(epoch FROM clock_timestamp())")
 _SWEEP_EVERY_S: Final = 60.0
 _MODULUS: Final = 1 << 256
+_json: Final = json.JSONEncoder(default=repr).encode
 
 
 class Slot(NamedTuple):
@@ -152,9 +155,7 @@ class Counters:
         gone = [slot for slot in known.expired(swept_at) if slot not in tally.put] if swept_at > known.swept_at else []
         if not (tally.put or gone or (noted and known.seq)):
             return known
-        key = self._keys.current(connection, "counters")
-        if known.key is not None and known.key.id != key.id:
-            known = _Known.of(key, known.seq, known.swept_at, known.rows)
+        key = known.key or self._keys.current(connection, "counters")
         if (noted or not known.seq) and self._file.read() is None:
             if known.seq and not self._database.shared:
                 raise _changed()
@@ -194,7 +195,7 @@ def verified_counts(
 ) -> _Known:
     """The counts in the database, which `known` is an earlier state of. Raises StateError if other hands changed
     them."""
-    seals = connection.execute(_SEAL).all()
+    seals = connection.exec_driver_sql(_SEAL).all()
     seal = seals[0] if seals else None
     stored = None if known is not None else file.read()
     checkpoint = Checkpoint() if stored is None else stored.checkpoint
@@ -232,7 +233,7 @@ def verified_counts(
 def accept_counts(connection: Connection, keys: Keys, file: CheckpointFile) -> tuple[Checkpoint, DataKey] | None:
     """Seal the counts as they are. Returns the checkpoint for the file, which it replaces after the commit; None if
     nothing was ever counted."""
-    seals = connection.execute(_SEAL).all()
+    seals = connection.exec_driver_sql(_SEAL).all()
     rows = _counts(connection.execute(_ROWS))
     stored = file.read()
     if not (seals or rows or stored is not None or connection.execute(_HAS_KEY).scalar()):
@@ -247,7 +248,9 @@ def accept_counts(connection: Connection, keys: Keys, file: CheckpointFile) -> t
 
 def _seal(connection: Connection, known: _Known, key: DataKey, *, first: bool) -> None:
     values = {"seq": known.seq, "key": key.id, "mac": known.mac, "swept_at": known.swept_at}
-    if connection.execute(_FIRST_SEAL if first else _RESEAL, values).rowcount != 1:
+    if first:
+        connection.execute(insert(counter_seal), values)
+    elif connection.exec_driver_sql(_RESEAL[connection.dialect.name], tuple(values.values())).rowcount != 1:
         raise _changed()
 
 
@@ -263,11 +266,11 @@ def _authentic(connection: Connection, keys: Keys, stored: Any) -> bool:
 
 
 def _hash(key: DataKey, slot: Slot, count: _Count) -> int:
-    return int.from_bytes(hmac.digest(key.key, json.dumps(["count", *slot, *count], default=repr).encode(), "sha256"))
+    return int.from_bytes(hmac.digest(key.key, _json(["count", *slot, *count]).encode(), "sha256"))
 
 
 def _mac(key: DataKey, seq: int, swept_at: float, total: int) -> bytes:
-    return hmac.digest(key.key, json.dumps(["counters", seq, swept_at]).encode() + total.to_bytes(32), "sha256")
+    return hmac.digest(key.key, _json(["counters", seq, swept_at]).encode() + total.to_bytes(32), "sha256")
 
 
 def _changed() -> StateError:

@@ -101,6 +101,7 @@ sqlalchemy.create_engine = functools.partial(
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all-faults", action="store_true", help="also the slow ones of tests/faults")
     parser.addoption("--load-seconds", type=float, default=15.0, help="how long the load test lasts (default: 15)")
 
 

@@ -1,4 +1,5 @@
-"""How long this thread may wait for what may not answer, and the start of the threads that do the waiting.
+"""How long this thread may wait for what may not answer, the start of the threads that do the waiting, and what to say
+where the system has no more of something.
 
 A dependency that is stuck (a database, a lock, a registry) does not say so. Work for a caller has a deadline
 (`within`), and each wait in it takes no longer than the time that is `left`: so a thread does not wait for an answer
@@ -7,6 +8,7 @@ that nobody wants any more.
 
 from __future__ import annotations
 
+import errno
 import math
 import threading
 import time
@@ -19,6 +21,12 @@ from host.errors import Busy
 ANSWER_S: Final = 4.0
 """How long a caller waits for the state, its time in a queue included. Answers say 503 before five seconds are over."""
 
+_LACKING: Final = {
+    errno.EMFILE: ("the process may open no more files or connections", "more of `ulimit -n`"),
+    errno.ENFILE: ("the system has no more open files", "fewer programs, or a larger fs.file-max"),
+    errno.ENOMEM: ("the system has no more memory", "more of it, or of `ulimit -v`"),
+    errno.ENOBUFS: ("the system has no more memory for the network", "fewer connections"),
+}
 _thread = threading.local()
 _stacks = threading.Lock()
 
@@ -45,6 +53,18 @@ class within:  # noqa: N801 - it reads as a statement: `with within(3.0):`
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         _thread.until = self._around
+
+
+def lacking(error: BaseException) -> Busy | None:
+    """The error for a caller where `error` says that the system has no more files, memory or threads: what this needs
+    is there again later. None for any other error."""
+    if isinstance(error, MemoryError):
+        said, remedy = _LACKING[errno.ENOMEM]
+    elif isinstance(error, OSError) and error.errno in _LACKING:
+        said, remedy = _LACKING[error.errno]
+    else:
+        return None
+    return Busy(said, hint=f"fewer requests at once; {remedy}")
 
 
 def start(work: Callable[..., object], *arguments: Any, name: str, stack_bytes: int = 0) -> threading.Thread:

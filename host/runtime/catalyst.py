@@ -28,6 +28,7 @@ from host.core.operation import (
 from host.core.quantities import parse_duration
 from host.core.sliding_window import RequestLimiter
 from host.core.strict_json import Json
+from host.core.waiting import lacking
 from host.egress import AddressPolicy, Egress
 from host.errors import Denied, GuestException, GuestTrap, HostError, InputError, PolicyError
 from host.policy.permissions import Grant
@@ -288,7 +289,8 @@ class Catalyst:
         return {**begun, "caller": dict(run.caller)} if run.caller else begun
 
     def _recorded(self, error: BaseException, run: Run) -> BaseException:
-        """`error`, with the run's record if it is a HostError."""
+        """`error`, or Busy where the system lacks something; with the run's record if it is a HostError."""
+        error = lacking(error) or error
         if isinstance(error, HostError):
             error.execution = self._record(run)
         return error

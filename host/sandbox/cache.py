@@ -29,7 +29,7 @@ from wasmtime import Engine, WasmtimeError
 from wasmtime.component import Component
 
 from host.core.names import Digest
-from host.core.waiting import left
+from host.core.waiting import lacking, left
 from host.errors import CacheError
 from host.sandbox.compiler import memory_file
 
@@ -95,7 +95,9 @@ class CompiledCache:
                 with suppress(OSError):
                     os.utime(source)
                 return load_compiled(engine, held)
-        except (OSError, WasmtimeError):
+        except (OSError, WasmtimeError) as error:
+            if (busy := lacking(error)) is not None:  # it is not worth another compilation, which would fail too
+                raise busy from None
             return None
         finally:
             os.close(source)

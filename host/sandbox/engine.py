@@ -74,7 +74,15 @@ def _use_pool(config: Config) -> None:
 def pool_fits() -> bool:
     """Whether the address space that the pool reserves can be had: not under a small `ulimit -v`. The library would
     abort the process, so this is checked first."""
-    wanted = MAX_SANDBOXES * (MEMORY_RESERVATION + MEMORY_GUARD) + GIB
+    return _reservable(MAX_SANDBOXES * (MEMORY_RESERVATION + MEMORY_GUARD) + GIB)
+
+
+def has_room() -> bool:
+    """Whether the address space of one more sandbox can be had: it takes that much where there is no pool."""
+    return _reservable(MEMORY_RESERVATION + MEMORY_GUARD)
+
+
+def _reservable(wanted: int) -> bool:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mmap.restype = ctypes.c_void_p
     libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)

@@ -1,7 +1,8 @@
 """Why a run failed: decided from the state of the run, in this order, and never from the text of an error.
 
 1. the host stopped it (cancelled, deadline, CPU time, host calls, output), or a host function failed
-2. it did not start: it imports a WASI that this wasmtime does not have, or does not fit the limits
+2. it did not start: there is no address space for it, it imports a WASI that this wasmtime does not have, or it does
+   not fit the limits
 3. the guest said what ended it (its report, written to the log before it trapped)
 4. it exited
 5. its stack ran out: wasmtime traps in the prologue of a function, which has no offset in the wasm code
@@ -17,6 +18,7 @@ from wasmtime import ExitTrap, WasmtimeError
 from wasmtime import _ffi as ffi
 
 from host.errors import (
+    Busy,
     Cancelled,
     ContractError,
     CpuTimeExceeded,
@@ -31,6 +33,7 @@ from host.errors import (
     StackExhausted,
 )
 from host.run import GuestReport, Run, Stop
+from host.sandbox import engine
 from host.sandbox.wasi import StandardStreams
 
 _UNTOLD = (
@@ -55,6 +58,11 @@ def classify(trapped: Trapped, run: Run, streams: StandardStreams | None) -> Bas
     if run.stopped is not None:
         return stopped(run.stopped, run)
     if trapped.links is not None and not (trapped.error and _ran(trapped.error)):
+        if not trapped.links and not engine.has_room():
+            return Busy(
+                "there is no address space left for another sandbox",
+                hint="fewer runs at once, or more of `ulimit -v`: a sandbox takes 4 GiB of it",
+            )
         if not trapped.links:
             return ContractError("the component imports a WASI that this host's wasmtime does not have", subject="wasi")
         return MemoryExceeded(

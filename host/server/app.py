@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 from starlette.middleware.cors import CORSMiddleware
@@ -33,6 +34,11 @@ from host.service.principal import Admission
 
 _log = logging.getLogger("host.server")
 
+# What a request may need and no other module imports at once: an import opens files, and there may be none left.
+_NEEDED = (
+    "difflib", "host.core.json_pieces", "host.oci.client", "host.oci.transfer", "httpx2", "jsonschema_rs", "mimetypes",
+    "python_multipart.multipart",
+)  # fmt: skip
 _CANCELLED_EVERY_S = 0.5  # how often it looks for runs that another process was asked to cancel
 _CORS_MAX_AGE_S = 600
 
@@ -53,6 +59,8 @@ class Application:
         host: Host | None = None,
     ) -> None:
         self.settings = settings or ServerSettings()
+        for name in _NEEDED:
+            import_module(name)
         with ExitStack() as stack:
             self.workspace = workspace or stack.enter_context(Workspace.open(state_dir))
             limiter = open_limiter(self.settings.limits_url, self.workspace)

@@ -11,6 +11,7 @@ import secrets
 import time
 from urllib.parse import urlsplit
 
+from host.core.waiting import lacking
 from host.errors import Cancelled, HostError
 from host.server.asgi import (
     UNANSWERED,
@@ -82,7 +83,12 @@ class Middleware:
         except asyncio.CancelledError:
             _log.warning("the request was cut short by the end of the server")
             context.error = "cut_short"
-        except Exception:
+        except Exception as failure:
+            if context.status == UNANSWERED and (busy := lacking(failure)) is not None:
+                _log.error("the request failed: %s", busy)
+                context.error = busy.code
+                await send_json(send, status_of(busy), {"error": shown_outside(busy)}, dict(headers_of(busy)))
+                return
             _log.exception("the request failed")
             context.error = "internal_error"
             if context.status != UNANSWERED:

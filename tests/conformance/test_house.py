@@ -117,6 +117,17 @@ def test_no_file_is_longer_than_a_reader_can_hold() -> None:
     assert {name: lines for name, lines in long.items() if lines > LONGEST_FILE} == {}
 
 
+EXECUTORS = re.compile(r"\b(ThreadPoolExecutor|to_thread|run_in_executor|_thread\.start|Thread\(|Timer\()")
+STARTS = {"host.core.waiting", "host.fakes.server"}  # the latter is a program of its own, or a test's
+
+
+def test_threads_are_started_in_one_place_and_work_waits_in_one_kind_of_queue() -> None:
+    """A library's queue takes work, fails to start a thread for it, and does it later, after its caller got an error."""
+    found = {module_of(file): EXECUTORS.findall(file.read_text()) for file in sources()}
+    assert {name: words for name, words in found.items() if words and name not in STARTS} == {}
+    assert found["host.core.waiting"], "the words are those that start threads"
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_package_says_what_lives_there(package: str) -> None:
     place = ROOT / package

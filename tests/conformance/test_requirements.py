@@ -99,6 +99,15 @@ REQUIREMENTS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
             "test_a_drip_fed_body_ends_with_the_run",
             "test_slow_headers_end_with_the_run",
         ),
+        "tests/faults/test_stuck.py": (
+            "test_while_postgresql_is_frozen_all_are_told_so_in_time_and_when_it_is_back_they_are_served",
+            "test_while_another_program_holds_the_write_lock_nobody_waits_longer_than_promised",
+        ),
+        "tests/faults/test_callers.py": (
+            "test_embedded_runs_on_many_threads_fail_in_time_whatever_the_driver_does",
+            "test_a_server_whose_database_is_frozen_ends_within_its_grace",
+        ),
+        "tests/runtime/test_workers.py": ("test_a_run_that_no_thread_can_be_started_for_is_refused_and_never_begins",),
     },
     "9. Compiling is bounded, in a process of its own": {
         "tests/sandbox/test_compiler.py": (
@@ -208,6 +217,7 @@ REQUIREMENTS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
             "test_an_end_cut_off_is_still_found_when_others_have_come_in_its_place",
         ),
         "tests/capabilities/test_exchange.py": ("test_when_a_request_cannot_be_recorded_nothing_is_sent",),
+        "tests/store/test_group_commit.py": ("test_what_its_caller_gave_up_before_it_was_begun_is_never_done",),
         PROMISES: ("test_every_run_that_ended_badly_is_in_the_record",),
     },
     "21. Limits are per catalyst and per key": {

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +22,20 @@ from host.runtime.workspace import Workspace
 from host.server import Application, ServerSettings
 from host.store.audit_log.records import records, runs
 from host.store.audit_log.verification import verify
-from tests.conftest import fresh_state, slack
+from tests.cli.test_serve import Serving as Program
+from tests.conftest import CACHE, fresh_state, slack
 from tests.server.conftest import Server, install, installed_state, one_engine, server, serving, state_dir, workspace
 from tests.store.postgres import Postgres, running_postgres
+
+_ALL = "--all-faults"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption(_ALL):
+        for item in items:
+            if item.get_closest_marker("slow") and item.path.parent.name == "faults":
+                item.add_marker(pytest.mark.skip(reason=f"with {_ALL}"))
+
 
 __all__ = ["installed_state", "one_engine", "server", "serving", "state_dir", "workspace"]  # fixtures
 
@@ -129,3 +143,17 @@ def on_postgres(
 
 Serving = Callable[..., Server]
 OPENAI = Reference.parse("c:local.openai")
+
+
+@contextmanager
+def served(state_dir: Path, *options: str, nofile: int = 0, **env: str) -> Iterator[Program]:
+    """`host serve`, as a program of its own, which may open `nofile` files if that is given."""
+    environment = {**os.environ, "HOST_STATE_DIR": str(state_dir), "HOST_CACHE_DIR": str(CACHE / "host"), **env}
+    argv = [sys.executable, "-m", "host", "serve", "--port", "0", *options]
+    if nofile:
+        argv = ["prlimit", f"--nofile={nofile}:{nofile}", *argv]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, env=environment) as process, ExitStack() as stack:
+        stack.callback(process.kill)
+        one = Program(process)
+        stack.callback(one.client.close)
+        yield one

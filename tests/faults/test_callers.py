@@ -4,16 +4,13 @@ hang where a library has no limit of time."""
 from __future__ import annotations
 
 import fcntl
-import os
 import signal
 import socket
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +29,8 @@ from host.server.observability import tracing
 from host.store.audit_log.verification import verify
 from host.store.database import Database
 from host.store.vault import master
-from tests.cli.test_serve import Serving as Program
-from tests.conftest import CACHE, slack
-from tests.faults.conftest import ANSWER_S, CHAT, OPENAI, Serving, asked, crowd, due, in_time
+from tests.conftest import slack
+from tests.faults.conftest import ANSWER_S, CHAT, OPENAI, Serving, asked, crowd, due, in_time, served
 from tests.faults.test_stuck import locked
 from tests.server.conftest import Server, until
 from tests.server.mcp.conftest import called
@@ -67,7 +63,7 @@ def test_an_embedded_run_whose_record_cannot_be_written_fails_in_time_and_sends_
     assert len(fake.requests) == 1
 
 
-@pytest.mark.parametrize("many", [1, 16])
+@pytest.mark.parametrize("many", [pytest.param(1, marks=pytest.mark.slow), 16])
 def test_embedded_runs_on_many_threads_fail_in_time_whatever_the_driver_does(
     many: int, embedded: Host, fake: FakeOpenAI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,19 +136,7 @@ def test_work_whose_caller_has_gone_changes_nothing_any_more(workspace: Workspac
     assert verify(workspace.audit_log).records == before + 1
 
 
-@contextmanager
-def served(state_dir: Path, *options: str, **env: str) -> Iterator[Program]:
-    """`host serve`, as a program of its own."""
-    environment = {**os.environ, "HOST_STATE_DIR": str(state_dir), "HOST_CACHE_DIR": str(CACHE / "host"), **env}
-    argv = [sys.executable, "-m", "host", "serve", "--port", "0", *options]
-    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, env=environment) as process, ExitStack() as stack:
-        stack.callback(process.kill)
-        one = Program(process)
-        stack.callback(one.client.close)
-        yield one
-
-
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_a_server_whose_database_is_frozen_ends_within_its_grace(
     workers: str, on_postgres: tuple[Server, Workspace], own_postgres: Postgres
 ) -> None:
@@ -174,6 +158,7 @@ def test_a_server_whose_database_is_frozen_ends_within_its_grace(
     assert took < due(6 + 5)
 
 
+@pytest.mark.slow
 def test_a_server_with_a_thread_that_never_comes_back_ends_all_the_same(workspace: Workspace, state_dir: Path) -> None:
     """Stuck for good: a stopped program holds the lock of the compiled component, and the checkpoint's."""
     del workspace
@@ -247,6 +232,7 @@ def test_a_lock_of_the_compiled_cache_that_is_never_given_back_is_an_error(
         pass
 
 
+@pytest.mark.slow
 def test_a_collector_of_traces_that_hangs_delays_no_request_and_not_the_end(
     serving: Serving, workspace: Workspace, state_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

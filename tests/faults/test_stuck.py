@@ -69,6 +69,7 @@ def test_while_postgresql_is_frozen_all_are_told_so_in_time_and_when_it_is_back_
     consistent(workspace, fake, served)
 
 
+@pytest.mark.slow
 def test_postgresql_that_freezes_in_the_middle_of_many_runs_loses_none_and_holds_none(
     on_postgres: tuple[Server, Workspace], own_postgres: Postgres, fake: FakeOpenAI
 ) -> None:
@@ -134,6 +135,7 @@ def test_while_the_lock_is_held_keys_with_limits_are_told_in_time_and_are_not_ch
     consistent(workspace, fake, [])
 
 
+@pytest.mark.slow
 def test_a_run_whose_last_record_cannot_be_written_ends_in_time_all_the_same(
     server: Server, workspace: Workspace, state_dir: Path, fake: FakeOpenAI
 ) -> None:

@@ -11,6 +11,7 @@ import anyio
 from host.core.operation import Result
 from host.core.strict_json import Json, parse_json
 from host.errors import InputError, OperationFailed, TooLarge
+from host.runtime.threads import aside
 from host.server.mcp.tool import ToolCall
 from host.service.dispatch import Dispatch, Running
 from host.service.request import Resolved
@@ -45,7 +46,7 @@ async def run_tool(dispatch: Dispatch, call: ToolCall, resolved: Resolved) -> To
             pass  # the result has the status, too
         result = await running.result()
         if result.brief is not None:  # a long document is parsed here, and not where it is first looked at
-            await anyio.to_thread.run_sync(getattr, result, "data")
+            await aside(getattr, result, "data")
     result = _with_events(result, resolved, events) if resolved.stream else result
     return ToolRun(running.id, running.catalyst.reference, resolved, result, events)
 

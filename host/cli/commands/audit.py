@@ -80,7 +80,9 @@ def export(*, format_: str, since: str | None, output: str) -> None:
 @click.option("--head", metavar="NUMBER:MAC", help="The head that an earlier verify printed: it has to be in the log.")
 @click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
 def verify(*, head: str | None, in_json: bool) -> None:
-    """Find out whether any record was edited, deleted, exchanged, put in or cut off. Exit status 6 if one was.
+    """Find out whether any record was edited, deleted, exchanged, put in or cut off; whether anything that the operator
+    decided, or a count of a limit, was changed in the database; and whether anything in it acts that is not of this
+    program. Exit status 6 if so.
 
     Keep the head that it prints in another place, and give it to a later verify as --head: that proves that nobody put
     the whole state back to an earlier one."""
@@ -115,7 +117,8 @@ def prune(*, older_than: str) -> None:
 @audit.command("accept", short_help="Accept the end of the log as it is.")
 def accept() -> None:
     """Accept the end of the log as it is, where `host audit verify` finds records missing: after an older copy was
-    restored, or a power failure. A record says that this was done."""
+    restored, or a power failure. What the operator decided and the counts of limits are accepted with it, as they are
+    in the database: review them first. A record says that this was done."""
     with errors_shown(), opened() as workspace:
         put(f"the record's head is now {workspace.audit_log.accept()}")
 

@@ -19,11 +19,13 @@ import os
 import signal
 import socket
 import ssl
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import ip_address
+from functools import partial
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,6 +39,8 @@ from host.core.waiting import start
 from host.errors import InputError, StateError
 from host.runtime.workspace import Workspace
 from host.server.app import Application
+from host.server.asgi import context_of, peer
+from host.server.connections import Connections, raise_descriptors
 from host.server.observability import logs
 from host.server.settings import ServerSettings
 from host.service.limits import open_limiter
@@ -45,13 +49,26 @@ _log = logging.getLogger("host.server")
 
 HEAD_BYTES: Final = 64 * 1024  # of a request's line, of its headers, and of the trailers of a body in chunks
 HEAD_S: Final = 30.0  # for a request's headers, after the answer to the request before
+WRITE_S: Final = 60.0  # in which a client has to read some of its answer
+_BUSY: Final = (
+    b'{"error": {"type": "busy", "code": "busy", "message": "there are too many connections", "param": null}}'
+)
+_FULL: Final = (
+    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-type: application/json\r\nconnection: close\r\n"
+    b"content-length: %d\r\n\r\n%s" % (len(_BUSY), _BUSY)
+)
 
 
 class Protocol(HttpToolsProtocol):
     """One connection."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, connections: Connections | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._all = connections or Connections()
+        self.known = False
+        self.idle = True
+        self.address: IPv4Address | IPv6Address | None = None
+        self._stuck: asyncio.TimerHandle | None = None
         self._waiting: asyncio.TimerHandle | None = None
         self._unread = 0  # bytes since the parser last understood some
         self._fields = 0  # bytes of this request's headers
@@ -59,9 +76,44 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         super().connection_made(transport)
         self._wait()
+        self.address = peer({"client": self.client})
+        if not self._all.arrived(self):
+            transport.write(_FULL)
+            transport.close()
+
+    def end(self) -> None:
+        self.idle = False
+        self.transport.close()
+
+    def pause_writing(self) -> None:
+        """The client does not read."""
+        super().pause_writing()
+        if self._stuck is None:
+            self._watch_reader()
+
+    def _watch_reader(self, before: int | None = None) -> None:
+        left = self.transport.get_write_buffer_size()
+        if before is not None and left >= before:
+            self.transport.abort()
+        else:
+            self._stuck = self.loop.call_later(WRITE_S, self._watch_reader, left)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._stuck is not None:
+            self._stuck.cancel()
+            self._stuck = None
+
+    def on_response_complete(self) -> None:
+        self.known = self.known or context_of(self.scope).principal is not None  # type: ignore[arg-type]  # a TypedDict
+        self.idle = not self.pipeline
+        self._all.answered(self)
+        super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._wait_no_more()
+        self.resume_writing()
+        self._all.left(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -88,6 +140,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._unread = 0
+        self.idle = False
         self._wait_no_more()
         super().on_headers_complete()
 
@@ -181,6 +234,7 @@ def _check_certificate(serving: Serving) -> None:
 
 def serve(serving: Serving, began: Callable[[str], None]) -> None:
     """Serve until a signal ends it. `began` gets the URL once the server listens. Raises HostError."""
+    raise_descriptors()
     with _listening(serving) as listener:
         host, port = listener.getsockname()[:2]
         began(f"{serving.scheme}://{f'[{host}]' if ':' in host else host}:{port}")
@@ -217,6 +271,7 @@ class _Worker:
         if multiprocessing.parent_process() is not None:
             start(_end_with_parent, name="host-parent")
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a series for the start of each series
+        sys.set_int_max_str_digits(sys.int_info.str_digits_check_threshold)  # a number takes the square of its length
         application = Application(self.serving.settings)
         application.ending = _exit_in_time
         gc.collect()
@@ -248,7 +303,7 @@ def _config(serving: Serving, app: Callable[..., object], *, factory: bool = Fal
         factory=factory,
         workers=serving.workers,
         loop="uvloop",
-        http=Protocol,
+        http=partial(Protocol, connections=_connections(serving.settings)),  # type: ignore[arg-type]  # it makes one
         ws="none",
         lifespan="on",
         log_config=None,
@@ -261,6 +316,15 @@ def _config(serving: Serving, app: Callable[..., object], *, factory: bool = Fal
         timeout_worker_healthcheck=_HEALTHCHECK_S,
         ssl_certfile=serving.certificate,
         ssl_keyfile=serving.private_key,
+    )
+
+
+def _connections(settings: ServerSettings) -> Connections:
+    return Connections(
+        settings.max_connections,
+        settings.max_unknown_connections,
+        settings.max_unknown_connections_per_address,
+        settings.trusted_proxies,
     )
 
 

@@ -6,6 +6,8 @@ cors_origins = ["https://app.example.com"]  # their pages may use the server
 trusted_proxies = ["10.0.0.0/8"]          # their X-Forwarded-For counts
 max_body_size = "64MB"
 max_bodies_size = "512MB"                 # of all requests under way in a process; a key has half at most
+max_unknown_connections = 512             # in each process, before a request on them was authenticated
+max_unknown_connections_per_address = 64
 limits = "redis://cache.internal/0"       # counts requests and tokens; default: the state's database
 
 [prefix_map]                              # the beginning of a model's name: its catalyst
@@ -36,6 +38,7 @@ from host.core.names import Reference
 from host.core.quantities import Quota, parse_size
 from host.core.strict_json import parse_json
 from host.errors import HostError, InputError
+from host.server.connections import MOST_UNKNOWN, MOST_UNKNOWN_OF_ADDRESS
 from host.service.limits import Budget
 from host.service.principal import MOST_BYTES
 from host.service.request import Routing
@@ -47,7 +50,8 @@ _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\sA-Z]+\Z")  # a browser's exten
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
     """`allowed_hosts` are names in the Host header, `*` for any; `budgets` are by references without a version;
-    `limits_url` may hold a password. `anonymous` admits callers on the loopback interface while there is no key."""
+    `limits_url` may hold a password. `max_connections` 0: as many as descriptors
+    allow. `anonymous` admits callers on the loopback interface while there is no key."""
 
     routing: Routing = field(default_factory=Routing)
     budgets: Mapping[Reference, Budget] = field(default_factory=dict)
@@ -56,6 +60,9 @@ class ServerSettings:
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     max_body_bytes: int = MAX_BODY_BYTES
     max_bodies_bytes: int = MOST_BYTES
+    max_connections: int = 0
+    max_unknown_connections: int = MOST_UNKNOWN
+    max_unknown_connections_per_address: int = MOST_UNKNOWN_OF_ADDRESS
     limits_url: str | None = field(default=None, repr=False)
     anonymous: bool = True
 
@@ -102,6 +109,9 @@ class ServerSettings:
             trusted_proxies=networks(given.trusted_proxies, "trusted_proxies"),
             max_body_bytes=_named("max_body_size", lambda: parse_size(given.max_body_size)),
             max_bodies_bytes=_named("max_bodies_size", lambda: parse_size(given.max_bodies_size)),
+            max_connections=given.max_connections,
+            max_unknown_connections=given.max_unknown_connections,
+            max_unknown_connections_per_address=given.max_unknown_connections_per_address,
             limits_url=given.limits,
         )
 
@@ -142,6 +152,9 @@ class _Document(_Strict):
     trusted_proxies: list[str] = Field(default_factory=list)
     max_body_size: str | int = MAX_BODY_BYTES
     max_bodies_size: str | int = MOST_BYTES
+    max_connections: int = Field(0, ge=0)
+    max_unknown_connections: int = Field(MOST_UNKNOWN, ge=1)
+    max_unknown_connections_per_address: int = Field(MOST_UNKNOWN_OF_ADDRESS, ge=1)
     limits: str | None = None
 
 

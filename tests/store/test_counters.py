@@ -14,7 +14,7 @@ import pytest
 
 from host.core.audit import Event
 from host.errors import StateError
-from host.store.access.counters import Counters, Slot
+from host.store.access.counters import Counters, Slot, verified_counts
 from host.store.audit_log.log import AuditLog
 from host.store.audit_log.verification import verify
 from host.store.database import Database
@@ -174,6 +174,8 @@ def test_the_checkpoint_taken_away_is_found_where_no_other_machine_could_have_it
     spent._file.path.unlink()
     again = Counters(database, lambda: now[0])
     if kind == "sqlite":
+        with pytest.raises(StateError, match="counts of limits were changed"), database.reading() as connection:
+            verified_counts(connection, again._keys, again._file, shared=False)
         for counters in (again, spent):
             now[0] += 61.0
             with pytest.raises(StateError, match="counts of limits were changed"), counters.counting() as tally:

@@ -25,6 +25,7 @@ __all__ = [
     "Attachment",
     "CancelToken",
     "Catalyst",
+    "CompileLimits",
     "Digest",
     "Domain",
     "DomainPattern",

@@ -35,7 +35,9 @@ MAX_IMPORTS = 1_000
 MAX_EXPORTS = 1_000
 MAX_NESTING = 8
 MAX_ITEMS = 20_000
-"""Of each other kind: types, aliases, instances, functions, core modules."""
+"""Of each other kind: types, aliases, instances, functions."""
+MAX_PARTS = 1_000
+"""Core modules, and components."""
 MAX_OUTLINE_BYTES = 1 << 20
 """What is neither a core module nor a custom section: names and types."""
 
@@ -103,7 +105,7 @@ def read_outline(wasm: bytes) -> Outline:
                 pending.append((start + len(COMPONENT_PREAMBLE), at, depth + 1))
             if kind in (_CUSTOM, _MODULE, _COMPONENT):
                 if kind != _CUSTOM:
-                    _count(counts, _NAMES[kind], 1, MAX_ITEMS)
+                    _count(counts, _NAMES[kind], 1, MAX_PARTS)
                 continue
             if kind not in _NAMES:
                 raise NotAComponent(f"the component has a section of an unknown kind, {kind}")

@@ -5,6 +5,8 @@ HOST_STATE_DIR   keys and the stored state (default: $XDG_STATE_HOME/catalyst-ho
 HOST_DATABASE    a database for the state, in place of a file there: postgresql://user@host/name
 HOST_MASTER_KEY  the key that encrypts the other keys: 32 bytes in base64, in place of a keyring or a file. Of several,
                  with spaces between them, the first encrypts
+HOST_COMPILE_TIME, HOST_COMPILE_CPU_TIME, HOST_COMPILE_MEMORY
+                 what compiling a component may take: 120s, 60s and 4GiB by default
 HOST_SECRETS     a file of NAME=VALUE lines: the last place to look for a secret
 DOCKER_CONFIG    the folder of docker's config.json, for the credentials of registries (default: ~/.docker)
 EDITOR, VISUAL   the editor of `host policy edit`

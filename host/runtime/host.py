@@ -21,6 +21,7 @@ from host.runtime.catalyst import Catalyst
 from host.runtime.deployment import Deployment, Given, Secret
 from host.runtime.loader import Loader
 from host.runtime.threads import RunExecutor
+from host.sandbox import CompileLimits
 from host.sandbox.engine import MAX_MEMORY_BYTES, MAX_SANDBOXES
 from host.secrets.value import SecretValue
 from host.trust.artifact import Artifact, admit, read_component
@@ -37,7 +38,8 @@ class Host:
     `limits` is the ceiling of every policy. `loader` is used in place of the directories, and closed with the host.
     `workspace` is the stored state, for catalysts loaded by reference; without one it is opened in `state_dir` for the
     first of them, and closed with the host. `limiter` counts the requests that policies limit (default: those of each
-    loaded catalyst, in this process). Raises StateError.
+    loaded catalyst, in this process). `compile_limits` bound what compiling a component may take (default: those in the
+    environment). Raises StateError, InputError.
     """
 
     def __init__(
@@ -50,9 +52,10 @@ class Host:
         loader: Loader | None = None,
         workspace: Workspace | None = None,
         limiter: RequestLimiter | None = None,
+        compile_limits: CompileLimits | None = None,
     ) -> None:
         self._limiter = limiter
-        self._loader = loader or Loader(cache_dir, state_dir)
+        self._loader = loader or Loader(cache_dir, state_dir, compile_limits=compile_limits)
         self._state_dir = state_dir
         self._workspace = workspace
         self._own = ExitStack()  # what was opened here, and is closed here

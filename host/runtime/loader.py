@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from host.core import environment
 from host.core.names import Digest
-from host.sandbox import Loaded, Sandbox
+from host.sandbox import CompileLimits, Loaded, Sandbox
 from host.trust.artifact import Artifact
 
 if TYPE_CHECKING:
@@ -21,10 +21,20 @@ _PURPOSE: Final = "compiled cache"
 class Loader:
     """One per host, thread-safe. A component is loaded once, however many catalysts are made of it."""
 
-    def __init__(self, cache_dir: str | Path | None = None, state_dir: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        cache_dir: str | Path | None = None,
+        state_dir: str | Path | None = None,
+        *,
+        compile_limits: CompileLimits | None = None,
+    ) -> None:
+        """`compile_limits` default to those in the environment. Raises InputError for one that cannot be read."""
         state = Path(state_dir) if state_dir else environment.state_dir()
         self.sandbox = Sandbox(
-            Path(cache_dir) if cache_dir else environment.cache_dir(), state, cache_key=lambda: _nearby_key(state)
+            Path(cache_dir) if cache_dir else environment.cache_dir(),
+            state,
+            compile_limits=compile_limits,
+            cache_key=lambda: _nearby_key(state),
         )
         self._loaded: dict[tuple[Digest, frozenset[str]], Loaded] = {}
         self._lock = threading.Lock()

@@ -45,5 +45,6 @@ from host.runtime.events import AsyncEventStream as AsyncEventStream
 from host.runtime.events import EventStream as EventStream
 from host.runtime.host import Host as Host
 from host.runtime.loader import Loader as Loader
+from host.sandbox import CompileLimits as CompileLimits
 from host.secrets.value import SecretValue as SecretValue
 from host.trust.artifact import Artifact as Artifact

@@ -44,7 +44,7 @@ class Sandbox:
         self.ticker = Ticker(self.engine)
         self._cache = CompiledCache(cache_dir, state_dir, cache_key)
         self._fingerprint = engine.fingerprint(pooling=self.pooling)
-        self._compile_limits = compile_limits or CompileLimits()
+        self._compile_limits = compile_limits or CompileLimits.configured()
 
     def load(self, wasm: bytes, digest: Digest, *, wasi: Iterable[str] = ()) -> Loaded:
         """The component in `wasm`, whose digest is `digest`, compiled (or found compiled) and within the contract.
@@ -55,16 +55,16 @@ class Sandbox:
         component = self._cache.load(name, self.engine)
         if component is None:
             with self._cache.locked(name):
-                component = self._cache.load(name, self.engine) or self._compile(wasm, name)
+                component = self._cache.load(name, self.engine) or self._compile(wasm, name, wasi)
         return Loaded(self, component, check_contract(component, self.engine, wasi=wasi))
 
     def protect(self, state_dir: Path, key: bytes) -> bool:
         """See `CompiledCache.protect`."""
         return self._cache.protect(state_dir, key)
 
-    def _compile(self, wasm: bytes, name: str) -> Component:
+    def _compile(self, wasm: bytes, name: str, wasi: Iterable[str]) -> Component:
         with compiler.memory_file("compiled") as held:
-            compile_component(wasm, held, pooling=self.pooling, limits=self._compile_limits)
+            compile_component(wasm, held, pooling=self.pooling, limits=self._compile_limits, wasi=wasi)
             seal(held)
             self._cache.store(name, held)
             try:

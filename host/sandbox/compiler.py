@@ -12,22 +12,49 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from host.core import environment
-from host.errors import CompileError, CompileLimitExceeded
+from host.core.quantities import parse_duration, parse_size
+from host.errors import CompileError, CompileLimitExceeded, ContractError, InputError, PolicyError
 
 _REFUSED = 65  # EX_DATAERR of sysexits.h: wasmtime does not accept the bytes
+_OTHER_CONTRACT = 76  # EX_PROTOCOL: it is not within the contract
 _NO_MEMORY = 71  # EX_OSERR: the child met its memory limit in Python
+
+
+_SUSPECT = (
+    "a component that is this hard to compile is suspect; the limits are HOST_COMPILE_TIME, HOST_COMPILE_CPU_TIME and "
+    "HOST_COMPILE_MEMORY"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class CompileLimits:
+    """What compiling one component may take: processor time, time, and memory of the child process."""
+
     cpu_time_s: int = 60  # an 18 MB Python catalyst takes 6
     wall_time_s: float = 120.0
     max_memory_bytes: int = 4 << 30  # an 18 MB Python catalyst takes 1 GiB
+
+    @classmethod
+    def configured(cls) -> CompileLimits:
+        """Those that the operator set in the environment, or the defaults. Raises InputError, which names the
+        variable."""
+        given: dict[str, float] = {}
+        for name, variable, read in (
+            ("cpu_time_s", "HOST_COMPILE_CPU_TIME", lambda text: max(1, round(parse_duration(text)))),
+            ("wall_time_s", "HOST_COMPILE_TIME", parse_duration),
+            ("max_memory_bytes", "HOST_COMPILE_MEMORY", parse_size),
+        ):
+            if (text := environment.optional(variable)) is not None:
+                try:
+                    given[name] = read(text)
+                except PolicyError as error:
+                    raise InputError(f"{variable}: {error.message}", field=variable, hint=error.hint) from None
+        return cls(**given)  # type: ignore[arg-type]  # each has the type of its field
 
 
 @contextmanager
@@ -44,12 +71,15 @@ def memory_file(name: str) -> Iterator[int]:
         os.close(fd)
 
 
-def compile_component(wasm: bytes, output_fd: int, *, pooling: bool, limits: CompileLimits) -> None:
-    """Write the compiled form of `wasm` to `output_fd`. Raises CompileError or CompileLimitExceeded."""
+def compile_component(
+    wasm: bytes, output_fd: int, *, pooling: bool, limits: CompileLimits, wasi: Iterable[str] = ()
+) -> None:
+    """Write the compiled form of `wasm` to `output_fd`, if it is within the contract: the child checks that too, where
+    its limits hold. `wasi` is for `check_contract`. Raises CompileError, CompileLimitExceeded, ContractError."""
     script = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from host.sandbox.compiler import child; child()"
     argv = [
         sys.executable, "-I", "-c", script, json.dumps(sys.path),
-        str(int(pooling)), str(limits.cpu_time_s), str(limits.max_memory_bytes),
+        str(int(pooling)), str(limits.cpu_time_s), str(limits.max_memory_bytes), json.dumps([*wasi]),
     ]  # fmt: skip
     with memory_file("wasm") as source:
         _write_all(source, wasm)
@@ -67,14 +97,20 @@ def compile_component(wasm: bytes, output_fd: int, *, pooling: bool, limits: Com
         except subprocess.TimeoutExpired:
             raise CompileLimitExceeded(
                 f"compiling it took longer than {limits.wall_time_s:g} s",
-                hint="a component that is this hard to compile is suspect",
+                hint=_SUSPECT,
             ) from None
     if done.returncode == _REFUSED:
         raise CompileError("wasmtime does not accept it: " + _short(done.stderr))
+    if done.returncode == _OTHER_CONTRACT:
+        raise ContractError(**json.loads(done.stderr))
     if done.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
-        raise CompileLimitExceeded(f"compiling it took more than {limits.cpu_time_s} s of CPU time, or was killed")
+        raise CompileLimitExceeded(
+            f"compiling it took more than {limits.cpu_time_s} s of CPU time, or was killed", hint=_SUSPECT
+        )
     if done.returncode in (_NO_MEMORY, -signal.SIGABRT, -signal.SIGSEGV):
-        raise CompileLimitExceeded(f"compiling it took more than {limits.max_memory_bytes >> 20} MiB of memory")
+        raise CompileLimitExceeded(
+            f"compiling it took more than {limits.max_memory_bytes >> 20} MiB of memory", hint=_SUSPECT
+        )
     if done.returncode != 0:
         raise CompileError(f"the compiler ended with status {done.returncode}")
 
@@ -103,9 +139,17 @@ def child() -> None:
     from wasmtime.component import Component  # noqa: PLC0415 - after the limits
 
     from host.sandbox.engine import new_engine  # noqa: PLC0415 - after the limits
+    from host.sandbox.typecheck import check_contract  # noqa: PLC0415 - after the limits
 
     try:
-        compiled = Component(new_engine(pooling=bool(pooling)), sys.stdin.buffer.read()).serialize()
+        engine = new_engine(pooling=bool(pooling))
+        component = Component(engine, sys.stdin.buffer.read())
+        check_contract(component, engine, wasi=json.loads(sys.argv[5]))
+        compiled = component.serialize()
+    except ContractError as error:
+        sys.stderr.write(json.dumps({"message": error.message, "subject": error.subject, "hint": error.hint}))
+        sys.stderr.flush()
+        os._exit(_OTHER_CONTRACT)
     except WasmtimeError as error:
         sys.stderr.write(str(error))
         sys.stderr.flush()

@@ -277,7 +277,7 @@ class Dispatch:
     async def start(self, resolved: Resolved, view: View) -> Running:
         """Load, check, count and begin: to be entered at once. Raises InputError for an input that the manifest does
         not allow, LimitExceeded, Forbidden, StateError and what loading raises."""
-        catalyst = await self._catalog.catalyst(view, resolved.reference)
+        catalyst = await self._loaded(resolved, view)
         principal, reference = resolved.request.principal, resolved.component.reference
         if catalyst.reference != str(reference):  # a newer one was installed since
             principal.require_catalyst(Reference.parse(catalyst.reference))
@@ -298,6 +298,16 @@ class Dispatch:
         for observer in self._observers:
             observer.started()
         return running
+
+    async def _loaded(self, resolved: Resolved, view: View) -> Catalyst:
+        """The request's catalyst. It may have to be compiled, which goes on where the request has no time for it."""
+        try:
+            async with asyncio.timeout(resolved.request.timeout_s):
+                return await self._catalog.catalyst(view, resolved.reference)
+        except TimeoutError:
+            raise DeadlineExceeded(
+                "the catalyst was still loading when the time of the run was over", hint="try again: it goes on loading"
+            ) from None
 
     async def run(self, request: OperationRequest, view: View) -> Result:
         """The result, whatever its status. Cancelled with its task. Raises HostError."""

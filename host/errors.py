@@ -37,6 +37,7 @@ HostError                          code                   blame     exit
     │   └── AuditBroken            audit_broken           host      6     the audit log was changed: it does not verify
     ├── VaultError                 vault_unavailable      host      6     a stored secret or its key cannot be decrypted
     └── Busy                       busy                   host      6     no sandbox was free in time
+        └── ShuttingDown           shutting_down          host      6     the server ends, and takes no more requests
 
 `blame` names the party at fault; `exit_status` is the exit status of the program. A test compares this drawing with the
 classes. Code never classifies an error by its message. Errors never print and never exit. They survive pickling and
@@ -399,3 +400,7 @@ class VaultError(StateError):
 
 class Busy(StateError):
     code = "busy"
+
+
+class ShuttingDown(Busy):
+    code = "shutting_down"

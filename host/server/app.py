@@ -23,6 +23,7 @@ from host.server.console import Console
 from host.server.mcp import McpEndpoint
 from host.server.middleware import Middleware
 from host.server.observability.metrics import Metrics, Probes
+from host.server.observability.readiness import Readiness
 from host.server.observability.tracing import open_tracing
 from host.server.openai import Gateway
 from host.server.openai.gateway import CATALYST, RUN
@@ -86,20 +87,25 @@ class Application:
         self.ending: Callable[[], object] = lambda: None
         """Called when it has taken its last request, before it ends runs and closes what it has."""
         self._mcp = McpEndpoint(self.catalog, self.dispatch, self.workspace, self.settings)
-        self._asgi = self._composed()
+        self.readiness = Readiness(self.catalog, self.workspace, self.limiter)
+        self._middleware = self._composed()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         else:
-            await self._asgi(scope, receive, send)
+            await self._middleware(scope, receive, send)
+
+    def stop(self) -> None:
+        """Take no more requests: answer new ones with 503, `/ready` too. Those under way go on."""
+        self._middleware.stopping = True
 
     def close(self) -> None:
         """End runs, write usage, and release everything. Any number of times."""
         self._own.close()
 
-    def _composed(self) -> App:
-        probes = Probes(self.catalog, self.metrics, self.settings)
+    def _composed(self) -> Middleware:
+        probes = Probes(self.catalog, self.metrics, self.settings, self.readiness)
         routes = [
             Mount("/v1", app=Gateway(self.catalog, self.dispatch, self.settings)),
             Route("/mcp", self._mcp),

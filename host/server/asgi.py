@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, Final, Self, TypeAlias
@@ -123,6 +124,17 @@ async def send_json(send: Send, status: int, value: Json, headers: Mapping[str, 
 
 def encoded(value: Json) -> bytes:
     return write_json(value).encode("utf-8", "replace")
+
+
+_LAST_WORDS_S: Final = 1.0
+
+
+async def last_words(sending: Awaitable[None]) -> None:
+    """Send what ends an answer when the server ends, in a task that was cancelled. A client that does not read is not
+    waited for."""
+    with suppress(TimeoutError, asyncio.CancelledError):
+        async with asyncio.timeout(_LAST_WORDS_S):
+            await sending
 
 
 class Leaving:

@@ -23,6 +23,7 @@ from host.errors import (
     RegistryError,
     RequestRefused,
     SandboxError,
+    ShuttingDown,
     StateError,
     TooLarge,
     Unauthenticated,
@@ -62,9 +63,16 @@ def status_of(error: HostError) -> int:
 def words_outside(error: HostError) -> str | None:
     """The message for callers in place of the error's own, which is for the operator: an error of the host itself, or
     one with the guest's last words. None where callers may see the error's own."""
+    if isinstance(error, ShuttingDown):
+        return str(error)
     if error.blame == "host":
         return "the server cannot do this now"
     return f"the catalyst failed: {error.code}" if error.blame == "guest" else None
+
+
+def ending() -> ShuttingDown:
+    """The error for requests that the end of the server cuts short, and for those that come after its signal."""
+    return ShuttingDown("the server is shutting down", hint="try again: another one may be there by then")
 
 
 def shown_outside(error: HostError) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import time
 from urllib.parse import urlsplit
 
 from host.core.waiting import lacking
-from host.errors import Cancelled, HostError
+from host.errors import Cancelled, HostError, ShuttingDown
 from host.server.asgi import (
     UNANSWERED,
     App,
@@ -23,9 +23,10 @@ from host.server.asgi import (
     Send,
     context_of,
     header,
+    last_words,
     send_json,
 )
-from host.server.http_errors import headers_of, shown_outside, status_of
+from host.server.http_errors import ending, headers_of, shown_outside, status_of
 from host.server.observability.logs import REQUEST
 from host.server.observability.metrics import Metrics
 from host.server.observability.tracing import Tracing
@@ -35,7 +36,8 @@ _log = logging.getLogger("host.server")
 
 _ID = re.compile(r"[A-Za-z0-9_.:-]{8,128}\Z")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]", ""})  # "": of a client of HTTP/1.0, or a Unix socket
-_OPEN = frozenset({"/health", "/ready"})  # probes come by address
+_HEALTH = "/health"
+_OPEN = frozenset({_HEALTH, "/ready"})  # probes come by address
 _SAFE = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -43,7 +45,9 @@ _SAFE = (
 
 
 class Middleware:
-    """`tracing` is None where no traces are wanted."""
+    """`tracing` is None where no traces are wanted. Once `stopping` is set, a new request is answered with 503, and its
+    connection closed; only `/health` goes on. A request that the end of the server cuts short gets the same answer, if
+    it has none yet; a face ends an answer that has begun."""
 
     def __init__(self, app: App, settings: ServerSettings, metrics: Metrics, tracing: Tracing | None) -> None:
         self._app = app
@@ -51,6 +55,7 @@ class Middleware:
         self._hosts = _LOOPBACK | {host.lower() for host in settings.allowed_hosts}
         self._metrics = metrics
         self._tracing = tracing
+        self.stopping = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -83,6 +88,8 @@ class Middleware:
         except asyncio.CancelledError:
             _log.warning("the request was cut short by the end of the server")
             context.error = "cut_short"
+            if context.status == UNANSWERED and not context.left:
+                await last_words(_send_ending(send))
         except Exception as failure:
             if context.status == UNANSWERED and (busy := lacking(failure)) is not None:
                 _log.error("the request failed: %s", busy)
@@ -98,6 +105,10 @@ class Middleware:
 
     async def _checked(self, context: RequestContext, scope: Scope, receive: Receive, send: Send) -> None:
         """An answer for every error of the host."""
+        if self.stopping and scope["path"] != _HEALTH:
+            context.error = ShuttingDown.code
+            await _send_ending(send)
+            return
         if scope["path"] not in _OPEN and (refused := self._refused(scope)):
             await send_json(send, *refused)
             return
@@ -130,6 +141,13 @@ class Middleware:
             said = f"pages of {(origin or 'another site')[:200]!r} may not use this server"
             return 403, _error("unknown_origin", said, "the operator adds it to cors_origins")
         return None
+
+
+async def _send_ending(send: Send) -> None:
+    error = ending()
+    headers = {**dict(headers_of(error)), "connection": "close"}
+    shown = {**shown_outside(error), "code": error.code, "param": None}  # OpenAI's four fields, for any face
+    await send_json(send, status_of(error), {"error": shown}, headers)
 
 
 def _request_id(scope: Scope) -> str:

@@ -1,7 +1,9 @@
 """The server as a program: its listener, its worker processes, and its end.
 
-SIGTERM and SIGINT end it: it takes no more requests, and requests under way have `grace_s` to finish, streams as well.
-`END_S` later the process ends, whatever its threads wait for.
+SIGTERM and SIGINT end it: from the signal on it takes no more requests, and requests under way have `grace_s` to
+finish, streams as well. What is not finished then ends with an error that says so. `END_S` later the process ends,
+whatever its threads wait for. SIGHUP changes nothing: the settings are read at the start, and what is kept in the state
+is noticed by itself.
 Each worker has a sandbox engine of its own: only a process contains a fault of the runtime. Workers share the state and
 the compiled components.
 
@@ -23,10 +25,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final
 
 import uvicorn
@@ -243,17 +247,56 @@ def serve(serving: Serving, began: Callable[[str], None]) -> None:
             return
         with tempfile.TemporaryDirectory(prefix="catalyst-host-") as counted:
             environment.share_metrics(Path(counted))
-            Multiprocess(_config(serving, _Worker(serving), factory=True), sockets=[listener]).run()
+            _Workers(_config(serving, _Worker(serving), factory=True), sockets=[listener]).run()
 
 
 def _one(serving: Serving, listener: socket.socket) -> None:
     application = _Worker(serving)()
     signal.signal(signal.SIGTERM, _ignore_signal)  # uvicorn raises the signal again at its end
     signal.signal(signal.SIGINT, _ignore_signal)
+    signal.signal(signal.SIGHUP, _ignore_signal)
     try:
-        uvicorn.Server(_config(serving, application)).run(sockets=[listener])
+        _Server(_config(serving, application), application).run(sockets=[listener])
     finally:
         application.close()
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn's own looks for the signal every 100 ms, and takes requests until then."""
+
+    def __init__(self, config: uvicorn.Config, application: Application) -> None:
+        super().__init__(config)
+        self._application = application
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._application.stop()
+        super().handle_exit(sig, frame)
+
+
+class _Workers(Multiprocess):
+    """The parent of the workers. Uvicorn's own looks for signals every 500 ms, and SIGHUP starts all workers anew."""
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
+        super().__init__(config, sockets)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._hand_on)
+
+    def handle_hup(self) -> None:
+        pass
+
+    def terminate_all(self) -> None:
+        """At the end. First the listener is closed here too: else clients would connect, and nobody would answer."""
+        for listener in self.sockets:
+            listener.close()
+        super().terminate_all()
+
+    def _hand_on(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        self.signal_queue.append(number)
+        for worker in self.processes:
+            if worker.pid is not None and worker.exitcode is None:
+                with suppress(ProcessLookupError):
+                    os.kill(worker.pid, signal.SIGTERM)
 
 
 def _ignore_signal(number: int, frame: object) -> None:
@@ -274,6 +317,8 @@ class _Worker:
         sys.set_int_max_str_digits(sys.int_info.str_digits_check_threshold)  # a number takes the square of its length
         application = Application(self.serving.settings)
         application.ending = _exit_in_time
+        if multiprocessing.parent_process() is not None:
+            _heed_signals(application)
         gc.collect()
         gc.freeze()  # all objects until now stay: no collection has to look at them
         return application
@@ -287,6 +332,19 @@ def _exit_after(seconds: float) -> None:
     time.sleep(seconds)
     _log.warning("what this server waits for does not answer: it ends all the same")
     os._exit(1)  # threads that are stuck outside of Python end in no other way
+
+
+def _heed_signals(application: Application) -> None:
+    """In a worker, in which uvicorn's handlers are in place: what `_Server` does, and no end by SIGHUP."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, partial(_stop_and, application, signal.getsignal(number)))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def _stop_and(application: Application, then: object, number: int, frame: FrameType | None) -> None:
+    application.stop()
+    if callable(then):
+        then(number, frame)
 
 
 def _end_with_parent() -> None:

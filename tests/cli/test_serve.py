@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -188,6 +190,69 @@ def test_what_takes_longer_than_its_grace_is_cancelled_and_recorded(serve: Any, 
         assert runs(workspace.database, limit=1)[0].outcome == "cancelled"
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_terminal_that_hangs_up_ends_neither_the_server_nor_its_streams(
+    serve: Any, workspace: Workspace, workers: str
+) -> None:
+    with closing(Upstream()) as upstream:
+        workspace.policies.set(OPENAI, "upstreams", {"https://api.openai.com": upstream.url})
+        one = serve("--workers", workers)
+        with closing(Client(one, {**CHAT, "stream": True})) as client:
+            upstream.send(STREAM_HEAD + EVENT % b"one")
+            client.read_until(b'"one"')
+            for pid in (one.process.pid, *children(one.process.pid)):
+                if "resource_tracker" not in command(pid):
+                    os.kill(pid, signal.SIGHUP)
+            time.sleep(1.0)  # uvicorn looks for signals twice a second
+            upstream.send(EVENT % b"two" + b"data: [DONE]\n\n")
+            upstream.close()
+            client.read_until(b"data: [DONE]\n\n")
+        assert one.status("/ready") == 200
+        assert one.end() == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_request_right_after_the_signal_is_not_taken(serve: Any, workspace: Workspace, workers: str) -> None:
+    """Over connections that are kept, while a stream goes on."""
+    with closing(Upstream()) as upstream:
+        workspace.policies.set(OPENAI, "upstreams", {"https://api.openai.com": upstream.url})
+        one = serve("--workers", workers)
+        with closing(Client(one, {**CHAT, "stream": True})) as client:
+            upstream.send(STREAM_HEAD + EVENT % b"one")
+            client.read_until(b'"one"')
+            before = len(runs(workspace.database, limit=50))
+            kept = [httpx2.Client(base_url=one.url, trust_env=False, timeout=PATIENCE_S) for _ in range(8)]
+            for other in kept:
+                assert other.get("/health").status_code == 200
+            one.process.send_signal(signal.SIGTERM)
+            time.sleep(0.05 if workers == "1" else 0.2)
+            for other in kept:
+                with closing(other):
+                    try:
+                        answer = other.post("/v1/chat/completions", json=CHAT)
+                    except httpx2.TransportError:
+                        continue  # the connection was closed before
+                    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "shutting_down")
+                    assert answer.headers["connection"] == "close"
+            assert len(runs(workspace.database, limit=50)) == before
+            upstream.send(b"data: [DONE]\n\n")
+            upstream.close()
+            client.read_until(b"data: [DONE]\n\n")
+        assert one.process.wait(PATIENCE_S) == 0
+
+
+def test_ready_says_so_while_the_disk_takes_nothing(serve: Any) -> None:
+    one = serve()
+    assert one.client.post("/v1/chat/completions", json=CHAT).status_code == 200
+    soft, hard = resource.prlimit(one.process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(one.process.pid, resource.RLIMIT_FSIZE, (0, hard))
+    until(lambda: one.status("/ready") == 503)
+    assert one.client.post("/v1/chat/completions", json=CHAT).status_code == 503
+    resource.prlimit(one.process.pid, resource.RLIMIT_FSIZE, (soft, hard))
+    until(lambda: one.status("/ready") == 200)
+    assert one.client.post("/v1/chat/completions", json=CHAT).status_code == 200
+
+
 class TestWorkers:
     def test_share_keys_metrics_and_what_was_compiled(self, serve: Any, workspace: Workspace) -> None:
         one = serve("--workers", "2")
@@ -236,7 +301,15 @@ def children(pid: int) -> list[int]:
 
 def workers(one: Serving) -> list[int]:
     """Those that serve: not what multiprocessing starts beside them."""
-    return [pid for pid in children(one.process.pid) if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
+    return [pid for pid in children(one.process.pid) if "spawn_main" in command(pid)]
+
+
+def command(pid: int) -> str:
+    """Empty for a process that has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except FileNotFoundError:
+        return ""
 
 
 def refused(url: str) -> bool:

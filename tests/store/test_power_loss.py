@@ -121,6 +121,8 @@ def test_a_state_that_loses_power_at_any_sync_opens_with_all_that_was_acknowledg
         left = power.left(place, tmp_path / f"{number}-left") if place.exists() else place
         disk(None)
         with opened(left) as audit_log:
+            heads = (audit_log.checkpoint_file, audit_log.digest_file)
+            assert [head.torn_at() for head in heads] == [None, None], "nothing was left to be mended"
             assert set(acknowledged) <= set(ruled(audit_log)), number
             change(audit_log, "after")
             audit_log.record(Event("log", "run_after"))

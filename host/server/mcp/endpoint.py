@@ -24,6 +24,7 @@ from host.errors import Cancelled, HostError, InputError
 from host.runtime.workspace import Workspace
 from host.server.asgi import (
     LARGE_BYTES,
+    UNANSWERED,
     Leaving,
     Message,
     Receive,
@@ -32,12 +33,13 @@ from host.server.asgi import (
     context_of,
     encoded,
     header,
+    last_words,
     principal_of,
     read_body,
     read_json,
     send_whole,
 )
-from host.server.http_errors import headers_of, status_of
+from host.server.http_errors import ending, headers_of, status_of
 from host.server.mcp import results
 from host.server.mcp.server import ToolServer
 from host.server.settings import ServerSettings
@@ -89,6 +91,10 @@ class McpEndpoint:
                 message = _Message.of(await read_json(body, "the body", context.admitted), body)
                 context.arguments = message.arguments
                 await self._answer(scope, message, receive, send)
+        except asyncio.CancelledError:
+            if context.status == UNANSWERED and not context.left:
+                await last_words(_send_refusal(send, ending()))
+            raise
         except Cancelled:
             raise
         except HostError as error:
@@ -116,6 +122,8 @@ class McpEndpoint:
                 await manager.handle_request(scope, _replayed(message.body), answering.send)
             except asyncio.CancelledError:
                 if not answering.left:
+                    if answering.begun:
+                        await last_words(answering.end(message.ident))
                     raise
                 answering.task.uncancel()
                 raise Cancelled("the client left") from None
@@ -144,9 +152,21 @@ class _Answering:
         self.task: asyncio.Task[Any] = task
         self.left = False
         self._send = send
-        self._whole = False
+        self._begun = self._whole = False
+
+    @property
+    def begun(self) -> bool:
+        """Whether events were begun, and not ended."""
+        return self._begun and not self._whole
+
+    async def end(self, ident: Json) -> None:
+        """End the events with an error, as the answer to the message `ident`."""
+        error = {"code": INTERNAL_ERROR, "message": str(ending()), "data": results.facts_of(ending())}
+        said = encoded({"jsonrpc": "2.0", "id": ident, "error": error})
+        await self._send({"type": "http.response.body", "body": b"event: message\ndata: " + said + b"\n\n"})
 
     async def send(self, message: Message) -> None:
+        self._begun = True
         self._whole = message["type"] == "http.response.body" and not message.get("more_body", False)
         await self._send(message)
 
@@ -168,11 +188,13 @@ def _security(settings: ServerSettings) -> TransportSecuritySettings:
 
 @dataclass(frozen=True, slots=True)
 class _Message:
-    """A JSON-RPC message. `reports`: the client asked for progress notifications. `arguments` of a large message are
-    those of a tool; `body` is without them then: the SDK would parse and write them on the event loop."""
+    """A JSON-RPC message. `reports`: the client asked for progress notifications. `ident` is its id, None for none.
+    `arguments` of a large message are those of a tool; `body` is without them then: the SDK would parse and write them
+    on the event loop."""
 
     body: bytes
     reports: bool
+    ident: Json
     arguments: Mapping[str, Json] | None = None
 
     @classmethod
@@ -185,8 +207,9 @@ class _Message:
                 reports = True
             case _:
                 reports = False
+        ident = value.get("id")
         if len(body) <= LARGE_BYTES:
-            return cls(encoded(value) if b"\\ud" in body.lower() else body, reports)
+            return cls(encoded(value) if b"\\ud" in body.lower() else body, reports, ident)
         match value:
             case {"method": "tools/call", "params": {"arguments": dict(arguments)}}:
                 value = {**value, "params": {**value["params"], "arguments": {}}}
@@ -197,7 +220,7 @@ class _Message:
                 field="body",
                 hint="only the arguments of tools/call may be large",
             )
-        return cls(body, reports, arguments)
+        return cls(body, reports, ident, arguments)
 
 
 def _replayed(body: bytes) -> Receive:

@@ -5,9 +5,6 @@ Several workers count in files that they share (`environment.share_metrics`), an
 
 from __future__ import annotations
 
-import asyncio
-from typing import Final
-
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.requests import Request
@@ -15,13 +12,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from host.core import environment
-from host.errors import Busy, HostError
 from host.server.asgi import context_of, principal_of
+from host.server.observability.readiness import Readiness
 from host.server.settings import ServerSettings
 from host.service.catalog import Catalog
 from host.service.dispatch import Ended, Observer, Running
 
-READY_S: Final = 1.5  # a probe waits for two seconds
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
@@ -90,10 +86,11 @@ class Metrics(Observer):
 
 
 class Probes:
-    def __init__(self, catalog: Catalog, counted: Metrics, settings: ServerSettings) -> None:
+    def __init__(self, catalog: Catalog, counted: Metrics, settings: ServerSettings, readiness: Readiness) -> None:
         self._catalog = catalog
         self._metrics = counted
         self._settings = settings
+        self._readiness = readiness
 
     def routes(self) -> list[Route]:
         return [
@@ -108,18 +105,10 @@ class Probes:
         return JSONResponse({"status": "ok"})
 
     async def ready(self, request: Request) -> Response:
-        """The state is as the operator left it, and the catalysts of the routing load: within `READY_S`. Anybody may
-        ask, so a failure shows its code alone."""
+        """A request could be answered now. Anybody may ask, so a failure shows its code alone."""
         context_of(request.scope).route = "GET /ready"
-        try:
-            async with asyncio.timeout(READY_S):
-                view = await self._catalog.current()
-                for reference in view.routing.references:
-                    await self._catalog.catalyst(view, reference)
-        except TimeoutError:
-            return JSONResponse({"status": "unavailable", "code": Busy.code}, 503)
-        except HostError as error:
-            return JSONResponse({"status": "unavailable", "code": error.code}, 503)
+        if (code := await self._readiness.failure()) is not None:
+            return JSONResponse({"status": "unavailable", "code": code}, 503)
         return JSONResponse({"status": "ready"})
 
     async def metrics(self, request: Request) -> Response:

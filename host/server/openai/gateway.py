@@ -7,6 +7,7 @@ sandbox it is the host's code.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import re
@@ -38,10 +39,11 @@ from host.server.asgi import (
     encoded,
     final_status,
     header,
+    last_words,
     principal_of,
     send_whole,
 )
-from host.server.http_errors import headers_of, status_of, words_outside
+from host.server.http_errors import ending, headers_of, status_of, words_outside
 from host.server.openai.requests import Matched, Routes, read_content
 from host.server.settings import ServerSettings
 from host.service.catalog import Catalog, View
@@ -185,6 +187,9 @@ async def _streamed(running: Running, send: Send) -> bool:
             texts = await running.texts()
     except HostError as error:
         last = failure(of_host(error)[1])
+    except asyncio.CancelledError:
+        await last_words(send({"type": "http.response.body", "body": failure(of_host(ending())[1])}))
+        raise
     await send({"type": "http.response.body", "body": last})
     return True
 

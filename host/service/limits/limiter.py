@@ -49,6 +49,9 @@ class Limiter(RequestLimiter, Protocol):
     def spend(self, limits: Sequence[Limit], tokens: int) -> None:
         """Count `tokens` for each limit of "tokens", also beyond its quota: they have been spent already."""
 
+    def check(self) -> None:
+        """Raises StateError if nothing could be counted now."""
+
     def close(self) -> None: ...
 
 

@@ -177,6 +177,10 @@ class RedisLimiter:
         if tokens > 0:
             self._run(counted, [tokens] * len(counted), spent=True)
 
+    def check(self) -> None:
+        with _translated_errors():
+            self._redis.ping()
+
     def close(self) -> None:
         self._redis.close()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import secrets
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -48,7 +49,7 @@ from host.store.audit_log.chain import (
 from host.store.database import Database
 from host.store.group_commit import GroupCommit
 from host.store.state_digest import State, check_digest, last_digest, write_digest
-from host.store.tables import audit, keys
+from host.store.tables import audit, cancellations, keys
 from host.store.vault.keys import DataKey, Keys
 
 _APPEND = insert(audit).execution_options(preserve_rowcount=True)
@@ -209,6 +210,18 @@ class AuditLog:
             self.counters_file.replace(*counted)
         self.digest_file.replace(written, key)
         return change.last
+
+    def check_writable(self) -> None:
+        """Raises StateError if no record could be written now, or a key of the state does not open. It writes and
+        removes a row, as a record would be written, and so finds a full disk and a database that may only be read."""
+        with self.database.writing(durable=False) as connection:
+            for ident in connection.execute(select(keys.c.id).where(keys.c.current)).scalars().all():
+                self.keys.get(connection, ident)
+            row = f"check-{secrets.token_hex(8)}"
+            connection.execute(insert(cancellations).values(run=row, asked_at=0.0))
+            connection.execute(delete(cancellations).where(cancellations.c.run == row))
+        with self.checkpoint_file.held():
+            pass
 
     def authentic(self, connection: Connection, stored: StoredCheckpoint) -> bool:
         """Whether a key of this state wrote the checkpoint."""

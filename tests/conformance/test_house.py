@@ -22,7 +22,7 @@ PACKAGES = sorted(
     for place in HOST.rglob("__init__.py")
     if place.parent != HOST and "migrations" not in place.parts
 )
-MOST_FILES = 225
+MOST_FILES = 226
 LONGEST_FILE = 500
 
 

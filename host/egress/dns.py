@@ -33,6 +33,11 @@ def system_resolver(name: Domain) -> Sequence[Address]:
     return tuple(dict.fromkeys(ip_address(sockaddr[0]) for *_, sockaddr in found))
 
 
+def unresolved() -> OSError:
+    """The error of the operating system for a name without an address."""
+    return socket.gaierror(socket.EAI_NONAME, "the name does not resolve")
+
+
 class Lookup:
     """The lookup of one name. `done` is set when there is an answer, or when no thread waits for it any more."""
 

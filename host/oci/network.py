@@ -14,7 +14,6 @@ A lookup ends in time: it has a thread of its own (`host.egress.dns`).
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import Any, Final
@@ -24,7 +23,7 @@ import httpx2
 
 from host.core.names import Domain
 from host.egress import system_resolver, system_tls
-from host.egress.dns import Lookups
+from host.egress.dns import Lookups, unresolved
 from host.errors import InputError, RegistryError
 from host.policy.addresses import Address, allowed
 
@@ -98,5 +97,5 @@ class CheckedBackend(httpcore2.NetworkBackend):
             lookup.done.set()
             raise httpcore2.ConnectTimeout
         if not lookup.addresses:
-            raise httpcore2.ConnectError from socket.gaierror(socket.EAI_NONAME)
+            raise httpcore2.ConnectError from unresolved()
         return lookup.addresses

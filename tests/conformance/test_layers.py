@@ -84,7 +84,7 @@ def test_a_module_has_its_place(modules: set[str], places: tuple[str, ...]) -> N
 @pytest.mark.parametrize(
     ("names", "places"),
     [
-        pytest.param({"sys.exit", "os._exit"}, ("cli", "sandbox/compiler.py"), id="only the command line ends the program"),
+        pytest.param({"sys.exit", "os._exit"}, ("cli", "sandbox/compiler.py", "server/serving.py"), id="only programs end the program"),
         pytest.param({"os.environ", "os.getenv", "os.environb"}, ("core/environment.py",), id="the environment is read in one place"),
         pytest.param({"print"}, (), id="nothing prints"),
         pytest.param({"eval", "exec", "os.system", "os.popen"}, (), id="nothing runs text as code"),

@@ -116,9 +116,18 @@ REQUIREMENTS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
             "test_a_component_that_explodes_is_stopped_by_its_memory",
             "test_other_runs_go_on_while_something_compiles",
         ),
+        "tests/sandbox/test_stalling.py": (
+            "test_a_component_with_too_many_is_refused_at_a_glance_and_never_compiled",
+            "test_a_component_with_as_many_as_may_be_is_checked_in_no_time",
+        ),
     },
     "10. Memory of the host is bounded": {
         HOSTILE: ("test_it_is_ended_with_an_error_of_its_own",),
+        "tests/sandbox/test_arguments.py": (
+            "test_an_argument_of_many_mebibytes_is_not_copied",
+            "test_a_hundred_mebibytes_do_not_take_the_process_to_a_gibibyte",
+        ),
+        "tests/core/test_outputs.py": ("test_documents_that_fit_alone_and_not_together_are_an_error",),
         "tests/sandbox/test_engine.py": ("test_proposals_that_no_catalyst_needs_are_refused",),
         "tests/sandbox/test_instance.py": (
             "test_output_over_its_limit_is_not_even_decoded",

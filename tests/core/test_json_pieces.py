@@ -78,6 +78,14 @@ def test_no_escape_and_no_pair_of_them_is_cut(piece: str, shift: int) -> None:
 
 
 @pytest.mark.parametrize(
+    "number", ["12345678.5", "12345678e5", "1234567e+5", "1234567E-05", "-1234567.25", "123456789"]
+)
+def test_a_number_is_not_taken_for_its_beginning(number: str) -> None:
+    for text in (number, f"[{number}]", f"[{number},{'1,' * 50}{number}]"):
+        assert in_pieces(text) == at_once(text)
+
+
+@pytest.mark.parametrize(
     "text",
     [
         pytest.param('["' + "x" * 100, id="a string without an end"),

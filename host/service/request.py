@@ -191,7 +191,9 @@ class Resolved:
         if not self.request.via:
             return Share.of_embedder("", str(catalyst))
         of_catalyst = budgets[catalyst].concurrency if catalyst in budgets else None
-        return Share(self.request.principal.id, str(catalyst), None, of_catalyst)
+        principal = self.request.principal
+        most = None if principal.key is None else principal.key.concurrency
+        return Share(principal.id, str(catalyst), most, of_catalyst)
 
     def caller(self) -> dict[str, Json]:
         """On whose behalf the run is, for the audit log; empty for the operator's own runs."""

@@ -378,6 +378,25 @@ class TestOneKeyDoesNotHoldAllSandboxes:
         assert answer.headers["retry-after"] == "1"
         assert server.get("/v1/models", headers=bearer(other)).status_code == 200
 
+    @pytest.mark.usefixtures("few")
+    @pytest.mark.parametrize(("most", "running"), [(1, 1), (6, 6), (None, 3)])
+    def test_a_key_has_as_many_as_the_operator_says(
+        self,
+        serving: Callable[..., Server],
+        key: Callable[..., str],
+        fake: FakeOpenAI,
+        stack: ExitStack,
+        most: int | None,
+        running: int,
+    ) -> None:
+        text = key(concurrency=most)
+        server = serving().up_to_date()
+        self.hold(stack, server, text, 8, fake)
+        until(lambda: len(server.application.dispatch.running) == 8)
+        until(lambda: len(fake.requests) == running)
+        time.sleep(0.3)  # for one more, if there were one
+        assert len(fake.requests) == running
+
     def test_a_catalyst_has_as_many_as_the_operator_says(
         self, serving: Callable[..., Server], key: Callable[..., str], fake: FakeOpenAI, stack: ExitStack
     ) -> None:

@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 
+from host.core.names import Reference
+from host.core.quantities import Quota
 from host.fakes import FakeOpenAI
 from host.runtime.workspace import Workspace
+from host.store.access.api_keys import Proof
 from tests.conftest import slack
-from tests.server.conftest import Server, until
+from tests.server.conftest import OPENAI, Server, until
 from tests.server.console.conftest import Browser
 from tests.server.test_fairness import Raw, bearer
 
@@ -24,6 +27,7 @@ LONG: dict[str, Any] = {
     "stream": True,
 }
 ENDS_S = 1.0
+OTHER = Reference.parse("c:local.other")
 
 
 class Listener(Raw):
@@ -77,6 +81,7 @@ def streaming(stack: ExitStack, servers: list[Server], text: str) -> list[Listen
 ENDS: list[Any] = [
     pytest.param(lambda keys: keys.revoke("ci"), id="revoked"),
     pytest.param(lambda keys: keys.rotate("ci"), id="rotated"),
+    pytest.param(lambda keys: keys.update("ci", catalysts=[OPENAI, OTHER]), id="narrowed"),
     pytest.param(lambda keys: keys.rotate("ci", 0.2), id="rotated, once the overlap is over"),
 ]
 
@@ -111,6 +116,28 @@ class TestAKeyThatEnds:
         [stream, _] = streaming(stack, machines(), text)
         assert b"invalid_api_key" in stream.rest()
         assert ends_at <= time.time() < ends_at + slack(ENDS_S)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"rate_limit": Quota.parse("1/1h")},
+            {"catalysts": [OPENAI, OTHER]},
+            {"catalysts": []},
+            {"concurrency": 1},
+            {"scopes": {"run", "runs", "components"}},
+        ],
+    )
+    def test_that_is_changed_and_not_narrowed_leaves_its_streams_alone(
+        self, workspace: Workspace, change: dict[str, Any]
+    ) -> None:
+        keys = workspace.api_keys
+        key, text = keys.create(name="ci", type="secret", catalysts=[OPENAI], scopes={"run"})
+        keys.update("ci", **change)
+        assert keys.snapshot().still_good(key, Proof.of_text(text), time.time())
+        for less in ({"catalysts": [OTHER]}, {"models": ["a"]}, {"operations": ["a"]}, {"scopes": {"runs"}}):
+            keys.update("ci", **less)
+            assert not keys.snapshot().still_good(key, Proof.of_text(text), time.time())
+            keys.update("ci", catalysts=[OPENAI], models=[], operations=[], scopes={"run"})
 
     def test_leaves_a_stream_of_its_new_text_alone(
         self, workspace: Workspace, machines: Any, elsewhere: Workspace, stack: ExitStack

@@ -34,6 +34,7 @@ _OPTIONS = {
     "models": "--models",
     "catalysts": "--catalysts",
     "operations": "--operations",
+    "concurrency": "--concurrency",
     "expires_at": "--expires",
 }
 
@@ -60,6 +61,9 @@ _BOUNDS: Final = (
     ),
     click.option("--models", multiple=True, metavar="GLOB", help="Only for these models: gpt-4o, gpt-*."),
     click.option("--catalysts", multiple=True, metavar="REF", help="Only for these catalysts: c:local.openai."),
+    click.option(
+        "--concurrency", metavar="N", help="At most N runs at once in a process; default: as many as it leaves free."
+    ),
     click.option("--expires", metavar="WHEN", help="In 90d, or on 2027-01-01."),
 )
 
@@ -186,6 +190,12 @@ def _hand_over(key: ApiKey, text: str, *, in_json: bool) -> None:
     say(f"the key {key.name!r} ({key.id}) is shown this once: store it where it is needed; here, only a hash of it is")
 
 
+def _whole(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise InputError(f"{text[:20]!r} is not a whole number")
+    return int(text)
+
+
 def _given(bounds: Mapping[str, Any], kind: KeyType) -> dict[str, Any]:
     """The fields of a key that options were given for. With the word none a field has no bound, or its default. Raises
     InputError."""
@@ -198,6 +208,8 @@ def _given(bounds: Mapping[str, Any], kind: KeyType) -> dict[str, Any]:
         none = value in ("none", ("none",))
         if name in _QUOTAS:
             found[name] = None if none else _read(f"--{name.replace('_', '-')}", Quota.parse, value)
+        elif name == "concurrency":
+            found[name] = None if none else _read("--concurrency", _whole, value)
         elif name == "expires":
             found["expires_at"] = None if none else _read("--expires", parse_future, value)
         elif name == "scopes":
@@ -258,6 +270,7 @@ def _bounds(key: ApiKey) -> Iterator[tuple[str, str]]:
         ("rate-limit", key.rate_limit),
         ("request-budget", key.request_budget),
         ("token-budget", key.token_budget),
+        ("concurrency", key.concurrency),
     ):
         if value is not None:
             yield what, str(value)

@@ -21,16 +21,21 @@ from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
 
 from host.core.names import Reference
+from host.core.strict_json import parse_object
 from host.core.waiting import start
+from host.errors import InputError
 from host.runtime.threads import Workers
 from host.server.app import Application
+from host.server.asgi import LARGE_BYTES, MAX_VALUES
 from host.server.mcp.server import ToolServer
+from host.server.settings import MAX_BODY_BYTES
 from host.service.principal import Principal
 from host.store.access.api_keys import KeyScope
 
 _log = logging.getLogger(__name__)
 
 STDIN, STDOUT, STDERR = 0, 1, 2
+LONGEST_LINE: Final = MAX_BODY_BYTES
 
 
 async def serve(server: Server[Any]) -> None:
@@ -60,11 +65,27 @@ class _Lines:
             yield line
 
     def _read(self) -> None:
-        for line in self._file:
+        while line := self._file.readline(LONGEST_LINE + 1):
             self._room.acquire()
-            if not self._put(line.decode("utf-8", "replace")):
+            if not self._put(self._bounded(line)):
                 return
         self._put(None)
+
+    def _bounded(self, line: bytes) -> str:
+        """The line, if it is within the bounds of a request; else one that is no message: the protocol says so."""
+        longer = len(line) > LONGEST_LINE
+        while len(line) > LONGEST_LINE and not line.endswith(b"\n"):
+            line = self._file.readline(LONGEST_LINE + 1)
+        if longer:
+            _log.warning("a message of more than %s bytes was passed over", LONGEST_LINE)
+            return "\n"
+        try:
+            if len(line) > LARGE_BYTES:
+                parse_object(line, "the message", most=MAX_VALUES)
+        except InputError as error:
+            _log.warning("a message was passed over: %s", error)
+            return "\n"
+        return line.decode("utf-8", "replace")
 
     def _put(self, line: str | None) -> bool:
         try:

@@ -51,6 +51,8 @@ KeyState = Literal["active", "expired", "revoked"]
 _NAME = re.compile(r"(?!host_)[A-Za-z0-9](?:[A-Za-z0-9 ._@-]{0,62}[A-Za-z0-9._@-])?\Z")
 _GLOB = re.compile(r"[!-+\--~]{1,200}\Z")  # visible ASCII without the comma
 _OPERATIONS = re.compile(r"[A-Za-z0-9_.*?\[\]!-]{1,200}\Z")
+_MOST_CONCURRENCY: Final = 10_000
+_CONCURRENCY: Final = "concurrency:"  # begins an entry of the row's scopes that is that number
 _OPERATION: Final = "operation:"  # begins an entry of the row's scopes that is such a glob
 _LATEST: Final = 253_402_300_799  # the end of the year 9999
 _NO_HASH: Final = os.urandom(32)  # of no known text; comparing with it takes as long as with any other
@@ -61,6 +63,7 @@ class ApiKey:
     """A key without its text. `rate_limit` and `request_budget` count requests, `token_budget` tokens; None: no bound.
     An empty `ip_allowlist`, `models` (globs) or `catalysts` (a reference without a version: all versions) allows any.
     `operations` are globs over the names of operations; empty: all of them, but for a public key only those that read.
+    `concurrency` is how many of its runs may have a sandbox at once in each process; None: as many as it leaves free.
     Times are Unix time in seconds."""
 
     id: str
@@ -78,6 +81,7 @@ class ApiKey:
     revoked_at: float | None
     rotated_at: float | None
     operations: tuple[str, ...] = ()
+    concurrency: int | None = None
 
     def state(self, now: float) -> KeyState:
         if self.revoked_at is not None:
@@ -85,7 +89,8 @@ class ApiKey:
         return "expired" if self.expires_at is not None and now >= self.expires_at else "active"
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON that people and programs are shown. `operations` are in it where the key has some."""
+        """The JSON that people and programs are shown. `operations` and `concurrency` are in it where the key has
+        some."""
         return {
             "id": self.id,
             "name": self.name,
@@ -93,6 +98,7 @@ class ApiKey:
             "scopes": [scope for scope in SCOPES if scope in self.scopes],
             **{name: None if (one := getattr(self, name)) is None else str(one) for name in _QUOTAS},
             **({"operations": list(self.operations)} if self.operations else {}),
+            **({"concurrency": self.concurrency} if self.concurrency else {}),
             **{name: [str(one) for one in getattr(self, name)] for name in _LISTS},
             **{name: getattr(self, name) for name in _TIMES},
         }
@@ -101,7 +107,7 @@ class ApiKey:
 _QUOTAS: Final = ("rate_limit", "request_budget", "token_budget")
 _LISTS: Final = ("ip_allowlist", "models", "catalysts")
 _BOUNDS: Final = (*_LISTS, "operations")
-_CHANGEABLE: Final = {*_QUOTAS, *_BOUNDS, "scopes", "expires_at"}
+_CHANGEABLE: Final = {*_QUOTAS, *_BOUNDS, "scopes", "expires_at", "concurrency"}
 _TIMES: Final = ("created_at", "expires_at", "revoked_at", "rotated_at")
 
 
@@ -164,7 +170,7 @@ class KeyRing:
             shown = found.key.rotated_at is None or found.key.rotated_at <= proof.began_at
         else:
             shown = proof.hash == found.hash or (proof.hash == found.previous and now < found.previous_until)
-        return shown and replace(found.key, rotated_at=key.rotated_at) == key
+        return shown and not _narrowed(key, found.key)
 
     def active(self, ident: str, now: float) -> ApiKey | None:
         """The active key with that id, for a caller who was authenticated earlier; None if there is none."""
@@ -193,6 +199,7 @@ class ApiKeys:
         catalysts: Sequence[Reference] = (),
         operations: Sequence[str] = (),
         expires_at: float | None = None,
+        concurrency: int | None = None,
     ) -> tuple[ApiKey, str]:
         """Returns the key and its text, which is not stored. `scopes` None: the type's default scopes. Raises
         InputError, which names the field."""
@@ -214,6 +221,7 @@ class ApiKeys:
                 revoked_at=None,
                 rotated_at=None,
                 operations=tuple(operations),
+                concurrency=concurrency,
             )
         )
         text = new_text(key.type, key.id)
@@ -349,6 +357,8 @@ def check_scopes(kind: KeyType, wanted: Collection[str] | None) -> frozenset[Key
 
 def _checked(key: ApiKey) -> ApiKey:
     """The key with each of its bounds once. Raises InputError for one that is none."""
+    if key.concurrency is not None and not 1 <= key.concurrency <= _MOST_CONCURRENCY:
+        raise InputError("that is no number of runs", field="concurrency", hint=f"1 to {_MOST_CONCURRENCY}")
     return replace(
         key,
         ip_allowlist=tuple(dict.fromkeys(key.ip_allowlist)),
@@ -356,6 +366,15 @@ def _checked(key: ApiKey) -> ApiKey:
         catalysts=tuple(dict.fromkeys(map(_check_catalyst, key.catalysts))),
         operations=tuple(dict.fromkeys(map(_check_operation, key.operations))),
     )
+
+
+def _narrowed(before: ApiKey, now: ApiKey) -> bool:
+    """Whether the key may do less than before. Its quotas do not count: they are for requests to come."""
+    for name in _BOUNDS:
+        old, new = getattr(before, name), getattr(now, name)
+        if new != old and new and not (old and set(old) <= set(new)):
+            return True
+    return not before.scopes <= now.scopes or (now.type == "public" and bool(before.operations) > bool(now.operations))
 
 
 def _check_end(expires_at: float | None, now: float) -> float | None:
@@ -413,10 +432,12 @@ def _recorded(key: ApiKey) -> dict[str, Any]:
 
 
 def _as_row(key: ApiKey) -> dict[str, Any]:
-    """Operations stand among the scopes: a host that does not know them cannot read the key, and admits nobody."""
+    """Operations and the concurrency stand among the scopes: a host that does not know them cannot read the key, and
+    admits nobody."""
     listed = {"scopes", *_LISTS}
     shown = key.as_dict()
     shown["scopes"] += [f"{_OPERATION}{glob}" for glob in shown.pop("operations", ())]
+    shown["scopes"] += [f"{_CONCURRENCY}{most}" for most in (shown.pop("concurrency", None),) if most]
     return {name: json.dumps(value) if name in listed else value for name, value in shown.items()}
 
 
@@ -435,11 +456,12 @@ def _key(row: Row[Any]) -> ApiKey:
         quotas = {name: getattr(row, name) for name in _QUOTAS}
         listed: list[str] = json.loads(row.scopes)
         operations = [one for one in listed if one.startswith(_OPERATION)]
+        numbers = [one for one in listed if one.startswith(_CONCURRENCY)]
         return ApiKey(
             id=row.id,
             name=row.name,
             type=kind,
-            scopes=check_scopes(kind, [one for one in listed if one not in operations]),
+            scopes=check_scopes(kind, [one for one in listed if one not in (*operations, *numbers)]),
             **{name: None if text is None else Quota.parse(text) for name, text in quotas.items()},
             ip_allowlist=tuple(network(text) for text in json.loads(row.ip_allowlist)),
             models=tuple(_check_glob(text) for text in json.loads(row.models)),
@@ -449,6 +471,7 @@ def _key(row: Row[Any]) -> ApiKey:
             revoked_at=row.revoked_at,
             rotated_at=row.rotated_at,
             operations=tuple(_check_operation(one.removeprefix(_OPERATION)) for one in operations),
+            concurrency=int(numbers[0].removeprefix(_CONCURRENCY)) if numbers else None,
         )
     except (HostError, ValueError, TypeError, AttributeError) as error:
         raise StateError(

@@ -11,7 +11,7 @@ from pathlib import Path
 from host.component.manifest import embedded_text
 from host.component.wasm import MANIFEST_SECTION, append_section
 from host.runtime.loader import Loader
-from host.sandbox import Loaded, Sandbox
+from host.sandbox import CompileLimits, Loaded, Sandbox
 from host.trust.artifact import Artifact
 from tests.conftest import CACHE
 
@@ -50,8 +50,14 @@ _lender = functools.cache(_Lender)
 class SharedLoader(Loader):
     """Stands where a host has its own. It takes the directories as that does, and uses those of the tests."""
 
-    def __init__(self, cache_dir: str | Path | None = None, state_dir: str | Path | None = None) -> None:
-        del cache_dir, state_dir
+    def __init__(
+        self,
+        cache_dir: str | Path | None = None,
+        state_dir: str | Path | None = None,
+        *,
+        compile_limits: CompileLimits | None = None,
+    ) -> None:
+        del cache_dir, state_dir, compile_limits
         self.sandbox = _Borrowed(_lender().loader.sandbox)
 
     def close(self) -> None:

@@ -136,7 +136,8 @@ def test_work_whose_caller_has_gone_changes_nothing_any_more(workspace: Workspac
     assert verify(workspace.audit_log).records == before + 1
 
 
-@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_server_whose_database_is_frozen_ends_within_its_grace(
     workers: str, on_postgres: tuple[Server, Workspace], own_postgres: Postgres
 ) -> None:
@@ -158,7 +159,6 @@ def test_a_server_whose_database_is_frozen_ends_within_its_grace(
     assert took < due(6 + 5)
 
 
-@pytest.mark.slow
 def test_a_server_with_a_thread_that_never_comes_back_ends_all_the_same(workspace: Workspace, state_dir: Path) -> None:
     """Stuck for good: a stopped program holds the lock of the compiled component, and the checkpoint's."""
     del workspace

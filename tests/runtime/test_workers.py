@@ -118,6 +118,17 @@ def test_however_many_wait_for_what_is_stuck_each_is_told_in_time_and_none_is_do
     assert done == []
 
 
+def test_work_that_waited_beyond_its_time_is_not_begun(stuck: Stuck) -> None:
+    workers, done = Workers("test", 1), []
+    workers.submit(stuck)
+    late = workers.submit(lambda: done.append(1), within_s=0.01)
+    threading.Event().wait(0.05)
+    stuck.go_on.set()
+    with pytest.raises(Busy, match="no thread was free in time"):
+        late.result(PATIENCE_S)
+    assert done == []
+
+
 def test_a_caller_that_goes_away_takes_its_work_out_of_the_queue(stuck: Stuck) -> None:
     workers, done = Workers("test", 1), []
 

@@ -82,7 +82,7 @@ class Database:
         """The only write transaction at a time: committed at the end, rolled back for any exception, and once the
         thread's time is over. It cannot be nested. A `durable` one, and all before it, outlives a loss of power; any
         other outlives this process."""
-        until = time.monotonic() + _BUSY_S
+        until = time.monotonic() + left(_BUSY_S)
         with self._one_writer(until), _translated_errors(), ExitStack() as stack:
             with within(until - time.monotonic()):
                 connection = stack.enter_context(self._engine.connect())
@@ -159,7 +159,7 @@ class Database:
     @contextmanager
     def _one_writer(self, until: float) -> Iterator[None]:
         free = self._writers.acquire(blocking=False)
-        if not free and not self._writers.acquire(timeout=left(max(0.0, until - time.monotonic()))):
+        if not free and not self._writers.acquire(timeout=max(0.0, until - time.monotonic())):
             raise StateError("the state's database is busy: another write of this process does not end")
         try:
             yield

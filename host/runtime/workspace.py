@@ -283,7 +283,7 @@ class Workspace:
         """The installed component `reference`, ready to run; with `approved` False also one that was not approved, to
         be shown. All of it is read at one moment, and checked against the state digest. Raises NotFound,
         VerificationFailed, NotApproved, StateError."""
-        with self._sealed():
+        with self.sealed():
             return self._installed(reference, approved=approved)
 
     def _installed(self, reference: Reference, *, approved: bool) -> Installed:
@@ -304,7 +304,7 @@ class Workspace:
 
     def verified(self, component: Component, *, older: bool = True) -> VerifiedArtifact:
         """The bytes of `component`, verified anew, and their signers. Raises VerificationFailed."""
-        with self._sealed():
+        with self.sealed():
             return self._verified(component, older=older)
 
     def _verified(self, component: Component, *, older: bool) -> VerifiedArtifact:
@@ -324,11 +324,11 @@ class Workspace:
 
     def check(self) -> None:
         """Raises StateError if the state is not the one that its digest was computed of."""
-        with self._sealed():
+        with self.sealed():
             pass
 
     @contextmanager
-    def _sealed(self) -> Iterator[None]:
+    def sealed(self) -> Iterator[None]:
         """Inside, all reads see one moment, whose state digest was checked. Raises StateError."""
         with self.database.snapshot() as connection:
             self.audit_log.check(connection)

@@ -40,7 +40,8 @@ _LOAD_S: Final = 130.0  # longer than the limit for compiling
 
 
 class View:
-    """The catalog at one moment. Thread-safe. A catalyst is loaded when it is first asked for.
+    """The catalog at one moment, at which the state was checked. Thread-safe. A catalyst is loaded when it is first
+    asked for.
 
     `components` are those that are approved: they alone have routes, operations and models, and count. `all` has those
     that wait for approval too, so that people see them and that errors name the remedy."""
@@ -171,8 +172,8 @@ class Catalog:
         stamp = self._workspace.stamp()
         if self._view is not None and self._view.stamp == stamp:
             return self._view
-        self._workspace.check()
-        return View(self._host, self._workspace, self._routing, stamp)
+        with self._workspace.sealed():
+            return View(self._host, self._workspace, self._routing, self._workspace.stamp())
 
 
 def completed(routing: Routing, components: Iterable[Component], order: Iterable[Reference]) -> Routing:

@@ -7,7 +7,9 @@ when the database is opened, whenever the state digest is checked, and again bef
 the same transaction (`host.store.state_digest`). The digest of the schema is a part of the state digest.
 
 SQLite: no trigger and no view works on our connections. The objects are compared when a connection meets a schema for
-the first time, and again when its number (the schema cookie) has moved.
+the first time, and again when its number (the schema cookie) has moved. An index is a second copy of columns, and a
+query by it does not look at the rows that it leads past. So somebody who can write to the file could put an entry there
+that no row has. Whoever verifies rows therefore also compares them with their indexes (`check_indexes`).
 
 PostgreSQL: tables with their columns, defaults, row security and children; indexes; constraints with their triggers;
 triggers, rules and policies; functions, operators, types and the like, because a better match than the server's own
@@ -22,12 +24,12 @@ import re
 import sqlite3
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Table, text
 
 from host.errors import StateError
 
@@ -66,6 +68,19 @@ def check(connection: Connection) -> None:
     if connection.info.get("schema") != cookie:  # of the connection to the file, which parses the schema once itself
         _compare(dialect, found(connection))
         connection.info["schema"] = cookie
+
+
+def check_indexes(connection: Connection, tables: Iterable[Table]) -> None:
+    """Raises StateError if an index of one of the tables has other entries than the table has rows. To be called in the
+    transaction that reads them. Does nothing on PostgreSQL, where only a superuser could write to an index."""
+    if connection.dialect.name != "sqlite":
+        return
+    if (name := connection.exec_driver_sql(_indexes_of(tuple(one.name for one in tables))).scalar()) is not None:
+        raise StateError(
+            f"the indexes of the table {name!r} do not have the entries of its rows",
+            hint="somebody wrote to the file, or the disk is damaged: put back a backup of the whole state; REINDEX in "
+            "the shell sqlite3 makes the indexes anew from the rows",
+        )
 
 
 def found(connection: Connection) -> list[SchemaObject]:
@@ -110,6 +125,15 @@ def _by_itself(action: int, one: str | None, two: str | None, database: str | No
     """SQLite asks when it prepares a statement, and not for each row. `actor`: the trigger or the view that acts."""
     del action, one, two, database
     return sqlite3.SQLITE_OK if actor is None else sqlite3.SQLITE_DENY
+
+
+@cache
+def _indexes_of(tables: Sequence[str]) -> str:
+    """One statement, which names a table that does not pass (https://sqlite.org/pragma.html#pragma_integrity_check)."""
+    return " UNION ALL ".join(
+        f"SELECT '{name}' FROM pragma_integrity_check('{name}', 'main') WHERE integrity_check <> 'ok'"  # noqa: S608 - ours
+        for name in tables
+    )
 
 
 @cache

@@ -48,7 +48,8 @@ class State:
     database, so that the digest is one of what it meant to write, and not of what the database has afterwards."""
 
     def __init__(self, connection: Connection) -> None:
-        """Reads it."""
+        """Reads it. Raises StateError if a query by an index would find other rows."""
+        schema.check_indexes(connection, _COVERED)
         self._dialect = connection.dialect.name
         self._rows = {table: [tuple(row) for row in connection.execute(select(table))] for table in _COVERED}
 

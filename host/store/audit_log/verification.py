@@ -1,7 +1,8 @@
 """Verification and retention: whether the audit log is as it was written, and pruning that keeps it verifiable.
 
 1. The log begins at the first record ever, or after the last pruned record.
-2. Each record follows the one before it, and its MAC verifies: nothing was edited, deleted, swapped or added.
+2. Each record follows the one before it, and its MAC verifies: nothing was edited, deleted, swapped or added. The
+   indexes, by which a run's records are found, have each of them.
 3. The newest `audit.pruned` record, which says where the log begins, was itself verified on the way.
 4. This machine's checkpoint is one of the records: nothing was cut off at the end, and nothing was rewritten. A
    checkpoint that the operator kept elsewhere is checked in the same way.
@@ -26,6 +27,7 @@ from sqlalchemy import Connection, delete, func, select
 
 from host.core.audit import Event
 from host.errors import AuditBroken
+from host.store import schema
 from host.store.access.counters import verified_counts
 from host.store.audit_log.chain import Checkpoint, StoredCheckpoint, beginning, missing, torn_when_made, walk
 from host.store.audit_log.log import AuditLog
@@ -53,6 +55,7 @@ def verify(audit_log: AuditLog, expected: Checkpoint | None = None) -> Verified:
     checkpoint from earlier: its record has to be present, or pruned."""
     stored = audit_log.checkpoint_file.read()  # before the transaction, which therefore sees its record
     with audit_log.database.reading(LONG_S) as connection:
+        schema.check_indexes(connection, [audit])
         torn = torn_when_made(connection, audit_log.keys, audit_log.checkpoint_file)
         stored = None if torn else stored  # it says nothing, and the next record writes it anew
         checkpoints = [one for one in (stored.checkpoint if stored else None, expected) if one is not None]

@@ -26,6 +26,10 @@ REQUIREMENTS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         ),
         "tests/capabilities/test_upstream.py": ("test_what_crosses_the_seam_holds_placeholders_and_no_secret",),
         "tests/runtime/test_run.py": ("test_no_record_holds_a_secret",),
+        "tests/capabilities/test_searched_answers.py": (
+            "test_what_leaves_the_run_is_searched_whatever_origin_it_came_from",
+            "test_a_guest_whose_own_server_streams_guesses_of_a_secret_learns_nothing_from_the_cuts",
+        ),
     },
     "2. A placeholder becomes the value once, where the grant says": {
         PROMISES: (
@@ -38,6 +42,14 @@ REQUIREMENTS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
             "test_a_secret_does_not_travel_over_plain_http",
             "test_a_placeholder_that_a_guest_made_up_stays_as_it_is",
         ),
+        "tests/capabilities/test_secret_headers.py": (
+            "test_a_guest_that_puts_a_secret_into_a_header_that_is_echoed_gets_its_placeholder_back",
+            "test_a_guest_that_asks_for_a_slice_or_a_charset_of_the_answer_sends_its_secret_without_that",
+            "test_a_guest_that_overrides_the_method_does_not_go_around_the_policy",
+        ),
+        "tests/capabilities/test_searched_answers.py": (
+            "test_a_guest_that_gets_beginnings_of_a_secret_echoed_reads_the_same_pieces_as_of_another",
+        ),
     },
     "3. One parsed URL decides and connects, to checked addresses": {
         "tests/policy/test_urls.py": (
@@ -48,7 +60,10 @@ REQUIREMENTS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
             "test_an_address_is_public_or_has_a_reason_not_to_be",
             "test_no_ipv6_address_that_carries_an_ipv4_one_is_public",
         ),
-        "tests/policy/test_domains.py": ("test_what_a_pattern_covers", "test_what_is_no_pattern"),
+        "tests/policy/test_domains.py": (
+            "test_what_a_pattern_covers",
+            "test_what_is_no_pattern",
+        ),
         "tests/egress/test_socket.py": (
             "test_dns_rebinding_meets_a_second_check",
             "test_one_unacceptable_answer_refuses_them_all",
@@ -61,6 +76,9 @@ REQUIREMENTS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
             "test_a_changed_file_is_not_loaded_but_made_again",
             "test_a_file_of_another_component_under_this_name_is_not_loaded",
             "test_a_cache_restored_with_its_own_key_elsewhere_brings_no_code",
+        ),
+        "tests/runtime/test_compiled_code.py": (
+            "test_somebody_who_may_write_to_both_directories_brings_no_code_under_an_approved_digest",
         ),
     },
     "5. Host functions return errors as values": {
@@ -106,6 +124,7 @@ REQUIREMENTS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "tests/faults/test_callers.py": (
             "test_embedded_runs_on_many_threads_fail_in_time_whatever_the_driver_does",
             "test_a_server_whose_database_is_frozen_ends_within_its_grace",
+            "test_a_name_that_hangs_in_the_resolver_ends_a_request_long_before_the_run",
         ),
         "tests/runtime/test_workers.py": ("test_a_run_that_no_thread_can_be_started_for_is_refused_and_never_begins",),
     },
@@ -175,6 +194,9 @@ REQUIREMENTS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
             "test_a_key_that_is_revoked_stops_what_is_installed",
             "test_a_tag_that_was_moved_back_does_not_bring_the_old_version",
         ),
+        "tests/store/test_approvals.py": (
+            "test_a_downloaded_file_that_names_itself_as_the_operators_own_waits_whatever_its_version",
+        ),
     },
     "16. Answers are capped as they arrive": {
         "tests/egress/test_decoding.py": (
@@ -206,6 +228,7 @@ REQUIREMENTS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
             "test_somebody_who_may_write_to_the_database_and_adds_what_acts_is_found_before_anything_runs_or_is_sealed",
             "test_a_record_is_written_once_or_its_effect_does_not_happen",
             "test_the_schemas_are_those_that_the_migrations_make",
+            "test_what_the_change_did_not_mean_to_write_is_not_sealed_whatever_wrote_it",
         ),
         "tests/store/test_counters.py": (
             "test_counts_that_other_hands_changed_admit_nobody",
@@ -228,10 +251,13 @@ REQUIREMENTS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "tests/capabilities/test_exchange.py": ("test_when_a_request_cannot_be_recorded_nothing_is_sent",),
         "tests/store/test_group_commit.py": ("test_what_its_caller_gave_up_before_it_was_begun_is_never_done",),
         PROMISES: ("test_every_run_that_ended_badly_is_in_the_record",),
+        "tests/store/test_schema.py": ("test_a_record_is_written_once_or_its_effect_does_not_happen",),
     },
     "21. Limits are per catalyst and per key": {
         "tests/egress/test_socket.py": ("test_one_catalyst_never_gets_the_connection_of_another",),
         "tests/server/test_keys.py": ("test_is_each_keys_own",),
+        "tests/server/test_budgets.py": ("test_many_at_once_do_not_pass_a_budget_that_is_nearly_spent",),
+        "tests/runtime/test_slots.py": ("test_however_many_keys_ask_for_all_slots_there_is_one_for_another",),
     },
     "22. Output of guests is bounded before it is parsed, and no terminal obeys it": {
         "tests/sandbox/test_instance.py": ("test_what_utf8_cannot_hold_is_replaced_and_raises_nothing",),
@@ -251,11 +277,21 @@ REQUIREMENTS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
             "test_a_proxy_that_adds_a_line_of_its_own_is_believed_and_not_the_lines_before_it",
         ),
         "tests/server/test_protocol.py": ("test_what_never_ends_is_cut_off",),
+        "tests/server/test_scopes.py": (
+            "test_an_operation_that_the_key_is_not_for_is_refused_before_its_body_is_read",
+            "test_a_public_key_cannot_delete_another_s_file_which_it_may_see",
+        ),
+        "tests/server/test_connections.py": ("test_whoever_opens_connections_and_says_nothing_stops_nobody",),
+        "tests/runtime/test_workers.py": ("test_work_that_no_thread_can_be_started_for_is_refused_and_never_done",),
     },
     "25. A kill at any point loses nothing that was acknowledged": {
         "tests/store/test_crash.py": (
             "test_what_was_acknowledged_is_there_whenever_it_is_killed",
             "test_a_state_that_is_being_made_can_be_made_whenever_it_is_killed",
+        ),
+        "tests/store/test_power_loss.py": (
+            "test_a_state_that_loses_power_at_any_sync_opens_with_all_that_was_acknowledged",
+            "test_a_log_that_was_cut_with_its_head_later_does_not_verify",
         ),
     },
 }

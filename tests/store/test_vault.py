@@ -562,7 +562,9 @@ def test_a_rotation_that_goes_on_is_left_alone_by_those_who_open_the_state(
     record = Change.record
 
     def look(self: Change, event: Event) -> None:
+        began = time.monotonic()
         workspace.keys.finish_rotations(workspace.database)
+        assert time.monotonic() - began < 2.0, "they do not wait for it either"
         seen.append(len(master_files(state_dir)))
         record(self, event)
 

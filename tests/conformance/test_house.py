@@ -24,6 +24,7 @@ PACKAGES = sorted(
 )
 MOST_FILES = 226
 LONGEST_FILE = 500
+TOP = {"CHANGELOG.md", "LICENSE", "README.md", "build.sh", "catalyst", "constraints.txt", "host", "pyproject.toml", "tests", "wit"}  # fmt: skip
 
 
 def sources() -> Iterator[Path]:
@@ -80,6 +81,11 @@ def cycles(graph: dict[str, set[str]]) -> list[list[str]]:
         if node not in order:
             visit(node)
     return found
+
+
+def test_nothing_lies_at_the_top_that_does_not_belong_there() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert {name for line in listed.splitlines() if not (name := line.partition("/")[0]).startswith(".")} <= TOP
 
 
 def test_four_files_at_most_stand_beside_the_packages() -> None:

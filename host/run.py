@@ -258,8 +258,8 @@ class Run:
             if self._denials > MAX_DENIALS:
                 self._unrecorded[f"{kind} {(detail or {}).get('type', '')}".rstrip()] += 1
                 return
-        shown = self.redactor.text(rule) if rule else ""
-        event = Event(kind, self.id, decision, shown, self.redactor.json(dict(detail)) if detail else {})
+        shown, told = self.redactor.json((rule, dict(detail or {})))
+        event = Event(kind, self.id, decision, shown, told)
         if self._sink is not None:
             try:
                 self._sink.record(event)
@@ -278,7 +278,7 @@ class Run:
 
     def refuse(self, kind: EventKind, refusal: Refusal) -> None:
         """Record a refusal, and keep it for the run's caller."""
-        subject, rule, remedy = map(self.redactor.text, (refusal.subject, refusal.rule, refusal.remedy))
+        subject, rule, remedy = self.redactor.json((refusal.subject, refusal.rule, refusal.remedy))
         refusal = replace(refusal, subject=subject, rule=rule, remedy=remedy)
         self.audit(kind, "deny", refusal.rule, {"type": refusal.kind, "subject": refusal.subject})
         if refusal not in self._refused and len(self.refusals) < MAX_EVENTS:

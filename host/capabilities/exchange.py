@@ -33,7 +33,8 @@ from host.policy.document import HEADER, METHODS, RateLimit, SecretGrant
 from host.policy.permissions import Deny, Grant, binding_remedy, decide, deny_address
 from host.policy.urls import Origin, Target, UrlError
 from host.run import Run
-from host.secrets.redaction import Redactor
+from host.secrets.charsets import MARKED, CharsetRedactor, charset_of
+from host.secrets.redaction import Redactor, StreamRedactor
 from host.secrets.value import PLACEHOLDER_PREFIX, SecretValue, Substitution
 
 _PIECE_BYTES = 64 * 1024
@@ -54,15 +55,25 @@ class UpstreamAnswer:
     def __init__(
         self, run: Run, raw: RawAnswer, redactor: Redactor, failed: Callable[[EgressError], GuestError]
     ) -> None:
-        """`redactor` knows the secrets of the origin. `failed` makes the GuestError of what went wrong."""
+        """`redactor` knows the secrets of the origin. `failed` makes the GuestError of what went wrong. Raises
+        GuestError, with the answer closed, for one that cannot be searched."""
         self.status = raw.status
         self.headers = _joined(redactor, raw.headers)
         self.ended = False
         self._run = run
         self._raw = raw
         self._failed = failed
-        self._searched_for_all = redactor is run.redactor
-        self._redacted = redactor.stream()
+        self._redactor = redactor
+        self._redacted: StreamRedactor | CharsetRedactor = redactor.stream()
+        self._begun = not redactor.searches
+        if redactor.searches and "charset" in (kind := self.headers.get("content-type", "").lower()):
+            try:
+                charset = charset_of(kind)
+            except InputError as error:
+                raw.close()
+                raise GuestError("http_error", error.message) from None
+            if charset is not None:
+                self._redacted = CharsetRedactor(redactor, charset)
         self._decoder = BodyDecoder()
 
     @property
@@ -98,7 +109,7 @@ class UpstreamAnswer:
     def to_leave(self, shown: bytes) -> bytes:
         """`shown`, a part of this answer, as it may leave the run without passing through the guest: searched for all
         of the run's secrets. Raises RunStopped if the run must end before that is done."""
-        return shown if self._searched_for_all else self._run.redactor.data(shown, self._run.go_on)
+        return shown if self._redactor is self._run.redactor else self._run.redactor.data(shown, self._run.go_on)
 
     def close(self) -> None:
         """Any number of times."""
@@ -111,6 +122,9 @@ class UpstreamAnswer:
             piece = self._raw.read(self._run, _PIECE_BYTES)
             self._run.meters.received_bytes += len(piece)
             if piece:
+                if not self._begun and piece[0] in MARKED and isinstance(self._redacted, StreamRedactor):
+                    self._redacted = CharsetRedactor(self._redactor, None)
+                self._begun = True
                 return self._redacted.feed(piece, self._run.go_on)
             self.ended = True
             return self._redacted.flush()

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+import re
+import sys
+from bisect import bisect_right
+from itertools import accumulate, compress, starmap
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from host.secrets.scanner import Scanner
+from host.secrets.readings import Reading, readings
 from host.secrets.value import SecretValue, Unspoken
+from host.secrets.windows import WINDOWS_AT_ONCE, Sought, Windows, shortest_coded, windows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 _PIECE = 16 * 1024  # bytes: `check` is called between two pieces
+_LONGEST_ESCAPE = 16  # bytes of a character, in escapes within escapes
+_WORD = re.compile(rb"[A-Za-z0-9_.~+/%-]*+=*+")
+_WORD_BEFORE = re.compile(rb"[A-Za-z0-9_.~+/%-]*+\\*+")  # of a reversed text
+_LONGEST_BEFORE = 512  # bytes of a word
+_BETWEEN = ' "<>'  # ends a run, unless a secret has it
+_BREAK = rb"(?==|[A-Za-z0-9+/_-]{32})"  # behind a line break, seen from its end: a line that is wrapped
 
 
 class Redactor(Unspoken):
@@ -21,10 +32,11 @@ class Redactor(Unspoken):
     a match go with it. A replacement is not searched again. JSON stays JSON if values lie within its strings; for a
     value that could be more (a number, or with quotes in it), only `json` makes sure.
 
-    Raises ValueError for a replacement that JSON would have to escape. Thread-safe.
+    `searches` says whether there is anything to look for. Raises ValueError for a replacement that JSON would have to
+    escape. Thread-safe.
     """
 
-    __slots__ = ("_numbers", "_replacements", "_scanner", "_scanners")
+    __slots__ = ("_numbers", "_replacements", "_scanner", "_scanners", "searches")
 
     def __init__(self, secrets: Mapping[str, SecretValue]) -> None:
         self._replacements = tuple(secrets)
@@ -33,11 +45,12 @@ class Redactor(Unspoken):
         self._scanners = _Scanners([value.reveal() for value in secrets.values()])
         self._numbers = tuple(range(len(secrets)))
         self._scanner = self._scanners.of(self._numbers)
+        self.searches = bool(secrets)
 
     def renamed(self, replacements: Mapping[str, str]) -> Redactor:
         """The same values under other replacements (old -> new; raises KeyError if one is missing). They share the
         compiled scanners: a catalyst has one redactor, and each run one made from it, with the run's placeholders."""
-        return self._variant(self._numbers, tuple(replacements[old] for old in self._replacements))
+        return self._variant(self._numbers, tuple(map(replacements.__getitem__, self._replacements)))
 
     def limited(self, replacements: Collection[str]) -> Redactor:
         """A redactor for the values of these replacements only: for an answer, those of the secrets that may have been
@@ -52,13 +65,14 @@ class Redactor(Unspoken):
     def _variant(self, numbers: tuple[int, ...], replacements: tuple[str, ...]) -> Redactor:
         redactor = object.__new__(Redactor)
         redactor._scanners, redactor._numbers, redactor._replacements = self._scanners, numbers, replacements
+        redactor.searches = bool(numbers)
         redactor._scanner = self._scanner if numbers == self._numbers else self._scanners.of(numbers)
         return redactor
 
     def data(self, data: bytes, check: Callable[[], object] = int) -> bytes:
         """`data` with replacements. `check` is called now and then, and may raise: a megabyte of escapes takes a tenth
         of a second and more."""
-        if self._scanner.absent(data):
+        if len(data) <= _PIECE and not self._scanner.matches(data):
             return data
         stream = self.stream()
         return stream.feed(data, check) + stream.flush()
@@ -66,14 +80,28 @@ class Redactor(Unspoken):
     def text(self, text: str, check: Callable[[], object] = int) -> str:
         """`text` with replacements; `check` as in `data`."""
         data = text.encode("utf-8", "surrogatepass")
+        if len(data) <= _PIECE and not self._scanner.matches(data):
+            return text
         redacted = self.data(data, check)
         return text if redacted == data else redacted.decode("utf-8", "surrogatepass")
 
     def json(self, value: Any) -> Any:
         """A copy of the JSON value `value` with replacements in all strings, keys and numbers, at any depth; `value`
         itself where there is nothing to replace."""
-        if self._absent_in(value):
-            return value
+        texts, parts = [], [value]
+        while parts:
+            part = parts.pop()
+            if isinstance(part, str):
+                texts.append(part)
+            elif isinstance(part, dict):
+                parts += part
+                parts += part.values()
+            elif isinstance(part, list | tuple):
+                parts += part
+            elif self._scanner.numeric and isinstance(part, int | float):
+                texts.append(json.dumps(part))
+        if not self._scanner.matches("\n".join(texts).encode("utf-8", "surrogatepass")):
+            return value  # one scan settles it for most values
         top = [value]
         places: list[tuple[Any, Any]] = [(top, 0)]
         while places:
@@ -92,24 +120,8 @@ class Redactor(Unspoken):
                 container[place] = part if (redacted := self.text(shown)) == shown else redacted
         return top[0]
 
-    def _absent_in(self, value: Any) -> bool:
-        """True only if there is nothing to redact in `value`. One scan settles it for most values."""
-        texts, parts = [], [value]
-        while parts:
-            part = parts.pop()
-            if isinstance(part, str):
-                texts.append(part)
-            elif isinstance(part, dict):
-                parts += part
-                parts += part.values()
-            elif isinstance(part, list | tuple):
-                parts += part
-            elif self._scanner.numeric and isinstance(part, int | float):
-                texts.append(json.dumps(part))
-        return self._scanner.absent("\n".join(texts).encode("utf-8", "surrogatepass"))
-
     def stream(self) -> StreamRedactor:
-        return StreamRedactor(self._scanner, [replacement.encode() for replacement in self._replacements])
+        return StreamRedactor(self._scanner, tuple(map(str.encode, self._replacements)))
 
 
 class _Scanners(Unspoken):
@@ -158,7 +170,8 @@ class StreamRedactor(Unspoken):
             return chunk
         shown = []
         for start in range(0, len(chunk), _PIECE):
-            check()
+            if start:
+                check()
             shown.append(self._feed(chunk[start : start + _PIECE]))
         return b"".join(shown)
 
@@ -188,3 +201,153 @@ class StreamRedactor(Unspoken):
             cursor = end
         cut = max(cut, cursor)
         return b"".join((*shown, data[cursor:cut])), cut
+
+
+class Match(NamedTuple):
+    """From `start` to `end` of a text, the value `number`."""
+
+    start: int
+    end: int
+    number: int
+
+
+class Scanner(Unspoken):
+    """Finds some values in texts."""
+
+    __slots__ = ("_all", "_least", "_open", "_quotes", "_shortest", "_wide", "longest", "numeric")
+
+    def __init__(self, values: Sequence[str]) -> None:
+        characters = {character for value in values for character in value}
+        self.longest = 1024 + _LONGEST_ESCAPE * max((len(value.encode()) for value in values), default=0)
+        self._open = _open_end(characters)
+        self._quotes = '"' in characters
+        self._wide = not "".join(values).isascii()
+        self._all = windows_of(values)
+        self._least = shortest_coded(self._all)
+        self._shortest = min((windows.length for windows in self._all), default=sys.maxsize)
+        self.numeric = any(windows.numeric for windows in self._all)
+        self.numeric = self.numeric or any(value.encode().hex().isdecimal() for value in values)
+
+    def open_end(self, tail: bytes) -> int:
+        """How many bytes at the end of `tail` may be in a match that goes on behind it, whatever the secrets are."""
+        found = self._open.match(tail[::-1])
+        return found.end() if found else 0
+
+    def matches(self, data: bytes) -> list[Match]:
+        """The matches, in order. Those that overlap count as one: of the leftmost, the longest."""
+        if len(data) < self._shortest:
+            return []
+        found: list[Match] = []
+        for reading in readings(data, self._least, quotes=self._quotes, wide=self._wide):
+            for windows in self._all:
+                marked = reading.text.translate(windows.table)
+                if windows.run in marked and not (windows.exact and reading.recoded):
+                    spans = list(map(re.Match.span, windows.runs.finditer(marked)))
+                    dense = b"\n".join(map(reading.text.__getitem__, starmap(slice, spans)))
+                    dense = dense.translate(windows.fold)
+                    if places := _places(dense, windows):
+                        found += _in_original(data, reading, spans, _in_runs(dense, windows, places))
+        return _merged(found) if found else found
+
+
+def _places(text: bytes, windows: Windows) -> list[int]:
+    """Where `windows` stand in `text`, in order."""
+    length, step, found = windows.length, windows.length * WINDOWS_AT_ONCE, list[int]()
+    begin, known = 0, windows.known
+    while begin + step + length - 1 <= len(text):
+        for shift in range(begin, begin + length):
+            some = windows.at_once.unpack_from(text, shift)
+            if not known.isdisjoint(some):
+                found += compress(range(shift, shift + step, length), map(known.__contains__, some))
+        begin += step
+    rest = range(begin, len(text) - length + 1)
+    some = tuple(map(text.__getitem__, map(slice, rest, range(begin + length, len(text) + 1))))
+    if not known.isdisjoint(some):
+        found += compress(rest, map(known.__contains__, some))
+    found.sort()
+    return found
+
+
+def _in_runs(text: bytes, windows: Windows, places: list[int]) -> Iterator[tuple[Match, bool]]:
+    """The matches in `text`, and whether each is a whole secret, by the `places` of the windows in it."""
+    length, behind = windows.length, 0
+    part: Match | None = None
+    tried: tuple[bytes, int] = (b"", 0)
+    for at in places:
+        if at + length <= behind:
+            continue
+        forms = windows.owners[text[at : at + length]]
+        form = forms[0]
+        if len(forms) > 1 or tried != (form.text, at - form.first):  # a window further in the same form tells no more
+            tried = (form.text, at - form.first)
+            if (match := _whole(text, at, forms)) is not None:
+                behind = match.end
+                yield match, True
+                continue
+        if part is not None and at <= part.end:
+            part = Match(part.start, at + length, part.number)
+            continue
+        if part is not None:
+            yield part, False
+        part = Match(at, at + length, form.number)
+    if part is not None:
+        yield part, False
+
+
+def _whole(text: bytes, at: int, forms: Sequence[Sought]) -> Match | None:
+    """The longest whole secret of which a window stands at `at`."""
+    found: Match | None = None
+    for form in forms:
+        start, end = at - form.first, at - form.first + len(form.text)
+        if start >= 0 and text[start:end] == form.text and (found is None or end - start > found.end - found.start):
+            found = Match(start, end, form.number)
+    return found
+
+
+def _in_original(
+    data: bytes, reading: Reading, spans: Sequence[tuple[int, int]], found: Iterable[tuple[Match, bool]]
+) -> Iterator[Match]:
+    """Matches in the runs `spans` of `reading`, one behind the other, by their places in `data`."""
+    begins = list(accumulate((end - start + 1 for start, end in spans[:-1]), initial=0))
+    word = (0, 0)
+    for match, whole in found:
+        run = bisect_right(begins, match.start) - 1
+        shift = spans[run][0] - begins[run]
+        start, end = reading.in_original(match.start + shift, match.end + shift)
+        if whole:
+            yield Match(*_with_backslashes(data, start, end), match.number)
+        elif not (word[0] <= start and end <= word[1]):
+            word = _word(data, start, end)
+            yield Match(*word, match.number)
+
+
+def _word(data: bytes, start: int, end: int) -> tuple[int, int]:
+    """The word of which `data[start:end]` is a part, with the backslashes before it."""
+    before = _WORD_BEFORE.match(data[max(0, start - _LONGEST_BEFORE) : start][::-1])
+    behind = _WORD.match(data, end)
+    assert before is not None
+    assert behind is not None
+    return start - before.end(), behind.end()
+
+
+def _with_backslashes(data: bytes, start: int, end: int) -> tuple[int, int]:
+    while start and data[start - 1] == ord("\\"):
+        start -= 1
+    return start, end
+
+
+def _merged(found: list[Match]) -> list[Match]:
+    merged: list[Match] = []
+    for match in sorted(found, key=lambda match: (match.start, -match.end)):
+        if not merged or match.start >= merged[-1].end:
+            merged.append(match)
+        elif match.end > merged[-1].end:
+            merged[-1] = merged[-1]._replace(end=match.end)
+    return merged
+
+
+def _open_end(characters: set[str]) -> re.Pattern[bytes]:
+    """Matches the open end of a text (see `StreamRedactor`) at the beginning of the text reversed."""
+    between = re.escape("".join(sign for sign in _BETWEEN if sign not in characters)).encode()
+    number = rb" (?=,?[0-9A-Fa-f]{2,8}(?:[xX]0|\+[Uu])?(?![0-9A-Za-z]))"
+    return re.compile(rb"(?:[^\t\n\r%b]+|(?:\n\r?|\r)%b|%b)*" % (between, _BREAK, number))

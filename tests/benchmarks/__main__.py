@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks [audit_log|egress|gateway|loading|processes|runs] …`: tables, and nothing that could fail. All by default.
+"""`python -m tests.benchmarks [audit_log|egress|gateway|loading|processes|redaction|runs] …`: tables, and nothing that could fail. All by default.
 
 Numbers of different runs don't compare unless the machine was as idle both times: each table measures both sides of
 what it compares in turns. Needs `dist/openai.wasm` (`./build.sh build`).
@@ -10,7 +10,7 @@ import os
 import platform
 import sys
 
-from tests.benchmarks import audit_log, egress, loading, processes, runs
+from tests.benchmarks import audit_log, egress, loading, processes, redaction, runs
 from tests.benchmarks.gateway import comparison
 from tests.benchmarks.measure import COMPONENT
 
@@ -19,6 +19,7 @@ TABLES = {
     "runs": runs.main,
     "loading": loading.main,
     "egress": egress.main,
+    "redaction": redaction.main,
     "audit_log": audit_log.main,
     "gateway": comparison.main,
 }

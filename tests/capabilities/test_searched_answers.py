@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 from collections.abc import Callable
@@ -258,3 +259,55 @@ def test_the_scanner_of_a_set_of_secrets_is_compiled_once() -> None:
     assert one._scanner is other._scanner
     assert one.text(f"{TOKEN} {OTHER}") == f"<a0> {OTHER}"
     assert runs[0].limited(["<a0>", "<b0>"]) is runs[0]
+
+
+# Charsets.
+
+CHARSETS = ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "cp037", "cp500", "cp1140", "latin-1", "utf-8"]
+
+
+@pytest.mark.parametrize("charset", CHARSETS)
+@pytest.mark.parametrize("echo", [TOKEN, "".join(f"&#{ord(c)};" for c in TOKEN), json.dumps(TOKEN)[1:-1]])
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_a_guest_that_has_the_echo_written_in_another_charset_does_not_get_the_secret(
+    charset: str, echo: str, size: int
+) -> None:
+    body = f"say {echo} again. ".encode(charset)
+    pieces = [body[at : at + size] for at in range(0, len(body), size)]
+    answer = Recorded(*pieces, **{"content-type": f'text/plain; Charset="{charset.upper()}"'})
+    one = Calling(answer, TOKEN)
+    shown = one.call((FETCH, "request"), asking(ORIGIN, response_encoding="base64"))
+    text = base64.b64decode(shown["body"]).decode(charset)
+    assert text == f"say {one.run.placeholders.by_name['TOKEN_0']} again. "
+
+
+@pytest.mark.parametrize("charset", ["utf-16", "utf-32", "utf-16-le", "utf-32-be"])
+def test_a_byte_order_mark_declares_a_charset_and_an_undeclared_one_is_searched_too(charset: str) -> None:
+    body = f"say {TOKEN} again. ".encode(charset)
+    shown = Calling(Recorded(*[body[at : at + 2] for at in range(0, len(body), 2)]), TOKEN).call(
+        (FETCH, "request"), asking(ORIGIN, response_encoding="base64")
+    )
+    seen = base64.b64decode(shown["body"])
+    assert TOKEN.encode() not in seen.replace(b"\0", b"")
+    if charset in ("utf-16", "utf-32"):
+        assert "host-secret-" in seen.decode(charset)
+
+
+@pytest.mark.parametrize("charset", [*CHARSETS, "utf-9", "x-user-defined", "iso-2022-jp", "rot13", ""])
+@pytest.mark.parametrize("body", [b"clean \xff\xfe\x00\xd8\x00 text", b"\xff\xfea", b"\0", "Grüße".encode("utf-16")])
+def test_an_answer_without_the_secret_comes_byte_by_byte_whatever_charset_it_declares(
+    charset: str, body: bytes
+) -> None:
+    answer = Recorded(body[:3], body[3:], b"more", **{"content-type": f"text/plain; charset={charset}"})
+    shown = Calling(answer, TOKEN).call((FETCH, "request"), asking(ORIGIN, response_encoding="base64"))
+    assert base64.b64decode(shown["body"]) == body + (b"more" if len(body) > 3 else b"")
+
+
+@pytest.mark.parametrize("charset", ["utf-7", "UTF7", '"utf-7"', "unicode-1-1-utf-7", "utf_7", "x-imap4-modified-utf7"])
+def test_an_answer_in_utf_7_is_refused_where_there_is_a_secret_to_search_for(charset: str) -> None:
+    answer = Recorded(b"x", **{"content-type": f"text/plain; charset={charset}"})
+    told = Calling(answer, TOKEN).call((FETCH, "request"), asking(ORIGIN))
+    assert told["error"]["type"] == "http_error"
+    assert answer.closed
+    elsewhere = Calling(Recorded(b"x", **dict(answer.headers)), TOKEN, domain="other.test")
+    assert elsewhere.call((FETCH, "request"), asking(ORIGIN))["body"] == "x"

@@ -76,11 +76,11 @@ class Accounts:
         if counted:
             due = await self._settle(held, tokens.total, name, again=again)
             return tokens if due == tokens.total else tokens.at_most(due)
+        missing = [(one.limit, tokens.total - one.amount) for one in held.held if tokens.total > one.amount]
+        settling = [self._settle(Reservation((Held(limit, 0, 0),)), more) for limit, more in missing]
         if answer is not None:
-            await self._settle(held, None, name, again=again)
-        for one in held.held:
-            if tokens.total > one.amount:
-                await self._settle(Reservation((Held(one.limit, 0, 0),)), tokens.total - one.amount)
+            settling.append(self._settle(held, None, name, again=again))
+        await asyncio.gather(*settling)  # at once: the caller waits for the slowest, and not for all in turn
         return tokens
 
     async def _settle(self, held: Reservation, tokens: int | None, answer: str = "", *, again: bool = False) -> int:

@@ -168,6 +168,37 @@ def test_counts_put_back_with_their_own_seal_admit_nobody(
         seen(counters if of == "the process that counted" else Counters(database, lambda: now[0]))
 
 
+def test_counts_put_back_to_what_an_idle_process_last_knew_do_not_admit_by_it(
+    database: Database, now: list[float], raw: Callable[..., Any]
+) -> None:
+    """A client spends at one process of a server, and then comes to another, which has not counted since."""
+    busy, idle = Counters(database, lambda: now[0]), Counters(database, lambda: now[0])
+    with busy.counting() as tally:
+        tally.add({A: 1}, never)
+    assert seen(idle) == {A: 1}
+    rows, ((seq, key, mac, swept_at),) = raw(ROWS), raw(SEAL)
+    now[0] += 61.0
+    with busy.counting() as tally:
+        tally.add({A: 900}, never)
+    raw("DELETE FROM counters")
+    for row in rows:
+        raw("INSERT INTO counters VALUES (?, ?, ?, ?, ?)", *row)
+    raw("UPDATE counter_seal SET seq = ?, key = ?, mac = ?, swept_at = ?", seq, key, bytes(mac), swept_at)
+    idle._idle_at = 0.0
+    with pytest.raises(StateError, match="counts of limits were changed"):
+        seen(idle)
+
+
+def test_a_process_that_was_idle_goes_on_from_the_counts_of_others(database: Database, now: list[float]) -> None:
+    busy, idle = Counters(database, lambda: now[0]), Counters(database, lambda: now[0])
+    for amount in (1, 900):
+        with busy.counting() as tally:
+            tally.add({A: amount}, never)
+        idle._idle_at = 0.0
+        assert seen(idle)[A] == (1 if amount == 1 else 901)
+        now[0] += 61.0
+
+
 def test_the_checkpoint_taken_away_is_found_where_no_other_machine_could_have_it(
     spent: Counters, database: Database, now: list[float], kind: str
 ) -> None:

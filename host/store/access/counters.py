@@ -9,7 +9,9 @@ that it changes. The sum itself is nowhere to be seen.
 
 A process remembers the counts, and the number at which it knew them. It reads the rows that others changed since, and
 all rows only if those do not make the sum. The checkpoint is written once a minute, after a commit that is on the disk:
-a loss of power puts no count back. Whoever can restart all processes as well can take back the counts of that minute.
+a loss of power puts no count back. A process that has not counted for a second reads it, so that nobody puts the counts
+back to the last ones that such a process knows. Whoever can restart all processes as well can take back the counts of
+that minute.
 """
 
 from __future__ import annotations
@@ -47,6 +49,7 @@ _HAS_KEY = select(exists().where(key_rows.c.purpose == "counters"))
 _PUT = putting(counters, ("name", "window"), ("count", "expires_at", "seq"))
 _NOW = text("SELECT extract(epoch FROM clock_timestamp())")
 _SWEEP_EVERY_S: Final = 60.0
+_IDLE_S: Final = 1.0
 _MODULUS: Final = 1 << 256
 _json: Final = json.JSONEncoder(default=repr).encode
 
@@ -131,6 +134,7 @@ class Counters:
         self._known: _Known | None = None  # replaced, and never changed
         self._sweep_at = 0.0
         self._note_at = 0.0
+        self._idle_at = 0.0  # by time.monotonic
 
     @contextmanager
     def counting(self) -> Iterator[Tally]:
@@ -139,8 +143,14 @@ class Counters:
         noted = (self._clock or time.time)() >= self._note_at
         with self._database.writing(durable=noted) as connection:
             known = self._known = verified_counts(
-                connection, self._keys, self._file, self._known, shared=self._database.shared
+                connection,
+                self._keys,
+                self._file,
+                self._known,
+                shared=self._database.shared,
+                idle=time.monotonic() > self._idle_at,
             )
+            self._idle_at = time.monotonic() + _IDLE_S
             tally = Tally(known.rows, self._now(connection))
             yield tally
             known = self._written(connection, known, tally, noted=noted)
@@ -191,13 +201,19 @@ def checkpoint_file(state_dir: Path, database: Database) -> CheckpointFile:
 
 
 def verified_counts(
-    connection: Connection, keys: Keys, file: CheckpointFile, known: _Known | None = None, *, shared: bool
+    connection: Connection,
+    keys: Keys,
+    file: CheckpointFile,
+    known: _Known | None = None,
+    *,
+    shared: bool,
+    idle: bool = True,
 ) -> _Known:
-    """The counts in the database, which `known` is an earlier state of. Raises StateError if other hands changed
-    them."""
+    """The counts in the database, which `known` is an earlier state of; `idle`: it may be a much earlier one. Raises
+    StateError if other hands changed them."""
     seals = connection.exec_driver_sql(_SEAL).all()
     seal = seals[0] if seals else None
-    stored = None if known is not None else file.read()
+    stored = file.read() if idle or known is None else None
     checkpoint = Checkpoint() if stored is None else stored.checkpoint
     noted = checkpoint.seq
     if seal is None:
@@ -208,24 +224,25 @@ def verified_counts(
     if len(seals) > 1 or [type(one) for one in seal] != [int, str, bytes, float]:
         raise _changed()
     key = keys.get(connection, seal.key)
+    if stored is not None:
+        later = noted > seal.seq or (noted == seal.seq and checkpoint.mac != seal.mac)
+        if later or (noted and not _authentic(connection, keys, stored)):
+            raise _changed()
+    elif known is None and not shared:
+        raise _changed()
     if known is not None:
         if (seal.seq, seal.mac) == (known.seq, known.mac):
             return known
         if seal.seq <= known.seq:
             raise _changed()
-        later = _counts(connection.execute(_LATER, {"after": known.seq}))
+        changed = _counts(connection.execute(_LATER, {"after": known.seq}))
         gone = known.expired(seal.swept_at) if seal.swept_at > known.swept_at else []
         if known.key is not None and known.key.id == key.id:
-            found = known.changed(key, seal.seq, seal.swept_at, later, gone)
+            found = known.changed(key, seal.seq, seal.swept_at, changed, gone)
             if hmac.compare_digest(found.mac, seal.mac):
                 return found
-    elif stored is None:
-        if not shared:
-            raise _changed()
-    elif noted > seal.seq or (noted and not _authentic(connection, keys, stored)):
-        raise _changed()
     found = _Known.of(key, seal.seq, seal.swept_at, _counts(connection.execute(_ROWS)))
-    if not hmac.compare_digest(found.mac, seal.mac) or (noted == seal.seq and checkpoint.mac != seal.mac):
+    if not hmac.compare_digest(found.mac, seal.mac):
         raise _changed()
     return found
 

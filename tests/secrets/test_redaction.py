@@ -464,6 +464,12 @@ def test_the_part_that_all_keys_of_openai_have_in_their_middle_does_not_help_to_
     assert redact.text(f"say {value[12:24]}, {value[-13:-1]}") == "say <0>, <0>"
 
 
+def test_a_row_of_zeros_in_a_secret_is_not_looked_for():
+    redact = redactor("00000000000000000000-4f9a8c7e1b2d")
+    for text in ("0" * 40, "000000000000-", "0000000000-4f"):
+        assert redact.text(text) is text
+
+
 @pytest.mark.parametrize(
     ("value", "window"),
     [

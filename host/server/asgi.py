@@ -85,18 +85,22 @@ async def read_json(body: bytes, what: str, admitted: Admitted) -> dict[str, Jso
     """The JSON object in `body`. A large one is parsed off the event loop, once its values are reserved. Raises
     InputError, LimitExceeded, Busy."""
     if len(body) > LARGE_BYTES:
-        admitted.reserve(await admitted.off_loop(lambda: _weight(body)))
+        admitted.reserve(await admitted.off_loop(lambda: weight(body)))
         return await admitted.off_loop(lambda: parse_object(body, what, most=MAX_VALUES))
     if len(body) > SMALL_BYTES:
-        admitted.reserve(_weight(body))
+        admitted.reserve(weight(body))
     return parse_object(body, what, most=MAX_VALUES)
 
 
-def _weight(body: bytes) -> int:
-    """Bytes of memory that a body and its values take, at most. Its text is four times as large where a character needs
+def weight(text: bytes | str) -> int:
+    """Bytes of memory that JSON and its values take, at most. Its text is four times as large where a character needs
     it; commas in texts look like values here, so no more of them count than there may be values."""
-    values = min(MAX_VALUES, body.count(b",") + body.count(b"[") + body.count(b"{"))
-    return len(body) * (1 if body.isascii() else 4) + values * VALUE_BYTES
+    if isinstance(text, bytes):
+        found = text.count(b",") + text.count(b"[") + text.count(b"{")
+    else:
+        found = text.count(",") + text.count("[") + text.count("{")
+    values = min(MAX_VALUES, found)
+    return len(text) * (1 if text.isascii() else 4) + values * VALUE_BYTES
 
 
 def final_status(status: int) -> int:

@@ -290,6 +290,21 @@ class TestBodiesThatAreHeld:
         stack.close()
         until(lambda: server.application.dispatch._admission.free_bytes == 1_000_000)
 
+    @pytest.mark.parametrize(
+        ("value", "comma"), [("{}", ","), ("1", "\\u002c"), ("\\u007b}", "\\u002c"), ("\\u005b]", "\\u002C")]
+    )
+    def test_are_weighed_with_the_values_that_the_text_of_an_mcp_input_hides(
+        self, serving: Callable[..., Server], key: Callable[..., str], value: str, comma: str
+    ) -> None:
+        text = key()
+        server = serving(ServerSettings(max_bodies_bytes=20_000_000)).up_to_date()
+        arguments = '"action":"run","reference":"c:local.openai","input":"[' + comma.join([value] * 150_000) + ']"'
+        called = '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"execution","arguments":{%s}}}'
+        sent = {**bearer(text), "content-type": "application/json", "accept": "*/*"}
+        answer = server.post("/mcp", content=(called % arguments).encode(), headers=sent)
+        assert "bytes of requests under way" in answer.text
+        assert server.application.dispatch._admission.free_bytes == 20_000_000
+
     def test_are_free_again_once_they_are_answered(
         self, serving: Callable[..., Server], key: Callable[..., str]
     ) -> None:

@@ -13,7 +13,7 @@ from host.core.strict_json import Json, parse_object
 from host.errors import Forbidden, HostError, InputError, NotFound
 from host.oci.reference import OciReference
 from host.runtime.workspace import Workspace
-from host.server.asgi import MAX_VALUES
+from host.server.asgi import MAX_VALUES, SMALL_BYTES, weight
 from host.server.http_errors import status_of
 from host.server.mcp import results
 from host.server.mcp.run_tool import run_tool
@@ -109,7 +109,10 @@ class ExecutionTool:
 
     async def _request(self, call: ToolCall) -> OperationRequest:
         """Raises HostError."""
-        given = await off_loop(call, lambda: _input(call.arguments.get("input")))
+        text = call.arguments.get("input")
+        if isinstance(text, str):
+            await _reserve(call, text)
+        given = await off_loop(call, lambda: _input(text))
         named = _reference(call.arguments.get("reference"))
         reference = await self._pulled(call, named) if isinstance(named, OciReference) else named
         if reference.type != "catalyst":
@@ -182,6 +185,14 @@ class ExecutionTool:
         if summary.key != call.principal.id and not call.principal.may("manage"):
             raise none
         return summary, records
+
+
+async def _reserve(call: ToolCall, text: str) -> None:
+    """Hold the memory of the values in an input that is given as text: the body's own weight shows only some of them.
+    Raises LimitExceeded, Busy."""
+    admitted = call.context.admitted
+    if admitted is not None and len(text) > SMALL_BYTES:
+        admitted.reserve(admitted.bytes + await off_loop(call, lambda: weight(text)))
 
 
 def _input(given: Json) -> dict[str, Json]:

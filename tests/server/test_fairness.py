@@ -190,6 +190,20 @@ class TestValuesWithoutEnd:
         assert f"more than {MAX_VALUES} values" in said["content"][0]["text"]
         assert max(healthy, default=0.0) < slack(1.0)
 
+    @pytest.mark.parametrize("one", ["[]", "[[]]", "[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]", '[{"a":1}]'])
+    def test_in_which_a_key_for_some_models_could_name_others_stop_nobody(
+        self, server: Server, workspace: Workspace, healthy: list[float], one: str
+    ) -> None:
+        text = workspace.api_keys.create(name="models", type="secret", models=["gpt-*"])[1]
+        server.up_to_date()
+        many = ",".join([one] * (MAX_VALUES // (2 + one.count(",") + one.count("[") + 2 * one.count("{"))))
+        body = f'{{"model":"gpt-4o-mini","messages":[{many}]}}'.encode()
+        healthy.clear()
+        sent = {**bearer(text), "content-type": "application/json"}
+        answer = server.post("/v1/chat/completions", content=body, headers=sent)
+        assert answer.status_code == 400
+        assert max(healthy, default=0.0) < slack(0.5)
+
     @pytest.mark.parametrize(
         "path",
         ["/mcp", "/console/api/playground"],

@@ -282,8 +282,9 @@ class TestModels:
         tool = {"type": "image_generation", "model": "gpt-image-1"}
         asked(holder(models=("gpt-4o-mini", "gpt-image-1")), "responses.create", {**MINI, "tools": [tool]})
 
-    def test_more_fields_than_there_is_time_to_look_at_are_a_mistake(self) -> None:
-        many = {**MINI, "messages": [{"role": "user"}] * 30_000}
+    @pytest.mark.parametrize("one", [{"role": "user"}, [], {}, [[]], [1] * 15])
+    def test_more_fields_than_there_is_time_to_look_at_are_a_mistake(self, one: Any) -> None:
+        many = {**MINI, "messages": [one] * 60_000}
         began = time.thread_time()
         with pytest.raises(InputError, match="more than 50000 fields"):
             asked(holder(models=("gpt-4o-mini",)), "chat", many)

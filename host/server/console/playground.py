@@ -16,7 +16,7 @@ from host.core.names import Reference
 from host.core.operation import Attachment, Result
 from host.core.strict_json import Json, parse_json
 from host.errors import HostError, InputError, OperationFailed
-from host.server.asgi import App, Leaving, Receive, Scope, Send, context_of, encoded
+from host.server.asgi import LARGE_BYTES, App, Leaving, Receive, Scope, Send, context_of, encoded
 from host.server.console import bodies, views
 from host.server.settings import ServerSettings
 from host.service.catalog import Catalog
@@ -43,7 +43,8 @@ class Playground:
             principal.require("run")  # before a body is read
             given, files = await bodies.read_play(request, self._settings.max_body_bytes, admitted)
             view = await self._catalog.current()
-            resolved = self._dispatch.resolve(_request(given, files, admitted, context.request_id), view)
+            asked = _request(given, files, admitted, context.request_id)
+            resolved = await admitted.off_loop(lambda: self._dispatch.resolve(asked, view))
             context.catalyst, context.operation = str(resolved.component.reference), resolved.operation
             running = await self._dispatch.start(resolved, view)
             context.run = running.id
@@ -112,6 +113,7 @@ def _request(
         counts_tokens=True,
         request_id=request_id,
         via="console",
+        large=admitted.bytes > LARGE_BYTES,
         admitted=admitted,
     )
 

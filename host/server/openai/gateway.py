@@ -116,7 +116,10 @@ class Gateway:
             await send_whole(send, 200, encoded(models))
             return
         request = await self._request(context, scope, receive, admitted, matched)
-        resolved = self._dispatch.resolve(request, view)
+        if request.large:
+            resolved = await admitted.off_loop(lambda: self._dispatch.resolve(request, view))
+        else:
+            resolved = self._dispatch.resolve(request, view)
         context.catalyst, context.operation = str(resolved.reference), resolved.operation
         running = await self._dispatch.start(resolved, view)
         context.run = running.id

@@ -119,12 +119,11 @@ def _fields(given: Mapping[str, Json]) -> Iterator[tuple[int, str, Json]]:
         depth, one = left.pop()
         if isinstance(one, list):
             left += [(depth, inner) for inner in one if isinstance(inner, (dict, list))]
-            seen += len(one) // 16  # a value that is none of these takes less time
-            continue
-        seen += 1 + len(one)
+        fields = one if isinstance(one, dict) else {}
+        seen += 1 + (len(fields) or len(one) // 16)  # a value that is none of these takes less time
         if seen > _MOST_FIELDS:
             raise InputError(f"the parameters have more than {_MOST_FIELDS} fields", field="params")
-        for name, value in one.items():
+        for name, value in fields.items():
             yield depth, name, value
             if isinstance(value, (dict, list)) and _plain(name) not in _INERT and not (depth and name in _SCHEMAS):
                 left.append((depth + 1, value))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Literal, NamedTuple, TypeAlias
 
-Type = Literal["string", "bool", "result<string, string>"]
+Type = Literal["string", "bool", "u64", "list<u8>", "result<string, string>"]
 
 
 class Ok(NamedTuple):
@@ -19,7 +19,7 @@ class Err(NamedTuple):
     value: str
 
 
-HostValue: TypeAlias = str | bool | Ok | Err | None  # what a host function may return
+HostValue: TypeAlias = str | bool | int | bytes | Ok | Err | None  # what a host function may return
 
 
 class Cut(str):
@@ -37,7 +37,8 @@ class Cut(str):
 
 
 class Room(NamedTuple):
-    """The bytes of UTF-8 that an argument may have: `fixed`, and so many tenths of a field of the run's Limits."""
+    """The bytes of UTF-8 that an argument may have: `fixed`, and so many tenths of a field of the run's Limits. None
+    for a number."""
 
     fixed: int
     limit: str = "max_request_bytes"
@@ -76,6 +77,21 @@ IMPORTS: dict[str, dict[str, Signature]] = {
     },
 }
 EXPORTS: dict[str, dict[str, Signature]] = {RUN: {"run": Signature(("string",), "string")}}
+
+# Of WASI, what the host provides itself, in any version: wasmtime's makes up to 64 MiB of random numbers in one call,
+# which takes seconds and cannot be interrupted.
+RANDOM_BYTES = Signature(("u64",), "list<u8>", (Room(0),))
+RANDOM_U64 = Signature((), "u64")
+WASI_OWN: dict[str, dict[str, Signature]] = {
+    "wasi:random/random": {"get-random-bytes": RANDOM_BYTES, "get-random-u64": RANDOM_U64},
+    "wasi:random/insecure": {"get-insecure-random-bytes": RANDOM_BYTES, "get-insecure-random-u64": RANDOM_U64},
+}
+
+
+def provided(interface: str) -> dict[str, Signature] | None:
+    """The functions of an interface that the host provides; None for one of wasmtime's, or of nobody's."""
+    return IMPORTS.get(interface) or WASI_OWN.get(interface.partition("@")[0])
+
 
 # What the manifest's `wasi` object calls each interface.
 CAPABILITIES: dict[str, str] = {

@@ -22,6 +22,7 @@ from host.sandbox.cache import CompiledCache, cache_name, load_compiled, seal
 from host.sandbox.compiler import CompileLimits, compile_component
 from host.sandbox.instance import HostFunctions, Instances, Ticker
 from host.sandbox.typecheck import check_contract, missing_imports
+from host.sandbox.wasi import own_functions
 
 __all__ = ["CompileLimits", "HostFunctions", "Instances", "Loaded", "Sandbox"]
 
@@ -87,4 +88,5 @@ class Loaded:
     def link(self, functions: HostFunctions) -> Instances:
         """`functions` has every interface of `imports` but WASI's."""
         wasi = any(name.startswith("wasi:") for name in self.imports)
+        functions = {**functions, **own_functions(self.imports)}
         return Instances(self.sandbox.engine, self.component, self.sandbox.ticker, functions, wasi=wasi)

@@ -19,7 +19,7 @@ from wasmtime import _ffi as ffi
 from wasmtime.component import Component, Linker
 
 from host.core.waiting import start
-from host.core.wit import IMPORTS, RUN, Cut, Err, HostValue, Ok, Room
+from host.core.wit import RUN, Cut, Err, HostValue, Ok, Room, provided
 from host.errors import StateError
 from host.run import Run, RunStopped, Stop
 from host.sandbox import failure
@@ -34,6 +34,9 @@ _MAX_CUT = 1 << 20  # of a text that is too long, as much is shown to its functi
 _LONGEST_END_S = 5.0  # of a run that is stuck outside its guest: its thread is left to the end of the process
 _STRING = ffi.WASMTIME_COMPONENT_STRING.value
 _BOOL = ffi.WASMTIME_COMPONENT_BOOL.value
+_U64 = ffi.WASMTIME_COMPONENT_U64.value
+_U8 = ffi.WASMTIME_COMPONENT_U8.value
+_LIST = ffi.WASMTIME_COMPONENT_LIST.value
 _RESULT = ffi.WASMTIME_COMPONENT_RESULT.value
 
 _decode_utf8 = ctypes.pythonapi.PyUnicode_DecodeUTF8
@@ -120,6 +123,7 @@ class Instances:
         self._linker = Linker(engine)
         if wasi:
             self._linker.add_wasip2()
+            self._linker.allow_shadowing = True  # what is of WASI in `functions` takes the place of wasmtime's
         self._callbacks = [
             _define(self._linker, interface, members) for interface, members in functions.items()
         ]  # kept: the linker only holds their addresses
@@ -221,9 +225,10 @@ def _call_run(function: Any, context: Any, text: str, run: Run) -> str:
 
 def _define(linker: Linker, interface: str, members: Mapping[str, HostFunction]) -> list[Any]:
     callbacks = []
+    contract = provided(interface) or {}
     with linker.root() as root, root.add_instance(interface) as instance:
         for name, function in members.items():
-            callback = _callback(function, IMPORTS[interface][name].rooms)
+            callback = _callback(function, contract[name].rooms)
             encoded = name.encode()
             error = ffi.wasmtime_component_linker_instance_add_func(
                 instance.ptr(), ctypes.create_string_buffer(encoded), len(encoded), callback, None, NO_FINALIZER
@@ -250,7 +255,7 @@ def _callback(function: HostFunction, rooms: Sequence[Room]) -> Any:
                 value = function(
                     run,
                     *[
-                        _take_string(args[i], fixed + getattr(limits, limit) * tenths // 10)
+                        _take(args[i], fixed + getattr(limits, limit) * tenths // 10)
                         for i, (fixed, limit, tenths) in enumerate(rooms)
                     ],
                 )
@@ -283,13 +288,21 @@ def _trap() -> int:
     return ctypes.cast(ffi.wasmtime_error_new(b"stopped by the host"), ctypes.c_void_p).value or 0
 
 
-# Values across the boundary: strings, booleans and the one result type. The library's own conversion builds type
-# objects for every call; the contract's types are known and checked when a component is loaded, so a host call costs a
-# copy in and a copy out.
+# Values across the boundary: strings, booleans, numbers, bytes and the one result type. The library's own conversion
+# builds type objects for every call; the contract's types are known and checked when a component is loaded, so a host
+# call costs a copy in and a copy out.
 
 
 class _NotAString(Exception):
     """The value that crossed was of another type than the contract's. Unreachable for a checked component."""
+
+
+def _take(value: Any, room: int) -> str | int:
+    """The argument in `value`: a string, see `_take_string`, or a number."""
+    if value.kind == _U64:
+        number: int = value.of.u64
+        return number
+    return _take_string(value, room)
 
 
 def _take_string(value: Any, room: int) -> str:
@@ -315,6 +328,22 @@ def _put_string(value: Any, text: str) -> None:
     ffi.wasm_byte_vec_new(byref(value.of.string), len(encoded), _encoded_pointer(encoded))
 
 
+def _byte(number: int) -> bytes:
+    value = ffi.wasmtime_component_val_t()
+    value.kind = _U8
+    value.of.u8 = number
+    return bytes(value)
+
+
+_BYTES = tuple(map(_byte, range(256)))  # as values of the library: each takes some 40 bytes
+
+
+def _put_bytes(held: Any, data: bytes) -> None:
+    values = b"".join([_BYTES[number] for number in data])
+    pointer = ctypes.cast(ctypes.c_char_p(values), ctypes.POINTER(ffi.wasmtime_component_val_t))
+    ffi.wasmtime_component_vallist_new(byref(held), len(data), pointer)
+
+
 def _encoded_pointer(encoded: bytes) -> Any:
     return ctypes.cast(ctypes.c_char_p(encoded), ctypes.POINTER(ctypes.c_ubyte))
 
@@ -333,5 +362,11 @@ def _put(value: Any, given: HostValue) -> None:
             value.of.result.val = ffi.wasmtime_component_val_new(byref(inner))
         case str():
             _put_string(value, given)
+        case bytes():
+            value.kind = _LIST
+            _put_bytes(value.of.list, given)
+        case int():
+            value.kind = _U64
+            value.of.u64 = given
         case None:
             pass

@@ -11,17 +11,20 @@ from typing import Any
 from wasmtime import Engine
 from wasmtime import _ffi as ffi
 from wasmtime.component import (
+    U8,
+    U64,
     Bool,
     Component,
     ComponentInstanceType,
     FuncType,
+    ListType,
     ResultType,
     String,
     ValType,
 )
 from wasmtime.component._types import ComponentExtern
 
-from host.core.wit import EXPORTS, IMPORTS, WASI_ALLOWED, WASI_LINKED, Signature
+from host.core.wit import EXPORTS, IMPORTS, WASI_ALLOWED, WASI_LINKED, Signature, provided
 from host.errors import ContractError
 
 _MAX_SHOWN_PARAMS = 8
@@ -45,8 +48,8 @@ def _checked(component: Component, engine: Engine, wasi: Iterable[str]) -> tuple
     if missing := missing_imports(imports, wasi=wasi):
         raise missing
     for name, extern in imports.items():
-        if name in IMPORTS:
-            _check_interface(name, extern.ty, IMPORTS[name], engine, subset=True)
+        if (functions := provided(name)) is not None:
+            _check_interface(name, extern.ty, functions, engine, subset=True)
     for name, functions in EXPORTS.items():
         exported = _named(ffi.wasmtime_component_type_export_get, kind, engine, name)
         if exported is None:
@@ -144,6 +147,10 @@ def _type(kind: ValType | None) -> str:
             return "string"
         case Bool():
             return "bool"
+        case U64():
+            return "u64"
+        case ListType() if isinstance(kind.element, U8):
+            return "list<u8>"
         case ResultType() if isinstance(kind.ok, String) and isinstance(kind.err, String):
             return "result<string, string>"  # no other is of the contract, and what nests may be huge when written out
         case None:

@@ -1,4 +1,5 @@
-"""An empty WASI: no files, no sockets, no environment, no arguments, no input. Output is kept, up to a cap.
+"""An empty WASI: no files, no sockets, no environment, no arguments, no input. Output is kept, up to a cap. Random
+numbers are the host's own.
 
 Only for components that import `wasi:*`, as Rust builds do; components of `host build` do not.
 """
@@ -7,13 +8,19 @@ from __future__ import annotations
 
 import ctypes
 import itertools
-from typing import Any
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
 
 from wasmtime import WasiConfig
 from wasmtime import _ffi as ffi
 
+from host.core.wit import RANDOM_BYTES, RANDOM_U64, WASI_OWN, Signature
+from host.errors import GuestTrap
 from host.run import Run
 
+MAX_RANDOM_BYTES: Final = 65_536
+"""Of one call; as many as `crypto.getRandomValues` has (Web Cryptography, 10.1.1)."""
 NO_FINALIZER = ctypes.CFUNCTYPE(None, ctypes.c_void_p)()  # for callbacks whose data needs none
 
 _open: dict[int, StandardStreams] = {}
@@ -55,3 +62,33 @@ def _write(stream: Any, data: Any, size: int) -> int:
     if found is not None and size:
         found.write(ctypes.string_at(data, min(size, 1 << 20)))
     return size
+
+
+def own_functions(imports: Iterable[str]) -> dict[str, Mapping[str, Callable[..., int | bytes]]]:
+    """Interface -> function -> implementation, for those of `imports` that are in WASI_OWN."""
+    return {
+        name: {one: _IMPLEMENTATIONS[signature] for one, signature in functions.items()}
+        for name in imports
+        if (functions := WASI_OWN.get(name.partition("@")[0])) is not None
+    }
+
+
+def _random_bytes(run: Run, count: int) -> bytes:
+    """`count` random bytes. Raises GuestTrap above MAX_RANDOM_BYTES: WASI has no way to give fewer, or an error."""
+    del run
+    if count > MAX_RANDOM_BYTES:
+        raise GuestTrap(
+            f"the guest asked for {count} random bytes at once", hint=f"one call has at most {MAX_RANDOM_BYTES}"
+        )
+    return os.urandom(count)
+
+
+def _random_u64(run: Run) -> int:
+    del run
+    return int.from_bytes(os.urandom(8), "little")
+
+
+_IMPLEMENTATIONS: Final[Mapping[Signature, Callable[..., int | bytes]]] = {
+    RANDOM_BYTES: _random_bytes,
+    RANDOM_U64: _random_u64,
+}

@@ -41,6 +41,7 @@ ENDED = {  # while it runs
     "returns_lone_surrogate_utf8": errors.GuestTrap,
     "spins_forever": errors.DeadlineExceeded,
     "spins_in_start": errors.DeadlineExceeded,
+    "takes_random_bytes": errors.GuestTrap,
     "traps_at_once": errors.GuestTrap,
     "writes_stderr_forever": errors.DeadlineExceeded,
 }

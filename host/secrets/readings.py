@@ -314,7 +314,7 @@ def _recoded(reading: Reading, in_base64: bytes, in_numbers: bytes, least: int, 
     if spans := list(map(re.Match.span, runs(least * 4 // 3).finditer(in_base64))):
         chosen = b"\n".join(map(text.__getitem__, starmap(slice, spans)))
         digits = chosen.translate(_STANDARD, _NOT_BASE64)
-        for first in range(4):
+        for first in range(4 if len(digits) > 3 else 0):
             parts.append(a2b_base64(digits[first:] + b"A" * (-(len(digits) - first) % 4)))
             sources.append((6 * first, 6, spans, _BASE64_DIGIT))
         if not reading.recoded:

@@ -798,3 +798,16 @@ def test_a_secret_beyond_ascii_is_found_in_the_encoding_of_headers(sent, cut):
 def test_a_secret_is_found_in_the_name_of_a_header():
     assert redactor(KEY).text(f"x-{KEY.lower()}-y") == "x-<0>-y"
     assert redactor("Aa").text("aa") == "aa", "two characters may be anything"
+
+
+@pytest.mark.parametrize(
+    "of", ["\n", "\r\n", " ", "-\n", "=", "=\r\n", "\n=", "--", "%", ",", ";", "A\n", "\nAB\n", "\nABC\n"]
+)
+@pytest.mark.parametrize("size", [1, 30, 100, 10_000])
+def test_a_text_of_hardly_more_than_what_stands_between_digits_is_left_as_it_is(of, size):
+    text = of * size
+    redactor = Redactor({SHOWN: SecretValue(LONG)})
+    assert redactor.text(text) == text
+    assert redactor.data(text.encode()) == text.encode()
+    stream = redactor.stream()
+    assert stream.feed(text.encode(), lambda: None) + stream.flush() == text.encode()

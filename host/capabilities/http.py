@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from host.capabilities.exchange import Exchange, UpstreamAnswer, recorded
-from host.capabilities.message import GuestError, RequestMessage, decode_body
+from host.capabilities.message import GuestError, RequestMessage, decode_body, length_in_json
 from host.core.operation import Attachment
 from host.core.strict_json import Json, write_json
 from host.core.wit import FETCH
 from host.errors import Refusal
 from host.run import Run
+
+_MOST_GROWTH = 6  # of a text that becomes JSON: \u0001 for one byte
 
 
 class Fetch:
@@ -42,10 +44,22 @@ def _response(run: Run, message: RequestMessage, answer: UpstreamAnswer) -> Json
                 raise recorded(run, _no_room(run, message))
             response |= {"attachment": ident, "size": len(body)}
         case "base64":
+            _check_fits(run, message, len(body) * 4 // 3)
             response |= {"body": base64.b64encode(body).decode("ascii"), "body_encoding": "base64"}
         case "text":
+            if len(body) * _MOST_GROWTH > run.limits.max_memory_bytes:
+                _check_fits(run, message, length_in_json(body))
             response["body"] = decode_body(body)
     return response
+
+
+def _check_fits(run: Run, message: RequestMessage, size: int) -> None:
+    """Raises GuestError for a text whose JSON, of `size` bytes, is larger than the guest's memory: the host would need
+    several times as much to hand it over in vain."""
+    if size > run.limits.max_memory_bytes:
+        rule = f"as JSON it has {size} bytes, and the guest's memory {run.limits.max_memory_bytes}"
+        remedy = 'ask for it with "response_encoding": "attachment"'
+        raise recorded(run, GuestError.refused(Refusal("response_too_large", message.target.shown, rule, remedy)))
 
 
 def _no_room(run: Run, message: RequestMessage) -> GuestError:

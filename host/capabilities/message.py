@@ -48,6 +48,8 @@ class GuestError(Exception):
 ResponseEncoding = Literal["text", "base64", "attachment"]
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,40}\Z")  # a token of RFC 9110, 5.6.2, of a length to be shown
 _MAX_VALUES = 100_000  # of JSON, in one message; a multipart upload has four a part
+_ESCAPED = bytes(range(32)) + b'"\\'
+_ESCAPED_LONGER = bytes(range(32)).translate(None, b"\b\t\n\f\r")  # as \u0001
 _ENCODINGS: tuple[ResponseEncoding, ...] = ("text", "base64", "attachment")
 
 
@@ -125,6 +127,13 @@ def decode_body(body: bytes) -> str:
         return body.decode("utf-8")
     except UnicodeDecodeError:
         return body.decode("latin-1")
+
+
+def length_in_json(body: bytes) -> int:
+    """The bytes that the text of `body`, which is UTF-8, has within a JSON string: six for a control character."""
+    escaped = len(body) - len(body.translate(None, _ESCAPED))
+    longer = len(body) - len(body.translate(None, _ESCAPED_LONGER))
+    return len(body) + escaped + 4 * longer
 
 
 class BodyDecoder:

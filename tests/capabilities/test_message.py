@@ -17,10 +17,12 @@ from host.capabilities.message import (
     GuestError,
     RequestMessage,
     decode_body,
+    length_in_json,
     read_body,
     read_message,
 )
 from host.core.operation import Attachment, Attachments
+from host.core.strict_json import write_json
 from tests.probing import asking
 
 JSON = st.recursive(
@@ -187,3 +189,13 @@ def _is_utf8(data: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_the_length_of_a_text_in_json_is_known_before_it_is_written(text: str) -> None:
+    assert length_in_json(text.encode()) == len(write_json(text).encode()) - 2
+
+
+def test_so_is_that_of_each_single_byte_of_ascii() -> None:
+    for byte in range(128):
+        assert length_in_json(bytes([byte])) == len(write_json(chr(byte))) - 2

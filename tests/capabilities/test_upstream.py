@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -162,3 +163,42 @@ def test_a_request_that_is_refused_does_not_reach_the_seam() -> None:
     upstream = Replaying(Recorded(b"ok"))
     assert error_type(Calling(upstream).call(FETCHED, asking("https://other.test/"))) == "domain_blocked"
     assert upstream.requests == []
+
+
+KIB = 1 << 10
+
+
+def _in_memory(kib: int, answer: Recorded) -> Calling:
+    """A guest with so much memory, and an upstream that answers this."""
+    one = Calling(Replaying(answer))
+    one.run.limits = replace(one.run.limits, max_memory_bytes=kib * KIB)
+    return one
+
+
+@pytest.mark.parametrize("byte", [b"\0", b"\x01", b"\x1b", b'"', b"\\", b"\n"])
+@pytest.mark.parametrize("status", [200, 500])
+def test_an_upstream_whose_answer_grows_as_json_beyond_the_guests_memory_is_refused_before_it_grows(
+    byte: bytes, status: int
+) -> None:
+    """One byte becomes six, or two. The guest could not hold it, and the host would hold it several times."""
+    one = _in_memory(500, Recorded(byte * 400 * KIB, status=status))
+    answer = one.call(FETCHED, asking())
+    assert error_type(answer) == "response_too_large"
+    assert "attachment" in answer["error"]["message"]
+    assert [event.detail["type"] for event in one.kept if event.decision == "deny"] == ["response_too_large"]
+
+
+def test_and_so_is_one_in_base64() -> None:
+    asked = asking(response_encoding="base64")
+    assert error_type(_in_memory(500, Recorded(b"x" * 400 * KIB)).call(FETCHED, asked)) == "response_too_large"
+    assert "body" in _in_memory(600, Recorded(b"x" * 400 * KIB)).call(FETCHED, asked)
+
+
+def test_an_answer_that_fits_as_json_is_given_whole() -> None:
+    text = "\x01" * 100 * KIB + "x" * 100 * KIB
+    assert _in_memory(700, Recorded(text.encode())).call(FETCHED, asking())["body"] == text
+
+
+def test_an_answer_that_would_not_fit_is_no_matter_as_an_attachment() -> None:
+    answer = _in_memory(100, Recorded(b"\0" * 400 * KIB)).call(FETCHED, asking(response_encoding="attachment"))
+    assert answer["size"] == 400 * KIB

@@ -56,10 +56,11 @@ async def read_body(scope: Scope, receive: Receive, most: int, admitted: Admitte
     come. Raises TooLarge as soon as it is over `most` bytes, Cancelled where the client left, LimitExceeded, Busy."""
     declared = header(scope, "content-length")
     if declared is not None and declared.isdecimal():
-        if int(declared[:20]) > most:
+        length = int(declared.lstrip("0")[:20] or "0")
+        if length > most:
             raise _too_large(most)
-        if admitted is not None and int(declared) > SMALL_BYTES:
-            admitted.reserve(int(declared))
+        if admitted is not None and length > SMALL_BYTES:
+            admitted.reserve(length)
     parts: list[bytes] = []
     size = 0
     try:

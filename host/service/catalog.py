@@ -102,6 +102,7 @@ class Catalog:
         self._routing = routing
         self._threads = Workers("host-catalog", _THREADS)
         self._loads = Workers("host-load", _THREADS)
+        self._looks = Workers("host-look", 1)  # every request waits for a look, and none for what others read
         self._view: View | None = None
         self._looked_at = 0.0
         self._looking: asyncio.Task[View] | None = None
@@ -154,9 +155,10 @@ class Catalog:
         """Work that does not end is left to the end of the process."""
         self._threads.close(_END_S)
         self._loads.close(_END_S)
+        self._looks.close(_END_S)
 
     async def _look(self) -> View:
-        return await self.off_loop(self._newest)
+        return await self._looks.answer(self._newest, ANSWER_S)
 
     def _looked(self, task: asyncio.Task[View]) -> None:
         self._looking = None

@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from host.core.names import Reference
 from host.core.quantities import Quota
+from host.errors import NotFound
 from host.fakes import FakeOpenAI
 from host.runtime.workspace import Workspace
 from host.server import ServerSettings
@@ -328,6 +330,42 @@ class TestBodiesThatAreHeld:
             answer = server.post("/v1/chat/completions", json={**CHAT, "user": "x" * 300_000}, headers=bearer(text))
             assert answer.status_code == 200, answer.text
         assert server.application.dispatch._admission.free_bytes == 2_000_000
+
+
+class TestOneKeyDoesNotHoldTheState:
+    @pytest.mark.parametrize(("action", "reads"), [("list", "runs"), ("logs", "run"), ("cancel", "run")])
+    def test_by_asking_for_its_runs_again_and_again(
+        self,
+        serving: Callable[..., Server],
+        key: Callable[..., str],
+        stack: ExitStack,
+        monkeypatch: pytest.MonkeyPatch,
+        workspace: Workspace,
+        action: str,
+        reads: str,
+    ) -> None:
+        """In a long log each look takes a while."""
+
+        def slow(*_: Any, **__: Any) -> Any:
+            time.sleep(0.5)
+            raise NotFound("there is no such run")
+
+        monkeypatch.setattr(f"host.server.mcp.execution_tool.{reads}", slow)
+        greedy, other = key(), key()
+        server = serving().up_to_date()
+        call = {"name": "execution", "arguments": {"action": action, **({} if action == "list" else {"run": "run_1"})}}
+        body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}).encode()
+        clients = [stack.enter_context(closing(Raw(server, "/mcp", greedy, body))) for _ in range(150)]
+        time.sleep(0.5)
+        workspace.policies.set(Reference.parse("c:local.another"), "timeout", "5s")  # each request looks at the state
+        began = time.monotonic()
+        assert posted(server, "tools/list", {}, other).status_code == 200
+        answer = posted(server, "tools/call", {"name": "component", "arguments": {"action": "search"}}, other)
+        assert not answer.json()["result"]["isError"], answer.text
+        assert time.monotonic() - began < slack(2.0)
+        for client in clients:  # those whose turn does not come are told so in time
+            assert client.answer()[0] == 200
+        assert time.monotonic() - began < slack(6.0)
 
 
 class TestOneKeyDoesNotHoldAllSandboxes:

@@ -230,3 +230,12 @@ def test_leaving_before_the_answer_is_not_for_nothing(server: Server, workspace:
     counted = Limit(f"key:{key.id}:tokens", budget, "tokens", "")
     until(lambda: server.application.limiter.admit([counted]) is not None)
     assert server.post("/v1/chat/completions", json=CHAT, headers=bearer).status_code == 429
+
+
+@pytest.mark.parametrize("zeros", [1, 30, 4_400, 20_000])
+def test_a_length_with_zeros_before_it_is_that_length(server: Server, zeros: int) -> None:
+    body = json.dumps(CHAT).encode()
+    head = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S) as client:
+        client.sendall(f"{head}content-length: {'0' * zeros}{len(body)}\r\n\r\n".encode() + body)
+        assert client.recv(65_536).startswith(b"HTTP/1.1 200")

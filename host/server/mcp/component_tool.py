@@ -15,7 +15,7 @@ from host.policy.explain import without_destination
 from host.runtime.catalyst import Catalyst
 from host.runtime.workspace import Installed, Workspace
 from host.server.mcp import results
-from host.server.mcp.tool import BuiltIn, ToolCall, parameters, text
+from host.server.mcp.tool import BuiltIn, ToolCall, in_turn, parameters, text
 from host.service import views
 from host.service.catalog import Catalog
 from host.service.principal import Principal
@@ -62,7 +62,9 @@ class ComponentTool:
 
     async def _search(self, call: ToolCall) -> CallToolResult:
         query = str(call.arguments.get("query", ""))
-        found = await self._catalog.off_loop(lambda: self._workspace.components.search(query))
+        found = await in_turn(
+            call, lambda seconds: self._catalog.off_loop(lambda: self._workspace.components.search(query), seconds)
+        )
         shown = [_listed(one) for one in found if self._may_see(call.principal, one.reference)]
         return results.of_json({"components": shown})
 
@@ -74,10 +76,7 @@ class ComponentTool:
         if not self._may_see(call.principal, component.reference):
             call.principal.require_catalyst(component.reference)
             raise NotFound(f"there is no {reference} here", field="reference")
-        installed = await self._catalog.installed(component.reference, approved=False)
-        loaded = call.view.loaded(component.reference)
-        catalyst = loaded or await self._catalog.inspected(installed)
-        versions = await self._catalog.off_loop(lambda: self._workspace.components.versions(reference.any_version))
+        installed, catalyst, versions = await in_turn(call, lambda _: self._read(call, component))
         facts = _inspected(installed, catalyst, call.arguments.get("operation"))
         if not call.principal.may("manage"):  # where the operator sends requests is not for others
             facts["authority"] = [
@@ -88,6 +87,13 @@ class ComponentTool:
         if looks_like_oci(source):  # a path is for this machine alone
             facts["source"] = source
         return results.of_json(facts)
+
+    async def _read(self, call: ToolCall, component: Component) -> tuple[Installed, Catalyst, list[Component]]:
+        """The component, its permissions, and all its versions."""
+        installed = await self._catalog.installed(component.reference, approved=False)
+        catalyst = call.view.loaded(component.reference) or await self._catalog.inspected(installed)
+        named = component.reference.any_version
+        return installed, catalyst, await self._catalog.off_loop(lambda: self._workspace.components.versions(named))
 
     def _may_see(self, principal: Principal, reference: Reference) -> bool:
         among = not self._only or bool({reference, reference.any_version} & set(self._only))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
-from typing import Final
+from collections.abc import Callable, Collection
+from typing import Final, TypeVar
 
 from mcp_types import CallToolResult
 
@@ -17,13 +17,15 @@ from host.server.asgi import MAX_VALUES, SMALL_BYTES, weight
 from host.server.http_errors import status_of
 from host.server.mcp import results
 from host.server.mcp.run_tool import run_tool
-from host.server.mcp.tool import BuiltIn, ToolCall, off_loop, parameters, text
+from host.server.mcp.tool import BuiltIn, ToolCall, in_turn, off_loop, parameters, text
 from host.service import views
 from host.service.catalog import Catalog
 from host.service.dispatch import Dispatch
 from host.service.request import OperationRequest
 from host.service.views import picked
 from host.store.audit_log.records import Record, RunSummary, run, runs
+
+T = TypeVar("T")
 
 MOST_LISTED: Final = 200
 _DESCRIPTION = """\
@@ -133,7 +135,7 @@ class ExecutionTool:
 
     async def _pulled(self, call: ToolCall, named: OciReference) -> Reference:
         """The component that came from there earlier; only a caller who may manage pulls one now. Raises HostError."""
-        known = await self._catalog.off_loop(lambda: self._workspace.components.from_source(str(named)))
+        known = await self._read(call, lambda: self._workspace.components.from_source(str(named)))
         if known is not None:
             return known.reference
         if not call.principal.may("manage"):
@@ -148,7 +150,7 @@ class ExecutionTool:
         call.principal.require("runs")
         key = None if call.principal.may("manage") else call.principal.id
         limit = int(call.arguments.get("limit", 20))
-        found = await self._catalog.off_loop(lambda: runs(self._workspace.database, limit=limit, key=key))
+        found = await self._read(call, lambda: runs(self._workspace.database, limit=limit, key=key))
         now = time.time()
         return results.of_json({"runs": [_summary(one, now) for one in found]})
 
@@ -166,8 +168,11 @@ class ExecutionTool:
         goes_on = summary.running(time.time())
         if goes_on:
             self._dispatch.cancel([summary.id])
-            await self._catalog.off_loop(lambda: self._workspace.cancellations.ask(summary.id))
+            await self._read(call, lambda: self._workspace.cancellations.ask(summary.id))
         return results.of_json({"execution_id": summary.id, "cancelled": goes_on, "outcome": summary.outcome})
+
+    async def _read(self, call: ToolCall, work: Callable[[], T]) -> T:
+        return await in_turn(call, lambda seconds: self._catalog.off_loop(work, seconds))
 
     async def _own(self, call: ToolCall) -> tuple[RunSummary, list[Record]]:
         """The run that the arguments name, with its records. Raises NotFound for unknown runs and for other keys' runs
@@ -177,7 +182,7 @@ class ExecutionTool:
             raise InputError("run is missing: which one?", field="run", hint="its execution_id; action list has them")
         none = NotFound(f"there is no run {ident[:80]!r} of yours", field="run", hint="action list has them")
         try:
-            summary, records = await self._catalog.off_loop(lambda: run(self._workspace.database, ident))
+            summary, records = await self._read(call, lambda: run(self._workspace.database, ident))
         except InputError:
             raise none from None
         if summary is None or summary.id != ident:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,6 +13,8 @@ from mcp_types import CallToolResult, Tool, ToolAnnotations
 
 from host.component.schema import InputSchema
 from host.core.strict_json import Json
+from host.core.waiting import ANSWER_S
+from host.errors import Busy
 from host.server.asgi import RequestContext
 from host.service.catalog import View
 from host.service.principal import Principal
@@ -37,6 +41,24 @@ async def off_loop(call: ToolCall, work: Callable[[], T]) -> T:
     """The result of `work`: off the event loop where the arguments are large."""
     admitted = call.context.admitted
     return work() if admitted is None or not call.context.large else await admitted.off_loop(work)
+
+
+async def in_turn(call: ToolCall, work: Callable[[float], Awaitable[T]]) -> T:
+    """The result of `work`, which reads the state or a component within so many seconds: one at a time for each key, so
+    that threads are left for others. Raises what it raises, and Busy where the key's turn does not come."""
+    admitted = call.context.admitted
+    if admitted is None:
+        return await work(ANSWER_S)
+    until = time.monotonic() + ANSWER_S
+    turn = admitted.account.turn
+    try:
+        await asyncio.wait_for(turn.acquire(), ANSWER_S)
+    except TimeoutError:
+        raise Busy("the key has too many calls that read the state", hint="wait for answers before the next") from None
+    try:
+        return await work(until - time.monotonic())
+    finally:
+        turn.release()
 
 
 @dataclass(frozen=True)

@@ -170,7 +170,7 @@ function form(create, close) {
   const name = text("name", "ci");
   name.required = true;
   const type = h("select", { name: "type", onchange: () => scopesOf() },
-    h("option", { value: "secret" }, "secret: for a program"), h("option", { value: "public" }, "public: reads, or runs what is named below"),
+    h("option", { value: "secret" }, "secret: for a program"), h("option", { value: "public" }, "public: reads, or runs what you allow below"),
     h("option", { value: "admin" }, "admin: may manage"));
   const scopes = h("div.checks");
   const scopesOf = () => fill(scopes, SCOPES[type.value].map((scope) => h("label.check", {},

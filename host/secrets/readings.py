@@ -35,14 +35,16 @@ _ESCAPE = re.compile(
     rb"""%%(?:25)*(?:u(%(hex)s{4})|(%(hex)s{2}))
     |\\++(?:u(?:([dD][89abAB]%(hex)s{2}\\++u[dD][c-fC-F]%(hex)s{2})|(%(hex)s{4})|\{(%(hex)s{1,8})\})
         |U(%(hex)s{8})|x(?:(%(hex)s{2})|\{(%(hex)s{1,8})\})|([0-7]{1,3})|([abfnrtv])|)
-    |&(?:amp;)*(?:\#(?:[xX]0*+(%(hex)s{1,6})|0*+([0-9]{1,7}));?|([A-Za-z]{2,31};|amp|lt|gt|quot))"""
+    |&(?:amp;)*(?:\#(?:[xX](?:0*+(%(hex)s{1,6})|0+)|0*+([0-9]{1,7})|0+);?|([A-Za-z]{2,31};|amp|lt|gt|quot))"""
     % {b"hex": _HEX},
     re.VERBOSE,
 )
 _PERCENT, _PAIR, _OCTAL, _CONTROL, _DECIMAL, _NAME = 2, 3, 9, 10, 12, 13
 _BYTES = (_PERCENT, 7, _OCTAL)  # groups that give a byte; the others give a character
 _CONTROLS = dict(zip(b"abfnrtv", b"\a\b\f\n\r\t\v", strict=True))
-_QUOTED = re.compile(rb"=(?:([0-9A-Fa-f]{2})|[ \t]*\r?\n)")
+_QUOTED = re.compile(rb"=(?:([0-9A-Fa-f]{2})|[ \t]*\r?[\r\n])")
+
+_WRAPPED = re.compile(rb"\\[rnt](?:%(hex)s{2}(?:\\[rnt])+){2}|\\[rn](?<==..)" % {b"hex": _HEX})  # in a string of JSON
 
 _LINES = b"=\r\n"  # within a coded text that is wrapped
 _DIGITS = b"0123456789"
@@ -234,8 +236,9 @@ def readings(text: bytes, least: int, *, quotes: bool, wide: bool) -> list[Readi
     return found
 
 
-def _spelled_out(reading: Reading, found: list[Reading], *, quotes: bool) -> list[Reading]:
-    """Put `reading` spelled out among the `found`. Returns those that may hold something coded."""
+def _spelled_out(reading: Reading, found: list[Reading], *, quotes: bool, again: bool = True) -> list[Reading]:
+    """Put `reading` spelled out among the `found`. Returns those that may hold something coded. What was
+    quoted-printable is spelled out `again`, once: it may have escapes in it, or be so twice."""
     text = reading.text
     if b"\0" in text:
         text = text.translate(None, b"\0")
@@ -243,8 +246,12 @@ def _spelled_out(reading: Reading, found: list[Reading], *, quotes: bool) -> lis
     found.append(reading)
     if not reading.recoded and not text.isascii():
         found.append(Reading().of(text.translate(_EBCDIC), reading))
+    quoted = []
+    escaped = reading
+    if again and b"=" in text and _QUOTED.search(text):
+        plain = _Unescaped(_QUOTED.sub(_character, text), reading, _QUOTED)
+        quoted = _spelled_out(plain, found, quotes=quotes, again=False)
     if b"%" in text or b"&" in text or (b"\\" in text and not _of_lines(text, quotes=quotes)):
-        escaped = reading
         for _ in range(_ROUNDS):
             after = _ESCAPE.sub(_character, text)
             if after == text:
@@ -253,10 +260,10 @@ def _spelled_out(reading: Reading, found: list[Reading], *, quotes: bool) -> lis
             reading = _Unescaped(text, reading, _ESCAPE)
         if reading is not escaped:
             found.append(reading)
-    if b"=" in text and _QUOTED.search(text):
-        found.append(quoted := _Unescaped(_QUOTED.sub(_character, text), reading, _QUOTED))
-        return [reading, quoted]
-    return [reading]
+    if (not again or reading is not escaped) and b"=" in text and _QUOTED.search(text):
+        quoted.append(plain := _Unescaped(_QUOTED.sub(_character, text), reading, _QUOTED))
+        found.append(plain)
+    return [reading, *quoted]
 
 
 def unescaped(text: bytes) -> bytes:
@@ -269,7 +276,9 @@ def unescaped(text: bytes) -> bytes:
 def _of_lines(text: bytes, *, quotes: bool) -> bool:
     """Whether the backslashes of `text` are those of line breaks and quotation marks, and no coded text is wrapped."""
     simple = text.count(b"\\n") + text.count(b"\\r") + text.count(b"\\t") + (0 if quotes else text.count(b'\\"'))
-    return simple == text.count(b"\\") and b"x" * 32 not in text.translate(_BASE64_RUN)
+    if simple != text.count(b"\\") or b"x" * 32 in text.translate(_BASE64_RUN):
+        return False
+    return not _WRAPPED.search(text)
 
 
 _known: dict[bytes, bytes] = {}  # characters by their escapes
@@ -288,10 +297,12 @@ def _character(match: re.Match[bytes]) -> bytes:
 def _read_escape(match: re.Match[bytes]) -> bytes:
     group, escape = match.lastindex, match[0]
     if escape.startswith(b"="):
-        return bytes((int(match[1], 16),)) if group else b""
+        return bytes((int(match[1], 16),)) if group and match[1] != b"00" else b""
     if group is None:
         return b""  # a backslash before a sign, or of itself: in front of what is looked for, too
     digits = match[group]
+    if group not in (_NAME, _CONTROL) and not digits.strip(b"0"):
+        return b""  # NUL: of a text in UTF-16 or UTF-32, which is read without
     if group == _NAME:
         name = digits.decode()
         return html5.get(name, escape.decode()).encode()
@@ -337,7 +348,7 @@ def _recoded(reading: Reading, in_base64: bytes, in_numbers: bytes, least: int, 
             sources.append((0, 8, spans, None))
     if not parts:
         return None
-    made = b"\n".join(parts)
+    made = b"\n".join([part.replace(b"\n", b"\r") for part in parts])
     marked = made.translate(_WIDE_TEXT if wide else _TEXT)  # a coding that is none makes bytes of all kinds
     if b"x" * least not in marked:
         return None

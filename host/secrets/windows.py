@@ -8,6 +8,9 @@ learns nothing, neither from what is replaced nor from the time of it, before it
 - a window has 12 characters of a secret behind its public beginning (`sk-`, `ghp_`, `sk-ant-api03-`); 15 if the secret
   has no letters, and 24 if it has letters of one case only, as pass phrases. At least five of the characters differ,
   and few are of a part that all keys of a kind have;
+- no window goes over the bounds of a secret's *parts*, if it has such: of a URL, a connection string, `user:password`,
+  a JSON object, a token in three parts (RFC 7519). Much of these is known, and each window tells the next character
+  to a guest that knows eleven: what it knows of one part tells nothing of another. Text in base64 has no windows;
 - of a secret shorter than that, only the whole is looked for. One shorter than `SHORTEST_RECODED` bytes is looked for
   in its own case and outside codings only: too many texts have two characters in common with it.
 
@@ -19,6 +22,7 @@ from __future__ import annotations
 
 import re
 import struct
+from base64 import b64decode
 from typing import TYPE_CHECKING, NamedTuple
 
 from host.secrets.readings import members, runs, unescaped
@@ -33,7 +37,21 @@ _WINDOW = 12  # characters: of 36 kinds, as case does not count, 62 bits; of the
 _WINDOW_OF_DIGITS = 15
 _WINDOW_OF_WORDS = 24
 _DIFFERENT = 5  # characters of a window, at least: a row of zeros is no secret
-_BEGINNING = re.compile(r"(?:Bearer |Basic )?(?:(?:[A-Za-z]{1,8}[0-9]{0,2}[-_.]){1,3}|AIza|AKIA|ASIA|eyJ[\w-]*\.)?")
+_BEGINNING = re.compile(
+    r"""(?:Bearer[ ]|Basic[ ])?(?:
+    [sr]k_(?:live|test)_51\w{15}  # Stripe's have the account, which its public keys have too
+    |(?:[A-Za-z]{1,8}[0-9]{0,2}[-_.]){1,3}(?:[0-9]{6,}-)*  # Slack's have the workspace and the bot
+    |AIza|AKIA|ASIA|EAA\w{11}
+    |MII[\w+/]{48}  # a private key in DER: its kind and size (RFC 5958)
+    )?""",
+    re.VERBOSE,
+)
+_STRUCTURE = re.compile(r"""://|[\w"')\].-]{4}[:=](?!=*$)""", re.ASCII)  # a name, but not padding of base64
+_PART = re.compile(r"""[^\s:;,=@"'{}()\[\]<>&?|\\]+""")
+_PART_OF_URL = re.compile(r"""[^\s:;,=@"'{}()\[\]<>&?|\\/#]+""")
+_PART_OF_TOKEN = re.compile(r"[^\s.]+")
+_SCHEME = re.compile(r"^(?:Bearer|Basic) ")
+_STANDARD = str.maketrans("-_", "+/")
 _COMMON = ("T3BlbkFJ",)  # in the middle of OpenAI's keys
 _MOST_COMMON = 2  # characters of such a part in a window
 _FOLD = bytes(range(256)).lower().replace(b" ", b"+")
@@ -105,17 +123,55 @@ def _forms(number: int, value: str) -> Iterator[tuple[int, Sought]]:
         for text in {raw, unescaped(raw)}:
             yield len(text), Sought(number, text, 0)
         return
-    public = _public(value)
-    length = _window(value[public:]) * (1 if value.isascii() else 2)
+    wide = 1 if value.isascii() else 2
     others = (text for text in _in_other_charsets(value) if len(text) >= SHORTEST_RECODED)
     for text in dict.fromkeys((raw, unescaped(raw), *others)):
-        folded = text.translate(_FOLD)
-        places = range(public, len(folded) - length + 1)
-        forms = [Sought(number, folded, at) for at in places if _telling(text[at : at + length])]
-        if forms:
-            yield from ((length, form) for form in forms)
-        else:
+        folded, found = text.translate(_FOLD), False
+        for start, end in _parts(text.decode("latin-1")):
+            public, window = _public(text[start:end].decode("latin-1"))
+            length = window * wide
+            for at in range(start + public, end - length + 1):
+                if _telling(text[at : at + length]):
+                    found = True
+                    yield length, Sought(number, folded, at)
+        if not found:
             yield len(folded), Sought(number, folded, 0)
+
+
+def _parts(value: str) -> Iterator[tuple[int, int]]:
+    """From where to where the parts of `value` go, of each of which nothing is known to those who know the others."""
+    credentials = _SCHEME.sub("", value)
+    at = len(value) - len(credentials)
+    if _is_text(credentials.partition(".")[0]):
+        found = _PART_OF_TOKEN.finditer(value, at)
+    elif _STRUCTURE.search(credentials):
+        found = (_PART_OF_URL if "://" in credentials else _PART).finditer(value, at)
+    else:
+        yield 0, len(value)
+        return
+    for match in found:
+        start, end = match.span()
+        if match[0].replace("_", "").isalpha():
+            continue  # a name
+        if _is_text(match[0]):
+            user, separator, _ = _decoded(match[0]).partition(b":")
+            if not separator or b"{" in user:
+                continue
+            start += -(-4 * (len(user) + 1) // 3)
+        yield start, end
+
+
+def _is_text(part: str) -> bool:
+    """Whether `part` is text in base64, such as JSON or `user:password`."""
+    try:
+        return len(part) >= _WINDOW and _decoded(part).decode().isprintable()
+    except ValueError:
+        return False
+
+
+def _decoded(part: str) -> bytes:
+    digits = part.rstrip("=")
+    return b64decode(digits.translate(_STANDARD) + "=" * (-len(digits) % 4), validate=True)
 
 
 def _in_other_charsets(value: str) -> Iterator[bytes]:
@@ -132,11 +188,12 @@ def _in_other_charsets(value: str) -> Iterator[bytes]:
         yield value.encode("utf-16-be").replace(b"\0", b"")
 
 
-def _public(value: str) -> int:
-    """How many characters of `value` its readers know: the beginning of its kind, if enough is left behind it."""
+def _public(value: str) -> tuple[int, int]:
+    """How many characters of `value` its readers know, the beginning of its kind; and how long a window behind is."""
     found = _BEGINNING.match(value)
     end = found.end() if found else 0
-    return end if len(value) - end >= _window(value[end:]) < _WINDOW_OF_WORDS else 0
+    window = _window(value[end:])
+    return (end, window) if window < _WINDOW_OF_WORDS else (0, _window(value))
 
 
 def _window(rest: str) -> int:

@@ -441,6 +441,40 @@ def test_what_is_put_in_place_of_a_part_does_not_tell_how_long_it_is(known):
         assert redact.text(f"a {junk}{LONG[9:28]}{junk} b") == "a <0> b"
 
 
+def soft_breaks(text):
+    return "=\r\n".join(text[at : at + 7] for at in range(0, len(text), 7))
+
+
+WIDE = [LONG.encode(charset).decode("latin-1") for charset in ("utf-16-le", "utf-16-be", "utf-32-le")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(pytest.param(json.dumps(text), id=f"a wide text in JSON {place}") for place, text in enumerate(WIDE)),
+        *(pytest.param(quote(text, safe=""), id=f"a wide text in percent {place}") for place, text in enumerate(WIDE)),
+        pytest.param("".join(f"&#{ord(sign)};" for sign in WIDE[0]), id="a wide text in decimal references"),
+        pytest.param("".join(f"&#x{ord(sign):02x};" for sign in WIDE[0]), id="a wide text in hexadecimal references"),
+        pytest.param("".join(rf"\{ord(sign):03o}" for sign in WIDE[1]), id="a wide text in octal"),
+        pytest.param("".join(f"={ord(sign):02X}" for sign in WIDE[1]), id="a wide text in quoted-printable"),
+        pytest.param(soft_breaks(json.dumps(LONG).replace("-", r"\u002d")), id="JSON in soft breaks"),
+        pytest.param(soft_breaks("".join(rf"\x{ord(sign):02x}" for sign in LONG)), id="hex escapes in soft breaks"),
+        pytest.param(soft_breaks("".join(f"&#{ord(sign)};" for sign in LONG)), id="references in soft breaks"),
+        pytest.param(soft_breaks("".join(f"={ord(sign):02X}" for sign in LONG)), id="quoted-printable twice"),
+        pytest.param("".join(f"={ord(sign):02X}" for sign in quote(LONG, safe="")), id="quoted-printable of percent"),
+        pytest.param(json.dumps(soft_breaks(LONG)), id="soft breaks in JSON"),
+        pytest.param(in_base64(b"", soft_breaks(LONG)), id="soft breaks in base64"),
+        pytest.param(in_base64(b"", LONG.encode().hex("\n")), id="a byte a line in base64"),
+        pytest.param(json.dumps(LONG.encode().hex("\n")), id="a byte a line in JSON"),
+        pytest.param(
+            json.dumps({"dump": LONG.encode().hex(" ", 1).upper().replace(" ", "\r\n")}), id="the same, CR LF"
+        ),
+    ],
+)
+def test_a_guest_that_has_one_way_of_writing_put_into_another_does_not_get_the_secret(text):
+    assert "<0>" in redactor(LONG).text(f"say {text} again")
+
+
 @pytest.mark.parametrize(
     "kind",
     ["sk-", "sk-ant-api03-", "ghp_", "github_pat_", "xoxb-", "AKIA", "SG.", "Bearer sk-", "eyJhbGciOiJIUzI1NiJ9."],
@@ -468,6 +502,60 @@ def test_a_row_of_zeros_in_a_secret_is_not_looked_for():
     redact = redactor("00000000000000000000-4f9a8c7e1b2d")
     for text in ("0" * 40, "000000000000-", "0000000000-4f"):
         assert redact.text(text) is text
+
+
+def claims(**given):
+    return base64.urlsafe_b64encode(json.dumps(given).encode()).rstrip(b"=").decode()
+
+
+RANDOM = "q7Zk2VwXm9Rt4LbYc8HdNf3JgPs6TuKv"
+STRUCTURED = {
+    "a token of three parts": (claims(alg="HS256", typ="JWT") + "." + claims(iss="supabase", ref="abcdefgh") + ".", ""),
+    "a bot's token": ("7283910465:", ""),
+    "a token that begins with an account's number": (
+        in_base64(b"", "1029384756102938475").rstrip("=") + ".GhIjKl.",
+        "",
+    ),
+    "a webhook": ("https://hooks.example.com/services/T0123ABCD/B0123ABCD/", ""),
+    "a database": ("postgres://admin:", "@db.example.com/main"),
+    "a connection string": ("DefaultEndpointsProtocol=https;AccountName=mystore1;AccountKey=", "==;Suffix=example.net"),
+    "a service account": ('{"type":"service_account","project_id":"x-1","private_key":"', '"}'),
+    "a private key": ("MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQ", ""),
+    "a user's password": ("service-account-01:", ""),
+    "a bot's token with two numbers": ("xoxb-2837465910-3847561029384-", ""),
+    "a key with its account": ("sk_live_51HabcdEFGHijklmN", ""),
+    "cookies": ("sessionid_prod=abcdefghij; token=", ""),
+}
+
+
+@pytest.mark.parametrize("kind", STRUCTURED)
+def test_a_guest_that_knows_how_a_secret_of_several_parts_begins_cannot_read_on_from_there(kind):
+    """It knows all but the random part, and has each next character echoed until one is replaced."""
+    before, behind = STRUCTURED[kind]
+    redact = redactor(before + RANDOM + behind)
+    for length in range(1, 12):  # characters of the random part, with what is known before and behind
+        guess = f"<{before}{RANDOM[:length]}>"
+        assert redact.text(guess) == guess
+        guess = f"<{RANDOM[-length:]}{behind}>"
+        assert redact.text(guess) == guess
+    assert redact.text(f"say {before}{RANDOM}{behind}, {RANDOM}") == "say <0>, <0>"
+    assert RANDOM[4:20] not in redact.text(f"say {RANDOM[4:20]}")
+
+
+def test_a_guest_that_knows_a_user_s_name_cannot_read_on_in_the_base64_of_a_password():
+    value = in_base64(b"service-account:", RANDOM)
+    known = in_base64(b"", "service-account:")[:20]
+    for length in range(12):
+        guess = f"<{value[: len(known) + length]}>"
+        assert redactor(value).text(guess) == guess
+    assert redactor(value).text(f"say {value}") == "say <0>"
+
+
+def test_a_short_rest_behind_a_known_beginning_is_no_window_together_with_it():
+    value = "sk-proj-a7Xk9Qm2Zr"
+    for length in range(1, len(value)):
+        assert redactor(value).text(value[:length]) == value[:length]
+    assert redactor(value).text(f"say {value}") == "say <0>"
 
 
 @pytest.mark.parametrize(

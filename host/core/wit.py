@@ -88,6 +88,10 @@ WASI_OWN: dict[str, dict[str, Signature]] = {
 }
 
 
+POLL = "wasi:io/poll"  # of an interface with resources; the functions that wait are the host's, in their WIT types
+WAITS = {"[method]pollable.block": "func(borrow)", "poll": "func(list<borrow>) -> list<u32>"}
+
+
 def provided(interface: str) -> dict[str, Signature] | None:
     """The functions of an interface that the host provides; None for one of wasmtime's, or of nobody's."""
     return IMPORTS.get(interface) or WASI_OWN.get(interface.partition("@")[0])

@@ -16,6 +16,7 @@ from wasmtime.component import Component
 
 from host.component.wasm import read_outline
 from host.core.names import Digest
+from host.core.wit import POLL
 from host.errors import CompileError
 from host.sandbox import compiler, engine
 from host.sandbox.cache import CompiledCache, cache_name, load_compiled, seal
@@ -88,5 +89,6 @@ class Loaded:
     def link(self, functions: HostFunctions) -> Instances:
         """`functions` has every interface of `imports` but WASI's."""
         wasi = any(name.startswith("wasi:") for name in self.imports)
+        waits = any(name.partition("@")[0] == POLL for name in self.imports)
         functions = {**functions, **own_functions(self.imports)}
-        return Instances(self.sandbox.engine, self.component, self.sandbox.ticker, functions, wasi=wasi)
+        return Instances(self.sandbox.engine, self.component, self.sandbox.ticker, functions, wasi=wasi, waits=waits)

@@ -22,7 +22,7 @@ from host.core.waiting import start
 from host.core.wit import RUN, Cut, Err, HostValue, Ok, Room, provided
 from host.errors import StateError
 from host.run import Run, RunStopped, Stop
-from host.sandbox import failure
+from host.sandbox import failure, poll
 from host.sandbox.engine import MAX_CORE_INSTANCES, MAX_TABLE_ELEMENTS, MAX_TABLES
 from host.sandbox.wasi import NO_FINALIZER, StandardStreams
 
@@ -44,6 +44,7 @@ _decode_utf8.restype = ctypes.py_object
 _decode_utf8.argtypes = (ctypes.POINTER(ctypes.c_ubyte), ctypes.c_ssize_t, ctypes.c_char_p)
 
 _current = threading.local()
+_ready: dict[str, Any] = {}  # run -> the function that says whether a pollable is ready, of those that wait
 _OnEpoch = ctypes.CFUNCTYPE(  # wasmtime_store_epoch_deadline_callback's
     ctypes.c_size_t,
     ctypes.POINTER(ffi.wasmtime_context_t),
@@ -114,8 +115,16 @@ class Instances:
     """A linked component. It runs any number of times, on any number of threads at once."""
 
     def __init__(
-        self, engine: Engine, component: Component, ticker: Ticker, functions: HostFunctions, *, wasi: bool
+        self,
+        engine: Engine,
+        component: Component,
+        ticker: Ticker,
+        functions: HostFunctions,
+        *,
+        wasi: bool,
+        waits: bool = False,
     ) -> None:
+        """`wasi`: the component imports some of WASI; `waits`: also `wasi:io/poll`."""
         self._engine = engine
         self._component = component
         self._ticker = ticker
@@ -127,6 +136,9 @@ class Instances:
         self._callbacks = [
             _define(self._linker, interface, members) for interface, members in functions.items()
         ]  # kept: the linker only holds their addresses
+        self._asker = poll.Asker(engine) if waits else None
+        if waits:
+            _define_waits(self._linker, poll.linked_name(engine, _block, NO_FINALIZER))
         interface_index = component.get_export_index(RUN)
         self._run_index = component.get_export_index("run", interface_index)
 
@@ -146,6 +158,7 @@ class Instances:
             raise failure.classify(trapped, run, streams) from None
         finally:
             store.close()
+            _ready.pop(run.id, None)
             _current.call = outer
             if streams is not None:
                 streams.close()
@@ -168,6 +181,8 @@ class Instances:
         ffi.wasmtime_store_epoch_deadline_callback(store.ptr(), _on_epoch, None, NO_FINALIZER)
         store.set_epoch_deadline(1)
         try:
+            if self._asker is not None:
+                _ready[run.id] = self._asker.begin(store, self._linker)
             instance = self._linker.instantiate(store, self._component)
         except WasmtimeError as error:
             raise failure.Trapped(error, links=self._links()) from None
@@ -229,11 +244,7 @@ def _define(linker: Linker, interface: str, members: Mapping[str, HostFunction])
     with linker.root() as root, root.add_instance(interface) as instance:
         for name, function in members.items():
             callback = _callback(function, contract[name].rooms)
-            encoded = name.encode()
-            error = ffi.wasmtime_component_linker_instance_add_func(
-                instance.ptr(), ctypes.create_string_buffer(encoded), len(encoded), callback, None, NO_FINALIZER
-            )
-            if error:
+            if error := poll.add_function(instance, name, callback, NO_FINALIZER):
                 raise WasmtimeError._from_ptr(error)  # noqa: SLF001 - the library has no other way in
             callbacks.append(callback)
     return callbacks
@@ -266,6 +277,35 @@ def _callback(function: HostFunction, rooms: Sequence[Room]) -> Any:
         return 0 if run.check() is None else _trap()
 
     return enter
+
+
+def _wait_callback(function: Callable[..., None]) -> Any:
+    """The C callback for a function of `poll`, as `_callback` for the others."""
+
+    @ffi.wasmtime_component_func_callback_t  # type: ignore[untyped-decorator]
+    def enter(_data: Any, context: Any, _type: Any, args: Any, _nargs: int, results: Any, _nresults: int) -> int:
+        run: Run = _current.call
+        try:
+            run.meters.host_calls += 1
+            if run.meters.host_calls > run.limits.max_host_calls:
+                run.stop(Stop.HOST_CALLS)
+            elif run.check() is None:
+                function(run, _ready[run.id], context, args, results)
+        except BaseException as error:  # noqa: BLE001 - as in `_callback`
+            run.fail(error)
+        return 0 if run.check() is None else _trap()
+
+    return enter
+
+
+_block, _poll = _wait_callback(poll.block), _wait_callback(poll.poll)
+
+
+def _define_waits(linker: Linker, interface: str) -> None:
+    with linker.root() as root, root.add_instance(interface) as instance:
+        for name, callback in ((poll.BLOCK, _block), (poll.POLL, _poll)):
+            if error := poll.add_function(instance, name, callback, NO_FINALIZER):
+                raise WasmtimeError._from_ptr(error)  # noqa: SLF001 - the library has no other way in
 
 
 @_OnEpoch  # type: ignore[untyped-decorator]

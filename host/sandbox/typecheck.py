@@ -12,8 +12,10 @@ from wasmtime import Engine
 from wasmtime import _ffi as ffi
 from wasmtime.component import (
     U8,
+    U32,
     U64,
     Bool,
+    BorrowType,
     Component,
     ComponentInstanceType,
     FuncType,
@@ -24,7 +26,7 @@ from wasmtime.component import (
 )
 from wasmtime.component._types import ComponentExtern
 
-from host.core.wit import EXPORTS, IMPORTS, WASI_ALLOWED, WASI_LINKED, Signature, provided
+from host.core.wit import EXPORTS, IMPORTS, POLL, WAITS, WASI_ALLOWED, WASI_LINKED, Signature, provided
 from host.errors import ContractError
 
 _MAX_SHOWN_PARAMS = 8
@@ -50,6 +52,8 @@ def _checked(component: Component, engine: Engine, wasi: Iterable[str]) -> tuple
     for name, extern in imports.items():
         if (functions := provided(name)) is not None:
             _check_interface(name, extern.ty, functions, engine, subset=True)
+        elif name.partition("@")[0] == POLL:
+            _check_waits(name, extern.ty, engine)
     for name, functions in EXPORTS.items():
         exported = _named(ffi.wasmtime_component_type_export_get, kind, engine, name)
         if exported is None:
@@ -107,6 +111,19 @@ def _check_interface(name: str, kind: object, wanted: Mapping[str, Signature], e
             )
 
 
+def _check_waits(name: str, kind: object, engine: Engine) -> None:
+    """Checks those functions of `wasi:io/poll` that the host provides; wasmtime checks the rest."""
+    if not isinstance(kind, ComponentInstanceType):
+        raise ContractError(f"{name} is not an interface", subject=name)
+    for function, wanted in WAITS.items():
+        extern = _named(ffi.wasmtime_component_instance_type_export_get, kind, engine, function)
+        found = wanted if extern is None else "not a function"
+        if extern is not None and isinstance(extern.ty, FuncType):
+            found = _signature(extern.ty)
+        if found != wanted:
+            raise ContractError(f"{name}#{function} is {found}, not {wanted}", subject=f"{name}#{function}")
+
+
 def _named(get: Any, kind: Any, engine: Engine, name: str) -> ComponentExtern | None:
     """The export `name`, looked up by the function `get` of the C API."""
     encoded, item = name.encode(), ctypes.POINTER(ffi.wasmtime_component_extern_t)()
@@ -149,8 +166,10 @@ def _type(kind: ValType | None) -> str:
             return "bool"
         case U64():
             return "u64"
-        case ListType() if isinstance(kind.element, U8):
-            return "list<u8>"
+        case BorrowType():
+            return "borrow"
+        case ListType() if isinstance(kind.element, U8 | U32 | BorrowType):
+            return f"list<{_type(kind.element)}>"
         case ResultType() if isinstance(kind.ok, String) and isinstance(kind.err, String):
             return "result<string, string>"  # no other is of the contract, and what nests may be huge when written out
         case None:

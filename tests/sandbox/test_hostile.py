@@ -27,6 +27,7 @@ REFUSED = {  # before anything of them runs
     "many_instances": errors.CompileError,
     "many_memories": errors.CompileError,
     "many_tables": errors.CompileError,
+    "waits_forever": errors.ContractError,  # with the operator's leave: test_poll.py
 }
 ENDED = {  # while it runs
     "eats_memory": errors.GuestTrap,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -39,6 +39,7 @@ from host.secrets.value import PLACEHOLDER_PREFIX, SecretValue, Substitution
 
 _PIECE_BYTES = 64 * 1024
 _MOST_NAMED = 5  # headers in one refusal
+_MOST_BEFORE = 32  # characters in a header before a secret: `Token token="`, `OAuth oauth_consumer_key="`
 _MOST_ORIGINS = 1_000  # remembered: with a domain like *.example.com a guest can name any number
 
 
@@ -351,7 +352,8 @@ class LiveUpstream:
 
     def _in_headers(self, run: Run, grants: Sequence[SecretGrant], given: Fields) -> tuple[Fields, set[str]]:
         """The headers with values, each in those that its grant names, and the placeholders that were used. Raises
-        GuestError for a header with a value that is given twice: only lists may be (RFC 9110, 5.3)."""
+        GuestError for a header with a value that is given twice: only lists may be (RFC 9110, 5.3); and where a value
+        is moved along in its header (see `_check_not_moved`)."""
         headers, used = list(given), set[str]()
         for index, (name, value) in enumerate(given):
             lowered = name.lower()
@@ -360,6 +362,7 @@ class LiveUpstream:
             if not (fitting := [grant for grant in grants if grant.fits_header(lowered)]):
                 continue
             text, found = self._substitution(run, fitting).apply_header(name, value)
+            _check_not_moved(name, value, found)
             plain = [other.lower().translate(SPELLING) for other, _ in given]
             if found and plain.count(plain[index]) > 1:
                 raise GuestError("http_error", f"the header {name[:80]} is given twice")
@@ -433,6 +436,18 @@ def _check_no_override(request: UpstreamRequest) -> None:
             rule, remedy = f"a request that carries a secret has no header {name[:80]}", "send the method itself"
             refusal = Refusal("method_blocked", subject(request.method, request.target), rule, remedy, grantable=False)
             raise GuestError.refused(refusal)
+
+
+def _check_not_moved(name: str, value: str, placeholders: Collection[str]) -> None:
+    """Raises GuestError where much stands before the last of the `placeholders` in a header's `value`, or one is there
+    twice: where an upstream shows a header's first characters, the guest would choose how many are of the secret. The
+    base64 of Basic is not looked into: names of users have any length."""
+    before = value[: max((value.find(placeholder) for placeholder in placeholders if placeholder in value), default=0)]
+    for placeholder in placeholders:
+        before = before.replace(placeholder, "", 1)
+    if len(before) > _MOST_BEFORE or any(value.count(placeholder) > 1 for placeholder in placeholders):
+        rule = f"holds a secret twice, or behind more than {_MOST_BEFORE} characters"
+        raise GuestError("http_error", f"the header {name[:80]} {rule}")
 
 
 def check_size(grant: Grant, method: str, target: Target, size: int) -> None:

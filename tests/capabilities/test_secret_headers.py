@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from typing import Any
@@ -9,10 +10,12 @@ from typing import Any
 import pytest
 
 from host import Host, Secret
+from host.capabilities import exchange
 from host.component.manifest import Manifest
 from host.core.headers import CREDENTIALS
 from host.errors import InputError, ManifestError, PolicyError
 from host.policy.document import Policy
+from host.secrets.value import SecretValue, Substitution, new_placeholder
 from tests.probing import ORIGIN, TOKEN, answers, asking, calls, error_type, origin_of, probe, response, serving
 
 GET = ["secrets.get", "TOKEN"]
@@ -234,6 +237,47 @@ def test_a_guest_that_gives_the_header_of_a_secret_twice_sends_nothing(host: Hos
         assert error_type(answer) == "http_error"
         assert "twice" in answer["error"]["message"]
         assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "x" * 33 + "$0",
+        "Bearer " + "x" * 26 + "$0",
+        "$0$0",
+        "$0, $0",
+        "Bearer $0 $0",
+        'Digest a="' + "b" * 40 + '", c="$0"',
+    ],
+)
+@pytest.mark.parametrize("name", ["Authorization", "X-Api-Key"])
+def test_a_guest_that_moves_a_secret_to_where_an_upstream_cuts_its_echo_sends_nothing(
+    host: Host, name: str, value: str
+) -> None:
+    """An upstream that shows the first 100 characters of a header would show as many of the secret as the guest likes,
+    fewer than are replaced; from there it could guess on."""
+    with serving(response()) as server:
+        one = probe(host, origin_of(server), secrets={"TOKEN": TOKEN})
+        _, answer = answers(one, GET, ["fetch.request", asking(headers={name: value})])
+        assert error_type(answer) == "http_error"
+        assert name in answer["error"]["message"]
+        assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    "value", ["Bearer $0", 'Token token="$0"', 'OAuth oauth_consumer_key="$0", a="' + "b" * 99 + '"']
+)
+def test_a_secret_goes_out_behind_the_words_of_its_scheme(host: Host, value: str) -> None:
+    assert value.replace("$0", TOKEN).encode() in sent(host, asking(headers={"Authorization": value}))
+
+
+def test_a_secret_may_stand_in_the_base64_of_basic_behind_a_long_name() -> None:
+    placeholder = new_placeholder()
+    value = SecretValue("q7Zk2VwXm9Rt4LbYc8")
+    given = base64.b64encode(f"{'u' * 60}:{placeholder}".encode()).decode()
+    _, used = Substitution({placeholder: value}).apply_header("Authorization", f"Basic {given}")
+    assert used == {placeholder}
+    exchange._check_not_moved("Authorization", f"Basic {given}", used)
 
 
 # Methods that go around the policy.

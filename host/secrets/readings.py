@@ -21,6 +21,7 @@ from bisect import bisect_right
 from functools import cache, cached_property
 from html.entities import html5
 from itertools import accumulate, compress, starmap
+from operator import methodcaller
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def _ones(kept: bytes) -> bytes:
 _BASE64_RUN, _NUMBERS_RUN = members(_IN_BASE64 + _LINES), members(_IN_NUMBERS)
 _TEXT = members(bytes(range(32, 127)) + b"\0\t\r")  # not LF, which stands between the parts
 _WIDE_TEXT = members(bytes(range(32, 127)) + b"\0\t\r" + bytes(range(128, 256)))
+_IN_ONE_LINE = methodcaller("replace", b"\n", b"\r")
 _STANDARD = bytes.maketrans(b"-_", b"+/")
 _NOT_BASE64, _NOT_HEX = _only(_IN_BASE64), _only(_IN_HEX)
 _BASE64_DIGIT, _HEX_DIGIT = _ones(_IN_BASE64), _ones(_IN_HEX)
@@ -348,7 +350,7 @@ def _recoded(reading: Reading, in_base64: bytes, in_numbers: bytes, least: int, 
             sources.append((0, 8, spans, None))
     if not parts:
         return None
-    made = b"\n".join([part.replace(b"\n", b"\r") for part in parts])
+    made = b"\n".join(map(_IN_ONE_LINE, parts))
     marked = made.translate(_WIDE_TEXT if wide else _TEXT)  # a coding that is none makes bytes of all kinds
     if b"x" * least not in marked:
         return None

@@ -91,4 +91,12 @@ class Loaded:
         wasi = any(name.startswith("wasi:") for name in self.imports)
         waits = any(name.partition("@")[0] == POLL for name in self.imports)
         functions = {**functions, **own_functions(self.imports)}
-        return Instances(self.sandbox.engine, self.component, self.sandbox.ticker, functions, wasi=wasi, waits=waits)
+        return Instances(
+            self.sandbox.engine,
+            self.component,
+            self.sandbox.ticker,
+            functions,
+            wasi=wasi,
+            waits=waits,
+            pooled=self.sandbox.pooling,
+        )

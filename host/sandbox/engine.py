@@ -19,6 +19,7 @@ MAX_TABLES = 8
 MAX_TABLE_ELEMENTS = 20_000  # CPython's has 5,676
 MEMORY_RESERVATION = 4 * GIB  # with the guard, lets compiled code leave out bounds checks
 MEMORY_GUARD = 32 << 20
+BESIDE_SANDBOX = 448 << 20  # of address space: 100,000 handles of streams, or one argument of 128 MiB and its copy
 KEEP_RESIDENT = (
     16 << 20
 )  # of a slot's memory, reset by copying: without it a page fault a page, and threads do not scale
@@ -78,8 +79,9 @@ def pool_fits() -> bool:
 
 
 def has_room() -> bool:
-    """Whether the address space of one more sandbox can be had: it takes that much where there is no pool."""
-    return _reservable(MEMORY_RESERVATION + MEMORY_GUARD)
+    """Whether the address space of one more sandbox can be had, where there is no pool, and of what the library may
+    need for its guest besides: where it cannot have that, it aborts the process."""
+    return _reservable(MEMORY_RESERVATION + 2 * MEMORY_GUARD + BESIDE_SANDBOX)
 
 
 def _reservable(wanted: int) -> bool:

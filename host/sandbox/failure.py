@@ -33,7 +33,6 @@ from host.errors import (
     StackExhausted,
 )
 from host.run import GuestReport, Run, Stop
-from host.sandbox import engine
 from host.sandbox.wasi import StandardStreams
 
 _UNTOLD = (
@@ -46,11 +45,12 @@ _FRAMES_KEPT = 20  # by wasmtime, of any backtrace
 
 class Trapped(Exception):
     """The guest did not return. `error` is wasmtime's, if there is one. `links` is set if there was no instance yet: it
-    says whether there would be one without limits."""
+    says whether there would be one without limits. `no_room` says that the address space was used up."""
 
-    def __init__(self, error: WasmtimeError | None, *, links: bool | None = None) -> None:
+    def __init__(self, error: WasmtimeError | None, *, links: bool | None = None, no_room: bool = False) -> None:
         self.error = error
         self.links = links
+        self.no_room = no_room
 
 
 def classify(trapped: Trapped, run: Run, streams: StandardStreams | None) -> BaseException:
@@ -58,11 +58,8 @@ def classify(trapped: Trapped, run: Run, streams: StandardStreams | None) -> Bas
     if run.stopped is not None:
         return stopped(run.stopped, run)
     if trapped.links is not None and not (trapped.error and _ran(trapped.error)):
-        if not trapped.links and not engine.has_room():
-            return Busy(
-                "there is no address space left for another sandbox",
-                hint="fewer runs at once, or more of `ulimit -v`: a sandbox takes 4 GiB of it",
-            )
+        if trapped.no_room:
+            return no_room()
         if not trapped.links:
             return ContractError("the component imports a WASI that this host's wasmtime does not have", subject="wasi")
         return MemoryExceeded(
@@ -78,6 +75,13 @@ def classify(trapped: Trapped, run: Run, streams: StandardStreams | None) -> Bas
         return StackExhausted("the guest recursed too deeply: its stack is used up")
     reason = None if stderr else _UNTOLD.format(_mib(run))
     return GuestTrap("the guest trapped", stderr=stderr, hint=reason)
+
+
+def no_room() -> Busy:
+    return Busy(
+        "there is no address space left for another sandbox",
+        hint="fewer runs at once, or more of `ulimit -v`: a sandbox takes 4 GiB of it",
+    )
 
 
 def stopped(why: Stop, run: Run) -> BaseException:

@@ -23,7 +23,7 @@ from host.core.wit import RUN, Cut, Err, HostValue, Ok, Room, provided
 from host.errors import StateError
 from host.run import Run, RunStopped, Stop
 from host.sandbox import failure, poll
-from host.sandbox.engine import MAX_CORE_INSTANCES, MAX_TABLE_ELEMENTS, MAX_TABLES
+from host.sandbox.engine import MAX_CORE_INSTANCES, MAX_TABLE_ELEMENTS, MAX_TABLES, has_room
 from host.sandbox.wasi import NO_FINALIZER, StandardStreams
 
 HostFunction: TypeAlias = Callable[..., HostValue]  # (call, *strings) -> value
@@ -123,12 +123,16 @@ class Instances:
         *,
         wasi: bool,
         waits: bool = False,
+        pooled: bool = True,
     ) -> None:
-        """`wasi`: the component imports some of WASI; `waits`: also `wasi:io/poll`."""
+        """`wasi`: the component imports some of WASI; `waits`: also `wasi:io/poll`. Without `pooled` each run looks for
+        the address space that it may need."""
         self._engine = engine
         self._component = component
         self._ticker = ticker
         self._wasi = wasi
+        self._pooled = pooled
+        self._linked = False  # whether an instance was ever made
         self._linker = Linker(engine)
         if wasi:
             self._linker.add_wasip2()
@@ -166,6 +170,8 @@ class Instances:
             run.meters.sandbox_time_s = time.monotonic() - began - run.meters.upstream_time_s
 
     def _run(self, store: Store, text: str, run: Run, streams: StandardStreams | None) -> str:
+        if not self._pooled and not has_room():
+            raise failure.no_room()
         limits = run.limits
         store.set_limits(
             memory_size=limits.max_memory_bytes,
@@ -185,7 +191,10 @@ class Instances:
                 _ready[run.id] = self._asker.begin(store, self._linker)
             instance = self._linker.instantiate(store, self._component)
         except WasmtimeError as error:
-            raise failure.Trapped(error, links=self._links()) from None
+            used_up = self._linked or not has_room()  # asked first: without a pool, other runs make room as they end
+            links = self._links()
+            raise failure.Trapped(error, links=links, no_room=used_up and not (links and self._pooled)) from None
+        self._linked = True
         assert self._run_index is not None
         function = instance.get_func(store, self._run_index)
         assert function is not None

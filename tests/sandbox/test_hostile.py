@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from host import Host, Policy, errors
-from tests.conftest import GUESTS, slack, wat
+from tests.conftest import GUESTS, ROOT, slack, wat
 
 HOSTILE = sorted(file.stem for file in (GUESTS / "hostile").glob("*.wat"))
 TIMEOUT_S = 1.0
@@ -36,12 +39,14 @@ ENDED = {  # while it runs
     "floods_output": errors.HostCallsExceeded,
     "grows_at_start": errors.MemoryExceeded,
     "leaks_streams": errors.Denied,
+    "makes_handles": errors.GuestTrap,
     "reads_out_of_bounds": errors.GuestTrap,
     "recurses_forever": errors.StackExhausted,
     "returns_huge_output": errors.OutputTooLarge,
     "returns_lone_surrogate_utf8": errors.GuestTrap,
     "spins_forever": errors.DeadlineExceeded,
     "spins_in_start": errors.DeadlineExceeded,
+    "takes_handles": errors.GuestTrap,
     "takes_random_bytes": errors.GuestTrap,
     "traps_at_once": errors.GuestTrap,
     "writes_stderr_forever": errors.DeadlineExceeded,
@@ -130,3 +135,44 @@ def test_an_endless_guest_ends_in_time_while_eight_threads_are_busy(host: Host) 
         stop.set()
         for thread in busy:
             thread.join()
+
+
+IN_LITTLE_SPACE = """
+import pathlib, resource, sys
+from wasmtime import wat2wasm
+from host.core.audit import NullSink
+from host.core.limits import Limits
+from host.core.names import Digest
+from host.core.wit import IMPORTS
+from host.run import Placeholders, Run
+from host.sandbox import Sandbox
+from host.secrets.redaction import Redactor
+
+wasm = bytes(wat2wasm(pathlib.Path(sys.argv[2]).read_text()))
+loaded = Sandbox(pathlib.Path(sys.argv[3]), pathlib.Path(sys.argv[3]), pooling=False).load(wasm, Digest.of(wasm))
+ours = {name: dict.fromkeys(IMPORTS[name], lambda *_: "{}") for name in loaded.imports if name in IMPORTS}
+instances = loaded.link(ours)
+pages = int(pathlib.Path("/proc/self/statm").read_text().split()[0])
+most = pages * resource.getpagesize() + (int(sys.argv[1]) << 20)
+resource.setrlimit(resource.RLIMIT_AS, (most, most))
+try:
+    instances.run("{}", Run(limits=Limits(), sink=NullSink(), redactor=Redactor({}), placeholders=Placeholders()))
+    print("ran")
+except Exception as error:
+    print(type(error).__name__)
+"""
+
+
+@pytest.mark.parametrize("mib", [0, 110, 256, 440, 2048])
+@pytest.mark.parametrize("name", ["takes_handles", "makes_handles", "takes_random_bytes", "rust_like"])
+def test_a_guest_that_takes_what_little_address_space_there_is_does_not_end_its_host(
+    name: str, mib: int, tmp_path: Path
+) -> None:
+    """The library aborts the process where it gets no memory: a guest starts only where there is enough for it."""
+    place = name if name == "rust_like" else f"hostile/{name}"
+    argv = [sys.executable, "-c", IN_LITTLE_SPACE, str(4096 + 64 + mib), str(GUESTS / f"{place}.wat"), str(tmp_path)]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr[-500:]
+    usual = {"GuestTrap"} if name != "rust_like" else {"ran"}
+    assert {done.stdout.strip()} <= usual | {"Busy"}
+    assert mib < 1024 or done.stdout.strip() != "Busy"

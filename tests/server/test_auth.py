@@ -191,7 +191,7 @@ class TestAPrincipal:
         assert of(models=models).may_ask(asked) is may
 
     def test_that_is_for_some_models_has_to_name_one(self, of: Any) -> None:
-        with pytest.raises(Forbidden, match="names none"):
+        with pytest.raises(Forbidden, match="does not show which model"):
             of(models=("gpt-*",)).require_any_model()
 
     def test_without_a_key_may_use_everything_that_is_served(self) -> None:

@@ -30,6 +30,8 @@ from host.errors import (
 )
 from host.server.asgi import final_status
 
+_ENDING: Final = "the server is shutting down: another one may be there when you try again"
+
 _TABLE: Final[Mapping[type[HostError], int]] = {
     TooLarge: 413,
     NotFound: 404,
@@ -64,7 +66,7 @@ def words_outside(error: HostError) -> str | None:
     """The message for callers in place of the error's own, which is for the operator: an error of the host itself, or
     one with the guest's last words. None where callers may see the error's own."""
     if isinstance(error, ShuttingDown):
-        return str(error)
+        return _ENDING
     if error.blame == "host":
         return "the server cannot do this now"
     return f"the catalyst failed: {error.code}" if error.blame == "guest" else None
@@ -72,7 +74,7 @@ def words_outside(error: HostError) -> str | None:
 
 def ending() -> ShuttingDown:
     """The error for requests that the end of the server cuts short, and for those that come after its signal."""
-    return ShuttingDown("the server is shutting down", hint="try again: another one may be there by then")
+    return ShuttingDown(_ENDING)
 
 
 def shown_outside(error: HostError) -> dict[str, Any]:

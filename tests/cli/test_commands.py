@@ -59,7 +59,16 @@ def test_help_says_what_each_exit_status_means() -> None:
 
 def test_inspect_takes_the_options_that_grant_authority_as_run_does() -> None:
     [run], [inspect] = every("run"), every("inspect")
-    granting = {"policy_file", "allow_domain", "allow_private", "upstream", "secrets", "config", "allow_import"}
+    granting = {
+        "policy_file",
+        "allow_domain",
+        "allow_private",
+        "upstream",
+        "secrets",
+        "secret_to",
+        "config",
+        "allow_import",
+    }
     assert {one.name for one in options(run)} >= granting
     assert {one.name for one in options(inspect)} == granting | {"in_json"}
 

@@ -5,6 +5,7 @@ in the signature of a public name is public too: here, in `host.errors`, or in `
 walks the signatures.
 """
 
+from host import errors as errors
 from host.component.manifest import Manifest as Manifest
 from host.component.manifest import SecretNeed as SecretNeed
 from host.component.operations import OperationSpec as OperationSpec
@@ -33,6 +34,7 @@ from host.policy.document import RateLimit as RateLimit
 from host.policy.document import SecretGrant as SecretGrant
 from host.policy.document import SecretRule as SecretRule
 from host.policy.document import Terms as Terms
+from host.policy.permissions import Declared as Declared
 from host.policy.permissions import Grant as Grant
 from host.policy.permissions import Requested as Requested
 from host.policy.urls import DomainPattern as DomainPattern
@@ -45,6 +47,7 @@ from host.runtime.events import AsyncEventStream as AsyncEventStream
 from host.runtime.events import EventStream as EventStream
 from host.runtime.host import Host as Host
 from host.runtime.loader import Loader as Loader
+from host.runtime.threads import Share as Share
 from host.sandbox import CompileLimits as CompileLimits
 from host.secrets.value import SecretValue as SecretValue
 from host.trust.artifact import Artifact as Artifact

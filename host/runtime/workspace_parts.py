@@ -15,6 +15,7 @@ from host.secrets.value import Unspoken as Unspoken
 from host.store.access.api_keys import ApiKey as ApiKey
 from host.store.access.api_keys import ApiKeys as ApiKeys
 from host.store.access.api_keys import KeyRing as KeyRing
+from host.store.access.api_keys import Proof as Proof
 from host.store.access.cancellations import Cancellations as Cancellations
 from host.store.access.counters import Counters as Counters
 from host.store.access.counters import Slot as Slot
@@ -36,6 +37,7 @@ from host.store.policies import Policies as Policies
 from host.store.policies import SecretGrants as SecretGrants
 from host.store.settings import Setting as Setting
 from host.store.settings import Settings as Settings
+from host.store.state_digest import State as State
 from host.store.trusted_keys import KeptKey as KeptKey
 from host.store.trusted_keys import TrustStore as TrustStore
 from host.store.vault.keys import DataKey as DataKey

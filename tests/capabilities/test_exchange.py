@@ -37,7 +37,7 @@ def sent(host: Host, message: dict[str, Any], secret: Secret, **policy: Any) -> 
     return request
 
 
-@pytest.mark.parametrize("value", ["Bearer $0", "$0", "a=$0; b=$0"])
+@pytest.mark.parametrize("value", ["Bearer $0", "$0", "Token token=$0"])
 def test_a_placeholder_in_a_header_becomes_the_secret(host: Host, value: str) -> None:
     request = sent(host, asking(headers={"X-Auth-Token": value}), Secret(TOKEN))
     assert value.replace("$0", TOKEN).encode() in request

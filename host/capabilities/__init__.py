@@ -2,7 +2,7 @@
 
 A capability is a class with `interface`, made once for a loaded catalyst from its Grant. Its `functions()` are called
 as `function(run, *strings)`, and do four things in this order: decide, audit, act, meter. Errors are returned as
-values; an exception ends the run. `exchange` and `upstream` are what those that send requests share. The package may
+values; an exception ends the run. `exchange` and `message` are what those that send requests share. The package may
 import `egress` and everything below it. A new capability is a new module here, a line in `configure`, and its WIT.
 """
 

@@ -17,6 +17,7 @@ from host.capabilities.message import BodyDecoder, GuestError, RequestMessage, r
 from host.core.headers import (
     ANSWER_FORMS,
     CREDENTIALS,
+    HEADER,
     METHOD_OVERRIDES,
     SPELLING,
     methods_in_fields,
@@ -29,7 +30,7 @@ from host.core.sliding_window import Limit, LocalLimiter, RequestLimiter
 from host.egress import Deadline, EgressClient, EgressError, Outgoing
 from host.egress.headers import Fields
 from host.errors import InputError, Refusal
-from host.policy.document import HEADER, METHODS, RateLimit, SecretGrant
+from host.policy.document import METHODS, RateLimit, SecretGrant
 from host.policy.permissions import Deny, Grant, binding_remedy, decide, deny_address
 from host.policy.urls import Origin, Target, UrlError
 from host.run import Run
@@ -282,7 +283,12 @@ class RawAnswer(Protocol):
 
 
 class Upstream(Protocol):
-    """Where allowed requests go. Thread-safe."""
+    """Where allowed requests go: the seam between the host and an upstream. Thread-safe.
+
+    What crosses it holds placeholders, never secrets: `LiveUpstream` puts the values in below it, at the last moment.
+    An implementation that records or replays stands in its place and never sees a secret in a request. What comes back
+    is the upstream's own text, which may echo a secret: UpstreamAnswer redacts it, whichever implementation it came
+    from, and a recorder redacts what it writes with `run.redactor`."""
 
     def send(self, run: Run, request: UpstreamRequest) -> RawAnswer:
         """Send `request` and return once the response has begun. Raises EgressError, GuestError."""
@@ -324,8 +330,8 @@ class LiveUpstream:
         if not grants:
             self._note_misdirected(run, request)
             return request
-        given, left_out = _unformed(request.headers)
-        headers, used = self._in_headers(run, grants, given)
+        given, plain, left_out = _unformed(request.headers)
+        headers, used = self._in_headers(run, grants, given, plain)
         destination, body = request.destination, request.body
         if in_url := [grant for grant in grants if "url" in grant.places]:
             substitution = self._substitution(run, in_url)
@@ -340,7 +346,7 @@ class LiveUpstream:
             body, found = self._substitution(run, in_body).apply_bytes(body, kind)
             used |= found
         if used:
-            _check_no_override(request)
+            _check_no_override(request, given, plain)
         origin = request.target.origin
         more = {"without": left_out} if left_out else {}
         for placeholder in sorted(used):
@@ -350,10 +356,12 @@ class LiveUpstream:
         self._note_misdirected(run, request)
         return request
 
-    def _in_headers(self, run: Run, grants: Sequence[SecretGrant], given: Fields) -> tuple[Fields, set[str]]:
-        """The headers with values, each in those that its grant names, and the placeholders that were used. Raises
-        GuestError for a header with a value that is given twice: only lists may be (RFC 9110, 5.3); and where a value
-        is moved along in its header (see `_check_not_moved`)."""
+    def _in_headers(
+        self, run: Run, grants: Sequence[SecretGrant], given: Fields, plain: Sequence[str]
+    ) -> tuple[Fields, set[str]]:
+        """The headers with values, each in those that its grant names, and the placeholders that were used. `plain` are
+        the names as servers may read them. Raises GuestError for a header with a value that is given twice: only lists
+        may be (RFC 9110, 5.3); and where a value is moved along in its header (see `_check_not_moved`)."""
         headers, used = list(given), set[str]()
         for index, (name, value) in enumerate(given):
             lowered = name.lower()
@@ -363,7 +371,6 @@ class LiveUpstream:
                 continue
             text, found = self._substitution(run, fitting).apply_header(name, value)
             _check_not_moved(name, value, found)
-            plain = [other.lower().translate(SPELLING) for other, _ in given]
             if found and plain.count(plain[index]) > 1:
                 raise GuestError("http_error", f"the header {name[:80]} is given twice")
             headers[index] = (name, text)
@@ -412,27 +419,28 @@ def _asked(value: str, request: UpstreamRequest) -> str:
     return request.target.origin + value[found.end() :] if origin == request.destination.at else value
 
 
-def _unformed(headers: Fields) -> tuple[Fields, list[str]]:
-    """`headers` without those that choose the form of the answer, and what was left out."""
-    kept, left_out = [], []
+def _unformed(headers: Fields) -> tuple[Fields, list[str], list[str]]:
+    """`headers` without those that choose the form of the answer; their names, as `spelled`; and what was left out."""
+    kept, names, left_out = [], [], []
     for name, value in headers:
-        plain = name.lower().translate(SPELLING)
+        plain, shown = name.lower().translate(SPELLING), value
         if plain in ANSWER_FORMS:
             left_out.append(name)
-        elif plain == "accept" and "charset" in value.lower():
+            continue
+        if plain == "accept" and "charset" in value.lower():
             left_out.append(f"charset in {name}")
-            if accepted := without_charset(value):
-                kept.append((name, accepted))
-        else:
-            kept.append((name, value))
-    return tuple(kept), left_out
+            if not (shown := without_charset(value)):
+                continue
+        kept.append((name, shown))
+        names.append(plain)
+    return tuple(kept), names, left_out
 
 
-def _check_no_override(request: UpstreamRequest) -> None:
+def _check_no_override(request: UpstreamRequest, headers: Fields, plain: Sequence[str]) -> None:
     """Raises GuestError for a request with a secret that overrides its method. It is not sent without that: it would be
     another request."""
-    for name, _ in request.headers:
-        if name.lower().translate(SPELLING) in METHOD_OVERRIDES:
+    for (name, _), one in zip(headers, plain, strict=True):
+        if one in METHOD_OVERRIDES:
             rule, remedy = f"a request that carries a secret has no header {name[:80]}", "send the method itself"
             refusal = Refusal("method_blocked", subject(request.method, request.target), rule, remedy, grantable=False)
             raise GuestError.refused(refusal)
@@ -466,8 +474,8 @@ def subject(method: str, target: Target) -> str:
 
 
 class RateMeter:
-    """Counts the requests of the catalyst `reference`. `limiter` counts for several processes together; without one the
-    meter counts by a window of its own."""
+    """The `rate_limit` of a policy: counts the requests of all runs of the catalyst `reference`. `limiter` counts for
+    several processes together; without one the meter counts by a window of its own."""
 
     def __init__(self, reference: str, rate: RateLimit | None, limiter: RequestLimiter | None = None) -> None:
         self._rate = rate

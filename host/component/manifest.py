@@ -15,7 +15,7 @@ from pathlib import Path
 from host.component.operations import OperationSpec, malformed, read_operations
 from host.component.wasm import MANIFEST_SECTION, MAX_SECTION_BYTES, append_section, custom_sections
 from host.core.fields import FieldReader
-from host.core.headers import secret_header
+from host.core.headers import HEADER, secret_header
 from host.core.names import Reference, SecretName, check_version
 from host.core.strict_json import Json, parse_object
 from host.core.wit import CAPABILITIES, FETCH, SECRETS, STREAMING
@@ -30,7 +30,6 @@ FIELDS = (
     *("publisher", "name", "setup"),  # CYFR's later spelling of the id and of where its secrets are
 )
 
-_HEADER = "header:"  # before a name in a secret's `in`
 _GUARDED = frozenset({FETCH, STREAMING, SECRETS})  # a manifest has to name these to use them
 
 
@@ -226,9 +225,9 @@ def _headers(fields: FieldReader) -> Iterator[str]:
     """Raises ManifestError for a header that a manifest cannot name."""
     given = fields.given.get("in")
     for text in given if isinstance(given, list) else [given]:
-        if isinstance(text, str) and text.startswith(_HEADER):
+        if isinstance(text, str) and text.startswith(HEADER):
             try:
-                yield secret_header(text.removeprefix(_HEADER), by_manifest=True)
+                yield secret_header(text.removeprefix(HEADER), by_manifest=True)
             except InputError as error:
                 raise fields.error("in", f"is not acceptable: {error.message}") from None
 

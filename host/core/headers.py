@@ -18,6 +18,8 @@ from host.errors import InputError
 TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # the name of a field (RFC 9110, 5.6.2)
 SPELLING: Final = str.maketrans("!#$%&'*+.^_`|~", "--------------")
 
+HEADER: Final = "header:"  # before the name of a header, in the places of a secret: `header:X-Custom`
+
 CREDENTIALS: Final = frozenset(
     {
         "authorization",  # RFC 9110, 11.6.2. Not Proxy-Authorization: it is for a proxy, and the host sets it for none

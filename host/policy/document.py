@@ -18,7 +18,7 @@ from types import UnionType
 from typing import Any, Final, Literal, TypeVar
 
 from host.core.fields import FieldReader
-from host.core.headers import CREDENTIALS, secret_header
+from host.core.headers import CREDENTIALS, HEADER, secret_header
 from host.core.limits import Limits
 from host.core.names import Reference, SecretName
 from host.core.quantities import Quota, parse_count, parse_duration, parse_size
@@ -31,7 +31,6 @@ T = TypeVar("T", bound="Policy | RateLimit | SecretRule")
 Method = Literal["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"]
 METHODS: tuple[Method, ...] = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS")
 PLACES: Final = ("header", "url", "body")
-HEADER: Final = "header:"  # before a name: `header:X-Custom`
 
 
 def read_places(texts: Sequence[str]) -> frozenset[str]:
@@ -57,10 +56,9 @@ def listed_places(places: Collection[str]) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class SecretRule:
-    """The destinations of one secret. `domains` defaults to those that the manifest names for it, and
-    without any to the only allowed domain. `places` (in documents: `in`)
-    are the parts of a request, as `read_places` reads them; the default is header. With `reveal` the guest sees the
-    value."""
+    """The destinations of one secret. `domains` defaults to those that the manifest names for it, and without any to
+    the only allowed domain. `places` (in documents: `in`) are the parts of a request, as `read_places` reads them; the
+    default is header. With `reveal` the guest sees the value."""
 
     domains: Sequence[str] | None = None
     places: Sequence[str] = ("header",)
@@ -80,7 +78,8 @@ class SecretRule:
 class SecretGrant:
     """The secret `name` may be put into `places` (see `read_places`) of requests to `domains`. With `reveal` the guest
     sees its value. `declared` are the headers that the manifest adds to those that carry credentials, in lower case.
-    `domains` None stands for the policy's domains until the grant is computed, and matches nothing."""
+    `domains` None leaves them to the policy, the manifest or the only allowed domain (`host.policy.permissions`), and
+    matches nothing until then."""
 
     name: SecretName
     domains: tuple[DomainPattern, ...] | None

@@ -7,8 +7,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from host.core.headers import HEADER
 from host.core.wit import CAPABILITIES, CONFIG, FETCH, LOG, OUTPUT, SECRETS, STREAMING, WASI_INERT
-from host.policy.document import HEADER, PLACES, SecretGrant, listed_places
+from host.policy.document import PLACES, SecretGrant, listed_places
 from host.policy.permissions import Grant, overlap
 
 _TITLES = {

@@ -196,14 +196,19 @@ async def aside(work: Callable[..., T], *arguments: Any) -> T:
     return await _aside.answer(partial(work, *arguments), ASIDE_S)
 
 
+def fair(held: int, free: int, more: int = 1) -> bool:
+    """Whether who holds `held` of something may have `more`: as much as they leave free for others, so that nobody has
+    all of it (dynamic thresholds: Choudhury and Hahne, 1998). Who holds none may have all that is free."""
+    return held + more <= free - more if held else more <= free
+
+
 @dataclass(frozen=True, slots=True)
 class Share:
     """What a run's slot counts for: `caller` (any name of theirs) and `catalyst`.
 
-    `most` is how many slots the caller may have at once. None: as many as they leave free for others, so that nobody
-    has all of them (dynamic thresholds: Choudhury and Hahne, 1998). A caller who is alone gets half of the slots, two
-    get a third each. `most_of_catalyst` is how many all callers together may have for the catalyst; None: no bound. A
-    run waits for a slot for `patience_s` seconds at most.
+    `most` is how many slots the caller may have at once. None: what is `fair`; a caller who is alone gets half of the
+    slots, two get a third each. `most_of_catalyst` is how many all callers together may have for the catalyst; None: no
+    bound. A run waits for a slot for `patience_s` seconds at most.
     """
 
     caller: str = ""
@@ -260,9 +265,7 @@ class Slots:
         """None: the slot is taken. Nobody who waits is passed by: whoever could have had the slot was given it."""
         with self._lock:
             if self._may_have(share):
-                self._free -= 1
-                self._held[share.caller] += 1
-                self._held_of_catalyst[share.catalyst] += 1
+                self._take(share)
                 return None
             waiter = _Waiter(share)
             self._waiting.setdefault(share.caller, {}).setdefault(share.catalyst, deque()).append(waiter)
@@ -280,13 +283,17 @@ class Slots:
         raise Busy("no sandbox was free in time", hint="run fewer operations at once, or give them more time")
 
     def _may_have(self, share: Share) -> bool:
-        if not self._free:
-            return False
-        held, most = self._held[share.caller], share.most
-        if held and (held + 1 > self._free - 1 if most is None else held >= most):
+        held, free = self._held[share.caller], self._free
+        fits = fair(held, free) if share.most is None else free > 0 and (not held or held < share.most)
+        if not fits:
             return False
         of_catalyst = share.most_of_catalyst
         return of_catalyst is None or self._held_of_catalyst[share.catalyst] < of_catalyst
+
+    def _take(self, share: Share) -> None:
+        self._free -= 1
+        self._held[share.caller] += 1
+        self._held_of_catalyst[share.catalyst] += 1
 
     def _give_back(self, share: Share) -> None:
         self._free += 1
@@ -296,9 +303,7 @@ class Slots:
                 del held[name]
         while self._waiting and (waiter := self._next()) is not None:
             self._leave(waiter)
-            self._free -= 1
-            self._held[waiter.share.caller] += 1
-            self._held_of_catalyst[waiter.share.catalyst] += 1
+            self._take(waiter.share)
             waiter.granted = True
             waiter.woken.set()
 

@@ -260,36 +260,32 @@ def _define(linker: Linker, interface: str, members: Mapping[str, HostFunction])
 
 
 def _callback(function: HostFunction, rooms: Sequence[Room]) -> Any:
-    """The C callback for one host function, whose arguments have these rooms. It catches every exception of `function`:
-    the run is stopped, the exception kept for the run's caller, and the guest trapped."""
+    """The C callback for one host function, whose arguments have these rooms."""
 
-    @ffi.wasmtime_component_func_callback_t  # type: ignore[untyped-decorator]
-    def enter(_data: Any, _context: Any, _type: Any, args: Any, _nargs: int, results: Any, _nresults: int) -> int:
-        run: Run = _current.call
-        try:
-            run.meters.host_calls += 1
-            if run.meters.host_calls > run.limits.max_host_calls:
-                run.stop(Stop.HOST_CALLS)
-            elif run.check() is None:
-                limits = run.limits
-                value = function(
-                    run,
-                    *[
-                        _take(args[i], fixed + getattr(limits, limit) * tenths // 10)
-                        for i, (fixed, limit, tenths) in enumerate(rooms)
-                    ],
-                )
-                if value is not None:
-                    _put(results[0], value)
-        except BaseException as error:  # noqa: BLE001 - an exception must not enter wasmtime: it would be lost, or another run's
-            run.fail(error)
-        return 0 if run.check() is None else _trap()
+    def called(run: Run, _context: Any, args: Any, results: Any) -> None:
+        limits, given = run.limits, []
+        for i, (fixed, limit, tenths) in enumerate(rooms):
+            given.append(_take(args[i], fixed + getattr(limits, limit) * tenths // 10))
+        value = function(run, *given)
+        if value is not None:
+            _put(results[0], value)
 
-    return enter
+    return _guarded(called)
 
 
 def _wait_callback(function: Callable[..., None]) -> Any:
-    """The C callback for a function of `poll`, as `_callback` for the others."""
+    """The C callback for a function of `poll`."""
+
+    def called(run: Run, context: Any, args: Any, results: Any) -> None:
+        function(run, _ready[run.id], context, args, results)
+
+    return _guarded(called)
+
+
+def _guarded(called: Callable[[Run, Any, Any, Any], None]) -> Any:
+    """The C callback that counts a guest's call, and hands the run, the context, the arguments and the results to
+    `called` while the run may go on. It catches every exception: the run is stopped, the exception kept for the run's
+    caller, and the guest trapped."""
 
     @ffi.wasmtime_component_func_callback_t  # type: ignore[untyped-decorator]
     def enter(_data: Any, context: Any, _type: Any, args: Any, _nargs: int, results: Any, _nresults: int) -> int:
@@ -299,8 +295,8 @@ def _wait_callback(function: Callable[..., None]) -> Any:
             if run.meters.host_calls > run.limits.max_host_calls:
                 run.stop(Stop.HOST_CALLS)
             elif run.check() is None:
-                function(run, _ready[run.id], context, args, results)
-        except BaseException as error:  # noqa: BLE001 - as in `_callback`
+                called(run, context, args, results)
+        except BaseException as error:  # noqa: BLE001 - an exception must not enter wasmtime: it would be lost, or another run's
             run.fail(error)
         return 0 if run.check() is None else _trap()
 

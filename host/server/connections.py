@@ -54,25 +54,27 @@ class Connections:
     def arrived(self, one: ClientConnection) -> bool:
         """A new connection. False: there is no room for it, since no other is idle."""
         self._most = self._most or most_connections()
-        network = self._network(one)
-        group = self._of_address.get(network, {})
+        group = self._of_address.get(self._network(one), {})
         room = (
             self._room(self._most_of_address, group)
             and self._room(self._most_unknown, self._unknown)
             and self._room(self._most, self._unknown, self._known)
         )
         if room:
-            self._unknown[one] = self._of_address.setdefault(network, {})[one] = None
+            self._put(one)
         return room
 
     def answered(self, one: ClientConnection) -> None:
         """It is idle again, or it became known."""
         if one in self._unknown or one in self._known:
             self.left(one)
-            if one.known:
-                self._known[one] = None
-            else:
-                self._unknown[one] = self._of_address.setdefault(self._network(one), {})[one] = None
+            self._put(one)
+
+    def _put(self, one: ClientConnection) -> None:
+        if one.known:
+            self._known[one] = None
+        else:
+            self._unknown[one] = self._of_address.setdefault(self._network(one), {})[one] = None
 
     def left(self, one: ClientConnection) -> None:
         """It has ended. Any number of times."""

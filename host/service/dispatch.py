@@ -434,7 +434,11 @@ _EVERY_S, _LAST_S = 1.0, 2.0
 
 
 class UsageRecorder:
-    """One per process, thread-safe."""
+    """Usage by day, key and catalyst, for people to look at: gathered in memory, and written every second. One per
+    process, thread-safe.
+
+    A process that is killed loses up to a second of it; the audit log has every run. Limits are counted elsewhere, at
+    once."""
 
     def __init__(self, usage: Usage) -> None:
         self._usage = usage

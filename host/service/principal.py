@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from host.core.names import Reference
 from host.errors import Busy, Forbidden, HostError, LimitExceeded, Unauthenticated
-from host.runtime.threads import ASIDE_S, Workers
+from host.runtime.threads import ASIDE_S, Workers, fair
 from host.store.access.api_keys import ApiKey, KeyRing, KeyScope, Proof
 
 if TYPE_CHECKING:
@@ -197,9 +197,8 @@ class Admission:
         """A request of the caller is under way, until it leaves. Raises LimitExceeded, Busy."""
         ident = principal.id
         account = self._accounts.get(ident) or _Account(ident)
-        held, free = account.requests, self.free_requests
-        if held + 1 > free - 1 if held else not free:
-            raise _refusal(held, principal, "concurrency", "requests under way")
+        if not fair(account.requests, self.free_requests):
+            raise _refusal(account.requests, principal, "concurrency", "requests under way")
         self._accounts[ident] = account
         account.requests += 1
         self.free_requests -= 1
@@ -207,9 +206,9 @@ class Admission:
 
     def reserve(self, admitted: Admitted, size: int) -> None:
         """Called by `admitted`."""
-        account, more, free = admitted.account, size - admitted.bytes, self.free_bytes
+        account, more = admitted.account, size - admitted.bytes
         if more > 0:
-            if account.bytes + more > free - more if account.bytes else more > free:
+            if not fair(account.bytes, self.free_bytes, more):
                 raise _refusal(account.bytes, admitted.principal, "bytes", "bytes of requests under way")
             account.bytes += more
             admitted.bytes = size

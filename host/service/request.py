@@ -315,8 +315,8 @@ _LONGEST_NAME = 255
 def taken_out(
     spec: OperationSpec | None, params: Mapping[str, Json]
 ) -> tuple[Mapping[str, Json], dict[str, Attachment]]:
-    """`params` with an attachment in place of each `{"data": base64, "filename", "content_type"}`. Only an operation
-    that sends a form has files. Raises InputError."""
+    """`params` with an attachment in place of each `{"data": base64, "filename", "content_type"}`, for callers that
+    have no other way to send bytes. Only an operation that sends a form has files. Raises InputError."""
     if spec is None or spec.request != "multipart":
         return params, {}
     attachments: dict[str, Attachment] = {}

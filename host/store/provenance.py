@@ -30,9 +30,8 @@ from host.store.tables import approvals, components, settings
 GRANTING: Final = ("policy", "config", "import")
 """The sections of `settings` that let a component do something."""
 
-_BUILD: Final = (
-    "build"  # by digest: a list of a number, which orders them, and the folder; and the approved one's folder
-)
+# By digest: a list of a number, which orders them, and the folder; and the folder of the approved one.
+_BUILD: Final = "build"
 _FOLDER: Final = "folder"
 _ORDER: Final = "order"
 _FIRST: Final = "first"

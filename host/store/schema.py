@@ -34,9 +34,8 @@ from sqlalchemy import Connection, Table, text
 from host.errors import StateError
 
 FILES: Final = Path(__file__).parent / "migrations"  # with the schema of each dialect: `sqlite.schema`
-EARLIER: Final[tuple[str, ...]] = (
-    "",
-)  # digests of the schemas before this one; "": it was no part of the state digest
+EARLIER: Final[tuple[str, ...]] = ("",)
+"""Digests of the schemas before this one; "": it was no part of the state digest."""
 
 _MOST_NAMED: Final = 5
 _BLANKS: Final = re.compile(r"[ \t\n\r]+")  # what separates words in SQL, and no other blank does

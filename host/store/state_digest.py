@@ -17,7 +17,7 @@ from typing import Any, Final
 from sqlalchemy import Column, Connection, Double, Table, delete, func, insert, select
 
 from host.core.audit import CHANGES
-from host.errors import StateError, VaultError
+from host.errors import StateError
 from host.store import schema
 from host.store.audit_log.chain import Checkpoint, CheckpointFile, StoredCheckpoint, torn_when_made
 from host.store.tables import (
@@ -138,11 +138,7 @@ def last_digest(connection: Connection) -> Checkpoint:
 
 def _follows(found: Checkpoint, stored: StoredCheckpoint, keys: Keys, connection: Connection) -> bool:
     """Whether the digest `found` is the one of the checkpoint, or a later one."""
-    try:
-        authentic = stored.authentic(keys.get(connection, stored.key))
-    except VaultError:
-        return False
-    return authentic and (stored.checkpoint == found or stored.checkpoint.seq < found.seq)
+    return stored.is_ours(connection, keys) and (stored.checkpoint == found or stored.checkpoint.seq < found.seq)
 
 
 def _with_schema(total: hmac.HMAC, digest: str) -> bytes:

@@ -12,6 +12,7 @@ import pytest
 from host import Host, Policy, Secret, Workspace
 from host.fakes import FakeOpenAI
 from host.server import Application
+from tests.asgi import ask
 from tests.conformance.tracing import Trace, traced
 from tests.conftest import KEY
 from tests.server.conftest import installed_state, state_dir, workspace  # noqa: F401 - fixtures
@@ -20,30 +21,6 @@ CHAT: dict[str, Any] = {"model": "gpt-4o-mini", "messages": [{"role": "user", "c
 MOST_FILES_OF_A_REQUEST = 40
 MOST_CALLS_OF_A_REQUEST = 700
 MOST_FILES_OF_A_RUN = 25
-
-
-async def post(application: Application, path: str, body: bytes) -> tuple[int, bytes]:
-    """Status and body, of a request by ASGI (HTTP 2.5) from the loopback interface."""
-    sent: list[dict[str, Any]] = []
-    given = iter([{"type": "http.request", "body": body, "more_body": False}])
-
-    async def receive() -> dict[str, Any]:
-        if (message := next(given, None)) is None:
-            await asyncio.Event().wait()  # the client stays
-        assert message is not None
-        return message
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    headers = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")]
-    scope = {
-        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
-        "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "", "headers": headers,
-        "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80),
-    }  # fmt: skip
-    await application(scope, receive, send)
-    return sent[0]["status"], b"".join(message.get("body", b"") for message in sent[1:])
 
 
 @pytest.fixture
@@ -57,7 +34,7 @@ def chat_by_gateway(
     with asyncio.Runner() as runner:
 
         def chat() -> None:
-            status, body = runner.run(post(application, "/v1/chat/completions", json.dumps(CHAT).encode()))
+            status, body = runner.run(ask(application, "POST", "/v1/chat/completions", json.dumps(CHAT).encode()))
             assert (status, json.loads(body)["object"]) == (200, "chat.completion")
 
         trace = traced(chat, warm=5)

@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 from host.server import Application
+from tests.asgi import ask
 
 BOUNDARY = "x1x2x3"
 FORM = (
@@ -47,37 +48,17 @@ KINDS: list[tuple[str, str, Any]] = [
 ]
 
 
-async def ask(application: Application, method: str, path: str, body: Any) -> int:
-    """The status of the answer, by ASGI (HTTP 2.5) from the loopback interface."""
+async def status_of(application: Application, method: str, path: str, body: Any) -> int:
     content = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
     kind = f"multipart/form-data; boundary={BOUNDARY}" if body is FORM else "application/json"
-    given = iter([{"type": "http.request", "body": content}])
-    sent: list[dict[str, Any]] = []
-
-    async def receive() -> dict[str, Any]:
-        if (message := next(given, None)) is None:
-            await asyncio.Event().wait()  # the client stays
-        assert message is not None
-        return message
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    headers = [(b"host", b"127.0.0.1"), (b"content-type", kind.encode()), (b"accept", b"*/*")]
-    scope = {
-        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "scheme": "http",
-        "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "", "headers": headers,
-        "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80),
-    }  # fmt: skip
-    await application(scope, receive, send)
-    return int(sent[0]["status"])
+    return (await ask(application, method, path, content, kind))[0]
 
 
 async def main(state: str) -> None:
     application = Application(state_dir=state)
     async with application.alive():
         before = set(sys.modules)
-        answers = [(path, await ask(application, method, path, body)) for method, path, body in KINDS]
+        answers = [(path, await status_of(application, method, path, body)) for method, path, body in KINDS]
         print(json.dumps({"answers": answers, "imported": sorted(set(sys.modules) - before)}))
 
 

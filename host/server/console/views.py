@@ -110,7 +110,9 @@ _EMPTY: Final[Mapping[str, Json]] = {
 
 
 def starting(manifest: Manifest | None, spec: OperationSpec) -> Mapping[str, Json]:
-    """For the operation `spec` of the catalyst with this manifest."""
+    """Parameters to begin with, for the operation `spec` of the catalyst with this manifest: an example of the
+    manifest, or each field that the schema requires, with a value that fits. The schema is a stranger's and may be
+    anything: the work is bounded, and a value that cannot be worked out is null."""
     names = {spec.name, *spec.aliases}
     for example in manifest.examples if manifest else ():
         given = example.get("input")

@@ -1,8 +1,8 @@
 """`/v1`: OpenAI's API over catalysts.
 
-gateway.py    a request becomes an operation, its result the answer
+gateway.py    a request becomes an operation, its result the answer: documents, bytes, events, errors in OpenAI's shape
 requests.py   method and path -> operation; path, query and body -> parameters and attachments
-answers.py    results -> documents, bytes, events; errors in OpenAI's shape
+forms.py      a form -> its parts
 """
 
 from host.server.openai.gateway import Gateway

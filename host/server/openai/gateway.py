@@ -235,13 +235,13 @@ async def _send_error(context: RequestContext, send: Send, error: HostError) -> 
 async def _send_no_route(scope: Scope, allowed: Sequence[str], send: Send, *, empty: bool) -> None:
     at = f"{scope['method'][:20]} {scope['path'][:200]}"
     if allowed:
-        shown = body(f"Not a method of this path: {at}", INVALID, code="method_not_supported")
+        shown = _error_body(f"Not a method of this path: {at}", INVALID, code="method_not_supported")
         await send_whole(send, 405, encoded(shown), headers={"allow": ", ".join(allowed)})
     else:
         said = f"Unknown request URL: {at}"
         if empty:  # so that callers do not look for the mistake in their URL
             said += " (nothing is installed yet; the operator does it: host register FILE)"
-        shown = body(said, INVALID, code="unknown_url")
+        shown = _error_body(said, INVALID, code="unknown_url")
         await send_whole(send, 404, encoded(shown))
 
 
@@ -323,7 +323,7 @@ _HANDED_ON = frozenset({"retry-after", "retry-after-ms", "x-should-retry"})
 INVALID = "invalid_request_error"
 
 
-def body(message: str, kind: str, *, code: str | None = None, param: str | None = None) -> dict[str, Json]:
+def _error_body(message: str, kind: str, *, code: str | None = None, param: str | None = None) -> dict[str, Json]:
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
@@ -334,19 +334,19 @@ def of_host(error: HostError) -> tuple[int, dict[str, Json], dict[str, str]]:
         case OperationFailed():
             return status_of(error), of_upstream(error.result.error), handed_on(error.result.headers)
         case Unauthenticated():
-            shown = body(str(error), INVALID, code="invalid_api_key")
+            shown = _error_body(str(error), INVALID, code="invalid_api_key")
         case LimitExceeded():
-            shown = body(str(error), error.unit, code="rate_limit_exceeded")
+            shown = _error_body(str(error), error.unit, code="rate_limit_exceeded")
         case NotFound() if error.field == "model":
-            shown = body(str(error), INVALID, code="model_not_found", param="model")
+            shown = _error_body(str(error), INVALID, code="model_not_found", param="model")
         case InputError() if status_of(error) < 500:  # mistakes of the caller, not of the operator
             param = error.field.removeprefix("params.") if error.field else None
-            shown = body(str(error), INVALID, code=error.code, param=param)
+            shown = _error_body(str(error), INVALID, code=error.code, param=param)
         case Denied():
             kinds = [refusal.kind for refusal in error.refusals]
-            shown = body(error.message, error.code, code=kinds[0] if kinds else None)
+            shown = _error_body(error.message, error.code, code=kinds[0] if kinds else None)
         case _:
-            shown = body(words_outside(error) or str(error), error.code, code=error.code)
+            shown = _error_body(words_outside(error) or str(error), error.code, code=error.code)
     return status_of(error), shown, headers
 
 

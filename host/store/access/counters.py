@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, exists, insert, select, text
 
-from host.errors import StateError, VaultError
+from host.errors import StateError
 from host.store.audit_log.chain import Checkpoint, CheckpointFile
 from host.store.database import putting
 from host.store.tables import counter_seal, counters
@@ -226,7 +226,7 @@ def verified_counts(
     key = keys.get(connection, seal.key)
     if stored is not None:
         later = noted > seal.seq or (noted == seal.seq and checkpoint.mac != seal.mac)
-        if later or (noted and not _authentic(connection, keys, stored)):
+        if later or (noted and not stored.is_ours(connection, keys)):
             raise _changed()
     elif known is None and not shared:
         raise _changed()
@@ -273,13 +273,6 @@ def _seal(connection: Connection, known: _Known, key: DataKey, *, first: bool) -
 
 def _counts(rows: Iterable[Any]) -> dict[Slot, _Count]:
     return {Slot(name, window): _Count(count, expires_at) for name, window, count, expires_at in rows}
-
-
-def _authentic(connection: Connection, keys: Keys, stored: Any) -> bool:
-    try:
-        return bool(stored.authentic(keys.get(connection, stored.key)))
-    except VaultError:
-        return False
 
 
 def _hash(key: DataKey, slot: Slot, count: _Count) -> int:

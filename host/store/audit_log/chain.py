@@ -153,18 +153,29 @@ class StoredCheckpoint:
     tag: bytes = b""
 
     def authentic(self, key: DataKey) -> bool:
+        """Whether it was written with `key`."""
         return hmac.compare_digest(self.tag, _tag(self.checkpoint, key))
+
+    def is_ours(self, connection: Connection, keys: Keys) -> bool:
+        """Whether it was written with the key of this state that it names."""
+        try:
+            return self.authentic(keys.get(connection, self.key))
+        except VaultError:
+            return False
 
 
 class HeldCheckpoint:
-    """A checkpoint file while it is locked: what is in it, `stored`, and its advance. `torn_at` is the time of the last
-    change (Unix time) of a file that holds no line, or a part of one; None for any other content."""
+    """A checkpoint file while it is locked: what is in it, `stored`, and its advance."""
 
     def __init__(self, file: int) -> None:
         self._file = file
-        content = os.pread(file, _MOST_BYTES, 0)
-        self.stored = _parsed(content)
-        self.torn_at = os.fstat(file).st_ctime if _is_torn(content) else None
+        self.stored = _parsed(os.pread(file, _MOST_BYTES, 0))
+
+    @property
+    def torn_at(self) -> float | None:
+        """The time of the last change (Unix time) of a file that holds no line, or a part of one; None for any other
+        content."""
+        return os.fstat(self._file).st_ctime if _is_torn(os.pread(self._file, _MOST_BYTES, 0)) else None
 
     def advance(self, checkpoint: Checkpoint, key: DataKey, *, durable: bool = False) -> None:
         """See CheckpointFile.advance."""

@@ -33,7 +33,7 @@ from sqlalchemy import (
 from host.core.audit import CHANGES, Event
 from host.core.strict_json import clean_text
 from host.core.waiting import within
-from host.errors import AuditBroken, AuditError, HostError, StateError, VaultError
+from host.errors import AuditBroken, AuditError, HostError, StateError
 from host.store import schema
 from host.store.access.counters import accept_counts, checkpoint_file
 from host.store.audit_log.chain import (
@@ -223,13 +223,6 @@ class AuditLog:
         with self.checkpoint_file.held():
             pass
 
-    def authentic(self, connection: Connection, stored: StoredCheckpoint) -> bool:
-        """Whether a key of this state wrote the checkpoint."""
-        try:
-            return stored.authentic(self.keys.get(connection, stored.key))
-        except VaultError:
-            return False
-
     def begun(self, connection: Connection) -> bool:
         """Whether there ever was a record, even if all are gone."""
         return bool(connection.execute(_ANY_KEY).scalar())
@@ -303,7 +296,9 @@ class AuditLog:
         if unused and (not begun or self.database.shared):  # a new state, or new to this machine
             self.checkpoint_file.replace(last, key)
             return True
-        return stored is not None and self.authentic(connection, stored) and _has(connection, last, stored.checkpoint)
+        return (
+            stored is not None and stored.is_ours(connection, self.keys) and _has(connection, last, stored.checkpoint)
+        )
 
 
 def as_row(event: Event) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def _check_stored(
         if audit_log.begun(connection) and not audit_log.database.shared:
             how = "gone" if audit_log.checkpoint_file.torn_at() is None else "torn, by a crash or by somebody"
             raise _broken(f"{name} is {how}: nobody can tell whether records came after {last.seq}", last.seq + 1)
-    elif (stored.checkpoint.seq or last.seq) and not audit_log.authentic(connection, stored):
+    elif (stored.checkpoint.seq or last.seq) and not stored.is_ours(connection, audit_log.keys):
         raise _broken(f"{name} was not written with a key of this state", last.seq + 1)
 
 

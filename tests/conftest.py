@@ -145,9 +145,10 @@ def _sources(*folders: str) -> list[Path]:
 
 
 def slack(seconds: float) -> float:
-    """How late something may be on this machine, if it may be late by `seconds` on one with nothing else to do: longer
-    by as many times as there are more programs that want to run than processors."""
-    return seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    """How late something may be on this machine, if it may be late by `seconds` on one with nothing else to do: twice
+    as long, as another test runs beside this one, and longer by as many times as more programs want to run than there
+    are processors. A hang is longer still."""
+    return seconds * 2 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def cached(name: str, sources: Iterable[Path], make: Callable[[], bytes]) -> bytes:

@@ -1,5 +1,6 @@
-"""Sigstore bundles, version 0.3 (sigstore/protobuf-specs, sigstore_bundle.proto, in the JSON of proto3), of one kind: a
-signature over an artifact's bytes by a key that both sides know in advance.
+"""Sigstore bundles (sigstore/protobuf-specs, sigstore_bundle.proto, in the JSON of proto3), of one kind: a signature
+over an artifact's bytes by a key that both sides know in advance. Version 0.3 is written. What other tools write is
+read: the older media types, and every spelling that the JSON of proto3 allows.
 
     {"mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
      "verificationMaterial": {"publicKey": {"hint": text}},
@@ -32,9 +33,14 @@ MEDIA_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
 MAX_BUNDLE_BYTES: Final = 64 * 1024  # one with a log's proof and a timestamp's certificates has some 10 kB
 MAX_BUNDLES: Final = 32  # beside one artifact: each costs a look, and one by a known key a hash of the whole
 
+# The specification has clients accept the older media types. A signature by a key looks the same in all of them.
+_OLDER_MEDIA_TYPE = re.compile(r'application/vnd\.dev\.sigstore\.bundle\+json; ?version="?0\.[123]"?')
+
 _MAX_VALUES = 10_000
 _SHA256_BYTES = 32
 _ALGORITHM = "SHA2_256"
+_STANDARD_ALPHABET: Final = str.maketrans("-_", "+/")
+_ALGORITHM_NUMBER = 1  # of the enumeration, which the JSON of proto3 may have in its place
 
 # Entries of a transparency log or a timestamping authority are passed over. They prove when a signature was made, which
 # matters for a certificate that lasts ten minutes. A key here is trusted until the operator revokes it.
@@ -59,14 +65,16 @@ class Bundle:
     @classmethod
     def parse(cls, text: str | bytes) -> Bundle:
         """Raises InputError, whose `field` is the path of the wrong field. Unknown fields, duplicate fields and base64
-        that is not canonical are errors."""
+        that no encoder writes are errors; null is a field that is not set."""
         top = FieldReader(_read(text), error=_malformed)
-        media_type = top.given.get("mediaType")
-        if media_type != MEDIA_TYPE:
+        media_type = top.given.get("mediaType", top.given.get("media_type"))
+        if media_type != MEDIA_TYPE and not _OLDER_MEDIA_TYPE.fullmatch(str(media_type)):
             raise InputError(
-                f"the bundle's mediaType is {str(media_type)[:80]!r}", field="mediaType", hint=f"read is {MEDIA_TYPE}"
+                f"the bundle's mediaType is {str(media_type)[:80]!r}",
+                field="mediaType",
+                hint=f"read are {MEDIA_TYPE}, and the form before it, …bundle+json;version=0.1 to 0.3",
             )
-        _only(top, "mediaType", "verificationMaterial", "messageSignature")
+        top = _only(top, "mediaType", "verificationMaterial", "messageSignature")
         material = _only(top.table("verificationMaterial"), "publicKey", passed_over=_PASSED_OVER)
         key = _only(material.table("publicKey"), "hint")
         signed = _only(top.table("messageSignature"), "messageDigest", "signature")
@@ -117,23 +125,42 @@ def _malformed(at: str, problem: str) -> InputError:
 
 
 def _only(fields: FieldReader, *names: str, passed_over: Sequence[str] = ()) -> FieldReader:
-    """`fields`, which must have each of `names`, and may have those that are `passed_over` and no others."""
-    for name in fields.given:
+    """The message in `fields`, which must have each of `names`, and may have those that are `passed_over` and no
+    others. Its names are in lowerCamelCase, also where `fields` has them as the .proto file does. Fields that are null
+    are not in it."""
+    known = {_as_in_proto(name): name for name in (*names, *passed_over, *_OTHER_CONTENT)}
+    given: dict[str, Json] = {}
+    for spelled, value in fields.given.items():
+        name = known.get(spelled, spelled)
+        if name in given:
+            raise fields.error(name, "is given twice, in two spellings")
+        given[name] = value
+    message = FieldReader(
+        {name: value for name, value in given.items() if value is not None or name not in known.values()},
+        error=_malformed,
+        at=fields.at,
+    )
+    for name in message.given:
         if name in _OTHER_CONTENT:
             raise InputError(
                 f"the bundle holds {_OTHER_CONTENT[name]}",
-                field=fields.path(name),
+                field=message.path(name),
                 hint="host sign makes one that is read",
             )
-    fields.only(*names, passed_over=passed_over)
+    message.only(*names, passed_over=passed_over)
     for name in names:
-        if name not in fields:
-            raise fields.error(name, "is missing")
-    return fields
+        if name not in message:
+            raise message.error(name, "is missing")
+    return message
+
+
+def _as_in_proto(name: str) -> str:
+    return re.sub("[A-Z]", lambda capital: f"_{capital[0].lower()}", name)
 
 
 def _digest(fields: FieldReader) -> Digest:
-    algorithm = _text(fields, "algorithm")
+    given = fields.given["algorithm"]
+    algorithm = _ALGORITHM if given == _ALGORITHM_NUMBER and given is not True else _text(fields, "algorithm")
     if algorithm != _ALGORITHM:
         raise fields.error("algorithm", f"is {algorithm[:40]!r}, not {_ALGORITHM}")
     sha256 = _decoded(fields, "digest")
@@ -143,14 +170,16 @@ def _digest(fields: FieldReader) -> Digest:
 
 
 def _decoded(fields: FieldReader, name: str) -> bytes:
-    """Base64 (RFC 4648, section 4) as its one canonical text."""
+    """The bytes of base64 as an encoder writes it: of either alphabet (RFC 4648, sections 4 and 5), with its padding or
+    without it."""
     text = _text(fields, name)
+    standard = text if "+" in text or "/" in text else text.translate(_STANDARD_ALPHABET)
     try:
-        decoded = base64.b64decode(text, validate=True)
+        decoded = base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True)
     except (binascii.Error, ValueError):
         decoded = b""
-    if not decoded or _encoded(decoded) != text:
-        raise fields.error(name, "is not canonical base64")
+    if not decoded or standard not in (_encoded(decoded), _encoded(decoded).rstrip("=")):
+        raise fields.error(name, "is not base64 as an encoder writes it")
     return decoded
 
 

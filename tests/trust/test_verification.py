@@ -99,10 +99,10 @@ def test_step_4_an_unsigned_artifact_is_refused(key: SigningKey) -> None:
 
 FAILING = {
     5: {
-        "a_list", "algorithm_as_a_number", "base64_with_a_line_break", "base64_with_other_last_bits", "certificate",
+        "a_list", "base64_with_a_line_break", "base64_with_other_last_bits", "certificate",
         "certificate_beside_the_key", "certificate_chain", "cut_short", "digest_in_hex", "digest_missing",
         "digest_too_short", "dsse_envelope", "dsse_envelope_beside_the_signature", "duplicate_keys",
-        "duplicate_keys_inside", "empty", "hint_is_a_number", "hint_missing", "huge", "media_type_as_it_was_once",
+        "duplicate_keys_inside", "empty", "hint_is_a_number", "hint_missing", "huge",
         "media_type_missing", "media_type_of_another_version", "nested_deeply", "sha512_digest",
         "sha512_digest_called_sha256", "signature_empty", "signature_missing", "signature_null", "truncated_base64",
         "unknown_field",
@@ -116,7 +116,9 @@ FAILING = {
         "signature_of_zeros", "signature_over_the_digest", "signature_with_a_tail",
     },
 }  # fmt: skip
-HONEST = {"honest", "honest_ed25519", "honest_with_a_log_entry_and_a_timestamp"}
+HONEST = {
+    "algorithm_as_a_number", "honest", "honest_ed25519", "honest_with_a_log_entry_and_a_timestamp", "media_type_as_it_was_once",
+}  # fmt: skip
 
 
 def hostile(name: str) -> str:

@@ -93,6 +93,8 @@ BUNDLES = {
     "honest_with_a_log_entry_and_a_timestamp": changed(
         material(tlogEntries=[], timestampVerificationData={"rfc3161Timestamps": []})
     ),
+    "media_type_as_it_was_once": changed(media_type("application/vnd.dev.sigstore.bundle+json;version=0.3")),
+    "algorithm_as_a_number": changed(digest(algorithm=1)),
     # step 5: no valid bundle
     "empty": "",
     "cut_short": HONEST.text()[:-20],
@@ -104,7 +106,6 @@ BUNDLES = {
     "unknown_field": changed(lambda document: document.update(trustMe=True)),
     "media_type_missing": changed(lambda document: document.pop("mediaType")),
     "media_type_of_another_version": changed(media_type("application/vnd.dev.sigstore.bundle.v0.2+json")),
-    "media_type_as_it_was_once": changed(media_type("application/vnd.dev.sigstore.bundle+json;version=0.3")),
     "dsse_envelope": changed(as_envelope),
     "dsse_envelope_beside_the_signature": changed(lambda document: document.update(dsseEnvelope=ENVELOPE)),
     "certificate": changed(instead_of_the_key("certificate", CERTIFICATE)),
@@ -117,7 +118,6 @@ BUNDLES = {
     "digest_in_hex": changed(digest(digest=HONEST.digest.hex)),
     "sha512_digest": changed(digest(algorithm="SHA2_512", digest=encoded(hashlib.sha512(WASM).digest()))),
     "sha512_digest_called_sha256": changed(digest(digest=encoded(hashlib.sha512(WASM).digest()))),
-    "algorithm_as_a_number": changed(digest(algorithm=1)),
     "signature_missing": changed(lambda document: document["messageSignature"].pop("signature")),
     "signature_empty": changed(signature("")),
     "signature_null": changed(signature(None)),

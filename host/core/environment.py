@@ -15,6 +15,9 @@ OTEL_…           the target of the server's traces, as OpenTelemetry defines i
 
 PROMETHEUS_MULTIPROC_DIR is set here for the server's workers, which count in the files there.
 
+HTTPS_PROXY, HTTP_PROXY and ALL_PROXY, in either case, are not followed: an error about a connection names the one that
+is set.
+
 A secret given as `env:NAME` is read here too. Nothing else of the environment has any effect, except that the library
 `keyring`, where it is installed, has a PYTHON_KEYRING_BACKEND of its own.
 """
@@ -78,6 +81,12 @@ def traces_wanted() -> bool:
         return False
     names = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_TRACES_EXPORTER")
     return any(os.environ.get(name) for name in names)
+
+
+def proxy_variable() -> str | None:
+    """The name of the variable that asks programs to use a proxy; None where none is set."""
+    names = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
+    return next((name for name in names if os.environ.get(name)), None)
 
 
 def metrics_dir() -> str | None:

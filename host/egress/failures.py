@@ -13,6 +13,8 @@ from typing import Literal
 
 import h11
 
+from host.core import environment
+
 _FOR_ANOTHER_NAME = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH of OpenSSL
 Kind = Literal["http_error", "dns_error", "private_ip_blocked", "response_too_large", "timeout", "cancelled"]
 
@@ -32,12 +34,31 @@ class EgressError(Exception):
         before, gap, after = self._parts
         return f"{before}{host}{after}" if gap else before
 
+    def outside_a_proxy(self, host: str) -> EgressError:
+        """The same error of a connection to `host` that was not made, with words about a proxy that is not used."""
+        if self.kind in ("http_error", "dns_error", "timeout"):
+            before, gap, after = self._parts
+            self._parts = (
+                (before, gap, after + beside_a_proxy(host)) if gap else (before + beside_a_proxy(host), "", "")
+            )
+            self.message = self.naming(host)
+        return self
+
 
 class ConnectionLostError(EgressError):
     """The connection broke off: the one failure after which a request may be sent again (see EgressClient.send)."""
 
     def __init__(self, host: str) -> None:
         super().__init__("http_error", "the connection to {} broke off", host)
+
+
+def beside_a_proxy(host: str) -> str:
+    """Words for an error about a connection to `host`, where the environment asks for a proxy; else none. Proxies are
+    never used: whoever set the variable, the sandbox's requests go to the addresses that were checked."""
+    name = environment.proxy_variable()
+    if name is None or host.partition(":")[0] == "localhost" or host.startswith(("127.", "::1", "[::1]")):
+        return ""
+    return f"; {name} is set, but proxies are not used here: this machine has to reach it by itself"
 
 
 def timed_out(host: str) -> EgressError:

@@ -119,13 +119,16 @@ class Socket:
 
     def open(self, reach: AddressPolicy, lookups: Lookups, tls: Callable[[], ssl.SSLContext], clock: Deadline) -> None:
         """Resolve once, check every answer, connect to one of them, and verify the certificate for the name."""
-        with self._translating():
-            addresses = self._resolve(lookups, clock)
-            if not all(reach.accepts(self.origin, address) for address in addresses):
-                raise failures.not_public(self.host)
-            self._dial(addresses, clock)
-            if self.origin.scheme == "https":
-                self._start_tls(tls(), clock)
+        try:
+            with self._translating():
+                addresses = self._resolve(lookups, clock)
+                if not all(reach.accepts(self.origin, address) for address in addresses):
+                    raise failures.not_public(self.host)
+                self._dial(addresses, clock)
+                if self.origin.scheme == "https":
+                    self._start_tls(tls(), clock)
+        except EgressError as error:
+            raise error.outside_a_proxy(self.host) from None
 
     def check(self, clock: Deadline) -> float:
         """Seconds that an operation may take now. Raises EgressError (cancelled, timeout)."""

@@ -18,16 +18,27 @@ from host.core.names import Digest
 from host.core.strict_json import Json
 from host.errors import ArtifactError, InputError, RegistryError
 from host.oci.auth import CredentialSource, NoCredentials
-from host.oci.blobs import NoProgress, Progress, Upload, download
-from host.oci.documents import IMAGE_INDEX, IMAGE_MANIFEST, Descriptor, ImageManifest, as_bytes, parse_document
+from host.oci.blobs import NoProgress, Progress, Upload, download, other_digest
+from host.oci.documents import (
+    IMAGE_INDEX,
+    IMAGE_MANIFEST,
+    Descriptor,
+    ImageManifest,
+    as_bytes,
+    parse_document,
+    parse_json,
+)
 from host.oci.exchange import RegistryExchange, RegistryRequest
 from host.oci.reference import OciReference
 
 _MAX_MANIFEST_BYTES: Final = 4 * 1024 * 1024  # the distribution-spec asks every client and registry to support it
+_SMALL_BLOB_TIMEOUT_S: Final = 120.0
 _MAX_REFERRER_PAGES: Final = 10
 _MAX_REFERRER_TRIES: Final = 3
 # Answers of registries without the referrers API. The specification says 404; registries say all of these.
-_NO_REFERRERS_API: Final = (303, 400, 404, 405, 406)
+_NO_REFERRERS_API: Final = (303, 400, 404, 405, 406, 501)
+# Types of registries that keep none, such as a server of plain files: the document's own `mediaType` says what it is.
+_ANY_JSON: Final = ("application/json", "application/octet-stream", "text/plain", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +108,10 @@ class RegistryClient:
         expected = wanted if wanted.startswith("sha256:") else claimed if claimed.startswith("sha256:") else str(digest)
         if str(digest) != expected:
             raise RegistryError(f"{self.reference.registry} sent other bytes than {_shown(expected)}, asked to {what}")
-        return FetchedManifest(digest, _media_type(answer.headers), answer.body)
+        media_type = _media_type(answer.headers)
+        if media_type in _ANY_JSON:
+            media_type = _own_media_type(answer.body)
+        return FetchedManifest(digest, media_type, answer.body)
 
     def put_manifest(self, content: bytes, media_type: str, wanted: str) -> bool:
         """Stores a manifest under a tag or its digest.
@@ -107,9 +121,8 @@ class RegistryClient:
         what = f"keep the manifest {self._name_of(wanted)}"
         url = self._exchange.url(f"manifests/{wanted}")
         request = RegistryRequest("PUT", url, what, {"Content-Type": media_type}, content)
-        answer = self._exchange.retry(lambda: self._exchange.fetch(request, (201,)))
-        digest = str(Digest.of(content))
-        if answer.headers.get("Docker-Content-Digest", digest) != digest:
+        answer = self._exchange.retry(lambda: self._exchange.fetch(request, (200, 201, 202, 204)))
+        if other_digest(answer.headers, Digest.of(content)):
             raise RegistryError(f"{self.reference.registry} did not {what}, but something else")
         return "OCI-Subject" in answer.headers
 
@@ -117,12 +130,7 @@ class RegistryClient:
 
     def blob(self, described: Descriptor, what: str) -> bytes:
         """Returns a small blob. Reads at most `described.size` bytes."""
-        url = self._exchange.url(f"blobs/{described.digest}")
-        request = RegistryRequest("GET", url, f"send {what}", follows_redirects=True)
-        content = self._exchange.retry(lambda: self._exchange.fetch(request, (200,), described.size)).body
-        if Digest.of(content) != described.digest or len(content) != described.size:
-            raise RegistryError(f"{self.reference.registry} sent other bytes than {described.digest} for {what}")
-        return content
+        return download(self._exchange, described, NoProgress(), what, _SMALL_BLOB_TIMEOUT_S)
 
     def download(self, described: Descriptor, what: str, progress: Progress | None = None) -> bytes:
         """Returns a large blob, and may take an hour for it."""
@@ -193,7 +201,7 @@ class RegistryClient:
             request = RegistryRequest("GET", url, what, {"Accept": IMAGE_INDEX})
             fetch = partial(self._exchange.fetch, request, (200, *_NO_REFERRERS_API), _MAX_MANIFEST_BYTES)
             answer = self._exchange.retry(fetch)
-            if answer.status != httpx2.codes.OK or _media_type(answer.headers) != IMAGE_INDEX:
+            if answer.status != httpx2.codes.OK or _media_type(answer.headers) not in (IMAGE_INDEX, *_ANY_JSON):
                 yield self._tagged_index(subject)
                 return
             yield self._parse_index(answer.body)
@@ -218,7 +226,16 @@ def _shown(digest: str) -> str:
 
 
 def _media_type(headers: httpx2.Headers) -> str:
-    return str(headers.get("Content-Type", "")).partition(";")[0].strip()
+    return str(headers.get("Content-Type", "")).partition(";")[0].strip().lower()
+
+
+def _own_media_type(content: bytes) -> str:
+    """What a manifest calls itself; empty where it says nothing."""
+    try:
+        own = parse_json(content, "the manifest").get("mediaType")
+    except ArtifactError:
+        return ""
+    return own if isinstance(own, str) else ""
 
 
 def _referrers_tag(subject: Digest) -> str:

@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 _PAUSES_S: Final = (0.5, 2.0)  # between tries: three tries in all
 _MAX_REDIRECTS = 5
+_KEEP_THE_METHOD: Final = (307, 308)
 _SOCKET_TIMEOUT = httpx2.Timeout(30.0, connect=10.0)  # for each operation on the socket
 _TOTAL_TIMEOUT_S: Final = 120.0  # for a request and its answer, however slowly the bytes drip
 _SLOWEST_UPLOAD = 16 * 1024  # bytes per second: sending extends the total timeout at this rate
@@ -37,7 +38,7 @@ class RegistryRequest:
     """A request to a registry.
 
     `what` completes "asked to …" in messages. Only requests for blobs set `follows_redirects`: registries keep blobs
-    at other origins.
+    at other origins. Others follow a redirect within the registry's own origin that keeps the method (307, 308).
     """
 
     method: str
@@ -195,10 +196,15 @@ class RegistryExchange:
         url = request.url
         for _ in range(_MAX_REDIRECTS + 1):
             response = self._send_once(request, url)
-            if not (request.follows_redirects and response.has_redirect_location):
+            if not response.has_redirect_location:
+                return response
+            if not request.follows_redirects and response.status_code not in _KEEP_THE_METHOD:
+                return response
+            target = self.location(url, response.headers, request.what)
+            if not request.follows_redirects and not self.is_registry(target):
                 return response
             response.close()
-            url = self.location(url, response.headers, request.what)
+            url = target
         raise RegistryError(f"{self.registry} redirects more than {_MAX_REDIRECTS} times, asked to {request.what}")
 
     def _send_once(self, request: RegistryRequest, url: httpx2.URL) -> httpx2.Response:

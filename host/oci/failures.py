@@ -10,7 +10,15 @@ from typing import Final, NoReturn
 import httpx2
 
 from host.core.strict_json import parse_object
-from host.egress.failures import is_about_certificate, tls_error, translated, why_unreachable
+from host.egress.decoding import decoder
+from host.egress.failures import (
+    EgressError,
+    beside_a_proxy,
+    is_about_certificate,
+    tls_error,
+    translated,
+    why_unreachable,
+)
 from host.errors import InputError, RegistryError
 
 MAX_ERROR_BYTES: Final = 16 * 1024
@@ -52,11 +60,14 @@ def translating(host: str, what: str) -> Iterator[None]:
 def _translated(error: Exception, host: str, what: str) -> RegistryError | TransientError:
     match error:
         case httpx2.ConnectTimeout() | httpx2.PoolTimeout():
-            return RegistryError(f"{host} did not answer in time, asked to {what}", hint="is it reachable from here?")
+            message = f"{host} did not answer in time, asked to {what}{beside_a_proxy(host)}"
+            return RegistryError(message, hint="is it reachable from here?")
         case httpx2.TimeoutException():
             return TransientError(RegistryError(f"{host} stopped answering, asked to {what}"))
         case httpx2.ConnectError():
             return _unreachable(error, host)
+        case httpx2.DecodingError():
+            return RegistryError(f"{host} sent what cannot be decoded, asked to {what}")
         case httpx2.NetworkError() | httpx2.RemoteProtocolError():
             return TransientError(RegistryError(f"the connection to {host} broke off, asked to {what}"))
         case httpx2.InvalidURL() | httpx2.UnsupportedProtocol() | UnicodeError():
@@ -68,7 +79,8 @@ def _translated(error: Exception, host: str, what: str) -> RegistryError | Trans
 def _unreachable(error: BaseException, host: str) -> RegistryError:
     below = tls_error(error)
     if below is None:
-        return RegistryError(f"{host} cannot be reached: {why_unreachable(error)}", hint="check the name and the port")
+        message = f"{host} cannot be reached: {why_unreachable(error)}{beside_a_proxy(host)}"
+        return RegistryError(message, hint="check the name and the port")
     hint = None if is_about_certificate(below) else "if it is meant to speak plain HTTP: --plain-http"
     return RegistryError(translated(below, host).message, hint=hint)
 
@@ -79,7 +91,10 @@ def raise_for_status(response: httpx2.Response, host: str, what: str) -> NoRetur
     A TransientError if the status is temporary, else a RegistryError.
     """
     status = response.status_code
-    code = known_code(read_at_most(response, MAX_ERROR_BYTES))
+    try:
+        code = known_code(read_at_most(response, MAX_ERROR_BYTES))
+    except httpx2.DecodingError:
+        code = ""
     error = RegistryError(
         f"{host} answered {status} when asked to {what}" + (f": {code}" if code else ""),
         status=status,
@@ -89,9 +104,10 @@ def raise_for_status(response: httpx2.Response, host: str, what: str) -> NoRetur
 
 
 def read_at_most(response: httpx2.Response, most: int) -> bytes:
-    """Returns the first `most` bytes of the body, and fewer if a minute passes.
+    """Returns the first `most` bytes of the body, and fewer if a minute passes. They are decoded: a proxy may compress
+    also what was asked for without a coding.
 
-    The caller notices a body that was cut short: its digest or its JSON is wrong.
+    The caller notices a body that was cut short: its digest or its JSON is wrong. Raises httpx2.DecodingError.
     """
     body = bytearray()
     deadline = time.monotonic() + _READ_TIMEOUT_S
@@ -99,7 +115,22 @@ def read_at_most(response: httpx2.Response, most: int) -> bytes:
         body += piece
         if len(body) >= most or time.monotonic() > deadline:
             break
-    return bytes(body[:most])
+    return decoded(response, bytes(body), most)
+
+
+def decoded(response: httpx2.Response, body: bytes, most: int) -> bytes:
+    """The first `most` bytes of `body` without the content codings of `response`. Raises httpx2.DecodingError."""
+    try:
+        decoding = decoder(response.headers.get_list("Content-Encoding"))
+        if decoding is None:
+            return body[:most]
+        decoding.feed(body)
+        whole = bytearray()
+        while len(whole) < most and (piece := decoding.take(most - len(whole))):
+            whole += piece
+    except EgressError as error:
+        raise httpx2.DecodingError(str(error)) from None
+    return bytes(whole)
 
 
 def known_code(body: bytes) -> str:

@@ -26,7 +26,7 @@ from host.oci.documents import (
     from_json,
     parse_json,
 )
-from host.trust.bundle import MAX_BUNDLE_BYTES
+from host.trust.bundle import MAX_BUNDLE_BYTES, is_bundle_type
 
 WASM: Final = "application/wasm"
 WASM_CONFIG: Final = "application/vnd.wasm.config.v0+json"
@@ -120,7 +120,7 @@ def lay_out_bundle(bundle: bytes, subject: Descriptor) -> ImageManifest:
     if len(bundle) > MAX_BUNDLE_BYTES:
         raise InputError(f"a signature bundle is larger than {MAX_BUNDLE_BYTES} bytes")
     value = parse_object(bundle, "the signature bundle")
-    if value.get("mediaType") != BUNDLE:
+    if not is_bundle_type(value.get("mediaType")):
         raise InputError(f"the signature bundle: mediaType is not {BUNDLE}")
     title = f"sha256-{Digest.of(bundle).hex}.sigstore.json"
     layer = Descriptor(BUNDLE, Digest.of(bundle), len(bundle), annotations={f"{_ANNOTATION}title": title})

@@ -68,7 +68,7 @@ class Bundle:
         that no encoder writes are errors; null is a field that is not set."""
         top = FieldReader(_read(text), error=_malformed)
         media_type = top.given.get("mediaType", top.given.get("media_type"))
-        if media_type != MEDIA_TYPE and not _OLDER_MEDIA_TYPE.fullmatch(str(media_type)):
+        if not is_bundle_type(media_type):
             raise InputError(
                 f"the bundle's mediaType is {str(media_type)[:80]!r}",
                 field="mediaType",
@@ -93,6 +93,11 @@ class Bundle:
                 },
             }
         )
+
+
+def is_bundle_type(given: Json) -> bool:
+    """Whether `given` is the media type of a bundle in a version that is read."""
+    return given == MEDIA_TYPE or (isinstance(given, str) and bool(_OLDER_MEDIA_TYPE.fullmatch(given)))
 
 
 def sign(wasm: bytes, key: SigningKey) -> Bundle:

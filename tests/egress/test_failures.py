@@ -67,3 +67,22 @@ def test_only_a_lost_connection_is_called_lost():
 def test_the_kinds_are_those_of_the_contract_and_cancelled():
     contract = {"http_error", "dns_error", "private_ip_blocked", "response_too_large", "timeout"}
     assert set(typing.get_args(Kind)) == contract | {"cancelled"}
+
+
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
+@pytest.mark.parametrize(
+    ("kind", "said"), [("http_error", True), ("dns_error", True), ("timeout", True), ("private_ip_blocked", False)]
+)
+def test_a_proxy_that_is_not_used_is_named_once_where_there_is_no_connection(monkeypatch, name, kind, said):
+    monkeypatch.setenv(name, "http://user:password@proxy.test:3128")
+    error = EgressError(kind, "{} is far away", "api.test").outside_a_proxy("api.test")
+    assert (error.message.count(name), "proxies are not used here" in error.message) == (int(said), said)
+    assert "password" not in error.message
+    assert error.naming("example.test").startswith("example.test is far away")
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1"])
+def test_no_proxy_is_named_for_this_machine(monkeypatch, host):
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.test:3128")
+    error = EgressError("http_error", "{} can't be reached", host)
+    assert error.outside_a_proxy(host).message == f"{host} can't be reached"

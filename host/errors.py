@@ -4,7 +4,8 @@ HostError                          code                   blame     exit
 ├── InputError                     invalid_input          caller    2     an argument, an operation or a document
 │   ├── PolicyError                invalid_policy         operator  2     a policy is malformed
 │   ├── NotFound                   not_found              caller    2     nothing has that name
-│   └── TooLarge                   too_large              caller    2     more bytes than the limit
+│   ├── TooLarge                   too_large              caller    2     more bytes than the limit
+│   └── UnsupportedMedia           unsupported_media      caller    2     a coding that the host does not read
 ├── Denied                         denied                 operator  3     the run failed, with something refused
 ├── RequestRefused                 request_refused        caller    3     the server refuses this caller's request
 │   ├── Unauthenticated            unauthenticated        caller    3     no key, or no valid one
@@ -185,6 +186,10 @@ class NotFound(InputError):
 
 class TooLarge(InputError):
     code = "too_large"
+
+
+class UnsupportedMedia(InputError):
+    code = "unsupported_media"
 
 
 class Denied(HostError):

@@ -104,6 +104,15 @@ def secret_header(name: str, *, by_manifest: bool = False) -> str:
     return name.lower()
 
 
+_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
+
+
+def without_controls(filename: str) -> str:
+    """The name of a file as it can stand in the head of a part of a form, which is UTF-8 (RFC 7578, 5.1): without
+    control characters. Every other character of it is kept."""
+    return _CONTROLS.sub("", filename)
+
+
 _CHARSET = re.compile(r"""\s*;\s*charset\*?\s*=\s*(?:"(?:[^"\\]|\\.)*"|[^\s;,"]+)""", re.IGNORECASE)
 
 

@@ -7,15 +7,20 @@ loopback interface. Headers about the address of a client count only from proxie
 from __future__ import annotations
 
 import asyncio
+import codecs
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, Final, Self, TypeAlias
 
 from host.core.strict_json import Json, parse_object, write_json
-from host.errors import Cancelled, InputError, TooLarge, Unauthenticated
+from host.egress.decoding import Inflated
+from host.egress.failures import EgressError
+from host.errors import Cancelled, InputError, TooLarge, Unauthenticated, UnsupportedMedia
+from host.runtime.threads import aside
 from host.server.settings import ServerSettings
 from host.service.principal import ANONYMOUS_SCOPES, VALUE_BYTES, Admitted, Principal
 from host.store.access.api_keys import ApiKey, KeyRing, Proof
@@ -38,8 +43,8 @@ def header(scope: Scope, name: str) -> str | None:
     wanted = name.encode()
     for key, value in scope["headers"]:
         if key == wanted:
-            found: bytes = value
-            return found.decode("latin-1")
+            found: str = value.decode("latin-1")
+            return found.strip(" \t")
     return None
 
 
@@ -47,16 +52,22 @@ def headers(scope: Scope, name: str) -> str | None:
     """All headers called `name`, which is in lower case, as one (RFC 9110, section 5.3): some proxies add a line after
     the client's."""
     wanted = name.encode()
-    found = [value.decode("latin-1") for key, value in scope["headers"] if key == wanted]
+    found = [value.decode("latin-1").strip(" \t") for key, value in scope["headers"] if key == wanted]
     return ", ".join(found) if found else None
 
 
 async def read_body(scope: Scope, receive: Receive, most: int, admitted: Admitted | None = None) -> bytes:
-    """The request's body. Its bytes are reserved: those that its head declares before the first is read, others as they
-    come. Raises TooLarge as soon as it is over `most` bytes, Cancelled where the client left, LimitExceeded, Busy."""
-    declared = header(scope, "content-length")
-    if declared is not None and declared.isdecimal():
-        length = int(declared.lstrip("0")[:20] or "0")
+    """The request's body, without its content coding. Its bytes are reserved: those that its head declares before the
+    first is read, others as they come. Raises TooLarge as soon as it is over `most` bytes, UnsupportedMedia for another
+    coding than gzip, deflate and zstd, Cancelled where the client left, LimitExceeded, Busy."""
+    declared, coding = b"", b""
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            declared = value
+        elif name == b"content-encoding":
+            coding += b"," * bool(coding) + value.strip().lower()
+    if declared.isdigit():
+        length = int(declared.lstrip(b"0")[:20] or b"0")
         if length > most:
             raise _too_large(most)
         if admitted is not None and length > SMALL_BYTES:
@@ -77,14 +88,99 @@ async def read_body(scope: Scope, receive: Receive, most: int, admitted: Admitte
                         admitted.reserve(size)
                     parts.append(part)
                 if not message.get("more_body", False):
-                    return parts[0] if len(parts) == 1 else b"".join(parts)
+                    break
     except TimeoutError:
         raise InputError(f"the request's body did not come within {BODY_S:.0f} s", field="body") from None
+    body = parts[0] if len(parts) == 1 else b"".join(parts)
+    if coding in (b"", b"identity"):
+        return body
+    return await _without_coding(body, coding.decode("latin-1"), most, admitted)
+
+
+_PIECE: Final = 256 * 1024
+_CODINGS: Final = ("gzip", "x-gzip", "deflate", "zstd")
+
+
+async def _without_coding(coded: bytes, coding: str, most: int, admitted: Admitted | None) -> bytes:
+    """Decoded in pieces off the event loop, so that a few kilobytes become no more than `most` bytes. Raises
+    UnsupportedMedia, TooLarge, InputError, LimitExceeded, Busy."""
+    if coding not in _CODINGS:
+        hint = f"one of {', '.join(_CODINGS)}, or none"
+        raise UnsupportedMedia(f"the body is in a content coding that is not read: {coding[:80]}", hint=hint)
+    if not coded:
+        return b""
+    pieces: list[bytes] = []
+    size = 0
+    decoding = _Zstd(coded) if coding == "zstd" else _Zlib(coded, gzip=coding != "deflate")
+    while piece := await (aside(decoding.take) if admitted is None else admitted.off_loop(decoding.take)):
+        size += len(piece)
+        if size > most:
+            raise _too_large(most)
+        if admitted is not None:
+            admitted.reserve(len(coded) + size)
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+class _Zlib:
+    """gzip or deflate, decoded in pieces."""
+
+    def __init__(self, coded: bytes, *, gzip: bool) -> None:
+        self._inflated = Inflated(gzip=gzip)
+        self._inflated.feed(coded)
+
+    def take(self) -> bytes:
+        """The next bytes; empty at the end. Raises InputError."""
+        try:
+            if not (piece := self._inflated.take(_PIECE)):
+                self._inflated.finish()
+        except EgressError:
+            raise _damaged() from None
+        return piece
+
+
+class _Zstd:
+    """Frames of Zstandard (RFC 8878), decoded in pieces. A frame may ask for a window of 8 MB at most, as RFC 9659
+    has it for this coding."""
+
+    def __init__(self, coded: bytes) -> None:
+        """Raises UnsupportedMedia where the library for it is not installed."""
+        try:
+            from backports import zstd  # noqa: PLC0415 - few requests are in this coding
+        except ImportError:
+            hint = "the operator installs it, with all that `host serve` needs; or send gzip"
+            raise UnsupportedMedia("zstd is not read here: its library is not installed", hint=hint) from None
+        self._new = partial(zstd.ZstdDecompressor, options={zstd.DecompressionParameter.window_log_max: 23})
+        self._error = zstd.ZstdError
+        self._stream = self._new()
+        self._left = coded
+
+    def take(self) -> bytes:
+        """The next bytes; empty at the end. Raises InputError."""
+        try:
+            while True:
+                if self._stream.eof:
+                    if not (rest := self._stream.unused_data):
+                        return b""
+                    self._stream, self._left = self._new(), rest
+                piece: bytes = self._stream.decompress(self._left, _PIECE)
+                self._left = b""
+                if piece:
+                    return piece
+                if not self._stream.eof:
+                    raise _damaged()
+        except self._error:
+            raise _damaged() from None
+
+
+def _damaged() -> InputError:
+    return InputError("the request's compressed body is damaged, or ends too early", field="body")
 
 
 async def read_json(body: bytes, what: str, admitted: Admitted) -> dict[str, Json]:
-    """The JSON object in `body`. A large one is parsed off the event loop, once its values are reserved. Raises
-    InputError, LimitExceeded, Busy."""
+    """The JSON object in `body`, which may begin with a byte order mark. A large one is parsed off the event loop, once
+    its values are reserved. Raises InputError, LimitExceeded, Busy."""
+    body = body.removeprefix(codecs.BOM_UTF8)
     if len(body) > LARGE_BYTES:
         admitted.reserve(await admitted.off_loop(lambda: weight(body)))
         return await admitted.off_loop(lambda: parse_object(body, what, most=MAX_VALUES))

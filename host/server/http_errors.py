@@ -27,13 +27,16 @@ from host.errors import (
     StateError,
     TooLarge,
     Unauthenticated,
+    UnsupportedMedia,
 )
 from host.server.asgi import final_status
 
+_OF_REFUSAL: Final[Mapping[str, int]] = {"rate_limited": 429, "request_too_large": 413}
 _ENDING: Final = "the server is shutting down: another one may be there when you try again"
 
 _TABLE: Final[Mapping[type[HostError], int]] = {
     TooLarge: 413,
+    UnsupportedMedia: 415,
     NotFound: 404,
     PolicyError: 503,  # the operator's: a policy that is kept cannot be read
     InputError: 400,
@@ -54,11 +57,12 @@ _TABLE: Final[Mapping[type[HostError], int]] = {
 
 
 def status_of(error: HostError) -> int:
-    """429 for a run that was over a rate limit of its policy; the upstream's status where the upstream failed."""
+    """429 for a run that was over a rate limit of its policy, 413 where its request was over max_request_size; the
+    upstream's status where the upstream failed."""
     if isinstance(error, OperationFailed):
         return final_status(error.result.status)
-    if isinstance(error, Denied) and error.refusals and error.refusals[0].kind == "rate_limited":
-        return 429
+    if isinstance(error, Denied) and error.refusals and (status := _OF_REFUSAL.get(error.refusals[0].kind)):
+        return status
     return next((status for kind, status in _TABLE.items() if isinstance(error, kind)), 500)
 
 

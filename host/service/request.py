@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from host.component.operations import OperationSpec
+from host.core.headers import without_controls
 from host.core.names import Reference
 from host.core.operation import Attachment
 from host.core.strict_json import Json
@@ -309,7 +310,7 @@ def _envelope(given: Mapping[str, Json], schema: Json) -> tuple[str, Mapping[str
 
 
 FIELDS = frozenset({"data", "filename", "content_type"})
-_LONGEST_NAME = 255
+_LONGEST_NAME = 1_000
 
 
 def taken_out(
@@ -339,9 +340,7 @@ def _attachment(data: str, more: Mapping[str, Json], path: str) -> Attachment:
         content = base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError):
         raise InputError(f"{path}.data is not base64", field=f"{path}.data") from None
-    return Attachment(content, _plain(more.get("filename")), _plain(more.get("content_type")))
-
-
-def _plain(value: Json) -> str:
-    """A name that can stand in a header of an HTTP request."""
-    return "".join(char for char in value if char.isprintable())[:_LONGEST_NAME] if isinstance(value, str) else ""
+    filename, content_type = more.get("filename"), more.get("content_type")
+    named = without_controls(filename) if isinstance(filename, str) else ""
+    kind = "".join(filter(str.isprintable, content_type)) if isinstance(content_type, str) else ""
+    return Attachment(content, named[:_LONGEST_NAME], kind[:_LONGEST_NAME])

@@ -59,6 +59,7 @@ def test_every_error_has_openais_shape_and_tells_nothing_of_the_inside(error: er
         pytest.param(errors.Denied([Refusal("rate_limited", "x", "y")]), 429, {"retry-after": "1"}, id="a policy's rate"),
         pytest.param(errors.DeadlineExceeded("x"), 504, {}, id="too late"),
         pytest.param(errors.TooLarge("x"), 413, {}, id="too large"),
+        pytest.param(errors.UnsupportedMedia("x"), 415, {}, id="a coding that is not read"),
         pytest.param(errors.PolicyError("x"), 503, {}, id="the operator's policy is no mistake of the caller's"),
     ],
 )  # fmt: skip

@@ -5,9 +5,11 @@ A form of any size is read at the speed of a search for its boundary: there is n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import unquote
 
 from host.errors import InputError
 
@@ -74,14 +76,13 @@ def _part(head: bytes, content: bytes) -> FormPart:
         if not colon:
             raise _malformed("a header of a part has no colon")
         headers[name.strip().lower()] = value.strip()
-    options = _options(headers.get(b"content-disposition", b""))
+    options = _disposition(headers.get(b"content-disposition", b""))
     if b"name" not in options:
         raise _malformed("a part names no field")
     name = options[b"name"]
     if len(name) > MAX_FIELD_NAME:
         raise _malformed(f"the name of a field is longer than {MAX_FIELD_NAME} bytes")
-    filename = text_of(options[b"filename"]) if b"filename" in options else None
-    return FormPart(text_of(name), content, filename, text_of(headers.get(b"content-type", b"")))
+    return FormPart(text_of(name), content, _filename(options), text_of(headers.get(b"content-type", b"")))
 
 
 def text_of(content: bytes) -> str:
@@ -90,6 +91,27 @@ def text_of(content: bytes) -> str:
         return content.decode("utf-8")
     except UnicodeDecodeError:
         return content.decode("latin-1")
+
+
+_PARAMETER = re.compile(rb';[ \t]*([^\s=;]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*+)"|([^;]*+))', re.DOTALL)
+_ESCAPED = re.compile(rb'\\(["\\])')
+
+
+def _disposition(value: bytes) -> dict[bytes, bytes]:
+    """The parameters of a Content-Disposition (RFC 7578, 4.2). A backslash is one, but before a quote or a second one:
+    browsers escape nothing."""
+    found: dict[bytes, bytes] = {}
+    for name, quoted, plain in _PARAMETER.findall(value):
+        found.setdefault(name.lower(), _ESCAPED.sub(rb"\1", quoted) if quoted else plain.strip())
+    return found
+
+
+def _filename(options: Mapping[bytes, bytes]) -> str | None:
+    """The name of a part's file: `filename*` (RFC 8187) says it in full, where `filename` may be an approximation."""
+    charset, mark, encoded = options.get(b"filename*", b"").partition(b"'")
+    if mark and charset.lower() in (b"utf-8", b"iso-8859-1"):
+        return unquote(text_of(encoded.partition(b"'")[2]), charset.decode("ascii"))
+    return text_of(options[b"filename"]) if b"filename" in options else None
 
 
 def _options(value: str | bytes) -> dict[bytes, bytes]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote
 
 from host.component.operations import OperationSpec
+from host.core.headers import without_controls
 from host.core.names import Reference
 from host.core.operation import Attachment
 from host.core.strict_json import Json
@@ -20,6 +21,8 @@ from host.service.principal import Admitted
 MAX_QUERY_FIELDS = 1_000
 _BOOLEANS = {"true": True, "false": False}
 _NAMED = re.compile(r"\{\w+\}")
+_MODEL = ("/{model}", "/{model_id}")
+_UNNAMED = frozenset({"", ".", ".."})  # no steps of a name: a path with them is another path (RFC 3986, 6.2.2.3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +72,13 @@ class Matched:
 
 class Routes:
     """The routes of all catalysts, from their operations by references with a version. A path without parameters comes
-    before one with them: `/files/search` before `/files/{file_id}`."""
+    before one with them: `/files/search` before `/files/{file_id}`. A model's name at the end of a path may have
+    slashes, where no other route has as many steps: `/models/meta-llama/Llama-3`."""
 
     def __init__(self, declared: Iterable[tuple[Reference, Iterable[OperationSpec]]]) -> None:
         self._exact: dict[str, dict[str, Route]] = {}
         self._named: dict[int, list[tuple[list[str], dict[str, Route]]]] = {}  # by the number of steps
+        self._of_models: list[tuple[str, dict[str, Route]]] = []  # by what stands before the model
         shapes: dict[str, dict[str, Route]] = {}
         for reference, specs in declared:
             for spec in (one for one in specs if one.path):
@@ -81,6 +86,8 @@ class Routes:
                 methods = shapes.setdefault(shape, {})
                 methods.setdefault(spec.method, Route(spec.method, spec.path, {})).specs[reference] = spec
         for shape, methods in shapes.items():
+            if shape.count("{}") == 1 and next(iter(methods.values())).template.endswith(_MODEL):
+                self._of_models.append((shape.removesuffix("{}"), methods))
             if "{}" in shape:
                 steps = shape.split("/")
                 self._named.setdefault(len(steps), []).append((steps, methods))
@@ -104,6 +111,10 @@ class Routes:
             if method in others:
                 return Matched(others[method], tuple(unquote(step) for name, step in pairs if name == "{}"))
             allowed |= others.keys()
+        for before, others in self._of_models if not allowed else ():
+            model = unquote(path.removeprefix(before))
+            if path.startswith(before) and not _UNNAMED.intersection(model.split("/")):
+                return Matched(others[method], (model,)) if method in others else sorted(others)
         return sorted(allowed)
 
     def __iter__(self) -> Iterator[Route]:
@@ -171,13 +182,13 @@ def _form(content_type: str, body: bytes) -> tuple[dict[str, Json], dict[str, At
             pairs.append((part.name, text_of(part.content)))
         else:
             ident = f"file{len(attachments)}"
-            attachments[ident] = Attachment(part.content, _plain(part.filename), _plain(part.content_type))
+            attachments[ident] = Attachment(part.content, without_controls(part.filename), _plain(part.content_type))
             pairs.append((part.name, {"$attachment": ident}))
     return _gathered(pairs), attachments
 
 
 def _plain(text: str) -> str:
-    """A name that can stand in a header of the upstream request."""
+    """A media type that can stand in a header of the upstream request."""
     return "".join(char for char in text if char.isprintable())[:255]
 
 

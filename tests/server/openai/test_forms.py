@@ -52,6 +52,28 @@ def test_a_form_is_its_parts(body: bytes, found: list[FormPart]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "filename"),
+    [
+        pytest.param('filename="a b\u202f€.txt"', "a b\u202f€.txt", id="a narrow no-break space"),
+        pytest.param('filename="C:\\\\dir\\\\a.txt"', "C:\\dir\\a.txt", id="a path, escaped"),
+        pytest.param('filename="C:\\dir\\a.txt"', "C:\\dir\\a.txt", id="a path, as browsers write it"),
+        pytest.param('filename="a\\"b.txt"', 'a"b.txt', id="a quote"),
+        pytest.param('filename="a%22b.txt"', "a%22b.txt", id="a quote, as browsers write it"),
+        pytest.param('filename="a;b=c.txt"', "a;b=c.txt", id="signs of the syntax"),
+        pytest.param("filename*=UTF-8''%e2%82%ac%20b.txt", "€ b.txt", id="an encoded name"),
+        pytest.param(
+            "filename=\"b.txt\"; filename*=utf-8'en'%e2%82%ac.txt", "€.txt", id="an encoded name beside another"
+        ),
+        pytest.param("filename*=x; filename=b.txt", "b.txt", id="no encoded name"),
+        pytest.param('filename=""', "", id="an empty name"),
+    ],
+)
+def test_a_file_keeps_its_name(given: str, filename: str) -> None:
+    head = f'Content-Disposition: form-data; name="x; filename=no"; {given}'.encode()
+    assert read_form(TYPE, part(head) + END) == [FormPart("x; filename=no", b"1", filename, "")]
+
+
+@pytest.mark.parametrize(
     "body",
     [
         pytest.param(b"", id="nothing"),

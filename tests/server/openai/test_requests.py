@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
+import gzip
+import zlib
+from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
@@ -10,7 +14,7 @@ import pytest
 
 from host.component.operations import OperationSpec, read_operations
 from host.core.operation import Attachment
-from host.errors import Cancelled, InputError, TooLarge
+from host.errors import Cancelled, InputError, TooLarge, UnsupportedMedia
 from host.server.asgi import LARGE_BYTES
 from host.server.openai import forms
 from host.server.openai.requests import Content, read_content
@@ -42,9 +46,16 @@ def read_by(scope: Any, receive: Any, found: OperationSpec, most: int) -> Conten
 
 
 def read(
-    body: bytes = b"", *, query: str = "", kind: str = "application/json", request: str = "json", most: int = 10_000_000
+    body: bytes = b"",
+    *,
+    query: str = "",
+    kind: str = "application/json",
+    request: str = "json",
+    most: int = 10_000_000,
+    coding: str = "",
 ) -> Content:
-    scope: Any = {"type": "http", "query_string": query.encode(), "headers": [(b"content-type", kind.encode())]}
+    headers = [(b"content-type", kind.encode()), *([(b"content-encoding", coding.encode())] if coding else ())]
+    scope: Any = {"type": "http", "query_string": query.encode(), "headers": headers}
     halves = [body[: len(body) // 2], body[len(body) // 2 :]]
 
     async def receive() -> dict[str, Any]:
@@ -88,6 +99,53 @@ def test_a_body_of_a_request_that_has_none_is_passed_over() -> None:
 )
 def test_a_stream_is_asked_for_in_every_spelling(given: str, stream: bool) -> None:
     assert read(b'{"stream": %s}' % given.encode()) == Content({}, stream=stream)
+
+
+def test_a_byte_order_mark_is_passed_over() -> None:
+    assert read(codecs.BOM_UTF8 + b'{"a": 1}').params == {"a": 1}
+
+
+def zstd(data: bytes) -> bytes:
+    packed: bytes = pytest.importorskip("backports.zstd").compress(data)
+    return packed
+
+
+def bare(data: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return packer.compress(data) + packer.flush()
+
+
+CODINGS: list[tuple[str, Callable[[bytes], bytes]]] = [
+    ("gzip", gzip.compress),
+    ("X-GZip ", gzip.compress),
+    ("deflate", zlib.compress),
+    ("deflate", bare),
+    ("zstd", zstd),
+    ("identity", bytes),
+]
+
+
+@pytest.mark.parametrize(("coding", "pack"), CODINGS)
+def test_a_body_in_a_content_coding_is_read(coding: str, pack: Callable[[bytes], bytes]) -> None:
+    text = b'{"a": "%s"}' % (b"x" * 1_000_000)
+    assert read(pack(text), coding=coding).params == {"a": "x" * 1_000_000}
+    assert read(pack(FORM), kind="multipart/form-data; boundary=x", request="multipart", coding=coding).attachments
+
+
+@pytest.mark.parametrize(("coding", "pack"), CODINGS[:-1])
+def test_a_body_is_as_large_as_it_is_without_its_coding(coding: str, pack: Callable[[bytes], bytes]) -> None:
+    with pytest.raises(TooLarge, match="10000000 bytes"):
+        read(pack(b" " * 10_000_001), coding=coding)
+    with pytest.raises(InputError, match="damaged, or ends too early"):
+        read(pack(b" " * 10_000)[:-5], coding=coding)
+    with pytest.raises(InputError, match="damaged"):
+        read(b"{}", coding=coding)
+
+
+@pytest.mark.parametrize("coding", ["br", "gzip, gzip", "compress", "aws-chunked"])
+def test_a_body_in_another_content_coding_is_not_read(coding: str) -> None:
+    with pytest.raises(UnsupportedMedia):
+        read(b"{}", coding=coding)
 
 
 def test_a_form_has_fields_lists_and_files() -> None:

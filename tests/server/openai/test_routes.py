@@ -27,6 +27,8 @@ ROUTES = Routes(
                 spec("files.search", "GET", "/files/search"),
                 spec("files.content", "GET", "/files/{file_id}/content"),
                 spec("parts.get", "GET", "/files/{file_id}/{part}"),
+                spec("models.get", "GET", "/models/{model}"),
+                spec("models.delete", "DELETE", "/models/{model}"),
                 OperationSpec("without.route"),
             ],
         ),
@@ -47,6 +49,13 @@ ROUTES = Routes(
         pytest.param("GET", "/files/a/b", "parts.get", ("a", "b"), id="two values"),
         pytest.param("GET", "/files/a%2Fb", "files.get", ("a/b",), id="an encoded slash is part of the value"),
         pytest.param("GET", "/files/..%2f", "files.get", ("../",), id="and so is what would climb"),
+        pytest.param(
+            "GET", "/models/meta-llama/Llama-3", "models.get", ("meta-llama/Llama-3",), id="a model with a slash"
+        ),
+        pytest.param("GET", "/models/a%2Fb/c:d", "models.get", ("a/b/c:d",), id="a model with several, and a colon"),
+        pytest.param(
+            "DELETE", "/models/ft:gpt-4o:acme::x/y", "models.delete", ("ft:gpt-4o:acme::x/y",), id="by its method"
+        ),
         pytest.param("GET", "/files/%E2%82%AC", "files.get", ("€",), id="a value in UTF-8"),
     ],
 )
@@ -88,4 +97,20 @@ def test_a_catalyst_without_the_route_is_told_who_has_it() -> None:
 
 
 def test_all_routes_are_listed_once() -> None:
-    assert len({str(route) for route in ROUTES}) == len(list(ROUTES)) == 7
+    assert len({str(route) for route in ROUTES}) == len(list(ROUTES)) == 9
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "methods"),
+    [
+        pytest.param("PUT", "/models/a/b", ["DELETE", "GET"], id="a method that a model has not"),
+        pytest.param("GET", "/models/a/../b", [], id="a step up"),
+        pytest.param("GET", "/models/a/%2e%2e/b", [], id="a step up, encoded"),
+        pytest.param("GET", "/models/a//b", [], id="an empty step"),
+        pytest.param("GET", "/models/a/", [], id="a slash at the end"),
+        pytest.param("GET", "/other/a/b", [], id="another path"),
+        pytest.param("PUT", "/files/a/b", ["GET"], id="a file has no slashes in its name"),
+    ],
+)
+def test_a_name_with_slashes_is_no_way_to_another_path(method: str, path: str, methods: list[str]) -> None:
+    assert ROUTES.find(method, path) == methods

@@ -17,6 +17,8 @@ from typing import NoReturn
 
 import click
 
+from host.core.installation import DISTRIBUTION, NAMES, typed_name
+
 # The sections of the help, and where each command is: its module in `commands`, and its name there.
 _COMMANDS: Mapping[str, Mapping[str, str]] = {
     "Run": {
@@ -100,6 +102,10 @@ def program() -> NoReturn:
     mapped component and its pool faster than Python would. Everything that has to be closed is closed by then."""
     gc.set_threshold(50_000)
     _open_standard_streams()
+    if (name := typed_name()) != NAMES[0]:
+        from host.cli.output.terminal import speak_as  # noqa: PLC0415 - few calls need it
+
+        speak_as(name, COMMANDS)
     status: object = 0
     try:
         main()
@@ -125,7 +131,7 @@ def _open_standard_streams() -> None:
 
 
 @click.group(cls=_LazyGroup, epilog=_EXIT_STATUS, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="catalyst-host", prog_name="host")
+@click.version_option(package_name=DISTRIBUTION)
 def main() -> None:
     """Run API plugins that you don't have to trust: WebAssembly components, each operation in a fresh sandbox, with
     only the HTTP, secrets and domains that you grant."""

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from host.component.manifest import FIELDS, Manifest, embed, text_beside
 from host.component.operations import malformed
-from host.core import environment
+from host.core import environment, installation
 from host.core.fields import FieldReader
 from host.core.strict_json import parse_object
 from host.core.wit import CAPABILITIES
@@ -87,7 +87,7 @@ def _guest_files(part: str) -> Path:
 
 def _componentize(wit: Path, stage: Path, output: Path) -> bytes:
     if find_spec("componentize_py") is None:
-        raise BuildError("componentize-py is not installed", hint="pip install 'catalyst-host[build]'")
+        raise BuildError("componentize-py is not installed", hint=installation.remedy("build"))
     argv = [
         sys.executable, "-c", "from componentize_py import script; script()",
         "-d", str(wit), "-w", "built", "componentize", "--stub-wasi", ENTRY, "-p", str(stage), "-o", str(output),

@@ -27,6 +27,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
+from host.core import installation
 from host.core.waiting import left, within
 from host.errors import InputError, StateError
 from host.store import migrations, schema
@@ -268,7 +269,7 @@ def _postgres(url: str) -> Engine:
         )
     except (NoSuchModuleError, ModuleNotFoundError):
         raise StateError(
-            "PostgreSQL needs psycopg, which is not installed", hint="pip install 'catalyst-host[postgres]'"
+            "PostgreSQL needs psycopg, which is not installed", hint=installation.remedy("postgres")
         ) from None
     event.listen(engine, "do_connect", _connect_postgres)
     event.listen(engine, "connect", _configure_postgres)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +11,7 @@ import click
 
 from host.cli.inputs import blaming, opened
 from host.cli.output.terminal import errors_shown, say
+from host.core import installation
 from host.core.names import Reference
 from host.core.quantities import parse_duration
 from host.errors import InputError, StateError
@@ -98,7 +101,7 @@ def _serve(
         from host.server import serving as program  # noqa: PLC0415 - not for `--help`
     except ModuleNotFoundError as error:
         raise StateError(
-            f"the server needs {error.name}, which is not installed", hint="pip install 'catalyst-host[serve]'"
+            f"the server needs {error.name}, which is not installed", hint=installation.remedy("serve")
         ) from None
     if bool(tls_cert) != bool(tls_key):
         raise InputError("--tls-cert and --tls-key go together", field="--tls-cert")
@@ -189,7 +192,17 @@ def _say_serving(url: str, catalog: list[str], *, has_key: bool) -> None:
         say("there is no key: any is accepted, on this machine alone (host key create ends that)")
 
 
-@click.command("mcp", short_help="Serve MCP to a desktop client, over standard input and output.")
+class _DesktopClients(click.Command):
+    """Its help has the command by which a desktop client can start this program: it has another PATH than a shell."""
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        command, *arguments = installation.absolute_command()
+        parts = {"COMMAND": json.dumps(command), "ARGUMENTS": json.dumps([*arguments, "mcp"])}
+        self.help = re.sub("|".join(parts), lambda found: parts[found[0]], self.help or "")
+        super().format_help_text(ctx, formatter)
+
+
+@click.command("mcp", cls=_DesktopClients, short_help="Serve MCP to a desktop client, over standard input and output.")
 @click.option("--reference", "references", multiple=True, metavar="REF", help="Only these catalysts; all by default.")
 @click.option(
     "--manage",
@@ -212,9 +225,11 @@ def mcp(*, references: tuple[str, ...], manage: bool, log_level: str) -> None:
     \b
     {
       "mcpServers": {
-        "catalysts": {"command": "host", "args": ["mcp"]}
+        "catalysts": {"command": COMMAND, "args": ARGUMENTS}
       }
     }
+
+    A client does not have your shell's environment either: what you set there, such as HOST_STATE_DIR, goes into "env".
 
     The client may run operations, and see runs and components. To change anything takes --manage. It ends at the end of
     its standard input.
@@ -226,7 +241,7 @@ def mcp(*, references: tuple[str, ...], manage: bool, log_level: str) -> None:
             from host.server.observability import logs  # noqa: PLC0415 - not for `--help`
         except ModuleNotFoundError as error:
             raise StateError(
-                f"this needs {error.name}, which is not installed", hint="pip install 'catalyst-host[serve]'"
+                f"this needs {error.name}, which is not installed", hint=installation.remedy("serve")
             ) from None
         if only:
             with opened() as workspace:

@@ -51,16 +51,45 @@ def one_line(text: str) -> str:
     return line if len(line) <= _MAX_LINE else line[: _MAX_LINE - 1] + "…"
 
 
+class _Typed:
+    """How the words of this program name its commands."""
+
+    def __init__(self) -> None:
+        self._name, self._commands = "", re.compile("(?!)")
+
+    def begin_with(self, name: str, commands: Iterable[str]) -> None:
+        self._name = name
+        self._commands = re.compile(rf"(?<![\w./-])(?<!the )(?<!-m )host(?= (?:{'|'.join(commands)})\b)")
+
+    def __call__(self, text: str) -> str:
+        return self._commands.sub(self._name, text)
+
+
+as_typed = _Typed()
+
+
+class _TypedHelp(click.HelpFormatter):
+    def getvalue(self) -> str:
+        return as_typed(super().getvalue())
+
+
+def speak_as(name: str, commands: Iterable[str]) -> None:
+    """Begin `commands` in hints, words and help with `name`, the name by which the program was started, and not with
+    `host`. For this process, and for the host's own words alone."""
+    as_typed.begin_with(name, commands)
+    click.Context.formatter_class = _TypedHelp
+
+
 def say(text: str) -> None:
     """Words, on standard error."""
-    click.echo(as_words(text), err=True)
+    click.echo(as_words(as_typed(text)), err=True)
 
 
 def say_logs(execution: RunRecord) -> None:
     """What a guest logged, a line each, debug left out."""
     for line in execution.logs:
         if line.level != "debug":
-            say(f"log: {line.level}: {one_line(line.message)}")
+            click.echo(f"log: {line.level}: {one_line(line.message)}", err=True)
 
 
 def say_rerouted(execution: RunRecord) -> None:
@@ -95,15 +124,18 @@ def errors_shown(*, in_json: bool = False) -> Iterator[None]:
 def _end(error: HostError, *, in_json: bool) -> NoReturn:
     if in_json:
         record = {} if error.execution is None else {"execution": error.execution.as_dict()}
-        click.echo(as_json({"error": error.as_dict(), **record}))
+        shown = error.as_dict()
+        if error.hint:
+            shown["hint"] = as_typed(error.hint)
+        click.echo(as_json({"error": shown, **record}))
     else:
         if error.execution is not None:
             say_logs(error.execution)
         say(error.message if isinstance(error, Denied) else f"error: {error.message}")
         if isinstance(error, GuestException) and error.traceback:
-            say(error.traceback.rstrip())
+            click.echo(as_words(error.traceback.rstrip()), err=True)
         if isinstance(error, GuestTrap) and error.stderr:
-            say(error.stderr.rstrip())
+            click.echo(as_words(error.stderr.rstrip()), err=True)
         if error.hint:
             say(f"hint: {error.hint}")
     sys.exit(error.exit_status)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from host.core import environment
+from host.core import environment, installation
 from host.core.waiting import start
 from host.errors import StateError
 from host.service.dispatch import Ended, Observer, Running
@@ -40,7 +40,7 @@ class Tracing(Observer):
         except ModuleNotFoundError:
             raise StateError(
                 "traces are asked for (OTEL_…), and OpenTelemetry is not installed",
-                hint="pip install 'catalyst-host[otel]'",
+                hint=installation.remedy("otel"),
             ) from None
         resource = Resource.create({} if environment.optional("OTEL_SERVICE_NAME") else {SERVICE_NAME: "catalyst-host"})
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)

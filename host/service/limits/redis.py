@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from host.core import installation
 from host.core.sliding_window import Exceeded, Held, Limit, Reservation, Window, longest, place
 from host.errors import InputError, StateError
 
@@ -243,7 +244,7 @@ def _storage(url: str) -> RedisStorage:
         from redis.retry import Retry  # noqa: PLC0415 - as above
     except ImportError:
         raise StateError(
-            "limits in Redis need a library that is not installed", hint="pip install 'catalyst-host[redis]'"
+            "limits in Redis need a library that is not installed", hint=installation.remedy("redis")
         ) from None
     options: dict[str, Any] = {
         "socket_timeout": _TIMEOUT_S,

@@ -28,7 +28,7 @@ from pathlib import Path
 from threading import BoundedSemaphore
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
-from host.core import environment
+from host.core import environment, installation
 from host.core.waiting import left, start
 from host.errors import InputError, VaultError
 from host.secrets.value import Unspoken
@@ -229,7 +229,7 @@ def _into_keyring(key: bytes, *, required: bool) -> MasterKey | None:
         if required:
             raise
     if required:
-        raise VaultError("there is no keyring that could keep a key", hint="pip install 'catalyst-host[keyring]'")
+        raise VaultError("there is no keyring that could keep a key", hint=installation.remedy("keyring"))
     return None
 
 

@@ -108,4 +108,4 @@ def test_without_the_library_it_says_how_to_have_it(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(StateError) as caught:
         RedisLimiter.open("redis://127.0.0.1:1/0")
-    assert caught.value.hint == "pip install 'catalyst-host[redis]'"
+    assert "install the extra 'redis' from where this program came" in str(caught.value.hint)

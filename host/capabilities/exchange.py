@@ -5,7 +5,6 @@ parse → method, domain → body → size → how many, how often → audit →
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
@@ -13,7 +12,15 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
 
-from host.capabilities.message import BodyDecoder, GuestError, RequestMessage, read_body, read_message
+from host.capabilities.message import (
+    BodyDecoder,
+    GuestError,
+    RequestMessage,
+    check_size,
+    read_body,
+    read_message,
+    subject,
+)
 from host.core.headers import (
     ANSWER_FORMS,
     CREDENTIALS,
@@ -27,18 +34,21 @@ from host.core.headers import (
 )
 from host.core.names import SecretName
 from host.core.sliding_window import Limit, LocalLimiter, RequestLimiter
+from host.core.strict_json import write_json
 from host.egress import Deadline, EgressClient, EgressError, Outgoing
 from host.egress.headers import Fields
 from host.errors import InputError, Refusal
 from host.policy.document import METHODS, RateLimit, SecretGrant
 from host.policy.permissions import Deny, Grant, binding_remedy, decide, deny_address
-from host.policy.urls import Origin, Target, UrlError
+from host.policy.urls import Origin, Target, UrlError, reference_at
 from host.run import Run
 from host.secrets.charsets import MARKED, CharsetRedactor, charset_of
 from host.secrets.redaction import Redactor, StreamRedactor
 from host.secrets.value import PLACEHOLDER_PREFIX, SecretValue, Substitution
 
 _PIECE_BYTES = 64 * 1024
+_ERRORS = 400  # and above: statuses of errors
+_OF_THE_BODY = ("http_error", "response_too_large")  # failures after which the status still counts
 _MOST_NAMED = 5  # headers in one refusal
 _MOST_BEFORE = 32  # characters in a header before a secret: `Token token="`, `OAuth oauth_consumer_key="`
 _MOST_ORIGINS = 1_000  # remembered: with a domain like *.example.com a guest can name any number
@@ -52,6 +62,8 @@ class UpstreamAnswer:
     show an earlier request. It is not searched for other secrets. Its origin cannot have them, and a search would tell
     a guest that owns the origin whether it guessed one. `headers` have lower-case names; values of one name are joined
     by `, `. `ended` says that there is no more to read: at the end of the body, after a failure and after `close`.
+
+    The body of an error is read as a whole. Where it cannot be read, an error object that says why stands in its place.
     """
 
     def __init__(
@@ -68,12 +80,15 @@ class UpstreamAnswer:
         self._redactor = redactor
         self._redacted: StreamRedactor | CharsetRedactor = redactor.stream()
         self._begun = not redactor.searches
+        self._is_error, self._unreadable = raw.status >= _ERRORS, ""
         if redactor.searches and "charset" in (kind := self.headers.get("content-type", "").lower()):
             try:
                 charset = charset_of(kind)
             except InputError as error:
-                raw.close()
-                raise GuestError("http_error", error.message) from None
+                if not self._is_error:
+                    raw.close()
+                    raise GuestError("http_error", error.message) from None
+                charset, self._unreadable = None, error.message
             if charset is not None:
                 self._redacted = CharsetRedactor(redactor, charset)
         self._decoder = BodyDecoder()
@@ -114,11 +129,28 @@ class UpstreamAnswer:
         return shown if self._redactor is self._run.redactor else self._run.redactor.data(shown, self._run.go_on)
 
     def close(self) -> None:
-        """Any number of times."""
         self.ended = True
         self._raw.close()
 
+    def _error(self) -> bytes:
+        """The whole body of an error, or one in its place: the status, and when to try again, have come."""
+        self._is_error, pieces, why = False, [], self._unreadable
+        try:
+            while not why and not self.ended:
+                pieces.append(self._next())
+        except GuestError as error:
+            if error.kind not in _OF_THE_BODY:
+                raise
+            why = error.message
+        if not why:
+            return b"".join(pieces)
+        self.close()
+        said = f"the upstream answered {self.status}, and the body of its answer cannot be read: {why}"
+        return write_json({"error": {"type": "upstream_error", "message": said}}).encode("utf-8", "replace")
+
     def _next(self) -> bytes:
+        if self._is_error:
+            return self._error()
         began = time.monotonic()
         try:
             piece = self._raw.read(self._run, _PIECE_BYTES)
@@ -228,7 +260,7 @@ class Exchange:
         has the error with that."""
         destination, words = self.grant.destination(target), error.message
         if destination is not target:
-            words = error.naming(str(target.host))
+            words = error.naming(target.at.endpoint)
             detail = {"type": error.kind, "url": target.shown, "sent_to": destination.origin}
             run.audit("http.request", rule=f"failed: {error.message}", detail=detail)
         match error.kind:
@@ -318,7 +350,7 @@ class LiveUpstream:
         if request.destination.at != request.target.at:
             for index, (name, value) in enumerate(answer.headers):
                 if name in _LOCATIONS:
-                    seen = (name, _asked(value, request))
+                    seen = (name, reference_at(value, request.destination.at, request.target.at))
                     answer.headers = (*answer.headers[:index], seen, *answer.headers[index + 1 :])
         return answer
 
@@ -404,19 +436,6 @@ class LiveUpstream:
 
 
 _LOCATIONS = ("location", "content-location")
-_AUTHORITY = re.compile(r"(?:(https?):)?//([^/?#]*)", re.IGNORECASE)  # at the beginning of a reference (RFC 3986, 4.2)
-
-
-def _asked(value: str, request: UpstreamRequest) -> str:
-    """A Location of the answer for the guest: with the origin that it asked for in place of the one that the operator
-    sent its request to."""
-    if not (found := _AUTHORITY.match(value)):
-        return value
-    try:
-        origin = Origin.parse(f"{found[1] or request.destination.scheme}://{found[2]}")
-    except UrlError:
-        return value
-    return request.target.origin + value[found.end() :] if origin == request.destination.at else value
 
 
 def _unformed(headers: Fields) -> tuple[Fields, list[str], list[str]]:
@@ -457,20 +476,6 @@ def _check_not_moved(name: str, value: str, placeholders: Collection[str]) -> No
             rule = f"holds a secret twice, or behind more than {_MOST_BEFORE} characters"
             raise GuestError("http_error", f"the header {name[:80]} {rule}")
         rest = before + behind
-
-
-def check_size(grant: Grant, method: str, target: Target, size: int) -> None:
-    """Raises GuestError where a body of `size` bytes is over the grant's limit."""
-    most = grant.limits.max_request_bytes
-    if size > most:
-        remedy = f"raise max_request_size in the policy of {grant.reference}"
-        rule = f"a body of {size} bytes is over {most}"
-        raise GuestError.refused(Refusal("request_too_large", subject(method, target), rule, remedy))
-
-
-def subject(method: str, target: Target) -> str:
-    """How messages name a request: without its query."""
-    return f"{method[:20]} {target.shown}"
 
 
 class RateMeter:

@@ -19,7 +19,7 @@ from host.core.strict_json import clean_text, parse_object, write_json
 from host.core.wit import Cut
 from host.egress.headers import MAX_HEAD_BYTES
 from host.errors import InputError, Refusal
-from host.policy.permissions import Deny
+from host.policy.permissions import Deny, Grant
 from host.policy.urls import Target, UrlError
 
 
@@ -118,6 +118,20 @@ def read_body(
     if fields.choice("body_encoding", ("base64",), default="text") == "base64":
         return _decoded(fields, "body"), None
     return body.encode("utf-8", "replace"), None
+
+
+def check_size(grant: Grant, method: str, target: Target, size: int) -> None:
+    """Raises GuestError where a body of `size` bytes is over the grant's limit."""
+    most = grant.limits.max_request_bytes
+    if size > most:
+        remedy = f"raise max_request_size in the policy of {grant.reference}"
+        rule = f"a body of {size} bytes is over {most}"
+        raise GuestError.refused(Refusal("request_too_large", subject(method, target), rule, remedy))
+
+
+def subject(method: str, target: Target) -> str:
+    """How messages name a request: without its query."""
+    return f"{method[:20]} {target.shown}"
 
 
 def decode_body(body: bytes) -> str:

@@ -11,14 +11,15 @@ from weakref import finalize
 
 from host.egress import failures
 from host.egress.connection import Connection, Pool
-from host.egress.decoding import Inflated, decoder
+from host.egress.decoding import Decoder, decoder
 from host.egress.dns import Lookups, Resolver, system_resolver
-from host.egress.failures import ConnectionLostError
+from host.egress.failures import ConnectionLostError, EgressError
 from host.egress.headers import Fields, RawFields, incoming_fields, outgoing_fields, without
 from host.egress.socket import AddressPolicy, Deadline
 from host.policy.urls import Target
 
 MAX_CONNECTIONS: Final = 100
+_ERRORS: Final = 400
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # RFC 9110, 9.2.2
 
 
@@ -125,7 +126,10 @@ class EgressClient:
 
 class Answer:
     """A response that has begun. `headers` have lower-case names and Latin-1 values, without hop-by-hop fields. A
-    decoded body has no content-encoding and content-length among them. Belongs to one thread; to be closed."""
+    decoded body has no content-encoding and content-length among them. Belongs to one thread; to be closed.
+
+    A body that cannot be read makes no answer, unless its status is an error: that, and when to try again, is worth
+    more than the body, whose reading then fails."""
 
     def __init__(
         self,
@@ -139,15 +143,21 @@ class Answer:
     ) -> None:
         self.status = status
         self.headers = incoming_fields(raw)
-        self._decoder: Inflated | None = None  # of a body in a content coding
+        self._decoder: Decoder | None = None  # of a body in a content coding
         self._plain = b""  # of one in none: what came and was not handed out
         self._max_bytes = max_bytes
         self._received = 0
         self._decoded = 0
         self._connection: Connection | None = connection
         self._take_back = take_back
+        self._unreadable: EgressError | None = None
         if not bodiless:
-            self._prepare_body()
+            try:
+                self._prepare_body()
+            except EgressError as error:
+                if status < _ERRORS:
+                    raise
+                self._unreadable = error
 
     def read(self, clock: Deadline, max_bytes: int = 64 * 1024) -> bytes:
         """The next decoded bytes as soon as there are any, at most `max_bytes`; empty at the end, and after `close`.
@@ -175,15 +185,21 @@ class Answer:
             self._release(usable=self._connection.ends_here())
 
     def _prepare_body(self) -> None:
-        length = next((int(value) for name, value in self.headers if name == "content-length"), 0)
-        if length > self._max_bytes:
-            raise failures.too_large(self._max_bytes)
-        codings = [value for name, value in self.headers if name == "content-encoding"]
-        self._decoder = decoder(codings) if codings else None
+        codings = []
+        for name, value in self.headers:
+            if name == "content-length" and int(value) > self._max_bytes:
+                raise failures.too_large(self._max_bytes)
+            if name == "content-encoding":
+                codings.append(value)
+        self._decoder = decoder(codings, self._max_bytes) if codings else None
         if self._decoder is not None:
             self.headers = without(self.headers, ("content-encoding", "content-length"))
+        elif codings:  # which are none
+            self.headers = without(self.headers, ("content-encoding",))
 
     def _next_piece(self, connection: Connection, clock: Deadline, max_bytes: int) -> bytes:
+        if self._unreadable is not None:
+            raise self._unreadable
         with connection.wire.interruptible(clock):
             connection.wire.check(clock)  # after the end of the run, received bytes are not handed out either
             while True:

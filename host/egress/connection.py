@@ -36,12 +36,13 @@ class Connection:
     def send(self, method: str, path_query: bytes, fields: RawFields, body: bytes, clock: Deadline) -> None:
         """Send the whole request. A server may answer and hang up before it has all of it. That is no failure: its
         answer may still be read."""
+        self.wire.doing = "send"
         try:
             head = self._http.send(h11.Request(method=method, target=path_query, headers=fields))
             rest = self._http.send(h11.Data(data=body)) if body else b""
             self._http.send(h11.EndOfMessage())
         except h11.LocalProtocolError as error:
-            raise failures.translated(error, self.wire.host) from None
+            raise failures.translated(error, self.wire.at) from None
         pieces = [head, rest] if len(body) > _ONE_WRITE_BYTES else [(head or b"") + (rest or b"")]
         with suppress(ConnectionLostError):
             for piece in pieces:
@@ -49,11 +50,13 @@ class Connection:
 
     def receive_head(self, clock: Deadline) -> tuple[int, list[tuple[bytes, bytes]]]:
         """Status and fields (lower-case names, in order) of the final response."""
+        self.wire.doing = "answer"
         for _ in range(_MAX_INTERIM_RESPONSES):
             event = self._next(clock)
             if isinstance(event, h11.Response):
+                self.wire.doing = "body"
                 return event.status_code, list(event.headers)
-        raise EgressError("http_error", "{} sent too many interim responses", self.wire.host)
+        raise EgressError("http_error", "{} sent too many interim responses", self.wire.at)
 
     def receive_data(self, clock: Deadline) -> bytes:
         """The next piece of the body as soon as there is one, with its transfer coding removed; empty at the end."""
@@ -90,17 +93,22 @@ class Connection:
         return time.monotonic() - self._idle_since < longest_idle_s and self.wire.usable and self.wire.quiet
 
     def _next(self, clock: Deadline) -> object:
+        ended = False
         while True:
             try:
                 event = self._http.next_event()
             except h11.RemoteProtocolError as error:
-                raise failures.translated(error, self.wire.host) from None
+                if ended:  # where the body would have gone on
+                    raise ConnectionLostError(self.wire.at, "body") from None
+                raise failures.translated(error, self.wire.at, self.wire.doing) from None
             if event is not h11.NEED_DATA:
                 return event
             data = self.wire.read(_READ_BYTES, clock)
-            self.heard = self.heard or bool(data)
-            if not data and self._http.their_state is h11.SEND_RESPONSE:
-                raise ConnectionLostError(self.wire.host)
+            ended = not data
+            if ended and self._http.their_state is h11.SEND_RESPONSE:
+                raise ConnectionLostError(self.wire.at, self.wire.doing)
+            if not self.heard and data:
+                self.heard, self.wire.doing = True, "head"
             self._http.receive_data(data)
 
 

@@ -1,7 +1,7 @@
 """The failures of a request, and the one place where exceptions of libraries become them.
 
-Messages are short and hold the host that was spoken to, but no resolved address, no path of this machine and no byte
-that a server sent.
+Messages are short. They hold the host and the port that were spoken to and what was being done there, but no resolved
+address, no path of this machine and no byte that a server sent.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+from collections.abc import Mapping
 from typing import Literal
 
 import h11
@@ -17,39 +18,62 @@ from host.core import environment
 
 _FOR_ANOTHER_NAME = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH of OpenSSL
 Kind = Literal["http_error", "dns_error", "private_ip_blocked", "response_too_large", "timeout", "cancelled"]
+Doing = Literal["connect", "tls", "send", "answer", "head", "body"]
+"""What is being done with a connection; `answer`: waiting for the first byte of one."""
+
+_UNTIL = "in the time that the run had left"
+_TIMED_OUT: Mapping[Doing, str] = {
+    "connect": f"{{}} did not take the connection {_UNTIL}",
+    "tls": f"{{}} did not end the TLS handshake {_UNTIL}",
+    "send": f"{{}} did not take the whole request {_UNTIL}",
+    "answer": f"{{}} did not answer {_UNTIL}",
+    "head": f"{{}} began an answer, and did not send the rest of its head {_UNTIL}",
+    "body": f"{{}} did not send the rest of its answer's body {_UNTIL}",
+}
+_LOST: Mapping[Doing, str] = {
+    "connect": "while it was being made",
+    "tls": "within the TLS handshake",
+    "send": "before it had the whole request",
+    "answer": "without an answer",
+    "head": "within the head of its answer",
+    "body": "within the body of its answer",
+}
 
 
 class EgressError(Exception):
-    """`kind` is an error type of CONTRACT.md, or `cancelled`. `message` is `words`, with `host` in place of the first
-    `{}`. A guest may see it, unless the operator sent its request to another host: then it sees `naming` the first."""
+    """`kind` is an error type of CONTRACT.md, or `cancelled`. `message` is `words`, with `at`, a `host:port`, in place
+    of the first `{}`, or the host alone in place of `{host}`. A guest may see it, unless the operator sent its request
+    to another host: then it sees `naming` the first."""
 
-    def __init__(self, kind: Kind, words: str, host: str = "") -> None:
-        self._parts = words.partition("{}") if host else (words, "", "")
+    def __init__(self, kind: Kind, words: str, at: str = "") -> None:
+        self._marker = "{host}" if "{host}" in words else "{}"
+        self._parts = words.partition(self._marker) if at else (words, "", "")
         self.kind = kind
-        self.message = self.naming(host)
+        self.message = self.naming(at)
         super().__init__(self.message)
 
-    def naming(self, host: str) -> str:
-        """The message for another host than the one that was spoken to."""
+    def naming(self, at: str) -> str:
+        """The message for another `host:port` than the one that was spoken to."""
         before, gap, after = self._parts
-        return f"{before}{host}{after}" if gap else before
+        shown = host_of(at) if self._marker == "{host}" else at
+        return f"{before}{shown}{after}" if gap else before
 
-    def outside_a_proxy(self, host: str) -> EgressError:
-        """The same error of a connection to `host` that was not made, with words about a proxy that is not used."""
+    def outside_a_proxy(self, at: str) -> EgressError:
+        """The same error of a connection to `at` that was not made, with words about a proxy that is not used."""
         if self.kind in ("http_error", "dns_error", "timeout"):
             before, gap, after = self._parts
-            self._parts = (
-                (before, gap, after + beside_a_proxy(host)) if gap else (before + beside_a_proxy(host), "", "")
-            )
-            self.message = self.naming(host)
+            said = beside_a_proxy(at)
+            self._parts = (before, gap, after + said) if gap else (before + said, "", "")
+            self.message = self.naming(at)
         return self
 
 
 class ConnectionLostError(EgressError):
     """The connection broke off: the one failure after which a request may be sent again (see EgressClient.send)."""
 
-    def __init__(self, host: str) -> None:
-        super().__init__("http_error", "the connection to {} broke off", host)
+    def __init__(self, at: str, doing: Doing = "answer", *, reset: bool = False) -> None:
+        how = "reset" if reset else "closed"
+        super().__init__("http_error", f"{{}} {how} the connection {_LOST[doing]}", at)
 
 
 def beside_a_proxy(host: str) -> str:
@@ -61,50 +85,73 @@ def beside_a_proxy(host: str) -> str:
     return f"; {name} is set, but proxies are not used here: this machine has to reach it by itself"
 
 
-def timed_out(host: str) -> EgressError:
-    return EgressError("timeout", "{} did not answer in the time that the run had left", host)
+def host_of(at: str) -> str:
+    """The host of `host:port`."""
+    host, colon, port = at.rpartition(":")
+    return host if colon and port.isdecimal() else at
+
+
+def timed_out(at: str, doing: Doing = "answer") -> EgressError:
+    return EgressError("timeout", _TIMED_OUT[doing], at)
 
 
 def cancelled() -> EgressError:
     return EgressError("cancelled", "the run was cancelled")
 
 
-def not_public(host: str) -> EgressError:
+def not_public(at: str) -> EgressError:
     """One shape for every reason, so that a refusal tells nothing about the network around the host."""
-    return EgressError("private_ip_blocked", "{} resolves to an address that is not public", host)
+    return EgressError("private_ip_blocked", "{host} resolves to an address that is not public", at)
 
 
 def too_large(limit: int) -> EgressError:
     return EgressError("response_too_large", f"the response is larger than {limit} bytes")
 
 
-def translated(error: Exception, host: str) -> EgressError:
-    """The EgressError for anything that a socket, TLS or h11 raises while speaking to `host`. (OpenSSL's errors have
+def translated(error: Exception, at: str, doing: Doing = "answer") -> EgressError:
+    """The EgressError for anything that a socket, TLS or h11 raises while speaking to `at`. (OpenSSL's errors have
     attributes that those raised in Python lack.)"""
     match error:
         case EgressError():
             return error
-        case TimeoutError():
-            return timed_out(host)
+        case TimeoutError() if error.errno is None:  # with a number it is the system that gave up
+            return timed_out(at, doing)
         case ssl.SSLCertVerificationError():
             said = getattr(error, "verify_message", "unknown").rstrip(".")
             if getattr(error, "verify_code", 0) in _FOR_ANOTHER_NAME:  # OpenSSL's words repeat the name
                 said = "it is for another name"
-            return EgressError("http_error", f"the certificate of {{}} is not acceptable: {said}", host)
-        case ssl.SSLEOFError() | ssl.SSLZeroReturnError() | ConnectionResetError() | BrokenPipeError():
-            return ConnectionLostError(host)
+            return EgressError("http_error", f"the certificate of {{}} is not acceptable: {said}", at)
+        case ConnectionResetError():
+            return ConnectionLostError(at, doing, reset=True)
+        case ssl.SSLEOFError() | ssl.SSLZeroReturnError() | BrokenPipeError():
+            return ConnectionLostError(at, doing)
         case ssl.SSLError():
-            said = (getattr(error, "reason", None) or "unknown").replace("_", " ").lower()
-            return EgressError("http_error", f"TLS with {{}} failed: {said}", host)
+            reason = getattr(error, "reason", None) or "unknown"
+            said = _NO_TLS if reason in _FROM_PLAIN_HTTP else reason.replace("_", " ").lower()
+            return EgressError("http_error", f"TLS with {{}} failed: {said}", at)
         case OSError():
             said = os.strerror(error.errno) if error.errno else type(error).__name__
-            return EgressError("http_error", f"{{}} can't be reached: {said.lower()}", host)
+            return EgressError("http_error", f"{{}} can't be reached: {said.lower()}", at)
         case h11.RemoteProtocolError():
-            return EgressError("http_error", "{} did not answer in acceptable HTTP/1.1", host)
+            said = _malformed(error, doing)
+            return EgressError("http_error", f"{{}} did not answer in acceptable HTTP/1.1: {said}", at)
         case h11.LocalProtocolError():
             return EgressError("http_error", "the request is not acceptable HTTP/1.1")
         case _:
-            return EgressError("http_error", f"speaking to {{}} failed: {type(error).__name__}", host)
+            return EgressError("http_error", f"speaking to {{}} failed: {type(error).__name__}", at)
+
+
+_FROM_PLAIN_HTTP = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST")  # reasons of OpenSSL
+_NO_TLS = "what it speaks there is not TLS"
+_HEAD_TOO_LARGE = 431  # RFC 6585, section 5: h11 would answer a client so
+
+
+def _malformed(error: h11.RemoteProtocolError, doing: Doing) -> str:
+    if doing == "body":
+        return "the chunks of its body are malformed"
+    if error.error_status_hint == _HEAD_TOO_LARGE:
+        return "the head of its answer is too large"
+    return "the head of its answer is malformed"
 
 
 def why_unreachable(error: BaseException) -> str:

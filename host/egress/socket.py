@@ -19,7 +19,7 @@ from typing import Final, Protocol
 from host.core.names import Domain
 from host.egress import failures
 from host.egress.dns import Lookups
-from host.egress.failures import EgressError, timed_out
+from host.egress.failures import Doing, EgressError, timed_out
 from host.policy.addresses import Address, Network, allowed
 from host.policy.urls import Origin
 
@@ -39,11 +39,14 @@ class Deadline(Protocol):
         """Inside, `abort` is called once, from another thread, when the run is cancelled (at once if it already is)."""
 
 
-def left(clock: Deadline, host: str) -> float:
-    """Seconds for which a wait on `host` may last, always more than 0. Raises EgressError (timeout)."""
+_QUICK_ACK: Final[int | None] = getattr(socket, "TCP_QUICKACK", None)  # Linux has it
+
+
+def left(clock: Deadline, at: str, doing: Doing = "answer") -> float:
+    """Seconds for which a wait on `at` may last, always more than 0. Raises EgressError (timeout)."""
     remaining = clock.remaining()
     if remaining <= 0:
-        raise timed_out(host)
+        raise timed_out(at, doing)
     return min(remaining, _LONGEST_WAIT_S)
 
 
@@ -63,11 +66,13 @@ class Socket:
     """Made before there is a socket, so that a cancellation finds something to act on while a name is looked up.
 
     One thread uses it at a time; `abort` may be called from any. Every method raises EgressError and nothing else.
+    `doing` is for its words: whoever reads and writes sets it.
     """
 
     def __init__(self, origin: Origin) -> None:
         self.origin = origin
-        self.host = str(origin.host)
+        self.at = origin.endpoint
+        self.doing: Doing = "connect"
         self._socket: socket.socket | None = None
         self._lock = threading.Lock()
         self._wake: Callable[[], object] | None = None  # ends the wait that is under way
@@ -123,23 +128,29 @@ class Socket:
             with self._translating():
                 addresses = self._resolve(lookups, clock)
                 if not all(reach.accepts(self.origin, address) for address in addresses):
-                    raise failures.not_public(self.host)
+                    raise failures.not_public(self.at)
                 self._dial(addresses, clock)
                 if self.origin.scheme == "https":
+                    self.doing = "tls"
                     self._start_tls(tls(), clock)
         except EgressError as error:
-            raise error.outside_a_proxy(self.host) from None
+            raise error.outside_a_proxy(self.at) from None
 
     def check(self, clock: Deadline) -> float:
         """Seconds that an operation may take now. Raises EgressError (cancelled, timeout)."""
         if self._aborted:
             raise failures.cancelled()
-        return left(clock, self.host)
+        return left(clock, self.at, self.doing)
 
     def read(self, size: int, clock: Deadline) -> bytes:
         """Up to `size` bytes as soon as there are any; empty when the other side has ended the connection."""
         with self._translating():
-            read = self._within(clock).recv(size)
+            wire = self._within(clock)
+            if _QUICK_ACK is not None:
+                # A server that writes head and body apart, and leaves Nagle's algorithm on, sends the body when the
+                # head is acknowledged: 40 ms later, if the system waits to do so. It forgets this at every turn.
+                wire.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
+            read = wire.recv(size)
         if self._aborted:
             raise failures.cancelled()
         return read
@@ -157,21 +168,21 @@ class Socket:
         lookup = lookups.start(self.origin.host)
         with self._lock:
             self._wait_with(lookup.done.set)
-        if not lookup.done.wait(min(_LOOKUP_S, left(clock, self.host))):
+        if not lookup.done.wait(min(_LOOKUP_S, left(clock, self.at, self.doing))):
             lookup.done.set()
-            left(clock, self.host)  # raises where the run's own time is over
-            raise EgressError("dns_error", f"{self.host} does not resolve within {_LOOKUP_S:g} s")
+            left(clock, self.at, self.doing)  # raises where the run's own time is over
+            raise EgressError("dns_error", f"{{host}} does not resolve within {_LOOKUP_S:g} s", self.at)
         if self._aborted:
             raise failures.cancelled()
         if not lookup.addresses:
-            raise EgressError("dns_error", "{} does not resolve", self.host)
+            raise EgressError("dns_error", "{host} does not resolve", self.at)
         return lookup.addresses
 
     def _dial(self, addresses: tuple[Address, ...], clock: Deadline) -> None:
         """Each address in turn gets its share of the time that is left, so that a silent one does not take it all."""
         for more, address in zip(reversed(range(len(addresses))), addresses, strict=True):
             try:
-                self._connect(address, left(clock, self.host) / (more + 1))
+                self._connect(address, left(clock, self.at, self.doing) / (more + 1))
             except OSError:
                 if self._aborted or not more:
                     raise
@@ -195,7 +206,7 @@ class Socket:
             raise OSError(begun, os.strerror(begun))
         peer, port = dialling.getpeername()[:2]
         if (ip_address(peer), port) != (address, self.origin.port):
-            raise failures.not_public(self.host)
+            raise failures.not_public(self.at)
 
     def _start_tls(self, tls: ssl.SSLContext, clock: Deadline) -> None:
         with self._lock:
@@ -203,9 +214,12 @@ class Socket:
                 raise failures.cancelled()
             # A ragged end would pass for the end of a body that has no length: it must be an error.
             self._socket = wrapped = tls.wrap_socket(
-                self._socket, server_hostname=self.host, do_handshake_on_connect=False, suppress_ragged_eofs=False
+                self._socket,
+                server_hostname=str(self.origin.host),
+                do_handshake_on_connect=False,
+                suppress_ragged_eofs=False,
             )
-        wrapped.settimeout(left(clock, self.host))
+        wrapped.settimeout(left(clock, self.at, self.doing))
         wrapped.do_handshake()
 
     def _within(self, clock: Deadline) -> socket.socket:
@@ -240,7 +254,7 @@ class Socket:
         try:
             yield
         except Exception as error:  # noqa: BLE001  the map is total: whatever a socket raises becomes an EgressError
-            raise (failures.cancelled() if self._aborted else failures.translated(error, self.host)) from None
+            raise (failures.cancelled() if self._aborted else failures.translated(error, self.at, self.doing)) from None
 
 
 def _ready(waited: socket.socket, event: int, timeout_s: float) -> bool:

@@ -26,6 +26,7 @@ MAX_SHOWN_CHARACTERS: Final = 200
 DEFAULT_PORTS: Final[dict[Scheme, int]] = {"http": 80, "https": 443}
 
 _UNSEEN = re.compile(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_AUTHORITY = re.compile(r"(?:(https?):)?//([^/?#]*)", re.IGNORECASE)  # at the beginning of a reference (RFC 3986, 4.2)
 _AUTHORITY_END = re.compile(r"[/?#]")
 _PORT = re.compile(r"[1-9][0-9]{0,4}\Z")
 _NUMBER = re.compile(r"(?:[0-9]+|0[xX].*)\Z")  # a last label like this makes a host an IPv4 address (WHATWG URL, 3.5)
@@ -63,6 +64,11 @@ class Origin:
         """`host[:port]` for the Host header: an IPv6 address in brackets, without a default port."""
         host = f"[{self.host}]" if isinstance(self.host, IPv6Address) else str(self.host)
         return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+
+    @property
+    def endpoint(self) -> str:
+        """`host:port`, for messages about connections."""
+        return f"[{self.host}]:{self.port}" if isinstance(self.host, IPv6Address) else f"{self.host}:{self.port}"
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.authority}"
@@ -138,6 +144,17 @@ def parse_authority(text: str) -> tuple[UrlHost, int | None]:
     if ":" in port:
         raise UrlError("an IPv6 address stands in brackets: [::1]:8080")
     return _parse_host(host), _parse_port(port) if colon else None
+
+
+def reference_at(reference: str, origin: Origin, shown: Origin) -> str:
+    """`reference`, a URL such as a Location, with `shown` in place of its origin if that is `origin`."""
+    if not (found := _AUTHORITY.match(reference)):
+        return reference
+    try:
+        named = Origin.parse(f"{found[1] or origin.scheme}://{found[2]}")
+    except UrlError:
+        return reference
+    return f"{shown}{reference[found.end() :]}" if named == origin else reference
 
 
 def _split(text: str) -> tuple[Scheme, str, str]:

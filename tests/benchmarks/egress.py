@@ -2,6 +2,9 @@
 
 Prints CPU and wall-clock time per request, in microseconds: the best of several rounds, since a busy machine only adds.
 The server is a raw socket in a process of its own, so its work is not counted.
+
+A second table is of a server that writes head and body apart and leaves Nagle's algorithm on: the body leaves once the
+head is acknowledged, which a client's system may put off for 40 ms.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import httpx2
 from host.egress import AddressPolicy, Egress, Outgoing
 from host.policy.urls import Target
 
-ROUNDS, REQUESTS = 5, 1_000
+ROUNDS, REQUESTS, REQUESTS_APART = 5, 1_000, 20
 REQUEST_BODY = b'{"model": "gpt", "messages": [{"role": "user", "content": "hi"}]}'
 ANSWER_BODY = b'{"id": "chatcmpl-1", "choices": [{"message": {"content": "hello"}}]}'
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (
@@ -40,15 +43,19 @@ class NoDeadline:
         return nullcontext()
 
 
-def serve(listener: socket.socket) -> None:
+def serve(listener: socket.socket, apart: bool = False) -> None:
+    """`apart`: head and body are written one after the other, and wait for each other's acknowledgement."""
+    pieces = ANSWER.partition(b"\r\n\r\n") if apart else (ANSWER,)
+
     def answer(connection: socket.socket) -> None:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, not apart)
         received = b""
         while more := connection.recv(65_536):
             received += more
             if received.endswith(REQUEST_BODY):
                 received = b""
-                connection.sendall(ANSWER)
+                for piece in pieces:
+                    connection.sendall(piece)
 
     while True:
         threading.Thread(target=answer, args=(listener.accept()[0],), daemon=True).start()
@@ -91,27 +98,35 @@ def clients(port: int) -> dict[str, Callable[[], bytes]]:
     }
 
 
-def measure(request: Callable[[], bytes]) -> tuple[float, float]:
+def measure(request: Callable[[], bytes], requests: int = REQUESTS) -> tuple[float, float]:
     """CPU and wall-clock microseconds per request: the best of the rounds."""
     rounds = []
     for _ in range(ROUNDS):
         cpu, wall = time.process_time(), time.perf_counter()
-        for _ in range(REQUESTS):
+        for _ in range(requests):
             if request() != ANSWER_BODY:
                 raise SystemExit("a client did not get the answer")
         rounds.append((time.process_time() - cpu, time.perf_counter() - wall))
-    return tuple(min(column) / REQUESTS * 1e6 for column in zip(*rounds, strict=True))
+    return tuple(min(column) / requests * 1e6 for column in zip(*rounds, strict=True))
 
 
 def main() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = multiprocessing.Process(target=serve, args=(listener,), daemon=True)
-        server.start()
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_server(("127.0.0.1", 0)) as slow_listener:
+        for args in ((listener,), (slow_listener, True)):
+            multiprocessing.Process(target=serve, args=args, daemon=True).start()
         print(f"{'client':<28}{'CPU µs':>8}{'wall µs':>9}")
         for name, request in clients(listener.getsockname()[1]).items():
             cpu, wall = measure(request)
             print(f"{name:<28}{cpu:>8.0f}{wall:>9.0f}")
-        server.terminate()
+        print("\nthe server writes head and body apart")
+        print(f"{'client':<28}{'wall µs':>9}{'ratio':>8}")
+        walls = {}
+        for name, request in clients(slow_listener.getsockname()[1]).items():
+            walls[name] = measure(request, REQUESTS_APART)[1]
+        for name, wall in walls.items():
+            print(f"{name:<28}{wall:>9.0f}{wall / walls['EgressClient']:>8.1f}")
+    for process in multiprocessing.active_children():
+        process.terminate()
 
 
 if __name__ == "__main__":

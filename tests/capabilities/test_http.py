@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from host import Host, RateLimit, errors
+from host import Host, RateLimit, SecretRule, errors
 from host.egress import Egress
 from host.fakes.messages import Part, parse_multipart
 from tests.egress.conftest import Peer
-from tests.probing import ORIGIN, answers, asking, error_type, fetched, origin_of, probe, response, serving
+from tests.probing import ORIGIN, TOKEN, answers, asking, error_type, fetched, origin_of, probe, response, serving
 
 NOT_BASE64 = "no*base64"
 
@@ -601,3 +601,58 @@ def test_what_a_guest_asks_for_is_parsed_the_same_way_as_it_is_written(host: Hos
         text = json.dumps(asking()).replace('"url"', '"url": "https://evil.test/", "url"')
         assert fetched(probe(host, origin_of(server)), text)["status"] == 200
         assert server.requests[0].startswith(b"GET /x ")
+
+
+def _short(body: bytes) -> bytes:
+    """An answer whose connection ends within its body."""
+    return b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 7\r\nContent-Length: 99\r\n\r\n" + body
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        pytest.param(
+            response(b"\x0b\x02", "429 No", "Retry-After: 7", "Content-Encoding: br"),
+            "content coding br",
+            id="an unknown coding",
+        ),
+        pytest.param(
+            response(b"no", "429 No", "Retry-After: 7", "Content-Encoding: gzip"), "is damaged", id="a damaged one"
+        ),
+        pytest.param(response(bytes(9_999), "429 No", "Retry-After: 7"), "larger than 5000 bytes", id="a large body"),
+        pytest.param(
+            response(b"no", "429 No", "Retry-After: 7", "Content-Type: text/plain; charset=utf-7"),
+            "charset",
+            id="a charset that cannot be searched",
+        ),
+        pytest.param(_short(b'{"error":'), "closed the connection within the body", id="a body that is cut off"),
+    ],
+)
+@pytest.mark.parametrize("call", ["fetch.request", "streaming.request"])
+def test_an_error_whose_body_cannot_be_read_keeps_its_status_and_says_why(
+    host: Host, sent: bytes, said: str, call: str
+) -> None:
+    def behave(peer: Peer) -> None:
+        peer.request()
+        peer.send(sent)
+
+    token = {"secrets": {"TOKEN": TOKEN}, "policy_secrets": {"TOKEN": SecretRule(domains=["api.test"])}}
+    with serving(behave) as server:
+        catalyst = probe(host, origin_of(server), max_response_size=5_000, **token)
+        found, *more = answers(
+            catalyst, [call, asking()], *([["streaming.read", "$0.handle"]] if call != "fetch.request" else [])
+        )
+    body = more[0]["data"] if more else found["body"]
+    assert (found["status"], found["headers"]["retry-after"]) == (429, "7")
+    error = json.loads(body)["error"]
+    assert error["type"] == "upstream_error"
+    assert said in error["message"]
+    assert "answered 429" in error["message"]
+
+
+@pytest.mark.parametrize("coding", ["utf-8", "UTF-8", "none", "identity", "gzip", "GZIP, identity"])
+def test_an_answer_is_read_as_browsers_and_curl_read_it(host: Host, coding: str) -> None:
+    body = gzip.compress(b'{"a":1}') + bytes(100) if "gzip" in coding.lower() else b'{"a":1}'
+    with serving(response(body, "200 OK", f"Content-Encoding: {coding}")) as server:
+        found = fetched(probe(host, origin_of(server)))
+    assert (found["body"], "content-encoding" in found["headers"]) == ('{"a":1}', False)

@@ -348,7 +348,7 @@ def test_an_error_names_no_address_behind_a_name(egress, loopback, ask):
     one = egress(resolver=lambda name: (IPv4Address("127.0.0.9"),)).client(loopback)
     with pytest.raises(EgressError) as caught:
         ask("http://api.test:1/", using=one)
-    assert caught.value.message == "api.test can't be reached: connection refused"
+    assert caught.value.message == "api.test:1 can't be reached: connection refused"
 
 
 def test_a_closed_client_sends_nothing(client, answering, ask):

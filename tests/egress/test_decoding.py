@@ -11,6 +11,7 @@ from host.egress import EgressError
 from host.egress.decoding import Inflated, decoder
 
 BOMB = gzip.compress(bytes(100_000_000), 9)  # 97 KB
+MOST = 1_000_000
 
 
 def bare(data):
@@ -19,7 +20,7 @@ def bare(data):
 
 
 def decoded(coding, pieces, size=65_536):
-    inflated = decoder([coding])
+    inflated = decoder([coding], MOST)
     out = []
     for piece in pieces:
         inflated.feed(piece)
@@ -60,9 +61,11 @@ def test_an_empty_body_is_an_empty_body_in_any_coding():
         pytest.param("gzip", gzip.compress(b"x" * 1_000)[:-6], id="broken off"),
         pytest.param("gzip", gzip.compress(b"x")[:5], id="broken off in its header"),
         pytest.param("gzip", gzip.compress(b"x")[:-8] + b"\x00" * 8, id="with a wrong checksum"),
-        pytest.param("gzip", gzip.compress(b"x") + b"garbage", id="with garbage behind it"),
-        pytest.param("deflate", zlib.compress(b"x") + b"more", id="deflate with more behind it"),
+        pytest.param("gzip", gzip.compress(b"x") + gzip.compress(b"y")[:9], id="broken off in its second member"),
+        pytest.param("gzip", b"\x1f", id="one byte"),
         pytest.param("deflate", b"\xff\xff\xff", id="not deflate"),
+        pytest.param("deflate", zlib.compress(b"x")[:1], id="one byte of deflate"),
+        pytest.param("gzip, gzip", gzip.compress(b"x"), id="in one of two codings"),
     ],
 )
 def test_a_damaged_body_is_an_error(coding, packed):
@@ -71,17 +74,46 @@ def test_a_damaged_body_is_an_error(coding, packed):
     assert caught.value.kind == "http_error"
 
 
+@pytest.mark.parametrize("behind", [b"", b"\0" * 512, b"\n", b"garbage", b"\x1f", b"\x1fgarbage"], ids=repr)
+@pytest.mark.parametrize("cut", [1, 7, 10_000])
+def test_what_stands_behind_a_compressed_body_is_passed_over(behind, cut):
+    for coding, packed in (
+        ("gzip", gzip.compress(b"one")),
+        ("deflate", zlib.compress(b"one")),
+        ("deflate", bare(b"one")),
+    ):
+        body = packed + behind
+        assert decoded(coding, [body[at : at + cut] for at in range(0, len(body), cut)]) == b"one"
+
+
 @pytest.mark.parametrize(
-    "codings", [["br"], ["zstd"], ["gzip, gzip"], ["gzip", "gzip"], ["gzip, deflate"], ["compress"], ["GZIP,gzip"]]
+    ("coding", "packed"),
+    [
+        pytest.param("gzip, gzip", gzip.compress(gzip.compress(b"one" * 99)), id="twice in gzip"),
+        pytest.param("deflate, GZIP", gzip.compress(zlib.compress(b"one" * 99)), id="deflate, then gzip"),
+        pytest.param("gzip, deflate, identity", bare(gzip.compress(b"one" * 99)), id="gzip, then deflate"),
+        pytest.param("utf-8, X-GZip", gzip.compress(b"one" * 99), id="gzip, and what is no coding"),
+    ],
 )
-def test_a_coding_that_was_not_asked_for_is_refused(codings):
-    with pytest.raises(EgressError):
-        decoder(codings)
+@pytest.mark.parametrize("size", [1, 1_000])
+def test_a_body_may_be_in_several_codings(coding, packed, size):
+    assert decoded(coding, [packed[:9], packed[9:]], size) == b"one" * 99
 
 
-@pytest.mark.parametrize("codings", [[], [""], ["identity"], [" Identity , "]])
+@pytest.mark.parametrize("codings", [["br"], ["zstd"], ["gzip", "br"], ["compress"], ["gzip"] * 6], ids=str)
+def test_a_coding_that_cannot_be_read_is_refused(codings):
+    with pytest.raises(EgressError) as caught:
+        decoder(codings, MOST)
+    assert caught.value.kind == "http_error"
+
+
+@pytest.mark.parametrize(
+    "codings",
+    [[], [""], ["identity"], [" Identity , "], ["utf-8"], ["UTF-8"], ["none"], ["iso-8859-1, identity"], ["json"]],
+    ids=str,
+)
 def test_no_coding_is_no_coding(codings):
-    assert decoder(codings) is None
+    assert decoder(codings, MOST) is None
 
 
 def test_plain_bytes_pass_as_they_are(answering, ask, clock):
@@ -104,11 +136,35 @@ def test_a_gzip_bomb_stops_at_the_limit(answering, ask, clock):
     assert sum(map(len, pieces)) <= 1_000_000
 
 
-def test_a_chained_gzip_bomb_is_not_unpacked_at_all(answering, ask):
-    server = answering(response(b"gzip, gzip", gzip.compress(BOMB)))
+@pytest.mark.parametrize(
+    "layers",
+    [
+        pytest.param(gzip.compress(BOMB), id="a bomb in another coding"),
+        pytest.param(gzip.compress(gzip.compress(b"") * 500_000), id="much that comes to nothing"),
+    ],
+)
+def test_a_chained_gzip_bomb_stops_at_the_limit(layers, answering, ask, clock):
+    answer = ask(answering(response(b"gzip, gzip", layers)).url(), limit=1_000_000)
     with pytest.raises(EgressError) as caught:
-        ask(server.url())
-    assert caught.value.kind == "http_error"
+        answer.read_all(clock)
+    assert caught.value.kind == "response_too_large"
+
+
+@pytest.mark.parametrize(
+    ("coding", "body"),
+    [
+        pytest.param(b"br", b"\x0b\x02\x80", id="an unknown coding"),
+        pytest.param(b"gzip", b"no gzip", id="a damaged body"),
+        pytest.param(b"gzip", bytes(2_000_000), id="a body over the limit"),
+    ],
+)
+def test_an_error_whose_body_cannot_be_read_is_an_answer_all_the_same(coding, body, answering, ask, clock):
+    said = response(coding, body).replace(b"200 OK", b"429 Too Many Requests").replace(b"X-Other", b"Retry-After")
+    answer = ask(answering(said).url())
+    assert (answer.status, dict(answer.headers)["retry-after"]) == (429, "1")
+    with pytest.raises(EgressError):
+        answer.read_all(clock)
+    assert answer.read(clock) == b""
 
 
 def test_a_gzip_bomb_is_given_in_pieces(answering, ask, clock):

@@ -121,7 +121,7 @@ def read_at_most(response: httpx2.Response, most: int) -> bytes:
 def decoded(response: httpx2.Response, body: bytes, most: int) -> bytes:
     """The first `most` bytes of `body` without the content codings of `response`. Raises httpx2.DecodingError."""
     try:
-        decoding = decoder(response.headers.get_list("Content-Encoding"))
+        decoding = decoder(response.headers.get_list("Content-Encoding"), most)
         if decoding is None:
             return body[:most]
         decoding.feed(body)

@@ -19,6 +19,7 @@ from typing import Any, Literal, Protocol
 from host.core.audit import Event, EventKind, LogLine, Meters, Sink
 from host.core.limits import Limits
 from host.core.operation import Attachments
+from host.core.sse import ServerSentEvent
 from host.core.strict_json import parse_json
 from host.core.wit import Cut
 from host.errors import AuditError, InputError, Refusal
@@ -100,6 +101,15 @@ class Placeholders:
         self.by_name[name] = placeholder
 
 
+@dataclass(frozen=True, slots=True)
+class StreamEnd:
+    """How a relayed stream ended: with `done`, an event that ends a stream and is none of its own, if the upstream sent
+    one. `failed`: its last event was an error, so the listener knows."""
+
+    done: ServerSentEvent | None = None
+    failed: bool = False
+
+
 class Closable(Protocol):
     """Something that a run may leave open; it is closed with the run."""
 
@@ -134,6 +144,7 @@ class Run:
         self.logs: list[LogLine] = []
         self.report: GuestReport | None = None
         self.streams: dict[str, Closable] = {}
+        self.stream_end: StreamEnd | None = None  # of the last stream that was relayed
         self.stopped: Stop | None = None
         self.fault: BaseException | None = None
         self._sink = sink
@@ -221,8 +232,8 @@ class Run:
     def emit(self, event: str, *, relayed: bool = False) -> bool:
         """Hand one event, a JSON text, to the listener. Returns whether the listener took it.
 
-        A guest's own event counts towards its output limit and is redacted here; a relayed one was counted as a
-        response, and redacted by the capability that relays it."""
+        A guest's own event counts towards its output limit and is redacted here; a relayed one, a ServerSentEvent,
+        was counted as a response, and redacted by the capability that relays it."""
         if self.listener is None:
             return False
         size = event.size if isinstance(event, Cut) else len(event.encode("utf-8", "replace"))

@@ -55,21 +55,25 @@ def headers_of(settings: dict[str, Any]) -> dict[str, str]:
     return headers
 
 
-def text_of(event: dict[str, Any]) -> str:
-    """Returns the text of one event of a stream.
+def text_of(event: dict[str, Any]) -> list[api.Piece]:
+    """Returns the texts in one event of a stream.
 
-    For completions that is `choices[].delta.content` or `choices[].text` of all choices; for responses and
-    transcriptions the `delta` of their text events.
+    For completions that is `choices[].delta.content` or `choices[].text`, by the choice's `index`; for responses and
+    transcriptions the `delta` of their text events, by the numbers of the output and of its content.
     """
     if event.get("type") in ("response.output_text.delta", "transcript.text.delta"):
-        return str(event.get("delta") or "")
+        part = (_number(event.get("output_index")), _number(event.get("content_index")))
+        return [(0, str(event.get("delta") or ""), part)]
     choices = event.get("choices")
-    return "".join(map(_text_of_choice, choices)) if isinstance(choices, list) else ""
+    found = enumerate(choices) if isinstance(choices, list) else ()
+    return [(_number(one.get("index", at)), _text_of_choice(one)) for at, one in found if isinstance(one, dict)]
 
 
-def _text_of_choice(choice: Any) -> str:
-    if not isinstance(choice, dict):
-        return ""
+def _number(value: Any) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _text_of_choice(choice: dict[str, Any]) -> str:
     delta = choice.get("delta")
     text = delta.get("content") if isinstance(delta, dict) else choice.get("text")
     return text if isinstance(text, str) else ""

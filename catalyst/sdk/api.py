@@ -1,27 +1,31 @@
 """Sends an operation's prepared request and returns its result `{"status", "data"}`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from json import loads
-from typing import Any
+from typing import Any, TypeAlias
 
 from catalyst.sdk import http, output, sse, streaming
 from catalyst.sdk.errors import UpstreamError
 from catalyst.sdk.http import Response
 from catalyst.sdk.operation import Prepared
 
-_END = "[DONE]"  # the data of the last event of a stream, by OpenAI's convention
+Piece: TypeAlias = tuple[int, str] | tuple[int, str, tuple[int, int]]
+"""The arguments of `sse.Texts.add`: a choice, its next text, and its part."""
+
+TextOf: TypeAlias = Callable[[dict[str, Any]], str | Iterable[Piece]]
 
 
-def perform(
-    request: Prepared, *, base_url: str, headers: Mapping[str, str], text_of: Callable[[dict[str, Any]], str]
-) -> dict[str, Any]:
-    """Sends `request` and returns its result. `text_of` returns the text in an event of a stream.
+def perform(request: Prepared, *, base_url: str, headers: Mapping[str, str], text_of: TextOf) -> dict[str, Any]:
+    """Sends `request` and returns its result. `text_of` returns the text in an event of a stream, or the texts of
+    several choices.
 
     A JSON answer is `{"$json": id}`, a binary one `{"$attachment": id, "content_type", "size"}`: their bytes never
     enter the sandbox. On a host without attachments, they are the document itself and
-    `{"audio_base64" | "base64", "response_encoding": "base64"}`. A stream is `{"chunks", "combined_text"}`, without
-    the chunks that the caller got as events, and without the text if the host relayed the stream.
-    Raises HostRefused and UpstreamError.
+    `{"audio_base64" | "base64", "response_encoding": "base64"}`. A stream is `{"chunks", "combined_text", "texts"}`:
+    the first choice's text, and the texts of all. It is without the chunks that the caller got as events, and without
+    texts if the host relayed the stream. Where a stream was asked for and a document came, that is the answer.
+    Raises HostRefused, and UpstreamError: also for an answer that reports an error, broke off within an event, or is a
+    page in place of JSON.
     """
     url = base_url + request.target
     if request.stream:
@@ -63,58 +67,90 @@ def _text(response: Response) -> str:
 _SHAPES: dict[str, Callable[[Response], Any]] = {"json": _json, "binary": _binary, "text": _text}
 
 
-def _stream(
-    request: Prepared, url: str, headers: Mapping[str, str], text_of: Callable[[dict[str, Any]], str]
-) -> dict[str, Any]:
-    with streaming.open_stream(request.method, url, headers=headers, relay=True, **request.content) as stream:
+def _stream(request: Prepared, url: str, headers: Mapping[str, str], text_of: TextOf) -> dict[str, Any]:
+    answers = _answers(request.content)
+    opening = streaming.open_stream(
+        request.method, url, headers=headers, relay=True, answers=answers, **request.content
+    )
+    with opening as stream:
         if not stream.ok:
             raise UpstreamError.of(stream.status or 502, "".join(stream), stream.headers)
-        chunks: list[Any] = []
-        combined: list[str] = []
-        seen, delivered = False, True
-        for event in sse.events(stream):
-            seen = True
-            if event.data.startswith(_END):
+        status = stream.status or 200
+        reader = sse.AnswerReader(stream.headers.get("content-type", ""), answers=answers)
+        gathered = _Gathered(text_of)
+        for piece in stream:
+            gathered.take(reader.feed(piece))
+            if reader.ended:
                 break
-            document = _document(event)
-            combined.append(text_of(document))
-            delivered = delivered and output.emit_json(event.data)
-            if not delivered:
-                chunks.append(document)
-        if stream.head and not seen:
-            raise UpstreamError.of(502, stream.head, stream.headers)  # no event and no status: an error
-        if (last := _object(stream.last)) is not None:
-            _check(last)
-        return {"status": stream.status or 200, "data": {"chunks": chunks, "combined_text": "".join(combined)}}
+        else:
+            gathered.take(reader.end())
+        if stream.document is not None:
+            return {"status": status, "data": {"$json": stream.document["attachment"]}}
+        if stream.failure is not None:
+            raise UpstreamError(stream.failure["status"], stream.failure["error"])
+        if reader.kind == "document":
+            return {"status": status, "data": _document(reader.text, request.answer, stream)}
+        if reader.failure is not None:
+            raise UpstreamError(*reader.failure)
+        if stream.odd or gathered.odd:
+            words = "the stream holds an event that is no JSON object"
+            raise UpstreamError(502, {"type": "upstream_error", "message": words})
+        if (last := _parsed(stream.last)) is not None and (failure := sse.failure_of(last)) is not None:
+            raise UpstreamError(*failure)  # from a host that leaves it to the guest to look
+        return {"status": status, "data": gathered.as_data()}
 
 
-def _document(event: sse.ServerSentEvent) -> dict[str, Any]:
-    """Returns the JSON object in `event`.
-
-    Raises UpstreamError if there is none, as in a stream that broke off, and if it reports an error.
-    """
-    document = _object(event.data)
-    if document is None:
-        words = "the stream broke off, or holds an event that is no JSON object"
-        raise UpstreamError(502, {"type": "upstream_error", "message": words})
-    _check(document, event.name)
-    return document
+def _answers(content: Mapping[str, Any]) -> int:
+    """The `n` of a request: how many answers it asks for."""
+    given = (content.get("json") or {}).get("n", 1)
+    return given if isinstance(given, int) and given > 1 else 1
 
 
-def _object(text: str) -> dict[str, Any] | None:
+class _Gathered:
+    """The events of a stream: handed to the caller, or kept."""
+
+    def __init__(self, text_of: TextOf) -> None:
+        self._text_of = text_of
+        self._texts = sse.Texts()
+        self._chunks: list[Any] = []
+        self._delivered = True
+        self.odd = False  # an event was no JSON object
+
+    def take(self, items: Iterable[sse.ServerSentEvent | sse.Comment]) -> None:
+        for item in items:
+            if isinstance(item, sse.Comment):
+                continue
+            document = _parsed(item)
+            self._delivered = self._delivered and output.emit_json(item)
+            if not self._delivered:
+                self._chunks.append(document)
+            if isinstance(document, dict):
+                found = self._text_of(document)
+                for piece in [(0, found)] if isinstance(found, str) else found:
+                    self._texts.add(*piece)
+            else:
+                self.odd = True
+
+    def as_data(self) -> dict[str, Any]:
+        return {"chunks": self._chunks, "combined_text": self._texts.first, "texts": self._texts.each}
+
+
+def _document(text: str, answer: str, stream: streaming.Stream) -> Any:
+    """The answer in a document that came in place of events. Raises UpstreamError for one that is an error, or a page
+    where JSON was asked for."""
+    document = _parsed(text)
+    if (failure := sse.failure_of(document)) is not None:
+        raise UpstreamError(*failure)
+    if isinstance(document, dict | list):
+        return document
+    if answer == "text" and not text.lstrip().startswith("<"):
+        return text
+    raise UpstreamError.of(502, text, stream.headers)
+
+
+def _parsed(text: str) -> Any:
+    """None for what is no JSON."""
     try:
-        document = loads(text)
+        return loads(text)
     except ValueError:
         return None
-    return document if isinstance(document, dict) else None
-
-
-def _check(document: dict[str, Any], name: str = "message") -> None:
-    """Raises UpstreamError if `document`, the data of an event called `name`, reports an error."""
-    error = document.get("error") or (document if "error" in (name, document.get("type")) else None)
-    if not error:
-        return
-    if not isinstance(error, dict):
-        error = {"type": "upstream_error", "message": str(error)}
-    code = error.get("status", error.get("code"))
-    raise UpstreamError(code if isinstance(code, int) and 400 <= code < 600 else 502, error)

@@ -18,7 +18,10 @@ class Stream:
 
     `status` is None on a host that does not report it. `head` is the beginning of the text, for error messages.
     `relayed`: the host itself passes the events to the caller. Iterating then yields nothing, and waits for the end;
-    `last` is then the data of the last event, or its beginning. Iterating raises HostRefused if the stream breaks off.
+    `last` is then the data of the last event, or its beginning, and `failure` the `{"status", "error"}` of an answer
+    that reports an error or broke off within an event; `odd` says that an event was no JSON object. Where a relay was
+    asked for and the answer is a JSON document, it stays with the host: `document` is then `{"attachment": id, "size":
+    n}`, and iterating yields nothing. Iterating raises HostRefused if the stream breaks off.
     """
 
     def __init__(self, opened: dict[str, Any]) -> None:
@@ -28,6 +31,9 @@ class Stream:
         self.relayed: bool = opened.get("relay", False)
         self.head = ""
         self.last = ""
+        self.failure: dict[str, Any] | None = None
+        self.odd = False
+        self.document: dict[str, Any] | None = None
 
     @property
     def ok(self) -> bool:
@@ -52,6 +58,9 @@ class Stream:
                 yield data
             if answer.get("done"):
                 self.last = answer.get("last", "")
+                self.failure = answer.get("failure")
+                self.odd = answer.get("odd", False)
+                self.document = answer.get("document")
                 return
 
 
@@ -64,17 +73,20 @@ def open_stream(
     body: str | bytes | Mapping[str, str] | None = None,
     multipart: list[dict[str, Any]] | None = None,
     relay: bool = False,
+    answers: int = 1,
 ) -> Stream:
     """Sends a request (see `http.request`) and returns its open response.
 
     `relay` asks the host to pass the events of a 2xx answer to the caller itself. The host does so only if the caller
-    listens; see `Stream.relayed`. Raises HostRefused.
+    listens; see `Stream.relayed`. `answers` is for streams of images: how many were asked for. Raises HostRefused.
     """
     if _interface is None:
         raise HostRefused("http_error", "the manifest does not ask for streaming")
     message = as_json(method, url, headers=headers, json=json, body=body, multipart=multipart)
     if relay and output.AVAILABLE:
         message["relay"] = True
+        if answers != 1:
+            message["answers"] = answers
     opened = loads(_interface.request(dumps(message)))
     if "error" in opened:
         raise HostRefused.of(opened["error"])

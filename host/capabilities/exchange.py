@@ -78,6 +78,7 @@ class UpstreamAnswer:
         self._raw = raw
         self._failed = failed
         self._redactor = redactor
+        self.searched_for_all = redactor is run.redactor  # those of the run, as it is read
         self._redacted: StreamRedactor | CharsetRedactor = redactor.stream()
         self._begun = not redactor.searches
         self._is_error, self._unreadable = raw.status >= _ERRORS, ""
@@ -104,11 +105,13 @@ class UpstreamAnswer:
                 return data
         return b""
 
-    def read_text(self) -> str:
+    def read_text(self, clock: Deadline | None = None, kept: list[bytes] | None = None) -> str:
         """The next text as soon as there is some, never cut within a character; empty at the end. See BodyDecoder.
-        Raises GuestError."""
+        `clock` may end before the run; `kept` gets the bytes. Raises GuestError."""
         while not self.ended:
-            data = self._next()
+            data = self._next(clock)
+            if kept is not None:
+                kept.append(data)
             if text := self._decoder.decode(data, final=self.ended):
                 return text
         return ""
@@ -126,7 +129,7 @@ class UpstreamAnswer:
     def to_leave(self, shown: bytes) -> bytes:
         """`shown`, a part of this answer, as it may leave the run without passing through the guest: searched for all
         of the run's secrets. Raises RunStopped if the run must end before that is done."""
-        return shown if self._redactor is self._run.redactor else self._run.redactor.data(shown, self._run.go_on)
+        return shown if self.searched_for_all else self._run.redactor.data(shown, self._run.go_on)
 
     def close(self) -> None:
         self.ended = True
@@ -148,12 +151,12 @@ class UpstreamAnswer:
         said = f"the upstream answered {self.status}, and the body of its answer cannot be read: {why}"
         return write_json({"error": {"type": "upstream_error", "message": said}}).encode("utf-8", "replace")
 
-    def _next(self) -> bytes:
+    def _next(self, clock: Deadline | None = None) -> bytes:
         if self._is_error:
             return self._error()
         began = time.monotonic()
         try:
-            piece = self._raw.read(self._run, _PIECE_BYTES)
+            piece = self._raw.read(clock or self._run, _PIECE_BYTES)
             self._run.meters.received_bytes += len(piece)
             if piece:
                 if not self._begun and piece[0] in MARKED and isinstance(self._redacted, StreamRedactor):

@@ -39,10 +39,7 @@ def _response(run: Run, message: RequestMessage, answer: UpstreamAnswer) -> Json
     response: dict[str, Json] = {"status": answer.status, "headers": answer.headers}
     match message.response_encoding if answer.ok else message.error_encoding:
         case "attachment":
-            kept = Attachment(answer.to_leave(body), content_type=answer.headers.get("content-type", ""))
-            if (ident := run.attachments.put(kept)) is None:
-                raise recorded(run, _no_room(run, message))
-            response |= {"attachment": ident, "size": len(body)}
+            response |= {"attachment": attached(run, message, answer, body), "size": len(body)}
         case "base64":
             _check_fits(run, message, len(body) * 4 // 3)
             response |= {"body": base64.b64encode(body).decode("ascii"), "body_encoding": "base64"}
@@ -62,6 +59,10 @@ def _check_fits(run: Run, message: RequestMessage, size: int) -> None:
         raise recorded(run, GuestError.refused(Refusal("response_too_large", message.target.shown, rule, remedy)))
 
 
-def _no_room(run: Run, message: RequestMessage) -> GuestError:
-    rule = f"attachments of a run may have {run.limits.max_attachment_bytes} bytes"
-    return GuestError.refused(Refusal("response_too_large", message.target.shown, rule))
+def attached(run: Run, message: RequestMessage, answer: UpstreamAnswer, body: bytes) -> str:
+    """The id of the attachment that `body`, the whole of `answer`, becomes. Raises GuestError, its refusal recorded."""
+    kept = Attachment(answer.to_leave(body), content_type=answer.headers.get("content-type", ""))
+    if (ident := run.attachments.put(kept)) is None:
+        rule = f"attachments of a run may have {run.limits.max_attachment_bytes} bytes"
+        raise recorded(run, GuestError.refused(Refusal("response_too_large", message.target.shown, rule)))
+    return ident

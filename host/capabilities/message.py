@@ -65,6 +65,7 @@ class RequestMessage:
     response_encoding: ResponseEncoding = "text"
     error_encoding: ResponseEncoding = "text"
     relay: bool = False
+    answers: int = 1
 
 
 def read_message(text: str, check: Callable[[], object] | None = None) -> RequestMessage:
@@ -98,6 +99,7 @@ def read_message(text: str, check: Callable[[], object] | None = None) -> Reques
         response_encoding=response,
         error_encoding=fields.choice("error_encoding", _ENCODINGS, default=response),
         relay=fields.given.get("relay") is True,
+        answers=answers if isinstance(answers := fields.given.get("answers"), int) else 1,
     )
 
 

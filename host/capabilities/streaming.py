@@ -2,33 +2,113 @@
 
 from __future__ import annotations
 
+import json
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, suppress
+from typing import Any, Final
 
 from host.capabilities.exchange import Exchange, UpstreamAnswer, recorded
-from host.capabilities.message import GuestError
-from host.core.sse import events
+from host.capabilities.http import attached
+from host.capabilities.message import GuestError, RequestMessage, decode_body
+from host.core.sse import AnswerReader, Comment, Failure, ServerSentEvent, failure_of
 from host.core.strict_json import Json, write_json
 from host.core.wit import STREAMING
 from host.errors import Refusal
 from host.policy.permissions import Grant
-from host.run import Run
+from host.run import Run, StreamEnd
 
-_LAST_EVENT = 4_096  # characters of the last relayed event that the guest is shown
-_DONE = "[DONE]"
+_LAST_EVENT: Final = 4_096  # characters of the last relayed event that the guest is shown
+_LINGER_S: Final = 0.1  # for what may follow the last event: `[DONE]`, and the end that frees the connection
+_MOST_SEARCHED: Final = 4 * 1024 * 1024  # bytes of a document that may be an error
 
 
-@dataclass(frozen=True, slots=True)
 class OpenStream:
-    """An answer that a guest reads; with `relay` its events go to the caller."""
+    """An answer that a guest reads, or that was asked to be relayed. Then its events go to the caller, if there is one
+    who listens, and a document stays with the host."""
 
-    answer: UpstreamAnswer
-    relay: bool
+    def __init__(self, answer: UpstreamAnswer, message: RequestMessage, *, listened: bool) -> None:
+        self.answer = answer
+        self.relay = message.relay and listened and answer.ok
+        self._message = message
+        self._rest: _Brief | None = None  # the time for what may follow the answer's last event
+        self._reader: AnswerReader | None = None  # None: the guest reads for itself
+        if message.relay and answer.ok:
+            self._reader = AnswerReader(answer.headers.get("content-type", ""), answers=message.answers)
 
     def close(self) -> None:
         self.answer.close()
+
+    def read(self, run: Run) -> dict[str, Json]:
+        """As in the contract. Raises GuestError."""
+        reader, self._reader = self._reader, None
+        if reader is None:
+            return _text(self.answer.read_text())
+        kept: list[bytes] = []
+        said: list[str] = []
+        items: list[ServerSentEvent | Comment] = []
+        while reader.kind == "":
+            text = self.answer.read_text(kept=kept)
+            said.append(text)
+            items = reader.feed(text) if text else reader.end()
+        if reader.kind == "document":
+            return self._document(run, b"".join(kept) + self.answer.read_all())
+        return self._relayed(run, reader, items) if self.relay else _text("".join(said))
+
+    def _document(self, run: Run, body: bytes) -> dict[str, Json]:
+        if not body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"[")):  # a page, or a transcript: the guest knows
+            return _text(decode_body(body))
+        if (failure := _failure_in(body)) is not None:
+            return _end(0, "", failure)
+        ident = attached(run, self._message, self.answer, body)
+        return {**_end(0, ""), "document": {"attachment": ident, "size": len(body)}}
+
+    def _relayed(self, run: Run, reader: AnswerReader, items: list[ServerSentEvent | Comment]) -> dict[str, Json]:
+        """Hand every event to the caller, `items` first. Returns the end: the number of events, the last one, the
+        failure of an answer that ended in one, and whether an event was no JSON object."""
+        count, last, listens = 0, "", True
+        while True:
+            for item in items:
+                if isinstance(item, Comment):
+                    continue
+                count, last = count + 1, item
+                listens = listens and run.emit(_to_leave(self.answer, item), relayed=True)
+            if not listens or reader.done is not None or self.answer.ended:
+                break
+            text = self._next_text(run, reader)
+            items = reader.feed(text) if text else reader.end()
+        with suppress(GuestError):
+            while listens and not self.answer.ended:
+                self._next_text(run, reader)
+        done = None if reader.done is None else _to_leave(self.answer, reader.done)
+        run.stream_end = StreamEnd(done, failed=reader.failure is not None and not reader.cut)
+        return {**_end(count, last, reader.failure), **({"odd": True} if reader.odd else {})}
+
+    def _next_text(self, run: Run, reader: AnswerReader) -> str:
+        """Raises GuestError."""
+        if not reader.ended:
+            return self.answer.read_text()
+        self._rest = self._rest or _Brief(run, _LINGER_S)
+        try:
+            return self.answer.read_text(self._rest)
+        except GuestError:
+            self.close()  # it has ended, in whatever way its connection did
+            return ""
+
+
+class _Brief:
+    """A run's time, but no more than `longest_s` of it."""
+
+    def __init__(self, run: Run, longest_s: float) -> None:
+        self._run = run
+        self._until = time.monotonic() + longest_s
+
+    def remaining(self) -> float:
+        return min(self._run.remaining(), self._until - time.monotonic())
+
+    def interruptible(self, abort: Callable[[], None]) -> AbstractContextManager[None]:
+        return self._run.interruptible(abort)
 
 
 class Streaming:
@@ -47,12 +127,12 @@ class Streaming:
             message, answer = self._exchange.begin(run, text)
         except GuestError as error:
             return error.as_json()
-        relay = message.relay and run.listener is not None and answer.ok
+        stream = OpenStream(answer, message, listened=run.listener is not None)
         handle = "str_" + secrets.token_hex(16)
-        run.streams[handle] = OpenStream(answer, relay)
+        run.streams[handle] = stream
         opened: dict[str, Json] = {"handle": handle, "status": answer.status, "headers": answer.headers}
         if message.relay:
-            opened["relay"] = relay
+            opened["relay"] = stream.relay
         return write_json(opened)
 
     def read(self, run: Run, handle: str) -> str:
@@ -60,10 +140,7 @@ class Streaming:
         if not isinstance(stream, OpenStream):
             return GuestError("invalid_handle", "there is no such stream in this run").as_json()
         try:
-            if stream.relay:
-                return write_json(_relayed(run, stream.answer))
-            data = stream.answer.read_text()
-            return write_json({"data": data, "done": not data})
+            return write_json(stream.read(run))
         except GuestError as error:
             return error.as_json()
 
@@ -83,14 +160,33 @@ class Streaming:
             raise recorded(run, GuestError.refused(refusal))
 
 
-def _relayed(run: Run, answer: UpstreamAnswer) -> Json:
-    """Hand every event to the caller. Returns the end, with the number of events and the last one, by which the guest
-    recognises an answer that ended in an error."""
-    count, last = 0, ""
-    for event in events(iter(answer.read_text, "")):
-        if event.data == _DONE:
-            continue
-        count, last = count + 1, event.data
-        if not run.emit(answer.to_leave(last.encode("utf-8", "replace")).decode("utf-8", "replace"), relayed=True):
-            break
-    return {"data": "", "done": True, "events": count, "last": last[:_LAST_EVENT]}
+def _text(data: str) -> dict[str, Json]:
+    return {"data": data, "done": not data}
+
+
+def _end(events: int, last: str, failure: Failure | None = None) -> dict[str, Json]:
+    if failure is None:
+        return {"data": "", "done": True, "events": events, "last": last[:_LAST_EVENT]}
+    told: dict[str, Json] = {"status": failure.status, "error": failure.error}
+    last = write_json({"error": failure.error})  # for guests that look there
+    return {"data": "", "done": True, "events": events, "last": last, "failure": told}
+
+
+def _to_leave(answer: UpstreamAnswer, event: ServerSentEvent) -> ServerSentEvent:
+    """The event as it may leave the run without passing through the guest."""
+    if answer.searched_for_all:
+        return event
+
+    def left(text: str | None) -> str | None:
+        return text and answer.to_leave(text.encode("utf-8", "replace")).decode("utf-8", "replace")
+
+    return ServerSentEvent.of(left(event.data) or "", left(event.event), left(event.id), event.retry)
+
+
+def _failure_in(body: bytes) -> Failure | None:
+    if b'"error"' not in body or len(body) > _MOST_SEARCHED:
+        return None
+    try:
+        return failure_of(json.loads(body.decode("utf-8-sig", "replace")))
+    except (ValueError, RecursionError):
+        return None

@@ -15,7 +15,7 @@ from typing import Generic, Self, TypeAlias, TypeVar
 from host.core.operation import Result
 from host.core.strict_json import Json, parse_json
 from host.errors import InputError, StateError
-from host.run import Run
+from host.run import Run, StreamEnd
 
 _AHEAD = 64  # events that may wait to be consumed; then the run waits, and so does its upstream
 _LOOK_S = 0.05  # how often a waiting run checks whether it was cancelled
@@ -88,6 +88,11 @@ class _Stream:
     def asked(self) -> bool:
         """Whether the run has asked anything of an upstream until now."""
         return self._run.meters.http_requests > 0
+
+    @property
+    def upstream_end(self) -> StreamEnd | None:
+        """How the upstream's stream ended that the host relayed; None where it relayed none to its end."""
+        return self._run.stream_end
 
     @property
     def result(self) -> Result:
@@ -173,9 +178,9 @@ class AsyncEventStream(_Stream):
         raise StopAsyncIteration
 
     async def texts(self) -> list[str]:
-        """The events that have arrived by now, as JSON texts: at least one, unless the stream has ended, and at most
-        MAX_TEXTS, so that other tasks have their turn beside a fast run. For a caller that passes events on, in place
-        of the iteration. Raises what the iteration raises, after the last event."""
+        """The events that have arrived by now, as JSON texts, relayed ones as ServerSentEvents: at least one, unless
+        the stream has ended, and at most MAX_TEXTS, so that other tasks have their turn beside a fast run. For a caller
+        that passes events on, in place of the iteration. Raises what the iteration raises, after the last event."""
         found: list[str] = []
         while not self._ended and len(found) < MAX_TEXTS:
             try:

@@ -41,6 +41,7 @@ from host.errors import (
     OperationFailed,
     StateError,
 )
+from host.run import StreamEnd
 from host.runtime.catalyst import Catalyst
 from host.runtime.events import AsyncEventStream
 from host.runtime.threads import aside
@@ -132,6 +133,11 @@ class Running:
         """End the run. Its caller gets `why`, or Cancelled."""
         self._why = self._why or why
         self._stream.cancel()
+
+    @property
+    def upstream_end(self) -> StreamEnd | None:
+        """As of AsyncEventStream."""
+        return self._stream.upstream_end
 
     async def texts(self) -> list[str]:
         """The next events, each as JSON text: at least one, or none once the run has ended. Raises HostError; among

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from host.core.sse import EventParser
+from host.core.sse import EventParser, ServerSentEvent
 
 TABLE = [
     pytest.param("data: a\n\n", ["a"], id="one event"),
@@ -31,7 +31,7 @@ TABLE = [
 
 
 def fed(parser: EventParser, text: str) -> list[str]:
-    return [event.data for event in parser.feed(text)]
+    return [item.data for item in parser.feed(text) if isinstance(item, ServerSentEvent)]
 
 
 def ended(parser: EventParser) -> list[str]:

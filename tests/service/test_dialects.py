@@ -88,7 +88,8 @@ def test_a_count_that_no_database_could_hold_is_bounded() -> None:
     ("event", "text"),
     [
         pytest.param({"choices": [{"delta": {"content": "Hel"}}]}, "Hel", id="of a chat's chunk"),
-        pytest.param({"choices": [{"text": "Hel"}, {"text": "lo"}]}, "Hello", id="of a completion's, each choice"),
+        pytest.param({"choices": [{"text": "Hel"}, {"text": "lo"}]}, "Hel", id="of a completion's first choice"),
+        pytest.param({"choices": [{"index": 1, "delta": {"content": "x"}}]}, "", id="of no other choice"),
         pytest.param({"type": "response.output_text.delta", "delta": "lo"}, "lo", id="of a response"),
         pytest.param({"type": "transcript.text.delta", "delta": "lo"}, "lo", id="of a transcription"),
         pytest.param({"type": "response.created", "delta": "lo"}, "", id="of no other event"),
@@ -104,6 +105,12 @@ def test_gathered_events_and_their_text_come_out_again() -> None:
     events: list[Any] = [{"choices": [{"delta": {"content": one}}]} for one in ("Hel", "lo")]
     data = openai.gathered({"a": 1}, events)
     assert (data["a"], openai.text_of_document(data), openai.events_of(data)) == (1, "Hello", events)
+
+
+def test_gathered_choices_are_not_mixed() -> None:
+    said = [(1, "c"), (0, "a"), (1, "d"), (0, "b")]
+    events: list[Any] = [{"choices": [{"index": at, "delta": {"content": one}}]} for at, one in said]
+    assert openai.gathered({}, events) == {"chunks": events, "combined_text": "ab", "texts": ["ab", "cd"]}
 
 
 @pytest.mark.parametrize("data", [None, [], "text", {}, {"chunks": 3, "combined_text": 3}])

@@ -16,7 +16,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from host.component.operations import OperationSpec
 from host.core.names import Reference
 from host.core.operation import Result
-from host.core.strict_json import Json, write_json
+from host.core.sse import ServerSentEvent
+from host.core.strict_json import Json, parse_json, write_json
 from host.errors import (
     Cancelled,
     Denied,
@@ -28,6 +29,7 @@ from host.errors import (
     OperationFailed,
     Unauthenticated,
 )
+from host.run import StreamEnd
 from host.server.asgi import (
     JSON,
     Leaving,
@@ -183,13 +185,15 @@ async def _streamed(running: Running, send: Send) -> bool:
         *((name.encode(), value.encode()) for name, value in _about(running).items()),
     ]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    last = DONE if ends_with_done(texts[0]) else b""
+    first = texts[0]
     try:
         while texts:
             await send({"type": "http.response.body", "body": events(texts), "more_body": True})
             texts = await running.texts()
+        last = last_of(first, running.upstream_end)
     except HostError as error:
-        last = failure(of_host(error)[1])
+        end = running.upstream_end
+        last = last_of(first, end) if end is not None and end.failed else failure(of_host(error)[1])
     except asyncio.CancelledError:
         await last_words(send({"type": "http.response.body", "body": failure(of_host(ending())[1])}))
         raise
@@ -246,7 +250,8 @@ async def _send_no_route(scope: Scope, allowed: Sequence[str], send: Send, *, em
 
 
 DONE = b"data: [DONE]\n\n"
-_TYPE = re.compile(r'\s*\{\s*"type"\s*:\s*"([a-z0-9_.]{1,100})"')
+_TYPE = re.compile("[a-z0-9_.]{1,100}")
+_TYPE_FIRST = re.compile(rf'\s*\{{\s*"type"\s*:\s*"({_TYPE.pattern})"')
 _MEDIA_TYPE = re.compile(r"[a-zA-Z0-9!#$&^_.+-]+/[a-zA-Z0-9!#$&^_.+-]+(?:; ?[a-zA-Z0-9-]+=[a-zA-Z0-9._\"-]+)*\Z")
 _BINARY = "application/octet-stream"
 _WITHOUT_BODY = frozenset({204, 205, 304})  # RFC 9110, sections 15.3.5, 15.3.6 and 15.4.5
@@ -272,18 +277,22 @@ def whole(result: Result, spec: OperationSpec | None) -> tuple[bytes, str]:
 
 
 def events(texts: Iterable[str]) -> bytes:
-    """JSON texts as events. An event whose document has a type is named by it, as OpenAI does."""
+    """JSON texts as events. An upstream's own have the fields that it sent. Of others, one whose document has a type is
+    named by it, as OpenAI does."""
     return "".join(map(_event, texts)).encode("utf-8", "replace")
 
 
 def gathered(result: Result) -> list[str]:
-    """The events of a catalyst that gathered them and handed out none."""
-    return [write_json(event) for event in openai.events_of(result.data)]
+    """The events of a catalyst that gathered them and handed out none. A document in their place is none."""
+    return [] if result.document is not None else [write_json(event) for event in openai.events_of(result.data)]
 
 
-def ends_with_done(first: str) -> bool:
-    """Whether a stream with this first event ends in `[DONE]`: one whose events have types does not."""
-    return _TYPE.match(first) is None
+def last_of(first: str, end: StreamEnd | None) -> bytes:
+    """What follows the events of a stream: `[DONE]` where the upstream sent it. Of a stream that was not relayed nobody
+    knows. It has one if its `first` event has no type, like OpenAI's."""
+    if end is not None:
+        return b"" if end.done is None else events([end.done])
+    return b"" if _type_of(first) else DONE
 
 
 def failure(error: Mapping[str, Json]) -> bytes:
@@ -295,8 +304,29 @@ def _event(text: str) -> str:
     data = text
     if "\n" in text or "\r" in text:  # each ends a line
         data = text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\ndata: ")
-    named = _TYPE.match(text)
-    return f"event: {named[1]}\ndata: {data}\n\n" if named else f"data: {data}\n\n"
+    if not isinstance(text, ServerSentEvent):
+        named = _type_of(text)
+        return f"event: {named}\ndata: {data}\n\n" if named else f"data: {data}\n\n"
+    more = "" if text.event is None else f"event: {text.event}\n"
+    if text.id is not None:
+        more += f"id: {text.id}\n"
+    if text.retry is not None:
+        more += f"retry: {text.retry}\n"
+    return f"{more}data: {data}\n\n"
+
+
+def _type_of(text: str) -> str:
+    """The type of an event's document; "" where it has none that can be a name."""
+    if '"type"' not in text:
+        return ""
+    if named := _TYPE_FIRST.match(text):
+        return named[1]
+    try:
+        document = parse_json(text, "the event")
+    except InputError:
+        return ""
+    found = document.get("type") if isinstance(document, dict) else None
+    return found if isinstance(found, str) and _TYPE.fullmatch(found) else ""
 
 
 def _in_base64(found: Mapping[str, Json]) -> tuple[bytes, str] | None:

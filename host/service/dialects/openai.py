@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from host.core.sse import Texts
 from host.core.strict_json import Json, parse_json
 from host.errors import InputError
 from host.service.dialects import openai_costs, openai_models
@@ -112,13 +113,8 @@ def only_counts(event: str) -> bool:
 
 
 def text_of_event(event: Json) -> str:
-    """The `delta` of a text event, or those of a chunk's choices."""
-    if not isinstance(event, dict):
-        return ""
-    if event.get("type") in _TEXT_EVENTS:
-        return _text(event.get("delta"))
-    choices = event.get("choices")
-    return "".join(map(_text_of_choice, choices)) if isinstance(choices, list) else ""
+    """The `delta` of a text event, or that of the first choice of a chunk."""
+    return "".join(text for choice, text, _ in _texts_of(event) if choice == 0)
 
 
 def text_of_document(document: Json) -> str:
@@ -126,8 +122,15 @@ def text_of_document(document: Json) -> str:
 
 
 def gathered(data: Mapping[str, Json], events: Sequence[Json]) -> dict[str, Json]:
-    text = text_of_document(dict(data)) or "".join(map(text_of_event, events))
-    return {**data, "chunks": list(events), "combined_text": text}
+    """`combined_text` is the first choice's, `texts` has one for each: see the SDK's `api.perform`."""
+    found = Texts()
+    for event in events:
+        for choice, text, part in _texts_of(event):
+            found.add(choice, text, part)
+    each: list[Json] = [*found.each]
+    if not each and isinstance(given := data.get("texts"), list):
+        each = given
+    return {**data, "chunks": list(events), "combined_text": text_of_document(dict(data)) or found.first, "texts": each}
 
 
 def events_of(data: Json) -> list[Json]:
@@ -135,11 +138,22 @@ def events_of(data: Json) -> list[Json]:
     return chunks if isinstance(chunks, list) else []
 
 
-def _text_of_choice(choice: Json) -> str:
-    if not isinstance(choice, dict):
-        return ""
-    delta = choice.get("delta")
-    return _text(delta.get("content") if isinstance(delta, dict) else choice.get("text"))
+def _texts_of(event: Json) -> Iterable[tuple[int, str, tuple[int, int]]]:
+    """Choice, text and part: see Texts."""
+    if not isinstance(event, dict):
+        return
+    if event.get("type") in _TEXT_EVENTS:
+        yield 0, _text(event.get("delta")), (_number(event.get("output_index")), _number(event.get("content_index")))
+    choices = event.get("choices")
+    for at, choice in enumerate(choices if isinstance(choices, list) else ()):
+        if isinstance(choice, dict):
+            delta = choice.get("delta")
+            text = delta.get("content") if isinstance(delta, dict) else choice.get("text")
+            yield _number(choice.get("index", at)), _text(text), (0, 0)
+
+
+def _number(value: Json) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def _text(value: Json) -> str:

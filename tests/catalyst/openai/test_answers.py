@@ -15,6 +15,11 @@ def delta(text, index=0):
     return {"choices": [{"index": index, "delta": {"content": text}}]}
 
 
+def spoken(text, output=0, content=0):
+    where = {"output_index": output, "content_index": content}
+    return {"type": "response.output_text.delta", "delta": text, **where}
+
+
 def test_a_json_answer_stays_with_the_host(call, world):
     world.answer_attached(size=1_000_000)
     assert call("embeddings.create", {"model": "m", "input": "i"}) == {"status": 200, "data": {"$json": "att-1"}}
@@ -81,7 +86,8 @@ class TestOnCyfr:
         world.opened = {"handle": "h1"}
         world.stream(sse(delta("Hi")))
         result = call("chat.completions.create", CHAT, stream=True, interfaces=CYFR)
-        assert result == {"status": 200, "data": {"chunks": [delta("Hi")], "combined_text": "Hi"}}
+        data = {"chunks": [delta("Hi")], "combined_text": "Hi", "texts": ["Hi"]}
+        assert result == {"status": 200, "data": data}
         assert "relay" not in world.streams[0]
 
     def test_a_stream_without_status_that_holds_an_error_is_that_error(self, call, world):
@@ -199,7 +205,7 @@ def test_a_refusal_of_the_host_is_the_result(call, world):
 class TestStream:
     def test_without_a_listener_it_is_collected(self, call, world, sse):
         world.stream(sse(delta("Hel"), delta("lo")))
-        data = {"chunks": [delta("Hel"), delta("lo")], "combined_text": "Hello"}
+        data = {"chunks": [delta("Hel"), delta("lo")], "combined_text": "Hello", "texts": ["Hello"]}
         assert call("chat.completions.create", CHAT, stream=True) == {"status": 200, "data": data}
         assert world.closed == ["h1"]
 
@@ -207,19 +213,19 @@ class TestStream:
         world.listeners = 5
         world.stream(sse(delta("Hel"), delta("lo")))
         result = call("chat.completions.create", CHAT, stream=True)
-        assert result["data"] == {"chunks": [], "combined_text": "Hello"}
+        assert result["data"] == {"chunks": [], "combined_text": "Hello", "texts": ["Hello"]}
         assert world.emitted == [delta("Hel"), delta("lo")]
 
     def test_events_after_the_listener_left_are_kept(self, call, world, sse):
         world.listeners = 1
         world.stream(sse(delta("a"), delta("b"), delta("c")))
         result = call("chat.completions.create", CHAT, stream=True)
-        assert result["data"] == {"chunks": [delta("b"), delta("c")], "combined_text": "abc"}
+        assert result["data"] == {"chunks": [delta("b"), delta("c")], "combined_text": "abc", "texts": ["abc"]}
 
     def test_a_relayed_one_is_only_waited_for(self, call, world):
         world.stream(relay=True)
         result = call("chat.completions.create", CHAT, stream=True)
-        assert result == {"status": 200, "data": {"chunks": [], "combined_text": ""}}
+        assert result == {"status": 200, "data": {"chunks": [], "combined_text": "", "texts": []}}
         assert (world.reads, world.emitted, world.closed) == ([], [], ["h1"])
 
     def test_a_relayed_one_whose_last_event_is_an_error_is_that_error(self, call, world):
@@ -302,18 +308,22 @@ class TestStream:
         assert world.closed == ["h1"]
 
     @pytest.mark.parametrize(
-        ("events", "text"),
+        ("events", "texts"),
         [
-            pytest.param([delta("a"), delta("b", 1), delta("c")], "abc", id="of all choices, as they come"),
-            pytest.param([{"choices": [{"index": 0, "text": "a"}]}], "a", id="of legacy completions"),
-            pytest.param([{"type": "response.output_text.delta", "delta": "a"}], "a", id="of responses"),
-            pytest.param([{"type": "transcript.text.delta", "delta": "a"}], "a", id="of transcriptions"),
-            pytest.param([{"type": "response.reasoning_text.delta", "delta": "a"}], "", id="but not of reasoning"),
+            pytest.param([delta("a"), delta("b", 1), delta("c")], ["ac", "b"], id="of each choice by itself"),
+            pytest.param([delta("b", 1), delta("a"), delta("c", 1)], ["a", "bc"], id="by the number of the choice"),
+            pytest.param([{"choices": [{"text": "a"}, {"text": "b"}]}], ["a", "b"], id="by their place without one"),
+            pytest.param([{"choices": [{"index": 0, "text": "a"}]}], ["a"], id="of legacy completions"),
+            pytest.param([spoken("a")], ["a"], id="of responses"),
+            pytest.param([spoken("c", 1), spoken("b", 0, 1), spoken("a"), spoken("d", 1)], ["abcd"], id="in its order"),
+            pytest.param([{"type": "transcript.text.delta", "delta": "a"}], ["a"], id="of transcriptions"),
+            pytest.param([{"type": "response.reasoning_text.delta", "delta": "a"}], [], id="but not of reasoning"),
             pytest.param(
-                [delta(None), {"choices": []}, {"choices": None}, {"choices": [None, {}]}], "", id="where any is"
+                [delta(None), {"choices": []}, {"choices": None}, {"choices": [None, {}]}], [], id="where any is"
             ),
         ],
     )
-    def test_its_text_is_put_together(self, call, world, sse, events, text):
+    def test_its_text_is_put_together(self, call, world, sse, events, texts):
         world.stream(sse(*events))
-        assert call("chat.completions.create", CHAT, stream=True)["data"] == {"chunks": events, "combined_text": text}
+        data = {"chunks": events, "combined_text": texts[0] if texts else "", "texts": texts}
+        assert call("chat.completions.create", CHAT, stream=True)["data"] == data

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies
 
 TEXT = "\ufeff: hello\nevent: delta\ndata: one\ndata: zwölf 🐈\n\nid: 7\r\ndata:{}\r\n\r\ndata: x\r\rdata: [DONE]\n\n"
-EVENTS = [("one\nzwölf 🐈", "delta", ""), ("{}", "message", "7"), ("x", "message", "7"), ("[DONE]", "message", "7")]
+EVENTS = [("one\nzwölf 🐈", "delta", None), ("{}", "message", "7"), ("x", "message", None), ("[DONE]", "message", None)]
 
 
 @pytest.fixture
@@ -13,7 +13,7 @@ def sse(guest):
 
 
 def parsed(sse, *pieces):
-    return [tuple(event) for event in sse.events(pieces)]
+    return [(event.data, event.name, event.id) for event in sse.events(pieces)]
 
 
 @pytest.mark.parametrize("cut", range(len(TEXT) + 1))
@@ -39,21 +39,29 @@ def test_any_text_means_the_same_however_it_is_cut(sse, text, cuts):
 @pytest.mark.parametrize(
     ("text", "events"),
     [
-        pytest.param("data: a\n\n", [("a", "message", "")], id="a line feed ends a line"),
-        pytest.param("data: a\r\n\r\n", [("a", "message", "")], id="so does a carriage return with a line feed"),
-        pytest.param("data: a\r\r", [("a", "message", "")], id="so does a carriage return alone"),
-        pytest.param("data: a\r\ndata: b\r\n\r\n", [("a\nb", "message", "")], id="both together are one line end"),
-        pytest.param("data:a\ndata: b\ndata:  c\n\n", [("a\nb\n c", "message", "")], id="one leading blank is dropped"),
-        pytest.param("data\n\n", [("", "message", "")], id="a field without a colon has an empty value"),
-        pytest.param(":\n: ping\ndata: a\n\n", [("a", "message", "")], id="comments are skipped"),
-        pytest.param("event: x\n\ndata: a\n\n", [("a", "message", "")], id="an event without data is none"),
-        pytest.param("id: 1\ndata: a\n\ndata: b\n\n", [("a", "message", "1"), ("b", "message", "1")], id="ids last"),
-        pytest.param("id: 1\0\ndata: a\n\n", [("a", "message", "")], id="an id with a NUL is ignored"),
-        pytest.param("retry: 5\nfoo: b\ndata: a\n\n", [("a", "message", "")], id="other fields are ignored"),
-        pytest.param("\ufeffdata: a\n\n", [("a", "message", "")], id="a byte order mark opens the stream"),
-        pytest.param("data: a\n\n\ufeffdata: b\n\n", [("a", "message", "")], id="later it is part of a field's name"),
-        pytest.param("data: a", [("a", "message", "")], id="an event cut off by the end is still seen"),
-        pytest.param("data: a\nda", [("a", "message", "")], id="and so is one whose last line is half a field"),
+        pytest.param("data: a\n\n", [("a", "message", None)], id="a line feed ends a line"),
+        pytest.param("data: a\r\n\r\n", [("a", "message", None)], id="so does a carriage return with a line feed"),
+        pytest.param("data: a\r\r", [("a", "message", None)], id="so does a carriage return alone"),
+        pytest.param("data: a\r\ndata: b\r\n\r\n", [("a\nb", "message", None)], id="both together are one line end"),
+        pytest.param(
+            "data:a\ndata: b\ndata:  c\n\n", [("a\nb\n c", "message", None)], id="one leading blank is dropped"
+        ),
+        pytest.param("data\n\n", [("", "message", None)], id="a field without a colon has an empty value"),
+        pytest.param(":\n: ping\ndata: a\n\n", [("a", "message", None)], id="comments are skipped"),
+        pytest.param("event: x\n\ndata: a\n\n", [("a", "message", None)], id="an event without data is none"),
+        pytest.param(
+            "id: 1\ndata: a\n\ndata: b\n\n",
+            [("a", "message", "1"), ("b", "message", None)],
+            id="an id belongs to its event",
+        ),
+        pytest.param("id: 1\0\ndata: a\n\n", [("a", "message", None)], id="an id with a NUL is ignored"),
+        pytest.param("retry: 5\nfoo: b\ndata: a\n\n", [("a", "message", None)], id="other fields are ignored"),
+        pytest.param("\ufeffdata: a\n\n", [("a", "message", None)], id="a byte order mark opens the stream"),
+        pytest.param("data: a\n\n\ufeffdata: b\n\n", [("a", "message", None)], id="later it is part of a field's name"),
+        pytest.param("data: a", [("a", "message", None)], id="an event cut off by the end is still seen"),
+        pytest.param("data: a\nda", [("a", "message", None)], id="and so is one whose last line is half a field"),
+        pytest.param("id: 1\n\ndata: a\n\n", [("a", "message", "1")], id="an id alone goes with the next event"),
+        pytest.param("data: a\n", [("a", "message", None)], id="an event that lacks only its blank line is whole"),
         pytest.param("", [], id="nothing is no event"),
     ],
 )

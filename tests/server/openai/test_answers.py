@@ -10,6 +10,7 @@ import pytest
 from host.component.operations import OperationSpec
 from host.core.audit import Meters
 from host.core.operation import Attachment, Execution, Result
+from host.core.sse import ServerSentEvent
 from host.server.asgi import final_status
 from host.server.openai import gateway as answers
 
@@ -92,6 +93,12 @@ def test_a_guest_cannot_have_a_browser_run_its_bytes(said: Any) -> None:
         pytest.param('{"type": "a b"}', 'data: {"type": "a b"}\n\n', id="with one that is no name"),
         pytest.param('{"a":\n1}', 'data: {"a":\ndata: 1}\n\n', id="over two lines"),
         pytest.param('{"a":{"type":"b"}}', 'data: {"a":{"type":"b"}}\n\n', id="with a type inside"),
+        pytest.param('{"a":1,"type":"b"}', 'event: b\ndata: {"a":1,"type":"b"}\n\n', id="with a type further on"),
+        pytest.param(ServerSentEvent.of('{"type":"b"}', None, None, None), 'data: {"type":"b"}\n\n', id="of an upstream that sent no name"),
+        pytest.param(
+            ServerSentEvent.of("{}", "thread.run.created", "", 5), "event: thread.run.created\nid: \nretry: 5\ndata: {}\n\n",
+            id="of an upstream, with what it sent",
+        ),
     ],
 )  # fmt: skip
 def test_a_text_is_an_event(text: str, event: str) -> None:

@@ -90,11 +90,6 @@ class _Stream:
         return self._run.meters.http_requests > 0
 
     @property
-    def upstream_end(self) -> StreamEnd | None:
-        """How the upstream's stream ended that the host relayed; None where it relayed none to its end."""
-        return self._run.stream_end
-
-    @property
     def result(self) -> Result:
         """The run's Result, after the last event. Raises StateError before that."""
         if self._result is None:
@@ -237,3 +232,8 @@ def _event(text: str) -> Json:
         return parse_json(text, "the event")
     except InputError:
         return {"raw": text}
+
+
+def upstream_end(stream: _Stream) -> StreamEnd | None:
+    """How the upstream's stream ended that the host relayed; None where it relayed none to its end."""
+    return stream._run.stream_end  # noqa: SLF001 - not for the public class: faces need it alone

@@ -43,7 +43,7 @@ from host.errors import (
 )
 from host.run import StreamEnd
 from host.runtime.catalyst import Catalyst
-from host.runtime.events import AsyncEventStream
+from host.runtime.events import AsyncEventStream, upstream_end
 from host.runtime.threads import aside
 from host.service.accounts import Accounts
 from host.service.dialects.dialect import StoredAnswer, Tokens
@@ -136,8 +136,8 @@ class Running:
 
     @property
     def upstream_end(self) -> StreamEnd | None:
-        """As of AsyncEventStream."""
-        return self._stream.upstream_end
+        """How the upstream's stream ended that the host relayed; None where it relayed none to its end."""
+        return upstream_end(self._stream)
 
     async def texts(self) -> list[str]:
         """The next events, each as JSON text: at least one, or none once the run has ended. Raises HostError; among

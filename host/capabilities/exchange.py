@@ -118,13 +118,10 @@ class UpstreamAnswer:
 
     def read_all(self) -> bytes:
         """The rest of the body; the answer is closed then. Raises GuestError."""
-        pieces = []
         try:
-            while not self.ended:
-                pieces.append(self._next())
+            return b"".join(iter(self.read, b""))
         finally:
             self.close()
-        return b"".join(pieces)
 
     def to_leave(self, shown: bytes) -> bytes:
         """`shown`, a part of this answer, as it may leave the run without passing through the guest: searched for all

@@ -33,6 +33,8 @@ _COMMANDS: Mapping[str, Mapping[str, str]] = {
         "search": "component:search",
         "unregister": "component:unregister",
         "approve": "component:approve",
+        "pin": "component:pin",
+        "unpin": "component:unpin",
         "secret": "secret:secret",
         "policy": "policy:policy",
         "config": "config:config",

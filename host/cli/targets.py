@@ -134,13 +134,16 @@ class InstalledTarget:
         return OfferedSecret(found.value, f"the one in {found}") if found else None
 
     def installation(self) -> dict[str, Any]:
-        """Facts of the installation: reference, source, registered_at, approved, signers (ids of keys), versions."""
+        """Facts of the installation: reference, source, registered_at, approved, serves, pinned, signers (ids of keys),
+        versions, and of those that wait for approval their references, with their digests."""
         from host.service import views  # noqa: PLC0415 - `host run` shows no component
 
         facts = views.of_installed(self._installed)
         versions = self._workspace.components.versions(self._installed.reference.any_version)
-        shown = views.picked(facts, "reference", "source", "registered_at", "approved", "signers")
-        return {**shown, "versions": [one.reference.version for one in versions]}
+        shown = views.picked(facts, "reference", "source", "registered_at", "approved", "serves", "pinned", "signers")
+        known = dict.fromkeys(one.reference.version for one in versions)
+        waiting = {str(one.reference): str(one.digest) for one in versions if not one.approved}
+        return {**shown, "versions": list(known), "waiting": waiting}
 
     @contextmanager
     def catalyst(self, granted: RunPermissions) -> Iterator[Catalyst]:

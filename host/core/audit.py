@@ -21,6 +21,8 @@ ChangeKind = Literal[
     "component.registered",
     "component.unregistered",
     "component.approved",
+    "component.pinned",
+    "component.unpinned",
     "component.signed",
     "policy.changed",
     "config.changed",

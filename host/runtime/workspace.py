@@ -27,7 +27,8 @@ from host.store.access.cancellations import Cancellations
 from host.store.access.counters import Counters
 from host.store.access.usage import Usage
 from host.store.audit_log.log import AuditLog
-from host.store.components import Blobs, Component, Components, Review
+from host.store.blobs import Blobs
+from host.store.components import Component, Components, Review
 from host.store.database import Database
 from host.store.policies import Config, Imports, Policies, SecretGrants
 from host.store.tables import state_seal
@@ -279,16 +280,19 @@ class Workspace:
         named = self.pull(name, loader).reference if looks_like_oci(name) else Reference.parse(name)
         return self.installed(named, approved=approved)
 
-    def installed(self, reference: Reference, *, approved: bool = True) -> Installed:
-        """The installed component `reference`, ready to run; with `approved` False also one that was not approved, to
-        be shown. All of it is read at one moment, and checked against the state digest. Raises NotFound,
+    def installed(self, named: Reference | Component, *, approved: bool = True) -> Installed:
+        """The installed component of a reference, ready to run; with `approved` False also one that was not approved,
+        to be shown. All of it is read at one moment, and checked against the state digest. Raises NotFound,
         VerificationFailed, NotApproved, StateError."""
         with self.sealed():
-            return self._installed(reference, approved=approved)
+            return self._installed(named, approved=approved)
 
-    def _installed(self, reference: Reference, *, approved: bool) -> Installed:
-        component = self.components.resolve(reference)
-        verified = self._verified(component, older=bool(reference.version))
+    def _installed(self, named: Reference | Component, *, approved: bool) -> Installed:
+        if isinstance(named, Reference):
+            component, older = self.components.resolve(named), bool(named.version)
+        else:
+            component, older = self.components.now(named), True
+        verified = self._verified(component, older=older or component.pinned)
         if approved and not component.approved:
             raise self._not_approved(component)
         at = component.reference

@@ -191,7 +191,9 @@ def _has_routes(component: Component) -> bool:
 
 
 def _by_reference(components: Iterable[Component]) -> dict[Reference, Component]:
-    """Each component under its reference with its version; the latest of each name without one, too."""
+    """Each component under its reference with its version, approved bytes before others that wait; the one that serves
+    under each name without one, too."""
+    components = sorted(components, key=lambda one: one.approved)
     found = {one.reference: one for one in components}
     versions: dict[Reference, list[Component]] = {}
     for one in components:

@@ -45,6 +45,8 @@ def of_component(component: Component) -> Facts:
         "source": component.source,
         "registered_at": component.registered_at,
         "approved": component.approved,
+        "serves": component.serves,
+        "pinned": component.pinned,
     }
 
 

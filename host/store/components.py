@@ -1,49 +1,59 @@
 """Installed components: a reference names a digest, and the digest names the bytes.
 
-The bytes are files of the state directory. If several machines share the database, it holds the bytes too, and the
-files are this machine's copies. A reader of bytes verifies them; this module does not.
-
 An approval says which bytes may use the grants of a subject. While nothing is granted to a subject, its bytes are
 approved when they are installed: they gain nothing, and a later grant is made to the bytes that are there. After a
 grant, the operator approves new bytes: a file says itself what its name and its version are. In the namespace `local`,
 bytes that this machine built (`host.store.provenance`) are approved at once if they request nothing more than the bytes
 that were approved last.
 
-Bytes that wait for approval change nothing for others: the latest version is the latest of those that are approved,
-and no version counts as the newest one that was ever there before it is approved.
+Bytes that wait for approval change nothing for others. The version that serves, which a reference without a version
+means, is the latest of those that are approved, or the one that the operator pinned. Bytes that are to replace approved
+ones of the same version wait beside them, and take their place when they are approved. No version counts as the newest
+one that was ever there before it is approved.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, exists, insert, or_, select
+from sqlalchemy import ColumnElement, Connection, Text, and_, exists, literal, or_, select
 
 from host.component.manifest import Manifest
 from host.core.audit import Event
 from host.core.names import Digest, Reference, check_version
 from host.core.strict_json import Json
-from host.errors import HostError, InputError, NotFound, StateError
+from host.errors import HostError, InputError, NotApproved, NotFound, StateError
 from host.policy.diff import Difference, PermissionRequest
 from host.store.audit_log.log import AuditLog, Change
-from host.store.database import Database, make_private, sync_folder
-from host.store.provenance import GRANTING, built_here, forget_place, in_order, note_approval, note_build
-from host.store.tables import approvals, artifacts, blobs, components, newest, secret_grants, settings, signatures
-from host.trust.bundle import MAX_BUNDLES
+from host.store.blobs import Blobs, store_artifact, store_bundles
+from host.store.provenance import (
+    GRANTING,
+    PIN,
+    WAITING,
+    built_here,
+    forget_place,
+    forget_waiting,
+    in_order,
+    note_approval,
+    note_build,
+    note_waiting,
+    pin,
+    unpin,
+    waits,
+)
+from host.store.tables import approvals, artifacts, components, newest, secret_grants, settings, signatures
 from host.trust.verification import is_prerelease, order
 
 
 @dataclass(frozen=True, slots=True)
 class Component:
     """An installed component. `size` is in bytes, `registered_at` Unix time, `source` the file or oci:// reference that
-    it was installed from."""
+    it was installed from. `serves`: a reference without a version means it; `pinned`: because the operator said so."""
 
     reference: Reference
     digest: Digest
@@ -53,6 +63,8 @@ class Component:
     source: str
     registered_at: float
     approved: bool
+    pinned: bool = False
+    serves: bool = False
 
     @property
     def description(self) -> str:
@@ -60,9 +72,10 @@ class Component:
 
 
 def latest(found: Iterable[Component]) -> Component:
-    """The highest version by semver, of those that are approved if any is; one that is no prerelease before those that
-    are. Versions that differ in their build only are equal for semver; the last in the alphabet wins."""
-    return max(found, key=lambda one: (one.approved, *_rank(one)))
+    """The pinned one; else the highest version by semver, of those that are approved if any is; one that is no
+    prerelease before those that are. Versions that differ in their build only are equal for semver; the last in the
+    alphabet wins."""
+    return max(found, key=lambda one: (one.pinned, one.approved, *_rank(one)))
 
 
 def _rank(one: Component) -> tuple[bool, Any, str]:
@@ -74,68 +87,14 @@ def parse_manifest(text: str) -> Manifest | None:
     return Manifest.parse(text) if text else None
 
 
-_FOLDER = "components"
-
-
-class Blobs:
-    """One per process, thread-safe."""
-
-    def __init__(self, database: Database, state_dir: Path) -> None:
-        self._database = database
-        self._folder = state_dir / _FOLDER
-
-    def put(self, connection: Connection, digest: Digest, content: bytes) -> None:
-        """Store `content`: on this machine once this returns, for other machines after the commit. Raises
-        StateError."""
-        self._write(digest, content)
-        if self._database.shared:
-            known = connection.execute(select(blobs.c.digest).where(blobs.c.digest == str(digest))).first()
-            if known is None:
-                connection.execute(insert(blobs).values(digest=str(digest), content=content))
-
-    def get(self, digest: Digest) -> bytes:
-        """Raises StateError if the bytes are gone."""
-        try:
-            return self._file(digest).read_bytes()
-        except OSError as error:
-            if not self._database.shared:
-                raise StateError(
-                    f"the bytes of {digest} cannot be read: {error.strerror}", hint="register or pull it again"
-                ) from None
-        with self._database.reading() as connection:
-            content = connection.execute(select(blobs.c.content).where(blobs.c.digest == str(digest))).scalar()
-        if content is None:
-            raise StateError(f"the bytes of {digest} are no longer in the database", hint="register or pull it again")
-        self._write(digest, bytes(content))
-        return bytes(content)
-
-    def delete(self, connection: Connection, digest: Digest) -> None:
-        connection.execute(delete(blobs).where(blobs.c.digest == str(digest)))
-        self._file(digest).unlink(missing_ok=True)
-
-    def _file(self, digest: Digest) -> Path:
-        return self._folder / f"{digest.hex}.wasm"
-
-    def _write(self, digest: Digest, content: bytes) -> None:
-        """Write the file whole or not at all, even if the process is killed. An existing file is replaced, because its
-        content may have been changed."""
-        make_private(self._folder)
-        draft = self._folder / f".{digest.hex}.{secrets.token_hex(4)}"
-        try:
-            with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:  # noqa: PTH123 - with its mode from the start
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(self._file(digest))
-            sync_folder(self._folder)
-        except OSError as error:
-            draft.unlink(missing_ok=True)
-            raise StateError(f"cannot write to {str(self._folder)!r}: {error.strerror}") from None
-
-
 LOCAL: Final = "local"
 _IS_APPROVED: Final = exists().where(
     approvals.c.subject == components.c.subject, approvals.c.digest == components.c.digest
+)
+_IS_PINNED: Final = exists().where(
+    settings.c.subject == components.c.subject,
+    settings.c.section == PIN,
+    settings.c.value == literal('"', Text).concat(components.c.version).concat('"'),
 )
 
 
@@ -160,8 +119,10 @@ def approved_on_arrival(connection: Connection, component: Component, config: Ma
     return own and not found.difference.more
 
 
-def approve(change: Change, component: Component, why: str) -> None:
-    """Approve the component's bytes. `why` is the rule in the record."""
+def approve(change: Change, component: Component, why: str) -> list[Digest]:
+    """Approve the component's bytes, which take their place if they waited beside others. `why` is the rule in the
+    record. Returns the digests of the bytes that they replaced."""
+    replaced = _place(change, component.reference, component.digest)
     forget(change, component.reference, component.digest)
     subject, digest = component.reference.subject, str(component.digest)
     change.insert(approvals, subject=subject, digest=digest, approved_at=time.time())
@@ -175,6 +136,23 @@ def approve(change: Change, component: Component, why: str) -> None:
             detail={"reference": str(component.reference), "digest": str(component.digest)},
         )
     )
+    return replaced
+
+
+def _place(change: Change, reference: Reference, digest: Digest) -> list[Digest]:
+    """Put bytes that wait, under whatever versions of the subject, in the place of those that are there."""
+    replaced = []
+    for version, noted in waits(change.connection, reference, digest).items():
+        at = {"subject": reference.subject, "version": version}
+        before = change.connection.execute(select(components.c.digest).where(_is(reference.at(version)))).scalar()
+        if before is not None:
+            replaced.append(Digest.parse(before))
+            change.delete(components, **at)
+            if not has_grants(change.connection, reference):
+                forget(change, reference, replaced[-1])
+        change.insert(components, **at, digest=str(digest), **noted)
+        forget_waiting(change, reference.at(version))
+    return replaced
 
 
 def forget(change: Change, reference: Reference, digest: Digest) -> None:
@@ -218,32 +196,31 @@ class Components:
         NotFound."""
         found = self.versions(reference)
         if not found:
-            raise NotFound(
-                f"there is no {reference}",
-                field="reference",
-                hint="`host list` shows what there is; `host register` adds",
-            )
+            raise _unknown(reference)
         return latest(found)
+
+    def now(self, component: Component) -> Component:
+        """These bytes under this reference as they are now. Raises NotFound."""
+        for one in self.versions(component.reference):
+            if one.digest == component.digest:
+                return one
+        raise _unknown(component.reference)
 
     def from_source(self, source: str) -> Component | None:
         """The component that was installed from `source`; None if there is none."""
-        with self._audit_log.database.reading() as connection:
-            row = connection.execute(_INSTALLED.where(components.c.source == source)).first()
-        return None if row is None else _component(row)
+        return next((one for one in self.all() if one.source == source), None)
 
     def versions(self, reference: Reference) -> list[Component]:
-        """All versions of the reference, or the one version that it names."""
-        query = _INSTALLED.where(components.c.subject == reference.subject)
-        if reference.version:
-            query = query.where(components.c.version == reference.version)
+        """All versions of the reference, or the one version that it names: twice, if other bytes of it wait."""
         with self._audit_log.database.reading() as connection:
-            return [_component(row) for row in connection.execute(query)]
+            return _of(connection, reference)
 
     def all(self) -> list[Component]:
-        """All components, sorted by subject, then by version with the highest first."""
+        """All components, sorted by subject, then by version with the highest first. Bytes that wait beside approved
+        ones come after them."""
         with self._audit_log.database.reading() as connection:
-            found = [_component(row) for row in connection.execute(_INSTALLED)]
-        by_version = sorted(found, key=lambda one: order(one.reference.version), reverse=True)
+            found = _found(connection)
+        by_version = sorted(found, key=lambda one: (order(one.reference.version), one.approved), reverse=True)
         return sorted(by_version, key=lambda one: one.reference.subject)
 
     def search(self, text: str) -> list[Component]:
@@ -300,9 +277,11 @@ class Components:
         config: Mapping[str, Json] | None = None,
     ) -> Component:
         """Install verified bytes as `reference`, which has a version. `manifest` is a text, "" for none; `config` the
-        component's configuration. Installing the same bytes again only adds bundles. Raises InputError if the version
-        has other bytes, unless `replace`."""
+        component's configuration. Installing the same bytes again only adds bundles, and takes back others that wait.
+        With `replace` a version may get other bytes; approved ones serve until the others are approved. Raises
+        InputError if the version has other bytes, unless `replace`."""
         digest = Digest.of(wasm)
+        superseded: list[Digest] = []
         with self._audit_log.changing() as change:
             connection = change.connection
             before = connection.execute(select(components.c.digest).where(_is(reference))).scalar()
@@ -313,46 +292,48 @@ class Components:
                     hint="give them another version, or add --replace",
                 )
             self._blobs.put(connection, digest, wasm)
-            _store_artifact(change, digest, len(wasm), manifest, imports)
-            _store_bundles(connection, digest, bundles)
+            store_artifact(change, digest, len(wasm), manifest, imports)
+            store_bundles(connection, digest, bundles)
+            superseded += forget_waiting(change, reference)
             if before != str(digest):
-                if before is not None and not has_grants(connection, reference):
-                    forget(change, reference, Digest.parse(before))
-                change.delete(components, subject=reference.subject, version=reference.version)
-                change.insert(
-                    components,
-                    subject=reference.subject,
-                    version=reference.version,
-                    digest=str(digest),
-                    source=source,
-                    registered_at=time.time(),
-                )
-                change.record(
-                    Event(
-                        "component.registered",
-                        "",
-                        detail={"reference": str(reference), "digest": str(digest), "source": source},
-                    )
-                )
-            component = _component(connection.execute(_INSTALLED.where(_is(reference))).one())
+                note_waiting(change, reference, digest, {"source": source, "registered_at": time.time()})
+                detail = {"reference": str(reference), "digest": str(digest), "source": source}
+                change.record(Event("component.registered", "", detail=detail))
+                approved = [_is_approved(connection, reference, one) for one in (before, str(digest))]
+                if approved != [True, False]:
+                    superseded += _place(change, reference, digest)
+            component = next(one for one in _of(connection, reference) if one.digest == digest)
             if component.approved:
+                superseded += _place(change, reference, digest)
                 _raise_newest(change, reference)
             elif approved_on_arrival(connection, component, config or {}):
-                approve(change, component, "asks for nothing more")
-        if before not in (None, str(digest)):
-            self._drop(Digest.parse(before))
-        return self.resolve(reference)
+                superseded += approve(change, component, "asks for nothing more")
+        for one in superseded:
+            self._drop(one)
+        return self.now(component)
 
-    def unregister(self, reference: Reference) -> list[Component]:
-        """Remove one version, or all. Approvals stay, except those that were made because nothing was granted:
-        otherwise the bytes could return later and use grants made meanwhile. Raises NotFound."""
-        found = self.versions(reference)
-        if not found:
-            raise NotFound(f"there is no {reference}", field="reference", hint="`host list` shows what there is")
+    def unregister(self, reference: Reference, *, waiting: bool = False) -> list[Component]:
+        """Remove one version, or all; with `waiting` only what is not approved. Approvals stay, except those that were
+        made because nothing was granted: otherwise the bytes could return later and use grants made meanwhile. Raises
+        NotFound, and InputError for a version that is pinned."""
         with self._audit_log.changing() as change:
+            found = [one for one in _of(change.connection, reference) if not (waiting and one.approved)]
+            if not found:
+                raise _unknown(reference) if not waiting else NotFound(f"nothing of {reference} waits for approval")
+            if reference.version and any(one.pinned for one in found):
+                raise InputError(
+                    f"{reference} is pinned, and serves",
+                    field="reference",
+                    hint=f"host unpin {reference.any_version} lets it go; host pin {reference.any_version} VERSION "
+                    "pins another",
+                )
+            if not reference.version and not waiting:
+                unpin(change, reference)
             idle = not has_grants(change.connection, reference)
             for one in found:
-                change.delete(components, subject=one.reference.subject, version=one.reference.version)
+                at = {"subject": one.reference.subject, "version": one.reference.version}
+                if not change.delete(components, **at, digest=str(one.digest)):
+                    forget_waiting(change, one.reference)
                 if idle:
                     forget(change, one.reference, one.digest)
                 forget_place(change, one.reference)
@@ -369,7 +350,7 @@ class Components:
 
     def add_bundle(self, component: Component, bundle: str) -> None:
         with self._audit_log.changing() as change:
-            _store_bundles(change.connection, component.digest, (bundle,))
+            store_bundles(change.connection, component.digest, (bundle,))
             change.record(
                 Event(
                     "component.signed",
@@ -391,75 +372,109 @@ class Components:
     def approve(self, component: Component) -> None:
         """Let these bytes use the grants of their subject."""
         with self._audit_log.changing() as change:
-            approve(change, component, "by the operator")
+            replaced = approve(change, component, "by the operator")
+        for one in replaced:
+            self._drop(one)
+
+    def pin(self, reference: Reference) -> Component:
+        """Let the name mean this version, until another is pinned or `unpin`. Raises NotFound, and NotApproved for a
+        version that waits for approval."""
+        with self._audit_log.changing() as change:
+            found = _of(change.connection, reference)
+            if not found or not reference.version:
+                raise _unknown(reference)
+            if not (component := latest(found)).approved:
+                raise NotApproved(f"{reference} is not approved", hint=f"host approve {reference}")
+            pin(change, component.reference)
+        return self.now(component)
+
+    def unpin(self, reference: Reference) -> None:
+        """Let the name mean its latest approved version again. Raises NotFound if none is pinned."""
+        with self._audit_log.changing() as change:
+            if not unpin(change, reference):
+                raise NotFound(f"no version of {reference.any_version} is pinned", field="reference")
 
     def _drop(self, digest: Digest) -> None:
         """Delete the bytes if no reference names them any more. This is a second transaction: a process that is killed
         before it leaves a superfluous file, not a missing one."""
         with self._audit_log.database.writing() as connection:
-            if not connection.execute(select(exists().where(components.c.digest == str(digest)))).scalar():
+            waiting = and_(settings.c.section == WAITING, settings.c.field == str(digest))
+            used = or_(exists().where(components.c.digest == str(digest)), exists().where(waiting))
+            if not connection.execute(select(used)).scalar():
                 self._blobs.delete(connection, digest)
 
 
+_ARTIFACT: Final = (artifacts.c.digest, artifacts.c.size, artifacts.c.manifest, artifacts.c.imports)
 _INSTALLED: Final = select(
     components.c.subject,
     components.c.version,
     components.c.source,
     components.c.registered_at,
-    artifacts.c.digest,
-    artifacts.c.size,
-    artifacts.c.manifest,
-    artifacts.c.imports,
+    *_ARTIFACT,
     _IS_APPROVED.label("approved"),
+    _IS_PINNED.label("pinned"),
 ).join(artifacts, artifacts.c.digest == components.c.digest)
+_WAITING: Final = (
+    select(settings.c.subject, settings.c.version, settings.c.value, *_ARTIFACT)
+    .join(artifacts, artifacts.c.digest == settings.c.field)
+    .where(settings.c.section == WAITING)
+)
 
 
-def _component(row: Row[Any]) -> Component:
-    """Raises StateError for a row that this program does not write."""
+def _of(connection: Connection, reference: Reference) -> list[Component]:
+    """The versions of the reference, or the one that it names."""
+    found = _found(connection, reference)
+    return [one for one in found if reference.version in ("", one.reference.version)]
+
+
+def _found(connection: Connection, of: Reference | None = None) -> list[Component]:
+    """What is installed, and what waits beside it: of one subject, or of all."""
+    installed, waiting = _INSTALLED, _WAITING
+    if of is not None:
+        installed = installed.where(components.c.subject == of.subject)
+        waiting = waiting.where(settings.c.subject == of.subject)
+    found = [_component(row) for row in connection.execute(installed)]
+    names: dict[Reference, list[Component]] = {}
+    for one in found:
+        names.setdefault(one.reference.any_version, []).append(one)
+    serving = {name: latest(some).reference for name, some in names.items()}
+    found = [replace(one, serves=one.approved and serving[one.reference.any_version] == one.reference) for one in found]
+    return [*found, *(_component(row, **json.loads(row.value)) for row in connection.execute(waiting))]
+
+
+def _component(row: Any, **noted: Any) -> Component:
+    """`noted` is the rest of the row, of bytes that wait. Raises StateError for a row that this program does not
+    write."""
     try:
+        row_has: Mapping[str, Any] = {"approved": False, "pinned": False, **row._mapping, **noted}  # noqa: SLF001 - SQLAlchemy's name for it
         return Component(
             reference=Reference.parse(row.subject).at(check_version(row.version)),
             digest=Digest.parse(row.digest),
             size=int(row.size),
             manifest=parse_manifest(row.manifest),
             imports=tuple(map(str, json.loads(row.imports))),
-            source=str(row.source),
-            registered_at=float(row.registered_at),
-            approved=bool(row.approved),
+            source=str(row_has["source"]),
+            registered_at=float(row_has["registered_at"]),
+            approved=bool(row_has["approved"]),
+            pinned=bool(row_has["pinned"]),
         )
     except (HostError, ValueError, TypeError) as error:
         raise StateError("an installed component cannot be read: its row was changed") from error
 
 
+def _unknown(reference: Reference) -> NotFound:
+    return NotFound(
+        f"there is no {reference}", field="reference", hint="`host list` shows what there is; `host register` adds"
+    )
+
+
+def _is_approved(connection: Connection, reference: Reference, digest: str | None) -> bool:
+    approved = exists().where(approvals.c.subject == reference.subject, approvals.c.digest == digest)
+    return bool(connection.execute(select(approved)).scalar())
+
+
 def _is(reference: Reference) -> ColumnElement[bool]:
     return and_(components.c.subject == reference.subject, components.c.version == reference.version)
-
-
-def _store_artifact(change: Change, digest: Digest, size: int, manifest: str, imports: Sequence[str]) -> None:
-    if not change.connection.execute(select(exists().where(artifacts.c.digest == str(digest)))).scalar():
-        change.insert(
-            artifacts,
-            digest=str(digest),
-            size=size,
-            manifest=manifest,
-            imports=json.dumps(list(imports)),
-            added_at=time.time(),
-        )
-
-
-def _store_bundles(connection: Connection, digest: Digest, bundles: Sequence[str]) -> None:
-    """Store bundles in the order of their arrival, each once, and no more than verification looks at: otherwise
-    somebody who can attach bundles to an artifact could block its use. If there are too many, the new bundles come
-    first, because they verified the artifact just now."""
-    query = select(signatures.c.bundle).where(signatures.c.digest == str(digest))
-    known = list(connection.execute(query.order_by(signatures.c.position)).scalars())
-    both = list(dict.fromkeys([*known, *bundles]))
-    if len(both) > MAX_BUNDLES:
-        both = list(dict.fromkeys([*bundles, *known]))[:MAX_BUNDLES]
-    if both != known:
-        connection.execute(delete(signatures).where(signatures.c.digest == str(digest)))
-        rows = [{"digest": str(digest), "position": at, "bundle": bundle} for at, bundle in enumerate(both)]
-        connection.execute(insert(signatures), rows)
 
 
 def _raise_newest(change: Change, reference: Reference) -> None:

@@ -1,4 +1,5 @@
-"""What is known of a name beside its grants: the builds that this machine made for it, and its place among all names.
+"""What is known of a name beside its grants: the builds that this machine made for it, its place among all names, the
+version that the operator pinned, and bytes that wait beside approved ones of their version.
 
 A file says itself what its name is. So its name proves nothing, and neither does its version: what this machine built
 is noted by digest when `host build` ends, together with the folder of the source. The folder counts as well, because
@@ -8,15 +9,15 @@ where this machine built them in the folder in which bytes of that name were bui
 The order in which names were first approved says which catalyst is the default. It is a number, and no time: a clock
 that is set back changes nothing.
 
-Both are rows of the table `settings`, in the sections "build" and "order". So the state digest covers them, and nobody
-can add one who has no key of the state. They grant nothing (`GRANTING`).
+All are rows of the table `settings`, in the sections "build", "order", "pin" and "waiting". So the state digest covers
+them, and nobody can add one who has no key of the state. They grant nothing (`GRANTING`).
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,6 +36,9 @@ _BUILD: Final = "build"
 _FOLDER: Final = "folder"
 _ORDER: Final = "order"
 _FIRST: Final = "first"
+PIN: Final = "pin"  # the version, in the field "version"
+_PINNED: Final = "version"
+WAITING: Final = "waiting"  # by version and digest: the rest of the row in `components` that they get when approved
 _MOST_BUILDS: Final = 50  # of one name; those before them are forgotten
 
 
@@ -75,6 +79,47 @@ def forget_place(change: Change, reference: Reference) -> None:
     installed = select(components.c.version).where(components.c.subject == reference.subject)
     if change.connection.execute(installed).first() is None:
         _forget(change, reference, _ORDER, [_FIRST])
+
+
+def pin(change: Change, reference: Reference) -> None:
+    """Pin the version of `reference`, in the place of any other."""
+    if _value(change.connection, reference, PIN, _PINNED) == reference.version:
+        return
+    _forget(change, reference, PIN, [_PINNED])
+    _put(change, reference, PIN, _PINNED, reference.version)
+    change.record(Event("component.pinned", "", detail={"reference": str(reference)}))
+
+
+def unpin(change: Change, reference: Reference) -> bool:
+    """Returns whether a version was pinned."""
+    version = _value(change.connection, reference, PIN, _PINNED)
+    if version is None:
+        return False
+    _forget(change, reference, PIN, [_PINNED])
+    change.record(Event("component.unpinned", "", detail={"reference": str(reference.at(version))}))
+    return True
+
+
+def note_waiting(change: Change, reference: Reference, digest: Digest, noted: Mapping[str, Any]) -> None:
+    """Note that these bytes wait to become this version."""
+    row = {"subject": reference.subject, "version": reference.version, "section": WAITING, "field": str(digest)}
+    change.insert(settings, **row, value=json.dumps(dict(noted)))
+
+
+def waits(connection: Connection, reference: Reference, digest: Digest) -> dict[str, Any]:
+    """By version, what was noted of these bytes where they wait."""
+    query = select(settings.c.version, settings.c.value).where(_at(reference, WAITING), settings.c.field == str(digest))
+    return dict(_read(connection.execute(query)))
+
+
+def forget_waiting(change: Change, reference: Reference) -> list[Digest]:
+    """No bytes wait to become this version any more. Returns which did."""
+    at = and_(_at(reference, WAITING), settings.c.version == reference.version)
+    found = list(change.connection.execute(select(settings.c.field).where(at)).scalars())
+    for one in found:
+        row = {"subject": reference.subject, "version": reference.version, "section": WAITING, "field": one}
+        change.delete(settings, **row)
+    return [Digest.parse(one) for one in found]
 
 
 def in_order(connection: Connection) -> list[str]:

@@ -46,13 +46,22 @@ def test_on_a_terminal_nothing_but_a_yes_approves(program: Any, terminal: Any, a
     screen.expect("Approve these bytes?")
     screen.send(f"{answer}\n")
     assert screen.finish().status == 5
-    assert program("run", "c:local.tool", "--input", "{}").status == 5
+    assert serving(program) == "old.example"
+
+
+def serving(program: Any) -> str:
+    """The domain of the bytes that serve, which run."""
+    assert program("run", "c:local.tool", "--input", "{}").status == 0
+    (domains,) = [one["manifest"]["domains"] for one in json.loads(program("list", "--json").out) if one["serves"]]
+    return str(domains[0])
 
 
 @pytest.mark.usefixtures("waiting")
 def test_a_yes_that_comes_through_a_pipe_is_none(program: Any) -> None:
     assert program("approve", "c:local.tool", stdin="y\n").status == 5
-    assert program("run", "c:local.tool", "--input", "{}").status == 5
+    assert serving(program) == "old.example"
+    assert program("approve", "c:local.tool", "--yes").status == 0
+    assert serving(program) == "new.example"
 
 
 @pytest.fixture

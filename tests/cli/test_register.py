@@ -177,8 +177,9 @@ def test_the_list_has_a_line_for_each(program: Any, tool: Any) -> None:
     program("register", tool(version="0.2.0", description="Newer"))
     program("register", tool(description="Older"))
     head, *rows = program("list").out.splitlines()
-    assert head.split() == ["REFERENCE", "DIGEST", "SIZE", "APPROVED", "DESCRIPTION"]
+    assert head.split() == ["REFERENCE", "DIGEST", "SIZE", "STATE", "DESCRIPTION"]
     assert [row.split()[0] for row in rows] == ["c:local.tool:0.2.0", "c:local.tool:0.1.0"]
+    assert [row.split()[-2] for row in rows] == ["serves", "approved"]
 
 
 def test_what_a_manifest_says_does_not_reach_the_terminal_as_it_is(program: Any, tool: Any) -> None:
@@ -315,20 +316,35 @@ def test_bytes_that_were_changed_after_they_were_installed_do_not_run(program: A
     assert "verification step 1" in ran.err
 
 
-def test_new_bytes_that_ask_for_more_run_after_their_approval(program: Any, tool: Any) -> None:
+def test_new_bytes_that_ask_for_more_run_after_their_approval_and_the_approved_ones_until_then(
+    program: Any, tool: Any
+) -> None:
     program("register", tool(domains=["a.example"]))
     program("policy", "set", "c:local.tool", "allowed_domains", '["a.example"]')
     ran = program("register", tool(domains=["a.example", "b.example"]), "--replace")
     assert ran.status == 0
     assert "not approved yet: host approve c:local.tool:0.1.0" in ran.err
-    refused = program("run", "c:local.tool", "--input", "{}")
-    assert refused.status == 5
-    assert "domain b.example" in refused.err
+    before = approved_digest(program)
+    assert program("run", "c:local.tool", "--input", "{}").status == 0
     assert program("approve", "c:local.tool").status == 5  # nobody said yes
     approved = program("approve", "c:local.tool", "--yes")
     assert approved.status == 0
     assert "+ domain b.example" in approved.out
+    assert approved_digest(program) != before
     assert program("run", "c:local.tool", "--input", "{}").status == 0
+
+
+def test_bytes_of_which_none_were_approved_say_what_they_wait_for(program: Any, tool: Any) -> None:
+    program("policy", "set", "c:local.tool", "allowed_domains", '["a.example"]')
+    program("register", tool(domains=["a.example", "b.example"]))
+    refused = program("run", "c:local.tool", "--input", "{}")
+    assert refused.status == 5
+    assert "host approve c:local.tool:0.1.0" in refused.err
+
+
+def approved_digest(program: Any) -> str:
+    (digest,) = [one["digest"] for one in json.loads(program("list", "--json").out) if one["serves"]]
+    return str(digest)
 
 
 def test_an_approval_is_asked_for_on_a_terminal(program: Any, tool: Any, terminal: Any) -> None:

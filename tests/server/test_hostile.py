@@ -201,13 +201,16 @@ class TestTheRecordCannotBeFilled:
         self, server: Server, workspace: Workspace, openai_wasm: bytes, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(catalog, "_AGAIN_S", float(PATIENCE_S))
-        manifest = {**json.loads(embedded_text(openai_wasm) or b""), "domains": ["elsewhere.example"]}
+        before = workspace.components.resolve(OPENAI).reference
+        manifest = json.loads(embedded_text(openai_wasm) or b"")
+        manifest |= {"domains": ["elsewhere.example"], "version": "9.9.9"}
         loader = SharedLoader()
         try:
             file = with_manifest(openai_wasm, manifest, workspace.state_dir / "other.wasm")
-            workspace.register(file, loader, replace=True)
+            workspace.register(file, loader)
         finally:
             loader.sandbox.close()
+        workspace.components.unregister(before)
         until(lambda: server.get("/ready").status_code == 503)
         for _ in range(20):
             assert server.get("/ready").json() == {"status": "unavailable", "code": "not_approved"}

@@ -10,7 +10,8 @@ from sqlalchemy import select, update
 from host.core.names import Digest, Reference
 from host.errors import InputError, NotFound, StateError
 from host.store.audit_log.log import AuditLog
-from host.store.components import Blobs, Components
+from host.store.blobs import Blobs
+from host.store.components import Components
 from host.store.database import Database
 from host.store.tables import artifacts, blobs, components
 from host.trust.bundle import MAX_BUNDLES

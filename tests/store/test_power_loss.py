@@ -21,7 +21,7 @@ from host.store.audit_log import chain
 from host.store.audit_log.log import AuditLog
 from host.store.audit_log.records import records
 from host.store.audit_log.verification import verify
-from host.store.components import Blobs
+from host.store.blobs import Blobs
 from host.store.database import FILE, Database
 from host.store.tables import audit, rules
 from host.store.vault.keys import Keys

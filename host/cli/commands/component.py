@@ -1,4 +1,4 @@
-"""The installed components: `host register`, `unregister`, `list`, `search`, `approve`, `pull` and `push`."""
+"""The installed components: `host register`, `unregister`, `list`, `search`, `approve`, `pin`, `pull` and `push`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from host.cli.inputs import opened, source_named
-from host.cli.output.component import as_facts, next_step
+from host.cli.output.component import as_facts, next_step, serving_line, state_of, waiting_line
 from host.cli.output.missing_permissions import may_ask
 from host.cli.output.terminal import (
     ProgressBars,
@@ -25,7 +25,7 @@ from host.cli.output.terminal import (
     table,
     terminal_width,
 )
-from host.core.names import Reference
+from host.core.names import Reference, check_version
 from host.errors import HostError, InputError, NotApproved
 
 if TYPE_CHECKING:
@@ -110,20 +110,24 @@ def _places(folder: Path) -> Iterator[list[Path]]:
 
 @click.command("unregister", short_help="Remove what is installed.")
 @click.argument("reference", metavar="REF", nargs=-1, required=True)
-def unregister(*, reference: tuple[str, ...]) -> None:
+@click.option("--waiting", is_flag=True, help="Only what waits for approval.")
+def unregister(*, reference: tuple[str, ...], waiting: bool) -> None:
     """Remove the version that REF names, or all versions. Policies, grants and the audit log stay."""
     with errors_shown():
         named = Reference.parse(source_named(reference))
         with opened() as workspace:
-            for one in workspace.components.unregister(named):
+            for one in workspace.components.unregister(named, waiting=waiting):
                 put(f"{one.reference} {one.digest.short}")
+        if waiting:
+            return
         say(f"removed; what was granted to it stays: host policy reset {named}, host secret revoke {named} NAME")
 
 
 @click.command("list", short_help="List what is installed.")
 @click.option("--json", "in_json", is_flag=True, help="Print a JSON list.")
 def list_(*, in_json: bool) -> None:
-    """List the installed components by reference."""
+    """List the installed components by reference. Of each name one version serves: the latest that is approved, or the
+    one that is pinned. A version that waits does so beside it, until `host approve`."""
     with errors_shown(in_json=in_json), opened() as workspace:
         show(workspace.components.all(), in_json=in_json, none="nothing is installed: host register, or host pull")
 
@@ -136,14 +140,14 @@ def show(found: Iterable[Component], *, in_json: bool, none: str) -> None:
     if not components:
         say(none)
     for line in table(
-        ("reference", "digest", "size", "approved", "description"),
-        (
-            (str(one.reference), one.digest.short, size(one.size), "yes" if one.approved else "no", one.description)
-            for one in components
-        ),
+        ("reference", "digest", "size", "state", "description"),
+        ((str(one.reference), one.digest.short, size(one.size), state_of(one), one.description) for one in components),
         width=terminal_width(),
     ):
         put(line)
+    for one in components:
+        if not one.approved:
+            say(waiting_line(one))
 
 
 @click.command("search", short_help="Search what is installed.")
@@ -170,7 +174,7 @@ def approve(*, reference: tuple[str, ...], yes: bool) -> None:
     with errors_shown():
         named = Reference.parse(source_named(reference))
         with opened() as workspace:
-            installed = workspace.installed(workspace.components.waiting(named).reference, approved=False)
+            installed = workspace.installed(workspace.components.waiting(named), approved=False)
             component = installed.component
             if component.approved:
                 say(f"{component.reference} ({component.digest.short}) is approved already")
@@ -178,14 +182,49 @@ def approve(*, reference: tuple[str, ...], yes: bool) -> None:
             if not _approved(workspace, installed, yes=yes):
                 raise NotApproved(f"{component.reference} is not approved", hint="answer with yes, or add --yes")
             say(f"approved: {component.reference} ({component.digest.short})")
+            if not (component := workspace.components.now(component)).serves:
+                say(serving_line(workspace.components.resolve(component.reference.any_version)))
+
+
+@click.command("pin", short_help="Choose the version that serves.")
+@click.argument("reference", metavar="REF")
+@click.argument("version", metavar="VERSION", required=False)
+def pin(*, reference: str, version: str | None) -> None:
+    """Let REF, where it names no version, mean this VERSION, until another is pinned or `host unpin REF`. Without a
+    pin it means the latest version that is approved. A server follows within a second.
+
+    \b
+    host pin c:local.openai 0.1.0
+    """  # noqa: D301 - see register
+    with errors_shown():
+        named = Reference.parse(reference)
+        if version in (None, "latest") or (named.version and version != named.version):
+            if not named.version or version is not None:
+                raise InputError(
+                    "one version is pinned, by its number", field="VERSION", hint=f"host unpin {named.any_version}"
+                )
+            version = named.version
+        with opened() as workspace:
+            say(serving_line(workspace.components.pin(named.any_version.at(check_version(str(version))))))
+
+
+@click.command("unpin", short_help="Let the latest approved version serve again.")
+@click.argument("reference", metavar="REF", nargs=-1, required=True)
+def unpin(*, reference: tuple[str, ...]) -> None:
+    """Let REF mean its latest approved version again."""
+    with errors_shown():
+        named = Reference.parse(source_named(reference))
+        with opened() as workspace:
+            workspace.components.unpin(named)
+            say(serving_line(workspace.components.resolve(named.any_version)))
 
 
 def _reviewed(workspace: Workspace, component: Component) -> Component:
     """`component`, whose approval is asked for on a terminal, if it waits for it."""
     if not component.approved and may_ask():
         say("something is granted to this name, and these bytes are new to it")
-        _approved(workspace, workspace.installed(component.reference, approved=False), yes=False)
-    return workspace.components.resolve(component.reference)
+        _approved(workspace, workspace.installed(component, approved=False), yes=False)
+    return workspace.components.now(component)
 
 
 def _approved(workspace: Workspace, installed: Installed, *, yes: bool) -> bool:

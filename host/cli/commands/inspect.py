@@ -161,8 +161,11 @@ def _installation_lines(
     source: str,
     registered_at: float,
     approved: bool,
+    serves: bool,
+    pinned: bool,
     signers: Iterable[str],
     versions: Iterable[str],
+    waiting: Mapping[str, str],
 ) -> Iterator[str]:
     """The source, the versions, the signatures and the approval."""
     del reference  # the page begins with it
@@ -170,6 +173,13 @@ def _installation_lines(
     yield f"versions {', '.join(versions)}"
     yield f"signed   {', '.join(f'by {signer}' for signer in signers) or 'by nobody that is trusted'}"
     yield f"approved {'yes' if approved else 'no: it does not run before `host approve`'}"
+    if serves:
+        yield f"serves   yes{', pinned: `host unpin` lets it go' if pinned else ''}"
+    elif approved:
+        yield "serves   no: another version is later, or pinned (`host list`)"
+    for index, (name, digest) in enumerate(waiting.items()):
+        short = Digest.parse(digest).short
+        yield f"{'' if index else 'waits':9}{one_line(name)} ({short}): host approve {one_line(name)}"
 
 
 def _reach_lines(rows: Iterable[Permission]) -> Iterator[str]:

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from host.store.components import Component
 
 
-_SHOWN = ("reference", "digest", "size", "description", "imports", "source", "registered_at", "approved")
+_SHOWN = (
+    *("reference", "digest", "size", "description", "imports", "source", "registered_at"),
+    *("approved", "serves", "pinned"),
+)
 
 
 def as_facts(component: Component) -> dict[str, Any]:
@@ -27,10 +30,38 @@ def as_facts(component: Component) -> dict[str, Any]:
 
 
 def next_step(workspace: Workspace, component: Component) -> str:
-    """The command to type next, and those that grant what the manifest requests."""
+    """The command to type next, and those that grant what the manifest requests; which version serves, if it is
+    another."""
+    serving = workspace.components.resolve(component.reference.any_version)
     if not component.approved:
-        return f"not approved yet: host approve {component.reference}"
-    return "\n      ".join([f"next: host inspect {component.reference}", *lacking(workspace, component)])
+        return "\n".join([waiting_line(component), *([serving_line(serving)] if serving.serves else [])])
+    lines = "\n      ".join([f"next: host inspect {component.reference}", *lacking(workspace, component)])
+    return lines if component.serves else f"{lines}\n{serving_line(serving)}"
+
+
+def state_of(component: Component) -> str:
+    """In one word."""
+    if not component.approved:
+        return "waits"
+    if component.pinned:
+        return "pinned"
+    return "serves" if component.serves else "approved"
+
+
+def waiting_line(component: Component) -> str:
+    """That these bytes wait, and the command that approves them."""
+    return as_line(f"waits: {_named(component)} is not approved yet: host approve {component.reference}")
+
+
+def serving_line(component: Component) -> str:
+    """Which bytes their name means, and the command that lets go of a pin."""
+    name = component.reference.any_version
+    pinned = f", pinned: host unpin {name} lets it go" if component.pinned else ""
+    return as_line(f"serves: {_named(component)}{pinned}")
+
+
+def _named(component: Component) -> str:
+    return f"{component.reference} ({component.digest.short})"
 
 
 def lacking(workspace: Workspace, component: Component) -> list[str]:

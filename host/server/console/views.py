@@ -24,7 +24,7 @@ from host.store.components import Component
 _SHOWN_BYTES: Final = 4 * 1024 * 1024  # of one attachment: larger ones have their size alone
 _COMPONENT: Final = (
     *("reference", "subject", "version", "digest", "size", "description", "license", "homepage"),
-    *("source", "registered_at", "approved", "imports"),
+    *("source", "registered_at", "approved", "serves", "pinned", "imports"),
 )
 _RUN: Final = (
     *("seq", "id", "reference", "digest", "state", "outcome", "started_at", "duration_s"),

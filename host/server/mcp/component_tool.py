@@ -82,7 +82,9 @@ class ComponentTool:
             facts["authority"] = [
                 {**row, "granted": list(map(without_destination, row["granted"]))} for row in facts["authority"]
             ]
-        facts["versions"] = [one.reference.version for one in versions if self._may_see(call.principal, one.reference)]
+        seen = [one for one in versions if self._may_see(call.principal, one.reference)]
+        facts["versions"] = list(dict.fromkeys(one.reference.version for one in seen))
+        facts["waiting"] = [picked(views.of_component(one), "reference", "digest") for one in seen if not one.approved]
         source = component.source
         if looks_like_oci(source):  # a path is for this machine alone
             facts["source"] = source
@@ -100,8 +102,8 @@ class ComponentTool:
         return among and principal.may_use(reference)
 
 
-_LISTED: Final = ("reference", "description", "approved", "digest", "imports")
-_INSTALLED: Final = ("reference", "registered_at", "approved", "signers")
+_LISTED: Final = ("reference", "description", "approved", "serves", "digest", "imports")
+_INSTALLED: Final = ("reference", "registered_at", "approved", "serves", "pinned", "signers")
 _CATALYST: Final = ("digest", "size", "imports", "exports", "authority", "limits")
 _MANIFEST: Final = ("id", "type", "version", "description", "license", "authors", "homepage", "source")
 _MORE_OF_MANIFEST: Final = ("wasi", "domains", "secrets")

@@ -279,18 +279,23 @@ class TestWhatTheHostRefuses:
         server.up_to_date()
         assert server.post("/v1/chat/completions", json=CHAT).status_code == 504
 
-    def test_because_bytes_are_not_approved_is_503(
+    def test_because_bytes_are_not_approved_is_503_and_only_where_no_approved_ones_serve(
         self, server: Server, workspace: Workspace, openai_wasm: bytes
     ) -> None:
         assert server.post("/v1/chat/completions", json=CHAT).status_code == 200
-        manifest = {**json.loads(embedded_text(openai_wasm) or b""), "domains": ["elsewhere.example"]}
+        before = workspace.components.resolve(OPENAI).reference
+        manifest = json.loads(embedded_text(openai_wasm) or b"")
+        manifest |= {"domains": ["elsewhere.example"], "version": "9.9.9"}
         file = workspace.state_dir / "other.wasm"
         file.write_bytes(embed(wat("hostile/returns_not_json"), json.dumps(manifest).encode()))
         loader = SharedLoader()
         try:
-            workspace.register(file, loader, replace=True)
+            assert not workspace.register(file, loader).approved
         finally:
             loader.sandbox.close()
+        server.up_to_date()
+        assert server.post("/v1/chat/completions", json=CHAT).status_code == 200
+        workspace.components.unregister(before)
         error_status(server, 503, "not_approved", "not_approved", "host approve c:local.openai")
 
 

@@ -43,11 +43,11 @@ function operations(one) {
       op.stream && h("span.muted", {}, "streams")))));
 }
 
-function card(one, isLatest, when) {
+function card(one, serving, open) {
   const body = h("div.body");
   const box = h("details.catalyst", {}, h("summary", {},
     h("span.name", {}, one.subject), h("span.version", {}, one.version),
-    !one.approved && badge("deny", "not approved"),
+    !one.approved && badge("deny", "waits for approval"), one.serves && badge("allow", one.pinned ? "serves, pinned" : "serves"),
     h("span.about", {}, one.description)), body);
   box.addEventListener("toggle", () => { if (box.open && !body.firstChild) load(); });
 
@@ -57,9 +57,9 @@ function card(one, isLatest, when) {
       const found = await get(`/catalysts/${encodeURIComponent(one.reference)}`);
       const fact = (title, ...value) => h("div", {}, h("dt", {}, title), h("dd", {}, ...value));
       fill(body,
-        !one.approved && h("p.refused", {}, "These bytes were not approved, and do not run: ", code(`host approve ${one.reference}`), " shows what they ask for."),
-        h("h3", {}, "What it can reach"),
-        authority(found),
+        !one.approved && h("p.refused", {}, "These bytes were not approved, and do not run: ", code(`host approve ${one.reference}`), " shows what they ask for.",
+          serving && ` Meanwhile ${serving.reference} (${serving.digest.slice(0, 19)}) serves.`),
+        found.digest === one.digest && [h("h3", {}, "What it can reach"), authority(found)],
         h("dl.facts", {},
           h("div.wide", {}, h("dt", {}, "Digest"), h("dd", {}, code(one.digest))),
           h("div.wide", {}, h("dt", {}, "Source"), h("dd", {}, one.source)),
@@ -71,7 +71,7 @@ function card(one, isLatest, when) {
     }
   }
 
-  if (isLatest && when) box.open = true;
+  if (open) box.open = true;
   return box;
 }
 
@@ -97,7 +97,7 @@ export function catalysts(place) {
     fill(list, newestFirst.map((one) => {
       const isLatest = !seen.has(one.subject);
       seen.add(one.subject);
-      return card(one, isLatest, seen.size <= 3);
+      return card(one, found.catalysts.find((other) => other.serves && other.subject === one.subject), isLatest && seen.size <= 3);
     }));
   }
 

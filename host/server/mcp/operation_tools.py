@@ -79,8 +79,8 @@ _FILE: Final[dict[str, Json]] = {
 
 
 def input_schema(spec: OperationSpec) -> dict[str, Json]:
-    """The schema of `spec.params`, as that of an object. It has no `stream`: events come as progress notifications. A
-    file is given by its bytes, since a client has no attachments to name."""
+    """The schema of `spec.params`, as that of an object. It has no `stream`: a tool's answer comes whole. A file is
+    given by its bytes, since a client has no attachments to name."""
     schema: Any = _with_files(spec.params) if isinstance(spec.params, dict) else {}
     found = {**schema, "type": "object"}
     properties = found.get("properties")
@@ -176,7 +176,6 @@ def _request(tool: OperationTool, call: ToolCall) -> OperationRequest:
         operation=spec.name if spec else "",
         params=given if spec else {},
         more={} if spec else given,
-        stream=spec is not None and spec.stream and call.report is not None,
         inline_files=True,
         request_id=context.request_id,
         via="mcp",

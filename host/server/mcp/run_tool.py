@@ -1,7 +1,13 @@
-"""One run for a tool: its events are gathered, and reported as progress; it has ended when the tool returns."""
+"""One run for a tool; it has ended when the tool returns. A caller that asked for progress hears of it meanwhile.
+
+Where the input asks for a stream they hear of its events, which are gathered, and else how long the run has gone on.
+The answer is the same as without.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -17,6 +23,7 @@ from host.service.dispatch import Dispatch, Running
 from host.service.request import Resolved
 
 MOST_BYTES = 16 * 1024 * 1024  # of a result, and of the events that one is made of
+_EVERY_S = 2.0  # how often a caller hears that its run goes on
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +40,14 @@ class ToolRun:
 async def run_tool(dispatch: Dispatch, call: ToolCall, resolved: Resolved) -> ToolRun:
     """Raises HostError. Where the task is cancelled the run is, too, and it has ended when this returns."""
     running = await dispatch.start(resolved, call.view)
-    async with _held(running):
+    async with _held(running), _reported(call, resolved):
         context = call.context
         context.run, context.catalyst, context.operation = running.id, running.catalyst.reference, resolved.operation
         events: list[Json] = []
         try:
             async for some in _events(running):
                 events += some
-                if call.report is not None:
+                if call.report is not None and resolved.stream:
                     await call.report(running.events, "".join(map(resolved.dialect.text_of_event, some)))
         except OperationFailed:
             pass  # the result has the status, too
@@ -71,10 +78,37 @@ async def _held(running: Running) -> AsyncIterator[None]:
             await running.__aexit__(None, None, None)
 
 
+@asynccontextmanager
+async def _reported(call: ToolCall, resolved: Resolved) -> AsyncIterator[None]:
+    """Meanwhile the caller hears how long a run without events has gone on."""
+    if call.report is None or resolved.stream:
+        yield
+        return
+    told, began = call.report, time.monotonic()
+    await told(0, f"{resolved.operation or 'the run'} has begun")
+
+    async def tell_on() -> None:
+        while True:
+            await asyncio.sleep(_EVERY_S)
+            seconds = int(time.monotonic() - began)
+            await told(seconds, f"it has run for {seconds} s")
+
+    telling = asyncio.create_task(tell_on())
+    try:
+        yield
+    finally:
+        telling.cancel()
+        with anyio.CancelScope(shield=True):
+            await asyncio.gather(telling, return_exceptions=True)  # a caller that has gone ends the run elsewhere
+
+
 def _with_events(result: Result, resolved: Resolved, events: Sequence[Json]) -> Result:
-    """The result with its events in it: the sandbox gathers only events that it cannot hand out."""
+    """The result with its events in it: the sandbox gathers only events that it cannot hand out. A document that came
+    in place of events is the result."""
+    if not result.ok or result.document is not None:
+        return result
     data = result.data
-    if not result.ok or not isinstance(data, dict) or resolved.dialect.events_of(data):
+    if not isinstance(data, dict) or resolved.dialect.events_of(data) or not (events or "chunks" in data):
         return result
     return replace(result, data=resolved.dialect.gathered(data, events), document=None)
 

@@ -23,7 +23,8 @@ from host.store.access.api_keys import KeyScope
 T = TypeVar("T")
 
 Report: TypeAlias = Callable[[int, str], Awaitable[None]]
-"""Reports progress to the caller: the number of events until now, and the text of the latest ones."""
+"""Reports progress to the caller: the number of events until now and the text of the latest ones, or seconds and words.
+The number grows."""
 
 
 @dataclass(frozen=True, slots=True)

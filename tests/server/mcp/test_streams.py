@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import itertools
 import json
 import socket
 import threading
@@ -38,22 +40,69 @@ def told(server: Server, name: str, arguments: dict[str, Any], mode: str) -> tup
     return asked(server, ask, mode=mode), notes
 
 
-def test_whoever_asks_for_progress_reads_along(server: Server, fake: FakeOpenAI, era: str) -> None:
-    fake.script([{"event_delay_s": 0.02}])
+def test_whoever_asks_for_progress_hears_that_the_call_goes_on(
+    server: Server, fake: FakeOpenAI, era: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("host.server.mcp.run_tool._EVERY_S", 0.01)
+    monkeypatch.setattr("host.server.mcp.run_tool.time", Clock())
+    fake.script([{"delay_s": 0.3}])
     result, notes = told(server, "openai_chat_completions_create", CHAT, era)
-    assert not result.is_error
-    assert len(notes) > 3
-    assert [at for at, _ in notes] == sorted({at for at, _ in notes})
-    combined = "".join(text for _, text in notes)
-    assert combined == result.structured_content["combined_text"] == result.content[0].text
-    assert len(result.structured_content["chunks"]) == notes[-1][0]
-    assert fake.requests[-1]["body"]["stream"] is True
-
-
-def test_whoever_does_not_is_answered_whole(server: Server, fake: FakeOpenAI, era: str) -> None:
-    result = called(server, "openai_chat_completions_create", CHAT, mode=era)
     assert result.structured_content["choices"]
-    assert not fake.requests[-1]["body"].get("stream")
+    assert notes[0] == (0, "chat.completions.create has begun")
+    assert len(notes) > 2
+    assert [at for at, _ in notes] == sorted({at for at, _ in notes})
+
+
+class Clock:
+    """In place of `time`: a second passes between two looks."""
+
+    def __init__(self) -> None:
+        self._counted = itertools.count()
+
+    def monotonic(self) -> float:
+        return next(self._counted)
+
+
+TOOLS = {
+    "chat": ("openai_chat_completions_create", CHAT),
+    "chat with a tool and two choices": (
+        "openai_chat_completions_create",
+        {**CHAT, "n": 2, "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]},
+    ),
+    "completions": ("openai_completions_create", {"model": "gpt-3.5-turbo-instruct", "prompt": "Once"}),
+    "responses": ("openai_responses_create", {"model": "gpt-4o-mini", "input": "Hello"}),
+    "images": ("openai_images_generate", {"model": "gpt-image-1", "prompt": "a cat", "n": 2}),
+    "transcriptions": (
+        "openai_audio_transcriptions_create",
+        {"model": "gpt-4o-transcribe", "file": {"data": base64.b64encode(b"sound").decode(), "filename": "a.mp3"}},
+    ),
+    "models": ("openai_models_list", {}),
+    "execution of a stream": ("execution", EXECUTION),
+}
+OF_THE_CALL = {"id", "created", "created_at", "completed_at", "execution_id", "duration_s", "item_id", "expires_at"}
+
+
+def without_what_is_new_each_time(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: without_what_is_new_each_time(one) for key, one in value.items() if key not in OF_THE_CALL}
+    return [without_what_is_new_each_time(one) for one in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("of", TOOLS)
+def test_a_progress_token_changes_nothing_of_the_answer(server: Server, fake: FakeOpenAI, of: str) -> None:
+    name, arguments = TOOLS[of]
+    plain, asked_plain = called(server, name, arguments), fake.requests[-1]["body"]
+    result, notes = told(server, name, arguments, "auto")
+    assert notes
+    assert fake.requests[-1]["body"] == asked_plain
+    assert plain.structured_content is not None
+    first, second = plain.structured_content, result.structured_content
+    assert without_what_is_new_each_time(second) == without_what_is_new_each_time(first)
+    assert second.keys() == first.keys()
+    [text], [told_text] = plain.content, result.content
+    assert without_what_is_new_each_time(json.loads(told_text.text)) == without_what_is_new_each_time(
+        json.loads(text.text)
+    )
 
 
 def test_execution_streams_where_its_input_says_so(server: Server, era: str) -> None:
@@ -74,24 +123,24 @@ def test_a_token_alone_does_not_bring_events_to_whoever_takes_none(server: Serve
     params = {"name": "openai_chat_completions_create", "arguments": CHAT, "_meta": {"progressToken": 1}}
     answer = posted(server, "tools/call", params)
     assert answer.headers["content-type"] == "application/json"
-    assert answer.json()["result"]["structuredContent"]["combined_text"]
+    assert answer.json()["result"]["structuredContent"]["choices"]
 
 
 def test_progress_comes_as_events_before_the_result(server: Server, fake: FakeOpenAI) -> None:
     fake.script([{"event_delay_s": 0.05}])
-    params = {"name": "openai_chat_completions_create", "arguments": CHAT, "_meta": {"progressToken": "t"}}
+    params = {"name": "execution", "arguments": EXECUTION, "_meta": {"progressToken": "t"}}
     answer = posted(server, "tools/call", params, accept="application/json, text/event-stream")
     assert answer.headers["content-type"].startswith("text/event-stream")
     messages = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
     *notes, last = messages
     assert {one["method"] for one in notes} == {"notifications/progress"}
     assert {one["params"]["progressToken"] for one in notes} == {"t"}
-    assert last["result"]["structuredContent"]["combined_text"]
+    assert last["result"]["structuredContent"]["data"]["combined_text"]
 
 
 def test_an_upstream_that_fails_in_mid_stream_is_an_error(server: Server, fake: FakeOpenAI, era: str) -> None:
     fake.script([{"cut_after_events": 2}])
-    result, _ = told(server, "openai_chat_completions_create", CHAT, era)
+    result, _ = told(server, "execution", EXECUTION, era)
     assert result.is_error
 
 
@@ -189,7 +238,7 @@ def test_a_stream_whose_reader_leaves_is_cancelled_in_its_middle(
             begun.set()
 
         async def call(client: Any) -> None:
-            await client.call_tool("openai_chat_completions_create", CHAT, progress_callback=note)
+            await client.call_tool("execution", EXECUTION, progress_callback=note)
 
         async with connected(server, mode="2026-07-28") as client, anyio.create_task_group() as tasks:
             tasks.start_soon(call, client)

@@ -5,10 +5,10 @@ import { badge, bytes, code, count, empty, field, fill, h, json, notice, plain, 
 
 const MOST_SHOWN = 500; // events; what comes later is counted
 
-// The words in an event of OpenAI's: of a chat, of a completion, of the Responses API.
+// The words in an event of OpenAI's: of the first choice of a chat or of a completion, of the Responses API.
 function words(event) {
   if (typeof event?.delta === "string" && String(event.type).endsWith("output_text.delta")) return event.delta;
-  const choice = event?.choices?.[0];
+  const choice = event?.choices?.find?.((one, at) => (one?.index ?? at) === 0);
   const text = choice?.delta?.content ?? choice?.text;
   return typeof text === "string" ? text : "";
 }

@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import unquote
 
@@ -179,17 +180,11 @@ class SchemaReader:
         """Only JSON Pointers into the document (RFC 6901, 6) are followed: nothing is ever fetched."""
         if not isinstance(ref, str) or not (ref == "#" or ref.startswith("#/")):
             raise wrong(where, "a place in the schema itself, like #/$defs/name")
-        found, place = self._document, self.what
-        for step in ref.split("/")[1:]:
-            place = f"{place[:MAX_PLACE]}.{bare(step)}"
-            key = unquote(step).replace("~1", "/").replace("~0", "~")
-            if isinstance(found, dict) and key in found:
-                found = found[key]
-            elif isinstance(found, list | tuple) and key.isdecimal() and len(key) < 8 and int(key) < len(found):
-                found = found[int(key)]
-            else:
-                raise wrong(where, f"a place that there is: {shown(ref)}")
-        return found, place
+        try:
+            found, names = pointed(self._document, ref)
+        except LookupError:
+            raise wrong(where, f"a place that there is: {shown(ref)}") from None
+        return found, reduce(lambda place, step: f"{place[:MAX_PLACE]}.{bare(step)}", names, self.what)
 
     def _pattern(self, text: Json, where: str) -> str:
         """`text`, if it is a regular expression of ECMA-262 that matches in linear time."""
@@ -208,6 +203,21 @@ class SchemaReader:
             raise wrong(where, f"{wanted}: {shown(text)}") from None
         self._patterns.add(text)
         return text
+
+
+def pointed(document: Json, ref: str) -> tuple[Json, list[str]]:
+    """The place in `document` that `ref` (`#`, `#/…`) points to, and the steps to it as they are written. Raises
+    LookupError where there is none."""
+    found, names = document, ref.split("/")[1:]
+    for step in names:
+        key = unquote(step).replace("~1", "/").replace("~0", "~")
+        if isinstance(found, dict) and key in found:
+            found = found[key]
+        elif isinstance(found, list | tuple) and key.isdecimal() and len(key) < 8 and int(key) < len(found):
+            found = found[int(key)]
+        else:
+            raise LookupError(ref)
+    return found, names
 
 
 def validator(document: Json) -> Validator:

@@ -108,7 +108,7 @@ class Application:
         probes = Probes(self.catalog, self.metrics, self.settings, self.readiness)
         routes = [
             Mount("/v1", app=Gateway(self.catalog, self.dispatch, self.settings)),
-            Route("/mcp", self._mcp),
+            *(Route(path, self._mcp) for path in ("/mcp", "/mcp/")),  # a redirect would lose the body of a POST
             *probes.routes(),
             *Console(self.catalog, self.dispatch, self.workspace, self.settings).routes(),
         ]

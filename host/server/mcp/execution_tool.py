@@ -32,7 +32,7 @@ _DESCRIPTION = """\
 Run an operation of a catalyst in a sandbox of its own, or look at such runs.
 
 run: `reference` says which catalyst, `input` is what it takes, like {"operation": "models.list", "params": {}}. The \
-answer is {"status", "data"} or {"status", "error"}, with the `execution_id` of the run.
+answer is {"status", "data"} or {"status", "error"}, with the id of the run in `run`.
 list: your latest runs, and whether they go on. logs: the record of the run `run`. cancel: end the run `run`."""
 _REFERENCE: Final[dict[str, Json]] = {
     "description": "Of run: the catalyst, like c:local.openai or c:local.openai:0.1.0; without a version, the latest",
@@ -56,11 +56,11 @@ _PARAMETERS: Final = parameters(
     reference=_REFERENCE,
     input={
         "type": ["object", "string"],
-        "description": "Of run: what the catalyst takes; most take an operation",
-        "examples": [{"operation": "models.list", "params": {}}],
+        "description": 'Of run: what the catalyst takes; most take an operation, like {"operation": "models.list"}',
     },
     type={"enum": ["catalyst"], "description": "Of run: what the reference names"},
-    run=text("Of logs and cancel: the execution_id of a run", minLength=1, maxLength=200),
+    run=text("Of logs and cancel: the id of a run, as run and list answer it", minLength=1, maxLength=200),
+    execution_id=text("The same as run", minLength=1, maxLength=200),
     limit={"type": "integer", "minimum": 1, "maximum": MOST_LISTED, "description": "Of list: how many at most"},
 )
 
@@ -169,7 +169,7 @@ class ExecutionTool:
         if goes_on:
             self._dispatch.cancel([summary.id])
             await self._read(call, lambda: self._workspace.cancellations.ask(summary.id))
-        return results.of_json({"execution_id": summary.id, "cancelled": goes_on, "outcome": summary.outcome})
+        return results.of_json({**results.named(summary.id), "cancelled": goes_on, "outcome": summary.outcome})
 
     async def _read(self, call: ToolCall, work: Callable[[], T]) -> T:
         return await in_turn(call, lambda seconds: self._catalog.off_loop(work, seconds))
@@ -177,9 +177,9 @@ class ExecutionTool:
     async def _own(self, call: ToolCall) -> tuple[RunSummary, list[Record]]:
         """The run that the arguments name, with its records. Raises NotFound for unknown runs and for other keys' runs
         alike."""
-        ident = call.arguments.get("run")
+        ident = call.arguments.get("run", call.arguments.get("execution_id"))
         if not isinstance(ident, str):
-            raise InputError("run is missing: which one?", field="run", hint="its execution_id; action list has them")
+            raise InputError("run is missing: which one?", field="run", hint="its id; action list has them")
         none = NotFound(f"there is no run {ident[:80]!r} of yours", field="run", hint="action list has them")
         try:
             summary, records = await self._read(call, lambda: run(self._workspace.database, ident))
@@ -234,7 +234,7 @@ _RECORD: Final = ("at", "kind", "decision", "rule", "detail")
 
 def _summary(one: RunSummary, now: float) -> dict[str, Json]:
     caller = {"operation": one.caller.get("operation"), "key": one.caller.get("name")}
-    return {"execution_id": one.id, **picked(views.of_run(one, now), *_RUN), **caller}
+    return {**results.named(one.id), **picked(views.of_run(one, now), *_RUN), **caller}
 
 
 def _record(one: Record, call: ToolCall) -> dict[str, Json]:

@@ -1,8 +1,8 @@
 """Every operation of every catalyst as a tool of its own, such as `openai_chat_completions_create`.
 
-The name of a tool has letters, digits, `_` and `-`, at most 64 of them, which every client and model takes. It depends
-on the installed catalysts alone, and not on the caller. The parameters are those of the operation, with files in
-base64.
+The name of a tool has letters, digits, `_` and `-`, at most 60 of them, and begins with a letter: every client and
+model takes it, also behind the name of a server. It depends on the installed catalysts alone, and not on the caller.
+The parameters are those of the operation, with files in base64, as `tool_schemas` shows them.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from host.core.strict_json import Json
 from host.server.mcp import results
 from host.server.mcp.run_tool import run_tool
 from host.server.mcp.tool import ToolCall, off_loop
+from host.server.mcp.tool_schemas import ToolSchema
 from host.service.catalog import View
 from host.service.dispatch import Dispatch
 from host.service.operations import input_schema_of, properties_of
@@ -29,8 +30,9 @@ from host.service.principal import Principal
 from host.service.request import OperationRequest
 from host.store.components import Component, latest
 
-LONGEST = 64
-_HASH = 8
+LONGEST = 60
+LONGEST_DESCRIPTION = 1024  # OpenAI takes no longer one
+_HASHES = (8, 16, 32)  # hex digits of them: more where fewer do not tell two names apart
 _OTHER = re.compile(r"[^a-zA-Z0-9_-]")
 
 
@@ -44,14 +46,18 @@ def names(operations: Iterable[tuple[Reference, str]], taken: Collection[str] = 
     named = {
         one: _joined(one[0].namespace, one[0].name, one[1]) if name in clashing else name for one, name in plain.items()
     }
-    clashing = _clashing(named.values(), taken)
-    return {
-        one: _hashed(name, *one) if name in clashing or len(name) > LONGEST else name for one, name in named.items()
-    }
+    for digits in _HASHES:
+        clashing = _clashing(named.values(), taken)
+        named = {
+            one: _hashed(name, *one, digits) if name in clashing or len(name) > LONGEST else name
+            for one, name in named.items()
+        }
+    return named
 
 
 def _joined(*parts: str) -> str:
-    return "_".join(_OTHER.sub("_", part) for part in parts if part)
+    name = "_".join(_OTHER.sub("_", part) for part in parts if part)
+    return name if name[:1].isalpha() else f"c_{name}"
 
 
 def _clashing(found: Iterable[str], taken: Collection[str]) -> set[str]:
@@ -59,10 +65,10 @@ def _clashing(found: Iterable[str], taken: Collection[str]) -> set[str]:
     return {name for name, count in counted.items() if count > 1 or name in taken}
 
 
-def _hashed(name: str, reference: Reference, operation: str) -> str:
+def _hashed(name: str, reference: Reference, operation: str, digits: int) -> str:
     """The name, cut, with a hash of its subject and operation: the same on every machine."""
     digest = hashlib.sha256(f"{reference.subject} {operation}".encode()).hexdigest()
-    return f"{name[: LONGEST - _HASH - 1]}_{digest[:_HASH]}"
+    return f"{name[: LONGEST - digits - 1]}_{digest[:digits]}"
 
 
 _FILE: Final[dict[str, Json]] = {
@@ -117,6 +123,7 @@ class OperationTool:
     component: Component
     spec: OperationSpec | None
     shown: Tool
+    parameters: ToolSchema
 
     @property
     def reference(self) -> Reference:
@@ -138,7 +145,7 @@ class Operations:
             ((component.reference.any_version, spec.name if spec else "") for component, spec in listed), taken
         )
         self._by_name: Mapping[str, OperationTool] = {
-            name: OperationTool(component, spec, _shown(name, component, spec))
+            name: _tool(name, component, spec)
             for component, spec in listed
             if _among(component.reference, only)
             for name in [named[component.reference.any_version, spec.name if spec else ""]]
@@ -167,7 +174,7 @@ class OperationCalls:
 
 
 def _request(tool: OperationTool, call: ToolCall) -> OperationRequest:
-    spec, given, context = tool.spec, dict(call.arguments), call.context
+    spec, given, context = tool.spec, tool.parameters.restored(call.arguments), call.context
     if spec is not None and spec.stream:
         given.pop("stream", None)
     return OperationRequest(
@@ -202,25 +209,25 @@ def _operations(components: Iterable[Component]) -> Iterator[tuple[Component, Op
             yield component, None
 
 
-def _shown(name: str, component: Component, spec: OperationSpec | None) -> Tool:
+def _tool(name: str, component: Component, spec: OperationSpec | None) -> OperationTool:
     catalyst = component.reference.any_version
+    hints = ToolAnnotations(open_world_hint=True)
     if spec is None:
-        schema = document_schema(input_schema_of(component))
-        said = component.description or f"Runs {catalyst}"
-        return Tool(name=name, description=said, input_schema=schema, annotations=ToolAnnotations(open_world_hint=True))
-    hints = ToolAnnotations(
-        read_only_hint=spec.method == "GET",
-        destructive_hint=spec.method == "DELETE",
-        idempotent_hint=spec.method in ("GET", "PUT", "DELETE"),
-        open_world_hint=True,
-    )
-    return Tool(
-        name=name,
-        title=f"{component.reference.name}: {spec.name}",
-        description=spec.description or f"The operation {spec.name} of {catalyst}",
-        input_schema=input_schema(spec),
-        annotations=hints,
-    )
+        parameters = ToolSchema(document_schema(input_schema_of(component)))
+        title, said = None, component.description or f"Runs {catalyst}"
+    else:
+        parameters = ToolSchema(input_schema(spec))
+        title = f"{component.reference.name}: {spec.name}"
+        said = spec.description or f"The operation {spec.name} of {catalyst}"
+        hints = ToolAnnotations(
+            read_only_hint=spec.method == "GET",
+            destructive_hint=spec.method == "DELETE",
+            idempotent_hint=spec.method in ("GET", "PUT", "DELETE"),
+            open_world_hint=True,
+        )
+    said = said if len(said) <= LONGEST_DESCRIPTION else f"{said[: LONGEST_DESCRIPTION - 1]}…"
+    shown = Tool(name=name, title=title, description=said, input_schema=parameters.shown, annotations=hints)
+    return OperationTool(component, spec, shown, parameters)
 
 
 def _among(reference: Reference, only: Collection[Reference]) -> bool:

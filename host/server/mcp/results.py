@@ -37,11 +37,16 @@ def of_json(
     return CallToolResult(content=[text, *(more or [])], structured_content=dict(value), is_error=failed)
 
 
+def named(run: str) -> dict[str, Json]:
+    """The id of a run as results have it: `run`, as `execution` takes it, and `execution_id`, its first name."""
+    return {"run": run, "execution_id": run}
+
+
 def of_operation(done: ToolRun) -> CallToolResult:
     """The result of an operation's own tool: its data alone. Raises TooLarge."""
     result, resolved = done.result, done.resolved
     if not result.ok:
-        return of_json({**result.as_dict(), "execution_id": done.run}, failed=True)
+        return of_json({**result.as_dict(), **named(done.run)}, failed=True)
     body, media_type = whole(result, resolved.spec)
     if len(body) > MOST_BYTES:
         raise _too_large(len(body))
@@ -74,7 +79,7 @@ def of_execution(done: ToolRun) -> CallToolResult:
                 shown["data"] = {"content_type": media_type, "size": len(body)}
             case _:
                 shown["data"] = _with_bytes(result.data, result)
-    facts = {"execution_id": done.run, "reference": done.catalyst, "duration_s": round(result.execution.duration_s, 6)}
+    facts = {**named(done.run), "reference": done.catalyst, "duration_s": round(result.execution.duration_s, 6)}
     return of_json({**shown, **facts}, failed=not result.ok, more=more)
 
 
@@ -86,7 +91,7 @@ def of_error(error: HostError, status: int | None = None) -> CallToolResult:
     else:
         shown |= {"error": facts_of(error)}
     if error.execution is not None:
-        shown["execution_id"] = error.execution.id
+        shown |= named(error.execution.id)
     return of_json(shown, failed=True)
 
 

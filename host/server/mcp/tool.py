@@ -16,6 +16,7 @@ from host.core.strict_json import Json
 from host.core.waiting import ANSWER_S
 from host.errors import Busy
 from host.server.asgi import RequestContext
+from host.server.mcp.tool_schemas import ToolSchema
 from host.service.catalog import View
 from host.service.principal import Principal
 from host.store.access.api_keys import KeyScope
@@ -85,7 +86,8 @@ class BuiltIn:
     @cached_property
     def shown(self) -> Tool:
         hints = ToolAnnotations(read_only_hint=self.reads_only, open_world_hint=False)
-        return Tool(name=self.name, description=self.description, input_schema=self.parameters, annotations=hints)
+        shown = ToolSchema(self.parameters).shown
+        return Tool(name=self.name, description=self.description, input_schema=shown, annotations=hints)
 
     @cached_property
     def schema(self) -> InputSchema:

@@ -143,7 +143,8 @@ class Gateway:
         if self._routes is None or self._routes[0] is not view:
             self._routes = view, Routes((one.reference, operations_of(one).values()) for one in _routed_first(view))
         path = (scope.get("raw_path") or scope["path"].encode()).partition(b"?")[0].decode("latin-1")
-        return self._routes[1].find(scope["method"], path.removeprefix(scope.get("root_path", "")))
+        below = path.removeprefix(scope.get("root_path", "")).removesuffix("/")  # clients join URLs with one too many
+        return self._routes[1].find(scope["method"], below)
 
     async def _request(
         self, context: RequestContext, scope: Scope, receive: Receive, admitted: Admitted, matched: Matched

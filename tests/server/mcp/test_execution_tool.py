@@ -56,7 +56,7 @@ def test_a_reference_names_what_is_installed(server: Server, reference: Any) -> 
     answer = run(server, reference=reference, type="catalyst").structured_content
     assert answer["status"] == 200
     assert answer["reference"] == "c:local.openai:0.1.0"
-    assert answer["execution_id"]
+    assert answer["run"] == answer["execution_id"]
     assert answer["data"]["object"] == "list"
 
 
@@ -217,7 +217,7 @@ def test_what_a_guest_says_at_its_end_stays_with_the_host(server: Server, worksp
     error = error_of(result)
     assert error["type"] == "guest_trap"
     assert error.keys() <= {"type", "message", "blame", "hint"}
-    assert result.structured_content["execution_id"]
+    assert result.structured_content["run"]
 
 
 def test_a_limit_says_when_to_try_again(server: Server, key: Callable[..., str]) -> None:
@@ -232,13 +232,13 @@ def test_a_limit_says_when_to_try_again(server: Server, key: Callable[..., str])
 
 def test_ones_own_runs_are_listed_and_nobody_elses(server: Server, key: Callable[..., str]) -> None:
     mine, other, admin = key("mine"), key("other"), key("admin", type="admin")
-    ident = run(server, mine).structured_content["execution_id"]
-    other_ident = run(server, other).structured_content["execution_id"]
+    ident = run(server, mine).structured_content["run"]
+    other_ident = run(server, other).structured_content["run"]
 
     def listed(bearer: str) -> set[str]:
         found = called(server, "execution", {"action": "list"}, bearer).structured_content["runs"]
         assert all(one["operation"] == "models.list" and not one["running"] for one in found)
-        return {one["execution_id"] for one in found}
+        return {one["run"] for one in found}
 
     assert listed(mine) == {ident}
     assert listed(other) == {other_ident}
@@ -247,7 +247,7 @@ def test_ones_own_runs_are_listed_and_nobody_elses(server: Server, key: Callable
 
 def test_the_record_of_ones_own_run_is_told_and_holds_no_secret(server: Server, key: Callable[..., str]) -> None:
     mine = key("mine")
-    ident = run(server, mine).structured_content["execution_id"]
+    ident = run(server, mine).structured_content["run"]
     result = called(server, "execution", {"action": "logs", "run": ident}, mine)
     kinds = [one["kind"] for one in result.structured_content["records"]]
     assert kinds[0] == "run.started"
@@ -264,7 +264,7 @@ def test_a_caller_who_does_not_manage_is_not_told_where_the_operator_sends_reque
     workspace.policies.set(reference, "upstreams", {"https://api.openai.com": "http://llm-gw.corp.internal:8080"})
     failed = run(server, mine)
     [summary] = called(server, "execution", {"action": "list"}, mine).structured_content["runs"]
-    logs = {"action": "logs", "run": summary["execution_id"]}
+    logs = {"action": "logs", "execution_id": summary["run"]}
     shown = called(server, "component", {"action": "inspect", "reference": "c:local.openai"}, mine)
     for told in (failed, called(server, "execution", logs, mine), shown):
         assert "corp.internal" not in str(told)
@@ -276,7 +276,7 @@ def test_a_caller_who_does_not_manage_is_not_told_where_the_operator_sends_reque
 def test_a_run_of_another_key_is_told_of_as_one_that_there_is_not(
     server: Server, key: Callable[..., str], action: str
 ) -> None:
-    ident = run(server, key("mine")).structured_content["execution_id"]
+    ident = run(server, key("mine")).structured_content["run"]
     other = key("other")
     for guessed in (ident, ident[:6], "nothing"):
         error = error_of(called(server, "execution", {"action": action, "run": guessed}, other))
@@ -286,7 +286,7 @@ def test_a_run_of_another_key_is_told_of_as_one_that_there_is_not(
 
 def test_a_run_is_not_found_by_the_beginning_of_its_id(server: Server, key: Callable[..., str]) -> None:
     mine = key("mine")
-    ident = run(server, mine).structured_content["execution_id"]
+    ident = run(server, mine).structured_content["run"]
     assert error_of(called(server, "execution", {"action": "logs", "run": ident[:-1]}, mine))["type"] == "not_found"
 
 

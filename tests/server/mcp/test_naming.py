@@ -37,6 +37,11 @@ def test_a_name_that_is_taken_is_not_given_again() -> None:
         pytest.param([(OPENAI, "a.b"), (OPENAI, "a_b")], id="two operations of one catalyst look alike"),
         pytest.param([(OPENAI, LONG + ".x"), (OPENAI, LONG + ".y")], id="long ones differ at their ends"),
         pytest.param([(OPENAI, "über"), (OPENAI, "ober")], id="other letters"),
+        pytest.param([(Reference.parse("c:local.7up"), "drink"), (OPENAI, "_")], id="no letter at its beginning"),
+        pytest.param(
+            [(OPENAI, LONG), (OPENAI, names([(OPENAI, LONG)])[OPENAI, LONG].removeprefix("openai_"))],
+            id="one called like the shortened name of another",
+        ),
         pytest.param(
             [(Reference.parse("c:local.a-b"), "c"), (Reference.parse("c:local.a"), "b_c"), (OPENAI, LONG)],
             id="names that only look alike",
@@ -46,7 +51,7 @@ def test_a_name_that_is_taken_is_not_given_again() -> None:
 def test_names_are_such_as_clients_take_and_no_two_are_the_same(operations: list[tuple[Reference, str]]) -> None:
     found = list(names(operations).values())
     assert len(set(found)) == len(operations)
-    assert all(re.fullmatch(rf"[a-zA-Z0-9_-]{{1,{LONGEST}}}", name) for name in found)
+    assert all(re.fullmatch(rf"[a-zA-Z][a-zA-Z0-9_-]{{0,{LONGEST - 1}}}", name) for name in found)
 
 
 def test_a_shortened_name_stays_the_same_whatever_else_is_installed() -> None:

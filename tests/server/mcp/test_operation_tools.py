@@ -43,8 +43,9 @@ def test_a_tool_has_the_operations_description_and_parameters(server: Server, er
     assert tool.description == OPERATIONS["chat.completions.create"].description
     assert tool.input_schema["type"] == "object"
     assert {"model", "messages"} <= set(tool.input_schema["required"])
-    assert tool.input_schema["properties"]["messages"]["items"] == {"$ref": "#/$defs/message"}
-    assert "message" in tool.input_schema["$defs"]
+    message = tool.input_schema["properties"]["messages"]["items"]
+    assert "assistant" in message["properties"]["role"]["enum"]
+    assert message["required"] == ["role"]
     assert "stream" not in tool.input_schema["properties"]
 
 
@@ -62,7 +63,7 @@ def test_a_tool_says_what_it_does_to_the_world(server: Server) -> None:
 def test_a_file_is_asked_for_as_its_bytes(server: Server) -> None:
     schema = tools(server)["openai_audio_transcriptions_create"].input_schema
     assert "$attachment" not in json.dumps(schema)
-    assert schema["$defs"]["file"]["required"] == ["data"]
+    assert schema["properties"]["file"]["required"] == ["data"]
 
 
 def test_an_answer_is_data_and_text(server: Server, era: str) -> None:
@@ -218,6 +219,24 @@ def test_a_catalyst_without_operations_is_one_tool_with_its_own_input(
         server, "execution", {"action": "run", "reference": "c:local.execution", "input": {"text": "hello"}}
     ).structured_content
     assert told["data"] == {"environment": "empty"}
+
+
+def test_parameters_whose_names_clients_refuse_are_renamed_and_arrive(
+    workspace: Workspace, server: Server, tmp_path: Path
+) -> None:
+    params = {
+        "type": "object", "required": ["$top"], "additionalProperties": False,
+        "properties": {"$top": {"type": "integer"}, "@odata": {"type": "array", "items": {"type": "object", "properties": {"a b": True}}}},
+    }  # fmt: skip
+    registered(
+        workspace, tmp_path, wat("rust_like"), id="catalyst:local.odd",
+        wasi={"http": True, "secrets": True}, operations={"list": {"params": params}},
+    )  # fmt: skip
+    assert tools(server)["odd_list"].input_schema["required"] == ["top"]
+    given = {"top": 1, "odata": [{"a_b": 1}]}
+    assert called(server, "odd_list", given).structured_content == {"environment": "empty"}
+    assert called(server, "odd_list", {"$top": 1}).structured_content == {"environment": "empty"}
+    assert called(server, "odd_list", {}).structured_content["error"]["param"] == "params.$top"
 
 
 def test_what_the_operator_changes_shows_in_the_list(server: Server, workspace: Workspace) -> None:

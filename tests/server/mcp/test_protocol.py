@@ -65,8 +65,10 @@ def test_a_client_that_says_nothing_of_versions_or_of_what_it_accepts_is_answere
     assert answer.json()["id"] == 7
 
 
-def test_mcp_is_there_without_a_redirect(server: Server) -> None:
-    assert posted(server, "tools/list", {}).status_code == 200
+@pytest.mark.parametrize("path", ["/mcp", "/mcp/"])
+def test_mcp_is_there_without_a_redirect(server: Server, path: str) -> None:
+    answer = server.post(path, json=LIST, headers={"accept": "*/*"})
+    assert (answer.status_code, answer.json()["id"]) == (200, 7)
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE", "PUT"])

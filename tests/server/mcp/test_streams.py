@@ -260,7 +260,7 @@ def test_a_run_can_be_cancelled_by_the_key_that_began_it(
         [run] = called(server, "execution", {"action": "list"}, bearer).structured_content["runs"]
         assert run["running"]
         assert called(server, "execution", {"action": "list"}, other).structured_content["runs"] == []
-        cancel = {"action": "cancel", "run": run["execution_id"]}
+        cancel = {"action": "cancel", "run": run["run"]}
         refused = called(server, "execution", cancel, other)
         assert refused.structured_content["error"]["type"] == "not_found"
         assert running.is_alive()
@@ -269,7 +269,7 @@ def test_a_run_can_be_cancelled_by_the_key_that_began_it(
     running.join(PATIENCE_S)
     assert answers[0].structured_content["error"]["type"] == "cancelled"
     again = called(server, "execution", cancel, bearer).structured_content
-    assert again == {"execution_id": run["execution_id"], "cancelled": False, "outcome": "cancelled"}
+    assert again == {"run": run["run"], "execution_id": run["run"], "cancelled": False, "outcome": "cancelled"}
 
 
 def test_a_run_of_another_process_is_cancelled_as_soon_as_that_looks(
@@ -280,7 +280,7 @@ def test_a_run_of_another_process_is_cancelled_as_soon_as_that_looks(
     running.start()
     with closing(request_on(silent)) as upstream:
         [run] = called(second, "execution", {"action": "list"}).structured_content["runs"]
-        called(second, "execution", {"action": "cancel", "run": run["execution_id"]})
+        called(second, "execution", {"action": "cancel", "run": run["run"]})
         assert closes(upstream)
     running.join(PATIENCE_S)
     assert ended(workspace).outcome == "cancelled"

@@ -382,3 +382,10 @@ def test_no_secret_is_in_any_answer(server: Server, fake: FakeOpenAI) -> None:
         answer = server.post("/v1/chat/completions", json=body)
         assert KEY not in answer.text
         assert KEY not in str(answer.headers)
+
+
+def test_a_slash_too_many_at_the_end_of_a_path_loses_nothing(server: Server) -> None:
+    assert server.request("GET", "/v1/models/").json() == server.request("GET", "/v1/models").json()
+    body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "hi"}]}
+    answer = server.post("/v1/chat/completions/", json=body)
+    assert (answer.status_code, answer.json()["object"]) == (200, "chat.completion")

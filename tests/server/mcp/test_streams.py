@@ -79,7 +79,17 @@ TOOLS = {
     "models": ("openai_models_list", {}),
     "execution of a stream": ("execution", EXECUTION),
 }
-OF_THE_CALL = {"id", "created", "created_at", "completed_at", "execution_id", "duration_s", "item_id", "expires_at"}
+OF_THE_CALL = {
+    "id",
+    "created",
+    "created_at",
+    "completed_at",
+    "execution_id",
+    "duration_s",
+    "item_id",
+    "expires_at",
+    "run",
+}
 
 
 def without_what_is_new_each_time(value: Any) -> Any:

@@ -11,6 +11,7 @@ import fcntl
 import functools
 import gc
 import hashlib
+import importlib.util
 import os
 import shutil
 import signal
@@ -21,7 +22,7 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import httpx2
@@ -47,6 +48,19 @@ GUESTS = ROOT / "tests" / "guests"
 CACHE = ROOT / ".cache"
 KEY = "sk-test-0123456789abcdefghijklmnop"
 MASTER_KEY = base64.b64encode(bytes(range(32))).decode()  # of states that find compiled what another has compiled
+
+
+def _component_of_the_checkout() -> ModuleType:
+    """`.ci/openai.py`, which build.sh and the wheel use as well."""
+    spec = importlib.util.spec_from_file_location("openai_component", ROOT / ".ci" / "openai.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+OPENAI = _component_of_the_checkout()
 
 # The same examples in every run: what fails, fails for everybody. Others are looked for with HYPOTHESIS_PROFILE=explore.
 hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
@@ -267,19 +281,9 @@ def with_packages(name: str, folder: Path, *options: str) -> Path:
 @pytest.fixture(scope="session")
 def openai_wasm() -> bytes:
     """As `./build.sh build` has made it, if its sources are still the same; otherwise made anew."""
-    made_from, built = ROOT / "dist" / "openai.made-from", ROOT / "dist" / "openai.wasm"
-    if built.exists() and made_from.exists() and made_from.read_text().strip() == _sources_of_openai():
-        return compiled(built.read_bytes())
+    if OPENAI.is_current():
+        return compiled(OPENAI.COMPONENT.read_bytes())
     return python_guest(ROOT / "catalyst" / "openai")
-
-
-def _sources_of_openai() -> str:
-    """What `build_openai` of build.sh writes: sha256sum of what sha256sum prints for each file."""
-    listed = [*_sources("catalyst", "wit"), *(ROOT / name for name in ("host/component/build.py", "host/core/wit.py"))]
-    total = hashlib.sha256()
-    for name in sorted(str(file.relative_to(ROOT)) for file in (*listed, ROOT / "constraints.txt")):
-        total.update(f"{hashlib.sha256((ROOT / name).read_bytes()).hexdigest()}  {name}\n".encode())
-    return total.hexdigest()
 
 
 @pytest.fixture(scope="session")

@@ -77,12 +77,10 @@ def _world(manifest: Manifest) -> str:
 
 
 def _guest_files(part: str) -> Path:
-    """The folder `wit` or `catalyst/sdk`: inside an installed package, or beside it in a checkout."""
-    package = Path(__file__).parent.parent
-    for root in (package / "_guest", package.parent):
-        if (found := root / part).is_dir():
-            return found
-    raise BuildError(f"this installation lacks {part}", hint="install catalyst-host again")
+    """The folder `wit` or `catalyst/sdk`."""
+    if (found := installation.shipped(part)) is None:
+        raise BuildError(f"this installation lacks {part}", hint="install it again")
+    return found
 
 
 def _componentize(wit: Path, stage: Path, output: Path) -> bytes:

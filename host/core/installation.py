@@ -7,8 +7,29 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from host.errors import InputError
+
 DISTRIBUTION: Final = "catalyst-host"
 NAMES: Final = ("host", "catalyst-host")  # of the program
+COMPONENTS: Final = {"openai": "dist/openai.wasm"}  # by their names in the place of a file
+
+
+def shipped(part: str) -> Path | None:
+    """The file or folder `part` that comes with this program: inside an installed package, or beside it in a
+    checkout. None if this installation lacks it."""
+    package = Path(__file__).parents[1]
+    return next((found for root in (package / "_guest", package.parent) if (found := root / part).exists()), None)
+
+
+def component_file(source: str | Path) -> Path:
+    """The file of the component that `source` names: a path, or the name of a component that comes with this program.
+    That name comes first, so that no file of a folder can take its place. Raises InputError."""
+    part = COMPONENTS.get(str(source))
+    if part is None:
+        return Path(source)
+    if (file := shipped(part)) is None:
+        raise InputError(f"{source}: this checkout has not built it yet", field="source", hint="./build.sh build")
+    return file
 
 
 def remedy(extra: str) -> str:

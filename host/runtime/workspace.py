@@ -15,6 +15,7 @@ from sqlalchemy import select
 from host.component.manifest import Manifest, embedded_text, self_contained
 from host.core import environment
 from host.core.audit import Event
+from host.core.installation import component_file
 from host.core.names import Digest, Reference, SecretName, looks_like_oci
 from host.core.strict_json import Json
 from host.core.wit import EXPORTS
@@ -142,13 +143,14 @@ class Workspace:
         `reference` names it if its manifest does not. `replace` allows other bytes for an installed version, `older` a
         version older than the newest one that ever was installed. The component is compiled, so that its imports are
         known. Raises InputError, ArtifactError, StateError."""
-        wasm = self_contained(read_component(path), Path(path))
+        path = component_file(path)
+        wasm = self_contained(read_component(path), path)
         return self.install(
             wasm,
             loader,
             bundles=bundles_beside(path),
             reference=reference,
-            source=str(Path(path).absolute()),
+            source=str(path.absolute()),
             replace=replace,
             older=older,
             wasi=wasi,

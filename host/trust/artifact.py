@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from host.component.wasm import check_component
+from host.core.installation import component_file
 from host.core.names import Digest
 from host.errors import InputError, VerificationFailed
 
@@ -31,9 +32,10 @@ class Artifact:
 
 
 def read_component(path: str | Path) -> bytes:
-    """The bytes of the file at `path`. Raises InputError."""
+    """The bytes of the file at `path`, or of the component of that name that comes with this program. Raises
+    InputError."""
     try:
-        return Path(path).read_bytes()
+        return component_file(path).read_bytes()
     except OSError as error:
         meant = isinstance(error, FileNotFoundError) and "/" not in str(path) and Path(path).suffix != ".wasm"
         hint = "what is installed is named with its type, like c:local.openai: see host list" if meant else None

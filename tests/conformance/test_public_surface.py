@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -20,7 +21,8 @@ from pathlib import Path
 import pytest
 
 import host
-from tests.conftest import CACHE, ROOT
+from host.fakes import FakeOpenAI
+from tests.conftest import CACHE, KEY, OPENAI, ROOT
 
 USERS = {}
 USERS["embeds"] = """
@@ -74,13 +76,29 @@ def installed(name: str) -> Installed | None:
 with FakeOpenAI() as fake:
     url: str = fake.url
 """
+USERS["writes"] = """
+from catalyst.sdk import Call, Invalid, http, run, secrets
+from wit_world.imports import log
+
+
+def weather(document: dict[str, object]) -> dict[str, object]:
+    if not isinstance(city := document.get("city"), str):
+        raise Invalid("city", "city is required")
+    log.write("info", city)
+    answer = http.request("GET", "https://a.test" + http.path("/{city}", city=city), headers={"X-Key": secrets.get("K")})
+    return {"status": answer.status, "data": answer.json()}
+
+
+Run = run(weather)
+"""
 USERS["mistaken"] = "from host import Host\nHost().load('x').run({}).status + ''\n"
+USERS["miswritten"] = "from wit_world.imports import log\nlog.write('info')\n"
 USERS["misspelt"] = "from host import Hots\n"
 USERS["looked_up"] = "import host\nhost.Hots\n"
 
 
 @pytest.fixture(scope="session")
-def python() -> Path:
+def python(openai_wasm: bytes) -> Path:
     """The interpreter of an environment in which the wheel is installed."""
     place = CACHE / "wheel"
     place.mkdir(parents=True, exist_ok=True)
@@ -88,6 +106,8 @@ def python() -> Path:
     with (place / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not made.exists():
+            if not OPENAI.is_current():
+                OPENAI.keep(openai_wasm)  # which the wheel would build otherwise
             for old in place.iterdir():
                 if old.is_dir():
                     shutil.rmtree(old)
@@ -98,7 +118,7 @@ def python() -> Path:
 
 def _digest_of_sources() -> str:
     total = hashlib.sha256(Path(sys.prefix).as_posix().encode())
-    folders = (file for folder in ("host", "wit", "catalyst/sdk") for file in (ROOT / folder).rglob("*"))
+    folders = (file for folder in ("host", "wit", "catalyst", ".ci") for file in (ROOT / folder).rglob("*"))
     for file in sorted((ROOT / "pyproject.toml", *folders)):
         if file.is_file() and "__pycache__" not in file.parts:
             total.update(f"{file}\0{file.stat().st_size}\0".encode() + file.read_bytes())
@@ -165,6 +185,43 @@ def test_what_is_installed_is_the_wheel_and_every_public_name_can_be_listed_and_
     assert Path(done.stdout.strip()).is_relative_to(python.parents[1])
 
 
+def test_a_user_of_the_wheel_alone_runs_the_openai_catalyst(python: Path, fake: FakeOpenAI, tmp_path: Path) -> None:
+    """By its name, which no file of the folder can take."""
+    (tmp_path / "openai").write_text("not a component")
+    granted = ["--allow-domain", "api.openai.com", "--upstream", f"https://api.openai.com={fake.url}"]
+    secret = ["--secret", f"OPENAI_API_KEY=file:{tmp_path / 'key'}"]
+    (tmp_path / "key").write_text(KEY)
+    asked = ["--input", '{"operation": "models.list"}', "--no-prompt"]
+    done = run(python, "-m", "host", "run", "openai", *granted, *secret, *asked, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["data"]["object"] == "list"
+    assert len(fake.requests) == 1
+
+
+def test_a_user_of_the_wheel_alone_has_the_sources_and_their_readme(python: Path, tmp_path: Path) -> None:
+    script = (
+        "import pathlib, catalyst, catalyst.sdk; place = pathlib.Path(catalyst.__file__).parent\n"
+        "names = ('README.md', 'py.typed', 'openai/app.py', 'openai/manifest.json', 'sdk/sse.py')\n"
+        "print(place.parent.name, *(name for name in names if not (place / name).is_file()))"
+    )
+    done = run(python, "-c", script, cwd=tmp_path)
+    assert (done.stdout, done.stderr) == ("site-packages\n", "")
+
+
+def test_an_author_tests_a_catalyst_without_a_sandbox(python: Path, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(USERS["writes"])
+    test = (
+        "import app, json\n"
+        "from wit_world.imports import fetch, log, read\n"
+        "log.write = lambda level, message: None\n"
+        "read.get = lambda name: 'the key'\n"
+        "fetch.request = lambda asked: json.dumps({'status': 200, 'headers': {}, 'body': '{\"degrees\": 21}'})\n"
+        'print(app.Run().run(\'{"city": "Oslo"}\'))'
+    )
+    done = run(python, "-c", test, cwd=tmp_path)
+    assert json.loads(done.stdout) == {"status": 200, "data": {"degrees": 21}}, done.stderr
+
+
 def test_the_names_of_the_list_are_those_that_are_imported_for_type_checkers(python: Path, tmp_path: Path) -> None:
     named = "import host.runtime.public as public, host; print(*(n for n in vars(public) if n[0] != '_'), 'Installed', "
     done = run(python, "-c", f"{named}'Workspace')", cwd=tmp_path)
@@ -176,7 +233,7 @@ def test_every_type_in_a_public_signature_is_public(python: Path, tmp_path: Path
     assert (done.stdout, done.returncode) == ("", 0), done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("name", ["embeds", "operates"])
+@pytest.mark.parametrize("name", ["embeds", "operates", "writes"])
 def test_a_users_file_passes_the_strict_check(findings: str, name: str) -> None:
     assert [line for line in findings.splitlines() if line.startswith(f"{name}.py")] == []
 
@@ -185,6 +242,9 @@ def test_a_users_file_passes_the_strict_check(findings: str, name: str) -> None:
     ("name", "said"),
     [
         pytest.param("mistaken", "Unsupported operand types", id="the types are there"),
+        pytest.param(
+            "miswritten", 'Missing positional argument "message"', id="the world of a guest has its types too"
+        ),
         pytest.param("misspelt", 'Module "host" has no attribute "Hots"', id="a name that is misspelt"),
         pytest.param("looked_up", 'Module has no attribute "Hots"', id="a misspelt name that is looked up"),
     ],

@@ -25,6 +25,7 @@ from host.cli.output.terminal import (
     table,
     terminal_width,
 )
+from host.core.installation import component_file
 from host.core.names import Reference, check_version
 from host.errors import HostError, InputError, NotApproved
 
@@ -59,7 +60,7 @@ def register(
         reference = Reference.parse(name) if name else None
         if reference is not None and not reference.version:
             raise InputError("--as: a version is missing", field="--as", hint=f"--as {reference.at('0.1.0')}")
-        files = components_at(Path(path))
+        files = components_at(component_file(path))
         if reference is not None and len(files) > 1:
             raise InputError(f"--as: {len(files)} components are in {path!r}", field="--as", hint="name one file")
         with opened() as workspace:

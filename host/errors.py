@@ -14,6 +14,8 @@ HostError                          code                   blame     exit
 ├── OperationFailed                operation_failed       upstream  1     a stream ended in an error status
 ├── SandboxError                   sandbox_failed         guest     4     the guest did not return
 │   ├── DeadlineExceeded           deadline_exceeded      guest     4     over the wall-clock limit
+│   │   ├── UpstreamTimeout        upstream_timeout       upstream  4     an upstream took too long
+│   │   └── CallerTimeout          caller_timeout         caller    4     the caller took too long to read
 │   ├── CpuTimeExceeded            cpu_time_exceeded      guest     4     over the CPU-time limit
 │   ├── MemoryExceeded             memory_exceeded        guest     4     over the memory limit
 │   ├── OutputTooLarge             output_too_large       guest     4     over the output limit
@@ -256,6 +258,23 @@ class SandboxError(HostError):
 
 class DeadlineExceeded(SandboxError):
     code = "deadline_exceeded"
+
+
+class UpstreamTimeout(DeadlineExceeded):
+    """`limit` names the limit of the policy that was over (`idle_timeout`), `waited_s` is its time in seconds."""
+
+    code = "upstream_timeout"
+    blame = "upstream"
+
+    def __init__(self, message: str, *, limit: str = "timeout", waited_s: float = 0.0, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.limit = limit
+        self.waited_s = waited_s
+
+
+class CallerTimeout(DeadlineExceeded):
+    code = "caller_timeout"
+    blame = "caller"
 
 
 class CpuTimeExceeded(SandboxError):

@@ -35,6 +35,7 @@ class Stop(enum.Enum):
 
     CANCELLED = "cancelled"
     DEADLINE = "deadline"
+    CALLER = "caller"  # who took no events for too long
     CPU_TIME = "cpu_time"
     HOST_CALLS = "host_calls"
     OUTPUT = "output"
@@ -81,6 +82,21 @@ class CancelToken:
 
 
 @dataclass(frozen=True, slots=True)
+class Overdue:
+    """The last wait for an upstream that was over the policy's `limit`, of `waited_s` seconds. `words` say it to the
+    operator, `remedy` is the line that raises the limit."""
+
+    limit: str
+    waited_s: float
+    words: str
+    remedy: str
+
+
+def _raising(field: str, value: str) -> str:
+    return f"raise {field} if that is too little, to {value} for example"
+
+
+@dataclass(frozen=True, slots=True)
 class GuestReport:
     """A guest's own account of its end, before it trapped: an exception's class name, message and traceback."""
 
@@ -119,7 +135,8 @@ class Closable(Protocol):
 class Run:
     """`listener` receives each emitted event as JSON text, on the run's thread. It may block for backpressure, and
     returns False when nobody wants more. `sink` gets the run's audit events. `redactor` knows the run's secrets.
-    `caller` names, for the record, on whose behalf the run is."""
+    `caller` names, for the record, on whose behalf the run is. `raising` returns the remedy for a limit, by its name in
+    a policy, that is to have another value."""
 
     def __init__(
         self,
@@ -130,6 +147,7 @@ class Run:
         placeholders: Placeholders,
         listener: Callable[[str], bool] | None = None,
         caller: Mapping[str, Any] | None = None,
+        raising: Callable[[str, str], str] = _raising,
     ) -> None:
         self.id = "run_" + secrets.token_hex(12)
         self.limits = limits
@@ -137,6 +155,7 @@ class Run:
         self.placeholders = placeholders
         self.listener = listener
         self.caller = caller
+        self.raising = raising
         self.meters = Meters()
         self.attachments = Attachments(limits.max_attachment_bytes)
         self.events: list[Event] = []
@@ -147,6 +166,8 @@ class Run:
         self.stream_end: StreamEnd | None = None  # of the last stream that was relayed
         self.stopped: Stop | None = None
         self.fault: BaseException | None = None
+        self.overdue: Overdue | None = None  # until the next request
+        self.flows = False  # whether the answer has begun to flow to the caller
         self._sink = sink
         self.blocked_requests = 0  # refused before they were sent; they count towards max_http_requests
         self._used: set[str] = set()
@@ -168,6 +189,25 @@ class Run:
     def remaining(self) -> float:
         """Seconds left of the run; 0 or less when it is over or cancelled."""
         return 0.0 if self._token.cancelled else self._deadline - time.monotonic()
+
+    def begin_flow(self) -> None:
+        """The answer begins to flow to the caller, and the run has the time of a stream."""
+        self.flows = True
+        self._deadline = self._started + self.limits.stream_timeout_s
+
+    @property
+    def time_limit(self) -> tuple[str, float]:
+        """The policy's name of the limit of the whole run, and its seconds."""
+        return ("stream_timeout", self.limits.stream_timeout_s) if self.flows else ("timeout", self.limits.timeout_s)
+
+    @property
+    def waited_for(self) -> Literal["upstream", "caller", "guest"]:
+        """The party that most of the time went to."""
+        upstream, caller = self.meters.upstream_time_s, self.meters.caller_time_s
+        guest = self.elapsed_s - upstream - caller
+        if guest >= max(upstream, caller):
+            return "guest"
+        return "upstream" if upstream >= caller else "caller"
 
     @property
     def elapsed_s(self) -> float:
@@ -236,6 +276,8 @@ class Run:
         was counted as a response, and redacted by the capability that relays it."""
         if self.listener is None:
             return False
+        if not self.flows:
+            self.begin_flow()
         size = event.size if isinstance(event, Cut) else len(event.encode("utf-8", "replace"))
         self.meters.emitted_bytes += size
         self.meters.events += 1

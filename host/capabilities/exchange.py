@@ -33,6 +33,7 @@ from host.core.headers import (
     without_charset,
 )
 from host.core.names import SecretName
+from host.core.quantities import as_duration
 from host.core.sliding_window import Limit, LocalLimiter, RequestLimiter
 from host.core.strict_json import write_json
 from host.egress import Deadline, EgressClient, EgressError, Outgoing
@@ -41,7 +42,7 @@ from host.errors import InputError, Refusal
 from host.policy.document import METHODS, RateLimit, SecretGrant
 from host.policy.permissions import Deny, Grant, binding_remedy, decide, deny_address
 from host.policy.urls import Origin, Target, UrlError, reference_at
-from host.run import Run
+from host.run import Overdue, Run
 from host.secrets.charsets import MARKED, CharsetRedactor, charset_of
 from host.secrets.redaction import Redactor, StreamRedactor
 from host.secrets.value import PLACEHOLDER_PREFIX, SecretValue, Substitution
@@ -188,7 +189,7 @@ class Exchange:
         except GuestError as error:
             run.blocked_requests += error.refusal is not None
             raise recorded(run, error) from None
-        redactor = self._redactor(run, message.target)
+        redactor, run.overdue = self._redactor(run, message.target), None
         failed = partial(self._failed, run, message.target, redactor)
         try:
             return message, UpstreamAnswer(run, self._upstream.send(run, request), redactor, failed)
@@ -259,7 +260,7 @@ class Exchange:
         failed. It names the host that the guest asked for. Where the operator sends its requests to another, the record
         has the error with that."""
         destination, words = self.grant.destination(target), error.message
-        if destination is not target:
+        if destination is not target or error.limit:
             words = error.naming(target.at.endpoint)
             detail = {"type": error.kind, "url": target.shown, "sent_to": destination.origin}
             run.audit("http.request", rule=f"failed: {error.message}", detail=detail)
@@ -270,6 +271,10 @@ class Exchange:
                 remedy = f"raise max_response_size in the policy of {self.grant.reference}"
                 refusal = Refusal(error.kind, target.shown, words, remedy)
                 return recorded(run, GuestError.refused(refusal))
+            case "timeout" if error.limit:
+                remedy = run.raising(error.limit, as_duration(error.waited_s * 2))
+                run.overdue = Overdue(error.limit, error.waited_s, redactor.text(words), remedy)
+                return GuestError(error.kind, f"{words} (raise {error.limit} in the policy of {self.grant.reference})")
             case _:
                 return GuestError("timeout" if error.kind == "cancelled" else error.kind, redactor.text(words))
 
@@ -339,8 +344,8 @@ class LiveUpstream:
         if run.placeholders.names:
             request = self._with_secrets(run, request)
         check_size(self._grant, request.method, request.target, len(request.body))
-        limit = self._grant.limits.max_response_bytes
-        outgoing = Outgoing(request.method, request.destination, request.headers, request.body, limit)
+        most, waits = run.limits.max_response_bytes, run.limits
+        outgoing = Outgoing(request.method, request.destination, request.headers, request.body, most, waits)
         run.meters.sent_bytes += len(request.body)
         began = time.monotonic()
         try:

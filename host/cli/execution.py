@@ -13,7 +13,7 @@ from host.cli.inputs import blaming, read_bytes, write_bytes
 from host.cli.output import missing_permissions
 from host.cli.output.terminal import as_json, put, say, say_logs, say_rerouted
 from host.cli.permissions import read_permissions
-from host.cli.targets import Job, RunTarget
+from host.cli.targets import FileTarget, Job, RunTarget
 from host.core.operation import Attachment, Result, read_input
 from host.core.quantities import parse_duration
 from host.core.strict_json import Json
@@ -41,6 +41,8 @@ def execute(
     _check_output(output, stream=stream)
     granted = read_permissions(target.permissions, **authority)
     given_input, seconds = _operation(input_), _seconds(timeout)
+    if seconds is not None and isinstance(target, FileTarget) and not authority["policy_file"]:
+        granted = granted.with_time(seconds)
     job = Job(given_input, dict(_attachment(text) for text in attach), seconds)
     manifest = target.manifest
     if not no_prompt and input_ != "-" and missing_permissions.may_ask():

@@ -55,6 +55,12 @@ class RunPermissions:
     def with_domains(self, *domains: str) -> RunPermissions:
         return replace(self, policy=with_domains(self.policy, *domains))
 
+    def with_time(self, seconds: float) -> RunPermissions:
+        """With `seconds` at least for a run, streamed or not: for a file without a policy, whose operator says so."""
+        limits = self.policy.terms().limits
+        whole, stream = max(seconds, limits.timeout_s), max(seconds, limits.stream_timeout_s)
+        return replace(self, policy=replace(self.policy, timeout=whole, stream_timeout=stream))
+
     def bound(self) -> dict[str, Secret]:
         """The secrets as `Host.load` takes them."""
         from host.runtime.deployment import Secret  # noqa: PLC0415 - while the component loads

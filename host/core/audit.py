@@ -83,7 +83,8 @@ class Meters:
     log_bytes: int = 0
     cpu_time_s: float = 0.0
     sandbox_time_s: float = 0.0
-    upstream_time_s: float = 0.0
+    upstream_time_s: float = 0.0  # that it waited for upstreams
+    caller_time_s: float = 0.0  # that it waited for its caller to take events
 
 
 class Sink(Protocol):

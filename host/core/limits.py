@@ -11,7 +11,11 @@ MIB = 1024 * 1024
 class Limits:
     """Every field is an inclusive upper bound; there is no value that means "unlimited"."""
 
-    timeout_s: float = 60.0  # wall clock for the whole run, host calls included; a long completion takes about that
+    timeout_s: float = 600.0  # wall clock until the answer is whole or begins to flow; OpenAI's clients wait as long
+    stream_timeout_s: float = 1800.0  # wall clock of a run whose answer flows to its caller, from its start
+    connect_timeout_s: float = 10.0  # to an upstream: its name, its address and TLS
+    first_byte_timeout_s: float = 600.0  # for the head of an answer; a model that thinks sends nothing before it
+    idle_timeout_s: float = 300.0  # without a byte of an answer that has begun, or with a caller who takes none
     cpu_time_s: float = 10.0  # of the sandbox's own thread; a Python catalyst spends about a millisecond
     max_memory_bytes: int = 128 * MIB  # linear memory; CPython needs 16 MiB before it runs a line
     max_request_bytes: int = 32 * MIB  # one outgoing body; audio uploads go up to 25 MB
@@ -33,6 +37,10 @@ class Limits:
 
 CEILING = Limits(
     timeout_s=24 * 3600.0,
+    stream_timeout_s=24 * 3600.0,
+    connect_timeout_s=3600.0,
+    first_byte_timeout_s=24 * 3600.0,
+    idle_timeout_s=24 * 3600.0,
     cpu_time_s=3600.0,
     max_memory_bytes=1024 * MIB,
     max_request_bytes=1024 * MIB,

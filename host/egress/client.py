@@ -9,13 +9,14 @@ from functools import cache
 from typing import Final
 from weakref import finalize
 
+from host.core.limits import Limits
 from host.egress import failures
 from host.egress.connection import Connection, Pool
 from host.egress.decoding import Decoder, decoder
 from host.egress.dns import Lookups, Resolver, system_resolver
 from host.egress.failures import ConnectionLostError, EgressError
 from host.egress.headers import Fields, RawFields, incoming_fields, outgoing_fields, without
-from host.egress.socket import AddressPolicy, Deadline
+from host.egress.socket import AddressPolicy, Deadline, Wait
 from host.policy.urls import Target
 
 MAX_CONNECTIONS: Final = 100
@@ -23,16 +24,21 @@ _ERRORS: Final = 400
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # RFC 9110, 9.2.2
 
 
+_WAITS: Final = Limits()
+
+
 @dataclass(frozen=True, slots=True)
 class Outgoing:
     """A request. `headers` are the guest's, with secrets in place. `max_response_bytes` bounds the answer's body, both
-    as it comes over the wire and decoded."""
+    as it comes over the wire and decoded. `waits` are the limits whose connect, first byte and idle timeouts bound
+    single waits: for a connection; for the head of the answer, with the sending before it; for a byte of its body."""
 
     method: str
     target: Target
     headers: Fields = field(repr=False)
     body: bytes = field(repr=False)
     max_response_bytes: int
+    waits: Limits = _WAITS
 
 
 class Egress:
@@ -100,23 +106,30 @@ class EgressClient:
 
     def _exchange(self, connection: Connection, outgoing: Outgoing, fields: RawFields, clock: Deadline) -> Answer:
         wire = connection.wire
+        limit: failures.WaitLimit = "connect_timeout"
+        seconds = outgoing.waits.connect_timeout_s
         try:
             with wire.interruptible(clock):
                 if not wire.usable:
-                    wire.open(self._reach, self._lookups, self._tls, clock)
-                connection.send(outgoing.method, outgoing.target.path_query, fields, outgoing.body, clock)
-                status, raw = connection.receive_head(clock)
+                    wire.open(self._reach, self._lookups, self._tls, Wait(clock, seconds))
+                limit, seconds = "first_byte_timeout", outgoing.waits.first_byte_timeout_s
+                wait = Wait(clock, seconds)
+                connection.send(outgoing.method, outgoing.target.path_query, fields, outgoing.body, wait)
+                status, raw = connection.receive_head(wait)
             bodiless = outgoing.method == "HEAD" or status in (204, 304)
             return Answer(
                 status=status,
                 raw=raw,
                 bodiless=bodiless,
                 max_bytes=outgoing.max_response_bytes,
+                idle_s=outgoing.waits.idle_timeout_s,
                 connection=connection,
                 take_back=self._take_back,
             )
-        except BaseException:
+        except BaseException as error:
             self._pool.take_back(connection, usable=False)
+            if isinstance(error, EgressError):
+                raise failures.waited(error, clock.remaining(), limit, seconds, wire.at, wire.doing) from None
             raise
 
     def _take_back(self, connection: Connection, *, usable: bool) -> None:
@@ -138,6 +151,7 @@ class Answer:
         raw: list[tuple[bytes, bytes]],
         bodiless: bool,
         max_bytes: int,
+        idle_s: float,
         connection: Connection,
         take_back: Callable[..., None],
     ) -> None:
@@ -146,6 +160,7 @@ class Answer:
         self._decoder: Decoder | None = None  # of a body in a content coding
         self._plain = b""  # of one in none: what came and was not handed out
         self._max_bytes = max_bytes
+        self._idle_s = idle_s
         self._received = 0
         self._decoded = 0
         self._connection: Connection | None = connection
@@ -168,8 +183,11 @@ class Answer:
             return b""
         try:
             piece = self._next_piece(self._connection, clock, max(1, max_bytes))
-        except BaseException:
+        except BaseException as error:
+            at = self._connection.wire.at
             self._release(usable=False)
+            if isinstance(error, EgressError):
+                raise failures.waited(error, clock.remaining(), "idle_timeout", self._idle_s, at, "body") from None
             raise
         if not piece:
             self._release(usable=True)
@@ -205,7 +223,7 @@ class Answer:
             while True:
                 if piece := self._take(min(max_bytes, self._max_bytes - self._decoded + 1)):
                     break
-                data = connection.receive_data(clock)
+                data = connection.receive_data(clock, self._idle_s)
                 self._received += len(data)
                 self._feed(data)
                 if not data:

@@ -13,7 +13,7 @@ import h11
 from host.egress import failures
 from host.egress.failures import ConnectionLostError, EgressError
 from host.egress.headers import MAX_HEAD_BYTES, RawFields
-from host.egress.socket import Deadline, Socket
+from host.egress.socket import Deadline, Socket, Wait
 from host.policy.urls import Origin
 
 KEEP_IDLE_S: Final = 15.0  # shorter than what servers commonly keep, so that they seldom hang up on a request
@@ -58,10 +58,11 @@ class Connection:
                 return event.status_code, list(event.headers)
         raise EgressError("http_error", "{} sent too many interim responses", self.wire.at)
 
-    def receive_data(self, clock: Deadline) -> bytes:
-        """The next piece of the body as soon as there is one, with its transfer coding removed; empty at the end."""
+    def receive_data(self, clock: Deadline, idle_s: float) -> bytes:
+        """The next piece of the body as soon as there is one, with its transfer coding removed; empty at the end. The
+        other side may be silent for `idle_s` seconds."""
         while True:
-            event = self._next(clock)
+            event = self._next(clock, idle_s)
             if isinstance(event, h11.EndOfMessage):
                 return b""
             if isinstance(event, h11.Data) and event.data:
@@ -92,7 +93,7 @@ class Connection:
         """Whether an idle connection may still be used: not for too long idle, and not ended by the other side."""
         return time.monotonic() - self._idle_since < longest_idle_s and self.wire.usable and self.wire.quiet
 
-    def _next(self, clock: Deadline) -> object:
+    def _next(self, clock: Deadline, idle_s: float | None = None) -> object:
         ended = False
         while True:
             try:
@@ -103,7 +104,7 @@ class Connection:
                 raise failures.translated(error, self.wire.at, self.wire.doing) from None
             if event is not h11.NEED_DATA:
                 return event
-            data = self.wire.read(_READ_BYTES, clock)
+            data = self.wire.read(_READ_BYTES, clock if idle_s is None else Wait(clock, idle_s))
             ended = not data
             if ended and self._http.their_state is h11.SEND_RESPONSE:
                 raise ConnectionLostError(self.wire.at, self.wire.doing)

@@ -10,13 +10,14 @@ import os
 import socket
 import ssl
 from collections.abc import Mapping
-from typing import Literal
+from typing import Final, Literal
 
 import h11
 
 from host.core import environment
 
 _FOR_ANOTHER_NAME = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH of OpenSSL
+WaitLimit = Literal["connect_timeout", "first_byte_timeout", "idle_timeout"]
 Kind = Literal["http_error", "dns_error", "private_ip_blocked", "response_too_large", "timeout", "cancelled"]
 Doing = Literal["connect", "tls", "send", "answer", "head", "body"]
 """What is being done with a connection; `answer`: waiting for the first byte of one."""
@@ -43,9 +44,12 @@ _LOST: Mapping[Doing, str] = {
 class EgressError(Exception):
     """`kind` is an error type of CONTRACT.md, or `cancelled`. `message` is `words`, with `at`, a `host:port`, in place
     of the first `{}`, or the host alone in place of `{host}`. A guest may see it, unless the operator sent its request
-    to another host: then it sees `naming` the first."""
+    to another host: then it sees `naming` the first. `limit` is the limit of one wait that was over (`idle_timeout`),
+    "" for anything else; it was `waited_s`."""
 
-    def __init__(self, kind: Kind, words: str, at: str = "") -> None:
+    def __init__(self, kind: Kind, words: str, at: str = "", *, limit: str = "", waited_s: float = 0.0) -> None:
+        self.limit = limit
+        self.waited_s = waited_s
         self._marker = "{host}" if "{host}" in words else "{}"
         self._parts = words.partition(self._marker) if at else (words, "", "")
         self.kind = kind
@@ -93,6 +97,17 @@ def host_of(at: str) -> str:
 
 def timed_out(at: str, doing: Doing = "answer") -> EgressError:
     return EgressError("timeout", _TIMED_OUT[doing], at)
+
+
+def waited(error: EgressError, left_s: float, limit: WaitLimit, seconds: float, at: str, doing: Doing) -> EgressError:
+    """`error`, in a wait of at most `seconds`; the one that names its `limit`, where the run had `left_s` more."""
+    if error.kind != "timeout" or left_s <= 0:
+        return error
+    words = f"{_TIMED_OUT[doing].removesuffix(_UNTIL)}within {seconds:g} s"
+    if limit == "idle_timeout":
+        words = f"{{}} sent nothing more of its answer for {seconds:g} s"
+    named = EgressError("timeout", words, at, limit=limit, waited_s=seconds)
+    return named.outside_a_proxy(at) if limit == "connect_timeout" else named
 
 
 def cancelled() -> EgressError:

@@ -10,6 +10,7 @@ import select
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
@@ -48,6 +49,22 @@ def left(clock: Deadline, at: str, doing: Doing = "answer") -> float:
     if remaining <= 0:
         raise timed_out(at, doing)
     return min(remaining, _LONGEST_WAIT_S)
+
+
+class Wait:
+    """The time left of a run for one wait in it, which may take `seconds` at most. A Deadline."""
+
+    __slots__ = ("_clock", "_until")
+
+    def __init__(self, clock: Deadline, seconds: float) -> None:
+        self._clock = clock
+        self._until = time.monotonic() + seconds
+
+    def remaining(self) -> float:
+        return min(self._clock.remaining(), self._until - time.monotonic())
+
+    def interruptible(self, abort: Callable[[], None]) -> AbstractContextManager[None]:
+        return self._clock.interruptible(abort)
 
 
 @dataclass(frozen=True, slots=True)

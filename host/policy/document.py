@@ -150,6 +150,10 @@ class Policy:
     secrets: Mapping[str, SecretRule] = field(default_factory=dict)
     rate_limit: RateLimit | None = None
     timeout: str | float = _DEFAULT.timeout_s
+    stream_timeout: str | float = _DEFAULT.stream_timeout_s
+    connect_timeout: str | float = _DEFAULT.connect_timeout_s
+    first_byte_timeout: str | float = _DEFAULT.first_byte_timeout_s
+    idle_timeout: str | float = _DEFAULT.idle_timeout_s
     cpu_time: str | float = _DEFAULT.cpu_time_s
     max_memory_bytes: str | int = _DEFAULT.max_memory_bytes
     max_request_size: str | int = _DEFAULT.max_request_bytes
@@ -193,6 +197,10 @@ class Policy:
             rate=self.rate_limit,
             limits=Limits(
                 timeout_s=parse_duration(self.timeout),
+                stream_timeout_s=parse_duration(self.stream_timeout),
+                connect_timeout_s=parse_duration(self.connect_timeout),
+                first_byte_timeout_s=parse_duration(self.first_byte_timeout),
+                idle_timeout_s=parse_duration(self.idle_timeout),
                 cpu_time_s=parse_duration(self.cpu_time),
                 max_memory_bytes=parse_size(self.max_memory_bytes),
                 max_request_bytes=parse_size(self.max_request_size),
@@ -280,6 +288,10 @@ _CHECKS: Mapping[str, Callable[[Any], object]] = {
     "secrets": lambda given: _pairs(given, SecretName.parse, lambda one: _instance(SecretRule, one)),
     "rate_limit": lambda given: _instance(RateLimit | None, given),
     "timeout": parse_duration,
+    "stream_timeout": parse_duration,
+    "connect_timeout": parse_duration,
+    "first_byte_timeout": parse_duration,
+    "idle_timeout": parse_duration,
     "cpu_time": parse_duration,
     "max_memory_bytes": parse_size,
     "max_request_size": parse_size,
@@ -343,12 +355,18 @@ class Effective:
     def adding(self, field: Literal["allowed_domains", "allowed_methods", "allowed_private"], entry: str) -> str:
         """The command that adds `entry` to the list `field` and removes no other entry. It sets the field where it was
         set, else for all versions."""
-        origin = self.origins[field]
-        scope = str(self.reference.any_version) if origin == DEFAULT else origin
         entries = [*getattr(self.policy, field), entry]
         if len(entries) > _MOST_SHOWN:
-            return shlex.join(["host", "policy", "edit", scope])
-        return shlex.join(["host", "policy", "set", scope, field, json.dumps(entries)])
+            return shlex.join(["host", "policy", "edit", self._scope(field)])
+        return self.setting(field, json.dumps(entries))
+
+    def setting(self, field: str, text: str) -> str:
+        """The command that sets `field`, where it was set, else for all versions."""
+        return shlex.join(["host", "policy", "set", self._scope(field), field, text])
+
+    def _scope(self, field: str) -> str:
+        origin = self.origins[field]
+        return str(self.reference.any_version) if origin == DEFAULT else origin
 
     def granting(self, secret: SecretGrant, domain: str, places: Collection[str] = ()) -> str:
         """The command that lets a granted secret be sent to `domain` too, in `places` too. It names this very version,

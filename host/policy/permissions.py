@@ -163,6 +163,12 @@ class Grant:
         mapped = self.upstreams.get(target.at)
         return target.rebased(mapped) if mapped else target
 
+    def raising(self, field: str, value: str) -> str:
+        """The remedy for a limit of a run that is too small: the line that sets it to `value`."""
+        if self.stored is not None:
+            return f"run: {self.stored.setting(field, value)}"
+        return f'in the policy of {self.reference}: {field} = "{value}"'
+
     def secrets_for(self, target: Target) -> tuple[SecretGrant, ...]:
         """The secrets that may be sent to `target`."""
         return tuple(grant for grant in self.secrets.values() if grant.goes_to(target, self.upstreams))

@@ -30,9 +30,9 @@ from host.core.sliding_window import RequestLimiter
 from host.core.strict_json import Json
 from host.core.waiting import lacking
 from host.egress import AddressPolicy, Egress
-from host.errors import Denied, GuestException, GuestTrap, HostError, InputError, PolicyError
+from host.errors import Denied, GuestException, GuestTrap, HostError, InputError, PolicyError, UpstreamTimeout
 from host.policy.permissions import Grant
-from host.run import CancelToken, Placeholders, Run, RunStopped
+from host.run import CancelToken, Overdue, Placeholders, Run, RunStopped
 from host.runtime.deployment import Deployment
 from host.runtime.events import AsyncEventStream, Channel, EventStream, RunEnd
 from host.runtime.threads import RunExecutor, Share, on_run_thread
@@ -208,16 +208,32 @@ class Catalyst:
         return AsyncEventStream(run, lambda arrived: self._started(run, text, cancel, arrived, share))
 
     def _new_run(self, timeout: str | float | None, caller: Mapping[str, Json] | None) -> Run:
-        limits = self.grant.limits
+        limits, raising = self.grant.limits, self.grant.raising
         if timeout is not None:
-            limits = limits.narrowed(replace(limits, timeout_s=_seconds(timeout)))
+            seconds = _seconds(timeout)
+            limits = limits.narrowed(replace(limits, timeout_s=seconds, stream_timeout_s=seconds))
+            raising = partial(self._raising, seconds)
         placeholders = Placeholders()
         for name in self.grant.secrets:
             placeholders.bind(str(name), new_placeholder())
         redactor = self._redactor.renamed(placeholders.by_name)
-        run = Run(limits=limits, sink=self._sink, redactor=redactor, placeholders=placeholders, caller=caller)
+        run = Run(
+            limits=limits,
+            sink=self._sink,
+            redactor=redactor,
+            placeholders=placeholders,
+            caller=caller,
+            raising=raising,
+        )
         self._executor.add(run)
         return run
+
+    def _raising(self, seconds: float, field: str, value: str) -> str:
+        """The remedy for a limit, of a run whose caller gave it so many seconds."""
+        policy = {"timeout": self.grant.limits.timeout_s, "stream_timeout": self.grant.limits.stream_timeout_s}
+        if seconds < policy.get(field, 0.0):
+            return f"its caller set that: --timeout {value}, or timeout= in Python"
+        return self.grant.raising(field, value)
 
     def _text(
         self,
@@ -275,17 +291,24 @@ class Catalyst:
                 run.audit_end({"error": code, **_spent(run)})
                 if run.refusals and isinstance(error, GuestException | GuestTrap):
                     raise self._recorded(Denied(run.refusals), run) from error
+                if run.overdue is not None and isinstance(error, GuestException | GuestTrap):
+                    raise self._recorded(_late(run.overdue), run) from error
                 raise self._recorded(error, run)  # noqa: B904 - the same exception
-            run.audit_end({"status": outcome.status, **_spent(run)})
+            failed = not 200 <= outcome.status < 300
+            late = _late(run.overdue) if failed and run.overdue is not None and not run.refusals else None
+            how = {"status": outcome.status} if late is None else {"error": late.code}
+            run.audit_end({**how, **_spent(run)})
+        if late is not None:
+            raise self._recorded(late, run)
         result = outcome.result(self._record(run))
-        if not result.ok and run.refusals:
+        if failed and run.refusals:
             raise self._recorded(Denied(run.refusals, result), run)
         return result
 
     def _begun(self, run: Run) -> dict[str, Json]:
         """The detail of a run's first record. A run without a last record after `timeout_s` was killed."""
         begun: dict[str, Json] = {"reference": self.reference, "digest": str(self.digest)}
-        begun["timeout_s"] = run.limits.timeout_s
+        begun["timeout_s"] = max(run.limits.timeout_s, run.limits.stream_timeout_s)
         return {**begun, "caller": dict(run.caller)} if run.caller else begun
 
     def _recorded(self, error: BaseException, run: Run) -> BaseException:
@@ -307,6 +330,10 @@ class Catalyst:
             refusals=tuple(run.refusals),
             logs=tuple(run.logs),
         )
+
+
+def _late(overdue: Overdue) -> UpstreamTimeout:
+    return UpstreamTimeout(overdue.words, limit=overdue.limit, waited_s=overdue.waited_s, hint=overdue.remedy)
 
 
 def _read(output: str, run: Run) -> Outcome:

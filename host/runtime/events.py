@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from types import TracebackType
@@ -15,7 +16,7 @@ from typing import Generic, Self, TypeAlias, TypeVar
 from host.core.operation import Result
 from host.core.strict_json import Json, parse_json
 from host.errors import InputError, StateError
-from host.run import Run, StreamEnd
+from host.run import Run, Stop, StreamEnd
 
 _AHEAD = 64  # events that may wait to be consumed; then the run waits, and so does its upstream
 _LOOK_S = 0.05  # how often a waiting run checks whether it was cancelled
@@ -34,16 +35,29 @@ class Channel(Generic[End]):
         self._abandoned = False
 
     def put(self, event: str, run: Run) -> bool:
-        """Wait for room and add `event`. Returns False if the consumer has gone or the run is over."""
-        while not self._room.acquire(timeout=_LOOK_S):
-            if self._abandoned or run.check() is not None:
-                return False
+        """Wait for room and add `event`. Returns False if the consumer has gone or the run is over, which a consumer
+        ends who takes nothing for the run's `idle_timeout_s`."""
+        if not self._room.acquire(blocking=False) and not self._wait(run):
+            return False
         if self._abandoned:
             return False
         self._items.put(event)
         if self._arrived is not None:
             self._arrived()
         return True
+
+    def _wait(self, run: Run) -> bool:
+        """Whether there was room in time."""
+        began = time.monotonic()
+        try:
+            while not self._room.acquire(timeout=_LOOK_S):
+                if time.monotonic() - began >= run.limits.idle_timeout_s:
+                    run.stop(Stop.CALLER)
+                if self._abandoned or run.check() is not None:
+                    return False
+            return True
+        finally:
+            run.meters.caller_time_s += time.monotonic() - began
 
     def end(self, how: End) -> None:
         self._items.put((how,))

@@ -17,8 +17,10 @@ from typing import assert_never
 from wasmtime import ExitTrap, WasmtimeError
 from wasmtime import _ffi as ffi
 
+from host.core.quantities import as_duration, as_size
 from host.errors import (
     Busy,
+    CallerTimeout,
     Cancelled,
     ContractError,
     CpuTimeExceeded,
@@ -31,6 +33,7 @@ from host.errors import (
     OutputTooLarge,
     SandboxError,
     StackExhausted,
+    UpstreamTimeout,
 )
 from host.run import GuestReport, Run, Stop
 from host.sandbox.wasi import StandardStreams
@@ -96,22 +99,40 @@ def stopped(why: Stop, run: Run) -> BaseException:
         case Stop.CANCELLED:
             return Cancelled("the run was cancelled")
         case Stop.DEADLINE:
-            return DeadlineExceeded(
-                f"the run took longer than {limits.timeout_s:g} s", hint="raise timeout if that is too short"
+            return _too_long(run)
+        case Stop.CALLER:
+            return CallerTimeout(
+                f"the caller took no event for {limits.idle_timeout_s:g} s",
+                hint=run.raising("idle_timeout", as_duration(limits.idle_timeout_s * 2)),
             )
         case Stop.CPU_TIME:
             return CpuTimeExceeded(
                 f"the run used more than {limits.cpu_time_s:g} s of CPU time",
-                hint="raise cpu_time if that is too little",
+                hint=run.raising("cpu_time", as_duration(limits.cpu_time_s * 2)),
             )
         case Stop.HOST_CALLS:
             return HostCallsExceeded(f"the guest called the host more than {limits.max_host_calls} times")
         case Stop.OUTPUT:
             return OutputTooLarge(
-                f"the guest put out more than {limits.max_output_bytes} bytes", hint="raise max_output_size if it may"
+                f"the guest put out more than {limits.max_output_bytes} bytes",
+                hint=run.raising("max_output_size", as_size(limits.max_output_bytes * 2)),
             )
         case _:
             assert_never(why)
+
+
+def _too_long(run: Run) -> DeadlineExceeded:
+    """The error for a run that is over its time, by the party that took most of it."""
+    limit, seconds = run.time_limit
+    hint = run.raising(limit, as_duration(seconds * 2))
+    match run.waited_for:
+        case "upstream":
+            said = f"the upstream's answer was not there in whole after {seconds:g} s, the time of the run"
+            return UpstreamTimeout(said, limit=limit, waited_s=seconds, hint=hint)
+        case "caller":
+            return CallerTimeout(f"the caller had not taken the whole answer after {seconds:g} s", hint=hint)
+        case "guest":
+            return DeadlineExceeded(f"the run took longer than {seconds:g} s", hint=hint)
 
 
 def _reported(report: GuestReport, run: Run) -> SandboxError:

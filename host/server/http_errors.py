@@ -10,6 +10,7 @@ from host.errors import (
     ArtifactError,
     BuildError,
     Busy,
+    CallerTimeout,
     Cancelled,
     CpuTimeExceeded,
     DeadlineExceeded,
@@ -28,6 +29,7 @@ from host.errors import (
     TooLarge,
     Unauthenticated,
     UnsupportedMedia,
+    UpstreamTimeout,
 )
 from host.server.asgi import final_status
 
@@ -44,6 +46,7 @@ _TABLE: Final[Mapping[type[HostError], int]] = {
     LimitExceeded: 429,
     RequestRefused: 403,
     Denied: 403,
+    CallerTimeout: 408,
     DeadlineExceeded: 504,
     CpuTimeExceeded: 504,
     Cancelled: 409,  # by somebody else: a client that left is not answered
@@ -53,6 +56,14 @@ _TABLE: Final[Mapping[type[HostError], int]] = {
     ArtifactError: 503,
     Busy: 503,
     StateError: 503,
+}
+
+
+_WAITED: Final[Mapping[str, str]] = {
+    "connect_timeout": "could not be connected to within",
+    "first_byte_timeout": "did not begin its answer within",
+    "idle_timeout": "sent nothing more of its answer for",
+    "timeout": "did not finish its answer within",
 }
 
 
@@ -68,9 +79,14 @@ def status_of(error: HostError) -> int:
 
 def words_outside(error: HostError) -> str | None:
     """The message for callers in place of the error's own, which is for the operator: an error of the host itself, or
-    one with the guest's last words. None where callers may see the error's own."""
-    if isinstance(error, ShuttingDown):
-        return _ENDING
+    one with the guest's last words or a line of the policy. None where callers may see the error's own."""
+    match error:
+        case ShuttingDown():
+            return _ENDING
+        case UpstreamTimeout():
+            return f"the upstream {_WAITED.get(error.limit, _WAITED['timeout'])} {error.waited_s:g} s"
+        case CallerTimeout():
+            return error.message
     if error.blame == "host":
         return "the server cannot do this now"
     return f"the catalyst failed: {error.code}" if error.blame == "guest" else None

@@ -32,6 +32,7 @@ from host.core.operation import Result
 from host.core.strict_json import parse_json, write_json
 from host.core.waiting import start
 from host.errors import (
+    CallerTimeout,
     Cancelled,
     DeadlineExceeded,
     Forbidden,
@@ -40,6 +41,7 @@ from host.errors import (
     LimitExceeded,
     OperationFailed,
     StateError,
+    UpstreamTimeout,
 )
 from host.run import StreamEnd
 from host.runtime.catalyst import Catalyst
@@ -61,7 +63,12 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 _SLOW_S: Final = 0.05  # a check that takes longer leaves the event loop: other requests wait for it there
-_MAY_HAVE_COST: Final = (Cancelled.code, DeadlineExceeded.code)  # the upstream may have done all of its work
+_MAY_HAVE_COST: Final = (  # the upstream may have done all of its work
+    Cancelled.code,
+    DeadlineExceeded.code,
+    UpstreamTimeout.code,
+    CallerTimeout.code,
+)
 _NOTHING: Final = Reservation()
 _LONGEST_END_S: Final = 5.0  # a cancelled run ends at the next epoch, or at the next host call
 
@@ -102,6 +109,7 @@ class Running:
         self._began = time.monotonic()
         self._outcome = Cancelled.code  # unless the run ends before its caller leaves
         self._hides_count = False
+        self._unsent = False  # whether no upstream had the request
         self._why: HostError | None = None
         self.resolved = resolved
         self.catalyst = catalyst
@@ -176,6 +184,7 @@ class Running:
             raise
         except HostError as error:
             self._outcome = error.code
+            self._unsent = isinstance(error, UpstreamTimeout) and error.limit == "connect_timeout"
             if self._why is not None and isinstance(error, Cancelled):
                 raise self._why from None
             raise
@@ -211,8 +220,8 @@ class Running:
             if answer is not None and (answer.later or answer.again):  # it is not there yet, or was cancelled
                 return Ended(outcome, Tokens(), took_s, counted=False, answer=answer)
             return Ended(outcome, self._uncounted(), took_s, answer=answer)
-        if outcome.isdigit() and not self.events:
-            return Ended(outcome, Tokens(), took_s)  # the upstream refused
+        if (outcome.isdigit() or self._unsent) and not self.events:
+            return Ended(outcome, Tokens(), took_s)  # the upstream refused, or never had the request
         tokens = Tokens()
         if self.events or outcome in _MAY_HAVE_COST:
             tokens = Tokens.estimated(len(str(self.resolved.params)), self.events)

@@ -102,6 +102,8 @@ ARGUMENTS: dict[str, dict[str, object]] = {  # of each parameter of an `__init__
     "step": {"step": 10},
     "status": {"status": 429},
     "seq": {"seq": 7},
+    "limit": {"limit": "idle_timeout"},
+    "waited_s": {"waited_s": 60.0},
 }
 
 

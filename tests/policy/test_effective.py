@@ -66,3 +66,9 @@ def test_a_secret_keeps_what_it_was_granted_with(more: dict[str, Any], options: 
     assert kept().granting(secret, "b.test") == (
         f"host secret grant c:local.openai:0.1.0 KEY --domain '*.a.test' --domain b.test {options}"
     )
+
+
+def test_a_limit_is_set_where_it_was_set_before() -> None:
+    assert kept().setting("idle_timeout", "2m") == "host policy set c:local.openai idle_timeout 2m"
+    line = kept(str(OPENAI), idle_timeout="1m").setting("idle_timeout", "2m")
+    assert line == "host policy set c:local.openai:0.1.0 idle_timeout 2m"

@@ -21,7 +21,11 @@ EXAMPLES: Final[Mapping[str, Json]] = {
     "upstreams": {"https://api.openai.com": "http://127.0.0.1:4747"},
     "secrets": {"OPENAI_API_KEY": {"domains": ["api.openai.com"], "in": ["header"]}},
     "rate_limit": {"requests": 60, "window": "1m"},
-    "timeout": "30s",
+    "timeout": "5m",
+    "stream_timeout": "30m",
+    "connect_timeout": "10s",
+    "first_byte_timeout": "2m",
+    "idle_timeout": "2m",
     "cpu_time": "10s",
     "max_memory_bytes": "128MiB",
     "max_request_size": "32MB",
@@ -30,7 +34,9 @@ EXAMPLES: Final[Mapping[str, Json]] = {
     "max_http_requests": 64,
     "max_streams": 3,
 }
-_DURATIONS = frozenset({"timeout", "cpu_time"})
+_DURATIONS = frozenset(
+    {"timeout", "stream_timeout", "connect_timeout", "first_byte_timeout", "idle_timeout", "cpu_time"}
+)
 _SIZES = frozenset({"max_memory_bytes", "max_request_size", "max_response_size", "max_output_size"})
 _OPENING = tuple('[{"')
 

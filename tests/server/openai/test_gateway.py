@@ -277,7 +277,22 @@ class TestWhatTheHostRefuses:
         workspace.policies.set(OPENAI, "timeout", "300ms")
         fake.script([{"path": "/v1/*", "delay_s": 5.0}])
         server.up_to_date()
-        assert server.post("/v1/chat/completions", json=CHAT).status_code == 504
+        answer = server.post("/v1/chat/completions", json=CHAT)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (504, "upstream_timeout")
+        assert answer.json()["error"]["message"] == "the upstream did not finish its answer within 0.3 s"
+
+    def test_by_a_silence_within_a_stream_is_an_event_without_the_operators_words(
+        self, server: Server, workspace: Workspace, fake: FakeOpenAI
+    ) -> None:
+        workspace.policies.set(OPENAI, "idle_timeout", "300ms")
+        fake.script([{"path": "/v1/*", "event_delay_s": 5.0}])
+        server.up_to_date()
+        answer = server.post("/v1/chat/completions", json={**CHAT, "stream": True})
+        error = (
+            json.loads(answer.text.rpartition("data: ")[2])["error"] if answer.is_success else answer.json()["error"]
+        )
+        assert (error["code"], error["type"]) == ("upstream_timeout", "upstream_timeout")
+        assert error["message"] == "the upstream sent nothing more of its answer for 0.3 s"
 
     def test_because_bytes_are_not_approved_is_503_and_only_where_no_approved_ones_serve(
         self, server: Server, workspace: Workspace, openai_wasm: bytes

@@ -68,6 +68,7 @@ class Catalyst:
         self._executor = executor
         self._sink = deployment.sink
         self._artifact = artifact
+        self._digest = str(artifact.digest)
         granted = {name: deployment.secrets[name] for name in grant.secrets}
         self._redactor = Redactor({str(name): value for name, value in granted.items()})
         reach = AddressPolicy(
@@ -307,7 +308,7 @@ class Catalyst:
 
     def _begun(self, run: Run) -> dict[str, Json]:
         """The detail of a run's first record. A run without a last record after `timeout_s` was killed."""
-        begun: dict[str, Json] = {"reference": self.reference, "digest": str(self.digest)}
+        begun: dict[str, Json] = {"reference": self.reference, "digest": self._digest}
         begun["timeout_s"] = max(run.limits.timeout_s, run.limits.stream_timeout_s)
         return {**begun, "caller": dict(run.caller)} if run.caller else begun
 
@@ -322,7 +323,7 @@ class Catalyst:
         return Execution(
             id=run.id,
             reference=self.reference,
-            digest=str(self.digest),
+            digest=self._digest,
             started_at=run.started_at,
             duration_s=run.elapsed_s,
             meters=run.meters,

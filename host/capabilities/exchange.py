@@ -22,7 +22,6 @@ from host.capabilities.message import (
     subject,
 )
 from host.core.headers import (
-    ANSWER_FORMS,
     CREDENTIALS,
     HEADER,
     METHOD_OVERRIDES,
@@ -30,7 +29,7 @@ from host.core.headers import (
     methods_in_fields,
     secret_header,
     spelled,
-    without_charset,
+    unformed,
 )
 from host.core.names import SecretName
 from host.core.quantities import as_duration
@@ -367,7 +366,7 @@ class LiveUpstream:
         if not grants:
             self._note_misdirected(run, request)
             return request
-        given, plain, left_out = _unformed(request.headers)
+        given, plain, left_out = unformed(request.headers)
         headers, used = self._in_headers(run, grants, given, plain)
         destination, body = request.destination, request.body
         if in_url := [grant for grant in grants if "url" in grant.places]:
@@ -441,23 +440,6 @@ class LiveUpstream:
 
 
 _LOCATIONS = ("location", "content-location")
-
-
-def _unformed(headers: Fields) -> tuple[Fields, list[str], list[str]]:
-    """`headers` without those that choose the form of the answer; their names, as `spelled`; and what was left out."""
-    kept, names, left_out = [], [], []
-    for name, value in headers:
-        plain, shown = name.lower().translate(SPELLING), value
-        if plain in ANSWER_FORMS:
-            left_out.append(name)
-            continue
-        if plain == "accept" and "charset" in value.lower():
-            left_out.append(f"charset in {name}")
-            if not (shown := without_charset(value)):
-                continue
-        kept.append((name, shown))
-        names.append(plain)
-    return tuple(kept), names, left_out
 
 
 def _check_no_override(request: UpstreamRequest, headers: Fields, plain: Sequence[str]) -> None:

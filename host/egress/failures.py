@@ -10,7 +10,7 @@ import os
 import socket
 import ssl
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import Literal
 
 import h11
 

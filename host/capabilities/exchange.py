@@ -20,6 +20,7 @@ from host.capabilities.message import (
     read_body,
     read_message,
     subject,
+    unformed,
 )
 from host.core.headers import (
     CREDENTIALS,
@@ -29,7 +30,6 @@ from host.core.headers import (
     methods_in_fields,
     secret_header,
     spelled,
-    unformed,
 )
 from host.core.names import SecretName
 from host.core.quantities import as_duration

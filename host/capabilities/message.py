@@ -9,11 +9,12 @@ import base64
 import binascii
 import codecs
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from host.core.fields import FieldReader
+from host.core.headers import ANSWER_FORMS, SPELLING, without_charset
 from host.core.operation import Attachment, Attachments
 from host.core.strict_json import clean_text, parse_object, write_json
 from host.core.wit import Cut
@@ -239,3 +240,22 @@ def _decoded(fields: FieldReader, name: str) -> bytes:
         return base64.b64decode(fields.text(name), validate=True)
     except (binascii.Error, ValueError):
         raise fields.error(name, "is not base64") from None
+
+
+def unformed(
+    headers: Sequence[tuple[str, str]],
+) -> tuple[tuple[tuple[str, str], ...], list[str], list[str]]:
+    """`headers` without those that choose the form of the answer; their names, as `spelled`; and what was left out."""
+    kept, names, left_out = [], [], []
+    for name, value in headers:
+        plain, shown = name.lower().translate(SPELLING), value
+        if plain in ANSWER_FORMS:
+            left_out.append(name)
+            continue
+        if plain == "accept" and "charset" in value.lower():
+            left_out.append(f"charset in {name}")
+            if not (shown := without_charset(value)):
+                continue
+        kept.append((name, shown))
+        names.append(plain)
+    return tuple(kept), names, left_out

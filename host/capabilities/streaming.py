@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import secrets
-import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from host.capabilities.exchange import Exchange, UpstreamAnswer, recorded
@@ -15,6 +14,7 @@ from host.capabilities.message import GuestError, RequestMessage, decode_body
 from host.core.sse import AnswerReader, Comment, Failure, ServerSentEvent, failure_of
 from host.core.strict_json import Json, write_json
 from host.core.wit import STREAMING
+from host.egress import Wait
 from host.errors import Refusal
 from host.policy.permissions import Grant
 from host.run import Run, StreamEnd
@@ -32,7 +32,7 @@ class OpenStream:
         self.answer = answer
         self.relay = message.relay and listened and answer.ok
         self._message = message
-        self._rest: _Brief | None = None  # the time for what may follow the answer's last event
+        self._rest: Wait | None = None  # the time for what may follow the answer's last event
         self._reader: AnswerReader | None = None  # None: the guest reads for itself
         if message.relay and answer.ok:
             self._reader = AnswerReader(answer.headers.get("content-type", ""), answers=message.answers)
@@ -89,26 +89,12 @@ class OpenStream:
         """Raises GuestError."""
         if not reader.ended:
             return self.answer.read_text()
-        self._rest = self._rest or _Brief(run, _LINGER_S)
+        self._rest = self._rest or Wait(run, _LINGER_S)
         try:
             return self.answer.read_text(self._rest)
         except GuestError:
             self.close()  # it has ended, in whatever way its connection did
             return ""
-
-
-class _Brief:
-    """A run's time, but no more than `longest_s` of it."""
-
-    def __init__(self, run: Run, longest_s: float) -> None:
-        self._run = run
-        self._until = time.monotonic() + longest_s
-
-    def remaining(self) -> float:
-        return min(self._run.remaining(), self._until - time.monotonic())
-
-    def interruptible(self, abort: Callable[[], None]) -> AbstractContextManager[None]:
-        return self._run.interruptible(abort)
 
 
 class Streaming:

@@ -9,7 +9,7 @@ one exception is CREDENTIALS: a secret goes into exactly those names, in either 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final
 from urllib.parse import unquote_plus
 
@@ -149,22 +149,3 @@ def _method_in(name: str, value: str) -> Iterator[str]:
     method = value[:_LONGEST].strip().upper()
     if method in _METHODS and re.sub(r"[^0-9a-z]", "-", name[:_LONGEST].lower()) in _METHOD_FIELDS:
         yield method
-
-
-def unformed(
-    headers: Sequence[tuple[str, str]],
-) -> tuple[tuple[tuple[str, str], ...], list[str], list[str]]:
-    """`headers` without those that choose the form of the answer; their names, as `spelled`; and what was left out."""
-    kept, names, left_out = [], [], []
-    for name, value in headers:
-        plain, shown = name.lower().translate(SPELLING), value
-        if plain in ANSWER_FORMS:
-            left_out.append(name)
-            continue
-        if plain == "accept" and "charset" in value.lower():
-            left_out.append(f"charset in {name}")
-            if not (shown := without_charset(value)):
-                continue
-        kept.append((name, shown))
-        names.append(plain)
-    return tuple(kept), names, left_out

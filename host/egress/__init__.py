@@ -16,7 +16,7 @@ waits where a cancellation does not wake it.
 from host.egress.client import Answer, Egress, EgressClient, Outgoing, system_tls
 from host.egress.dns import Resolver, system_resolver
 from host.egress.failures import EgressError, Kind
-from host.egress.socket import AddressPolicy, Deadline
+from host.egress.socket import AddressPolicy, Deadline, Wait
 
 __all__ = [
     "AddressPolicy",
@@ -28,6 +28,7 @@ __all__ = [
     "Kind",
     "Outgoing",
     "Resolver",
+    "Wait",
     "system_resolver",
     "system_tls",
 ]

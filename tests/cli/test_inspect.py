@@ -129,7 +129,7 @@ def test_in_json_everything_is_there(program: Any, openai_file: Path) -> None:
     assert found["digest"].startswith("sha256:")
     assert found["size"] == openai_file.stat().st_size
     assert found["manifest"]["id"] == "catalyst:local.openai"
-    assert found["limits"]["timeout_s"] == 60
+    assert found["limits"]["timeout_s"] == 600
     by_name = {row["authority"]: row for row in found["authority"]}
     assert by_name["HTTP requests"] == {
         "authority": "HTTP requests",

@@ -105,9 +105,10 @@ def _page(
     yield from _license_lines(catalyst.manifest)
     limits = catalyst.grant.limits
     yield (
-        f"limits   {limits.timeout_s:g} s ({limits.stream_timeout_s:g} s for a stream), {limits.cpu_time_s:g} s of CPU,"
-        f" {limits.max_memory_bytes // MIB} MiB of memory, {limits.max_http_requests} requests a run"
+        f"limits   {limits.timeout_s:g} s, {limits.cpu_time_s:g} s of CPU, {limits.max_memory_bytes // MIB} MiB of "
+        f"memory, {limits.max_http_requests} requests a run"
     )
+    yield f"streams  {limits.stream_timeout_s:g} s, {limits.idle_timeout_s:g} s without a byte"
     yield f"exports  {', '.join(EXPORTS)}"
     yield from _import_lines(catalyst.imports)
     yield ""

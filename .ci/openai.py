@@ -21,7 +21,7 @@ def sources() -> str:
     for name in _MADE_OF:
         place = ROOT / name
         for file in sorted(place.rglob("*")) if place.is_dir() else [place]:
-            if file.is_file() and file.suffix != ".pyc":
+            if file.is_file() and file.suffix not in (".pyc", ".md"):
                 content = hashlib.sha256(file.read_bytes()).hexdigest()
                 total.update(f"{content}  {file.relative_to(ROOT)}\n".encode())
     return total.hexdigest()

@@ -55,6 +55,7 @@ _COMMANDS: Mapping[str, Mapping[str, str]] = {
     "Look back": {
         "runs": "runs:runs",
         "audit": "audit:audit",
+        "docs": "docs:docs",
     },
 }
 _MODULES = {name: place for commands in _COMMANDS.values() for name, place in commands.items()}

@@ -66,6 +66,8 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
+    """One message of a catalyst's log."""
+
     level: str
     message: str
 

@@ -118,8 +118,8 @@ def python(openai_wasm: bytes) -> Path:
 
 def _digest_of_sources() -> str:
     total = hashlib.sha256(Path(sys.prefix).as_posix().encode())
-    folders = (file for folder in ("host", "wit", "catalyst", ".ci") for file in (ROOT / folder).rglob("*"))
-    for file in sorted((ROOT / "pyproject.toml", *folders)):
+    folders = (file for folder in ("host", "wit", "catalyst", ".ci", ".github") for file in (ROOT / folder).rglob("*"))
+    for file in sorted((ROOT / "pyproject.toml", ROOT / "CHANGELOG.md", *folders)):
         if file.is_file() and "__pycache__" not in file.parts:
             total.update(f"{file}\0{file.stat().st_size}\0".encode() + file.read_bytes())
     return total.hexdigest()[:20]
@@ -206,6 +206,14 @@ def test_a_user_of_the_wheel_alone_has_the_sources_and_their_readme(python: Path
     )
     done = run(python, "-c", script, cwd=tmp_path)
     assert (done.stdout, done.stderr) == ("site-packages\n", "")
+
+
+def test_a_user_of_the_wheel_alone_has_every_document_and_example(python: Path, tmp_path: Path) -> None:
+    listed = run(python, "-m", "host", "docs", cwd=tmp_path)
+    assert listed.returncode == 0, listed.stderr
+    assert "not in this installation" not in listed.stdout
+    one = run(python, "-m", "host", "docs", "server.toml", cwd=tmp_path)
+    assert one.stdout == (ROOT / "host" / "examples" / "server.toml").read_text()
 
 
 def test_an_author_tests_a_catalyst_without_a_sandbox(python: Path, tmp_path: Path) -> None:

@@ -67,20 +67,23 @@ class OpenStream:
     def _relayed(self, run: Run, reader: AnswerReader, items: list[ServerSentEvent | Comment]) -> dict[str, Json]:
         """Hand every event to the caller, `items` first. Returns the end: the number of events, the last one, the
         failure of an answer that ended in one, and whether an event was no JSON object."""
-        count, last, listens = 0, "", True
+        count, last, listens, over = 0, "", True, False
         while True:
             for item in items:
                 if isinstance(item, Comment):
                     continue
                 count, last = count + 1, item
                 listens = listens and run.emit(_to_leave(self.answer, item), relayed=True)
-            if not listens or reader.done is not None or self.answer.ended:
+            if not listens or reader.done is not None or over:
                 break
             text = self._next_text(run, reader)
+            over = not text
             items = reader.feed(text) if text else reader.end()
         with suppress(GuestError):
             while listens and not self.answer.ended:
                 self._next_text(run, reader)
+        if reader.kind == "document":  # words that were no event after all
+            return _text(reader.text)
         done = None if reader.done is None else _to_leave(self.answer, reader.done)
         run.stream_end = StreamEnd(done, failed=reader.failure is not None and not reader.cut)
         return {**_end(count, last, reader.failure), **({"odd": True} if reader.odd else {})}

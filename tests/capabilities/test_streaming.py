@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from typing import Any
 
 import pytest
 
-from host import Host, errors
+from host import Host, SecretRule, errors
+from host.core.sse import ServerSentEvent
 from tests.egress.conftest import Peer
 from tests.probing import (
+    TOKEN,
     answers,
     asking,
     calls,
@@ -331,3 +334,105 @@ def test_the_last_event_is_shown_to_the_guest_only_in_part(host: Host) -> None:
         assert len(next(stream)) == 50_000
         assert list(stream) == []
         assert len(stream.result.data[1]["last"]) == 4096
+
+
+def relayed(host: Host, *texts: bytes, **policy: Any) -> tuple[list[str], Any]:
+    """The texts of the events that the caller gets, and what the guest reads last."""
+    with serving(pieces(*texts)) as server:
+        stream = probe(host, origin_of(server), **policy).stream(calls(RELAY, READ))
+        return [str(one) for one in stream], stream.result.data[1]
+
+
+def test_an_error_in_a_relayed_answer_is_told_with_its_status_however_long_it_is(host: Host) -> None:
+    error = {"message": "x" * 6_000, "code": 503}
+    sent = b"data: " + json.dumps({"error": error}).encode() + b"\n\n"
+    for more in ((), (b"data: {}\n\n",), (b"data: [DONE]\n\n",)):
+        _, read = relayed(host, sent, *more)
+        assert read["failure"] == {"status": 503, "error": error}
+        assert json.loads(read["last"]) == {"error": error}
+
+
+def test_a_relayed_answer_that_breaks_off_within_an_event_has_failed(host: Host) -> None:
+    events, read = relayed(host, b'data: {"n":1}\n\ndata: {"n"')
+    assert (len(events), read["failure"]["status"]) == (1, 502)
+
+
+def test_an_event_that_is_no_json_object_is_handed_on_and_told(host: Host) -> None:
+    events, read = relayed(host, b"data: words\n\n")
+    assert (events, read["odd"]) == (["{'raw': 'words'}"], True)
+    assert "odd" not in relayed(host, b"data: {}\n\n")[1]
+
+
+@pytest.mark.parametrize("listened", [True, False])
+def test_a_document_in_place_of_events_stays_with_the_host(host: Host, listened: bool) -> None:
+    body = b'\n {"a": 1e400, "b": NaN}'
+    with serving(response(body, "200 OK", "Content-Type: text/event-stream")) as server:
+        one = probe(host, origin_of(server))
+        asked = {**calls(RELAY, READ, READ)}
+        data = one.stream(asked) if listened else one.run(asked).data
+        if listened:
+            assert list(data) == []
+            data = data.result.data
+    assert data[1]["document"]["size"] == len(body)
+    assert (data[1]["data"], data[1]["done"], data[2]["done"]) == ("", True, True)
+
+
+def test_a_document_that_is_an_error_is_told_as_one(host: Host) -> None:
+    _, read = relayed(host, b'{"error":{"code":429}}')
+    assert read["failure"] == {"status": 429, "error": {"code": 429}}
+    assert "document" not in read
+
+
+def test_text_that_is_no_event_stream_is_read_by_the_guest(host: Host) -> None:
+    with serving(response("<p>é</p>".encode())) as server:
+        stream = probe(host, origin_of(server)).stream(calls(RELAY, READ, READ))
+        assert list(stream) == []
+        _, *reads = stream.result.data
+    assert reads == [{"data": "<p>é</p>", "done": False}, DONE]
+
+
+def test_a_connection_serves_again_after_a_stream_that_ended_with_done(host: Host) -> None:
+    """Its end may come a little later than `[DONE]`."""
+
+    def behave(peer: Peer) -> None:
+        while peer.request():
+            peer.send(chunked() + chunk(b"data: {}\n\ndata: [DONE]\n\n"))
+            peer.stopped.wait(0.01)
+            peer.send(LAST)
+
+    with serving(behave) as server:
+        one = probe(host, origin_of(server))
+        for _ in range(3):
+            list(one.stream(calls(RELAY, READ)))
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize("after", [b"", b"data: {}\n\n"])
+def test_a_relay_ends_with_done_whatever_its_connection_does(host: Host, after: bytes) -> None:
+    def behave(peer: Peer) -> None:
+        peer.request()
+        peer.send(chunked() + chunk(b"data: {}\n\ndata: [DONE]\n\n"))
+        if after:
+            peer.drip(chunk(after))
+        peer.hang()
+
+    with serving(behave) as server:
+        stream = probe(host, origin_of(server)).stream(calls(RELAY, READ))
+        assert list(stream) == [{}]
+        assert stream.result.data[1]["events"] == 1
+
+
+@pytest.mark.parametrize("bound_to", ["api.test", "other.test"])
+def test_no_field_of_a_relayed_event_shows_a_secret(host: Host, bound_to: str) -> None:
+    sent = f"event: {TOKEN}\nid: {TOKEN}\ndata: {TOKEN}\n\n".encode()
+    policy = {
+        "policy_secrets": {"TOKEN": SecretRule(domains=[bound_to])},
+        "allowed_domains": ["api.test", "other.test"],
+    }
+    with serving(pieces(sent)) as server:
+        one = probe(host, origin_of(server), secrets={"TOKEN": TOKEN}, **policy)
+        with one.stream(calls(["secrets.get", "TOKEN"], RELAY, ["streaming.read", "$1.handle"])) as stream:
+            event = stream._channel.get()
+    assert isinstance(event, ServerSentEvent)
+    assert None not in (event.event, event.id)
+    assert TOKEN not in f"{event} {event.event} {event.id}"

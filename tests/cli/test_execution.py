@@ -104,6 +104,16 @@ class TestStream:
         assert (ran.status, ran.err) == (1, "the operation ended in status 429\n")
         assert json.loads(ran.out)["status"] == 429
 
+    def test_an_answer_in_one_piece_is_shown_in_place_of_events(
+        self, program: Any, openai_file: Path, fake: FakeOpenAI, grants: Any
+    ) -> None:
+        made = {"id": "c1", "object": "chat.completion", "choices": []}
+        fake.script([{"status": 200, "body": made}] * 2)
+        for more in ([], ["--stream"]):
+            ran = program("run", openai_file, *grants(fake), *more, "--input", json.dumps({**CHAT, "stream": True}))
+            assert (ran.status, ran.err) == (0, "")
+            assert json.loads(ran.out) == {"status": 200, "data": made}
+
     def test_a_guest_that_emits_nothing_still_answers(self, program: Any, guest_file: Any) -> None:
         ran = program("run", guest_file("returns_not_json"), "--stream", "--input", "{}")
         assert (ran.status, json.loads(ran.out)) == (0, {"status": 200, "data": {"raw": "not JSON"}})

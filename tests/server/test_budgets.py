@@ -123,6 +123,12 @@ class TestReserved:
         one.post("/chat/completions", json={**CHAT, "max_tokens": 5})
         assert one.spent() == 9_000
 
+    def test_an_answer_in_one_piece_to_the_request_for_a_stream_counts(self, spender: Any, fake: FakeOpenAI) -> None:
+        one = spender("10k/1d")
+        answered(fake, "/chat/completions", {"object": "chat.completion", "usage": {"total_tokens": 900}})
+        assert one.post("/chat/completions", json={**CHAT, "stream": True}).json()["object"] == "chat.completion"
+        assert one.spent() == 900
+
     @pytest.mark.parametrize("status", [400, 401, 404, 429, 500, 503])
     def test_what_the_upstream_refused_is_given_back(self, spender: Any, fake: FakeOpenAI, status: int) -> None:
         one = spender("10k/1d")

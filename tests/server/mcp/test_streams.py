@@ -122,6 +122,23 @@ def test_execution_streams_where_its_input_says_so(server: Server, era: str) -> 
     assert data["chunks"][0]["object"] == "chat.completion.chunk"
 
 
+def test_an_answer_in_one_piece_is_the_answer_to_a_stream_too(server: Server, fake: FakeOpenAI) -> None:
+    made = {"id": "c1", "object": "chat.completion", "choices": [], "usage": {"total_tokens": 7}}
+    fake.script([{"status": 200, "body": made}])
+    assert called(server, "execution", EXECUTION).structured_content["data"] == made
+
+
+def test_choices_of_a_stream_are_not_mixed(server: Server) -> None:
+    two = {**EXECUTION, "input": {**STREAM, "params": {**CHAT, "n": 2}}}
+    data = called(server, "execution", two).structured_content["data"]
+    said = ["", ""]
+    for chunk in data["chunks"]:
+        for choice in chunk["choices"]:
+            said[choice["index"]] += choice["delta"].get("content") or ""
+    assert all(said)
+    assert (data["combined_text"], data["texts"]) == (said[0], said)
+
+
 def test_a_stream_is_gathered_for_whoever_takes_no_events(server: Server) -> None:
     result = posted(server, "tools/call", {"name": "execution", "arguments": EXECUTION}).json()["result"]
     data = result["structuredContent"]["data"]

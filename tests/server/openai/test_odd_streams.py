@@ -4,6 +4,7 @@ to events, and those who wait for the whole. One reading for all of them."""
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -12,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import openai
 import pytest
+from pydantic import BaseModel
 
 from host import Catalyst, Host, Policy, errors
 from host.runtime.workspace import Workspace
@@ -96,7 +99,9 @@ class Upstream:
 @dataclass
 class Row:
     """`sent` by the upstream. `passed`: what the gateway's client reads, if that is not just what was sent. `status` and
-    `error` of the run; `document`: its data, in place of events."""
+    `error` of the run; `document`: its data, in place of events. `better`: where the official SDK gets
+    something else through the gateway than from such an upstream itself, what it raises then ("": nothing). It would
+    wait on, lose an event or an error, or take half an answer for a whole one."""
 
     sent: str
     content_type: str | None = STREAM
@@ -108,6 +113,7 @@ class Row:
     error: dict[str, Any] | None = None
     document: Any = None
     texts: list[str] | None = None
+    better: str | None = None
 
 
 def last_error(error: dict[str, Any]) -> str:
@@ -122,7 +128,7 @@ TABLE = {
     "no [DONE], and a proper end": Row(HI, texts=["Hi"]),
     "[DONE] without its line end": Row(HI + "data: [DONE]", passed=HI + DONE),
     "[DONE] without its blank line": Row(HI + "data: [DONE]\n", passed=HI + DONE),
-    "a last event without its blank line": Row(HI + f"data: {written(word('!'))}\n", passed=HI + data(word("!"))),
+    "a last event without its blank line": Row(HI + f"data: {written(word('!'))}\n", passed=HI + data(word("!")), better=""),
     "events after [DONE]": Row(HI + DONE + HI, passed=HI + DONE),
     "nothing at all": Row("", texts=[]),
     "[DONE] alone": Row(DONE, passed="", texts=[]),
@@ -139,7 +145,7 @@ TABLE = {
     "carriage returns": Row((HI + DONE).replace("\n", "\r\n"), passed=HI + DONE),
     "carriage returns alone": Row((HI + DONE).replace("\n", "\r"), passed=HI + DONE),
     "a byte order mark and blank lines": Row("\ufeff\n\n" + HI + DONE, passed=HI + DONE),
-    "data without content": Row("data:\n\n" + HI + "data\n\nevent: x\ndata: \n\n" + DONE, passed=HI + DONE),
+    "data without content": Row("data:\n\n" + HI + "data\n\nevent: x\ndata: \n\n" + DONE, passed=HI + DONE, better=""),
     "fields that nobody knows": Row("foo: bar\n" + HI + DONE, passed=HI + DONE),
     # what the content type says
     "events without a content type": Row(HI + DONE, content_type=None),
@@ -171,24 +177,18 @@ TABLE = {
     ),
     # errors
     "an error in a document": Row(
-        '{"error":{"message":"no","code":429}}', "application/json", status=429, error={"message": "no", "code": 429}
-    ),
+        '{"error":{"message":"no","code":429}}', "application/json", status=429, error={"message": "no", "code": 429}, better="RateLimitError"),
     "an error in a list in a document": Row(
-        '[{"error":{"message":"no","code":503}}]', "application/json", status=503, error={"message": "no", "code": 503}
-    ),
+        '[{"error":{"message":"no","code":503}}]', "application/json", status=503, error={"message": "no", "code": 503}, better="InternalServerError"),
     "an error as vLLM writes it": Row(
         '{"object":"error","message":"no","code":400}', "application/json", status=400,
-        error={"object": "error", "message": "no", "code": 400},
-    ),
+        error={"object": "error", "message": "no", "code": 400}, better="BadRequestError"),
     "a page": Row(
-        "<html>welcome</html>", "text/html", status=502, error={"type": "upstream_error", "message": "<html>welcome</html>"}
-    ),
+        "<html>welcome</html>", "text/html", status=502, error={"type": "upstream_error", "message": "<html>welcome</html>"}, better="InternalServerError"),
     "a page called an event stream": Row(
-        "<html>welcome</html>", status=502, error={"type": "upstream_error", "message": "<html>welcome</html>"}
-    ),
+        "<html>welcome</html>", status=502, error={"type": "upstream_error", "message": "<html>welcome</html>"}, better="InternalServerError"),
     "words called an event stream": Row(
-        "upstream timed out", status=502, error={"type": "upstream_error", "message": "upstream timed out"}
-    ),
+        "upstream timed out", status=502, error={"type": "upstream_error", "message": "upstream timed out"}, better="InternalServerError"),
     "an event called error": Row(
         HI + named("error", {"message": "boom", "code": 500}), status=500, error={"message": "boom", "code": 500}
     ),
@@ -220,33 +220,28 @@ TABLE = {
     # the end of typed streams
     "a response that is complete": Row(
         named("response.completed", typed("response.completed", response=RESPONSE)), ends="open",
-        operation="responses.create", params=RESPONSES,
-    ),
+        operation="responses.create", params=RESPONSES, better=""),
     "a response that is incomplete": Row(
-        data(typed("response.incomplete", response=RESPONSE)), ends="open", operation="responses.create", params=RESPONSES
-    ),
+        data(typed("response.incomplete", response=RESPONSE)), ends="open", operation="responses.create", params=RESPONSES, better=""),
     "a response that is complete, and [DONE]": Row(
         data(typed("response.completed", response=RESPONSE)) + DONE, ends="open", operation="responses.create",
         params=RESPONSES,
     ),
     "an image that is complete": Row(
-        data(typed("image_generation.completed", b64_json="AA==")), ends="open", operation="images.generate", params=IMAGES
-    ),
+        data(typed("image_generation.completed", b64_json="AA==")), ends="open", operation="images.generate", params=IMAGES, better=""),
     "two images that are complete": Row(
         data(*[typed("image_generation.completed", b64_json="AA==")] * 2), ends="open", operation="images.generate",
-        params={**IMAGES, "n": 2},
-    ),
+        params={**IMAGES, "n": 2}, better=""),
     "a transcription that is complete": Row(
         data(typed("transcript.text.delta", delta="hello"), typed("transcript.text.done", text="hello")), ends="open",
-        operation="audio.transcriptions.create", params={"model": "gpt-4o-transcribe", "file": SOUND}, texts=["hello"],
-    ),
+        operation="audio.transcriptions.create", params={"model": "gpt-4o-transcribe", "file": SOUND}, texts=["hello"], better=""),
     # cut
-    "half a line": Row(HI + 'data: {"id":"c1","choices":[{"delta":{"con', ends="closed", passed=HI, status=502, error=CUT),
-    "half a line, and a proper end": Row(HI + 'data: {"id":"c1","cho', passed=HI, status=502, error=CUT),
-    "half an event": Row(HI + 'data: {"id":\n', ends="closed", passed=HI, status=502, error=CUT),
-    "half a name": Row(HI + "eve", ends="closed", passed=HI, status=502, error=CUT),
-    "a name, and no more": Row(HI + "event: x\n", ends="closed", passed=HI, status=502, error=CUT),
-    "half of the first event": Row('data: {"id":"c1","cho', ends="closed", passed="", status=502, error=CUT),
+    "half a line": Row(HI + 'data: {"id":"c1","choices":[{"delta":{"con', ends="closed", passed=HI, status=502, error=CUT, better="APIError"),
+    "half a line, and a proper end": Row(HI + 'data: {"id":"c1","cho', passed=HI, status=502, error=CUT, better="APIError"),
+    "half an event": Row(HI + 'data: {"id":\n', ends="closed", passed=HI, status=502, error=CUT, better="APIError"),
+    "half a name": Row(HI + "eve", ends="closed", passed=HI, status=502, error=CUT, better="APIError"),
+    "a name, and no more": Row(HI + "event: x\n", ends="closed", passed=HI, status=502, error=CUT, better="APIError"),
+    "half of the first event": Row('data: {"id":"c1","cho', ends="closed", passed="", status=502, error=CUT, better="InternalServerError"),
     "half a comment is no loss": Row(HI + ": pi", ends="closed", passed=HI),
     "an event that is no JSON": Row(HI + "data: {oops\n\n" + DONE, passed=HI + "data: {oops\n\n", status=502, error=ODD),
 }  # fmt: skip
@@ -270,8 +265,6 @@ def catalyst(host: Host, openai_file: Path, upstream: tuple[Upstream, str]) -> C
 def gateway(
     installed_state: Path, upstream: tuple[Upstream, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    import shutil
-
     folder = tmp_path_factory.mktemp("odd") / "state"
     shutil.copytree(installed_state, folder)
     with ExitStack() as stack:
@@ -369,3 +362,34 @@ def test_one_who_waits_gets_the_same_as_one_who_listens(catalyst: Catalyst, row:
         if row.texts is not None:
             assert result.data["texts"] == row.texts
             assert result.data["combined_text"] == (row.texts[0] if row.texts else "")
+
+
+def of_sdk(url: str, row: Row) -> tuple[list[Any], str]:
+    """The official SDK's events of a stream, and the name of the exception that ended it."""
+    found: list[Any] = []
+    given = {name: one for name, one in row.params.items() if name != "file"}
+    if "file" in row.params:
+        given["file"] = ("a.mp3", b"sound")
+    with openai.OpenAI(base_url=f"{url}/v1", api_key=KEY, max_retries=0, timeout=PATIENCE_S) as sdk:
+        try:
+            made: Any = {
+                "chat.completions.create": sdk.chat.completions.create,
+                "responses.create": sdk.responses.create,
+                "images.generate": sdk.images.generate,
+                "audio.transcriptions.create": sdk.audio.transcriptions.create,
+            }[row.operation](**given, stream=True)
+            for one in made:
+                found.append(json.loads(one.to_json()) if isinstance(one, BaseModel) else one)  # noqa: PERF401 - some may come before an error
+        except (openai.OpenAIError, ValueError) as error:
+            return found, type(error).__name__
+    return found, ""
+
+
+def test_the_official_sdk_gets_what_it_gets_from_the_upstream_itself(
+    gateway: Server, upstream: tuple[Upstream, str], row: Row
+) -> None:
+    found, raised = of_sdk(gateway.url, row)
+    if row.better is None:
+        assert (found, raised) == of_sdk(upstream[1], row)
+    else:
+        assert (len(found), raised) == (len(events_in(passed_on(row))) if row.error in (None, CUT) else 0, row.better)

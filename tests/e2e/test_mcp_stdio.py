@@ -214,9 +214,13 @@ def greeted(process: subprocess.Popen[bytes]) -> dict[str, Any]:
 
 def test_it_ends_with_its_input_and_says_nothing_but_the_protocol(process: subprocess.Popen[bytes]) -> None:
     assert greeted(process)["result"]["protocolVersion"] == "2025-06-18"
-    out, err = process.communicate(b"this is no JSON\n", timeout=PATIENCE_S)
+    call = {"jsonrpc": "2.0", "id": 2.0, "method": "tools/call", "params": {"name": "openai_models_list"}}
+    out, err = process.communicate(b"this is no JSON\r\n\r\n" + json.dumps(call).encode(), timeout=PATIENCE_S)
     assert process.returncode == 0
-    assert out == b""
+    refused, answer = map(json.loads, out.splitlines())
+    assert (refused["id"], refused["error"]["code"]) == (None, -32700)
+    assert answer["id"] == 2
+    assert answer["result"]["structuredContent"]["object"] == "list"
     assert b"Traceback" not in err
 
 

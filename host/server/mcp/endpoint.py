@@ -2,14 +2,16 @@
 
 A client that accepts events gets them where there are any: progress notifications, and since the version 2026-07-28
 pings during a long wait. Other clients, such as `curl`, get plain JSON of any size: the SDK's client takes an event of
-1 MiB at most. A client that leaves ends its run.
+1 MiB at most. A client that leaves ends its run. So does `notifications/cancelled` of the versions before 2026-07-28,
+where it comes to the worker that has the call: there is no session that would lead it there.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+import codecs
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +32,7 @@ from host.server.asgi import (
     Receive,
     Scope,
     Send,
+    client_address,
     context_of,
     encoded,
     header,
@@ -41,6 +44,7 @@ from host.server.asgi import (
 )
 from host.server.http_errors import ending, headers_of, status_of
 from host.server.mcp import results
+from host.server.mcp.messages import RpcMessage, RpcRefusal, read_message
 from host.server.mcp.server import ToolServer
 from host.server.settings import ServerSettings
 from host.service.catalog import Catalog
@@ -50,6 +54,10 @@ _EVENTS = "text/event-stream"
 _VERSION = "mcp-protocol-version"
 _BEFORE_2026 = (None, *HANDSHAKE_PROTOCOL_VERSIONS)
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+_NO_BATCHES = "batches are not answered here: send each message in a request of its own"
+_LONGEST_BEGINNING = 1024  # of a body, to look for its first character in
+_CANCELLED = -32800  # as the Language Server Protocol has it: JSON-RPC and MCP have no code for it
+_WAS_CANCELLED = "the client cancelled the request"
 _UNAUTHENTICATED = -32001  # of the range that JSON-RPC leaves to servers: there is no agreed code
 
 
@@ -75,6 +83,7 @@ class McpEndpoint:
         self._holding: asyncio.Task[None] | None = None
         self._held = asyncio.Event()
         self._closing = asyncio.Event()
+        self._under_way = _UnderWay()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         context = context_of(scope)
@@ -88,9 +97,19 @@ class McpEndpoint:
             async with self._dispatch.admitted(context.principal) as context.admitted:
                 body = await read_body(scope, receive, self._settings.max_body_bytes, context.admitted)
                 context.large = len(body) > LARGE_BYTES
-                message = _Message.of(await read_json(body, "the body", context.admitted), body)
+                if body[:_LONGEST_BEGINNING].removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"[":
+                    await _send_error(send, 400, INVALID_REQUEST, _NO_BATCHES)
+                    return
+                read = read_message(await read_json(body, "the body", context.admitted))
+                if isinstance(read, RpcRefusal):
+                    await _send_error(send, 400, read.code, read.text, ident=read.ident)
+                    return
+                message = _Message.of(read, body)
                 context.arguments = message.arguments
-                await self._answer(scope, message, receive, send)
+                caller = context.principal.id, str(client_address(scope, self._settings))
+                if read.cancels is not None and header(scope, _VERSION) in _BEFORE_2026:
+                    self._under_way.cancel((*caller, read.cancels))
+                await self._answer(scope, message, receive, send, caller)
         except asyncio.CancelledError:
             if context.status == UNANSWERED and not context.left:
                 await last_words(_send_refusal(send, ending()))
@@ -106,7 +125,9 @@ class McpEndpoint:
         if self._holding is not None:
             await self._holding
 
-    async def _answer(self, scope: Scope, message: _Message, receive: Receive, send: Send) -> None:
+    async def _answer(
+        self, scope: Scope, message: _Message, receive: Receive, send: Send, caller: tuple[str, str]
+    ) -> None:
         await self._hold()
         accepts = header(scope, "accept") or ""
         wanted = _EVENTS in accepts and (message.reports or header(scope, _VERSION) not in _BEFORE_2026)
@@ -117,10 +138,14 @@ class McpEndpoint:
             }
         manager = self._events if wanted else self._json
         answering = _Answering(send)
-        with Leaving(receive, answering.leave):
+        with Leaving(receive, answering.leave), self._under_way.held((*caller, message.ident), answering):
             try:
                 await manager.handle_request(scope, _replayed(message.body), answering.send)
             except asyncio.CancelledError:
+                if answering.cancelled and not answering.left:
+                    answering.task.uncancel()
+                    await answering.end_cancelled(message.ident)
+                    return
                 if not answering.left:
                     if answering.begun:
                         await last_words(answering.end(message.ident))
@@ -142,6 +167,30 @@ class McpEndpoint:
             await self._closing.wait()
 
 
+class _UnderWay:
+    """The calls of this worker that are not answered yet, by caller, address and id."""
+
+    def __init__(self) -> None:
+        self._calls: dict[tuple[str, str, Json], list[_Answering]] = {}
+
+    @contextmanager
+    def held(self, call: tuple[str, str, Json], answering: _Answering) -> Iterator[None]:
+        calls = self._calls.setdefault(call, [])
+        calls.append(answering)
+        try:
+            yield
+        finally:
+            calls.remove(answering)
+            if not calls:
+                self._calls.pop(call, None)
+
+    def cancel(self, call: tuple[str, str, Json]) -> None:
+        """Cancel the call. Where several clients of one key and address have one of that id, it is nobody's to end."""
+        match self._calls.get(call):
+            case [answering]:
+                answering.cancel()
+
+
 class _Answering:
     """The task that answers. A client that leaves cancels it, but not after the whole answer: then the server reports
     every client as gone, while the SDK still tidies up."""
@@ -150,7 +199,7 @@ class _Answering:
         task = asyncio.current_task()
         assert task is not None
         self.task: asyncio.Task[Any] = task
-        self.left = False
+        self.left = self.cancelled = False
         self._send = send
         self._begun = self._whole = False
 
@@ -162,8 +211,23 @@ class _Answering:
     async def end(self, ident: Json) -> None:
         """End the events with an error, as the answer to the message `ident`."""
         error = {"code": INTERNAL_ERROR, "message": str(ending()), "data": results.facts_of(ending())}
+        await self._end_with(ident, error)
+
+    async def end_cancelled(self, ident: Json) -> None:
+        """Answer the call that the client has cancelled: its request is still there."""
+        if self.begun:
+            await self._end_with(ident, {"code": _CANCELLED, "message": _WAS_CANCELLED})
+        else:
+            await _send_error(self._send, 200, _CANCELLED, _WAS_CANCELLED, ident=ident)
+
+    async def _end_with(self, ident: Json, error: dict[str, Json]) -> None:
         said = encoded({"jsonrpc": "2.0", "id": ident, "error": error})
         await self._send({"type": "http.response.body", "body": b"event: message\ndata: " + said + b"\n\n"})
+
+    def cancel(self) -> None:
+        if not self._whole:
+            self.cancelled = True
+            self.task.cancel()
 
     async def send(self, message: Message) -> None:
         self._begun = True
@@ -198,18 +262,19 @@ class _Message:
     arguments: Mapping[str, Json] | None = None
 
     @classmethod
-    def of(cls, value: dict[str, Json], body: bytes) -> _Message:
-        """The message that was read from `body`; written anew where it has text that UTF-8 cannot encode. Raises
+    def of(cls, read: RpcMessage, body: bytes) -> _Message:
+        """The message that was read from `body`; written anew where the SDK would not take it as it is. Raises
         InputError."""
+        value, ident = read.value, read.ident
         arguments: Mapping[str, Json] | None = None
         match value:
             case {"params": {"_meta": {"progressToken": _}}}:
                 reports = True
             case _:
                 reports = False
-        ident = value.get("id")
         if len(body) <= LARGE_BYTES:
-            return cls(encoded(value) if b"\\ud" in body.lower() else body, reports, ident)
+            as_it_is = not body.startswith(codecs.BOM_UTF8) and b"\\ud" not in body.lower() and not read.changed
+            return cls(body if as_it_is else encoded(value), reports, ident)
         match value:
             case {"method": "tools/call", "params": {"arguments": dict(arguments)}}:
                 value = {**value, "params": {**value["params"], "arguments": {}}}
@@ -249,8 +314,15 @@ async def _send_refusal(send: Send, error: HostError) -> None:
 
 
 async def _send_error(
-    send: Send, status: int, code: int, message: str, data: Json = None, headers: dict[str, str] | None = None
+    send: Send,
+    status: int,
+    code: int,
+    message: str,
+    data: Json = None,
+    headers: dict[str, str] | None = None,
+    *,
+    ident: Json = None,
 ) -> None:
     error = {"code": code, "message": message, **({} if data is None else {"data": data})}
-    body = encoded({"jsonrpc": "2.0", "id": None, "error": error})
+    body = encoded({"jsonrpc": "2.0", "id": ident, "error": error})
     await send_whole(send, status, body, headers=headers or {})

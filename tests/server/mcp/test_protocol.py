@@ -96,6 +96,34 @@ def test_what_is_no_message_is_refused(server: Server, body: bytes, status: int)
     assert "Traceback" not in answer.text
 
 
+@pytest.mark.parametrize(
+    ("body", "status", "ident"),
+    [
+        pytest.param(b'{"jsonrpc":"2.0","id":1.0,"method":"ping"}', 200, 1, id="1.0"),
+        pytest.param(b'{"jsonrpc":"2.0","id":"a","method":"ping"}', 200, "a", id="a text"),
+        pytest.param(b'\xef\xbb\xbf{"jsonrpc":"2.0","id":1,"method":"ping"}', 200, 1, id="a byte order mark"),
+        pytest.param(b'\r\n{"jsonrpc":"2.0","id":1,"method":"ping"}\r\n', 200, 1, id="blank lines"),
+        pytest.param(b'{"jsonrpc":"2.0","id":null,"method":"ping"}', 400, None, id="null"),
+        pytest.param(b'{"jsonrpc":"2.0","id":1.5,"method":"ping"}', 400, None, id="1.5"),
+        pytest.param(b'{"id":3,"method":"ping"}', 400, 3, id="no version"),
+        pytest.param(b'{"jsonrpc":"2.0","id":3,"method":"ping","params":[1]}', 400, 3, id="parameters in a list"),
+        pytest.param(b'[{"jsonrpc":"2.0","id":3,"method":"ping"}]', 400, None, id="a batch"),
+    ],
+)
+@pytest.mark.parametrize("version", ["2025-03-26", "2025-11-25"])
+def test_an_id_is_answered_or_it_is_said_what_is_wrong(
+    server: Server, body: bytes, status: int, ident: object, version: str
+) -> None:
+    headers = {"content-type": "application/json", "mcp-protocol-version": version, "accept": "*/*"}
+    answer = server.post("/mcp", content=body, headers=headers)
+    said = answer.json()
+    assert (answer.status_code, said["id"]) == (status, ident)
+    assert type(said["id"]) is type(ident)
+    assert ("result" in said) == (status == 200)
+    if body.startswith(b"["):
+        assert said["error"]["message"] == "batches are not answered here: send each message in a request of its own"
+
+
 def test_a_lone_surrogate_goes_no_further(server: Server) -> None:
     body = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"openai_embeddings_create","arguments":{"model":"m","input":"\\ud800"}}}'
     for version in ("2025-11-25", None):

@@ -253,6 +253,48 @@ def test_a_client_that_closes_its_post_ends_the_run_and_the_request_upstream(
     assert posted(server, "tools/list", {}).status_code == 200
 
 
+def cancel(server: Server, ident: object, version: str, bearer: str = "") -> int:
+    given = {"authorization": f"Bearer {bearer}"} if bearer else {}
+    body = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": ident}}
+    headers = {"mcp-protocol-version": version, "accept": "application/json, text/event-stream", **given}
+    return server.post("/mcp", json=body, headers=headers).status_code
+
+
+@pytest.mark.parametrize("accept", ["application/json", "application/json, text/event-stream"])
+@pytest.mark.parametrize(("version", "named"), [("2025-11-25", 1), ("2025-03-26", 1.0)])
+def test_a_call_that_is_cancelled_by_a_notification_ends_its_run_and_is_answered(
+    server: Server, workspace: Workspace, silent: socket.socket, accept: str, version: str, named: object
+) -> None:
+    with closing(leaving_call(server, accept, version)) as client:
+        with closing(request_on(silent)) as upstream:
+            assert cancel(server, 2, version) == 202  # another one
+            assert cancel(server, named, version) == 202
+            assert closes(upstream)
+        received = b""
+        while b"cancelled the request" not in received:
+            more = client.recv(65536)
+            assert more, received
+            received += more
+    assert b"-32800" in received
+    assert b'"id":1' in received.replace(b" ", b"")
+    assert ended(workspace).outcome == "cancelled"
+    assert cancel(server, named, version) == 202  # once more, and too late
+
+
+def test_a_call_of_another_key_is_not_cancelled(
+    server: Server, workspace: Workspace, silent: socket.socket, key: Callable[..., str]
+) -> None:
+    bearer, other = key("mine"), key("other")
+    running = threading.Thread(target=lambda: posted(server, "tools/call", {"name": "openai_models_list"}, bearer))
+    running.start()
+    with closing(request_on(silent)):
+        assert cancel(server, 1, "2025-11-25", other) == 202
+        assert called(server, "execution", {"action": "list"}, bearer).structured_content["runs"][0]["running"]
+        assert cancel(server, 1, "2025-11-25", bearer) == 202
+        running.join(PATIENCE_S)
+    assert ended(workspace).outcome == "cancelled"
+
+
 def test_a_stream_whose_reader_leaves_is_cancelled_in_its_middle(
     server: Server, workspace: Workspace, fake: FakeOpenAI
 ) -> None:

@@ -1,7 +1,7 @@
 """The entry point: makes a function the component's exported `run`.
 
 `Run = run(function)` for a function of the input's JSON object; `Run = run_operations(function)` for a function of a
-Call, the operation envelope of CONTRACT.md. componentize-py looks for the name `Run` in the entry module.
+Call, the operation envelope of wit/README.md. componentize-py looks for the name `Run` in the entry module.
 """
 
 import sys

@@ -60,7 +60,7 @@ class Misconfigured(CatalystError):
 
 
 class HostRefused(CatalystError):
-    """`kind` is the host's error type (CONTRACT.md), or `secret_denied`."""
+    """`kind` is the host's error type (wit/README.md), or `secret_denied`."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(_STATUS_OF.get(kind, 502), {"type": kind, "message": message})

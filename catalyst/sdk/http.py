@@ -67,7 +67,7 @@ def request(
     """Sends a request and returns its response, whatever its status.
 
     Takes at most one of `json` (a value), `body` (text, bytes or `{"$attachment": id}`) and `multipart` (parts as in
-    CONTRACT.md). `response` is the form of the response's body: an attachment stays with the host, but the body of an
+    wit/README.md). `response` is the form of the response's body: an attachment stays with the host, but the body of an
     error answer comes as text. Raises HostRefused.
     """
     if _interface is None:

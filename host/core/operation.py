@@ -1,5 +1,5 @@
-"""What goes into a run and what comes out of it: Operation, Attachment and Result (CONTRACT.md, The operation envelope
-and Attachments)."""
+"""What goes into a run and what comes out of it: Operation, Attachment and Result (wit/README.md: An operation, and
+Attachments)."""
 
 from __future__ import annotations
 

@@ -42,10 +42,10 @@ _LOST: Mapping[Doing, str] = {
 
 
 class EgressError(Exception):
-    """`kind` is an error type of CONTRACT.md, or `cancelled`. `message` is `words`, with `at`, a `host:port`, in place
-    of the first `{}`, or the host alone in place of `{host}`. A guest may see it, unless the operator sent its request
-    to another host: then it sees `naming` the first. `limit` is the limit of one wait that was over (`idle_timeout`),
-    "" for anything else; it was `waited_s`."""
+    """`kind` is an error type of wit/README.md, or `cancelled`. `message` is `words`, with `at`, a `host:port`, in
+    place of the first `{}`, or the host alone in place of `{host}`. A guest may see it, unless the operator sent its
+    request to another host: then it sees `naming` the first. `limit` is the limit of one wait that was over
+    (`idle_timeout`), "" for anything else; it was `waited_s`."""
 
     def __init__(self, kind: Kind, words: str, at: str = "", *, limit: str = "", waited_s: float = 0.0) -> None:
         self.limit = limit

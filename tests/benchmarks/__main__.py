@@ -1,4 +1,5 @@
-"""`python -m tests.benchmarks [audit_log|egress|gateway|loading|processes|redaction|runs] …`: tables, and nothing that could fail. All by default.
+"""`python -m tests.benchmarks [audit_log|egress|gateway|loading|processes|redaction|runs|summary] …`: tables, and nothing that could fail. All
+by default; `summary` writes the table of speed in the README.
 
 Numbers of different runs don't compare unless the machine was as idle both times: each table measures both sides of
 what it compares in turns. Needs `dist/openai.wasm` (`./build.sh build`).
@@ -10,7 +11,7 @@ import os
 import platform
 import sys
 
-from tests.benchmarks import audit_log, egress, loading, processes, redaction, runs
+from tests.benchmarks import audit_log, egress, loading, processes, redaction, runs, summary
 from tests.benchmarks.gateway import comparison
 from tests.benchmarks.measure import COMPONENT
 
@@ -21,6 +22,7 @@ TABLES = {
     "egress": egress.main,
     "redaction": redaction.main,
     "audit_log": audit_log.main,
+    "summary": summary.main,
     "gateway": comparison.main,
 }
 

@@ -1,4 +1,4 @@
-"""`cyfr:http/streaming`, as CONTRACT.md has it, called from inside a sandbox."""
+"""`cyfr:http/streaming`, as wit/README.md has it, called from inside a sandbox."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may import what, and who may touch what: the rules of DESIGN.md that a reader could break without noticing."""
+"""Who may import what, and who may touch what: the rules that a reader could break without noticing."""
 
 from __future__ import annotations
 

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from host.cli.inputs import blaming, read_bytes, write_bytes
+from host.cli.inputs import blaming, read_bytes, write_output
 from host.cli.output import missing_permissions
-from host.cli.output.terminal import as_json, put, say, say_logs, say_rerouted
+from host.cli.output.terminal import as_json, may_ask, put, say, say_logs, say_rerouted
 from host.cli.permissions import read_permissions
 from host.cli.targets import FileTarget, Job, RunTarget
 from host.core.operation import Attachment, Result, read_input
@@ -45,7 +45,7 @@ def execute(
         granted = granted.with_time(seconds)
     job = Job(given_input, dict(_attachment(text) for text in attach), seconds)
     manifest = target.manifest
-    if not no_prompt and input_ != "-" and missing_permissions.may_ask():
+    if not no_prompt and input_ != "-" and may_ask():
         granted = missing_permissions.ask(manifest, granted, target.name)
     with target.catalyst(granted) as catalyst:
         try:
@@ -86,7 +86,7 @@ def _show(result: Result, output: str | None, *, in_json: bool) -> None:
     if output is None or not result.ok or (output == "-" and on_terminal):
         shown = _with_bytes(result.as_dict(), result, inline=not on_terminal)
         if result.attachments and on_terminal:
-            say("the result has binary parts, which --output PATH writes to a file")
+            say("the result has binary parts, which --output FILE writes to a file")
     else:
         _write(result, output)
         if output == "-" or not in_json:
@@ -104,11 +104,9 @@ def _write(result: Result, output: str) -> None:
         content = result.content
     except InputError:
         content = (as_json(_with_bytes(result.data, result, inline=True), pretty=False) + "\n").encode()
-    if output == "-":
-        put(content)
-        return
-    write_bytes(output, content, "--output")
-    say(f"wrote {len(content)} bytes to {output}")
+    write_output(output, content)
+    if output != "-":
+        say(f"wrote {len(content)} bytes to {output}")
 
 
 def _with_bytes(value: Any, result: Result, *, inline: bool) -> Any:
@@ -164,6 +162,6 @@ def _seconds(timeout: str | None) -> float | None:
 def _attachment(text: str) -> tuple[str, Attachment]:
     name, separator, path = text.partition("=")
     if not separator or not name:
-        raise InputError(f"--attach: {text!r} is not NAME=PATH", field="--attach")
+        raise InputError(f"--attach: {text!r} is not NAME=FILE", field="--attach")
     with blaming("--attach"):
         return name, Attachment.read(path)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from host.cli.output.terminal import put
 from host.core import environment
 from host.core.names import looks_like_oci, looks_like_reference
 from host.errors import InputError
@@ -72,6 +73,15 @@ def read_text(path: str, option: str) -> str:
         return read_bytes(path, option).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(f"{option}: {path!r} is not UTF-8", field=option) from None
+
+
+def write_output(path: str, content: str | bytes, option: str = "--output") -> None:
+    """Text as a line, or bytes as they are, to a file; to standard output where `path` is `-`. Raises InputError,
+    StateError."""
+    if path == "-":
+        put(content)
+    else:
+        write_bytes(path, content if isinstance(content, bytes) else f"{content}\n".encode(), option)
 
 
 def write_bytes(path: str, content: bytes, option: str) -> None:

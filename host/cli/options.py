@@ -1,14 +1,19 @@
-"""The options of `host run` and `host inspect` that grant permissions, and the type of words that may hold a secret.
+"""The options that commands share: those that grant permissions, in `host run` and `host inspect`; `--json`, `--yes`
+and `--output`; options that have earlier names too; and the type of words that may hold a secret.
 
-`host.cli.permissions` reads the options.
+`host.cli.permissions` reads the options that grant. A thing has one name on the whole command line, and its value one
+word: a DURATION is `30s` or `90d`, a FILE is a path. `tests/conformance/test_vocabulary.py` lists the words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from click.parser import _OptionParser
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -40,11 +45,50 @@ class _HiddenType(click.ParamType[HiddenText]):
 
 HIDDEN: Final = _HiddenType()  # the click type of such a word
 
+
+class AliasedOption(click.Option):
+    """An option that has other names too, which no help shows: an earlier version had them, and scripts use them."""
+
+    def __init__(self, *arguments: Any, aliases: Sequence[str] = (), **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.aliases = tuple(aliases)
+
+    def add_to_parser(self, parser: _OptionParser, ctx: click.Context) -> None:
+        shown = self.opts
+        self.opts = [*shown, *self.aliases]
+        try:
+            super().add_to_parser(parser, ctx)
+        finally:
+            self.opts = shown
+
+
+json_option = click.option("--json", "in_json", is_flag=True, help="Print JSON: the result, and errors too.")
+yes_option = click.option("--yes", is_flag=True, help="Do not ask. Without a terminal it is needed.")
+allow_import_option = click.option(
+    "--allow-import",
+    multiple=True,
+    metavar="NAME",
+    help="A part of WASI beyond the harmless ones, such as wasi:io/poll; there are no files and no network in it.",
+)
+
+
+def output_option(help_: str, **options: Any) -> Callable[[F], F]:
+    """The decorator that adds `--output`. `host.cli.inputs.write_output` takes its value: - is standard output."""
+    return click.option("-o", "--output", metavar="FILE", help=help_, **options)
+
+
 _OPTIONS = (
     click.option(
         "--policy", "policy_file", metavar="FILE", help="A policy, TOML or JSON; the options below add to it."
     ),
-    click.option("--allow-domain", multiple=True, metavar="DOMAIN", help="Reach it: api.openai.com, *.example.com."),
+    click.option(
+        "--allow-domain",
+        cls=AliasedOption,
+        aliases=("--domain",),
+        multiple=True,
+        metavar="DOMAIN",
+        help="Reach it: api.openai.com, *.example.com.",
+    ),
     click.option("--allow-private", multiple=True, metavar="CIDR", help="Reach these private addresses: 127.0.0.0/8."),
     click.option("--upstream", multiple=True, metavar="ORIGIN=ORIGIN", help="Send requests for one origin to another."),
     click.option(
@@ -59,15 +103,10 @@ _OPTIONS = (
         "--secret-to",
         multiple=True,
         metavar="NAME=DOMAIN",
-        help="A domain that the secret NAME goes to. By default: those that the manifest names for it, else the only "
-        "one that is allowed.",
+        help="A domain that the secret NAME goes to.",
+        show_default="those that the manifest names for it, else the only one that is allowed",
     ),
-    click.option(
-        "--allow-import",
-        multiple=True,
-        metavar="NAME",
-        help="A part of WASI beyond the harmless ones, such as wasi:io/poll; there are no files and no network in it.",
-    ),
+    allow_import_option,
     click.option(
         "--config", multiple=True, metavar="KEY=VALUE", help="Configuration for the catalyst; KEY:=JSON for JSON."
     ),

@@ -164,7 +164,7 @@ def _with_ids(value: Json, ids: Mapping[str, Json], used: set[str], path: str) -
                 raise InputError(
                     f"there is no attachment {name!r}",
                     field=path,
-                    hint="hand it over as attachments={…} or --attach NAME=PATH",
+                    hint="hand it over as attachments={…} or --attach NAME=FILE",
                 )
             used.add(name)
             return {**ids[name], **more}

@@ -373,6 +373,6 @@ class Effective:
         whose grant overrides all others."""
         domains = dict.fromkeys([*map(str, secret.domains or ()), domain])
         words = ["host", "secret", "grant", str(self.reference), str(secret.name)]
-        words += [word for one in domains for word in ("--domain", one)]
+        words += [word for one in domains for word in ("--allow-domain", one)]
         words += [word for one in listed_places({*secret.places, *places}) for word in ("--in", one)]
         return shlex.join([*words, "--reveal"] if secret.reveal else words)

@@ -98,7 +98,7 @@ def grant_secret(workspace: Workspace, reference: Reference, name: SecretName, r
         foreseen = explain(workspace, reference, {name: None}).grant
         if name in foreseen.secrets and foreseen.secrets[name].domains is None:
             allowed = ", ".join(map(str, foreseen.domains))
-            line = ["host", "secret", "grant", str(reference), str(name), "--domain", str(foreseen.domains[0])]
+            line = ["host", "secret", "grant", str(reference), str(name), "--allow-domain", str(foreseen.domains[0])]
             raise PolicyError(
                 f"more than one domain is allowed ({allowed}), and nothing says to which of them {name} goes",
                 field="domains",

@@ -241,17 +241,19 @@ def serve(serving: Serving, began: Callable[[str], None]) -> None:
     raise_descriptors()
     with _listening(serving) as listener:
         host, port = listener.getsockname()[:2]
-        began(f"{serving.scheme}://{f'[{host}]' if ':' in host else host}:{port}")
+        url = f"{serving.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
         if serving.workers == 1:
-            _one(serving, listener)
+            _one(serving, listener, lambda: began(url))
             return
+        began(url)
         with tempfile.TemporaryDirectory(prefix="catalyst-host-") as counted:
             environment.share_metrics(Path(counted))
             _Workers(_config(serving, _Worker(serving), factory=True), sockets=[listener]).run()
 
 
-def _one(serving: Serving, listener: socket.socket) -> None:
+def _one(serving: Serving, listener: socket.socket, began: Callable[[], None]) -> None:
     application = _Worker(serving)()
+    began()
     signal.signal(signal.SIGTERM, _ignore_signal)  # uvicorn raises the signal again at its end
     signal.signal(signal.SIGINT, _ignore_signal)
     signal.signal(signal.SIGHUP, _ignore_signal)

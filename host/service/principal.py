@@ -128,7 +128,7 @@ class Principal:
             name = (spec.name if spec else operation)[:200]
             raise Forbidden(
                 f"the key {self.name!r} is not for the operation {name!r}",
-                hint=f"the operator widens it: host key update {self.id} --operations {name or repr('*')}",
+                hint=f"the operator widens it: host key update {self.id} --operation {name or repr('*')}",
             )
 
     def require_model(self, *names: str) -> None:

@@ -302,9 +302,28 @@ def _require_time() -> None:
 
 
 def _connect_postgres(dialect: object, record: object, arguments: tuple[Any, ...], options: dict[str, Any]) -> object:
+    """A connection. Raises StateError, with the server's place and the reason, and without the password."""
     del dialect, record
+    import psycopg  # noqa: PLC0415 - an extra
+
     options["connect_timeout"] = max(2, round(left(_BUSY_S)))  # libpq's least, in whole seconds
-    return _bounded_connection().connect(*arguments, **options)
+    try:
+        return _bounded_connection().connect(*arguments, **options)
+    except psycopg.OperationalError as error:
+        where = f"{options.get('host') or 'its local socket'}:{options.get('port') or 5432}"
+        raise StateError(
+            f"cannot connect to PostgreSQL at {where}: {_reason(str(error), options.get('password'))}",
+            hint='psql "$HOST_DATABASE" tries the same',
+        ) from None
+
+
+def _reason(text: str, password: object) -> str:
+    """The reason in libpq's words about a connection: `… failed: Connection refused`. None of them without a doubt that
+    the password is not among them."""
+    if password and str(password) in text:
+        return "the connection failed"
+    first = next(iter(text.strip().splitlines()), "")
+    return " ".join(first.rpartition("failed: ")[2].split())[:200] or "the connection failed"
 
 
 @cache
@@ -386,8 +405,8 @@ def _remedy(cause: object) -> str | None:
                 return "a trigger or a view in it is not of this program: host audit verify names it"
             case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
                 return f"put back a backup of {FILE}, or name another place with HOST_STATE_DIR"
-    elif getattr(cause, "sqlstate", "") is None:  # no answer from the server: there was no connection
-        return 'psql "$HOST_DATABASE" says why it cannot be connected to'
+    elif getattr(cause, "sqlstate", "") is None:  # no answer from the server: the connection is lost
+        return 'psql "$HOST_DATABASE" says whether it answers again'
     return None
 
 

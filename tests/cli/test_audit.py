@@ -147,7 +147,7 @@ class TestVerify:
                 "hint: after a restored copy or a power failure: host audit accept",
             ],
         )
-        assert program("audit", "accept").out.startswith("the record's head is now 4:")
+        assert program("audit", "accept", "--yes").out.startswith("the record's head is now 4:")
         assert program("audit", "verify").status == 0
         assert [one["kind"] for one in json.loads(program("audit", "list", "--json", "--limit", "1").out)] == [
             "audit.accepted"
@@ -170,7 +170,7 @@ class TestVerify:
 
 class TestPrune:
     def test_what_is_older_goes_and_the_rest_verifies(self, program: Any, filled: Path) -> None:
-        ran = program("audit", "prune", "--older-than", "90d")
+        ran = program("audit", "prune", "--older-than", "90d", "--yes")
         assert (ran.status, ran.err) == (0, "")
         assert ran.out.startswith("2 records from before ")
         ran = program("audit", "verify")
@@ -178,7 +178,7 @@ class TestPrune:
 
     def test_what_had_been_changed_is_told(self, program: Any, filled: Path) -> None:
         changed(filled, "UPDATE audit SET rule = 'other' WHERE seq = 1")
-        ran = program("audit", "prune", "--older-than", "90d")
+        ran = program("audit", "prune", "--older-than", "90d", "--yes")
         assert "record 1 was not as it was written" in ran.err
 
     @pytest.mark.parametrize(("age", "status"), [("never", 2), ("", 2), ("-1d", 2)])

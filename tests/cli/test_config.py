@@ -81,6 +81,6 @@ def test_what_is_unset_is_gone(typed: Typed) -> None:
     assert typed("unset", ALL, "a").stderr == "no longer set for c:local.openai: a\n"
     assert shown(typed, ALL) == {"b": "1"}
     assert typed("unset", ALL, "a").stderr == "a was not set for c:local.openai\n"
-    typed("unset", ALL)
-    assert typed("unset", ALL).stderr == "nothing was set for c:local.openai\n"
+    typed("unset", ALL, "--yes")
+    assert typed("unset", ALL, "--yes").stderr == "nothing was set for c:local.openai\n"
     assert typed("show", ALL).stderr == "nothing is set\n"

@@ -226,6 +226,6 @@ class TestTerminal:
         command = ["run", openai_file, *grants(fake), "--no-prompt", "--output", "-", "--input", SPEECH]
         ran = terminal(*command).finish()
         assert ran.status == 0
-        assert "--output PATH writes" in ran.err
+        assert "--output FILE writes" in ran.err
         assert '"content_type": "audio/mpeg"' in ran.err
         assert "base64" not in ran.err

@@ -15,8 +15,8 @@ from host.store.access.usage import Used
 
 EVERYTHING = [
     "--name", "web front end", "--type", "secret", "--scope", "run,metrics", "--rate-limit", "100/1m",
-    "--request-budget", "10k/1d", "--token-budget", "2M/30d", "--ip-allowlist", "10.0.0.0/8,192.0.2.7", "--ip-allowlist",
-    "2001:db8::/32", "--models", "gpt-*", "--models", "o3, o4-mini", "--catalysts", "catalyst:local.openai,c:local.other:1.0.0",
+    "--request-budget", "10k/1d", "--token-budget", "2M/30d", "--allow-address", "10.0.0.0/8,192.0.2.7", "--allow-address",
+    "2001:db8::/32", "--model", "gpt-*", "--model", "o3, o4-mini", "--catalyst", "catalyst:local.openai,c:local.other:1.0.0",
     "--expires", "90d",
 ]  # fmt: skip
 
@@ -76,12 +76,12 @@ def test_for_a_program_it_is_one_object(program: Any, state: Path) -> None:
         pytest.param(["--rate-limit", "100"], "--rate-limit: not a quota: '100' does not say in how long", id="a rate"),
         pytest.param(["--request-budget", "0/1d"], "--request-budget: not a quota: its amount is 0", id="a budget"),
         pytest.param(["--token-budget", "x/1d"], "--token-budget: not a quota: 'x' is not an amount", id="a budget of tokens"),
-        pytest.param(["--ip-allowlist", "10.0.0.1/8"], "--ip-allowlist: 10.0.0.1/8 has host bits set", id="a network"),
-        pytest.param(["--models", "gpt-4,"], "--models: '' names no models", id="a comma too much"),
-        pytest.param(["--catalysts", "openai"], "--catalysts: 'openai' is not a reference", id="a reference"),
-        pytest.param(["--catalysts", "f:local.flow"], "--catalysts: f:local.flow is no catalyst", id="a formula"),
-        pytest.param(["--operations", "chat *"], "--operations: 'chat *' names no operations", id="operations"),
-        pytest.param(["--models", ""], "--models: '' names no models", id="no model, as a variable that is not set gives it"),
+        pytest.param(["--allow-address", "10.0.0.1/8"], "--allow-address: 10.0.0.1/8 has host bits set", id="a network"),
+        pytest.param(["--model", "gpt-4,"], "--model: '' names no models", id="a comma too much"),
+        pytest.param(["--catalyst", "openai"], "--catalyst: 'openai' is not a reference", id="a reference"),
+        pytest.param(["--catalyst", "f:local.flow"], "--catalyst: f:local.flow is no catalyst", id="a formula"),
+        pytest.param(["--operation", "chat *"], "--operation: 'chat *' names no operations", id="operations"),
+        pytest.param(["--model", ""], "--model: '' names no models", id="no model, as a variable that is not set gives it"),
         pytest.param(["--token-budget", ""], "--token-budget: not a quota", id="no budget, as such a variable gives it"),
         pytest.param(["--expires", "soon"], "--expires: 'soon' is not a time", id="a time"),
         pytest.param(["--expires", "2020-01-01"], "--expires: it would have expired already", id="a time that is over"),
@@ -111,7 +111,7 @@ def test_a_second_key_of_a_name_is_a_mistake_that_says_what_else(program: Any, s
 
 def test_the_list_has_what_each_may_and_no_key(program: Any, state: Path, ci: str) -> None:
     other = program("key", "create", *EVERYTHING).out.strip()
-    program("key", "revoke", "ci")
+    program("key", "revoke", "ci", "--yes")
     ran = program("key", "list")
     head, first, second = ran.out.splitlines()
     assert (ran.status, ran.err) == (0, "")
@@ -127,7 +127,7 @@ def test_the_list_has_what_each_may_and_no_key(program: Any, state: Path, ci: st
 
 
 def test_its_operations_are_shown_and_those_that_a_public_key_has_by_default(program: Any, state: Path) -> None:
-    program("key", "create", "--name", "web", "--type", "public", "--operations", "chat.*, models.list")
+    program("key", "create", "--name", "web", "--type", "public", "--operation", "chat.*, models.list")
     program("key", "create", "--name", "page", "--type", "public")
     listed = program("key", "list").out.splitlines()
     assert "operations chat.*,models.list" in listed[1]
@@ -139,7 +139,7 @@ def test_its_operations_are_shown_and_those_that_a_public_key_has_by_default(pro
 class TestUpdate:
     def test_changes_what_is_given(self, program: Any, state: Path, ci: str) -> None:
         ran = program(
-            "key", "update", "ci", "--operations", "chat.*", "--models", "gpt-*,o3", "--token-budget", "1k/1d", "--json"
+            "key", "update", "ci", "--operation", "chat.*", "--model", "gpt-*,o3", "--token-budget", "1k/1d", "--json"
         )
         assert ran.status == 0
         found = json.loads(ran.out)
@@ -152,7 +152,7 @@ class TestUpdate:
             "key",
             "update",
             "ci",
-            "--operations",
+            "--operation",
             "chat.*",
             "--token-budget",
             "1k/1d",
@@ -175,8 +175,8 @@ class TestUpdate:
         assert "nothing is to be changed" in ran.err
 
     def test_of_an_empty_text_widens_nothing(self, program: Any, state: Path, ci: str) -> None:
-        program("key", "update", "ci", "--models", "gpt-4o")
-        assert program("key", "update", "ci", "--models", "").status == 2
+        program("key", "update", "ci", "--model", "gpt-4o")
+        assert program("key", "update", "ci", "--model", "").status == 2
         assert json.loads(program("key", "show", "ci", "--json").out)["models"] == ["gpt-4o"]
 
 
@@ -215,7 +215,7 @@ def test_one_key_is_a_page_with_what_was_used(program: Any, state: Path, ci: str
 
 
 def test_a_rotated_key_has_a_new_text(program: Any, state: Path, ci: str) -> None:
-    ran = program("key", "rotate", "ci")
+    ran = program("key", "rotate", "ci", "--yes")
     assert (ran.status, ran.err.splitlines()[-1]) == (0, "the old one is over")
     assert id_in(ran.out.strip()) == id_in(ci)
     assert [gets_in(state, text) for text in (ci, ran.out.strip())] == [False, True]
@@ -230,14 +230,14 @@ def test_with_an_overlap_the_old_text_goes_on_for_a_while(program: Any, state: P
 
 
 def test_a_revoked_key_is_over(program: Any, state: Path, ci: str) -> None:
-    ran = program("key", "revoke", "ci")
+    ran = program("key", "revoke", "ci", "--yes")
     assert (ran.status, ran.out) == (0, "")
     assert ran.err.splitlines() == [
         f"revoked: ci ({id_in(ci)})",
         "it was the last active key: host serve lets nobody in until there is another (host key create)",
     ]
     assert not gets_in(state, ci)
-    assert program("key", "rotate", "ci").status == 2
+    assert program("key", "rotate", "ci", "--yes").status == 2
 
 
 @pytest.mark.parametrize("do", ["show", "rotate", "revoke"])
@@ -248,8 +248,8 @@ def test_there_is_no_such_key(program: Any, state: Path, do: str) -> None:
 
 
 def test_each_change_is_on_record(program: Any, state: Path, ci: str) -> None:
-    program("key", "rotate", "ci")
-    program("key", "revoke", "ci")
+    program("key", "rotate", "ci", "--yes")
+    program("key", "revoke", "ci", "--yes")
     records = program("audit", "list", "--json").out
     assert all(f"api_key.{what}" in records for what in ("created", "rotated", "revoked"))
     assert ci[20:] not in records

@@ -166,9 +166,9 @@ class TestListAndReset:
         assert typed("reset", ONE, "cpu_time").exit_code == 0
         assert said(typed("list", "--json")) == {ALL: {"timeout": "30s"}, ONE: {"max_streams": 1}}
         assert typed("reset", ONE, "timeout").stderr == f"timeout was not set for {ONE}\n"
-        assert "max_streams" in typed("reset", ONE).stderr
+        assert "max_streams" in typed("reset", ONE, "--yes").stderr
         assert said(typed("list", "--json")) == {ALL: {"timeout": "30s"}}
-        again = typed("reset", ONE)
+        again = typed("reset", ONE, "--yes")
         assert (again.exit_code, again.stderr) == (0, f"nothing was set for {ONE}\n")
 
 
@@ -256,7 +256,7 @@ class TestFiles:
             assert typed("export", ALL, file).exit_code == 0
             assert typed("import", "c:local.copy", file).exit_code == 0
             assert said(typed("show", "c:local.copy", "--json")) == before
-            typed("reset", "c:local.copy")
+            typed("reset", "c:local.copy", "--yes")
         assert said(typed("export", ALL)) == before
 
     def test_an_import_is_the_whole_document_or_nothing(self, typed: Typed, tmp_path: Path) -> None:

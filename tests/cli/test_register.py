@@ -362,7 +362,7 @@ def test_an_approval_is_asked_for_on_a_terminal(program: Any, tool: Any, termina
 def test_what_was_removed_is_gone_and_its_policy_stays(program: Any, tool: Any, state: Path) -> None:
     program("register", tool())
     program("policy", "set", "c:local.tool", "timeout", "5s")
-    ran = program("unregister", "c:local.tool")
+    ran = program("unregister", "c:local.tool", "--yes")
     assert ran.status == 0
     assert "host policy reset c:local.tool" in ran.err
     assert list((state / "components").iterdir()) == []

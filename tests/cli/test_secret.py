@@ -214,7 +214,7 @@ class TestList:
 class TestDelete:
     def test_a_deleted_secret_is_gone_and_its_grants_are_told(self, kept: Any) -> None:
         kept("grant", REF, NAME)
-        assert f"it is still granted: host secret revoke {REF} {NAME}" in kept("delete", NAME).err
+        assert f"it is still granted: host secret revoke {REF} {NAME}" in kept("delete", NAME, "--yes").err
         kept("get", NAME, status=2)
         kept("delete", NAME, status=2)
 
@@ -267,7 +267,17 @@ class TestGrant:
         assert "next: host secret set OTHER" in asked
 
     def test_takes_domains_and_places_and_warns_of_a_reveal(self, kept: Any, state: Path) -> None:
-        options = ["--domain", "api.openai.com", "--domain", "*.example.com", "--in", "url", "--in", "body", "--reveal"]
+        options = [
+            "--allow-domain",
+            "api.openai.com",
+            "--allow-domain",
+            "*.example.com",
+            "--in",
+            "url",
+            "--in",
+            "body",
+            "--reveal",
+        ]
         assert "warning: it sees the value" in kept("grant", REF, NAME, *options).err
         _, detail = records(state)[-1]
         assert detail["domains"] == ["api.openai.com", "*.example.com"]
@@ -278,7 +288,7 @@ class TestGrant:
         [
             pytest.param(["openai", NAME], "is not a reference", id="a reference that is none"),
             pytest.param([REF, "no name"], "is not the name of a secret", id="a name that is none"),
-            pytest.param([REF, NAME, "--domain", "*"], "unsafe_any_domain", id="every domain there is"),
+            pytest.param([REF, NAME, "--allow-domain", "*"], "unsafe_any_domain", id="every domain there is"),
             pytest.param([REF, NAME, "--in", "cookie"], "cookie", id="a place that is none"),
             pytest.param([NAME], "Missing argument", id="no reference"),
         ],

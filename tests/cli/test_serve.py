@@ -126,6 +126,8 @@ def test_without_a_key_it_does_not_listen_where_others_could_reach_it(program: A
         pytest.param(["--cors-origin", "example.com"], 2, "--cors-origin", id="an origin without a scheme"),
         pytest.param(["--tls-cert", __file__, "--tls-key", __file__], 2, "two PEM files", id="no certificate"),
         pytest.param(["--grace", "long"], 2, "--grace", id="a span that is none"),
+        pytest.param(["--limits", "redis://:a-password@127.0.0.1:1/0"], 6, "failed at 127.0.0.1:1: Connection refused", id="a Redis that is down"),
+        pytest.param(["--limits", "redis+unix:///nowhere"], 6, "failed at /nowhere: No such file", id="a socket that is not there"),
         pytest.param(["--host", "192.0.2.1"], 2, "host key create", id="an address of somebody else, without a key"),
     ],
 )  # fmt: skip
@@ -135,6 +137,33 @@ def test_a_mistake_is_named_before_it_serves(
     ran: Ran = program("serve", "--port", "0", *options)
     assert (ran.status, said in ran.err) == (status, True), ran.err
     assert "serving on" not in ran.err
+    assert "a-password" not in ran.err
+    assert "Traceback" not in ran.err
+
+
+@pytest.mark.parametrize(
+    ("env", "status", "said"),
+    [
+        pytest.param({"HOST_DATABASE": "postgresql://me:a-password@127.0.0.1:1/x"}, 6, "at 127.0.0.1:1: Connection refused", id="a database that is down"),
+        pytest.param({"HOST_STATE_DIR": "/proc/1/nowhere"}, 6, "cannot make '/proc/1/nowhere'", id="a folder that cannot be made"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("command", [["serve", "--port", "0"], ["mcp", "--reference", "c:local.x"], ["list"], ["audit", "verify"]], ids=" ".join)  # fmt: skip
+def test_a_state_that_cannot_be_opened_is_named_before_anything_is_served(
+    program: Any, state: Path, command: list[str], env: dict[str, str], status: int, said: str
+) -> None:
+    ran: Ran = program(*command, env=env)
+    assert (ran.status, said in ran.err) == (status, True), ran.err
+    assert ran.err.startswith("error: ")
+    assert "a-password" not in ran.err
+    assert "serving on" not in ran.err
+
+
+def test_a_master_key_that_is_gone_is_named_before_it_serves(program: Any, workspace: Workspace, state: Path) -> None:
+    for file in state.glob("master-*.key"):
+        file.unlink()
+    ran: Ran = program("serve", "--port", "0")
+    assert (ran.status, "the master key" in ran.err, "serving on" in ran.err) == (6, True, False), ran.err
 
 
 def test_a_port_that_is_taken_is_named(program: Any, serve: Any) -> None:

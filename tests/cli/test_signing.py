@@ -84,7 +84,7 @@ def test_what_fails_is_told_by_its_step_and_its_remedy(host: Host, file: Path, p
 def test_a_revoked_key_counts_no_more(host: Host, file: Path, pem: Path) -> None:
     host("sign", file)
     ident = host("trust", "add", pem, "--namespace", "acme").out.strip()
-    assert host("trust", "revoke", ident[:19]).status == 0
+    assert host("trust", "revoke", ident[:19], "--yes").status == 0
     assert "error: verification step 8 (" in host("verify", file).err
     again = host("trust", "add", pem, "--namespace", "acme")
     assert again.status == 2
@@ -205,8 +205,8 @@ def test_what_is_installed_is_signed_and_verified_by_its_reference(host: Host, p
     assert host("sign", "c", "acme.echo", "--key", "second").status == 0
     verified = json.loads(host("verify", "c:acme.echo", "--json").out)
     assert [one["id"] for one in verified["signers"]] == [first, second]
-    host("trust", "revoke", first)
-    host("trust", "revoke", second)
+    host("trust", "revoke", first, "--yes")
+    host("trust", "revoke", second, "--yes")
     run = host("run", "c:acme.echo", "--input", "{}")
     assert (run.status, "verification step 8 (" in run.err) == (5, True), run.err
 
@@ -215,7 +215,7 @@ def test_each_change_is_in_the_record(host: Host, file: Path, pem: Path, tmp_pat
     host("sign", file)
     host("trust", "add", pem, "--namespace", "acme")
     host("trust", "require", "acme", "--threshold", "2")
-    host("trust", "revoke", PublicKey.parse(pem.read_text()).id)
+    host("trust", "revoke", PublicKey.parse(pem.read_text()).id, "--yes")
     with closing(sqlite3.connect(tmp_path / "state" / "state.db")) as connection:
         kinds = [kind for (kind,) in connection.execute("SELECT kind FROM audit ORDER BY seq")]
     assert kinds == ["secret.set", "component.signed", "trust.added", "trust.ruled", "trust.revoked"]

@@ -122,7 +122,7 @@ def test_a_tag_that_was_moved_back_does_not_bring_the_old_version(alice: Machine
     old = publish(alice, place, "stable")
     tool(alice, "1.1.0")
     publish(alice, place, "stable")
-    works(bob, f"host pull {place}:stable", "host unregister c:acme.tool")
+    works(bob, f"host pull {place}:stable", "host unregister c:acme.tool --yes")
     works(alice, f"host push c:acme.tool:1.0.0 {place}:stable")
     fails(bob, f"host pull {place}:stable", 5, "verification step 12")
     assert "c:acme.tool:1.0.0" in works(bob, f"host pull {old}")  # which asks for these very bytes
@@ -134,7 +134,7 @@ def test_a_key_that_is_revoked_stops_what_is_installed(alice: Machine, bob: Mach
     tool(alice)
     publish(alice, place)
     key = works(bob, "host trust add acme.pem --namespace acme").strip()
-    works(bob, f"host pull {place}:1.0.0", "host run c:acme.tool --input '{}'", f"host trust revoke {key}")
+    works(bob, f"host pull {place}:1.0.0", "host run c:acme.tool --input '{}'", f"host trust revoke {key} --yes")
     fails(bob, "host run c:acme.tool --input '{}'", 5, "verification step 8")
 
 

@@ -64,7 +64,7 @@ def test_a_default_that_is_not_empty_is_kept_as_well() -> None:
 def test_a_secret_keeps_what_it_was_granted_with(more: dict[str, Any], options: str) -> None:
     secret = SecretGrant(SecretName.parse("KEY"), (DomainPattern.parse("*.a.test"),), **more)
     assert kept().granting(secret, "b.test") == (
-        f"host secret grant c:local.openai:0.1.0 KEY --domain '*.a.test' --domain b.test {options}"
+        f"host secret grant c:local.openai:0.1.0 KEY --allow-domain '*.a.test' --allow-domain b.test {options}"
     )
 
 

@@ -343,7 +343,7 @@ def test_a_secret_that_could_go_to_several_domains_is_refused_with_the_command_t
     kept = granted(kept=True, secrets={KEY: None}, allowed_domains=TWO)
     refused = decide_secret(KEY, kept)
     assert isinstance(refused, Refusal)
-    assert refused.remedy == "run: host secret grant c:local.test:1.0.0 KEY --domain DOMAIN --in header"
+    assert refused.remedy == "run: host secret grant c:local.test:1.0.0 KEY --allow-domain DOMAIN --in header"
     assert isinstance(decide_secret(KEY, granted(secrets={KEY: None}, allowed_domains=TWO)), Refusal)
     with pytest.raises(PolicyError, match=r"api\.test, telemetry\.test") as caught:
         check_bound(KEY, kept)
@@ -379,7 +379,7 @@ def test_for_a_kept_policy_a_secret_that_went_astray_is_bound_by_a_line_too() ->
     grant = granted(kept=True, secrets={KEY: None}, allowed_domains=["a.test"])
     remedy = binding_remedy(KEY, Target.parse("https://b.test/x"), grant)
     assert remedy.startswith(
-        "run: host secret grant c:local.test:1.0.0 KEY --domain a.test --domain b.test --in header, "
+        "run: host secret grant c:local.test:1.0.0 KEY --allow-domain a.test --allow-domain b.test --in header, "
     )
 
 

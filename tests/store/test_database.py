@@ -224,9 +224,22 @@ def test_a_file_that_is_no_database_is_an_error(state_dir: Path) -> None:
     assert "a backup of state.db" in str(caught.value.hint)
 
 
-def test_a_server_that_is_not_there_is_an_error_that_says_what_tells_more(state_dir: Path) -> None:
-    with pytest.raises(StateError, match="OperationalError") as caught:
-        Database.open(state_dir, "postgresql://me@127.0.0.1:1/state")
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql://me@127.0.0.1:1/state", "at 127.0.0.1:1: Connection refused"),
+        (f"postgresql://me:{PASSWORD}@127.0.0.1:1/state", "at 127.0.0.1:1: Connection refused"),
+        (f"postgresql://me:{PASSWORD}@nowhere.invalid/state", "at nowhere.invalid:5432: "),
+        ("postgresql:///state?host=/nowhere", "at /nowhere:5432: No such file or directory"),
+    ],
+)
+def test_a_server_that_is_not_there_is_an_error_with_its_place_and_the_reason(
+    state_dir: Path, url: str, said: str
+) -> None:
+    with pytest.raises(StateError, match="cannot connect to PostgreSQL ") as caught:
+        Database.open(state_dir, url)
+    assert said in caught.value.message
+    assert len(caught.value.message.splitlines()) == 1
     assert str(caught.value.hint).startswith('psql "$HOST_DATABASE"')
 
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import click
 
 from host.cli.inputs import blaming, opened
+from host.cli.options import json_option, output_option, yes_option
 from host.cli.output.audit import FORMATS, audit_table
-from host.cli.output.terminal import as_json, errors_shown, local_time, put, say, terminal_width
+from host.cli.output.terminal import agree, as_json, errors_shown, local_time, put, say, terminal_width
 from host.cli.times import parse_past
 from host.errors import InputError
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from host.store.audit_log.records import Wanted
     from host.store.audit_log.verification import Verified
 
+_since_option = click.option(
+    "--since", metavar="DURATION|DATE", help="Only records since then: 30m, 1h, 90d, 2026-11-20."
+)
 _CHECKPOINT = re.compile(r"([0-9]{1,18}):([0-9a-f]{64})\Z")
 
 
@@ -34,9 +38,9 @@ def audit() -> None:
 @click.option("--run", metavar="ID", help="Only of this run.")
 @click.option("--kind", metavar="KIND", help="Only of this kind: run.started, http.request, policy.changed, …")
 @click.option("--denied", is_flag=True, help="Only denials.")
-@click.option("--since", metavar="AGE|TIME", help="Only records since then: 30m, 1h, 90d, 2026-11-20.")
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1), help="How many at most.")
-@click.option("--json", "in_json", is_flag=True, help="Print a JSON list.")
+@_since_option
+@click.option("--limit", default=50, show_default=True, metavar="N", type=click.IntRange(1), help="How many at most.")
+@json_option
 def list_(*, run: str | None, kind: str | None, denied: bool, since: str | None, limit: int, in_json: bool) -> None:
     """List the latest records, the newest at the end. On a terminal the last column is cut at its width; --json has all
     of it."""
@@ -59,8 +63,8 @@ def list_(*, run: str | None, kind: str | None, denied: bool, since: str | None,
 @click.option(
     "--format", "format_", default="jsonl", show_default=True, type=click.Choice(sorted(FORMATS)), help="The format."
 )
-@click.option("--since", metavar="AGE|TIME", help="Only records since then: 30m, 1h, 90d, 2026-11-20.")
-@click.option("--output", metavar="FILE", default="-", help="Write to this file; - is stdout, the default.")
+@_since_option
+@output_option("Write to this file; - is standard output.", default="-", show_default=True)
 def export(*, format_: str, since: str | None, output: str) -> None:
     """Write all records, the oldest first: as JSON lines, as CSV, or as JSON lines in the Elastic Common Schema."""
     with errors_shown():
@@ -77,8 +81,10 @@ def export(*, format_: str, since: str | None, output: str) -> None:
 
 
 @audit.command("verify", short_help="Find out whether a record was changed.")
-@click.option("--head", metavar="NUMBER:MAC", help="The head that an earlier verify printed: it has to be in the log.")
-@click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
+@click.option(
+    "--head", metavar="HEAD", help="The head that an earlier verify printed, NUMBER:MAC: it has to be in the log."
+)
+@json_option
 def verify(*, head: str | None, in_json: bool) -> None:
     """Find out whether any record was edited, deleted, exchanged, put in or cut off; whether anything that the operator
     decided, or a count of a limit, was changed in the database; and whether anything in it acts that is not of this
@@ -99,28 +105,38 @@ def verify(*, head: str | None, in_json: bool) -> None:
 
 
 @audit.command("prune", short_help="Delete old records.")
-@click.option("--older-than", required=True, metavar="AGE|TIME", help="90d, 2w, 2026-01-01.")
-def prune(*, older_than: str) -> None:
+@click.option("--older-than", required=True, metavar="DURATION|DATE", help="90d, 2w, 2026-01-01.")
+@yes_option
+@json_option
+def prune(*, older_than: str, yes: bool, in_json: bool) -> None:
     """Delete the records that are older. The rest can still be verified: a record says what was pruned."""
-    with errors_shown():
+    with errors_shown(in_json=in_json):
         from host.store.audit_log.verification import prune as pruned  # noqa: PLC0415 - not for `--help`
 
         with blaming("--older-than"):
             before = parse_past(older_than)
+        agree(f"Delete the records from before {local_time(before)} for good?", yes=yes)
         with opened() as workspace:
             gone = pruned(workspace.audit_log, before)
+        if in_json:
+            put(as_json({"records": gone.records, "before": before, "broken": gone.broken}))
+            return
         put(f"{_records(gone.records)} from before {local_time(before)} pruned")
         if gone.broken is not None:
             say(f"among them, record {gone.broken} was not as it was written; the log says so")
 
 
 @audit.command("accept", short_help="Accept the end of the log as it is.")
-def accept() -> None:
+@yes_option
+@json_option
+def accept(*, yes: bool, in_json: bool) -> None:
     """Accept the end of the log as it is, where `host audit verify` finds records missing: after an older copy was
     restored, or a power failure. What the operator decided and the counts of limits are accepted with it, as they are
     in the database: review them first. A record says that this was done."""
-    with errors_shown(), opened() as workspace:
-        put(f"the record's head is now {workspace.audit_log.accept()}")
+    with errors_shown(in_json=in_json), opened() as workspace:
+        agree("Accept the log and the decisions in the database as they are, for good?", yes=yes)
+        head = str(workspace.audit_log.accept())
+        put(as_json({"head": head}) if in_json else f"the record's head is now {head}")
 
 
 def _wanted(run: str | None, kind: str | None, since: str | None, *, denied: bool) -> Wanted:

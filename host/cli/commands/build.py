@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
 
-from host.cli.inputs import opened, present, write_bytes
-from host.cli.output.terminal import errors_shown, say, size
+from host.cli.inputs import opened, present, write_output
+from host.cli.options import json_option, output_option
+from host.cli.output.terminal import as_json, errors_shown, put, say, size
 from host.component.build import build as build_component
 from host.component.build import misspelt
 from host.component.manifest import Manifest
@@ -17,17 +19,20 @@ from host.errors import BuildError, HostError, InputError
 
 @click.command("build", short_help="Make a component of a folder of Python.")
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("-o", "--output", required=True, metavar="FILE", type=click.Path(path_type=Path), help="The component.")
-def build(directory: Path, output: Path) -> None:
+@output_option("Write the component to this file; - is standard output.", required=True)
+@json_option
+def build(*, directory: Path, output: str, in_json: bool) -> None:
     """Compile the catalyst in DIR (app.py, manifest.json) to the component FILE, and check it against the contract.
 
     The build is noted in the state, if there is one: what was built here, in the folder of the approved bytes, and asks
     for nothing more than they do, is approved when it is registered.
     """
-    with errors_shown():
+    with errors_shown(in_json=in_json):
         if not directory.is_dir():
             raise InputError(f"DIR: {str(directory)!r} is not a directory", field="DIR")
-        _make_folder(output.parent)
+        if output == "-" and (in_json or sys.stdout.isatty()):
+            raise InputError("--output: standard output is no place for it here", field="--output", hint="-o tool.wasm")
+        _make_folder(Path(output).parent)
         from host.runtime.host import Host  # noqa: PLC0415 - brings wasmtime
 
         wasm = build_component(directory)
@@ -38,11 +43,15 @@ def build(directory: Path, output: Path) -> None:
             raise BuildError(
                 "the component imports " + ", ".join(beyond), hint="a catalyst imports nothing but the contract"
             )
-        write_bytes(str(output), wasm, "--output")
+        write_output(output, wasm)
         for name, meant in misspelt(directory):
             say(f"note: the manifest's field {name!r} is not known here; {meant!r} is")
-        say(f"built {output}: {size(len(wasm))}, {catalyst.digest}")
         _note(directory, wasm, catalyst.digest)
+        if in_json:
+            facts = {"output": output, "size": len(wasm), "digest": str(catalyst.digest)}
+            put(as_json({**facts, "imports": list(catalyst.imports)}))
+            return
+        say(f"built {output}: {size(len(wasm))}, {catalyst.digest}")
         say("imports " + (", ".join(catalyst.imports) or "nothing"))
 
 

@@ -12,12 +12,15 @@ import click
 
 from host.cli.inputs import opened, source_named
 from host.cli.output.component import as_facts, next_step, serving_line, state_of, waiting_line
-from host.cli.output.missing_permissions import may_ask
+from host.cli.options import allow_import_option, json_option, yes_option
 from host.cli.output.terminal import (
     ProgressBars,
+    agree,
     as_json,
     as_line,
+    confirmed,
     errors_shown,
+    may_ask,
     one_line,
     put,
     say,
@@ -39,8 +42,8 @@ if TYPE_CHECKING:
 @click.option("--as", "name", metavar="REF", help="Its reference, if its manifest has none: c:local.x:0.1.0.")
 @click.option("--replace", is_flag=True, help="Replace other bytes of the same version.")
 @click.option("--allow-older", is_flag=True, help="Install it although a newer version was installed before.")
-@click.option("--allow-import", multiple=True, metavar="NAME", help="A part of WASI that it may import, as in `run`.")
-@click.option("--json", "in_json", is_flag=True, help="Print a JSON list.")
+@allow_import_option
+@json_option
 def register(
     *, path: str, name: str | None, replace: bool, allow_older: bool, allow_import: tuple[str, ...], in_json: bool
 ) -> None:
@@ -112,20 +115,29 @@ def _places(folder: Path) -> Iterator[list[Path]]:
 @click.command("unregister", short_help="Remove what is installed.")
 @click.argument("reference", metavar="REF", nargs=-1, required=True)
 @click.option("--waiting", is_flag=True, help="Only what waits for approval.")
-def unregister(*, reference: tuple[str, ...], waiting: bool) -> None:
+@yes_option
+@json_option
+def unregister(*, reference: tuple[str, ...], waiting: bool, yes: bool, in_json: bool) -> None:
     """Remove the version that REF names, or all versions. Policies, grants and the audit log stay."""
-    with errors_shown():
+    with errors_shown(in_json=in_json):
         named = Reference.parse(source_named(reference))
         with opened() as workspace:
-            for one in workspace.components.unregister(named, waiting=waiting):
-                put(f"{one.reference} {one.digest.short}")
+            versions = workspace.components.versions(named)
+            if found := [str(one.reference) for one in versions if not (waiting and one.approved)]:
+                agree(f"Remove {', '.join(found)}, with the signatures?", yes=yes)
+            gone = workspace.components.unregister(named, waiting=waiting)
+        if in_json:
+            put(as_json([{"reference": str(one.reference), "digest": str(one.digest)} for one in gone]))
+            return
+        for one in gone:
+            put(f"{one.reference} {one.digest.short}")
         if waiting:
             return
         say(f"removed; what was granted to it stays: host policy reset {named}, host secret revoke {named} NAME")
 
 
 @click.command("list", short_help="List what is installed.")
-@click.option("--json", "in_json", is_flag=True, help="Print a JSON list.")
+@json_option
 def list_(*, in_json: bool) -> None:
     """List the installed components by reference. Of each name one version serves: the latest that is approved, or the
     one that is pinned. A version that waits does so beside it, until `host approve`."""
@@ -153,7 +165,7 @@ def show(found: Iterable[Component], *, in_json: bool, none: str) -> None:
 
 @click.command("search", short_help="Search what is installed.")
 @click.argument("words", nargs=-1, required=True)
-@click.option("--json", "in_json", is_flag=True, help="Print a JSON list.")
+@json_option
 def search(*, words: tuple[str, ...], in_json: bool) -> None:
     """List the installed components that have all of WORDS in their name, description, imports or secrets."""
     with errors_shown(in_json=in_json):
@@ -164,40 +176,45 @@ def search(*, words: tuple[str, ...], in_json: bool) -> None:
 
 @click.command("approve", short_help="Let a component's new bytes use what was granted.")
 @click.argument("reference", metavar="REF", nargs=-1, required=True)
-@click.option("--yes", is_flag=True, help="Do not ask.")
-def approve(*, reference: tuple[str, ...], yes: bool) -> None:
+@yes_option
+@json_option
+def approve(*, reference: tuple[str, ...], yes: bool, in_json: bool) -> None:
     """Compare the requests of REF's bytes with those of the bytes that were approved last, show what is granted, and
     approve them.
 
     A grant is for approved bytes. Other bytes under the same name do not run before they are approved, whatever their
     version. Without a version, REF means the highest that waits.
     """
-    with errors_shown():
+    with errors_shown(in_json=in_json):
         named = Reference.parse(source_named(reference))
         with opened() as workspace:
             installed = workspace.installed(workspace.components.waiting(named), approved=False)
             component = installed.component
             if component.approved:
                 say(f"{component.reference} ({component.digest.short}) is approved already")
-                return
-            if not _approved(workspace, installed, yes=yes):
+            elif not _approved(workspace, installed, yes=yes, in_json=in_json):
                 raise NotApproved(f"{component.reference} is not approved", hint="answer with yes, or add --yes")
-            say(f"approved: {component.reference} ({component.digest.short})")
-            if not (component := workspace.components.now(component)).serves:
+            elif not in_json:
+                say(f"approved: {component.reference} ({component.digest.short})")
+            component = workspace.components.now(component)
+            if in_json:
+                put(as_json(as_facts(component)))
+            elif not component.serves:
                 say(serving_line(workspace.components.resolve(component.reference.any_version)))
 
 
 @click.command("pin", short_help="Choose the version that serves.")
 @click.argument("reference", metavar="REF")
-@click.argument("version", metavar="VERSION", required=False)
-def pin(*, reference: str, version: str | None) -> None:
+@click.argument("version", metavar="[VERSION]", required=False)
+@json_option
+def pin(*, reference: str, version: str | None, in_json: bool) -> None:
     """Let REF, where it names no version, mean this VERSION, until another is pinned or `host unpin REF`. Without a
     pin it means the latest version that is approved. A server follows within a second.
 
     \b
     host pin c:local.openai 0.1.0
     """  # noqa: D301 - see register
-    with errors_shown():
+    with errors_shown(in_json=in_json):
         named = Reference.parse(reference)
         if version in (None, "latest") or (named.version and version != named.version):
             if not named.version or version is not None:
@@ -206,18 +223,28 @@ def pin(*, reference: str, version: str | None) -> None:
                 )
             version = named.version
         with opened() as workspace:
-            say(serving_line(workspace.components.pin(named.any_version.at(check_version(str(version))))))
+            pinned = workspace.components.pin(named.any_version.at(check_version(str(version))))
+        _show_serving(pinned, in_json=in_json)
+
+
+def _show_serving(component: Component, *, in_json: bool) -> None:
+    if in_json:
+        put(as_json(as_facts(component)))
+    else:
+        say(serving_line(component))
 
 
 @click.command("unpin", short_help="Let the latest approved version serve again.")
 @click.argument("reference", metavar="REF", nargs=-1, required=True)
-def unpin(*, reference: tuple[str, ...]) -> None:
+@json_option
+def unpin(*, reference: tuple[str, ...], in_json: bool) -> None:
     """Let REF mean its latest approved version again."""
-    with errors_shown():
+    with errors_shown(in_json=in_json):
         named = Reference.parse(source_named(reference))
         with opened() as workspace:
             workspace.components.unpin(named)
-            say(serving_line(workspace.components.resolve(named.any_version)))
+            serving = workspace.components.resolve(named.any_version)
+        _show_serving(serving, in_json=in_json)
 
 
 def _reviewed(workspace: Workspace, component: Component) -> Component:
@@ -228,12 +255,12 @@ def _reviewed(workspace: Workspace, component: Component) -> Component:
     return workspace.components.now(component)
 
 
-def _approved(workspace: Workspace, installed: Installed, *, yes: bool) -> bool:
+def _approved(workspace: Workspace, installed: Installed, *, yes: bool, in_json: bool = False) -> bool:
     """Show what the approval allows, ask for it unless `yes`, and approve. Returns whether it was."""
     component = installed.component
     for line in _page(workspace.review(component), installed):
-        put(as_line(line))
-    if not yes and not (may_ask() and click.confirm("Approve these bytes?", default=False, err=True)):
+        (say if in_json else put)(as_line(line))
+    if not yes and not (may_ask() and confirmed("Approve these bytes?")):
         return False
     workspace.components.approve(component)
     return True
@@ -261,9 +288,9 @@ def _page(review: Review, installed: Installed) -> Iterator[str]:
 @click.argument("source", metavar="oci://REGISTRY/NAME[:TAG][@DIGEST]")
 @click.option("--replace", is_flag=True, help="Replace other bytes of the same version.")
 @click.option("--allow-older", is_flag=True, help="Install it although a newer version was installed before.")
-@click.option("--allow-import", multiple=True, metavar="NAME", help="A part of WASI that it may import, as in `run`.")
+@allow_import_option
 @click.option("--plain-http", is_flag=True, help="Use HTTP without TLS. On loopback it is allowed anyway.")
-@click.option("--json", "in_json", is_flag=True, help="Print a JSON object.")
+@json_option
 def pull(
     *, source: str, replace: bool, allow_older: bool, allow_import: tuple[str, ...], plain_http: bool, in_json: bool
 ) -> None:
@@ -297,13 +324,14 @@ def pull(
 @click.argument("reference", metavar="REF", nargs=-1, required=True)
 @click.argument("target", metavar="oci://REGISTRY/NAME[:TAG]")
 @click.option("--plain-http", is_flag=True, help="Use HTTP without TLS. On loopback it is allowed anyway.")
-def push(*, reference: tuple[str, ...], target: str, plain_http: bool) -> None:
+@json_option
+def push(*, reference: tuple[str, ...], target: str, plain_http: bool, in_json: bool) -> None:
     """Put the component that is installed under REF, and its signatures, into a registry. Print the OCI reference
     with the digest, which names exactly these bytes.
 
     Credentials are docker's: see `docker login`.
     """
-    with errors_shown():
+    with errors_shown(in_json=in_json):
         from host.oci.reference import OciReference  # noqa: PLC0415 - not for `--help`
 
         named = Reference.parse(source_named(reference))
@@ -313,4 +341,6 @@ def push(*, reference: tuple[str, ...], target: str, plain_http: bool) -> None:
             if not workspace.components.bundles(component.digest):
                 say(f"{component.reference} is not signed, and so nobody can pull it: host sign {component.reference}")
             digest = workspace.push(component.reference, target, plain_http=plain_http, progress=ProgressBars())
-        put(str(replace(at, tag="", digest=digest)))
+        pushed = str(replace(at, tag="", digest=digest))
+        facts = {"source": pushed, "reference": str(component.reference), "digest": str(component.digest)}
+        put(as_json(facts) if in_json else pushed)

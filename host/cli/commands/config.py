@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from host.cli.inputs import blaming, opened
-from host.cli.output.terminal import as_json, errors_shown, put, say, table
+from host.cli.options import json_option, yes_option
+from host.cli.output.terminal import agree, as_json, errors_shown, put, say, table
 from host.cli.permissions import parse_setting
 from host.core.names import Reference
 from host.core.strict_json import Json
@@ -20,24 +21,28 @@ def config() -> None:
 @config.command("set", short_help="Set one key, or several.")
 @click.argument("reference", metavar="REF")
 @click.argument("words", metavar="KEY VALUE | KEY=VALUE | KEY:=JSON ...", nargs=-1, required=True)
-def set_(*, reference: str, words: tuple[str, ...]) -> None:
+@json_option
+def set_(*, reference: str, words: tuple[str, ...], in_json: bool) -> None:
     """Set one key to a text, or several to texts and JSON values. A mistake in one changes none.
 
     \b
     host config set c:local.openai base_url https://llm.example/v1
     host config set c:local.openai base_url=https://llm.example/v1 retries:=2
     """  # noqa: D301 - the escape is click's: this paragraph is not rewrapped
-    with errors_shown():
+    with errors_shown(in_json=in_json):
         named, given = Reference.parse(reference), _given(words)
         with opened() as workspace:
             workspace.config.update(named, given)
-        say(f"set for {named}: {', '.join(given)}")
+        if in_json:
+            put(as_json({"reference": str(named), "set": given}))
+        else:
+            say(f"set for {named}: {', '.join(given)}")
 
 
 @config.command("show", short_help="Show what is set.")
 @click.argument("reference", metavar="[REF]", required=False)
 @click.option("--effective", is_flag=True, help="All that REF reads: set for its version, and for all versions.")
-@click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def show(*, reference: str | None, effective: bool, in_json: bool) -> None:
     """Show the configuration that is set for exactly REF, or, without REF, all that is set."""
     with errors_shown(in_json=in_json):
@@ -58,13 +63,19 @@ def show(*, reference: str | None, effective: bool, in_json: bool) -> None:
 @config.command("unset", short_help="Forget one key, or all.")
 @click.argument("reference", metavar="REF")
 @click.argument("key", metavar="[KEY]", required=False)
-def unset(*, reference: str, key: str | None) -> None:
+@yes_option
+@json_option
+def unset(*, reference: str, key: str | None, yes: bool, in_json: bool) -> None:
     """Forget what is set for exactly REF: one key, or all of them."""
-    with errors_shown():
+    with errors_shown(in_json=in_json):
         named = Reference.parse(reference)
         with opened() as workspace:
+            if key is None and (there := workspace.config.document(named)):
+                agree(f"Forget {', '.join(there)}, set for {named}?", yes=yes)
             gone = workspace.config.reset(named, key)
-        if gone:
+        if in_json:
+            put(as_json({"reference": str(named), "unset": list(gone)}))
+        elif gone:
             say(f"no longer set for {named}: {', '.join(gone)}")
         else:
             say(f"{key} was not set for {named}" if key else f"nothing was set for {named}")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from host.cli.inputs import is_reference, source_named
-from host.cli.options import permission_options
+from host.cli.options import json_option, permission_options
 from host.cli.output import missing_permissions
 from host.cli.output.terminal import as_json, errors_shown, local_time, one_line, put, size
 from host.cli.permissions import RunPermissions, read_permissions
@@ -38,7 +38,7 @@ _LISTED = 40  # operations, or kinds of them
 @click.command("inspect", short_help="Show what a component can and cannot reach.")
 @click.argument("source", metavar="FILE|REF", nargs=-1, required=True)
 @permission_options
-@click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def inspect(*, source: tuple[str, ...], in_json: bool, **authority: Any) -> None:
     """Show the component in FILE, or the one that is installed under REF: its requests, and what it could reach with
     these options of `host run`."""

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from host.cli.inputs import blaming, opened
-from host.cli.output.terminal import as_json, errors_shown, local_time, one_line, put, say, table, terminal_width
+from host.cli.options import AliasedOption, json_option, yes_option
+from host.cli.output.terminal import agree, as_json, errors_shown, local_time, one_line, put, say, table, terminal_width
 from host.cli.times import parse_future, parse_span
 from host.core.names import Reference
 from host.core.quantities import Quota
@@ -30,10 +31,10 @@ _QUOTAS: Final = ("rate_limit", "request_budget", "token_budget")
 _OPTIONS = {
     "name": "--name",
     "scopes": "--scope",
-    "ip_allowlist": "--ip-allowlist",
-    "models": "--models",
-    "catalysts": "--catalysts",
-    "operations": "--operations",
+    "ip_allowlist": "--allow-address",
+    "models": "--model",
+    "catalysts": "--catalyst",
+    "operations": "--operation",
     "concurrency": "--concurrency",
     "expires_at": "--expires",
 }
@@ -45,26 +46,61 @@ _BOUNDS: Final = (
         "scopes",
         multiple=True,
         metavar="SCOPE",
-        help="run, runs, components, metrics, manage; default: public run, secret run,runs,components, admin all.",
+        help="What it may do: run, runs, components, metrics or manage.",
+        show_default="public: run; secret: run, runs, components; admin: all",
     ),
-    click.option("--rate-limit", metavar="N/TIME", help="At most N requests in TIME: 100/1m."),
-    click.option("--request-budget", metavar="N/TIME", help="The same over a longer time: 10k/1d."),
-    click.option("--token-budget", metavar="N/TIME", help="At most N tokens in TIME, as upstream counts them: 2M/30d."),
+    click.option("--rate-limit", metavar="N/DURATION", help="At most so many requests: 100/1m."),
+    click.option("--request-budget", metavar="N/DURATION", help="The same over a longer time: 10k/1d."),
     click.option(
-        "--ip-allowlist", "networks", multiple=True, metavar="CIDR", help="Only from these addresses: 10.0.0.0/8."
+        "--token-budget", metavar="N/DURATION", help="At most so many tokens, as upstream counts them: 2M/30d."
     ),
     click.option(
-        "--operations",
+        "--allow-address",
+        "networks",
+        cls=AliasedOption,
+        aliases=("--ip-allowlist",),
+        multiple=True,
+        metavar="CIDR",
+        help="Only from these addresses: 10.0.0.0/8.",
+        show_default="any",
+    ),
+    click.option(
+        "--operation",
+        "operations",
+        cls=AliasedOption,
+        aliases=("--operations",),
         multiple=True,
         metavar="GLOB",
-        help="Only these operations: chat.*, models.list; default: all, for a public key those that read.",
+        help="Only this operation: models.list, chat.*.",
+        show_default="all; for a public key those that read",
     ),
-    click.option("--models", multiple=True, metavar="GLOB", help="Only for these models: gpt-4o, gpt-*."),
-    click.option("--catalysts", multiple=True, metavar="REF", help="Only for these catalysts: c:local.openai."),
     click.option(
-        "--concurrency", metavar="N", help="At most N runs at once in a process; default: as many as it leaves free."
+        "--model",
+        "models",
+        cls=AliasedOption,
+        aliases=("--models",),
+        multiple=True,
+        metavar="GLOB",
+        help="Only for this model: gpt-4o, gpt-*.",
+        show_default="all",
     ),
-    click.option("--expires", metavar="WHEN", help="In 90d, or on 2027-01-01."),
+    click.option(
+        "--catalyst",
+        "catalysts",
+        cls=AliasedOption,
+        aliases=("--catalysts",),
+        multiple=True,
+        metavar="REF",
+        help="Only for this catalyst: c:local.openai.",
+        show_default="all",
+    ),
+    click.option(
+        "--concurrency",
+        metavar="N",
+        help="At most so many runs at once in a process.",
+        show_default="as many as it leaves free",
+    ),
+    click.option("--expires", metavar="DURATION|DATE", help="In 90d, or on 2027-01-01.", show_default="never"),
 )
 
 
@@ -88,13 +124,12 @@ def key() -> None:
     "kind",
     required=True,
     type=click.Choice(["public", "secret", "admin"]),
-    help="public: reads, or runs its --operations; secret: also sees its own runs and the components; admin: manages.",
+    help="public: reads, or runs what --operation says; secret: sees its own runs and components too; admin: manages.",
 )
 @_bounds_options
-@click.option("--json", "in_json", is_flag=True, help="Print one JSON object, the key in it.")
+@json_option
 def create(*, name: str, kind: KeyType, in_json: bool, **bounds: Any) -> None:
-    """Make a key, and print it, this once, on standard output. An option with several values may be repeated, or have
-    them separated by commas."""
+    """Make a key, and print it, this once, on standard output. Repeat an option for several values."""
     with errors_shown(in_json=in_json):
         with _options():
             given = _given(bounds, kind)
@@ -109,10 +144,10 @@ def create(*, name: str, kind: KeyType, in_json: bool, **bounds: Any) -> None:
 @key.command("update", short_help="Change what a key may do.")
 @click.argument("name", metavar="NAME")
 @_bounds_options
-@click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def update(*, name: str, in_json: bool, **bounds: Any) -> None:
     """Change the bounds of the key NAME, which is its name or its id: those that are given, and no others. The word
-    none takes a bound away: --models none. The text of the key stays, and what was spent with it. Running servers go
+    none takes a bound away: --model none. The text of the key stays, and what was spent with it. Running servers go
     by the new bounds within a second."""
     with errors_shown(in_json=in_json):
         with _options(), opened() as workspace:
@@ -125,7 +160,7 @@ def update(*, name: str, in_json: bool, **bounds: Any) -> None:
 
 
 @key.command("list", short_help="List the keys.")
-@click.option("--json", "in_json", is_flag=True, help="Print a JSON list.")
+@json_option
 def list_(*, in_json: bool) -> None:
     """List the keys, also expired and revoked ones. On a terminal the last column is cut at its width; host key show
     NAME shows all of a key."""
@@ -144,7 +179,7 @@ def list_(*, in_json: bool) -> None:
 
 @key.command("show", short_help="Show the permissions and the use of a key.")
 @click.argument("name", metavar="NAME")
-@click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def show(*, name: str, in_json: bool) -> None:
     """Show the permissions of the key NAME, and what was used with it. NAME is its name or its id. The text of the key
     is not stored."""
@@ -160,13 +195,19 @@ def show(*, name: str, in_json: bool) -> None:
 
 @key.command("rotate", short_help="Give a key a new text.")
 @click.argument("name", metavar="NAME")
-@click.option("--overlap", metavar="TIME", help="How long the old text still works: 30m, 1h.  [default: not at all]")
-@click.option("--json", "in_json", is_flag=True, help="Print one JSON object, the key in it.")
-def rotate(*, name: str, overlap: str | None, in_json: bool) -> None:
-    """Give the key NAME a new text, and print it, this once, on standard output. Its permissions stay."""
+@click.option(
+    "--overlap", metavar="DURATION", help="How long the old text still works: 30m, 1h.", show_default="not at all"
+)
+@yes_option
+@json_option
+def rotate(*, name: str, overlap: str | None, yes: bool, in_json: bool) -> None:
+    """Give the key NAME a new text, and print it, this once, on standard output. Its permissions stay. Without
+    --overlap it asks first: whoever has the old text is shut out at once."""
     with errors_shown(in_json=in_json):
         overlap_s = _read("--overlap", parse_span, overlap) or 0.0
         with opened() as workspace:
+            if not overlap_s and (key := workspace.api_keys.find(name)).state(time.time()) == "active":
+                agree(f"End the text of the key {key.name!r} ({key.id}) at once?", yes=yes)
             key, text = workspace.api_keys.rotate(name, overlap_s)
         _hand_over(key, text, in_json=in_json)
         say(f"the old one works until {local_time(time.time() + overlap_s)}" if overlap_s else "the old one is over")
@@ -174,12 +215,19 @@ def rotate(*, name: str, overlap: str | None, in_json: bool) -> None:
 
 @key.command("revoke", short_help="End a key.")
 @click.argument("name", metavar="NAME")
-def revoke(*, name: str) -> None:
+@yes_option
+@json_option
+def revoke(*, name: str, yes: bool, in_json: bool) -> None:
     """Revoke the key NAME for good. Running servers refuse it within a second."""
-    with errors_shown():
+    with errors_shown(in_json=in_json):
         with opened() as workspace:
-            key = workspace.api_keys.revoke(name)
+            key = workspace.api_keys.find(name)
+            agree(f"Revoke the key {key.name!r} ({key.id}) for good?", yes=yes)
+            key = workspace.api_keys.revoke(key.id)
             left = any(one.state(time.time()) == "active" for one in workspace.api_keys.all())
+        if in_json:
+            put(as_json(_key_facts(key)))
+            return
         say(f"revoked: {key.name} ({key.id})")
         if not left:
             say("it was the last active key: host serve lets nobody in until there is another (host key create)")
@@ -219,7 +267,7 @@ def _given(bounds: Mapping[str, Any], kind: KeyType) -> dict[str, Any]:
             if name == "networks":
                 found["ip_allowlist"] = [network(text) for text in texts]
             elif name == "catalysts":
-                found[name] = [_read("--catalysts", Reference.parse, text) for text in texts]
+                found[name] = [_read("--catalyst", Reference.parse, text) for text in texts]
             else:
                 found[name] = texts
     return found
@@ -265,7 +313,7 @@ def _row(key: ApiKey) -> Sequence[str]:
 
 
 def _bounds(key: ApiKey) -> Iterator[tuple[str, str]]:
-    """The limits of the key, by the names of their options."""
+    """The limits of the key, by the names of their fields."""
     for what, value in (
         ("rate-limit", key.rate_limit),
         ("request-budget", key.request_budget),

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import click
 
 from host.cli.inputs import opened, read_text, write_bytes
+from host.cli.options import json_option, output_option, yes_option
 from host.cli.output.policy_text import EXAMPLES, default, page, read_document, read_value, set_line, write_document
-from host.cli.output.terminal import as_json, as_words, errors_shown, put, say, table
+from host.cli.output.terminal import agree, as_json, as_words, errors_shown, put, say, table
 from host.core import environment
 from host.core.names import Reference
 from host.core.strict_json import Json, kind_of
@@ -35,14 +36,15 @@ def policy() -> None:
 @click.argument("reference", metavar="REF")
 @click.argument("field", metavar="FIELD")
 @click.argument("value", metavar="VALUE")
-def set_(*, reference: str, field: str, value: str) -> None:
+@json_option
+def set_(*, reference: str, field: str, value: str, in_json: bool) -> None:
     """Set one field of a policy. The others stay. VALUE is JSON; a duration or a size needs no quotes.
 
     \b
     host policy set c:local.openai allowed_domains '["api.openai.com"]'
     host policy set c:local.openai:0.1.0 timeout 30s
     """  # noqa: D301 - the escape is click's: this paragraph is not rewrapped
-    with errors_shown():
+    with errors_shown(in_json=in_json):
         named = Reference.parse(reference)
         given = read_value(named, field, value)
         with opened() as workspace:
@@ -52,7 +54,10 @@ def set_(*, reference: str, field: str, value: str) -> None:
                 if error.field == field and error.hint is None:
                     error.hint = set_line(named, field, EXAMPLES[field])
                 raise
-        say(f"{field} is set for {_scope(named)}")
+        if in_json:
+            put(as_json({"reference": str(named), "set": {field: given}}))
+        else:
+            say(f"{field} is set for {_scope(named)}")
 
 
 @policy.command("show", short_help="Show what is set.")
@@ -60,7 +65,7 @@ def set_(*, reference: str, field: str, value: str) -> None:
 @click.option(
     "--effective", is_flag=True, help="Every field, with its source; and which allowed domains the manifest requests."
 )
-@click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def show(*, reference: str, effective: bool, in_json: bool) -> None:
     """Show what is set for exactly REF; with --effective, what a run of REF may reach and spend."""
     with errors_shown(in_json=in_json):
@@ -120,7 +125,7 @@ def _value(value: Json) -> str:
 
 
 @policy.command("list", short_help="List what is set, and for what.")
-@click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def list_(*, in_json: bool) -> None:
     """List the references with a policy, and the fields that it sets."""
     with errors_shown(in_json=in_json):
@@ -138,13 +143,19 @@ def list_(*, in_json: bool) -> None:
 @policy.command("reset", short_help="Go back to the default.")
 @click.argument("reference", metavar="REF")
 @click.argument("field", metavar="[FIELD]", required=False)
-def reset(*, reference: str, field: str | None) -> None:
+@yes_option
+@json_option
+def reset(*, reference: str, field: str | None, yes: bool, in_json: bool) -> None:
     """Reset one field, or all, of the policy that is set for exactly REF."""
-    with errors_shown():
+    with errors_shown(in_json=in_json):
         named = Reference.parse(reference)
         with opened() as workspace:
+            if field is None and (there := workspace.policies.document(named)):
+                agree(f"Forget {', '.join(there)}, set for {_scope(named)}?", yes=yes)
             gone = workspace.policies.reset(named, field)
-        if gone:
+        if in_json:
+            put(as_json({"reference": str(named), "reset": list(gone)}))
+        elif gone:
             say(f"no longer set for {_scope(named)}: {', '.join(gone)}")
         else:
             say(f"{field} was not set for {_scope(named)}" if field else f"nothing was set for {_scope(named)}")
@@ -154,7 +165,7 @@ def reset(*, reference: str, field: str | None) -> None:
 @click.argument("reference", metavar="REF")
 @click.argument("url", metavar="URL")
 @click.option("--method", default="GET", show_default=True, metavar="METHOD", help="The method of the request.")
-@click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def check(*, reference: str, url: str, method: str, in_json: bool) -> None:
     """Say whether REF may send a request to URL, by which rule, and how to allow it. Nothing is sent, and no name is
     looked up. Exit status 0: allowed; 3: denied."""
@@ -182,16 +193,19 @@ def _answer_lines(answer: Reachability) -> Iterator[str]:
 
 
 @policy.command("export", short_help="Write what is set to a file.")
-@click.argument("words", metavar="REF|--all [FILE]", nargs=-1)
+@click.argument("words", metavar="REF|--all", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="The policies of all references, in one document.")
-def export(*, words: tuple[str, ...], every: bool) -> None:
-    """Write the policy that is set for exactly REF, for `host run --policy` and `host policy import`: in JSON if FILE
-    ends in .json, else in TOML. Without FILE, write JSON to standard output."""
+@output_option(
+    "Write to this file, JSON if its name ends in .json, else TOML; - is standard output.",
+    show_default="JSON to standard output",
+)
+def export(*, words: tuple[str, ...], every: bool, output: str | None) -> None:
+    """Write the policy that is set for exactly REF, for `host run --policy` and `host policy import`."""
     with errors_shown():
-        named, file = _reference_and_file(words, every=every)
+        named, file = _reference_and_file((*words, output) if output else words, every=every)
         with opened() as workspace:
             document = _by_name(workspace.policies.all()) if named is None else workspace.policies.document(named)
-        if file is None:
+        if file in (None, "-"):
             put(as_json(document))
         else:
             write_bytes(file, write_document(document, in_json=file.endswith(".json")).encode(), "FILE")
@@ -200,10 +214,11 @@ def export(*, words: tuple[str, ...], every: bool) -> None:
 @policy.command("import", short_help="Set what a file says.")
 @click.argument("words", metavar="REF|--all FILE", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="For each reference in a document that `export --all` wrote.")
-def import_(*, words: tuple[str, ...], every: bool) -> None:
+@json_option
+def import_(*, words: tuple[str, ...], every: bool, in_json: bool) -> None:
     """Replace the policy that is set for REF by the one in FILE: JSON if its name ends in .json, else TOML. A mistake
     in it changes nothing. With --all, references that are not in FILE keep their policies."""
-    with errors_shown():
+    with errors_shown(in_json=in_json):
         named, file = _reference_and_file(words, every=every)
         if file is None:
             raise InputError("there is no FILE to read", field="FILE")
@@ -211,7 +226,10 @@ def import_(*, words: tuple[str, ...], every: bool) -> None:
         documents = _by_reference(document) if named is None else {named: document}
         with opened() as workspace:
             workspace.policies.replace_all(documents)
-        say(f"set: {', '.join(map(str, documents)) or 'nothing'}")
+        if in_json:
+            put(as_json({"set": [str(one) for one in documents]}))
+        else:
+            say(f"set: {', '.join(map(str, documents)) or 'nothing'}")
 
 
 def _reference_and_file(words: tuple[str, ...], *, every: bool) -> tuple[Reference | None, str | None]:

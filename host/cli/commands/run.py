@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from host.cli.inputs import is_reference, source_named
-from host.cli.options import permission_options
+from host.cli.options import output_option, permission_options
 from host.cli.output.terminal import errors_shown
 
 
@@ -21,12 +21,12 @@ from host.cli.output.terminal import errors_shown
 @click.argument("source", metavar="FILE|REF", nargs=-1, required=True)
 @click.option("--input", "input_", required=True, metavar="JSON|@FILE|-", help="The operation: a JSON object.")
 @permission_options
-@click.option("--attach", multiple=True, metavar="NAME=PATH", help='Bytes for {"$attachment": NAME} in the input.')
+@click.option("--attach", multiple=True, metavar="NAME=FILE", help='Bytes for {"$attachment": NAME} in the input.')
 @click.option("--stream", is_flag=True, help="Print events as they arrive, one JSON text a line.")
+@output_option("Write the result to this file, the bytes themselves if it is binary; - is standard output.")
 @click.option(
-    "--output", metavar="PATH", help="Write the result to a file; the bytes themselves if it is binary. - is stdout."
+    "--timeout", metavar="DURATION", help="The time for the whole run: 500ms, 30s, 5m.", show_default="the policy's"
 )
-@click.option("--timeout", metavar="DURATION", help="The time for the whole run: 500ms, 30s, 5m.")
 @click.option("--json", "in_json", is_flag=True, help="Add the record of the run to the result; errors in JSON, too.")
 @click.option("--no-prompt", is_flag=True, help="Never ask, also on a terminal.")
 def run(*, source: tuple[str, ...], in_json: bool, **options: Any) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from host.cli.inputs import blaming, opened
+from host.cli.options import json_option
 from host.cli.output.audit import audit_table
 from host.cli.output.terminal import (
     SHORT_ID,
@@ -35,10 +36,10 @@ def runs() -> None:
 
 
 @runs.command("list", short_help="List the latest runs.")
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="How many at most.")
+@click.option("--limit", default=20, show_default=True, metavar="N", type=click.IntRange(1), help="How many at most.")
 @click.option("--reference", metavar="REF", help="Only of this component; of all versions if it names none.")
 @click.option("--failed", is_flag=True, help="Only those that failed, or did not end.")
-@click.option("--json", "in_json", is_flag=True, help="Print a JSON list.")
+@json_option
 def list_(*, limit: int, reference: str | None, failed: bool, in_json: bool) -> None:
     """List the latest runs, the newest first. A run without an end still runs, or its process was killed. A narrow
     terminal shows less of each."""
@@ -59,7 +60,7 @@ def list_(*, limit: int, reference: str | None, failed: bool, in_json: bool) -> 
 
 @runs.command("show", short_help="Show what a run did.")
 @click.argument("ident", metavar="ID")
-@click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def show(*, ident: str, in_json: bool) -> None:
     """Show what the run ID did, and what it was denied. The beginning of an ID is enough if only one run has it."""
     with errors_shown(in_json=in_json):

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 from host.cli.inputs import opened, source_named
-from host.cli.options import HIDDEN, HiddenText
-from host.cli.output.missing_permissions import may_ask
-from host.cli.output.terminal import as_json, as_line, errors_shown, local_time, one_line, put, say, table
+from host.cli.options import HIDDEN, AliasedOption, HiddenText, json_option, yes_option
+from host.cli.output.terminal import agree, as_json, as_line, errors_shown, local_time, one_line, put, say, table
 from host.cli.secret_values import parse_assignment, read_value
 from host.core.audit import Event
 from host.core.names import Reference, SecretName
@@ -45,16 +44,18 @@ def secret() -> None:
     metavar="SOURCE",
     type=HIDDEN,
     help="env:VAR, file:PATH, keyring:SERVICE/USER, or - for standard input.",
+    show_default="asked for on a terminal, else -",
 )
 @click.option("--weak", is_flag=True, help="Keep it although it can be guessed.")
-def set_(*, word: HiddenText, source: HiddenText | None, weak: bool) -> None:
+@json_option
+def set_(*, word: HiddenText, source: HiddenText | None, weak: bool, in_json: bool) -> None:
     """Keep a secret. It replaces one of the same name. Without --from, the value is typed unseen on a terminal, or read
     from standard input.
 
     NAME=VALUE works too, but then the shell's history has the value, and for a moment every program on this machine can
     see it.
     """
-    with errors_shown():
+    with errors_shown(in_json=in_json):
         name, given = parse_assignment(word)
         if given is not None and source is not None:
             raise InputError("NAME=VALUE does not go with --from", field="--from")
@@ -68,6 +69,10 @@ def set_(*, word: HiddenText, source: HiddenText | None, weak: bool) -> None:
             say(f"warning: the shell's history may have the value now; next time: host secret set {name}")
         for warning in filter(None, (doubt(name, value), weakness(value))):
             say(f"warning: {warning}")
+        if in_json:
+            facts = {"name": str(name), "masked": masked(value), "used_by": [str(one.reference) for one in granted]}
+            put(as_json(facts))
+            return
         say(f"{name} is kept ({masked(value)})")
         say(f"used by {_names(granted)}" if granted else f"next: host secret grant REF {name}")
 
@@ -75,23 +80,25 @@ def set_(*, word: HiddenText, source: HiddenText | None, weak: bool) -> None:
 @secret.command("get", short_help="Show that a secret is kept.")
 @click.argument("name", metavar="NAME")
 @click.option("--reveal", is_flag=True, help="Show the value itself. It asks first, and the audit log records it.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-def get(*, name: str, reveal: bool, yes: bool) -> None:
+@yes_option
+@json_option
+def get(*, name: str, reveal: bool, yes: bool, in_json: bool) -> None:
     """Show the beginning and the end of a secret: enough to tell it from another."""
-    with errors_shown():
+    with errors_shown(in_json=in_json):
         parsed = SecretName.parse(name)
         with opened() as workspace:
             value = workspace.vault.get(OPERATOR, parsed)
             if value is None:
                 raise NotFound(f"{parsed} is not kept", hint=f"host secret which {parsed} looks everywhere")
             if reveal:
-                _agree(f"Show the value of {parsed}?", yes=yes)
+                agree(f"Show the value of {parsed}?", yes=yes)
                 _record_reveal(workspace, parsed)
-        put(value.reveal() if reveal else masked(value))
+        shown = value.reveal() if reveal else masked(value)
+        put(as_json({"name": str(parsed), "value" if reveal else "masked": shown}) if in_json else shown)
 
 
 @secret.command("list", short_help="List what is kept, and who may use it.")
-@click.option("--json", "in_json", is_flag=True, help="Print a JSON list.")
+@json_option
 def list_(*, in_json: bool) -> None:
     """List the secrets that are kept or granted, by name."""
     with errors_shown(in_json=in_json):
@@ -111,22 +118,30 @@ def list_(*, in_json: bool) -> None:
 @secret.command("delete", short_help="Delete a secret.")
 @click.argument("name", metavar="NAME|--all", required=False)
 @click.option("--all", "everything", is_flag=True, help="Delete all of them, also damaged ones.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-def delete(*, name: str | None, everything: bool, yes: bool) -> None:
+@yes_option
+@json_option
+def delete(*, name: str | None, everything: bool, yes: bool, in_json: bool) -> None:
     """Delete the secret NAME, or all that are kept. Grants stay."""
-    with errors_shown():
+    with errors_shown(in_json=in_json):
         if (name is None) is not everything:
             raise InputError("NAME or --all, and not both", field="NAME")
         with opened() as workspace:
             if name is None:
-                _agree("Delete all secrets?", yes=yes)
+                agree("Delete all secrets for good?", yes=yes)
                 workspace.vault.clear(OPERATOR)
                 say("no secret is kept any more")
+                if in_json:
+                    put(as_json({"name": None, "used_by": []}))
                 return
             parsed = SecretName.parse(name)
+            if parsed in dict(workspace.vault.names(OPERATOR)):
+                agree(f"Delete {parsed} for good?", yes=yes)
             if not workspace.vault.delete(OPERATOR, parsed):
                 raise NotFound(f"{parsed} is not kept", hint="host secret list shows what is")
             granted = _granted(workspace)[parsed]
+        if in_json:
+            put(as_json({"name": str(parsed), "used_by": [str(one.reference) for one in granted]}))
+            return
         say(f"{parsed} is deleted")
         for one in granted:
             say(f"it is still granted: host secret revoke {one.reference} {parsed}")
@@ -136,22 +151,25 @@ def delete(*, name: str | None, everything: bool, yes: bool) -> None:
 @click.argument("reference", metavar="REF", nargs=-1, required=True)
 @click.argument("name", metavar="NAME")
 @click.option(
-    "--domain",
-    "--to",
+    "--allow-domain",
     "domains",
+    cls=AliasedOption,
+    aliases=("--domain", "--to"),
     multiple=True,
     metavar="DOMAIN",
-    help="Where it may go. By default: where its policy or its manifest says, else to the only allowed domain.",
+    help="Where it may go.",
+    show_default="where the policy or the manifest says, else the only allowed domain",
 )
 @click.option(
     "--in",
     "places",
     multiple=True,
     metavar="PLACE",
-    help="Where in a request: header (those that carry credentials, the default), header:NAME (that one too), url, "
-    "body.",
+    help="Where in a request: header (those that carry credentials), header:NAME (that one too), url, body.",
+    show_default="header",
 )
 @click.option("--reveal", is_flag=True, help="Let the component see the value, to compute with it.")
+@json_option
 def grant(
     *,
     reference: tuple[str, ...],
@@ -159,18 +177,23 @@ def grant(
     domains: tuple[str, ...],
     places: tuple[str, ...],
     reveal: bool,
+    in_json: bool,
 ) -> None:
     """Let the component REF use the secret NAME: that version, or all versions where REF names none.
 
     \b
     host secret grant c:local.openai OPENAI_API_KEY
-    host secret grant c:local.openai:0.1.0 OPENAI_API_KEY --domain api.openai.com
+    host secret grant c:local.openai:0.1.0 OPENAI_API_KEY \\
+        --allow-domain api.openai.com
     """  # noqa: D301 - the escape is click's: this paragraph is not rewrapped
-    with errors_shown():
+    with errors_shown(in_json=in_json):
         at, wanted = Reference.parse(source_named(reference)), SecretName.parse(name)
         with opened() as workspace:
             given = SecretRule(domains=domains or None, places=places or ("header",), reveal=reveal)
             grant_secret(workspace, at, wanted, given)
+            if in_json:
+                put(as_json({"reference": str(at), "name": str(wanted), **_rule_facts(given)}))
+                return
             say(f"{wanted} is granted to {_scope(at)}")
             if reveal:
                 say("warning: it sees the value, and can send it wherever it may send requests")
@@ -181,14 +204,18 @@ def grant(
 @secret.command("revoke", short_help="Take a grant back.")
 @click.argument("reference", metavar="REF", nargs=-1, required=True)
 @click.argument("name", metavar="NAME")
-def revoke(*, reference: tuple[str, ...], name: str) -> None:
+@json_option
+def revoke(*, reference: tuple[str, ...], name: str, in_json: bool) -> None:
     """Take back the grant of the secret NAME to the component REF: to that version, or to all versions where REF names
     none."""
-    with errors_shown():
+    with errors_shown(in_json=in_json):
         at, wanted = Reference.parse(source_named(reference)), SecretName.parse(name)
         with opened() as workspace:
             workspace.grants.revoke(at, wanted)
             left = wanted in workspace.grants.of(at)
+        if in_json:
+            put(as_json({"reference": str(at), "name": str(wanted), "granted": left}))
+            return
         say(f"{wanted} is no longer granted to {_scope(at)}" + (" alone" if left else ""))
         if left:
             say(f"all versions still have it: host secret revoke {at.any_version} {wanted}")
@@ -196,8 +223,14 @@ def revoke(*, reference: tuple[str, ...], name: str) -> None:
 
 @secret.command("which", short_help="Say where a secret comes from.")
 @click.argument("name", metavar="NAME")
-@click.option("--secrets-file", type=click.Path(path_type=Path), help="A secrets file in place of HOST_SECRETS.")
-@click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
+@click.option(
+    "--secrets-file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="A file of NAME=VALUE lines.",
+    show_default="the one that HOST_SECRETS names",
+)
+@json_option
 def which(*, name: str, secrets_file: Path | None, in_json: bool) -> None:
     """Say where the value of the secret NAME comes from, and which other places have one. The order is: the store
     (`host secret set`), the environment variable of that name, the secrets file."""
@@ -223,17 +256,22 @@ def which(*, name: str, secrets_file: Path | None, in_json: bool) -> None:
 @click.option(
     "--place",
     type=click.Choice(["environment", "keyring", "file"]),
-    help="Where to keep the new master key. By default: HOST_MASTER_KEY if it is set, else a keyring, else a file.",
+    help="Where to keep the new master key.",
+    show_default="HOST_MASTER_KEY if it is set, else a keyring, else a file",
 )
-def rotate_key(*, master: bool, place: KeyPlace | None) -> None:
+@json_option
+def rotate_key(*, master: bool, place: KeyPlace | None, in_json: bool) -> None:
     """Seal all secrets anew with a new key, and delete the old key.
 
     To replace a master key in HOST_MASTER_KEY, put the new one before it, with a space between them.
     """
-    with errors_shown():
+    with errors_shown(in_json=in_json):
         with opened() as workspace:
             rotated = workspace.vault.rotate(new_master=master or place is not None, place=place)
             folder = workspace.state_dir
+        if in_json:
+            put(as_json({"secrets": rotated.secrets, "before": rotated.before, "after": rotated.after}))
+            return
         say(f"{rotated.secrets} secret{' is' if rotated.secrets == 1 else 's are'} sealed with a new key")
         kept = {"environment": "in HOST_MASTER_KEY", "keyring": "in the keyring", "file": f"in a file in {folder}"}
         if rotated.after is not None:
@@ -242,10 +280,10 @@ def rotate_key(*, master: bool, place: KeyPlace | None) -> None:
             say("nothing needs the one before any more: take it out of HOST_MASTER_KEY")
 
 
-def _agree(question: str, *, yes: bool) -> None:
-    """Raises InputError where the answer is no, or there is no terminal to ask on."""
-    if not yes and not (may_ask() and click.confirm(question, default=False, err=True)):
-        raise InputError("nothing was done", field="--yes", hint="answer with yes, or add --yes")
+def _rule_facts(rule: SecretRule) -> dict[str, object]:
+    """As in a policy; `domains` None: where the policy or the manifest says."""
+    domains = None if rule.domains is None else list(map(str, rule.domains))
+    return {"domains": domains, "in": list(map(str, rule.places)), "reveal": rule.reveal}
 
 
 def _record_reveal(workspace: Workspace, name: SecretName) -> None:

@@ -22,10 +22,24 @@ if TYPE_CHECKING:
 
 
 @click.command("serve", short_help="Serve OpenAI's API and MCP over catalysts.")
-@click.option("--port", default=4000, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
-@click.option("--host", "address", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option(
-    "--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes: one for each core is usual."
+    "--port", default=4000, show_default=True, metavar="PORT", type=click.IntRange(0, 65535), help="0 takes a free one."
+)
+@click.option(
+    "--host",
+    "address",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="ADDRESS",
+    help="The address to listen on.",
+)
+@click.option(
+    "--workers",
+    default=1,
+    show_default=True,
+    metavar="N",
+    type=click.IntRange(1, 64),
+    help="Processes: one for each core is usual.",
 )
 @click.option(
     "--config",
@@ -49,19 +63,25 @@ if TYPE_CHECKING:
     "--trusted-proxy", multiple=True, metavar="CIDR", help="Trust X-Forwarded-For of these proxies: 10.0.0.0/8."
 )
 @click.option(
-    "--limits", metavar="URL", help="Count requests and tokens in Redis: redis://…  [default: in the state's database]"
+    "--limits",
+    metavar="URL",
+    help="Count requests and tokens in Redis: redis://…",
+    show_default="in the state's database",
 )
 @click.option(
     "--grace",
     default="30s",
     show_default=True,
-    metavar="TIME",
+    metavar="DURATION",
     help="How long requests may take when the server ends.",
 )
 @click.option("--tls-cert", metavar="FILE", help="A certificate, for https; with --tls-key.")
 @click.option("--tls-key", metavar="FILE", help="Its private key.")
 @click.option(
-    "--log-format", type=click.Choice(["json", "text"]), default=None, help="[default: text on a terminal, else json]"
+    "--log-format",
+    type=click.Choice(["json", "text"]),
+    help="The form of what is logged.",
+    show_default="text on a terminal, else json",
 )
 @click.option(
     "--log-level",
@@ -75,8 +95,10 @@ def serve(**options: Any) -> None:
 
     \b
     host serve --port 4000
-    curl http://127.0.0.1:4000/v1/chat/completions -H 'Content-Type: application/json' \\
-        -d '{"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]}'
+    curl http://127.0.0.1:4000/v1/chat/completions \\
+        -H 'Content-Type: application/json' \\
+        -d '{"model": "gpt-4o-mini",
+             "messages": [{"role": "user", "content": "Hello"}]}'
 
     Clients need a key (`host key create`). While there is none, the users of this machine need none, and other machines
     cannot connect.
@@ -203,7 +225,7 @@ class _DesktopClients(click.Command):
 
 
 @click.command("mcp", cls=_DesktopClients, short_help="Serve MCP to a desktop client, over standard input and output.")
-@click.option("--reference", "references", multiple=True, metavar="REF", help="Only these catalysts; all by default.")
+@click.option("--reference", "references", multiple=True, metavar="REF", help="Only this catalyst.", show_default="all")
 @click.option(
     "--manage",
     is_flag=True,
@@ -261,7 +283,14 @@ def fake() -> None:
 
 
 @fake.command("openai", short_help="A deterministic OpenAI API.")
-@click.option("--port", default=4747, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+@click.option(
+    "--port",
+    default=4747,
+    show_default=True,
+    metavar="PORT",
+    type=click.IntRange(0, 65535),
+    help="0 takes a free one.",
+)
 def openai(port: int) -> None:
     """Serve an OpenAI API whose answers depend on the requests alone: no key, no cost, no network."""
     from host.fakes import FakeOpenAI  # noqa: PLC0415 - only this fake needs it

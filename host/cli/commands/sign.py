@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from host.cli.inputs import blaming, is_reference, opened, read_bytes, source_named, write_bytes
+from host.cli.inputs import blaming, is_reference, opened, read_bytes, source_named, write_bytes, write_output
+from host.cli.options import json_option, output_option
 from host.cli.output.terminal import as_json, errors_shown, local_time, one_line, put, say, table
 from host.core.names import Reference, SecretName
 from host.errors import InputError
 
 if TYPE_CHECKING:
     from host.runtime.workspace import Workspace
-    from host.trust.keys import SigningKey
+    from host.trust.keys import PublicKey, SigningKey
 
 
 @click.command("sign", short_help="Sign a component.")
 @click.argument("source", metavar="FILE|REF", nargs=-1, required=True)
-@click.option("--key", "name", metavar="NAME", help="The signing key, if there are several.")
-def sign(*, source: tuple[str, ...], name: str | None) -> None:
+@click.option("--key", "name", metavar="NAME", help="The signing key.", show_default="the only one")
+@json_option
+def sign(*, source: tuple[str, ...], name: str | None, in_json: bool) -> None:
     """Sign the component in FILE, or the one that is installed as REF. The signature of a FILE is a file beside it; the
     signature of a REF is stored with the component, and pushed with it. It is a Sigstore bundle, which cosign verifies:
 
@@ -27,40 +29,46 @@ def sign(*, source: tuple[str, ...], name: str | None) -> None:
     cosign verify-blob --key key.pem --bundle tool.wasm.sigstore.json \\
         --insecure-ignore-tlog tool.wasm
     """  # noqa: D301 - the escape is click's: this paragraph is not rewrapped
-    with errors_shown():
+    with errors_shown(in_json=in_json):
         named = source_named(source)
         with blaming("--key"):
             wanted = SecretName.parse(name) if name else None
         with opened() as workspace:
             key = workspace.signing_keys.get(wanted)
             if is_reference(named):
-                _sign_installed(workspace, Reference.parse(named), key)
+                facts = _sign_installed(workspace, Reference.parse(named), key, in_json=in_json)
             else:
-                _sign_file(workspace, named, key)
+                facts = _sign_file(workspace, named, key, in_json=in_json)
+        if in_json:
+            put(as_json({**facts, "key": key.public.id}))
 
 
-def _sign_file(workspace: Workspace, path: str, key: SigningKey) -> None:
+def _sign_file(workspace: Workspace, path: str, key: SigningKey, *, in_json: bool) -> dict[str, str]:
     from host.runtime.signing import sign_file  # noqa: PLC0415 - not for `--help`
 
     reference, artifact, place, text = sign_file(workspace, path, read_bytes(path, "FILE"), key)
     write_bytes(str(place), text.encode(), "FILE")
-    put(str(place))
-    say(f"signed {reference} ({artifact.digest.short}) with {key.public.id}")
+    if not in_json:
+        put(str(place))
+        say(f"signed {reference} ({artifact.digest.short}) with {key.public.id}")
+    return {"reference": str(reference), "digest": str(artifact.digest), "signature": str(place)}
 
 
-def _sign_installed(workspace: Workspace, reference: Reference, key: SigningKey) -> None:
+def _sign_installed(workspace: Workspace, reference: Reference, key: SigningKey, *, in_json: bool) -> dict[str, str]:
     from host.runtime.signing import sign_installed  # noqa: PLC0415 - not for `--help`
 
     component, new = sign_installed(workspace, reference, key)
     named = f"{component.reference} ({component.digest.short})"
-    say(f"signed {named} with {key.public.id}" if new else f"{named} is signed with {key.public.id} already")
+    if not in_json:
+        say(f"signed {named} with {key.public.id}" if new else f"{named} is signed with {key.public.id} already")
+    return {"reference": str(component.reference), "digest": str(component.digest)}
 
 
 @click.command("verify", short_help="Say who vouches for a component.")
 @click.argument("source", metavar="FILE|REF", nargs=-1, required=True)
 @click.option("--as", "name", metavar="REF", help="The reference that it has to be, whatever its manifest says.")
 @click.option("--allow-older", is_flag=True, help="Accept it although a newer version was installed before.")
-@click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def verify(*, source: tuple[str, ...], name: str | None, allow_older: bool, in_json: bool) -> None:
     """Verify the component in FILE, by the signatures beside it, or the one that is installed as REF, as installing and
     running do. If a step fails, it is named, and the exit status is 5."""
@@ -102,41 +110,33 @@ def signing_key() -> None:
     show_default=True,
     help="Cosign verifies ed25519 too; not every Sigstore client does.",
 )
-def generate(*, name: str, algorithm: str) -> None:
+@output_option("Write the public half to this file; - is standard output.", default="-", show_default=True)
+@json_option
+def generate(*, name: str, algorithm: str, output: str, in_json: bool) -> None:
     """Make the key NAME, and print its public half (PEM), which others trust.
 
     \b
-    host signing-key generate acme >acme.pem
+    host signing-key generate acme -o acme.pem
     host trust add acme.pem --namespace acme
     host sign dist/tool.wasm --key acme
     """  # noqa: D301 - the escape is click's: this paragraph is not rewrapped
-    with errors_shown():
+    with errors_shown(in_json=in_json):
         named = _key_name(name)
         with opened() as workspace:
             key = workspace.signing_keys.generate(named, "ed25519" if algorithm == "ed25519" else "ecdsa-p256").public
-        put(key.pem.rstrip("\n"))
+        _put_key(named, key, output, in_json=in_json)
         say(f"made {named}: {key.algorithm}, {key.id}")
 
 
 @signing_key.command("list", short_help="List the keys.")
-@click.option("--json", "in_json", is_flag=True, help="Print a JSON list.")
+@json_option
 def list_(*, in_json: bool) -> None:
     """List the keys by name."""
     with errors_shown(in_json=in_json):
         with opened() as workspace:
             found = workspace.signing_keys.all()
         if in_json:
-            facts = [
-                {
-                    "name": str(one.name),
-                    "id": one.public.id,
-                    "algorithm": one.public.algorithm,
-                    "made_at": one.made_at,
-                    "public_key": one.public.pem,
-                }
-                for one in found
-            ]
-            put(as_json(facts))
+            put(as_json([{**_key_facts(one.name, one.public), "made_at": one.made_at} for one in found]))
             return
         if not found:
             say("there is no signing key: host signing-key generate NAME")
@@ -147,12 +147,29 @@ def list_(*, in_json: bool) -> None:
 
 @signing_key.command("export", short_help="Print a key's public half.")
 @click.argument("name", metavar="NAME")
-def export(*, name: str) -> None:
+@output_option("Write it to this file; - is standard output.", default="-", show_default=True)
+@json_option
+def export(*, name: str, output: str, in_json: bool) -> None:
     """Print the public half of the key NAME (PEM), for others to trust."""
-    with errors_shown():
+    with errors_shown(in_json=in_json):
         named = _key_name(name)
         with opened() as workspace:
-            put(workspace.signing_keys.get(named).public.pem.rstrip("\n"))
+            key = workspace.signing_keys.get(named).public
+        _put_key(named, key, output, in_json=in_json)
+
+
+def _put_key(name: SecretName, key: PublicKey, output: str, *, in_json: bool) -> None:
+    """To a file as PEM; to standard output as PEM or JSON."""
+    if output != "-":
+        write_output(output, key.pem.rstrip("\n"))
+    if in_json:
+        put(as_json(_key_facts(name, key)))
+    elif output == "-":
+        put(key.pem.rstrip("\n"))
+
+
+def _key_facts(name: SecretName, key: PublicKey) -> dict[str, Any]:
+    return {"name": str(name), "id": key.id, "algorithm": key.algorithm, "public_key": key.pem}
 
 
 def _key_name(text: str) -> SecretName:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from host.cli.inputs import blaming, opened, read_bytes
-from host.cli.output.terminal import as_json, errors_shown, local_time, put, say, table
+from host.cli.options import AliasedOption, json_option, yes_option
+from host.cli.output.terminal import agree, as_json, errors_shown, local_time, put, say, table
 from host.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,22 +33,26 @@ def trust() -> None:
     "namespaces",
     multiple=True,
     required=True,
-    metavar="N",
+    metavar="NAMESPACE",
     help="It may sign for this namespace.",
 )
 @click.option("--comment", default="", metavar="TEXT", help="The owner of the key.")
-def add(*, key: str, namespaces: tuple[str, ...], comment: str) -> None:
+@json_option
+def add(*, key: str, namespaces: tuple[str, ...], comment: str, in_json: bool) -> None:
     """Trust KEY: a file with a public key (PEM), - for standard input, or the id of a key that is already trusted, to
     add namespaces."""
-    with errors_shown():
+    with errors_shown(in_json=in_json):
         with opened() as workspace:
             kept = workspace.trust.add(_key(workspace.trust, key), namespaces, comment)
+        if in_json:
+            put(as_json(_key_facts(kept)))
+            return
         put(kept.id)
         say(f"trusted for {', '.join(sorted(kept.trusted.namespaces))}")
 
 
 @trust.command("list", short_help="List who is trusted for what.")
-@click.option("--json", "in_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def list_(*, in_json: bool) -> None:
     """List the trusted and the revoked keys, and the namespaces whose rule is not the default."""
     with errors_shown(in_json=in_json):
@@ -69,32 +74,57 @@ def list_(*, in_json: bool) -> None:
 
 @trust.command("revoke", short_help="Never trust a key again.")
 @click.argument("key", metavar="KEY")
-def revoke(*, key: str) -> None:
+@yes_option
+@json_option
+def revoke(*, key: str, yes: bool, in_json: bool) -> None:
     """Never trust KEY again. Components that it signed are no longer installed or run, whenever it signed them. KEY is
     its id, or the beginning of it, as `host trust list` shows it."""
-    with errors_shown():
+    with errors_shown(in_json=in_json):
         with opened() as workspace:
-            kept = workspace.trust.revoke(key)
-        say(f"revoked: {kept.id}")
+            ident = workspace.trust.key(key).id
+            agree(f"Never trust {ident} again, nor what it signed?", yes=yes)
+            kept = workspace.trust.revoke(ident)
+        if in_json:
+            put(as_json(_key_facts(kept)))
+        else:
+            say(f"revoked: {kept.id}")
 
 
 @trust.command("require", short_help="Say what a namespace asks for.")
 @click.argument("namespace", metavar="NAMESPACE")
-@click.option("--threshold", type=click.IntRange(min=1), default=1, metavar="N", help="How many different keys (1).")
+@click.option(
+    "--threshold",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="How many different keys.",
+)
 @click.option("--unsigned", is_flag=True, help="Need no signature; invalid ones are still refused.")
-@click.option("--default", "default", is_flag=True, help="Go back to the default: one signature, none for local.")
-def require(*, namespace: str, threshold: int, unsigned: bool, default: bool) -> None:
+@click.option(
+    "--reset",
+    "default",
+    cls=AliasedOption,
+    aliases=("--default",),
+    is_flag=True,
+    help="Go back to what holds for every namespace: one signature, none for local.",
+)
+@json_option
+def require(*, namespace: str, threshold: int, unsigned: bool, default: bool, in_json: bool) -> None:
     """Say how many keys have to sign a component of NAMESPACE."""
-    with errors_shown():
+    with errors_shown(in_json=in_json):
         from host.trust.verification import Rule  # noqa: PLC0415 - not for `--help`
 
         if unsigned + default + (threshold > 1) > 1:
-            raise InputError("one of --threshold, --unsigned and --default", field="--threshold")
+            raise InputError("one of --threshold, --unsigned and --reset", field="--threshold")
         rule = None if default else Rule(require_signature=not unsigned, threshold=threshold)
         with opened() as workspace:
             workspace.trust.require(namespace, rule)
             now = workspace.trust.snapshot().rule(namespace)
-        say(f"{namespace} asks for {_asks_for(now)}")
+        if in_json:
+            put(as_json({"namespace": namespace, **_rule_facts(now)}))
+        else:
+            say(f"{namespace} asks for {_asks_for(now)}")
 
 
 def _key(store: TrustStore, named: str) -> PublicKey:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import click
-
-from host.cli.output.terminal import one_line, say
+from host.cli.output.terminal import confirmed, one_line, say
 from host.cli.permissions import RunPermissions
 from host.cli.secret_values import ask as ask_value
 from host.component.manifest import Manifest, SecretNeed
@@ -63,7 +60,7 @@ def ask(manifest: Manifest | None, permissions: RunPermissions, name: str) -> Ru
     name, missing = one_line(name), unmet(manifest, permissions)
     requested = requested_by(manifest, permissions.config)
     for domain in missing.domains:
-        if _confirmed(f"{name} asks to reach {domain}. Allow it for this run?"):
+        if confirmed(f"{name} asks to reach {domain}. Allow it for this run?"):
             permissions = permissions.with_domains(str(domain))
     for secret in missing.secrets:
         about = f" ({one_line(secret.description)})" if secret.description else ""
@@ -72,7 +69,7 @@ def ask(manifest: Manifest | None, permissions: RunPermissions, name: str) -> Ru
         if goes:
             say(f"the value goes {goes}")
         if offered := permissions.find(secret.name):
-            value = offered.value if _confirmed(f"Use {offered.place}?") else None
+            value = offered.value if confirmed(f"Use {offered.place}?") else None
         else:
             value = ask_value(f"{secret.name}, or nothing to refuse")
         if value is not None:
@@ -80,15 +77,6 @@ def ask(manifest: Manifest | None, permissions: RunPermissions, name: str) -> Ru
     for given in permissions.secrets:
         if given not in permissions.secret_domains:
             open_ = destinations_to_choose(SecretName.parse(given), permissions.policy, requested)
-            chosen = [str(domain) for domain in open_ if _confirmed(f"May {given} go to {domain}?")]
+            chosen = [str(domain) for domain in open_ if confirmed(f"May {given} go to {domain}?")]
             permissions = permissions.with_secret_domains(given, *chosen) if open_ else permissions
     return permissions
-
-
-def may_ask() -> bool:
-    """Whether there is a terminal to ask on."""
-    return sys.stdin.isatty() and sys.stderr.isatty()
-
-
-def _confirmed(question: str) -> bool:
-    return click.confirm(question, default=False, err=True)

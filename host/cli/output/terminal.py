@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import click
 
-from host.errors import Denied, GuestException, GuestTrap, HostError, RunRecord, StateError
+from host.errors import Denied, GuestException, GuestTrap, HostError, InputError, RunRecord, StateError
 
 # What JSON may hold as it is, but a terminal acts on: DEL and the C1 controls, and what reorders or hides text.
 _TERMINAL = re.compile("[\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
@@ -107,6 +107,26 @@ def put(content: str | bytes) -> None:
         if error.errno == errno.EPIPE:  # the reader has gone: click ends the program silently
             raise
         raise StateError(f"cannot write to standard output: {error.strerror}") from None
+
+
+def may_ask() -> bool:
+    """Whether there is a terminal to ask on."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def confirmed(question: str) -> bool:
+    return click.confirm(question, default=False, err=True)
+
+
+def agree(question: str, *, yes: bool) -> None:
+    """Ask before what cannot be undone, unless `yes`. Raises InputError where the answer is no, or there is no terminal
+    to ask on."""
+    if yes:
+        return
+    if not may_ask():
+        raise InputError(f"{question} There is no terminal to ask on: add --yes to do it", field="--yes")
+    if not confirmed(question):
+        raise InputError("nothing was done", field="--yes")
 
 
 @contextmanager

@@ -7,7 +7,7 @@ counting is a script, which Redis runs as one step, by its own clock. The script
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -120,7 +120,9 @@ class RedisLimiter:
     """A `host.service.limits.Limiter`. `clock` replaces Redis's time in tests."""
 
     def __init__(self, storage: RedisStorage, clock: Callable[[], float] | None = None) -> None:
-        self._redis: Any = storage.get_connection()
+        connection: Any = storage.get_connection()
+        self._redis = connection
+        self._place = _place(connection.connection_pool.connection_kwargs)
         self._key = storage.prefixed_key
         self._clock = clock
         self._script = self._redis.register_script(_SCRIPT)
@@ -131,7 +133,7 @@ class RedisLimiter:
         """To be closed. Raises InputError for a URL of another kind, StateError if no Redis answers there."""
         limiter = cls(_storage(url), clock)
         try:
-            with _translated_errors():
+            with _translated_errors(limiter._place):
                 limiter._redis.ping()
         except BaseException:
             limiter.close()
@@ -169,7 +171,7 @@ class RedisLimiter:
         for one in reservation.held:
             names += [self._key(one.limit.counter), self._key(one.answered_by(answer).counter) if answer else ""]
             arguments += [repr(one.limit.quota.window_s), one.amount, one.window]
-        with _translated_errors():
+        with _translated_errors(self._place):
             dues = self._settle(keys=names, args=arguments)
         return int(dues[0]) if dues else 0
 
@@ -179,7 +181,7 @@ class RedisLimiter:
             self._run(counted, [tokens] * len(counted), spent=True)
 
     def check(self) -> None:
-        with _translated_errors():
+        with _translated_errors(self._place):
             self._redis.ping()
 
     def close(self) -> None:
@@ -204,7 +206,7 @@ class RedisLimiter:
         arguments: list[str | int] = ["" if at is None else repr(at), int(spent)]
         for limit, amount, room in zip(limits, amounts, rooms, strict=True):
             arguments += [repr(limit.quota.window_s), limit.quota.amount, room, amount]
-        with _translated_errors():
+        with _translated_errors(self._place):
             answer = self._script(keys=[self._key(limit.counter) for limit in limits], args=arguments)
         seconds, micros, *counts = map(int, answer)
         now = seconds + micros / 1_000_000 if at is None else at
@@ -258,13 +260,27 @@ def _storage(url: str) -> RedisStorage:
 
 
 @contextmanager
-def _translated_errors() -> Iterator[None]:
-    """Redis's errors become StateError. Their texts are left out: they may repeat what was sent to Redis."""
+def _translated_errors(place: str) -> Iterator[None]:
+    """Redis's errors become StateError, with the `place` of the Redis. Their texts are left out: they may repeat what
+    was sent to Redis. The system's own reason is in them."""
     from redis.exceptions import RedisError  # noqa: PLC0415 - an extra; a storage exists, so it is installed
 
     try:
         yield
     except (RedisError, OSError) as error:
         raise StateError(
-            f"the Redis that counts limits failed: {type(error).__name__}", hint="redis-cli -u URL ping says more"
+            f"the Redis that counts limits failed at {place}: {_reason(error)}", hint="redis-cli -u URL ping says more"
         ) from None
+
+
+def _place(options: Mapping[str, Any]) -> str:
+    return str(options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}")
+
+
+def _reason(error: BaseException) -> str:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return type(error).__name__

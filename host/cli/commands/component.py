@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from host.cli.inputs import opened, source_named
-from host.cli.output.component import as_facts, next_step, serving_line, state_of, waiting_line
 from host.cli.options import allow_import_option, json_option, yes_option
+from host.cli.output.component import as_facts, next_step, serving_line, state_of, waiting_line
 from host.cli.output.terminal import (
     ProgressBars,
     agree,

@@ -8,10 +8,12 @@ runs.
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import import_module
 from typing import NoReturn
 
@@ -114,23 +116,51 @@ def program() -> NoReturn:
         main()
     except SystemExit as ended:
         status = ended.code
-    except Exception:  # noqa: BLE001 - a fault of ours, shown whole
-        sys.excepthook(*sys.exc_info())
+    except Exception as error:  # noqa: BLE001 - a fault of ours, shown whole, unless it is standard output's
+        if isinstance(error, OSError) and (why := _output_fails()):
+            _say(f"error: cannot write to standard output: {why}")
+        else:
+            sys.excepthook(*sys.exc_info())
         status = 6
-    try:
-        sys.stdout.flush()
+    if why := _output_fails():
+        if status in (0, None):
+            _say(f"error: cannot write to standard output: {why}")
+        status = status or 6
+    with suppress(OSError):
         sys.stderr.flush()
-    except OSError:  # the reader has gone
-        status = status or 1
     os._exit(status if isinstance(status, int) else int(status is not None))
 
 
 def _open_standard_streams() -> None:
-    """Open those that were closed (`>&-`) on the null device. Otherwise a file that is opened later would take their
-    place, and be written to by mistake."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
+    """Open those that were closed (`>&-`). Otherwise a file that is opened later would take their place, and be written
+    to by mistake. A closed standard output is opened so that no result can be written to it, and none is lost in
+    silence. Where a stream is not in UTF-8 (LANG=C), what it cannot show is written as an escape."""
+    for name, mode in (("stdin", "r"), ("stdout", "r"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - for the whole process
+        elif name == "stdout" and (stream.encoding or "").lower().replace("-", "") != "utf8":
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _output_fails() -> str:
+    """The reason why standard output takes nothing, or no more; "" if it does, and where its reader has gone: what it
+    wanted, it has."""
+    failed = sys.exc_info()[0] is not None
+    if not sys.stdout.writable():
+        return "it is closed" if failed else ""
+    try:
+        if failed:
+            sys.stdout.write("\n")  # what could not be written is no longer in its buffer
+        sys.stdout.flush()
+    except OSError as error:
+        return "" if error.errno == errno.EPIPE else error.strerror or type(error).__name__
+    return ""
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):
+        click.echo(text, err=True)
 
 
 @click.group(cls=_LazyGroup, epilog=_EXIT_STATUS, context_settings={"help_option_names": ["-h", "--help"]})

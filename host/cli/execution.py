@@ -17,7 +17,7 @@ from host.cli.targets import FileTarget, Job, RunTarget
 from host.core.operation import Attachment, Result, read_input
 from host.core.quantities import parse_duration
 from host.core.strict_json import Json
-from host.errors import Denied, InputError, OperationFailed
+from host.errors import Denied, InputError, OperationFailed, StateError
 
 if TYPE_CHECKING:
     from host.runtime.events import EventStream
@@ -130,7 +130,9 @@ def _record(result: Result) -> dict[str, Any]:
 
 
 def _check_output(output: str | None, *, stream: bool) -> None:
-    """Before the run, which may cost money. Raises InputError."""
+    """Before the run, which may cost money. Raises InputError, StateError."""
+    if output in (None, "-") and not sys.stdout.writable():
+        raise StateError("standard output is closed: the result would be lost", hint="-o FILE, or >/dev/null")
     if output is None:
         return
     if stream:

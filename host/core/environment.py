@@ -18,6 +18,9 @@ PROMETHEUS_MULTIPROC_DIR is set here for the server's workers, which count in th
 HTTPS_PROXY, HTTP_PROXY and ALL_PROXY, in either case, are not followed: an error about a connection names the one that
 is set.
 
+Paths in HOST_… may be relative; those of XDG_… that are relative count as unset, as their specification says. The home
+directory is HOME, else that of the user's entry in the password file; a user may have neither, as in a container.
+
 A secret given as `env:NAME` is read here too. Nothing else of the environment has any effect, except that the library
 `keyring`, where it is installed, has a PYTHON_KEYRING_BACKEND of its own.
 """
@@ -26,8 +29,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Final
 
 from host.errors import InputError
+
+# Where a user without a home directory has no folder either: nothing is there, and nothing can be made there.
+NOWHERE: Final = Path(os.devnull) / "catalyst-host"
 
 
 def cache_dir() -> Path:
@@ -49,13 +56,13 @@ def master_keys() -> tuple[str, ...]:
 
 def secrets_file() -> Path | None:
     given = os.environ.get("HOST_SECRETS")
-    return Path(given).expanduser().absolute() if given else None
+    return _path("HOST_SECRETS", given) if given else None
 
 
 def docker_config() -> Path:
     """docker's config.json, whether it is there or not."""
     given = os.environ.get("DOCKER_CONFIG")
-    return (Path(given).expanduser().absolute() if given else Path.home() / ".docker") / "config.json"
+    return (_path("DOCKER_CONFIG", given) if given else (home() or NOWHERE) / ".docker") / "config.json"
 
 
 def editor() -> str | None:
@@ -104,8 +111,38 @@ def for_children() -> dict[str, str]:
     return {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH") if name in os.environ}
 
 
-def _place(own: str, xdg: str, home: str) -> Path:
+def home() -> Path | None:
+    """The user's home directory, whether it is there or not; None for a user who has none."""
+    import pwd  # noqa: PLC0415 - where HOME is unset
+
+    given = os.environ.get("HOME")
+    if not given:
+        try:
+            given = pwd.getpwuid(os.getuid()).pw_dir
+        except KeyError:  # an id without an entry
+            return None
+    return Path(given) if Path(given).is_absolute() else None
+
+
+def _place(own: str, xdg: str, below: str) -> Path:
+    """The folder that the variable `own` names, else one in that of `xdg`, else one `below` the home directory; NOWHERE
+    for a user who has none. Raises InputError."""
     if given := os.environ.get(own):
-        return Path(given).expanduser().absolute()
-    base = os.environ.get(xdg) or Path.home() / home
-    return Path(base).expanduser().absolute() / "catalyst-host"
+        return _path(own, given)
+    base = Path(os.environ.get(xdg, ""))
+    if base.is_absolute():
+        return base / "catalyst-host"
+    found = home()
+    return NOWHERE if found is None else found / below / "catalyst-host"
+
+
+def _path(variable: str, text: str) -> Path:
+    """Raises InputError for a path below a home directory that is not known, or a working directory that has gone."""
+    try:
+        return Path(text).expanduser().absolute()
+    except (RuntimeError, OSError):
+        raise InputError(
+            f"{variable}: {text!r} cannot be made an absolute path",
+            field=variable,
+            hint="a path that begins with / needs neither a home nor a working directory",
+        ) from None

@@ -126,7 +126,7 @@ class DockerCredentials:
     def _read(self) -> Mapping[str, Json]:
         try:
             return parse_object(self._config.read_bytes(), str(self._config))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return {}
         except OSError as error:
             raise InputError(f"cannot read {str(self._config)!r}: {error.strerror}") from None

@@ -27,7 +27,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
-from host.core import installation
+from host.core import environment, installation
 from host.core.waiting import left, within
 from host.errors import InputError, StateError
 from host.store import migrations, schema
@@ -180,9 +180,13 @@ class Database:
 
 def make_private(folder: Path) -> None:
     """Create `folder` for this user alone, unless it exists; its name is on the disk then. Raises StateError."""
-    if folder.is_dir():
-        return
+    if folder == environment.NOWHERE:
+        raise StateError(
+            "this user has no home directory to keep the state in", hint="HOST_STATE_DIR names a folder for it"
+        )
     try:
+        if folder.is_dir():
+            return
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         sync_folder(folder.parent)
     except OSError as error:

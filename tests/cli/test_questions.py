@@ -21,8 +21,8 @@ IRREVERSIBLE = {
     "key rotate": ["ci"],
     "key revoke": ["ci"],
     "policy reset": [REF],
-    "secret delete": ["TOKEN"],
     "secret get": ["TOKEN", "--reveal"],
+    "secret delete": ["TOKEN"],
     "trust revoke": ["KEY"],
     "unregister": [REF],
 }

@@ -122,8 +122,8 @@ def unregister(*, reference: tuple[str, ...], waiting: bool, yes: bool, in_json:
     with errors_shown(in_json=in_json):
         named = Reference.parse(source_named(reference))
         with opened() as workspace:
-            versions = workspace.components.versions(named)
-            if found := [str(one.reference) for one in versions if not (waiting and one.approved)]:
+            found = [str(one.reference) for one in workspace.components.versions(named)]
+            if found and not waiting:
                 agree(f"Remove {', '.join(found)}, with the signatures?", yes=yes)
             gone = workspace.components.unregister(named, waiting=waiting)
         if in_json:

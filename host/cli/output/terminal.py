@@ -11,7 +11,7 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, NoReturn
 
 import click
@@ -81,15 +81,20 @@ def speak_as(name: str, commands: Iterable[str]) -> None:
 
 
 def say(text: str) -> None:
-    """Words, on standard error."""
-    click.echo(as_words(as_typed(text)), err=True)
+    """Words, on standard error. Where they cannot be written, what they are about is done all the same."""
+    _say(as_words(as_typed(text)))
+
+
+def _say(line: str) -> None:
+    with suppress(OSError):
+        click.echo(line, err=True)
 
 
 def say_logs(execution: RunRecord) -> None:
     """What a guest logged, a line each, debug left out."""
     for line in execution.logs:
         if line.level != "debug":
-            click.echo(f"log: {line.level}: {one_line(line.message)}", err=True)
+            _say(f"log: {line.level}: {one_line(line.message)}")
 
 
 def say_rerouted(execution: RunRecord) -> None:
@@ -106,7 +111,7 @@ def put(content: str | bytes) -> None:
     except OSError as error:
         if error.errno == errno.EPIPE:  # the reader has gone: click ends the program silently
             raise
-        raise StateError(f"cannot write to standard output: {error.strerror}") from None
+        raise StateError(f"cannot write to standard output: {error.strerror or 'it is closed'}") from None
 
 
 def may_ask() -> bool:

@@ -52,8 +52,8 @@ WORDS = {
     "WORDS": "to search for",
 }
 
-# Commands whose result is no JSON: servers, an editor, and files in a format of their own.
-WITHOUT_JSON = {"serve", "mcp", "fake openai", "policy edit", "policy export", "audit export"}
+# Commands whose result is no JSON: servers, an editor, documents, and files in a format of their own.
+WITHOUT_JSON = {"docs", "serve", "mcp", "fake openai", "policy edit", "policy export", "audit export"}
 # What cannot be undone: what was there is in no other place.
 ASKING = {
     "approve",

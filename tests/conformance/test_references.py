@@ -58,6 +58,15 @@ def test_the_example_of_settings_shows_the_defaults_and_changes_none() -> None:
     assert parse_size(uncommented()["max_body_size"]) == ServerSettings().max_body_bytes
 
 
+def test_the_servers_readme_has_every_setting() -> None:
+    text = (ROOT / "host/server/README.md").read_text()
+    table = text[text.index("## Settings") : text.index("## Keys")]
+    for name in _Document.model_fields:
+        assert f"`{name}" in table or f"`…{name.removeprefix('max_unknown_connections')}`" in table, name
+    for name in _Budget.model_fields:
+        assert f"`{name}`" in table, name
+
+
 def test_the_example_of_a_policy_is_one() -> None:
     policy = Policy.parse((EXAMPLES / "policy.toml").read_text())
     assert policy.allowed_domains == ["api.openai.com"]
@@ -116,6 +125,14 @@ def test_the_version_and_the_changelog_agree() -> None:
     released = [one for one in headings if one != "Unreleased"]
     assert not released or released[0].startswith(PROJECT["version"]), "the newest release is the version"
     assert headings[0] == "Unreleased" or released
+
+
+def test_the_addresses_of_the_project_lead_to_its_changelog_and_to_where_weaknesses_are_reported() -> None:
+    if (urls := PROJECT.get("urls")) is None:
+        pytest.skip("the project has no public address yet")
+    assert {"Source", "Changelog", "Security"} <= set(urls)
+    assert urls["Changelog"].endswith("CHANGELOG.md")
+    assert all(url.startswith("https://") for url in urls.values())
 
 
 def test_an_operator_is_told_what_an_upgrade_asks_of_them() -> None:

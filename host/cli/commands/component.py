@@ -51,10 +51,10 @@ def register(
     folder.
 
     The reference is in the manifest inside the component, or in cyfr-manifest.json beside it, or is given with --as. A
-    signature is taken from FILE.sigstore.json.
+    signature is taken from FILE.sigstore.json. FILE may be `openai`, which comes with this program.
 
     \b
-    host register dist/openai.wasm
+    host register openai
     host run c:local.openai --input '{"operation": "models.list"}'
     """  # noqa: D301 - the escape is click's: this paragraph is not rewrapped
     with errors_shown(in_json=in_json):

@@ -15,7 +15,7 @@ import click
 from host.cli.inputs import is_reference, source_named
 from host.cli.options import json_option, permission_options
 from host.cli.output import missing_permissions
-from host.cli.output.terminal import as_json, errors_shown, local_time, one_line, put, size
+from host.cli.output.terminal import as_json, as_typed, errors_shown, local_time, one_line, put, size
 from host.cli.permissions import RunPermissions, read_permissions
 from host.cli.targets import FileTarget, InstalledTarget, RunTarget
 from host.component.manifest import Manifest
@@ -41,7 +41,7 @@ _LISTED = 40  # operations, or kinds of them
 @json_option
 def inspect(*, source: tuple[str, ...], in_json: bool, **authority: Any) -> None:
     """Show the component in FILE, or the one that is installed under REF: its requests, and what it could reach with
-    these options of `host run`."""
+    these options of `host run`. FILE may be `openai`, which comes with this program."""
     with errors_shown(in_json=in_json):
         name = source_named(source)
         with ExitStack() as stack:
@@ -101,7 +101,7 @@ def _page(
     yield from _title_lines(catalyst.reference, catalyst.manifest)
     yield f"digest   {catalyst.digest}"
     yield f"size     {size(catalyst.size)}"
-    yield from _installation_lines(**installation) if installation else ()
+    yield from map(as_typed, _installation_lines(**installation)) if installation else ()
     yield from _license_lines(catalyst.manifest)
     limits = catalyst.grant.limits
     yield (

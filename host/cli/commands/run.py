@@ -34,8 +34,10 @@ def run(*, source: tuple[str, ...], in_json: bool, **options: Any) -> None:
     the one that is installed under REF, which has its own grants too. A REF of a registry (oci://…) is pulled first, as
     by `host pull`.
 
+    FILE is the path of a component, or `openai`, the catalyst that comes with this program.
+
     \b
-    host run dist/openai.wasm \\
+    host run openai \\
         --allow-domain api.openai.com --secret OPENAI_API_KEY \\
         --input '{"operation": "models.list"}'
     host run c:local.openai --input '{"operation": "models.list"}'

@@ -12,6 +12,7 @@ from typing import Any
 from host.fakes.messages import FakeResponse
 from host.fakes.openai import errors
 from host.fakes.openai.call import ApiCall, Params
+from host.fakes.openai.parameters import EMBEDDINGS, MODERATIONS, check_types
 from host.fakes.openai.text import count, identifier, seed_of
 
 # embeddings
@@ -24,6 +25,7 @@ _MAX_INPUTS = 2048
 def embed(call: ApiCall) -> FakeResponse:
     params = call.params
     model = params.required_text("model")
+    check_types(params, EMBEDDINGS)
     inputs = _embedding_inputs(params)
     dimensions = params.integer("dimensions", DIMENSIONS, high=_MAX_DIMENSIONS)
     as_base64 = params.choice("encoding_format", ("float", "base64"), "float") == "base64"
@@ -105,6 +107,7 @@ _WORD = re.compile(r"[a-z]+")
 
 def moderate(call: ApiCall) -> FakeResponse:
     params = call.params
+    check_types(params, MODERATIONS)
     model = params.text("model", "omni-moderation-latest")
     inputs = _moderation_inputs(params)
     return FakeResponse.json(

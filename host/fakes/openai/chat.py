@@ -11,6 +11,7 @@ from typing import Any
 from host.fakes.messages import FakeResponse
 from host.fakes.openai import errors
 from host.fakes.openai.call import ApiCall, Params
+from host.fakes.openai.parameters import CHAT, check_types
 from host.fakes.openai.structured import forced_function, function_arguments, function_of, instance
 from host.fakes.openai.text import (
     CREATED,
@@ -61,8 +62,7 @@ class _Choice:
             "content": None if self.call else self.written.text,
             "refusal": None,
             "annotations": [],
-            "tool_calls": [self.call] if self.call else None,
-            "function_call": None,
+            **({"tool_calls": [self.call]} if self.call else {}),
         }
 
     def whole(self) -> dict[str, Any]:
@@ -94,6 +94,7 @@ class _Choice:
 def create_chat_completion(call: ApiCall) -> FakeResponse:
     params = call.params
     model = params.required_text("model")
+    check_types(params, CHAT)
     messages = _messages(params)
     check_sampling(params)
     seed = seed_of("chat", model, messages, params.integer("seed", None, low=-(2**63)))

@@ -9,6 +9,7 @@ from typing import Any
 from host.fakes.messages import FakeResponse
 from host.fakes.openai import errors
 from host.fakes.openai.call import ApiCall, Params
+from host.fakes.openai.parameters import COMPLETIONS, check_types
 from host.fakes.openai.text import (
     CREATED,
     DONE,
@@ -33,6 +34,7 @@ _DEFAULT_MAX_TOKENS = 16  # OpenAI's, and small enough that answers end by it
 def create_completion(call: ApiCall) -> FakeResponse:
     params = call.params
     model = params.required_text("model")
+    check_types(params, COMPLETIONS)
     prompts = _prompts(params)
     check_sampling(params)
     n = params.integer("n", 1, high=128)

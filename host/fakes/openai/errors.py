@@ -7,7 +7,7 @@ from typing import Any
 
 from host.fakes.messages import FakeResponse
 
-_KEY_PAGE = "You can find your API key at https://platform.openai.com/account/api-keys."
+_KEY_PAGE = "https://platform.openai.com/account/api-keys"
 
 
 class ApiError(Exception):
@@ -47,7 +47,9 @@ def standard(status: int) -> ApiError:
     """OpenAI's usual error for `status`."""
     match status:
         case 401:
-            return ApiError(401, f"Incorrect API key provided. {_KEY_PAGE}", code="invalid_api_key")
+            return ApiError(
+                401, f"Incorrect API key provided. You can find your API key at {_KEY_PAGE}.", code="invalid_api_key"
+            )
         case 429:
             return ApiError(429, "Rate limit reached for requests. Please try again later.", code="rate_limit_exceeded")
         case 503:
@@ -61,9 +63,11 @@ def standard(status: int) -> ApiError:
 def missing_key() -> ApiError:
     message = (
         "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth "
-        f"(i.e. Authorization: Bearer YOUR_KEY). {_KEY_PAGE}"
+        "(i.e. Authorization: Bearer YOUR_KEY), or as the password field (with blank username) if you're accessing the "
+        "API from your browser and are prompted for a username and password. You can obtain an API key from "
+        f"{_KEY_PAGE}."
     )
-    return ApiError(401, message, code="invalid_api_key", headers={"www-authenticate": "Bearer"})
+    return ApiError(401, message, headers={"www-authenticate": "Bearer"})
 
 
 def missing(param: str) -> ApiError:

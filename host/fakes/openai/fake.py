@@ -50,7 +50,7 @@ class EndpointRoutes:
 
         Raises ApiError: 404 for an unknown path, 405 for a method that the path does not have.
         """
-        methods, parameters = self._at(path)
+        methods, parameters = self._at(method, path)
         handler = methods.get("GET" if method == "HEAD" else method)
         if handler is None:
             message = f"Not allowed to {method} on {path} (HINT: Perhaps you meant to use a different HTTP method?)"
@@ -58,7 +58,7 @@ class EndpointRoutes:
             raise errors.ApiError(405, message, code="method_not_supported", headers=allowed)
         return handler, parameters
 
-    def _at(self, path: str) -> tuple[dict[str, Handler], dict[str, str]]:
+    def _at(self, method: str, path: str) -> tuple[dict[str, Handler], dict[str, str]]:
         if path in self._exact:
             return self._exact[path], {}
         steps = path.split("/")
@@ -67,8 +67,7 @@ class EndpointRoutes:
                 pairs = list(zip(template, steps, strict=True))
                 if all(name == step or (name[:1] == "{" and step) for name, step in pairs):
                     return methods, {name[1:-1]: unquote(step) for name, step in pairs if name[:1] == "{"}
-        message = f"Unknown request URL: {path}. Please check the URL for typos."
-        raise errors.not_found(message, code="unknown_url")
+        raise errors.not_found(f"Invalid URL ({method} {path})")
 
 
 class FakeOpenAI(LoopbackServer):

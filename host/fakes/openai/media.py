@@ -15,7 +15,8 @@ from typing import Any
 
 from host.fakes.messages import FakeResponse
 from host.fakes.openai import errors
-from host.fakes.openai.call import ApiCall
+from host.fakes.openai.call import ApiCall, Params
+from host.fakes.openai.parameters import IMAGES, SPEECH, check_types
 from host.fakes.openai.text import CREATED, count, event, event_stream, identifier, seed_of, sentence, tokens
 
 # images
@@ -27,6 +28,7 @@ _SIZE = re.compile(r"(auto|[1-9][0-9]{1,3}x[1-9][0-9]{1,3})\Z")
 def generate_image(call: ApiCall) -> FakeResponse:
     params = call.params
     prompt = params.required_text("prompt")
+    check_types(params, IMAGES)
     model = params.text("model", "dall-e-2")
     newer = model.startswith("gpt-image")  # these give no URLs, and count tokens
     form = params.choice("response_format", ("url", "b64_json"), "b64_json" if newer else "url")
@@ -35,6 +37,11 @@ def generate_image(call: ApiCall) -> FakeResponse:
         raise errors.unsupported("size", size, ("256x256", "512x512", "1024x1024", "1024x1536", "1536x1024", "auto"))
     seed = seed_of("image", model, prompt, size)
     names = [identifier("img-", seed_of(seed.hex(), index)) for index in range(params.integer("n", 1, high=10))]
+    if params.flag("stream"):
+        if not newer:
+            raise errors.wrong_value("stream", "it is only allowed for GPT image models.")
+        partial = params.integer("partial_images", 0, low=0, high=3)
+        return event_stream(_image_events(params, names, partial, _image_usage(count(prompt), len(names))))
     revised = {"revised_prompt": prompt} if model == "dall-e-3" else {}
     data = [
         {**revised, "b64_json": base64.b64encode(png(name)).decode()}
@@ -44,6 +51,24 @@ def generate_image(call: ApiCall) -> FakeResponse:
     ]
     usage = {"usage": _image_usage(count(prompt), len(data))} if newer else {}
     return FakeResponse.json({"created": CREATED, "data": data, **usage})
+
+
+def _image_events(params: Params, names: list[str], partial: int, usage: dict[str, Any]) -> Iterator[bytes]:
+    """Pictures on their way and whole ones; on its way a picture is another one."""
+    shown = {
+        "created_at": CREATED,
+        "size": params.text("size", "1024x1024"),
+        "quality": params.choice("quality", ("low", "medium", "high", "auto"), "auto"),
+        "background": params.choice("background", ("transparent", "opaque", "auto"), "auto"),
+        "output_format": params.choice("output_format", ("png", "webp", "jpeg"), "png"),
+    }
+    for name in names:
+        for index in range(partial):
+            picture = base64.b64encode(png(f"{name}-{index}")).decode()
+            kind = "image_generation.partial_image"
+            yield event({"type": kind, "b64_json": picture, **shown, "partial_image_index": index}, kind)
+        kind = "image_generation.completed"
+        yield event({"type": kind, "b64_json": base64.b64encode(png(name)).decode(), **shown, "usage": usage}, kind)
 
 
 def download_image(call: ApiCall) -> FakeResponse:
@@ -97,6 +122,7 @@ _SECONDS_PER_WORD = 0.5
 
 def speech(call: ApiCall) -> FakeResponse:
     params = call.params
+    check_types(params, SPEECH)
     asked = [params.required_text(name) for name in ("model", "input")]
     voice = params.required("voice")
     if len(asked[1]) > _MAX_INPUT:
@@ -147,14 +173,14 @@ def _transcription(call: ApiCall, task: str) -> FakeResponse:
     if params.flag("stream") and model != "whisper-1":  # OpenAI ignores the parameter for whisper-1
         return event_stream(_transcript_events(text))
     seconds = count(text) * _SECONDS_PER_WORD
-    usage = {"type": "duration", "seconds": seconds}
+    usage = {"usage": {"type": "duration", "seconds": seconds}} if task == "transcribe" else {}
     match wanted:
         case "json":
-            return FakeResponse.json({"text": text, "usage": usage})
+            return FakeResponse.json({"text": text, **usage})
         case "verbose_json":
             language = params.text("language", "english") if task == "transcribe" else "english"
             timed = _timed(text) if "word" in params.texts("timestamp_granularities", at_most=2) else None
-            verbose = {"task": task, "language": language, "duration": seconds, "text": text, "usage": usage}
+            verbose = {"task": task, "language": language, "duration": seconds, "text": text, **usage}
             return FakeResponse.json(
                 {**verbose, "segments": [_segment(text, seconds)], **({"words": timed} if timed else {})}
             )
@@ -169,7 +195,9 @@ def _transcription(call: ApiCall, task: str) -> FakeResponse:
 def _transcript_events(text: str) -> Iterator[bytes]:
     for word in tokens(text):
         yield event({"type": "transcript.text.delta", "delta": word})
-    yield event({"type": "transcript.text.done", "text": text})
+    spent = {"input_tokens": 0, "output_tokens": count(text), "total_tokens": count(text)}
+    usage = {"type": "tokens", **spent, "input_token_details": {"text_tokens": 0, "audio_tokens": 0}}
+    yield event({"type": "transcript.text.done", "text": text, "usage": usage})
 
 
 def _segment(text: str, seconds: float) -> dict[str, Any]:

@@ -25,11 +25,10 @@ def create_file(call: ApiCall) -> FakeResponse:
         "object": "file",
         "bytes": len(upload.content),
         "created_at": CREATED,
-        "expires_at": CREATED + lifetime_s if lifetime_s else None,
+        **({"expires_at": CREATED + lifetime_s} if lifetime_s else {}),
         "filename": upload.filename,
         "purpose": form.params.choice("purpose", _PURPOSES, ""),
         "status": "processed",
-        "status_details": None,
     }
     call.state.files[file_id] = (shown, upload.content)
     return FakeResponse.json(shown)

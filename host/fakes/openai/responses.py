@@ -12,6 +12,7 @@ from typing import Any
 from host.fakes.messages import FakeResponse
 from host.fakes.openai import errors
 from host.fakes.openai.call import ApiCall, Params, StoredResponse
+from host.fakes.openai.parameters import RESPONSES, check_types
 from host.fakes.openai.structured import forced_function, function_arguments, function_of, instance
 from host.fakes.openai.text import (
     CREATED,
@@ -32,14 +33,18 @@ from host.fakes.openai.text import (
 _Event = tuple[str, dict[str, Any]]
 
 
-def _events(response: dict[str, Any]) -> Iterator[bytes]:
+def _events(response: dict[str, Any], after: int = -1) -> Iterator[bytes]:
+    """The events of a stream; those after the number `after`, where a client reads it once more."""
     for number, (name, fields) in enumerate(_named_events(response)):
+        if number <= after:
+            continue
         kind = f"response.{name}"
         yield event({"type": kind, "sequence_number": number, **fields}, kind)
 
 
 def _named_events(response: dict[str, Any]) -> Iterator[_Event]:
-    started = {**response, "status": "in_progress", "output": [], "usage": None, "incomplete_details": None}
+    started = {**response, "status": "in_progress", "output": [], "incomplete_details": None}
+    del started["usage"]
     yield "created", {"response": started}
     yield "in_progress", {"response": started}
     for index, item in enumerate(response["output"]):
@@ -55,7 +60,7 @@ def _named_events(response: dict[str, Any]) -> Iterator[_Event]:
 def _call_events(item: dict[str, Any], inside: dict[str, Any]) -> Iterator[_Event]:
     for piece in tokens(item["arguments"]):
         yield "function_call_arguments.delta", {**inside, "delta": piece}
-    yield "function_call_arguments.done", {**inside, "name": item["name"], "arguments": item["arguments"]}
+    yield "function_call_arguments.done", {**inside, "arguments": item["arguments"]}
 
 
 def _message_events(item: dict[str, Any], inside: dict[str, Any]) -> Iterator[_Event]:
@@ -74,6 +79,7 @@ _FORMATS = ("text", "json_object", "json_schema")
 def create_response(call: ApiCall) -> FakeResponse:
     params = call.params
     params.required_text("model")
+    check_types(params, RESPONSES)
     check_sampling(params)
     items = _input_items(params.required("input"))
     before = _previous(call).conversation if "previous_response_id" in params else []
@@ -94,7 +100,10 @@ def create_response(call: ApiCall) -> FakeResponse:
 
 
 def retrieve_response(call: ApiCall) -> FakeResponse:
-    return FakeResponse.json(_stored(call).response)
+    response = _stored(call).response
+    if call.query.flag("stream"):
+        return event_stream(_events(response, call.query.integer("starting_after", -1, low=0)))
+    return FakeResponse.json(response)
 
 
 def delete_response(call: ApiCall) -> FakeResponse:
@@ -213,7 +222,7 @@ def _response(params: Params, own_seed: bytes, output: list[dict[str, Any]], usa
         "top_p": params.raw("top_p") if "top_p" in params else 1.0,
         "truncation": params.text("truncation", "disabled"),
         "usage": usage,
-        "user": params.raw("user"),
+        **({"user": params.raw("user")} if "user" in params else {}),
     }
 
 

@@ -17,7 +17,10 @@ def test_without_a_bearer_token_it_is_a_401_in_openais_shape(http, value):
     response = http.get("/v1/models", headers={"authorization": value})
     error = response.json()["error"]
     assert (response.status_code, error["type"], error["param"]) == (401, "invalid_request_error", None)
-    assert error["code"] == "invalid_api_key"
+    assert error["code"] is None
+    assert error["message"].startswith(
+        "You didn't provide an API key. You need to provide your API key in an Authorization"
+    )
 
 
 def test_the_sdk_raises_an_authentication_error(fake):
@@ -27,7 +30,7 @@ def test_the_sdk_raises_an_authentication_error(fake):
         pytest.raises(openai.AuthenticationError) as caught,
     ):
         client.models.list()
-    assert caught.value.code == "invalid_api_key"
+    assert caught.value.code is None
 
 
 def test_answers_carry_openais_headers_and_are_numbered(http):
@@ -47,7 +50,7 @@ def test_a_reset_numbers_from_one_again(fake, http):
 )
 def test_an_unknown_path_is_a_404(http, path):
     response = http.get(path)
-    assert (response.status_code, response.json()["error"]["code"]) == (404, "unknown_url")
+    assert (response.status_code, response.json()["error"]["code"]) == (404, None)
 
 
 @pytest.mark.parametrize(

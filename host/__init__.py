@@ -48,6 +48,7 @@ __all__ = [
     "Operation",
     "OperationSpec",
     "Origin",
+    "Passes",
     "Policy",
     "Quota",
     "RateLimit",

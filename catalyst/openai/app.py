@@ -12,15 +12,17 @@ BASE_URL = "https://api.openai.com/v1"
 
 TABLE = Table(OPERATIONS)
 
+_OWN = ("authorization", "user-agent", "content-type")
 _HEADER_OF = {"organization": "OpenAI-Organization", "project": "OpenAI-Project"}
 
 
 def dispatch(call: Call) -> dict[str, Any]:
     """Performs one operation. Parameters are checked before the key is read, and the key before anything is sent."""
-    request = TABLE.find(call.operation).prepare(call.params, stream=call.stream)
+    operation = TABLE.find(call.operation)
+    request = operation.prepare(call.params, stream=call.stream, query=call.query, body=call.body)
     settings = config.get()
     base_url = base_url_of(settings)
-    return api.perform(request, base_url=base_url, headers=headers_of(settings), text_of=text_of)
+    return api.perform(request, base_url=base_url, headers=headers_of(settings, call.headers), text_of=text_of)
 
 
 def base_url_of(settings: dict[str, Any]) -> str:
@@ -38,10 +40,14 @@ def base_url_of(settings: dict[str, Any]) -> str:
     return url.rstrip("/")
 
 
-def headers_of(settings: dict[str, Any]) -> dict[str, str]:
-    """Returns the headers of every request. Raises HostRefused if the key is not granted, Misconfigured if a setting is
-    not a text."""
+def headers_of(settings: dict[str, Any], forwarded: dict[str, str]) -> dict[str, str]:
+    """Returns the headers of a request: `forwarded` from the caller's, and over them those of every request.
+
+    What the operator has set for `organization` and `project` counts, and not the caller's. Raises HostRefused if the
+    key is not granted, Misconfigured if a setting is not a text.
+    """
     headers = {
+        **{name: value for name, value in forwarded.items() if name not in _OWN},
         "Authorization": f"Bearer {secrets.get('OPENAI_API_KEY')}",
         "User-Agent": f"catalyst-openai/{VERSION}",
     }
@@ -51,6 +57,7 @@ def headers_of(settings: dict[str, Any]) -> dict[str, str]:
             continue
         if not isinstance(value, str) or not value:
             raise Misconfigured(name, f"{name} must be a text")
+        headers.pop(header.lower(), None)
         headers[header] = value
     return headers
 

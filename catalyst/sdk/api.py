@@ -27,7 +27,7 @@ def perform(request: Prepared, *, base_url: str, headers: Mapping[str, str], tex
     Raises HostRefused, and UpstreamError: also for an answer that reports an error, broke off within an event, or is a
     page in place of JSON.
     """
-    url = base_url + request.target
+    url, headers = base_url + request.target, {**request.headers, **headers}
     if request.stream:
         return _stream(request, url, headers, text_of)
     stays = http.ATTACHMENTS and request.answer != "text"

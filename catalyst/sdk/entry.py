@@ -24,11 +24,20 @@ _reserve = [bytes(256 * 1024)]  # freed when memory runs out, so that the log me
 
 
 class Call(NamedTuple):
-    """An operation with the parameters of its caller."""
+    """An operation with the parameters of its caller; and, where the manifest's `passes` asks for them, parts of the
+    caller's request as they came.
+
+    `query`: the text of its query, without `?`. `headers`: the headers to send on, with names in lower case. `body`:
+    `{"$attachment": id}` for the text of its JSON body; `params` are brief then: lists and objects in them are empty,
+    and long texts cut.
+    """
 
     operation: str
     params: dict[str, Any]
     stream: bool
+    query: str = ""
+    headers: dict[str, str] = {}  # noqa: RUF012 - never changed
+    body: dict[str, str] | None = None
 
     @classmethod
     def parse(cls, document: dict[str, Any]) -> "Call":
@@ -44,7 +53,14 @@ class Call(NamedTuple):
         stream = document.get("stream", False)
         if not isinstance(stream, bool):
             raise Invalid("stream", "stream must be true or false")
-        return cls(operation, params, stream)
+        query, headers, body = document.get("query", ""), document.get("headers", {}), document.get("body")
+        if not isinstance(query, str):
+            raise Invalid("query", "query must be a string")
+        if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
+            raise Invalid("headers", "headers must be an object of strings")
+        if body is not None and not (isinstance(body, dict) and isinstance(body.get("$attachment"), str)):
+            raise Invalid("body", 'body must be {"$attachment": id}')
+        return cls(operation, params, stream, query, headers, body)
 
 
 def run(function: Callable[[dict[str, Any]], Any]) -> type[exports.Run]:

@@ -1,5 +1,6 @@
 """Operations as rows of a table: each row declares an endpoint, and checks and prepares its requests."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from difflib import get_close_matches
@@ -26,6 +27,8 @@ _WORDS = {
     "object": "an object",
     "file": 'a file: {"$attachment": id} or {"data": base64}',
 }
+_JSON = {"Content-Type": "application/json"}
+_STREAM = re.compile(r"(?:^|&)stream=")
 _FILE_KEYS = frozenset({"$attachment", "data", "filename", "content_type"})
 
 
@@ -58,7 +61,7 @@ class Prepared(NamedTuple):
     """A checked request.
 
     `target` is path and query, `content` the keyword arguments of `http.request` for the body, `answer` the kind of
-    the answer.
+    the answer. `headers` say what the body is, where `http.request` cannot tell.
     """
 
     method: str
@@ -66,6 +69,7 @@ class Prepared(NamedTuple):
     content: dict[str, Any]
     answer: str
     stream: bool
+    headers: dict[str, str] = {}  # noqa: RUF012 - never changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,26 +106,35 @@ class Operation:
         put(self, "_parameters", tuple(map(Parameter.parse, columns)))
         put(self, "_in_query", frozenset(self.query.split()))
 
-    def prepare(self, params: Mapping[str, Any], *, stream: bool = False) -> Prepared:
-        """Returns the request for `params`. A parameter `stream` also turns streaming on.
+    def prepare(
+        self, params: Mapping[str, Any], *, stream: bool = False, query: str = "", body: dict[str, str] | None = None
+    ) -> Prepared:
+        """Returns the request for `params`. A parameter `stream` of an operation that streams also turns that on.
+        `query` is added to the query as it is; `body` is the JSON body, of which `params` show the beginning. See Call.
 
         Raises Invalid for the first parameter that is missing or wrong.
         """
         given = {self.renamed.get(name, name): value for name, value in params.items()}
-        stream = self._streams(given.pop("stream", None)) or stream
-        if stream:
-            if not self.stream:
-                raise Invalid("stream", f"{self.name} cannot stream")
-            given["stream"] = True
-        parts = given.pop("multipart", None) if self.request == "multipart" else None
+        if self.stream:
+            stream = self._streams(given.pop("stream", None)) or stream
+            if stream and (self.request != "none" or not _STREAM.search(query)):
+                given["stream"] = True
+        elif stream or given.get("stream") is True:
+            raise Invalid("stream", f"{self.name} cannot stream")
+        parts = given.pop("multipart") if self.request == "multipart" and _are_parts(given.get("multipart")) else None
         named = given if parts is None else {**_named(parts), **given}
         for parameter in self._parameters:
-            parameter.check(named)
+            if not query or self.request != "none" or parameter.name in self._in_path:
+                parameter.check(named)
         answer = "text" if named.get("response_format") in self.plain.split() else self.response
 
         in_path = {name: given.pop(name) for name in self._in_path}
         in_query = {name: given.pop(name) for name in list(given) if self.request == "none" or name in self._in_query}
         target = http.path(self.path, **in_path) + http.query(in_query)
+        if query:
+            target += ("&" if in_query else "?") + query
+        if self.request == "json" and body is not None:
+            return Prepared(self.method, target, {"body": body}, answer, stream, _JSON)
         if self.request == "json":
             content: dict[str, Any] = {"json": given}
         elif self.request == "multipart":
@@ -173,13 +186,16 @@ def _is_file(value: Any) -> bool:
     return one_source and all(isinstance(text, str) for text in value.values())
 
 
-def _named(parts: Any) -> dict[str, Any]:
+def _are_parts(value: Any) -> bool:
+    """Whether `value` is a form that the caller made ready, and no field that is called `multipart`."""
+    return isinstance(value, list) and all(isinstance(part, dict) and not _is_file(part) for part in value)
+
+
+def _named(parts: list[dict[str, Any]]) -> dict[str, Any]:
     """Returns the caller's own multipart parts as parameters by name, for the checks."""
-    if not isinstance(parts, list):
-        raise Invalid("multipart", "multipart must be an array")
     named: dict[str, Any] = {}
     for index, part in enumerate(parts):
-        if not isinstance(part, dict) or not isinstance(part.get("name"), str):
+        if not isinstance(part.get("name"), str):
             raise Invalid("multipart", f"multipart[{index}] must be an object with a name")
         name = part["name"].removesuffix("[]")
         if "value" in part:

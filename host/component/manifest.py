@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from host.component.operations import OperationSpec, malformed, read_operations
+from host.component.operations import OperationSpec, Passes, malformed, read_operations, read_passes
 from host.component.wasm import MANIFEST_SECTION, MAX_SECTION_BYTES, append_section, custom_sections
 from host.core.fields import FieldReader
 from host.core.headers import HEADER, secret_header
@@ -26,10 +26,11 @@ FILES = ("cyfr-manifest.json", "manifest.json")
 
 FIELDS = (
     *("id", "type", "version", "description", "license", "authors", "homepage", "source"),
-    *("wasi", "secrets", "domains", "operations", "schema", "defaults", "examples"),
+    *("wasi", "secrets", "domains", "operations", "passes", "schema", "defaults", "examples"),
     *("publisher", "name", "setup"),  # CYFR's later spelling of the id and of where its secrets are
 )
 
+_NOTHING = Passes()
 _GUARDED = frozenset({FETCH, STREAMING, SECRETS})  # a manifest has to name these to use them
 
 
@@ -55,8 +56,8 @@ class Manifest:
     `id` is `type:namespace.name`; a manifest may leave out the type and the namespace (`local`), or write CYFR's
     `publisher` and `name`. `wasi` maps a capability (http, streaming, secrets, output, config, log) to whether the
     catalyst uses it. `secrets` may also be in CYFR's `setup`. `domains` None sets no bound; `{config.KEY}` in it stands
-    for the host of the URL that the operator's config has under KEY. `operations` are ours, by name. `schemas` are JSON
-    Schemas of input, output and config. Fields that this host does not know are passed over.
+    for the host of the URL that the operator's config has under KEY. `operations` are ours, by name, `passes` too.
+    `schemas` are JSON Schemas of input, output and config. Fields that this host does not know are passed over.
     """
 
     id: str = ""
@@ -71,6 +72,7 @@ class Manifest:
     secrets: Sequence[SecretNeed] = ()
     domains: Sequence[str] | None = None
     operations: Mapping[str, OperationSpec] = field(default_factory=dict)
+    passes: Passes = _NOTHING
     schemas: Mapping[str, Json] = field(default_factory=dict)
     defaults: Mapping[str, Json] = field(default_factory=dict)
     examples: Sequence[Mapping[str, Json]] = ()
@@ -96,6 +98,7 @@ class Manifest:
                 secrets=tuple(_need(at, one) for at, one in secrets.items("secrets")),
                 domains=fields.texts("domains") if fields.given.get("domains") is not None else None,
                 operations=read_operations(fields.given.get("operations", {})),
+                passes=read_passes(fields.table("passes")),
                 schemas=_schemas(fields.table("schema")),
                 defaults=fields.table("defaults").given,
                 examples=tuple(one for _, one in fields.items("examples") if isinstance(one, dict)),

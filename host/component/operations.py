@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias, get_args
 
 from host.core.fields import FieldReader
+from host.core.headers import forwarded_header
 from host.core.strict_json import Json
-from host.errors import ManifestError
+from host.errors import InputError, ManifestError
 
 RouteMethod: TypeAlias = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 RequestKind: TypeAlias = Literal["none", "json", "multipart"]
@@ -45,6 +46,32 @@ class OperationSpec:
     params: Json = True
     aliases: tuple[str, ...] = ()
     in_path: tuple[str, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Passes:
+    """The parts of a caller's request that a catalyst sends on as they came: keys of its input, beside `params`.
+
+    `query`: the text of the query, added to what the operation itself puts there. `body`: the text of a JSON body, an
+    attachment; `params` are brief then: lists and objects in them are empty, long texts cut. `headers`: names of
+    headers, in lower case, to which a policy may add; None: the catalyst knows of none.
+    """
+
+    query: bool = False
+    body: bool = False
+    headers: frozenset[str] | None = None
+
+
+def read_passes(fields: FieldReader) -> Passes:
+    """Raises ManifestError, which names the field, also for a header that no caller's request may set."""
+    names: list[str] = []
+    for at, name in enumerate(fields.texts("headers") if "headers" in fields else ()):
+        try:
+            names.append(forwarded_header(name))
+        except InputError as error:
+            raise fields.error(f"headers[{at}]", f"is not acceptable: {error.message}") from None
+    headers = frozenset(names) if "headers" in fields else None
+    return Passes(fields.flag("query", default=False), fields.flag("body", default=False), headers)
 
 
 def read_operations(given: Json) -> Mapping[str, OperationSpec]:

@@ -104,6 +104,22 @@ def secret_header(name: str, *, by_manifest: bool = False) -> str:
     return name.lower()
 
 
+def forwarded_header(name: str) -> str:
+    """The lower-case name of a header that may go from a caller's request to the upstream. Raises InputError for no
+    name, for a credential or a cookie, for what frames a message or speaks for a proxy, and for what chooses the form
+    of the answer or overrides the method."""
+    if not TOKEN.match(name):
+        raise InputError(f"{name[:80]!r} is not the name of a header")
+    plain = spelled(name)
+    if plain in CREDENTIALS or plain in ("cookie", "cookie2", "set-cookie", "proxy-authorization"):
+        raise InputError(f"the header {name[:80]} carries credentials: a caller's are not forwarded")
+    if plain in NOT_THE_GUESTS or plain.startswith((*NOT_THE_GUESTS_PREFIXES, "x-catalyst", "access-control-", "sec-")):
+        raise InputError(f"the header {name[:80]} is for this connection alone, and is not forwarded")
+    if plain in ANSWER_FORMS or plain in METHOD_OVERRIDES or plain.startswith(("accept", "content-", "if-")):
+        raise InputError(f"the header {name[:80]} chooses the request's form or its answer's, and is not forwarded")
+    return name.lower()
+
+
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from host.core.audit import Event, LogLine, Meters
-from host.core.strict_json import MAX_DEPTH, Json, check_depth, clean_text, count_values, kind_of, parse_json
-from host.errors import InputError, OperationFailed, OutputTooLarge, Refusal
+from host.core.strict_json import MAX_DEPTH, Json, WrittenObject, check_depth, clean_text, count_values, parse_json
+from host.errors import InputError, OperationFailed, OutputTooLarge, Refusal, TooLarge
 
 _HEADER_NAME = re.compile(r"[a-z][a-z0-9-]{0,63}\Z")
 _HEADER_VALUE = re.compile(r"[!-~]([ -~]{0,254}[!-~])?\Z")
@@ -108,28 +108,46 @@ Input: TypeAlias = Operation | Mapping[str, Json] | str | bytes
 
 
 def read_input(given: Input) -> dict[str, Json]:
-    """The JSON object that `given` is or holds. Raises InputError."""
+    """The JSON object that `given` is or holds. The `params` of a text know how they were written. Raises
+    InputError."""
     if isinstance(given, Operation):
         return given.as_dict()
     if isinstance(given, Mapping):
         return dict(given)
-    value = parse_json(given, "the input")
-    if not isinstance(value, dict):
-        raise InputError(
-            f"the input is a JSON {kind_of(value)}, not an object",
-            hint='like {"operation": "models.list", "params": {}}',
-        )
-    return value
+    found = WrittenObject.read(given, "the input")
+    if isinstance(found.get("params"), dict):
+        found["params"] = WrittenObject.read(found.part("params"), "the input")
+    return found
 
 
-def write_input(value: Mapping[str, Json], held: Attachments, given: Mapping[str, Attachment]) -> str:
+class Mention(dict[str, Json]):
+    """`{"$attachment": name}` that the host itself put in place of a caller's file. The same in a caller's data is
+    data."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__({"$attachment": name})
+
+
+def no_room(what: str, size: int) -> TooLarge:
+    """The error for an attachment that a run has no room for."""
+    return TooLarge(
+        f"{what}, of {size} bytes, is over max_attachment_bytes, which counts all attachments of a run together",
+        hint="send less in one run",
+    )
+
+
+def write_input(
+    value: Mapping[str, Json], held: Attachments, given: Mapping[str, Attachment], *, mentions: bool = False
+) -> str:
     """The guest's input as text: `value`, with the run's own id for each attachment in place of `{"$attachment":
-    name}`. Raises InputError, also for an attachment that the input does not mention: it would be lost silently."""
+    name}`; with `mentions` in place of a Mention alone. Raises InputError, also for an attachment that the input does
+    not mention: it would be lost silently."""
+    if mentions and not given:
+        return _written(value)
     ids: dict[str, Json] = {}
     for name, attachment in given.items():
-        ident = held.put(attachment)
-        if ident is None:
-            raise InputError(f"the attachment {name!r} is over max_attachment_bytes", field=name)
+        if (ident := held.put(attachment)) is None:
+            raise no_room(f"the attachment {name!r}", len(attachment.data))
         shown = {"$attachment": ident}
         if attachment.filename:
             shown["filename"] = attachment.filename
@@ -140,7 +158,7 @@ def write_input(value: Mapping[str, Json], held: Attachments, given: Mapping[str
     used: set[str] = set()
     text = _written(value)
     if ids or '"$attachment"' in text:
-        text = _written(_with_ids(value, ids, used, ""))
+        text = _written(_with_ids(value, ids, used, "", mentions))
     for name in ids.keys() - used:
         raise InputError(
             f"the attachment {name!r} is not used by the input",
@@ -150,16 +168,20 @@ def write_input(value: Mapping[str, Json], held: Attachments, given: Mapping[str
     return text
 
 
-def _written(value: Json) -> str:
+def _written(value: Mapping[str, Json]) -> str:
     try:
+        if isinstance(params := value.get("params"), WrittenObject):
+            others = {name: one for name, one in value.items() if name != "params"}
+            rest = json.dumps(others, ensure_ascii=False, allow_nan=False)[1:]
+            return '{"params": ' + params.text() + (", " if others else "") + rest
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"the input is not JSON: {error}") from None
 
 
-def _with_ids(value: Json, ids: Mapping[str, Json], used: set[str], path: str) -> Json:
+def _with_ids(value: Json, ids: Mapping[str, Json], used: set[str], path: str, mentions: bool) -> Json:
     match value:
-        case {"$attachment": name, **more}:
+        case {"$attachment": name, **more} if not mentions or isinstance(value, Mention):
             if not isinstance(name, str) or name not in ids:
                 raise InputError(
                     f"there is no attachment {name!r}",
@@ -170,10 +192,11 @@ def _with_ids(value: Json, ids: Mapping[str, Json], used: set[str], path: str) -
             return {**ids[name], **more}
         case Mapping():
             return {
-                key: _with_ids(inner, ids, used, f"{path}.{key}" if path else str(key)) for key, inner in value.items()
+                key: _with_ids(inner, ids, used, f"{path}.{key}" if path else str(key), mentions)
+                for key, inner in value.items()
             }
         case list() | tuple():
-            return [_with_ids(inner, ids, used, f"{path}[{index}]") for index, inner in enumerate(value)]
+            return [_with_ids(inner, ids, used, f"{path}[{index}]", mentions) for index, inner in enumerate(value)]
     return value
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
+from json.decoder import scanstring  # type: ignore[attr-defined]  # which typeshed does not list
 from math import isfinite
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 from host.errors import InputError
 
@@ -32,6 +34,7 @@ def parse_json(
     names_once: bool = False,
     check: Callable[[], object] | None = None,
     keep: bool = True,
+    decode: Callable[[str], Json] | None = None,
 ) -> Json:
     """The value of `text`, JSON by RFC 8259. Raises InputError, in which `what` names the text.
 
@@ -39,7 +42,8 @@ def parse_json(
     surrogate becomes U+FFFD, so that the value can be encoded and printed. With `names_once` a name that one object has
     twice is an error as well: readers differ in which of the two they take, so a text that decides something must not
     have it. A long text is read in pieces, before each of which `check` is called: it may raise whatever ends the
-    reading. Without `keep` a long text is checked, and what comes out is short: see PieceReader.
+    reading. Without `keep` a long text is checked, and what comes out is short: see PieceReader. `decode` reads in
+    place of the library's decoder.
     """
     try:
         decoded = text if isinstance(text, str) else text.decode("utf-8")
@@ -47,7 +51,9 @@ def parse_json(
             return _in_pieces(decoded, what, most, check, keep=keep)
         if len(decoded) > most:
             _check_values(decoded, what, most)
-        value = _decoder(_names_once(what)).decode(decoded) if names_once else _DECODE(decoded)
+        if names_once:
+            decode = _decoder(_names_once(what)).decode
+        value = (decode or _DECODE)(decoded)
     except json.JSONDecodeError as error:
         raise InputError(f"{what} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
     except UnicodeDecodeError:
@@ -95,6 +101,112 @@ def parse_object(
     if not isinstance(value, dict):
         raise InputError(f"{what} is a JSON {kind_of(value)}, not an object")
     return value
+
+
+class WrittenObject(dict[str, Json]):
+    """A JSON object that knows how it was written: numbers, blanks, the order of names. `WrittenObject.read` reads one.
+    It may change like any dict. `text` is as it was written as far as a value is the very one that was read."""
+
+    __slots__ = ("_spans", "_text", "_was")
+
+    def __init__(
+        self, values: Mapping[str, Json], text: str, was: Mapping[str, Json], spans: Mapping[str, tuple[int, int]]
+    ) -> None:
+        """`spans` say where the values in `was` stand in `text`."""
+        super().__init__(values)
+        self._text = text
+        self._was = was
+        self._spans = spans
+
+    @classmethod
+    def read(cls, text: str | bytes, what: str, *, most: int = MAX_VALUES) -> Self:
+        """Like `parse_object`. A name that an object has twice is an error: readers differ in which one they take, and
+        the text goes to another reader."""
+        reader = _MemberReader(what)
+        value = parse_json(text, what, most=most, decode=reader.decode)
+        if not isinstance(value, dict):
+            raise InputError(f"{what} is a JSON {kind_of(value)}, not an object")
+        return cls(value, reader.text, value, reader.spans)
+
+    def changed(self, values: Mapping[str, Json]) -> Self:
+        """An object with these values. It knows how this one was written."""
+        return type(self)(values, self._text, self._was, self._spans)
+
+    def part(self, name: str) -> str:
+        """The text of the value of `name`, as it was read."""
+        begin, end = self._spans[name]
+        return self._text[begin:end]
+
+    def was(self, name: str, default: Json = None) -> Json:
+        """The value of `name` that was read; `default` where there was none."""
+        return self._was.get(name, default)
+
+    def text(self) -> str:
+        """Raises TypeError, ValueError for values that JSON has not."""
+        was, spans = self._was, self._spans
+        kept = []
+        for name, value in self.items():
+            if name in spans and value is was.get(name, spans):
+                kept.append(name)
+        if len(kept) == len(self) == len(was):
+            return self._text
+        unchanged = set(kept)
+        names = [*(name for name in was if name in self), *(name for name in self if name not in was)]
+        parts = [
+            f"{write_strictly(name)}:{self.part(name) if name in unchanged else write_strictly(self[name])}"
+            for name in names
+        ]
+        return "{" + ",".join(parts) + "}"
+
+
+def as_written(values: Mapping[str, Json], like: Mapping[str, Json]) -> Mapping[str, Json]:
+    """`values`, which know how they were written where `like` does."""
+    return like.changed(values) if isinstance(like, WrittenObject) else values
+
+
+class _MemberReader:
+    """Reads an object, and where the value of each of its names stands."""
+
+    def __init__(self, what: str) -> None:
+        self.text = ""
+        self.spans: dict[str, tuple[int, int]] = {}
+        self._what = what
+
+    def decode(self, text: str) -> Json:
+        """The value of `text`. Raises JSONDecodeError, ValueError; InputError for a name that is there twice."""
+        self.text = text
+        at = _BLANK(text, 0).end()
+        if text[at : at + 1] != "{":
+            return _DECODE(text)
+        value: dict[str, Json] = {}
+        at = _BLANK(text, at + 1).end()
+        more = text[at : at + 1] != "}"
+        while more:
+            if text[at : at + 1] != '"':
+                raise json.JSONDecodeError("Expecting property name enclosed in double quotes", text, at)
+            name, at = scanstring(text, at + 1, True)
+            at = _BLANK(text, at).end()
+            if text[at : at + 1] != ":":
+                raise json.JSONDecodeError("Expecting ':' delimiter", text, at)
+            begin = _BLANK(text, at + 1).end()
+            try:
+                one, end = _SCAN_ONCE(text, begin)
+            except StopIteration as error:
+                raise json.JSONDecodeError("Expecting value", text, error.value) from None
+            except _Twice as error:
+                raise _twice(self._what, error.name) from None
+            if name in value:
+                raise _twice(self._what, name)
+            value[name], self.spans[name] = one, (begin, end)
+            at = _BLANK(text, end).end()
+            more = text[at : at + 1] == ","
+            if more:
+                at = _BLANK(text, at + 1).end()
+            elif text[at : at + 1] != "}":
+                raise json.JSONDecodeError("Expecting ',' delimiter", text, at)
+        if (end := _BLANK(text, at + 1).end()) != len(text):
+            raise json.JSONDecodeError("Extra data", text, end)
+        return value
 
 
 def check_depth(value: Json, what: str, most: int = MAX_DEPTH) -> int:
@@ -197,11 +309,32 @@ def _names_once(what: str) -> Callable[[list[tuple[str, Json]]], dict[str, Json]
         for given, value in pairs:
             name = clean_text(given)  # as `parse_json` hands it on
             if name in found:
-                raise InputError(f"{what} has {name[:80]!r} twice in one object", field=name[:80])
+                raise _twice(what, name)
             found[name] = value
         return found
 
     return named
+
+
+class _Twice(Exception):
+    """A name that one object has twice."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+def _each_once(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = Counter(name for name, _ in pairs)
+        raise _Twice(next(name for name, count in names.items() if count > 1))
+    return found
+
+
+def _twice(what: str, name: str) -> InputError:
+    name = clean_text(name[:80])
+    return InputError(f"{what} has {name!r} twice in one object", field=name)
 
 
 def _decoder(pairs: Callable[[list[tuple[str, Json]]], dict[str, Json]] | None = None) -> json.JSONDecoder:
@@ -219,6 +352,9 @@ def _finite(text: str) -> float:
     return value
 
 
+_BLANK: Callable[[str, int], Any] = re.compile(r"[ \t\n\r]*+").match
+write_strictly = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+_SCAN_ONCE = _decoder(_each_once).scan_once  # type: ignore[attr-defined]  # as below
 _SCAN = _decoder().scan_once  # type: ignore[attr-defined]  # the library's own; typeshed does not list it
 _DECODE = _decoder().decode  # made once: making one takes as long as reading a short text
 _ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode

@@ -15,7 +15,7 @@ _ANY = "(any)"  # stands for a manifest without the field, which sets no bound; 
 
 @dataclass(frozen=True, slots=True)
 class PermissionRequest:
-    """All that a component requests: its imports, and the domains and secrets of its manifest."""
+    """All that a component requests: its imports, and the domains, secrets and callers' headers of its manifest."""
 
     imports: frozenset[str]
     requested: Requested
@@ -30,14 +30,16 @@ class PermissionRequest:
         return cls(frozenset(), Requested((), frozenset()))
 
     def lines(self) -> frozenset[tuple[str, str]]:
-        """Pairs of a kind (import, domain, secret, header or destination) and a name. The last two are what the
-        manifest declares for a secret; where it names no destination for one, there is no line (see `Difference`)."""
+        """Pairs of a kind (import, domain, secret, header, destination or forwarded header) and a name. Header and
+        destination are what the manifest declares for a secret; where it names no destination for one, there is no line
+        (see `Difference`)."""
         domains = (_ANY,) if self.requested.domains is None else map(str, self.requested.domains)
         secrets = (_ANY,) if self.requested.secrets is None else map(str, self.requested.secrets)
         return frozenset(
             [("import", name) for name in self.imports]
             + [("domain", name) for name in domains]
             + [("secret", name) for name in secrets]
+            + [("forwarded header", name) for name in self.requested.headers]
             + [
                 (kind, f"{name}, for the secret {secret}")
                 for secret, declared in self.requested.declared.items()

@@ -18,7 +18,7 @@ from types import UnionType
 from typing import Any, Final, Literal, TypeVar
 
 from host.core.fields import FieldReader
-from host.core.headers import CREDENTIALS, HEADER, secret_header
+from host.core.headers import CREDENTIALS, HEADER, forwarded_header, secret_header
 from host.core.limits import Limits
 from host.core.names import Reference, SecretName
 from host.core.quantities import Quota, parse_count, parse_duration, parse_size
@@ -130,6 +130,7 @@ class Terms:
     methods: frozenset[str]
     private: tuple[IPv4Network | IPv6Network, ...]
     upstreams: Mapping[Origin, Origin]
+    forward_headers: frozenset[str]
     secrets: Mapping[SecretName, SecretGrant]
     rate: RateLimit | None
     limits: Limits
@@ -140,13 +141,16 @@ _DEFAULT = Limits()
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """What a catalyst may do. Every default is safe: no domain is reachable until `allowed_domains` names it. Durations
-    are seconds or texts like `30s`; sizes are bytes or texts like `64MB`. Raises PolicyError, which names the field."""
+    """What a catalyst may do. Every default is safe: no domain is reachable until `allowed_domains` names it.
+    `forward_headers` are headers of a caller's request that go to the upstream, beside those that the manifest names.
+    Durations are seconds or texts like `30s`; sizes are bytes or texts like `64MB`. Raises PolicyError, which names the
+    field."""
 
     allowed_domains: Sequence[str] = ()
     allowed_methods: Sequence[Method] = METHODS
     allowed_private: Sequence[str] = ()
     upstreams: Mapping[str, str] = field(default_factory=dict)
+    forward_headers: Sequence[str] = ()
     secrets: Mapping[str, SecretRule] = field(default_factory=dict)
     rate_limit: RateLimit | None = None
     timeout: str | float = _DEFAULT.timeout_s
@@ -193,6 +197,7 @@ class Policy:
             methods=frozenset(self.allowed_methods),
             private=tuple(_network(text) for text in self.allowed_private),
             upstreams={Origin.parse(source): Origin.parse(target) for source, target in self.upstreams.items()},
+            forward_headers=frozenset(map(forwarded_header, self.forward_headers)),
             secrets={SecretName.parse(name): _secret_grant(name, rule) for name, rule in self.secrets.items()},
             rate=self.rate_limit,
             limits=Limits(
@@ -285,6 +290,7 @@ _CHECKS: Mapping[str, Callable[[Any], object]] = {
     "allowed_methods": lambda given: _each(given, lambda one: _one_of(one, METHODS)),
     "allowed_private": lambda given: _each(given, _network),
     "upstreams": lambda given: _pairs(given, Origin.parse, _origin),
+    "forward_headers": lambda given: _each(given, forwarded_header),
     "secrets": lambda given: _pairs(given, SecretName.parse, lambda one: _instance(SecretRule, one)),
     "rate_limit": lambda given: _instance(RateLimit | None, given),
     "timeout": parse_duration,

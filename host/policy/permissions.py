@@ -54,13 +54,14 @@ class Declared:
 @dataclass(frozen=True, slots=True)
 class Requested:
     """The permissions that a manifest requests. None sets no bound: the manifest lacks the field, or there is no
-    manifest. `declared` has the secrets of which it says more than
-    the name."""
+    manifest. `declared` has the secrets of which it says more than the name. `headers` are those of a caller's request
+    that the catalyst sends on, in lower case."""
 
     domains: tuple[DomainPattern, ...] | None = None
     secrets: frozenset[SecretName] | None = None
     optional_secrets: frozenset[SecretName] = frozenset()
     declared: Mapping[SecretName, Declared] = field(default_factory=dict)
+    headers: frozenset[str] = frozenset()
 
     def shown(self, name: SecretName) -> str:
         """The secret `name`, with the headers that the manifest declares for it."""
@@ -81,7 +82,9 @@ def requested_by(manifest: Manifest | None, config: Mapping[str, Json]) -> Reque
         for secret in manifest.secrets
         if secret.headers or secret.domains is not None
     }
-    return Requested(_domains(manifest.domains, known), secrets, optional, declared)
+    return Requested(
+        _domains(manifest.domains, known), secrets, optional, declared, manifest.passes.headers or frozenset()
+    )
 
 
 def _domains(texts: Sequence[str] | None, config: Mapping[str, Json]) -> tuple[DomainPattern, ...] | None:
@@ -142,8 +145,8 @@ Decision: TypeAlias = Allow | Deny
 @dataclass(frozen=True, slots=True)
 class Grant:
     """The permissions of one loaded catalyst. `reference` names it in messages. `requested` is what its manifest
-    requests. `stored` is the operator's stored policy, None for a bare file. `valueless` names secrets that are granted
-    but have no value."""
+    requests. `forwards` are the headers of a caller's request that go to the upstream, in lower case. `stored` is the
+    operator's stored policy, None for a bare file. `valueless` names secrets that are granted but have no value."""
 
     reference: str
     interfaces: frozenset[str]
@@ -154,6 +157,7 @@ class Grant:
     secrets: Mapping[SecretName, SecretGrant]
     rate: RateLimit | None
     limits: Limits
+    forwards: frozenset[str] = frozenset()
     requested: Requested = field(default_factory=Requested)
     stored: Effective | None = None
     valueless: frozenset[SecretName] = frozenset()
@@ -206,10 +210,17 @@ def compute_grant(
         secrets=wanted,
         rate=terms.rate,
         limits=terms.limits.narrowed(ceiling),
+        forwards=_forwards(terms, requested, wanted.values()),
         requested=requested,
         stored=stored,
         valueless=frozenset(valueless),
     )
+
+
+def _forwards(terms: Terms, requested: Requested, secrets: Iterable[SecretGrant]) -> frozenset[str]:
+    """The headers that the manifest names and those of the policy, without those that a secret may stand in."""
+    named = requested.headers | terms.forward_headers
+    return frozenset(name for name in named if not any(secret.fits_header(name) for secret in secrets))
 
 
 def _bound(name: SecretName, given: SecretGrant | None, terms: Terms, requested: Requested) -> SecretGrant:

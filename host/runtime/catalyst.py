@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from host import capabilities
 from host.capabilities.exchange import LiveUpstream
 from host.component.manifest import Manifest
-from host.component.operations import OperationSpec
+from host.component.operations import OperationSpec, Passes
 from host.component.schema import InputSchema
 from host.core.names import Digest
 from host.core.operation import (
@@ -21,16 +21,27 @@ from host.core.operation import (
     Operation,
     Outcome,
     Result,
+    no_room,
     read_input,
     read_output,
     write_input,
 )
 from host.core.quantities import parse_duration
 from host.core.sliding_window import RequestLimiter
-from host.core.strict_json import Json
+from host.core.strict_json import Json, WrittenObject, write_strictly
 from host.core.waiting import lacking
 from host.egress import AddressPolicy, Egress
-from host.errors import Denied, GuestException, GuestTrap, HostError, InputError, PolicyError, UpstreamTimeout
+from host.errors import (
+    Denied,
+    GuestException,
+    GuestTrap,
+    HostError,
+    InputError,
+    MemoryExceeded,
+    PolicyError,
+    TooLarge,
+    UpstreamTimeout,
+)
 from host.policy.permissions import Grant
 from host.run import CancelToken, Overdue, Placeholders, Run, RunStopped
 from host.runtime.deployment import Deployment
@@ -81,6 +92,7 @@ class Catalyst:
         self._instances: Instances = loaded.link(functions)
         self._input = _schema(artifact.manifest, "input")
         self.operations: Mapping[str, OperationSpec] = artifact.manifest.operations if artifact.manifest else {}
+        self.passes = artifact.manifest.passes if artifact.manifest else Passes()
         self._named = {alias: one for one in self.operations.values() for alias in (one.name, *one.aliases)}
         self._params: dict[str, InputSchema] = {}  # compiled when they are first asked for
         _schema(artifact.manifest, "config").check(_settings(artifact.manifest, deployment.config), "config")
@@ -115,6 +127,8 @@ class Catalyst:
         name = given.get("operation")
         try:
             self._input.check(given)
+            if "headers" in given:
+                self._check_headers(given)
             if isinstance(name, str) and (found := self.operation(name)) is not None:
                 self._params_of(found).check(given.get("params", {}), "params")
         except (TypeError, ValueError, OverflowError) as error:
@@ -249,10 +263,45 @@ class Catalyst:
         which the schema need not know."""
         files = {name: Attachment.of(one) for name, one in (attachments or {}).items()}
         given = read_input(operation)
-        text = write_input(_streamed(operation, given) if stream else given, run.attachments, files)
         if not checked:
             self._input.check(given)
-        return text
+            if "headers" in given:
+                self._check_headers(given)
+        asked = _streamed(operation, given) if stream else given
+        if not files and self.passes.body and (apart := self._with_body_apart(asked, run)) is not None:
+            return apart
+        return write_input(asked, run.attachments, files, mentions=checked)
+
+    def _with_body_apart(self, given: Mapping[str, Json], run: Run) -> str | None:
+        """The guest's input where it sends the body on as text: that is an attachment, and `params` are brief. None for
+        an operation without such a body. Raises InputError, TooLarge."""
+        found, params = self._named.get(given.get("operation", "")), given.get("params", {})
+        if found is None or found.request != "json" or not isinstance(params, dict) or "body" in given:
+            return None
+        body = _body_of(found, params, stream=given.get("stream") is True)
+        if (ident := run.attachments.put(Attachment(body.encode("utf-8", "replace")))) is None:
+            raise no_room("the request's body", len(body))
+        short: dict[str, Json] = {}
+        for name, one in params.items():
+            short[name] = one[:_LONGEST_BRIEF] if isinstance(one, str) else _EMPTY.get(type(one), one)
+        return write_input(
+            {**given, "params": short, "body": {"$attachment": ident}}, run.attachments, {}, mentions=True
+        )
+
+    def _check_headers(self, given: Mapping[str, Json]) -> None:
+        """Raises InputError where `headers` beside the operation has one that the policy does not forward."""
+        headers = given["headers"]
+        if self.passes.headers is None or self._named.get(given.get("operation", "")) is None:
+            return
+        if not isinstance(headers, dict) or not all(isinstance(one, str) for one in headers.values()):
+            raise InputError("headers is not an object of texts", field="headers")
+        for name in headers:
+            if name.lower() not in self.grant.forwards:
+                raise InputError(
+                    f"the header {name[:80]!r} is not one that {self.reference} sends on",
+                    field=f"headers.{name[:80]}",
+                    hint=f"those that it does: {', '.join(sorted(self.grant.forwards))}; or add it to forward_headers",
+                )
 
     def _started(
         self,
@@ -294,6 +343,8 @@ class Catalyst:
                     raise self._recorded(Denied(run.refusals), run) from error
                 if run.overdue is not None and isinstance(error, GuestException | GuestTrap):
                     raise self._recorded(_late(run.overdue), run) from error
+                if isinstance(error, MemoryExceeded) and len(text) * _TIMES_OF_INPUT > run.limits.max_memory_bytes:
+                    raise self._recorded(self._too_large(len(text), run), run) from error
                 raise self._recorded(error, run)  # noqa: B904 - the same exception
             failed = not 200 <= outcome.status < 300
             late = _late(run.overdue) if failed and run.overdue is not None and not run.refusals else None
@@ -305,6 +356,14 @@ class Catalyst:
         if failed and run.refusals:
             raise self._recorded(Denied(run.refusals, result), run)
         return result
+
+    def _too_large(self, size: int, run: Run) -> TooLarge:
+        """For an input that takes all of the sandbox's memory to read."""
+        most = run.limits.max_memory_bytes
+        return TooLarge(
+            f"an input of {size} characters does not fit a sandbox with {most} bytes of memory (max_memory_bytes)",
+            hint=f"raise max_memory_bytes in the policy of {self.reference}",
+        )
 
     def _begun(self, run: Run) -> dict[str, Json]:
         """The detail of a run's first record. A run without a last record after `timeout_s` was killed."""
@@ -335,6 +394,32 @@ class Catalyst:
 
 def _late(overdue: Overdue) -> UpstreamTimeout:
     return UpstreamTimeout(overdue.words, limit=overdue.limit, waited_s=overdue.waited_s, hint=overdue.remedy)
+
+
+_TIMES_OF_INPUT: Final = 16  # that a guest's memory may be larger than an input that fills it
+_EMPTY: Final[Mapping[type, Json]] = {dict: {}, WrittenObject: {}, list: [], tuple: []}
+_NOT_SAID: Final = object()
+_LONGEST_BRIEF: Final = 1_000  # characters of a text in `params`, where the body is apart
+
+
+def _body_of(operation: OperationSpec, params: Mapping[str, Json], *, stream: bool) -> str:
+    """The JSON body for `params`: as they were written, as far as it is known. Raises InputError for values that JSON
+    has not."""
+    written = params if isinstance(params, WrittenObject) else None
+    body: Mapping[str, Json] = params
+    if operation.in_path:
+        body = {name: one for name, one in params.items() if name not in operation.in_path}
+    said = _NOT_SAID if written is None else written.was("stream", _NOT_SAID)
+    if said is not _NOT_SAID and "stream" not in body and (said is True) == stream:
+        body = {**body, "stream": said}
+    elif stream and operation.stream:
+        body = {**body, "stream": True}
+    try:
+        if written is None:
+            return write_strictly(body)
+        return (written if body is params else written.changed(body)).text()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"the input is not JSON: {error}") from None
 
 
 def _read(output: str, run: Run) -> Outcome:

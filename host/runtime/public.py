@@ -9,6 +9,7 @@ from host import errors as errors
 from host.component.manifest import Manifest as Manifest
 from host.component.manifest import SecretNeed as SecretNeed
 from host.component.operations import OperationSpec as OperationSpec
+from host.component.operations import Passes as Passes
 from host.core.audit import Event as Event
 from host.core.audit import LogLine as LogLine
 from host.core.audit import Meters as Meters

@@ -16,7 +16,7 @@ from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, Final, Self, TypeAlias
 
-from host.core.strict_json import Json, parse_object, write_json
+from host.core.strict_json import Json, WrittenObject, parse_object, write_json
 from host.egress.decoding import Inflated
 from host.egress.failures import EgressError
 from host.errors import Cancelled, InputError, TooLarge, Unauthenticated, UnsupportedMedia
@@ -177,16 +177,17 @@ def _damaged() -> InputError:
     return InputError("the request's compressed body is damaged, or ends too early", field="body")
 
 
-async def read_json(body: bytes, what: str, admitted: Admitted) -> dict[str, Json]:
-    """The JSON object in `body`, which may begin with a byte order mark. A large one is parsed off the event loop, once
-    its values are reserved. Raises InputError, LimitExceeded, Busy."""
+async def read_json(body: bytes, what: str, admitted: Admitted, *, written: bool = False) -> dict[str, Json]:
+    """The JSON object in `body`, which may begin with a byte order mark; with `written` a WrittenObject. A large one is
+    parsed off the event loop, once its values are reserved. Raises InputError, LimitExceeded, Busy."""
     body = body.removeprefix(codecs.BOM_UTF8)
+    read = WrittenObject.read if written else parse_object
     if len(body) > LARGE_BYTES:
         admitted.reserve(await admitted.off_loop(lambda: weight(body)))
-        return await admitted.off_loop(lambda: parse_object(body, what, most=MAX_VALUES))
+        return await admitted.off_loop(lambda: read(body, what, most=MAX_VALUES))
     if len(body) > SMALL_BYTES:
         admitted.reserve(weight(body))
-    return parse_object(body, what, most=MAX_VALUES)
+    return read(body, what, most=MAX_VALUES)
 
 
 def weight(text: bytes | str) -> int:

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from host.core.names import Reference
 from host.core.operation import Result
-from host.core.strict_json import parse_json, write_json
+from host.core.strict_json import as_written, parse_json, write_json
 from host.core.waiting import start
 from host.errors import (
     CallerTimeout,
@@ -121,16 +121,20 @@ class Running:
         """The tokens, as far as the answer has said."""
         self.events = 0
         self._said = ""  # the event that says which answer this is
-        given = resolved.input()
+        params = resolved.params
         if resolved.stream and (held.held or resolved.request.counts_tokens):
             asking = resolved.dialect.asking_for_tokens
             name = resolved.spec.name if resolved.spec else resolved.operation  # the caller may have given an alias
-            given["params"], self._hides_count = asking(name, resolved.params)
+            asked, self._hides_count = asking(name, params)
+            params = as_written(asked, params)
+        given, caller = resolved.sent(params, catalyst.passes, catalyst.grant.forwards), resolved.caller()
+        if caller and "headers" in given and resolved.operation:
+            caller["headers"] = sorted(given["headers"])
         self._stream: AsyncEventStream = catalyst.astream(
             given,
             attachments=resolved.attachments,
             timeout=resolved.request.timeout_s,
-            caller=resolved.caller(),
+            caller=caller,
             asks=False,
             checked=True,
             share=resolved.share(dispatch.budgets),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from typing import Any
 
 from host.core.names import Reference
@@ -19,20 +20,18 @@ from host.service.request import OperationRequest
 _log = logging.getLogger(__name__)
 
 
-async def list_models(
-    dispatch: Dispatch, view: View, principal: Principal, *, request_id: str, via: str
-) -> dict[str, Json]:
-    """Every model of the key that its provider lists and that is routed to that provider, and the aliases. A provider
-    that fails is left out, unless all fail: then raises the error of the first. Raises NotFound where none lists
-    models."""
+async def list_models(dispatch: Dispatch, view: View, asked: OperationRequest) -> dict[str, Json]:
+    """The answer to `asked`, which names no catalyst: every model of the key that its provider lists and that is routed
+    to that provider, and the aliases. A provider that fails is left out, unless all fail: then raises the error of the
+    first. Raises NotFound where none lists models."""
+    principal = asked.principal
     principal.require("run")
     references = [one for one in view.routing.references if _lists_models(one, view, principal)]
     if not references:
         raise NotFound("no catalyst that is served lists models", hint="the operator routes one: host serve --default")
 
     async def listed(reference: Reference) -> list[dict[str, Any]]:
-        request = OperationRequest(principal, reference, openai.LIST_MODELS, request_id=request_id, via=via)
-        result = await dispatch.run(request, view)
+        result = await dispatch.run(replace(asked, target=reference, operation=openai.LIST_MODELS), view)
         result.raise_for_status()
         models = openai.models_of(result.data)
         return [one for one in models if view.routing.of_model(one["id"]).reference == reference]

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, TypeAlias
+from urllib.parse import parse_qsl
 
-from host.component.operations import OperationSpec
+from host.component.operations import OperationSpec, Passes
 from host.core.headers import without_controls
 from host.core.names import Reference
-from host.core.operation import Attachment
-from host.core.strict_json import Json
+from host.core.operation import Attachment, Mention
+from host.core.strict_json import Json, as_written
 from host.errors import InputError, NotFound
 from host.runtime.threads import Share
 from host.service.dialects import openai
@@ -34,6 +35,7 @@ CatalystOrModel: TypeAlias = Reference | str | None
 """A catalyst by its reference (without a version: the latest); or a model's name, to be routed; or the default."""
 
 _ENVELOPE = ("operation", "params", "stream")
+_APART = ("body", "query")  # beside them (see Passes): they would go to the upstream unread
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +132,10 @@ class RouteOperation(Protocol):
 class OperationRequest:
     """One operation, as the caller asked for it.
 
-    `operation` is a name or a route. With "" the catalyst takes no operations, and `more` is its whole input; with None
-    `more` is a whole input that may be the operation envelope. Else `more` is what the input has beside the envelope.
+    `query` is the text of its query, `headers` are all headers of its HTTP request, in lower case: the catalyst says
+    which of these it sends on. `operation` is a name or a route. With "" the catalyst takes no operations, and `more`
+    is its whole input; with None `more` is a whole input that may be the operation envelope. Else `more` is what the
+    input has beside the envelope.
 
     `inline_files`: files stand among the parameters in base64. `counts_tokens`: a stream says at its end what it cost.
     `large`: the input takes long to check, which is done beside the event loop where the request was `admitted`.
@@ -142,6 +146,8 @@ class OperationRequest:
     target: CatalystOrModel = None
     operation: str | RouteOperation | None = None
     params: Mapping[str, Json] = field(default_factory=dict)
+    query: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
     stream: bool = False
     attachments: Mapping[str, Attachment] = field(default_factory=dict)
     more: Mapping[str, Json] = field(default_factory=dict)
@@ -172,10 +178,40 @@ class Resolved:
     dialect: Dialect = openai
 
     def input(self) -> dict[str, Json]:
-        """The catalyst's input."""
+        """The catalyst's input, to be checked. Of a query that goes on as it is, what is there several times is left to
+        the upstream."""
         if not self.operation:
             return dict(self.more)
-        return {**self.more, "operation": self.operation, "params": self.params, "stream": self.stream}
+        params = dict(self.params)
+        if self.request.query and self.passes_query and not _has_body(self.spec):
+            params = {name: one for name, one in params.items() if not isinstance(one, list)}
+        return {**self.more, "operation": self.operation, "params": params, "stream": self.stream}
+
+    @property
+    def passes_query(self) -> bool:
+        manifest = self.component.manifest
+        return manifest is not None and manifest.passes.query
+
+    def sent(self, params: Mapping[str, Json], passes: Passes, forwards: Collection[str]) -> dict[str, Json]:
+        """The catalyst's input, with `params` in place of its own: beside them the query and the headers that it sends
+        on (see Passes), of those that it `forwards`."""
+        if not self.operation:
+            return dict(self.more)
+        request, more, in_path = self.request, dict(self.more), self.spec.in_path if self.spec else ()
+        if request.query and passes.query:
+            if _has_body(self.spec):
+                more["query"] = request.query
+            elif all(params.get(name) is one for name, one in request.params.items() if name not in in_path):
+                params = {name: one for name, one in params.items() if name in in_path or name not in request.params}
+                more["query"] = request.query
+        if request.headers and passes.headers is not None and self.spec is not None:
+            given = {}
+            for name in forwards:
+                if name in request.headers:
+                    given[name] = request.headers[name]
+            if given:
+                more["headers"] = given
+        return {**more, "operation": self.operation, "params": params, "stream": self.stream}
 
     @property
     def comes_later(self) -> bool:
@@ -209,6 +245,10 @@ class Resolved:
         return known if principal.key is None else {"key": principal.id, "name": principal.name, **known}
 
 
+def _has_body(spec: OperationSpec | None) -> bool:
+    return spec is not None and spec.request != "none"
+
+
 def resolve(request: OperationRequest, catalog: InstalledComponents) -> Resolved:
     """The steps before a run, in this order: the caller may run operations; the target is an installed component; the
     caller may use that; the component has the operation; the caller may run that one; the caller may use the models
@@ -222,6 +262,8 @@ def resolve(request: OperationRequest, catalog: InstalledComponents) -> Resolved
         request.principal.require_operation(understood.operation, understood.spec)
         if understood.more and understood.operation and request.principal.limited:
             _check_more(understood)
+    if request.query:
+        _check_query(understood)
     given = understood.params if understood.operation else understood.more
     checked = _with_own_names(understood, given, catalog.routing)
     if not understood.operation:
@@ -246,23 +288,24 @@ def _understood(request: OperationRequest, reference: Reference, component: Comp
         operation, params, more, stream = _envelope(more, input_schema_of(component))
     if not isinstance(operation, str):
         spec = operation.spec(component.reference)
-        params = {**params, **operation.in_path(spec)}
+        if in_path := operation.in_path(spec):
+            params = as_written({**params, **in_path}, params)
         operation = spec.name
     elif operation:
         spec = operation_of(component, operation)
         if request.operation is None and spec is not None and spec.stream and params.get("stream") is True:
             stream = True  # where OpenAI's API has it
-            params = {name: value for name, value in params.items() if name != "stream"}
+            params = as_written({name: value for name, value in params.items() if name != "stream"}, params)
     return Resolved(request, reference, component, operation, spec, params, more, stream, request.attachments)
 
 
-def _with_own_names(resolved: Resolved, given: Mapping[str, Json], routing: Routing) -> dict[str, Json]:
+def _with_own_names(resolved: Resolved, given: Mapping[str, Json], routing: Routing) -> Mapping[str, Json]:
     """`given` with each model's own name in place of its alias. A key for some models may name those alone, and has to
     name one unless the operation takes none. Raises Forbidden, InputError."""
     principal, spec = resolved.request.principal, resolved.spec
-    found = dict(given)
     if not routing.aliases and not principal.for_some_models:
-        return found
+        return given
+    found = dict(given)
     for name in resolved.dialect.model_params(spec, given):
         if not isinstance(model := given[name], str):
             raise InputError(f"{name} must be a string", field=f"params.{name}" if spec else name)
@@ -276,16 +319,32 @@ def _with_own_names(resolved: Resolved, given: Mapping[str, Json], routing: Rout
         schema = True if resolved.operation else input_schema_of(resolved.component)
         if resolved.dialect.names_unseen(spec, given, schema):
             principal.require_any_model()
-    return found
+    return as_written(found, given)
+
+
+def _check_query(resolved: Resolved) -> None:
+    """Raises InputError for a query beside a body where the catalyst has no place for it, Forbidden where one that is
+    not among the parameters may name a model for a key that is for some."""
+    request, spec = resolved.request, resolved.spec
+    if spec is None or not (spec.request != "none" or request.params.keys() & set(spec.in_path)):
+        return
+    if spec.request != "none" and not resolved.passes_query:
+        raise InputError(f"{resolved.component.reference} takes no query beside a body", field="query")
+    if request.principal.for_some_models:
+        named = {name: [value] for name, value in parse_qsl(request.query, keep_blank_values=True)}
+        if any(True for _ in resolved.dialect.other_models({"": named})):
+            request.principal.require_any_model()
 
 
 def _check_more(resolved: Resolved) -> None:
     """What stands beside the envelope goes to the catalyst unread. A catalyst that reads names without their case would
     take another operation or model from there. Raises Forbidden, InputError."""
-    principal = resolved.request.principal
+    principal, manifest = resolved.request.principal, resolved.component.manifest
     for name in resolved.more:
         if name.casefold().strip() in _ENVELOPE:
             raise InputError(f"input.{name[:80]!r} stands beside another of that name", field="input")
+        if name in _APART and manifest is not None and manifest.passes != Passes():
+            raise InputError(f"input.{name} cannot be given here", field=f"input.{name}", hint="put it into params")
     if principal.for_some_models and any(True for _ in resolved.dialect.other_models({"": resolved.more})):
         principal.require_any_model()
 
@@ -327,7 +386,7 @@ def taken_out(
             case {"data": str(data)} if value.keys() <= FIELDS:
                 ident = f"file{len(attachments)}"
                 attachments[ident] = _attachment(data, value, path)
-                return {"$attachment": ident}
+                return Mention(ident)
             case list():
                 return [replaced(one, f"{path}[{index}]") for index, one in enumerate(value)]
         return value

@@ -11,9 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from host.component.manifest import Manifest, SecretNeed, embed, text_beside
+from host.component.operations import Passes
 from host.component.wasm import COMPONENT_PREAMBLE, MANIFEST_SECTION, MAX_SECTION_BYTES, append_section
+from host.core.limits import Limits
+from host.core.names import SecretName
 from host.core.wit import CAPABILITIES, FETCH, LOG, OUTPUT, SECRETS
-from host.errors import ManifestError, NotAComponent
+from host.errors import ManifestError, NotAComponent, PolicyError
+from host.policy.document import Policy
+from host.policy.permissions import compute_grant, requested_by
 from tests.conftest import ROOT
 
 
@@ -261,3 +266,45 @@ def test_a_manifest_that_has_a_name_twice_is_refused(text: str) -> None:
 
 def test_the_same_name_in_two_objects_is_no_duplicate() -> None:
     assert Manifest.parse('{"secrets": [{"name": "A"}, {"name": "B"}], "x": {"name": {"name": 1}}}').secrets
+
+
+def test_a_manifest_asks_for_parts_of_a_request_as_they_came() -> None:
+    assert parsed(passes={"query": True, "headers": ["OpenAI-Beta", "x-mine"]}).passes == Passes(
+        query=True, headers=frozenset({"openai-beta", "x-mine"})
+    )
+    assert parsed().passes == Passes()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "Authorization",
+            "X_Api_Key",
+            "Cookie",
+            "Host",
+            "Content-Length",
+            "Content-Type",
+            "Range",
+            "Accept",
+            "Connection",
+        ),
+        *("X-Forwarded-For", "X-HTTP-Method-Override", "Sec-Fetch-Site", "X-Catalyst", "If-None-Match", "a b", ""),
+    ],
+)
+def test_no_manifest_and_no_policy_forwards_a_header_that_decides(name: str) -> None:
+    with pytest.raises(ManifestError, match=r"passes\.headers\[0\]"):
+        parsed(passes={"headers": [name]})
+    with pytest.raises(PolicyError, match="forward_headers"):
+        Policy(forward_headers=[name])
+
+
+def test_a_secret_s_own_header_is_no_caller_s() -> None:
+    need: dict[str, Any] = {"name": "KEY", "in": "header:X-Mine", "domains": ["a.test"]}
+    manifest = parsed(secrets=[need], passes={"headers": ["X-Mine", "X-Other"]})
+    secrets = {SecretName.parse("KEY"): None}
+    grant = compute_grant(
+        reference="c:local.x", interfaces=(), requested=requested_by(manifest, {}), secrets=secrets, ceiling=Limits(),
+        policy=Policy(forward_headers=["X-Mine", "X-More"]),
+    )  # fmt: skip
+    assert grant.forwards == {"x-other", "x-more"}

@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from host.core.strict_json import MAX_DEPTH, check_depth, clean_text, kind_of, parse_json, parse_object, write_json
+from host.core.strict_json import (
+    MAX_DEPTH,
+    WrittenObject,
+    check_depth,
+    clean_text,
+    kind_of,
+    parse_json,
+    parse_object,
+    write_json,
+)
 from host.errors import InputError
 
 VALUES = st.recursive(
@@ -175,3 +184,55 @@ def test_strings_that_never_end_are_counted_once() -> None:
     """A pattern that began again at every quotation mark would take hours here."""
     with pytest.raises(InputError):
         parse_json('\\"' * 500_000 + "," * 100, "it", most=10)
+
+
+class TestHowAnObjectWasWritten:
+    TEXT = ' {"a" : 1e3, "b":[1.0, -0],"c": {"x":3.14159265358979323846} , "s":"\\u00e9"}\n'
+
+    def test_is_known(self) -> None:
+        found = WrittenObject.read(self.TEXT, "it")
+        assert found == {"a": 1000.0, "b": [1.0, 0], "c": {"x": 3.141592653589793}, "s": "\u00e9"}
+        assert found.text() == self.TEXT
+        assert found.changed(dict(found)).text() == self.TEXT
+        assert (found.part("a"), found.part("c")) == ("1e3", '{"x":3.14159265358979323846}')
+
+    def test_is_kept_for_each_value_that_does_not_change(self) -> None:
+        found = WrittenObject.read(self.TEXT, "it")
+        changed = found.changed({"new": [1], **found, "b": "\u20ac"})
+        assert changed.text() == '{"a":1e3,"b":"\u20ac","c":{"x":3.14159265358979323846},"s":"\\u00e9","new":[1]}'
+        del changed["a"], changed["c"]
+        assert changed.text() == '{"b":"\u20ac","s":"\\u00e9","new":[1]}'
+        assert found.text() == self.TEXT
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "",
+            "[]",
+            "{",
+            "{,}",
+            '{"a"}',
+            '{"a" 1}',
+            '{"a":}',
+            '{"a":1,}',
+            '{"a":1 "b":2}',
+            '{"a":1}}',
+            "{'a':1}",
+            '{"a":NaN}',
+        ],
+    )
+    def test_is_not_known_of_what_is_no_object(self, text: str) -> None:
+        with pytest.raises(InputError):
+            WrittenObject.read(text, "it")
+
+    @pytest.mark.parametrize("text", ['{"a":1,"a":1}', '{"a":1,"\\u0061":2}', '{"x":[{"b":1,"c":2,"b":3}]}'])
+    def test_is_nothing_to_choose_from(self, text: str) -> None:
+        with pytest.raises(InputError, match="twice in one object"):
+            WrittenObject.read(text, "it")
+
+    @given(st.dictionaries(st.text(), VALUES, max_size=5))
+    def test_is_what_the_library_wrote(self, value: dict[str, Any]) -> None:
+        for text in (json.dumps(value), json.dumps(value, indent=1, ensure_ascii=False)):
+            found = WrittenObject.read(text, "it")
+            assert (found, found.text()) == (json.loads(text), text)
+            assert json.loads(found.changed({**found, "": 1}).text()) == {**value, "": 1}

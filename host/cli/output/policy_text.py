@@ -19,6 +19,7 @@ EXAMPLES: Final[Mapping[str, Json]] = {
     "allowed_methods": ["GET", "POST"],
     "allowed_private": ["127.0.0.0/8"],
     "upstreams": {"https://api.openai.com": "http://127.0.0.1:4747"},
+    "forward_headers": ["X-Request-Source"],
     "secrets": {"OPENAI_API_KEY": {"domains": ["api.openai.com"], "in": ["header"]}},
     "rate_limit": {"requests": 60, "window": "1m"},
     "timeout": "5m",

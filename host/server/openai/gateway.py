@@ -46,7 +46,7 @@ from host.server.asgi import (
     send_whole,
 )
 from host.server.http_errors import ending, headers_of, status_of, words_outside
-from host.server.openai.requests import Matched, Routes, read_content
+from host.server.openai.requests import Matched, Routes, read_content, read_query
 from host.server.settings import ServerSettings
 from host.service.catalog import Catalog, View
 from host.service.dialects import openai
@@ -114,7 +114,9 @@ class Gateway:
             _require_route(principal, matched)
         if matched.lists_models and header(scope, CATALYST) is None:
             ident = context.request_id
-            models = await list_models(self._dispatch, view, principal, request_id=ident, via=VIA)
+            query, params = read_query(scope["query_string"])
+            asked = OperationRequest(principal, params=params, query=query, request_id=ident, via=VIA)
+            models = await list_models(self._dispatch, view, asked)
             await send_whole(send, 200, encoded(models))
             return
         request = await self._request(context, scope, receive, admitted, matched)
@@ -154,11 +156,17 @@ class Gateway:
         content = await read_content(scope, receive, some, self._settings.max_body_bytes, admitted)
         model = openai.model_of(matched.route.template, matched.values, content.params)
         named = header(scope, CATALYST)
+        given: dict[str, str] = {}
+        for name, value in scope["headers"]:
+            one, earlier = value.decode("latin-1").strip(), given.get(name.decode("latin-1"))
+            given[name.decode("latin-1")] = one if earlier is None else f"{earlier}, {one}"
         return OperationRequest(
             principal=admitted.principal,
             target=model if named is None else _reference(named),
             operation=matched,
             params=content.params,
+            query=content.query,
+            headers=given,
             stream=content.stream,
             attachments=content.attachments,
             request_id=context.request_id,

@@ -5,20 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, quote, unquote
 
 from host.component.operations import OperationSpec
 from host.core.headers import without_controls
 from host.core.names import Reference
-from host.core.operation import Attachment
+from host.core.operation import Attachment, Mention
 from host.core.strict_json import Json
-from host.errors import InputError, NotFound
+from host.errors import InputError, NotFound, UnsupportedMedia
 from host.server.asgi import LARGE_BYTES, Receive, Scope, header, read_body, read_json
 from host.server.openai.forms import read_form, text_of
 from host.service.dialects import openai
 from host.service.principal import Admitted
 
 MAX_QUERY_FIELDS = 1_000
+_IN_QUERY = "%[]!$&'()*+,;=:@/?"  # RFC 3986, 3.4; brackets are sent by most clients as they are
+_CHARSET = re.compile(r"""charset\s*=\s*["']?([\w.:-]+)""", re.IGNORECASE)
+_AS_ASCII = frozenset({"us-ascii", "ascii", "iso-8859-1", "latin1", "windows-1252"})
 _BOOLEANS = {"true": True, "false": False}
 _NAMED = re.compile(r"\{\w+\}")
 _MODEL = ("/{model}", "/{model_id}")
@@ -124,9 +127,11 @@ class Routes:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The query and the body of a request. `stream` says that it asks for events, `large` that checking takes long."""
+    """The query and the body of a request. `params` are of the body; where a request has none, of the query. `query` is
+    its text. `stream` says that it asks for events, `large` that checking takes long."""
 
     params: Mapping[str, Json]
+    query: str = ""
     attachments: Mapping[str, Attachment] = field(default_factory=dict)
     stream: bool = False
     large: bool = False
@@ -134,24 +139,36 @@ class Content:
 
 async def read_content(scope: Scope, receive: Receive, spec: OperationSpec, most: int, admitted: Admitted) -> Content:
     """Raises InputError, which names the field; TooLarge; LimitExceeded, Busy; Cancelled where the client left."""
-    params: dict[str, Json] = _query(scope["query_string"])
-    attachments: dict[str, Attachment] = {}
     body = await read_body(scope, receive, most, admitted)
     large = len(body) > LARGE_BYTES
     given = header(scope, "content-type") or ""
     kind = given.partition(";")[0].strip().lower()
+    query, fields = read_query(scope["query_string"]) if scope["query_string"] else ("", {})
+    params: dict[str, Json] = fields if spec.request == "none" else {}
+    attachments: dict[str, Attachment] = {}
     if spec.request == "multipart":
         if kind != "multipart/form-data":
             raise InputError(
                 f"the body has to be multipart/form-data, and is {kind[:100] or 'of no type'}", field="body"
             )
-        fields, attachments = await admitted.off_loop(lambda: _form(given, body)) if large else _form(given, body)
-        params |= fields
+        params, attachments = await admitted.off_loop(lambda: _form(given, body)) if large else _form(given, body)
     elif spec.request == "json" and body:
         if kind and kind != "application/json" and not kind.endswith("+json"):
             raise InputError(f"the body has to be application/json, and is {kind[:100]}", field="body")
-        params |= await read_json(body, "the body", admitted)
-    return Content(params, attachments, _stream(params), large=large)
+        if "charset" in given.lower():
+            _check_charset(given, body)
+        params = await read_json(body, "the body", admitted, written=True)
+    flagged = spec.stream or spec.request == "json"  # else `stream` is a field like any other
+    return Content(params, query, attachments, flagged and _stream(params), large=large)
+
+
+def _check_charset(content_type: str, body: bytes) -> None:
+    """JSON is UTF-8 (RFC 8259, 8.1). A charset that agrees with it on this body is passed over, as others do. Raises
+    UnsupportedMedia."""
+    found = _CHARSET.search(content_type)
+    charset = found[1].lower() if found else ""
+    if charset not in ("utf-8", "utf8") and not (charset in _AS_ASCII and body.isascii()):
+        raise UnsupportedMedia(f"JSON is read in UTF-8, and not in {charset[:40] or 'another charset'}", field="body")
 
 
 def _stream(params: dict[str, Json]) -> bool:
@@ -163,14 +180,15 @@ def _stream(params: dict[str, Json]) -> bool:
     return value is True
 
 
-def _query(text: bytes) -> dict[str, Json]:
-    """`a=1&b[]=2&b[]=3` as `{"a": "1", "b": ["2", "3"]}`; a name that comes twice is a list too."""
+def read_query(text: bytes) -> tuple[str, dict[str, Json]]:
+    """The query as it is to be sent on, percent-encoded where it has characters that no URL has; and as parameters:
+    `a=1&b[]=2&b[]=3` as `{"a": "1", "b": ["2", "3"]}`; a name that comes twice is a list too. Raises InputError."""
     try:
         query = text.decode("ascii")
         pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS, errors="strict")
     except ValueError:  # of which UnicodeDecodeError is one
         raise InputError("the query of the URL cannot be read", field="query") from None
-    return _gathered(pairs)
+    return quote(query, safe=_IN_QUERY), _gathered(pairs)
 
 
 def _form(content_type: str, body: bytes) -> tuple[dict[str, Json], dict[str, Attachment]]:
@@ -183,7 +201,7 @@ def _form(content_type: str, body: bytes) -> tuple[dict[str, Json], dict[str, At
         else:
             ident = f"file{len(attachments)}"
             attachments[ident] = Attachment(part.content, without_controls(part.filename), _plain(part.content_type))
-            pairs.append((part.name, {"$attachment": ident}))
+            pairs.append((part.name, Mention(ident)))
     return _gathered(pairs), attachments
 
 

@@ -156,8 +156,8 @@ def test_ready_made_parts_are_sent_as_they_are_before_the_other_parameters(opera
 @pytest.mark.parametrize(
     ("parts", "field"),
     [
-        pytest.param({}, "multipart", id="no list"),
-        pytest.param(["a"], "multipart", id="a part that is no object"),
+        pytest.param({}, "file", id="a field that is called so"),
+        pytest.param(["a"], "file", id="fields that are called so"),
         pytest.param([{"value": "x"}], "multipart", id="a part without a name"),
         pytest.param([], "file", id="no parts at all"),
         pytest.param([{"name": "model", "value": "m"}], "file", id="parts without the file"),

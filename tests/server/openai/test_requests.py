@@ -31,8 +31,8 @@ FORM = (
 )
 
 
-def spec(request: str = "json") -> OperationSpec:
-    return read_operations({"x": {"method": "POST", "path": "/x", "request": request}})["x"]
+def spec(request: str = "json", *, stream: bool = True) -> OperationSpec:
+    return read_operations({"x": {"method": "POST", "path": "/x", "request": request, "stream": stream}})["x"]
 
 
 def read_by(scope: Any, receive: Any, found: OperationSpec, most: int) -> Content:
@@ -53,6 +53,7 @@ def read(
     request: str = "json",
     most: int = 10_000_000,
     coding: str = "",
+    stream: bool = True,
 ) -> Content:
     headers = [(b"content-type", kind.encode()), *([(b"content-encoding", coding.encode())] if coding else ())]
     scope: Any = {"type": "http", "query_string": query.encode(), "headers": headers}
@@ -61,7 +62,7 @@ def read(
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": halves.pop(0), "more_body": bool(halves)}
 
-    return read_by(scope, receive, spec(request), most)
+    return read_by(scope, receive, spec(request, stream=stream), most)
 
 
 @pytest.mark.parametrize(
@@ -86,8 +87,21 @@ def test_a_query_that_cannot_be_read_is_a_mistake(query: str) -> None:
     assert raised.value.field == "query"
 
 
-def test_a_body_stands_before_the_query() -> None:
-    assert read(b'{"a": 1, "stream": true}', query="a=2&b=3") == Content({"a": 1, "b": "3"}, stream=True)
+def test_a_query_beside_a_body_is_no_part_of_it() -> None:
+    query = "a=2&b=3&stream=true"
+    assert read(b'{"a": 1}', query=query) == Content({"a": 1}, query)
+
+
+def test_a_query_goes_on_as_it_came() -> None:
+    for query in ("a=1&b=2&a=3", "a[]=1&a%5B%5D=2", "a=&b", "a=+%20%2f%2F", "a=~!$'()*,;:@/?"):
+        assert read(query=query, request="none").query == query
+    assert read(query='a="<>{}|^`\\"', request="none").query == "a=%22%3C%3E%7B%7D%7C%5E%60%5C%22"
+
+
+def test_stream_is_a_field_like_any_other_where_there_is_none() -> None:
+    content = read(FORM, kind="multipart/form-data; boundary=x", request="multipart", stream=False)
+    assert (content.params["stream"], content.stream) == ("true", False)
+    assert read(query="stream=true", request="none", stream=False).params == {"stream": "true"}
 
 
 def test_a_body_of_a_request_that_has_none_is_passed_over() -> None:

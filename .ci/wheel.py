@@ -16,22 +16,28 @@ class Hook(BuildHookInterface[Any]):
     """Named in pyproject.toml."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        if version == "editable":  # the checkout has them, once build.sh has made them
-            return
         root = Path(self.root)
-        spec = importlib.util.spec_from_file_location("openai_component", root / ".ci" / "openai.py")
-        assert spec is not None
-        assert spec.loader is not None
-        component = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(component)
-        build_data["force_include"][str(component.built())] = "host/_guest/dist/openai.wasm"
-        self._types = tempfile.TemporaryDirectory()
-        for file, name in _bindings(root, Path(self._types.name)):
-            build_data["force_include"][str(file)] = name
+        self._place = tempfile.TemporaryDirectory()
+        bindings = {str(file): name for file, name in _bindings(root, Path(self._place.name))}
+        if version == "editable":  # the checkout has the component, once build.sh has made it
+            build_data["force_include_editable"].update(bindings)
+        else:
+            build_data["force_include"].update(bindings)
+            build_data["force_include"][str(_component(root))] = "host/_guest/dist/openai.wasm"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
-        if version != "editable":
-            self._types.cleanup()
+        self._place.cleanup()
+
+
+def _component(root: Path) -> Path:
+    """The OpenAI catalyst, built if it has to be."""
+    spec = importlib.util.spec_from_file_location("openai_component", root / ".ci" / "openai.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    file: Path = module.built()
+    return file
 
 
 def _bindings(root: Path, place: Path) -> list[tuple[Path, str]]:

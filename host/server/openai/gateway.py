@@ -321,7 +321,7 @@ def _event(text: str) -> str:
         more += f"id: {text.id}\n"
     if text.retry is not None:
         more += f"retry: {text.retry}\n"
-    return f"{more}data: {data}\n\n"
+    return more + "data: " + data + "\n\n"
 
 
 def _type_of(text: str) -> str:

@@ -6,6 +6,7 @@ import json
 import pytest
 
 CYFR = ("fetch", "streaming", "read")
+INTERFACES = (*CYFR, "output", "config", "log")
 CHAT = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hi"}]}
 SPEECH = {"model": "tts-1", "input": "Hi", "voice": "alloy"}
 AUDIO = {"file": {"$attachment": "a1"}, "model": "whisper-1"}
@@ -267,6 +268,42 @@ class TestStream:
         result = call("chat.completions.create", CHAT, stream=True)
         error = {"type": "upstream_error", "message": "<html>welcome to the proxy</html>"}
         assert result == {"status": 502, "error": error}
+
+    @pytest.mark.parametrize("interfaces", [CYFR, INTERFACES], ids=["on CYFR", "here"])
+    def test_a_document_in_its_place_is_the_answer(self, call, world, interfaces):
+        world.stream('{"id": "c1", ', '"choices": []}', headers={"content-type": "application/json"})
+        result = call("chat.completions.create", CHAT, stream=True, interfaces=interfaces)
+        assert result == {"status": 200, "data": {"id": "c1", "choices": []}}
+
+    def test_a_document_that_the_host_keeps_is_the_answer(self, call, world):
+        world.stream(relay=True)
+        world.reads[-1]["document"] = {"attachment": "att-1", "size": 20_000_000}
+        assert call("chat.completions.create", CHAT, stream=True) == {"status": 200, "data": {"$json": "att-1"}}
+
+    @pytest.mark.parametrize("relay", [True, False])
+    def test_a_relayed_one_that_failed_has_the_status_and_the_error_that_the_host_read(self, call, world, relay):
+        failure = {"status": 429, "error": {"message": "x" * 6_000}}
+        world.stream(relay=relay)
+        world.reads[-1] |= {"failure": failure, "last": '{"cut'}
+        assert call("chat.completions.create", CHAT, stream=True) == failure
+
+    def test_a_relayed_one_with_an_event_that_is_no_object_is_an_error(self, call, world):
+        world.stream(relay=True)
+        world.reads[-1]["odd"] = True
+        assert call("chat.completions.create", CHAT, stream=True)["status"] == 502
+
+    def test_the_number_of_images_is_told_to_the_host(self, call, world):
+        for n, told in ((2, 2), (1, None), (None, None)):
+            world.stream("data: {}\n\n")
+            given = {"model": "gpt-image-1", "prompt": "a cat", **({} if n is None else {"n": n})}
+            call("images.generate", given, stream=True)
+            assert world.streams[-1].get("answers") == told
+
+    def test_a_transcription_as_text_is_that_text(self, call, world):
+        world.stream("data: was the ", "first word", headers={"content-type": "text/plain"})
+        params = {"model": "whisper-1", "file": {"data": "AA=="}, "response_format": "text"}
+        result = call("audio.transcriptions.create", params, stream=True)
+        assert result == {"status": 200, "data": "data: was the first word"}
 
     def test_nothing_is_read_after_its_end(self, call, world, sse):
         world.stream(sse(delta("a")), "data: {broken\n\n")

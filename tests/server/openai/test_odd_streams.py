@@ -4,7 +4,10 @@ to events, and those who wait for the whole. One reading for all of them."""
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -20,7 +23,7 @@ from pydantic import BaseModel
 from host import Catalyst, Host, Policy, errors
 from host.runtime.workspace import Workspace
 from host.server import Application
-from tests.conftest import KEY, the_master_key_in_a_file
+from tests.conftest import KEY, the_master_key_in_a_file, with_packages
 from tests.egress.conftest import Peer
 from tests.egress.conftest import Server as RawServer
 from tests.probing import chunk, chunked
@@ -77,14 +80,19 @@ STREAM = "text/event-stream"
 
 @dataclass
 class Upstream:
-    """A server that sends `body` to every request. `stays`: and leaves the connection open, without an end."""
+    """A server that sends `body` to every request, or that of the row which the request names."""
 
     body: str = ""
     content_type: str | None = STREAM
     ends: str = "well"  # or "closed": the connection's end is the body's; "open": it never ends
 
+    def take(self, row: Row) -> None:
+        self.body, self.content_type, self.ends = row.sent, row.content_type, row.ends
+
     def behave(self, peer: Peer) -> None:
-        while peer.request():
+        while asked := peer.request():
+            if named := re.search(rb"a row called (\d+)", asked):
+                self.take(list(TABLE.values())[int(named[1])])
             kind = [f"Content-Type: {self.content_type}"] if self.content_type else []
             if self.ends == "closed":
                 peer.send("\r\n".join(["HTTP/1.1 200 OK", "Connection: close", *kind, "", self.body]).encode())
@@ -281,8 +289,7 @@ def gateway(
 @pytest.fixture(params=TABLE)
 def row(request: pytest.FixtureRequest, upstream: tuple[Upstream, str]) -> Row:
     found: Row = TABLE[request.param]
-    one = upstream[0]
-    one.body, one.content_type, one.ends = found.sent, found.content_type, found.ends
+    upstream[0].take(found)
     return found
 
 
@@ -393,3 +400,32 @@ def test_the_official_sdk_gets_what_it_gets_from_the_upstream_itself(
         assert (found, raised) == of_sdk(upstream[1], row)
     else:
         assert (len(found), raised) == (len(events_in(passed_on(row))) if row.error in (None, CUT) else 0, row.better)
+
+
+@pytest.mark.node
+def test_nor_does_the_node_sdk_see_a_difference(gateway: Server, upstream: tuple[Upstream, str]) -> None:
+    """Where it sees one, it gets less from the upstream itself, as Python's does."""
+    rows = []
+    for at, (name, row) in enumerate(TABLE.items()):
+        field = "prompt" if row.operation.startswith(("images", "audio")) else "user"
+        called = {**row.params, field: f"a row called {at}"}
+        params = {key: one for key, one in called.items() if key != "file"}
+        alone = row.better is not None or row.ends == "open"  # there this SDK waits on after `[DONE]`
+        urls = [gateway.url] if alone else [gateway.url, upstream[1]]
+        rows.append({"name": name, "operation": row.operation, "params": params, "urls": urls})
+    done = subprocess.run(
+        ["node", "odd_streams.mjs"],
+        cwd=with_packages("openai-node", Path(__file__).parent / "node"),
+        input=json.dumps(rows),
+        env={**os.environ, "KEY": KEY},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=True,
+    )
+    found = json.loads(done.stdout)
+    assert found.keys() == TABLE.keys()
+    assert {name: both for name, both in found.items() if len(both) == 2 and both[0] != both[1]} == {}
+    for name, row in TABLE.items():
+        if row.better is not None:
+            assert (name, found[name][0]["error"]) == (name, row.better)

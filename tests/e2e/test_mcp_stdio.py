@@ -31,6 +31,12 @@ PROGRAM = Path(sys.executable).with_name("host")
 PATIENCE_S = 60
 CHAT: dict[str, Any] = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Say hello in 20 words"}]}
 
+EXECUTION: dict[str, Any] = {
+    "action": "run",
+    "reference": "c:local.openai",
+    "input": {"operation": "chat.completions.create", "params": CHAT, "stream": True},
+}
+
 
 @pytest.fixture
 def state(tmp_path: Path, installed_state: Path, fake: FakeOpenAI) -> Path:  # noqa: F811 - the fixture
@@ -95,7 +101,7 @@ def test_a_desktop_client_lists_calls_and_reads_along(
         async with started(mode=era) as client:
             listed = {one.name for one in (await client.list_tools()).tools}
             plain = await client.call_tool("openai_models_list", {})
-            streamed = await client.call_tool("openai_chat_completions_create", CHAT, progress_callback=note)
+            streamed = await client.call_tool("execution", EXECUTION, progress_callback=note)
             return listed, plain, streamed
 
     listed, plain, streamed = finished(used())
@@ -103,7 +109,7 @@ def test_a_desktop_client_lists_calls_and_reads_along(
     assert not {"secret", "policy", "audit"} & listed
     assert plain.structured_content["object"] == "list"
     assert len(notes) > 3
-    assert "".join(notes) == streamed.structured_content["combined_text"]
+    assert "".join(notes) == streamed.structured_content["data"]["combined_text"]
     assert fake.requests[-1]["headers"]["authorization"] == f"Bearer {KEY}"
 
 
@@ -249,7 +255,7 @@ def test_the_help_has_what_a_client_is_configured_with(environment: dict[str, st
     ran = subprocess.run([str(PROGRAM), "mcp", "--help"], env=environment, capture_output=True, timeout=60, check=True)
     said = ran.stdout.decode()
     snippet = json.loads(said[said.index("{") : said.rindex("}") + 1])
-    assert snippet == {"mcpServers": {"catalysts": {"command": "host", "args": ["mcp"]}}}
+    assert snippet == {"mcpServers": {"catalysts": {"command": str(PROGRAM), "args": ["mcp"]}}}
 
 
 def test_a_reference_that_is_none_is_a_mistake_of_usage(environment: dict[str, str]) -> None:

@@ -26,6 +26,7 @@ __all__ = [
     "CancelToken",
     "Catalyst",
     "CompileLimits",
+    "Counting",
     "Declared",
     "Digest",
     "Domain",

@@ -321,6 +321,9 @@ class GuestTrap(SandboxError):
         super().__init__(message, hint=hint)
         self.stderr = stderr
 
+    def as_dict(self) -> dict[str, Any]:
+        return {**super().as_dict(), **({"stderr": self.stderr} if self.stderr else {})}
+
 
 class Cancelled(SandboxError):
     code = "cancelled"

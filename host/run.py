@@ -6,21 +6,22 @@ A Run belongs to the thread that runs it. Only `cancel` may be called from anoth
 from __future__ import annotations
 
 import enum
+import json
 import math
 import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from host.core.audit import Event, EventKind, LogLine, Meters, Sink
 from host.core.limits import Limits
 from host.core.operation import Attachments
 from host.core.sse import ServerSentEvent
-from host.core.strict_json import parse_json
+from host.core.strict_json import Json, parse_json, write_json
 from host.core.wit import Cut
 from host.errors import AuditError, InputError, Refusal
 from host.secrets.redaction import Redactor
@@ -28,6 +29,7 @@ from host.secrets.redaction import Redactor
 MAX_EVENTS = 1_000  # kept with the result; the sink has all
 MAX_LINES = 1_000  # messages of a guest; more are dropped and counted
 MAX_DENIALS = 100  # that have a record each; one record at the end counts the rest
+MAX_FAILURE_BYTES = 16 * 1024  # of the record of a failure: its error, traceback and log
 
 
 class Stop(enum.Enum):
@@ -126,6 +128,18 @@ class StreamEnd:
     failed: bool = False
 
 
+class Counting(Protocol):
+    """Reads what a run costs in what it answers. Called on the run's thread."""
+
+    def event(self, text: str) -> None:
+        """An event, as JSON text."""
+        ...
+
+    def facts(self, document: Json) -> Mapping[str, Json]:
+        """For the last record of the run, whose answer is `document`, None for an answer that is none."""
+        ...
+
+
 class Closable(Protocol):
     """Something that a run may leave open; it is closed with the run."""
 
@@ -135,8 +149,8 @@ class Closable(Protocol):
 class Run:
     """`listener` receives each emitted event as JSON text, on the run's thread. It may block for backpressure, and
     returns False when nobody wants more. `sink` gets the run's audit events. `redactor` knows the run's secrets.
-    `caller` names, for the record, on whose behalf the run is. `raising` returns the remedy for a limit, by its name in
-    a policy, that is to have another value."""
+    `caller` names, for the record, on whose behalf the run is; `counting` says for it what the run cost. `raising`
+    returns the remedy for a limit, by its name in a policy, that is to have another value."""
 
     def __init__(
         self,
@@ -148,6 +162,7 @@ class Run:
         listener: Callable[[str], bool] | None = None,
         caller: Mapping[str, Any] | None = None,
         raising: Callable[[str, str], str] = _raising,
+        counting: Counting | None = None,
     ) -> None:
         self.id = "run_" + secrets.token_hex(12)
         self.limits = limits
@@ -156,6 +171,7 @@ class Run:
         self.listener = listener
         self.caller = caller
         self.raising = raising
+        self.counting = counting
         self.meters = Meters()
         self.attachments = Attachments(limits.max_attachment_bytes)
         self.events: list[Event] = []
@@ -287,6 +303,8 @@ class Run:
                 self.stop(Stop.OUTPUT)
                 return False
             event = self.redacted(event)
+        if self.counting is not None:
+            self.counting.event(event)
         return self.listener(event)
 
     def close(self) -> None:
@@ -320,14 +338,26 @@ class Run:
                 raise
             except Exception as error:
                 raise AuditError(f"the audit sink failed: {type(error).__name__}") from error
-        if len(self.events) < MAX_EVENTS:
+        if len(self.events) < MAX_EVENTS and kind != "run.failed":  # the caller has the error and the log
             self.events.append(event)
 
-    def audit_end(self, detail: Mapping[str, Any]) -> None:
-        """Record the end of the run, and before it the number of denials that have no record of their own."""
+    def audit_end(self, end: Mapping[str, Any], *, document: Json = None, failure: Json = None) -> None:
+        """Record the end of the run and its meters: `end` is its status or its error's code, `document` its answer.
+        Before it the number of denials that have no record of their own, and of a run that failed, why: its `failure`,
+        and the last of what the guest logged."""
         if self._unrecorded:
             self.audit("run.refused", "deny", f"{self._unrecorded.total()} more denials", self._unrecorded)
-        self.audit("run.ended", detail=detail)
+        if failure is not None and self._sink is not None:
+            self.audit("run.failed", detail=failure_of(failure, self.logs))
+        counted = {} if self.counting is None else self.counting.facts(document)
+        spent = {
+            "duration_s": round(time.monotonic() - self._started, 6),
+            "cpu_time_s": round(self.meters.cpu_time_s, 6),
+            "http_requests": self.meters.http_requests,
+            "sent_bytes": self.meters.sent_bytes,
+            "received_bytes": self.meters.received_bytes,
+        }
+        self.audit("run.ended", detail={**end, **counted, **spent})
 
     def refuse(self, kind: EventKind, refusal: Refusal) -> None:
         """Record a refusal, and keep it for the run's caller."""
@@ -354,6 +384,43 @@ class Run:
             self.report = _report(self.redacted(message))
         elif room > 0 and len(self.logs) < MAX_LINES:
             self.logs.append(LogLine(level, self.redacted(message)[:room]))
+
+
+_LONGEST: Final = {"traceback": -8_192, "stderr": -4_096, "message": 2_000}  # characters; negative: of the end
+
+
+def failure_of(error: Json, logs: Sequence[LogLine]) -> dict[str, Json]:
+    """A failure for the record, of at most MAX_FAILURE_BYTES: `error`, an object where it has names; `logs`, the last
+    lines, each as `[level, message]`; `dropped`, how many there were before them."""
+    given = error if isinstance(error, dict) else {"message": error}
+    shown: dict[str, Json] = {}
+    room = MAX_FAILURE_BYTES - 200  # for what is around it
+    for name in sorted(given, key=lambda name: name in _LONGEST)[:40]:  # what is long comes last
+        value, called = given[name], name[:100]
+        if not isinstance(value, int | float | None):
+            most = _LONGEST.get(name, 500)
+            while _written(value := _cut(value, most)) + _written(called) > room // 2 and most not in (0, -1):
+                most = int(most / 2)
+        if (room := room - _written(value) - _written(called)) > 0:
+            shown[called] = value
+    kept: list[Json] = []
+    for line in reversed(logs):
+        one: list[Json] = [line.level, line.message[:2_000]]
+        if (room := room - _written(one)) <= 0:
+            break
+        kept.insert(0, one)
+    dropped = len(logs) - len(kept)
+    return {"error": shown, **({"logs": kept} if kept else {}), **({"dropped": dropped} if dropped else {})}
+
+
+def _cut(value: Json, most: int) -> str:
+    text = value if isinstance(value, str) else write_json(value)
+    return text[:most] if most >= 0 else text[most:]
+
+
+def _written(value: Json) -> int:
+    """How many bytes it takes in a record."""
+    return len(json.dumps(value)) + 2
 
 
 def _report(message: str) -> GuestReport | None:

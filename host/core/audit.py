@@ -9,8 +9,11 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal, Protocol, TypeAlias, get_args
 
-# `run.refused` counts the denials of a run beyond those that have a record each: see host.run.
-RunKind = Literal["run.started", "run.ended", "run.refused", "http.request", "secret.use", "secret.reveal", "log"]
+# `run.refused` counts the denials of a run beyond those that have a record each, `run.failed` has its error and the log
+# of the guest: see host.run.
+RunKind = Literal[
+    "run.started", "run.failed", "run.ended", "run.refused", "http.request", "secret.use", "secret.reveal", "log"
+]
 
 # What happened without a run, and changed nothing that is kept; as does a `secret.reveal` to the operator.
 OtherKind = Literal["component.refused", "component.pulled", "component.pushed", "request.refused", "audit.mended"]

@@ -43,7 +43,7 @@ from host.errors import (
     UpstreamTimeout,
 )
 from host.policy.permissions import Grant
-from host.run import CancelToken, Overdue, Placeholders, Run, RunStopped
+from host.run import CancelToken, Counting, Overdue, Placeholders, Run, RunStopped
 from host.runtime.deployment import Deployment
 from host.runtime.events import AsyncEventStream, Channel, EventStream, RunEnd
 from host.runtime.threads import RunExecutor, Share, on_run_thread
@@ -149,15 +149,16 @@ class Catalyst:
         attachments: Mapping[str, object] | None = None,
         cancel: CancelToken | None = None,
         caller: Mapping[str, Json] | None = None,
+        counting: Counting | None = None,
     ) -> Result:
         """Run one operation (a mapping, an Operation or JSON text) and return its Result, whatever its status.
 
         `timeout` (seconds, or a text like `30s`) narrows the policy's. `attachments` (bytes, pathlib.Path or
         Attachment, by name) stand in the input as `{"$attachment": name}`. `caller` names, for the record, on whose
-        behalf the run is: JSON, and no secret. Raises Denied for a run that failed and was refused something,
-        SandboxError, InputError, AuditError.
+        behalf the run is: JSON, and no secret; `counting` says for it what the run cost. Raises Denied for a run that
+        failed and was refused something, SandboxError, InputError, AuditError.
         """
-        run = self._new_run(timeout, caller)
+        run = self._new_run(timeout, caller, counting)
         text = self._text(operation, run, attachments)
         return on_run_thread(lambda: self._execute(run, text, cancel), run.cancel)
 
@@ -169,11 +170,12 @@ class Catalyst:
         attachments: Mapping[str, object] | None = None,
         cancel: CancelToken | None = None,
         caller: Mapping[str, Json] | None = None,
+        counting: Counting | None = None,
     ) -> EventStream:
         """Run one operation and iterate its events as they arrive; `.result` is there after the last. Leaving the loop
         early (`close`, or the end of a `with`) cancels the run. The iteration raises what `run` raises, and
         OperationFailed if the operation ended in an error status."""
-        run = self._new_run(timeout, caller)
+        run = self._new_run(timeout, caller, counting)
         text = self._text(operation, run, attachments, stream=True)
         return EventStream(run, self._started(run, text, cancel))
 
@@ -185,11 +187,12 @@ class Catalyst:
         attachments: Mapping[str, object] | None = None,
         cancel: CancelToken | None = None,
         caller: Mapping[str, Json] | None = None,
+        counting: Counting | None = None,
     ) -> Result:
         """`run` for async code: cancelled with its task."""
         import asyncio  # noqa: PLC0415 - an eighth of a start-up, and only async code needs it
 
-        run = self._new_run(timeout, caller)
+        run = self._new_run(timeout, caller, counting)
         text = self._text(operation, run, attachments)
         running = asyncio.wrap_future(self._executor.submit(lambda: self._execute(run, text, cancel)))
         try:
@@ -209,6 +212,7 @@ class Catalyst:
         attachments: Mapping[str, object] | None = None,
         cancel: CancelToken | None = None,
         caller: Mapping[str, Json] | None = None,
+        counting: Counting | None = None,
         asks: bool = True,
         checked: bool = False,
         share: Share | None = None,
@@ -217,12 +221,14 @@ class Catalyst:
         loop. Without `asks` the input stays as it is, and there are events only if it asks for them itself. `checked`:
         the caller has called `check`; then the input is written on the run's thread, and what is wrong with its
         attachments ends the stream. `share` says what the run's slot counts for."""
-        run = self._new_run(timeout, caller)
+        run = self._new_run(timeout, caller, counting)
         write = partial(self._text, operation, run, attachments, stream=asks, checked=checked)
         text = write if checked else write()
         return AsyncEventStream(run, lambda arrived: self._started(run, text, cancel, arrived, share))
 
-    def _new_run(self, timeout: str | float | None, caller: Mapping[str, Json] | None) -> Run:
+    def _new_run(
+        self, timeout: str | float | None, caller: Mapping[str, Json] | None, counting: Counting | None = None
+    ) -> Run:
         limits, raising = self.grant.limits, self.grant.raising
         if timeout is not None:
             seconds = _seconds(timeout)
@@ -239,6 +245,7 @@ class Catalyst:
             placeholders=placeholders,
             caller=caller,
             raising=raising,
+            counting=counting,
         )
         self._executor.add(run)
         return run
@@ -337,8 +344,7 @@ class Catalyst:
                 stack.enter_context(self._executor.slots.taken(run, share))
                 outcome = _read(self._instances.run(text, run), run)
             except BaseException as error:
-                code = error.code if isinstance(error, HostError) else type(error).__name__
-                run.audit_end({"error": code, **_spent(run)})
+                run.audit_end({"error": _code(error)}, failure=_why(error))
                 if run.refusals and isinstance(error, GuestException | GuestTrap):
                     raise self._recorded(Denied(run.refusals), run) from error
                 if run.overdue is not None and isinstance(error, GuestException | GuestTrap):
@@ -349,7 +355,9 @@ class Catalyst:
             failed = not 200 <= outcome.status < 300
             late = _late(run.overdue) if failed and run.overdue is not None and not run.refusals else None
             how = {"status": outcome.status} if late is None else {"error": late.code}
-            run.audit_end({**how, **_spent(run)})
+            why = outcome.error if late is None else late.as_dict()
+            document = outcome.data if outcome.brief is None else outcome.brief
+            run.audit_end(how, document=document, failure=why if failed else None)
         if late is not None:
             raise self._recorded(late, run)
         result = outcome.result(self._record(run))
@@ -422,6 +430,15 @@ def _body_of(operation: OperationSpec, params: Mapping[str, Json], *, stream: bo
         raise InputError(f"the input is not JSON: {error}") from None
 
 
+def _code(error: BaseException) -> str:
+    return error.code if isinstance(error, HostError) else type(error).__name__
+
+
+def _why(error: BaseException) -> dict[str, Json]:
+    """An error for the record; of a fault of ours its kind, since its words may hold anything."""
+    return error.as_dict() if isinstance(error, HostError) else {"type": _code(error)}
+
+
 def _read(output: str, run: Run) -> Outcome:
     """The outcome in the guest's output, read within the run's own deadline."""
     try:
@@ -429,18 +446,6 @@ def _read(output: str, run: Run) -> Outcome:
     except RunStopped:
         assert run.stopped is not None
         raise stopped(run.stopped, run) from None
-
-
-def _spent(run: Run) -> dict[str, Json]:
-    """The meters in a run's last record."""
-    meters = run.meters
-    return {
-        "duration_s": round(run.elapsed_s, 6),
-        "cpu_time_s": round(meters.cpu_time_s, 6),
-        "http_requests": meters.http_requests,
-        "sent_bytes": meters.sent_bytes,
-        "received_bytes": meters.received_bytes,
-    }
 
 
 def _streamed(operation: Input, given: dict[str, Json]) -> dict[str, Json]:

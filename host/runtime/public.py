@@ -42,6 +42,7 @@ from host.policy.urls import DomainPattern as DomainPattern
 from host.policy.urls import Origin as Origin
 from host.policy.urls import Target as Target
 from host.run import CancelToken as CancelToken
+from host.run import Counting as Counting
 from host.runtime.catalyst import Catalyst as Catalyst
 from host.runtime.deployment import Secret as Secret
 from host.runtime.events import AsyncEventStream as AsyncEventStream

@@ -270,14 +270,16 @@ def _too_large(most: int) -> TooLarge:
 
 UNANSWERED: Final = 499  # as nginx logs a client that left before the answer
 _KEY: Final = "catalyst_host.request"
-_LOGGED: Final = ("key", "catalyst", "operation", "run", "error")
+_LOGGED: Final = ("key", "catalyst", "operation", "run", "error", "reason")
+_LONGEST_REASON: Final = 500
 
 
 @dataclass(slots=True)
 class RequestContext:
     """One request. `route` is the route that matched, never the path; None stands for what is not known yet.
 
-    `status` is that of the answer, `error` the code of the error in it. `large` says that the body takes long to read,
+    `status` is that of the answer, `error` the code of the error in it, `reason` its words for the log. `large` says
+    that the body takes long to read,
     `left` that the client left before the end of the answer. `admitted` is there while the request is under way.
     `arguments` are those of an MCP tool, where the SDK was not given them.
     """
@@ -290,6 +292,7 @@ class RequestContext:
     run: str | None = None
     status: int = UNANSWERED
     error: str | None = None
+    reason: str | None = None
     large: bool = False
     left: bool = False
     admitted: Admitted | None = None
@@ -299,6 +302,12 @@ class RequestContext:
     def key(self) -> str | None:
         """The name of the API key: "" for a caller without one."""
         return None if self.principal is None else self.principal.name
+
+    def failed(self, code: str, reason: str) -> None:
+        """Note an error of the answer, in the words for the operator."""
+        said = " ".join(reason.split())
+        self.error = code
+        self.reason = said if len(said) <= _LONGEST_REASON else said[: _LONGEST_REASON - 1] + "…"
 
     def facts(self) -> dict[str, Any]:
         """The facts for the log: those that are known."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from math import ceil
 from typing import Any, Final
 
+from host.core.operation import Result
+from host.core.strict_json import write_json
 from host.errors import (
     ArtifactError,
     BuildError,
@@ -31,7 +34,7 @@ from host.errors import (
     UnsupportedMedia,
     UpstreamTimeout,
 )
-from host.server.asgi import final_status
+from host.server.asgi import RequestContext, final_status
 
 _OF_REFUSAL: Final[Mapping[str, int]] = {"rate_limited": 429, "request_too_large": 413}
 _ENDING: Final = "the server is shutting down: another one may be there when you try again"
@@ -101,6 +104,30 @@ def shown_outside(error: HostError) -> dict[str, Any]:
     """`HostError.as_dict` for callers."""
     said = words_outside(error)
     return error.as_dict() if said is None else {"type": error.code, "message": said, "blame": error.blame}
+
+
+_QUOTED: Final = re.compile("[:'\"`{]")
+_OF_THE_KEY: Final = (401, 403, 429)  # of an upstream: about the operator's key there, and not about the request
+
+
+def note_failure(context: RequestContext, failed: HostError | Result) -> None:
+    """The reason of an error, for the log: the host's own words, or those of the upstream or the catalyst. Those about
+    the caller's request end before what they quote of it: nothing of a body is in the log."""
+    if isinstance(failed, HostError) and not isinstance(failed, OperationFailed):
+        said = str(failed)
+        if isinstance(failed, Denied) and failed.refusals:  # without their URLs
+            said = "; ".join(f"{one.kind}, {one.rule} ({one.remedy})" for one in failed.refusals[:3])
+        if isinstance(failed, InputError) and failed.blame == "caller":
+            said = _QUOTED.split(failed.message)[0].strip() or f"see {failed.field or failed.code}"
+        context.failed(failed.code, said)
+        return
+    result = failed.result if isinstance(failed, OperationFailed) else failed
+    error = result.error if isinstance(result.error, dict) else {"message": result.error}
+    kind, message = error.get("type") or error.get("code"), error.get("message") or write_json(error)
+    said = str(message)[:1_000]
+    if result.status < 500 and result.status not in _OF_THE_KEY:
+        said = _QUOTED.split(said)[0].strip()
+    context.failed(str(kind or "operation_failed")[:100], f"status {result.status}: {said}")
 
 
 def headers_of(error: HostError) -> Iterator[tuple[str, str]]:

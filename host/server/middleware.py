@@ -26,7 +26,7 @@ from host.server.asgi import (
     last_words,
     send_json,
 )
-from host.server.http_errors import ending, headers_of, shown_outside, status_of
+from host.server.http_errors import ending, headers_of, note_failure, shown_outside, status_of
 from host.server.observability.logs import REQUEST
 from host.server.observability.metrics import Metrics
 from host.server.observability.tracing import Tracing
@@ -87,37 +87,39 @@ class Middleware:
             await self._checked(context, scope, receive, send)
         except asyncio.CancelledError:
             _log.warning("the request was cut short by the end of the server")
-            context.error = "cut_short"
+            context.failed("cut_short", "the server ended")
             if context.status == UNANSWERED and not context.left:
                 await last_words(_send_ending(send))
         except Exception as failure:
             if context.status == UNANSWERED and (busy := lacking(failure)) is not None:
                 _log.error("the request failed: %s", busy)
-                context.error = busy.code
+                context.failed(busy.code, str(busy))
                 await send_json(send, status_of(busy), {"error": shown_outside(busy)}, dict(headers_of(busy)))
                 return
             _log.exception("the request failed")
-            context.error = "internal_error"
+            context.failed("internal_error", f"a fault of the server: {type(failure).__name__}")
             if context.status != UNANSWERED:
                 raise  # in the middle of an answer: the connection breaks off, so that the client sees that it is cut
-            said = _error("internal_error", "the server failed", f"its log has {context.request_id}")
-            await send_json(send, 500, said)
+            said = f"the server failed (its log has {context.request_id})"
+            await send_json(send, 500, _error("internal_error", said))
 
     async def _checked(self, context: RequestContext, scope: Scope, receive: Receive, send: Send) -> None:
         """An answer for every error of the host."""
         if self.stopping and scope["path"] != _HEALTH:
-            context.error = ShuttingDown.code
+            context.failed(ShuttingDown.code, "the server ends")
             await _send_ending(send)
             return
         if scope["path"] not in _OPEN and (refused := self._refused(scope)):
-            await send_json(send, *refused)
+            status, code, said = refused
+            context.failed(code, said)
+            await send_json(send, status, _error(code, said))
             return
         try:
             await self._app(scope, receive, send)
         except Cancelled:
             return  # the client left
         except HostError as error:
-            context.error = error.code
+            note_failure(context, error)
             await send_json(send, status_of(error), {"error": shown_outside(error)}, dict(headers_of(error)))
 
     def _note(self, context: RequestContext, scope: Scope, took_s: float) -> None:
@@ -126,20 +128,21 @@ class Middleware:
         self._metrics.answered(context.route, method, context.status, took_s)
         if scope["path"] not in _OPEN:
             facts = {"method": method, "route": context.route, "status": context.status, "ms": round(took_s * 1e3, 2)}
-            _log.info("request", extra={"facts": facts | context.facts()})
+            level = logging.WARNING if context.status >= 500 else logging.INFO
+            _log.log(level, "request", extra={"facts": facts | context.facts()})
 
-    def _refused(self, scope: Scope) -> tuple[int, dict[str, object]] | None:
-        """The answer to a request that a browser sends for a page of another site: under a name that is not one of this
-        server (DNS rebinding), or from an origin that the operator did not allow."""
+    def _refused(self, scope: Scope) -> tuple[int, str, str] | None:
+        """The status, code and words of the answer to a request that a browser sends for a page of another site: under
+        a name that is not one of this server (DNS rebinding), or from an origin that the operator did not allow."""
         host = (header(scope, "host") or "").lower()
         if "*" not in self._hosts and _name(host) not in self._hosts:
             said = f"this server does not go by the name {_name(host)[:200]!r}"
-            return 421, _error("unknown_host", said, "the operator adds it: host serve --allowed-host NAME")
+            return 421, "unknown_host", f"{said} (the operator adds it: host serve --allowed-host NAME)"
         origin = header(scope, "origin")
         strange = origin and origin not in self._settings.cors_origins and _site(origin) != host
         if strange or _embedded(scope, origin):
             said = f"pages of {(origin or 'another site')[:200]!r} may not use this server"
-            return 403, _error("unknown_origin", said, "the operator adds it to cors_origins")
+            return 403, "unknown_origin", f"{said} (the operator adds it to cors_origins)"
         return None
 
 
@@ -189,8 +192,8 @@ def _embedded(scope: Scope, origin: str | None) -> bool:
     return not origin and header(scope, "sec-fetch-site") in ("cross-site", "same-site") and scope["path"] != "/"
 
 
-def _error(code: str, message: str, hint: str) -> dict[str, object]:
-    return {"error": {"type": code, "code": code, "message": f"{message} ({hint})", "param": None}}
+def _error(code: str, message: str) -> dict[str, object]:
+    return {"error": {"type": code, "code": code, "message": message, "param": None}}
 
 
 def _method(scope: Scope) -> str:

@@ -51,7 +51,7 @@ from host.service.accounts import Accounts
 from host.service.dialects.dialect import StoredAnswer, Tokens
 from host.service.limits import Budget, Exceeded, Limit, Limiter, Reservation, limits_of_budget, limits_of_key
 from host.service.principal import Admission, Admitted, Principal
-from host.service.request import OperationRequest, Resolved, resolve
+from host.service.request import OperationRequest, Resolved, TokenCount, resolve
 from host.store.access.usage import Usage, Used
 
 if TYPE_CHECKING:
@@ -121,6 +121,7 @@ class Running:
         """The tokens, as far as the answer has said."""
         self.events = 0
         self._said = ""  # the event that says which answer this is
+        self._counted = TokenCount(resolved.dialect)
         params = resolved.params
         if resolved.stream and (held.held or resolved.request.counts_tokens):
             asking = resolved.dialect.asking_for_tokens
@@ -135,6 +136,7 @@ class Running:
             attachments=resolved.attachments,
             timeout=resolved.request.timeout_s,
             caller=caller,
+            counting=self._counted,
             asks=False,
             checked=True,
             share=resolved.share(dispatch.budgets),
@@ -193,10 +195,8 @@ class Running:
                 raise self._why from None
             raise
         if not found:
-            result = self._stream.result
-            self._outcome = str(result.status)
-            if (tokens := self.resolved.dialect.tokens_of_document(result.known)) is not None:
-                self.tokens = tokens if self.tokens is None else tokens.merged(self.tokens)
+            self._outcome = str(self._stream.result.status)
+            self.tokens = self._counted.tokens
         return found
 
     async def __aenter__(self) -> Self:

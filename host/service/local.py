@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from host.core.names import Reference
-from host.service.request import OperationRequest, Resolved, Routing, resolve
+from host.service.request import OperationRequest, Resolved, Routing, TokenCount, resolve
 
 if TYPE_CHECKING:
     from host.core.operation import Result
@@ -33,6 +33,7 @@ def run(resolved: Resolved, catalyst: Catalyst) -> Result:
         timeout=resolved.request.timeout_s,
         attachments=resolved.attachments,
         caller=resolved.caller(),
+        counting=TokenCount(resolved.dialect),
     )
 
 
@@ -43,6 +44,7 @@ def stream(resolved: Resolved, catalyst: Catalyst) -> EventStream:
         timeout=resolved.request.timeout_s,
         attachments=resolved.attachments,
         caller=resolved.caller(),
+        counting=TokenCount(resolved.dialect),
     )
 
 

@@ -21,7 +21,7 @@ from host.core.strict_json import Json, as_written
 from host.errors import InputError, NotFound
 from host.runtime.threads import Share
 from host.service.dialects import openai
-from host.service.dialects.dialect import Dialect, Estimate
+from host.service.dialects.dialect import Dialect, Estimate, Tokens
 from host.service.operations import input_schema_of, operation_of, properties_of
 from host.service.principal import Principal
 
@@ -233,20 +233,39 @@ class Resolved:
         return Share(principal.id, str(catalyst), most, of_catalyst)
 
     def caller(self) -> dict[str, Json]:
-        """On whose behalf the run is, for the audit log; empty for the operator's own runs."""
+        """What is asked for, and on whose behalf, for the audit log. Of the operator's own runs only the former."""
         request, principal = self.request, self.request.principal
-        if not request.via:
-            return {}
-        known: dict[str, Json] = {
-            "via": request.via,
-            "operation": self.operation[:200],
-            "request": request.request_id,
-        }
+        given = self.more if not self.operation else self.params
+        operation: Json = self.operation
+        if not request.via:  # the whole input, as it was typed
+            operation, inner = given.get("operation"), given.get("params")
+            given = inner if isinstance(inner, dict) else given
+        known: dict[str, Json] = {"via": request.via} if request.via else {}
+        known |= {"operation": operation[:200]} if isinstance(operation, str) else {}
+        known |= {"model": model[:200]} if isinstance(model := given.get("model"), str) else {}
+        known |= {"request": request.request_id} if request.via else {}
         return known if principal.key is None else {"key": principal.id, "name": principal.name, **known}
 
 
 def _has_body(spec: OperationSpec | None) -> bool:
     return spec is not None and spec.request != "none"
+
+
+@dataclass(slots=True)
+class TokenCount:
+    """The `tokens` of one run, as far as its answer says: None where it does not. A `host.run.Counting`."""
+
+    dialect: Dialect
+    tokens: Tokens | None = None
+
+    def event(self, text: str) -> None:
+        if (found := self.dialect.tokens_of_event(text)) is not None:
+            self.tokens = found if self.tokens is None else found.merged(self.tokens)
+
+    def facts(self, document: Json) -> Mapping[str, Json]:
+        if (found := self.dialect.tokens_of_document(document)) is not None:
+            self.tokens = found if self.tokens is None else found.merged(self.tokens)
+        return {} if self.tokens is None else {"input_tokens": self.tokens.input, "output_tokens": self.tokens.output}
 
 
 def resolve(request: OperationRequest, catalog: InstalledComponents) -> Resolved:

@@ -84,7 +84,10 @@ def of_run(run: RunSummary, now: float) -> Facts:
         state = "lost"
     else:
         state = "failed" if run.failed else "ok"
-    return {**asdict(run), "caller": dict(run.caller), "outcome": run.outcome, "state": state, "running": running}
+    asked = {"operation": run.operation, "model": run.model}
+    return {
+        **asdict(run), **asked, "caller": dict(run.caller), "outcome": run.outcome, "state": state, "running": running,
+    }  # fmt: skip
 
 
 def of_record(record: Record) -> Facts:

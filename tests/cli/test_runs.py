@@ -10,6 +10,7 @@ import pytest
 
 from host.core.audit import Event
 from host.runtime.workspace import Workspace
+from tests.conftest import GUESTS, python_guest
 
 DIGEST = "sha256:" + "0" * 64
 
@@ -74,6 +75,40 @@ def test_one_run_is_a_page(program: Any, filled: Path) -> None:
     assert [line.split()[0] for line in facts.splitlines()] == ["run", "reference", "digest", "started", "outcome"]
     assert "outcome    guest_trap after 1.500 s" in facts
     assert "http.request  DENIED    subject=GET https://evil.example/ (domain not granted)" in records
+
+
+def test_a_run_that_was_killed_says_so(program: Any, filled: Path) -> None:
+    assert "its process was killed, and what it logged went with it" in program("runs", "show", "run_b1").out
+
+
+def test_a_failed_run_is_understood_afterwards(program: Any, state: Path, tmp_path: Path) -> None:
+    (tmp_path / "raises.wasm").write_bytes(python_guest(GUESTS / "raises"))
+    assert program("register", "raises.wasm", "--as", "c:local.raises:0.1.0").status == 0
+    asked = '{"how": "exception", "operation": "fail", "params": {"model": "m-1"}}'
+    assert program("run", "c:local.raises", "--input", asked).status == 4
+    head, row = program("runs", "list").out.splitlines()
+    assert head.split() == [
+        "RUN",
+        "STARTED",
+        "REFERENCE",
+        "OPERATION",
+        "MODEL",
+        "OUTCOME",
+        "TOOK",
+        "REQUESTS",
+        "DENIED",
+    ]
+    assert row.split()[3:7] == ["c:local.raises:0.1.0", "fail", "m-1", "guest_exception"]
+    page = program("runs", "show", row.split()[0]).out
+    assert "operation  fail\nmodel      m-1\n" in page
+    assert "error      the guest raised ValueError: a value that will not do" in page
+    assert "exception  ValueError" in page
+    assert 'app.py", line' in page
+    assert "run.failed" in page
+    found = json.loads(program("runs", "show", row.split()[0], "--json").out)
+    assert found["failure"]["error"]["type"] == "guest_exception"
+    assert found["run"]["state"] == "failed"
+    assert program("audit", "verify").status == 0
 
 
 def test_one_run_for_a_program(program: Any, filled: Path) -> None:

@@ -766,7 +766,8 @@ def test_every_run_is_recorded_from_its_start_to_its_end_however_it_ends(operati
             one.run(operation, timeout=0.5)
         except errors.HostError:
             assert "error" in detail
-    started, ended = kept
+    started, *failed, ended = kept
+    assert [one.kind for one in failed] == ([] if detail == {"status": 200} else ["run.failed"])
     assert started.kind == "run.started"
     assert started.detail == {"reference": "c:local.probe", "digest": str(one.digest), "timeout_s": 0.5}
     assert ended.kind == "run.ended"

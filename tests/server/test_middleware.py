@@ -19,7 +19,7 @@ from host.server import ServerSettings
 from host.server.observability import logs
 from host.server.observability.logs import JsonLines, Words
 from tests.conftest import KEY
-from tests.server.conftest import PATIENCE_S, Server, until
+from tests.server.conftest import OPENAI, PATIENCE_S, Server, send_to, until
 from tests.server.openai.test_gateway import CHAT
 
 
@@ -174,6 +174,45 @@ class TestTheLog:
         assert "private-name" not in said
         for hidden in (text, KEY, "abc123", "Say hello"):
             assert hidden not in said
+
+    def test_has_the_reason_of_every_error_and_nothing_of_the_request(
+        self, server: Server, workspace: Workspace, fake: FakeOpenAI, lines: Any
+    ) -> None:
+        def reason(ask: Any) -> tuple[int, str, str]:
+            before = len(lines())
+            status = ask().status_code
+            until(lambda: len(lines()) > before)
+            line = lines()[before]
+            assert line["status"] == status
+            assert line["level"] == ("warning" if status >= 500 else "info")
+            assert "private" not in json.dumps(line)
+            return status, line.get("error", ""), line.get("reason", "")
+
+        def chat() -> Any:
+            return server.post("/v1/chat/completions", json=CHAT)
+
+        fake.script(
+            [{"path": "/v1/*", "status": 502, "body": {"error": {"message": "the upstream is ill", "type": "x"}}}]
+        )
+        assert reason(chat) == (502, "x", "status 502: the upstream is ill")
+        fake.script([])
+        private = {**CHAT, "model": ["private"]}
+        assert reason(lambda: server.post("/v1/chat/completions", json=private))[:2] == (400, "invalid_input")
+        assert reason(lambda: server.post("/v1/chat/completions", content=b"{private"))[2]
+        assert reason(lambda: server.get("/v1/private"))[:2] == (404, "unknown_url")
+        assert reason(lambda: server.get("/v1/chat/completions"))[:2] == (405, "method_not_supported")
+        assert reason(lambda: server.get("/v1/models", headers={"host": "evil.example"}))[:2] == (421, "unknown_host")
+        assert reason(lambda: server.get("/mcp"))[:2] == (405, "method_not_supported")
+        send_to(workspace, OPENAI, "http://127.0.0.1:1")
+        server.up_to_date()
+        status, _, said = reason(chat)
+        assert status == 502
+        assert "127.0.0.1" in said or "refused" in said
+        workspace.policies.set(OPENAI, "allowed_domains", [])
+        server.up_to_date()
+        status, code, said = reason(chat)
+        assert (status, code) == (403, "denied")
+        assert "host policy set c:local.openai allowed_domains" in said
 
     @pytest.mark.parametrize("given", ["short", "x" * 200, "with blank", "a\tb", "<script>"])
     def test_takes_no_id_that_could_be_something_else(self, server: Server, given: str) -> None:

@@ -206,4 +206,4 @@ def test_the_audit_log_has_the_key_and_the_face() -> None:
 def test_an_operator_s_own_input_goes_through_as_it_is() -> None:
     given = {"operation": "chat", "params": {"model": 3}, "stream": "maybe"}
     found = resolve_local(OperationRequest(OPERATOR, operation="", more=given), ONE)
-    assert (found.input(), found.caller()) == (given, {})
+    assert (found.input(), found.caller()) == (given, {"operation": "chat"})

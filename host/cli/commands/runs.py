@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,8 @@ from host.cli.output.audit import audit_table
 from host.cli.output.terminal import (
     SHORT_ID,
     as_json,
+    as_line,
+    as_words,
     errors_shown,
     is_narrow,
     local_time,
@@ -27,6 +29,7 @@ from host.cli.output.terminal import (
 from host.core.names import Reference, looks_like_reference
 
 if TYPE_CHECKING:
+    from host.core.strict_json import Json
     from host.store.audit_log.records import Record, RunSummary
 
 
@@ -62,17 +65,19 @@ def list_(*, limit: int, reference: str | None, failed: bool, in_json: bool) -> 
 @click.argument("ident", metavar="ID")
 @json_option
 def show(*, ident: str, in_json: bool) -> None:
-    """Show what the run ID did, and what it was denied. The beginning of an ID is enough if only one run has it."""
+    """Show what the run ID did, what it was denied, and why it failed: its error, its traceback, and the last of what
+    the guest logged. The beginning of an ID is enough if only one run has it."""
     with errors_shown(in_json=in_json):
-        from host.store.audit_log.records import run  # noqa: PLC0415 - not for `--help`
+        from host.store.audit_log.records import failure, run  # noqa: PLC0415 - not for `--help`
 
         with opened() as workspace:
             summary, records = run(workspace.database, ident)
+        why = failure(records)
         if in_json:
             shown = None if summary is None else _run_facts(summary)
-            put(as_json({"run": shown, "records": [record.as_dict() for record in records]}))
+            put(as_json({"run": shown, "failure": why, "records": [record.as_dict() for record in records]}))
         else:
-            put("\n".join(_page(summary, records)))
+            put("\n".join(_page(summary, records, why)))
 
 
 def _canonical(reference: str) -> str:
@@ -85,26 +90,32 @@ def _canonical(reference: str) -> str:
 def _run_facts(run: RunSummary) -> dict[str, Any]:
     from host.service import views  # noqa: PLC0415 - not for `--help`
 
-    return views.picked(views.of_run(run, time.time()), *(one.name for one in fields(run)), "outcome")
+    names = (one.name for one in fields(run))
+    return views.picked(views.of_run(run, time.time()), *names, "operation", "model", "outcome", "state")
 
 
 def _runs_table(found: Sequence[RunSummary], width: int | None) -> Iterator[str]:
-    """A line each. A narrow terminal shows short ids, no seconds and no durations. Only a server's runs have keys."""
+    """A line each. A narrow terminal shows short ids, no seconds and no counts of requests. A column that would be
+    empty is left out: only a server's runs have keys."""
     narrow = is_narrow(width)
     columns: dict[str, Callable[[RunSummary], str]] = {
         "run": lambda run: run.id[:SHORT_ID] if narrow else run.id,
         "started": lambda run: local_time(run.started_at, seconds=not narrow),
         "reference": lambda run: run.reference,
+        "operation": lambda run: run.operation,
+        "model": lambda run: run.model,
         "outcome": lambda run: run.outcome,
         "took": lambda run: _seconds(run.duration_s),
+        "tokens": _tokens,
         "requests": lambda run: str(run.requests),
         "denied": lambda run: str(run.denied),
         "key": _caller,
     }
-    if narrow:
-        del columns["took"]
-    if not any(run.key for run in found):
-        del columns["key"]
+    for name in ("requests", "denied") if narrow else ():
+        del columns[name]
+    for name in ("operation", "model", "tokens", "key"):
+        if not any(map(columns[name], found)):
+            del columns[name]
     return table(tuple(columns), ([cell(run) for cell in columns.values()] for run in found), width=width)
 
 
@@ -114,11 +125,16 @@ def _caller(run: RunSummary) -> str:
     return f"{named} ({run.key})" if run.key and isinstance(named, str) and named else run.key
 
 
+def _tokens(run: RunSummary) -> str:
+    """Input and output."""
+    return "" if run.input_tokens is None else f"{run.input_tokens}/{run.output_tokens}"
+
+
 def _seconds(duration: float | None) -> str:
     return "" if duration is None else f"{duration:.3f} s"
 
 
-def _page(run: RunSummary | None, records: Sequence[Record]) -> Iterator[str]:
+def _page(run: RunSummary | None, records: Sequence[Record], why: Mapping[str, Json] | None) -> Iterator[str]:
     yield f"run        {one_line(records[0].run)}"
     if run is None:
         yield "its beginning was pruned; what is left of it:"
@@ -126,8 +142,34 @@ def _page(run: RunSummary | None, records: Sequence[Record]) -> Iterator[str]:
         yield f"reference  {one_line(run.reference)}"
         yield f"digest     {one_line(run.digest)}"
         yield f"started    {local_time(run.started_at)}"
-        if run.key:
-            yield f"key        {one_line(_caller(run))}"
+        asked = {"operation": run.operation, "model": run.model, "key": _caller(run), "tokens": _tokens(run)}
+        for name, value in asked.items():
+            if value:
+                yield f"{name:9}  {one_line(value)}"
         yield f"outcome    {one_line(run.outcome)}" + (f" after {_seconds(run.duration_s)}" if run.duration_s else "")
+        if run.outcome == "unfinished":
+            goes_on = run.running(time.time())
+            yield f"{'':10} {'it goes on' if goes_on else 'its process was killed, and what it logged went with it'}"
+    yield from _failure_lines(why or {})
     yield ""
     yield from audit_table(records, of_one_run=True)
+
+
+def _failure_lines(why: Mapping[str, Json]) -> Iterator[str]:
+    """The error, with its traceback and what else is long below it, and the log."""
+    error = why.get("error")
+    given = dict(error) if isinstance(error, dict) else {}
+    long = [text for name in ("traceback", "stderr") if isinstance(text := given.pop(name, None), str) and text]
+    for name, value in given.items():
+        if value not in (None, ""):
+            yield as_line(f"{'error' if name == 'message' else one_line(name):9}  {one_line(str(value))}")
+    for text in long:
+        yield ""
+        yield as_words(text.rstrip())
+    logs = why.get("logs")
+    if isinstance(logs, list) and logs:
+        yield ""
+        if dropped := why.get("dropped"):
+            yield f"log: {dropped} lines before these are not kept"
+        for level, message in (line for line in logs if isinstance(line, list) and len(line) == 2):
+            yield as_line(f"log: {level}: {one_line(str(message))}")

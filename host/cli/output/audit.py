@@ -44,6 +44,8 @@ def audit_table(records: Iterable[Record], *, of_one_run: bool = False, width: i
 
 
 def _detail(record: Record) -> str:
+    if record.kind == "run.failed" and isinstance(error := record.detail.get("error"), dict):  # runs show has all of it
+        return ": ".join(_brief(error[name]) for name in ("type", "message") if error.get(name))
     parts = [f"{name}={_brief(value)}" for name, value in record.detail.items()]
     return " ".join([*parts, f"({record.rule})"] if record.rule else parts)
 

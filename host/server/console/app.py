@@ -218,7 +218,8 @@ class Console:
         return {
             "now": now,
             "run": None if summary is None else views.of_run(summary, now),
-            "records": [views.of_record(one) for one in records[:_RECORDS]],
+            "failure": runs.failure(records),
+            "records": [views.of_record(one) for one in records[:_RECORDS] if one.kind != "run.failed"],
             "more": max(0, len(records) - _RECORDS),
         }
 

@@ -28,7 +28,7 @@ _COMPONENT: Final = (
 )
 _RUN: Final = (
     *("seq", "id", "reference", "digest", "state", "outcome", "started_at", "duration_s"),
-    *("requests", "denied", "caller"),
+    *("requests", "denied", "caller", "operation", "model", "input_tokens", "output_tokens"),
 )
 _RECORD: Final = ("seq", "at", "kind", "decision", "rule", "detail")
 _OPERATION: Final = ("name", "description", "method", "path", "request", "response", "stream")

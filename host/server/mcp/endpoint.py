@@ -42,7 +42,7 @@ from host.server.asgi import (
     read_json,
     send_whole,
 )
-from host.server.http_errors import ending, headers_of, status_of
+from host.server.http_errors import ending, headers_of, note_failure, status_of
 from host.server.mcp import results
 from host.server.mcp.messages import RpcMessage, RpcRefusal, read_message
 from host.server.mcp.server import ToolServer
@@ -92,6 +92,7 @@ class McpEndpoint:
             view = await self._catalog.current()
             context.principal = principal_of(scope, view.keys, self._settings)
             if scope["method"] != "POST":
+                context.failed("method_not_supported", "only POST is answered here")
                 await _send_error(send, 405, INVALID_REQUEST, "only POST is answered here", headers={"allow": "POST"})
                 return
             async with self._dispatch.admitted(context.principal) as context.admitted:
@@ -117,6 +118,7 @@ class McpEndpoint:
         except Cancelled:
             raise
         except HostError as error:
+            note_failure(context, error)
             await _send_refusal(send, error)
 
     async def aclose(self) -> None:

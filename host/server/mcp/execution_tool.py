@@ -14,7 +14,7 @@ from host.errors import Forbidden, HostError, InputError, NotFound
 from host.oci.reference import OciReference
 from host.runtime.workspace import Workspace
 from host.server.asgi import MAX_VALUES, SMALL_BYTES, weight
-from host.server.http_errors import status_of
+from host.server.http_errors import note_failure, status_of
 from host.server.mcp import results
 from host.server.mcp.run_tool import run_tool
 from host.server.mcp.tool import BuiltIn, ToolCall, in_turn, off_loop, parameters, text
@@ -23,7 +23,7 @@ from host.service.catalog import Catalog
 from host.service.dispatch import Dispatch
 from host.service.request import OperationRequest
 from host.service.views import picked
-from host.store.audit_log.records import Record, RunSummary, run, runs
+from host.store.audit_log.records import Record, RunSummary, failure, run, runs
 
 T = TypeVar("T")
 
@@ -33,7 +33,8 @@ Run an operation of a catalyst in a sandbox of its own, or look at such runs.
 
 run: `reference` says which catalyst, `input` is what it takes, like {"operation": "models.list", "params": {}}. The \
 answer is {"status", "data"} or {"status", "error"}, with the id of the run in `run`.
-list: your latest runs, and whether they go on. logs: the record of the run `run`. cancel: end the run `run`."""
+list: your latest runs, and whether they go on. logs: the record of the run `run`, and why it failed, with what \
+it logged. cancel: end the run `run`."""
 _REFERENCE: Final[dict[str, Json]] = {
     "description": "Of run: the catalyst, like c:local.openai or c:local.openai:0.1.0; without a version, the latest",
     "oneOf": [
@@ -106,6 +107,7 @@ class ExecutionTool:
         except Forbidden:
             raise  # it is recorded
         except HostError as error:
+            note_failure(call.context, error)
             return results.of_error(error, status_of(error))
         return results.of_execution(done)
 
@@ -158,7 +160,11 @@ class ExecutionTool:
         call.principal.require("runs")
         summary, records = await self._own(call)
         return results.of_json(
-            {"run": _summary(summary, time.time()), "records": [_record(one, call) for one in records]}
+            {
+                "run": _summary(summary, time.time()),
+                "failure": failure(records),
+                "records": [_record(one, call) for one in records if one.kind != "run.failed"],
+            }
         )
 
     async def _cancel(self, call: ToolCall) -> CallToolResult:
@@ -228,13 +234,15 @@ def _reference(given: Json) -> Reference | OciReference:
         raise InputError(f"{field}: {error.message}", field=field, hint=error.hint) from None
 
 
-_RUN: Final = ("reference", "started_at", "duration_s", "running", "outcome", "requests", "denied")
+_RUN: Final = (
+    *("reference", "operation", "model", "started_at", "duration_s", "running", "outcome", "requests", "denied"),
+    *("input_tokens", "output_tokens"),
+)
 _RECORD: Final = ("at", "kind", "decision", "rule", "detail")
 
 
 def _summary(one: RunSummary, now: float) -> dict[str, Json]:
-    caller = {"operation": one.caller.get("operation"), "key": one.caller.get("name")}
-    return {**results.named(one.id), **picked(views.of_run(one, now), *_RUN), **caller}
+    return {**results.named(one.id), **picked(views.of_run(one, now), *_RUN), "key": one.caller.get("name")}
 
 
 def _record(one: Record, call: ToolCall) -> dict[str, Json]:

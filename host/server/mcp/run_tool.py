@@ -18,6 +18,7 @@ from host.core.operation import Result
 from host.core.strict_json import Json, parse_json
 from host.errors import InputError, OperationFailed, TooLarge
 from host.runtime.threads import aside
+from host.server.http_errors import note_failure
 from host.server.mcp.tool import ToolCall
 from host.service.dispatch import Dispatch, Running
 from host.service.request import Resolved
@@ -52,6 +53,8 @@ async def run_tool(dispatch: Dispatch, call: ToolCall, resolved: Resolved) -> To
         except OperationFailed:
             pass  # the result has the status, too
         result = await running.result()
+        if not result.ok:
+            note_failure(context, result)
         if result.brief is not None:  # a long document is parsed here, and not where it is first looked at
             await aside(getattr, result, "data")
     result = _with_events(result, resolved, events) if resolved.stream else result

@@ -24,6 +24,7 @@ from host.core.names import Reference
 from host.errors import Forbidden, HostError, InputError
 from host.runtime.workspace import Workspace
 from host.server.asgi import RequestContext, context_of
+from host.server.http_errors import note_failure
 from host.server.mcp import results
 from host.server.mcp.component_tool import ComponentTool
 from host.server.mcp.execution_tool import ExecutionTool
@@ -98,8 +99,10 @@ class ToolServer:
             arguments = context.arguments or params.arguments or {}
             return await self._answered(params.name, ToolCall(view, principal, arguments, context, _report(ctx)))
         except Forbidden as error:
+            note_failure(context, error)
             return results.of_error(await self._refused(context, error))
         except HostError as error:
+            note_failure(context, error)
             return results.of_error(error)
         except MCPError:
             raise

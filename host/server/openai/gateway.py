@@ -45,7 +45,7 @@ from host.server.asgi import (
     principal_of,
     send_whole,
 )
-from host.server.http_errors import ending, headers_of, status_of, words_outside
+from host.server.http_errors import ending, headers_of, note_failure, status_of, words_outside
 from host.server.openai.requests import Matched, Routes, read_content, read_query
 from host.server.settings import ServerSettings
 from host.service.catalog import Catalog, View
@@ -106,7 +106,7 @@ class Gateway:
     ) -> None:
         principal = admitted.principal
         if not isinstance(matched, Matched):
-            await _send_no_route(scope, matched, send, empty=not view.components)
+            await _send_no_route(context, scope, matched, send, empty=not view.components)
             return
         context.route = f"{matched.route.method} {PREFIX}{matched.route.template}"
         principal.require("run")  # before a body is read
@@ -134,9 +134,11 @@ class Gateway:
 
         with Leaving(receive, leave):
             async with running:
-                if resolved.stream and await _streamed(running, send):
+                if resolved.stream and await _streamed(context, running, send):
                     return
                 result = await running.result()
+            if not result.ok:
+                note_failure(context, result)
             body, media_type = whole(result, resolved.spec)
             more = {**handed_on(result.headers), **_about(running)}
             await send_whole(send, final_status(result.status), body, media_type, more)
@@ -176,7 +178,7 @@ class Gateway:
         )
 
 
-async def _streamed(running: Running, send: Send) -> bool:
+async def _streamed(context: RequestContext, running: Running, send: Send) -> bool:
     """Send events as they come; False where there are none. Raises HostError before the first event; an error after it
     is sent as an event."""
     try:
@@ -201,6 +203,7 @@ async def _streamed(running: Running, send: Send) -> bool:
             texts = await running.texts()
         last = last_of(first, running.upstream_end)
     except HostError as error:
+        note_failure(context, error)
         end = running.upstream_end
         last = last_of(first, end) if end is not None and end.failed else failure(of_host(error)[1])
     except asyncio.CancelledError:
@@ -240,17 +243,21 @@ def _reference(given: str) -> Reference:
 
 
 async def _send_error(context: RequestContext, send: Send, error: HostError) -> None:
-    context.error = error.code
+    note_failure(context, error)
     status, body, headers = of_host(error)
     await send_whole(send, status, encoded(body), headers=headers)
 
 
-async def _send_no_route(scope: Scope, allowed: Sequence[str], send: Send, *, empty: bool) -> None:
+async def _send_no_route(
+    context: RequestContext, scope: Scope, allowed: Sequence[str], send: Send, *, empty: bool
+) -> None:
     at = f"{scope['method'][:20]} {scope['path'][:200]}"
     if allowed:
+        context.failed("method_not_supported", f"the path has other methods: {', '.join(allowed)}")
         shown = _error_body(f"Not a method of this path: {at}", INVALID, code="method_not_supported")
         await send_whole(send, 405, encoded(shown), headers={"allow": ", ".join(allowed)})
     else:
+        context.failed("unknown_url", "no catalyst has a route like this path")
         said = f"Unknown request URL: {at}"
         if empty:  # so that callers do not look for the mistake in their URL
             said += " (nothing is installed yet; the operator does it: host register FILE)"

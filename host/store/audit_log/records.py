@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
@@ -95,8 +95,9 @@ _GRACE_S: Final = 5.0  # from a run's deadline to its last record
 class RunSummary:
     """One run. `seq` is the number of its first record, `started_at` Unix time. A run ends with the `status` of its
     operation, or with the code of an `error`. With neither it still runs, at most until `running_until`, or its process
-    was killed. `requests` counts the allowed HTTP requests, `denied` everything that was refused. `caller` is a
-    server's description of who asked for the run, with the id of the API key as `key`."""
+    was killed. `requests` counts the allowed HTTP requests, `denied` everything that was refused. `caller` says
+    what was asked for (`operation`, `model`), and of a server's run by whom, with the id of the API key as `key`. The
+    tokens are those that the answer said that it cost; None where it did not say."""
 
     seq: int
     id: str
@@ -110,6 +111,17 @@ class RunSummary:
     denied: int
     caller: Mapping[str, Json] = field(default_factory=dict)
     running_until: float | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+    @property
+    def operation(self) -> str:
+        """ "" where it is unknown, as `model` is."""
+        return str(self.caller.get("operation") or "")
+
+    @property
+    def model(self) -> str:
+        return str(self.caller.get("model") or "")
 
     @property
     def key(self) -> str:
@@ -174,6 +186,13 @@ def run(database: Database, ident: str) -> tuple[RunSummary | None, list[Record]
     return summary, list(records(database, Wanted(run=ids[0])))
 
 
+def failure(found: Iterable[Record]) -> dict[str, Json] | None:
+    """Why a run failed, of its records: `error` (`type`, `message`, `traceback`, …), `logs`, the last lines that the
+    guest logged as `[level, message]`, and `dropped`, the number of lines before them. None where it has no such
+    record."""
+    return next((one.detail for one in found if one.kind == "run.failed"), None)
+
+
 def _is_of(run: RunSummary, reference: str) -> bool:
     return run.reference == reference or run.reference.startswith(f"{reference}:")
 
@@ -215,6 +234,8 @@ def _summarised(connection: Connection, started: Sequence[Record]) -> Iterator[R
             denied=counts[record.run].denied,
             caller=caller if isinstance(caller, dict) else {},
             running_until=record.at + timeout_s if isinstance(timeout_s, int | float) else None,
+            input_tokens=end.get("input_tokens"),
+            output_tokens=end.get("output_tokens"),
         )
 
 

@@ -162,6 +162,17 @@ def test_a_run_is_seen_while_it_runs_and_cancelled_from_the_console(
     assert operator.post(f"/runs/{one['id']}/cancel").status_code == 400, "it has ended"
 
 
+def test_a_run_that_failed_says_why_and_another_what_it_cost(operator: Browser, fake: FakeOpenAI) -> None:
+    run, _, _ = played(operator.lines(CHAT))
+    found = operator.get(f"/runs/{run}").json()
+    assert found["failure"] is None
+    assert (found["run"]["operation"], found["run"]["model"]) == (CHAT["operation"], CHAT["params"]["model"])  # type: ignore[index]
+    assert found["run"]["input_tokens"] > 0
+    fake.script([{"status": 500, "body": {"error": {"message": "the upstream is ill"}}}])
+    run, _, _ = played(operator.lines(CHAT))
+    assert operator.get(f"/runs/{run}").json()["failure"]["error"]["message"] == "the upstream is ill"
+
+
 def test_a_page_that_is_left_ends_its_run(operator: Browser, fake: FakeOpenAI) -> None:
     fake.script([{"event_delay_s": 0.05}])
     sent = {**CHAT, "stream": True, "params": {**CHAT["params"], "messages": [{"role": "user", "content": "Say hello in 900 words"}]}}  # type: ignore[dict-item]  # fmt: skip

@@ -256,6 +256,16 @@ def test_the_record_of_ones_own_run_is_told_and_holds_no_secret(server: Server, 
     assert KEY not in result.content[0].text
 
 
+def test_the_record_of_a_run_that_failed_says_why(server: Server, key: Callable[..., str], fake: FakeOpenAI) -> None:
+    mine = key("mine")
+    fake.script([{"status": 500, "body": {"error": {"message": "the upstream is ill", "type": "server_error"}}}])
+    ident = run(server, mine).structured_content["run"]
+    found = called(server, "execution", {"action": "logs", "run": ident}, mine).structured_content
+    assert found["failure"]["error"]["message"] == "the upstream is ill"
+    assert found["run"]["operation"] == "models.list"
+    assert "run.failed" not in [one["kind"] for one in found["records"]]
+
+
 def test_a_caller_who_does_not_manage_is_not_told_where_the_operator_sends_requests(
     server: Server, key: Callable[..., str], workspace: Workspace
 ) -> None:

@@ -42,14 +42,32 @@ function record(began) {
       h("details", {}, h("summary", {}, `record ${one.seq}`), h("pre", {}, json(one.detail)))));
 }
 
+// Why it failed: the error, what is long of it below, and the last lines of the guest's log.
+function failed(why) {
+  if (!why) return null;
+  const { message, type, traceback, stderr, hint, blame, ...more } = why.error ?? {};
+  const rest = Object.entries(more).filter(([, value]) => value !== null && value !== "");
+  return [
+    h("p.refused", {}, h("strong", {}, type ?? "error"), message && `: ${message}`, hint && h("span.hint", {}, hint)),
+    rest.length > 0 && h("p.hint", {}, rest.map(([name, value]) => `${name}: ${typeof value === "string" ? value : JSON.stringify(value)}`).join(", ")),
+    [traceback, stderr].filter(Boolean).map((text) => h("pre", {}, text)),
+    why.logs?.length > 0 && [
+      h("h3", {}, "What it logged"),
+      why.dropped > 0 && h("p.hint", {}, `${count(why.dropped)} lines before these are not kept`),
+      h("pre", {}, why.logs.map(([level, text]) => `${level}: ${text}`).join("\n")),
+    ],
+  ];
+}
+
 export function run(place, [id]) {
   const head = h("div.head");
   const facts = h("dl.facts");
   const list = h("ol.records");
   const rest = h("p.hint");
+  const why = h("div.failure");
   fill(place,
     h("p.back", {}, h("a", { href: "#/overview" }, "Overview")),
-    head, facts, section("Decisions, in order", list, rest));
+    head, facts, why, section("Decisions, in order", list, rest));
   const view = { refresh, live: true };
 
   async function refresh() {
@@ -61,6 +79,7 @@ export function run(place, [id]) {
     if (head.dataset.said !== said) {
       head.dataset.said = said;
       show(one, found.records);
+      fill(why, failed(found.failure));
     }
     keyed(list, found.records, (record) => record.seq, record(began));
     fill(rest, found.more > 0 && `and ${count(found.more)} more: host runs show ${id}`);
@@ -73,7 +92,7 @@ export function run(place, [id]) {
       return;
     }
     const button = one.state === "running" && h("button.danger", { onclick: () => cancel(one, button) }, "Cancel");
-    fill(head, h("h1", {}, one.caller.operation || "Run"), outcome(one), button);
+    fill(head, h("h1", {}, one.operation || "Run"), outcome(one), button);
     const ended = records.find((record) => record.kind === "run.ended")?.detail ?? {};
     const fact = (title, ...value) => h("div", {}, h("dt", {}, title), h("dd", {}, ...value));
     fill(facts,
@@ -83,6 +102,8 @@ export function run(place, [id]) {
       fact("Denied", one.denied ? h("span.denied", {}, count(one.denied)) : "0"),
       fact("Sent", ended.sent_bytes === undefined ? "–" : bytes(ended.sent_bytes)),
       fact("Received", ended.received_bytes === undefined ? "–" : bytes(ended.received_bytes)),
+      one.model && fact("Model", one.model),
+      one.input_tokens !== null && fact("Tokens", `${count(one.input_tokens)} in, ${count(one.output_tokens)} out`),
       fact("Started", time(one.started_at)),
       fact("Key", one.caller.name || "none"),
       fact("By", one.caller.via || "the command line"),

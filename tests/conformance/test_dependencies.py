@@ -67,6 +67,14 @@ def test_whatever_is_imported_is_declared() -> None:
     assert {file: more for file in SOURCES if (more := distributions(file) - declared)} == {}
 
 
+def test_what_tests_import_is_declared() -> None:
+    tests = [file for file in (ROOT / "tests").rglob("*.py") if "guests" not in file.parts]
+    declared = BASE | OPTIONAL.keys() | {named(line) for line in PROJECT["optional-dependencies"]["test"]}
+    ours = {"host", "tests", "catalyst", "wit_world", "app", "operations", "nowhere_to_be_found"}
+    found = {name for file in tests for name in imported(file)} - sys.stdlib_module_names - ours
+    assert {name for name in found if not declared & {normal(one) for one in KNOWN.get(name, [])}} == set()
+
+
 def test_whatever_is_declared_is_imported() -> None:
     used = {one for file in SOURCES for one in distributions(file)}
     assert (BASE | OPTIONAL.keys()) - used - STARTED == set()

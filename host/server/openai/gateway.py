@@ -179,16 +179,16 @@ class Gateway:
 
 
 async def _streamed(context: RequestContext, running: Running, send: Send) -> bool:
-    """Send events as they come; False where there are none. Raises HostError before the first event; an error after it
-    is sent as an event."""
+    """Send events as they come; False where there is no stream. Raises HostError before the first event; an error after
+    it is sent as an event."""
     try:
         texts = await running.texts()
     except OperationFailed:
         return False  # it is answered like any other result
     if not texts:
-        texts = gathered(await running.result())
-        if not texts:
-            return False
+        texts = gathered(result := await running.result())
+        if not texts and (running.upstream_end is None or result.document is not None):
+            return False  # there was no stream, not even one without events
     headers = [
         (b"content-type", b"text/event-stream; charset=utf-8"),
         (b"cache-control", b"no-cache"),
@@ -196,7 +196,7 @@ async def _streamed(context: RequestContext, running: Running, send: Send) -> bo
         *((name.encode(), value.encode()) for name, value in _about(running).items()),
     ]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    first = texts[0]
+    first = texts[0] if texts else ""
     try:
         while texts:
             await send({"type": "http.response.body", "body": events(texts), "more_body": True})

@@ -115,8 +115,13 @@ def read_input(given: Input) -> dict[str, Json]:
     if isinstance(given, Mapping):
         return dict(given)
     found = WrittenObject.read(given, "the input")
-    if isinstance(found.get("params"), dict):
-        found["params"] = WrittenObject.read(found.part("params"), "the input")
+    return with_written_params(found)
+
+
+def with_written_params(found: WrittenObject) -> WrittenObject:
+    """An input of which the `params` know how they were written, too. Raises InputError."""
+    if (params := found.within("params", "the input")) is not None:
+        found["params"] = params
     return found
 
 

@@ -137,6 +137,10 @@ class WrittenObject(dict[str, Json]):
         begin, end = self._spans[name]
         return self._text[begin:end]
 
+    def within(self, name: str, what: str) -> WrittenObject | None:
+        """The object that `name` has, with its own text; None where it has none. Raises InputError."""
+        return WrittenObject.read(self.part(name), what) if isinstance(self._was.get(name), dict) else None
+
     def was(self, name: str, default: Json = None) -> Json:
         """The value of `name` that was read; `default` where there was none."""
         return self._was.get(name, default)

@@ -21,7 +21,7 @@ from mcp_types import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from sse_starlette.sse import AppStatus
 
-from host.core.strict_json import Json
+from host.core.strict_json import Json, WrittenObject
 from host.errors import Cancelled, HostError, InputError
 from host.runtime.workspace import Workspace
 from host.server.asgi import (
@@ -30,6 +30,7 @@ from host.server.asgi import (
     Leaving,
     Message,
     Receive,
+    RequestContext,
     Scope,
     Send,
     client_address,
@@ -101,12 +102,15 @@ class McpEndpoint:
                 if body[:_LONGEST_BEGINNING].removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"[":
                     await _send_error(send, 400, INVALID_REQUEST, _NO_BATCHES)
                     return
-                read = read_message(await read_json(body, "the body", context.admitted))
+                value = await read_json(body, "the body", context.admitted, written=True)
+                read = read_message(value)
                 if isinstance(read, RpcRefusal):
                     await _send_error(send, 400, read.code, read.text, ident=read.ident)
                     return
                 message = _Message.of(read, body)
                 context.arguments = message.arguments
+                if read.method == "tools/call" and isinstance(value, WrittenObject):
+                    context.arguments = await _arguments(value, context) or message.arguments
                 caller = context.principal.id, str(client_address(scope, self._settings))
                 if read.cancels is not None and header(scope, _VERSION) in _BEFORE_2026:
                     self._under_way.cancel((*caller, read.cancels))
@@ -288,6 +292,16 @@ class _Message:
                 hint="only the arguments of tools/call may be large",
             )
         return cls(body, reports, ident, arguments)
+
+
+async def _arguments(value: WrittenObject, context: RequestContext) -> WrittenObject | None:
+    """The arguments of a tool, which know how they were written. Raises InputError."""
+
+    def read() -> WrittenObject | None:
+        params = value.within("params", "the message")
+        return None if params is None else params.within("arguments", "the message")
+
+    return await context.admitted.off_loop(read) if context.large and context.admitted else read()
 
 
 def _replayed(body: bytes) -> Receive:

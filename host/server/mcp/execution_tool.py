@@ -9,7 +9,8 @@ from typing import Final, TypeVar
 from mcp_types import CallToolResult
 
 from host.core.names import Reference, looks_like_oci
-from host.core.strict_json import Json, parse_object
+from host.core.operation import with_written_params
+from host.core.strict_json import Json, WrittenObject
 from host.errors import Forbidden, HostError, InputError, NotFound
 from host.oci.reference import OciReference
 from host.runtime.workspace import Workspace
@@ -113,9 +114,11 @@ class ExecutionTool:
 
     async def _request(self, call: ToolCall) -> OperationRequest:
         """Raises HostError."""
-        text = call.arguments.get("input")
+        text, arguments = call.arguments.get("input"), call.arguments
         if isinstance(text, str):
             await _reserve(call, text)
+        elif isinstance(text, dict) and isinstance(arguments, WrittenObject):
+            text = arguments.part("input")
         given = await off_loop(call, lambda: _input(text))
         named = _reference(call.arguments.get("reference"))
         reference = await self._pulled(call, named) if isinstance(named, OciReference) else named
@@ -214,7 +217,7 @@ def _input(given: Json) -> dict[str, Json]:
     if isinstance(given, dict):
         return given
     try:
-        return parse_object(given, "input", most=MAX_VALUES)
+        return with_written_params(WrittenObject.read(given, "input", most=MAX_VALUES))
     except InputError as error:
         raise InputError(error.message, field="input", hint=error.hint) from None
 

@@ -18,7 +18,7 @@ from mcp_types import CallToolResult, Tool, ToolAnnotations
 
 from host.component.operations import OperationSpec
 from host.core.names import Reference
-from host.core.strict_json import Json
+from host.core.strict_json import Json, as_written
 from host.server.mcp import results
 from host.server.mcp.run_tool import run_tool
 from host.server.mcp.tool import ToolCall, off_loop
@@ -174,9 +174,11 @@ class OperationCalls:
 
 
 def _request(tool: OperationTool, call: ToolCall) -> OperationRequest:
-    spec, given, context = tool.spec, tool.parameters.restored(call.arguments), call.context
+    spec, context = tool.spec, call.context
+    restored = tool.parameters.restored(call.arguments)
     if spec is not None and spec.stream:
-        given.pop("stream", None)
+        restored.pop("stream", None)
+    given = as_written(restored, call.arguments)
     return OperationRequest(
         principal=call.principal,
         target=tool.reference,

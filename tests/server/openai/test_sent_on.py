@@ -276,6 +276,27 @@ def test_a_run_by_itself_sends_on_what_it_is_given(upstream: Recorder, openai_wa
     assert not upstream.seen
 
 
+def test_the_arguments_of_a_tool_reach_the_upstream_as_they_were_written(server: Server, upstream: Recorder) -> None:
+    params = (
+        '{"model": "gpt-4o", "messages": [], "temperature": 1e0, "x": [3.14159265358979323846, {"$attachment": "x"}]}'
+    )
+    given = f'{{"operation": "chat.completions.create", "params": {params}}}'
+    large = params[:-1] + ', "y": "' + "A" * 100_000 + '"}'
+    run = '"action": "run", "reference": "c:local.openai"'
+    for name, arguments, sent in (
+        ("openai_chat_completions_create", params, params),
+        ("openai_chat_completions_create", large, large),
+        ("execution", f'{{{run}, "input": {given}}}', params),
+        ("execution", f'{{{run}, "input": {json.dumps(given)}}}', params),
+    ):
+        call = f'{{"name": "{name}", "arguments": {arguments}}}'
+        body = f'{{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {call}}}'
+        headers = {"accept": "*/*", "mcp_protocol_version": "2025-11-25"}
+        status, document = asked(server, "POST", "/mcp", body.encode(), **headers)
+        assert (status, document["result"].get("isError", False)) == (200, False), document
+        assert upstream.seen.pop()[3].decode() == sent
+
+
 @pytest.mark.parametrize("charset", ["utf-8", "UTF8", '"utf-8"', "us-ascii", "ISO-8859-1"])
 def test_a_charset_that_agrees_with_utf_8_is_passed_over(server: Server, upstream: Recorder, charset: str) -> None:
     kind = f"application/json; charset={charset}"

@@ -15,12 +15,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from host.core.audit import Event, EventKind, LogLine, Meters, Sink
 from host.core.limits import Limits
 from host.core.operation import Attachments
-from host.core.sse import ServerSentEvent
+from host.core.sse import Comment, ServerSentEvent
 from host.core.strict_json import Json, parse_json, write_json
 from host.core.wit import Cut
 from host.errors import AuditError, InputError, Refusal
@@ -120,6 +120,20 @@ class Placeholders:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerHead:
+    """The head of an upstream's answer that flows to the caller as it comes: events, or with `binary` the bytes of its
+    body. `headers` have lower-case names."""
+
+    status: int
+    headers: Mapping[str, str]
+    binary: bool = False
+
+
+Piece: TypeAlias = AnswerHead | Comment | bytes
+"""What flows to the caller beside events."""
+
+
+@dataclass(frozen=True, slots=True)
 class StreamEnd:
     """How a relayed stream ended: with `done`, an event that ends a stream and is none of its own, if the upstream sent
     one. `failed`: its last event was an error, so the listener knows."""
@@ -148,9 +162,11 @@ class Closable(Protocol):
 
 class Run:
     """`listener` receives each emitted event as JSON text, on the run's thread. It may block for backpressure, and
-    returns False when nobody wants more. `sink` gets the run's audit events. `redactor` knows the run's secrets.
-    `caller` names, for the record, on whose behalf the run is; `counting` says for it what the run cost. `raising`
-    returns the remedy for a limit, by its name in a policy, that is to have another value."""
+    returns False when nobody wants more. A `taker` receives in the same way what flows beside events: the heads of
+    answers, comments, and the bytes of an answer that is no events. Without one these stay with the run. `sink` gets
+    the run's audit events. `redactor` knows the run's secrets. `caller` names, for the record, on whose behalf the run
+    is; `counting` says for it what the run cost. `raising` returns the remedy for a limit, by its name in a policy,
+    that is to have another value."""
 
     def __init__(
         self,
@@ -160,6 +176,7 @@ class Run:
         redactor: Redactor,
         placeholders: Placeholders,
         listener: Callable[[str], bool] | None = None,
+        taker: Callable[[Piece], bool] | None = None,
         caller: Mapping[str, Any] | None = None,
         raising: Callable[[str, str], str] = _raising,
         counting: Counting | None = None,
@@ -169,6 +186,7 @@ class Run:
         self.redactor = redactor
         self.placeholders = placeholders
         self.listener = listener
+        self.taker = taker
         self.caller = caller
         self.raising = raising
         self.counting = counting
@@ -306,6 +324,16 @@ class Run:
         if self.counting is not None:
             self.counting.event(event)
         return self.listener(event)
+
+    def hand_over(self, piece: Piece) -> bool:
+        """Hand what flows beside events to the taker. Returns whether it was taken."""
+        if self.taker is None:
+            return False
+        if not self.flows:
+            self.begin_flow()
+        if isinstance(piece, bytes):
+            self.meters.emitted_bytes += len(piece)
+        return self.taker(piece)
 
     def close(self) -> None:
         """Close the streams that the run left open. On its thread, however the run ended."""

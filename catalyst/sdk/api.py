@@ -36,6 +36,7 @@ def perform(request: Prepared, *, base_url: str, headers: Mapping[str, str], tex
         url,
         headers=headers,
         response="attachment" if stays else "bytes" if request.answer == "binary" else "text",
+        relay=request.answer == "binary",
         **request.content,
     )
     if not response.ok:

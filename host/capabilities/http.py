@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from host.capabilities.exchange import Exchange, UpstreamAnswer, recorded
@@ -12,7 +12,7 @@ from host.core.operation import Attachment
 from host.core.strict_json import Json, write_json
 from host.core.wit import FETCH
 from host.errors import Refusal
-from host.run import Run
+from host.run import AnswerHead, Run
 
 _MOST_GROWTH = 6  # of a text that becomes JSON: \u0001 for one byte
 
@@ -35,6 +35,8 @@ class Fetch:
 
 
 def _response(run: Run, message: RequestMessage, answer: UpstreamAnswer) -> Json:
+    if message.relay and message.response_encoding == "attachment" and run.taker is not None and answer.ok:
+        return _relayed(run, message, answer)
     body = answer.read_all()
     response: dict[str, Json] = {"status": answer.status, "headers": answer.headers}
     match message.response_encoding if answer.ok else message.error_encoding:
@@ -48,6 +50,43 @@ def _response(run: Run, message: RequestMessage, answer: UpstreamAnswer) -> Json
                 _check_fits(run, message, length_in_json(body))
             response["body"] = decode_body(body)
     return response
+
+
+def _relayed(run: Run, message: RequestMessage, answer: UpstreamAnswer) -> Json:
+    """Hand the body to the caller as it comes. The guest gets an attachment without it. Raises GuestError."""
+    size = 0
+    try:
+        taken = run.hand_over(head_of(run, answer, binary=True))
+        for piece in _flow(run, answer):
+            size += len(piece)
+            taken = taken and run.hand_over(piece)
+            if not taken:
+                break
+    finally:
+        answer.close()
+    ident = attached(run, message, answer, b"")
+    return {"status": answer.status, "headers": answer.headers, "attachment": ident, "size": size, "relay": True}
+
+
+def head_of(run: Run, answer: UpstreamAnswer, *, binary: bool) -> AnswerHead:
+    """For a caller to whom the answer flows."""
+    headers = answer.headers if answer.searched_for_all else run.redactor.json(answer.headers)
+    if run.redactor.searches:  # what is replaced may have another length
+        headers = {name: value for name, value in headers.items() if name != "content-length"}
+    return AnswerHead(answer.status, headers, binary)
+
+
+def _flow(run: Run, answer: UpstreamAnswer) -> Iterator[bytes]:
+    """The body piece by piece as it comes, searched as the whole would be by `to_leave`. Raises GuestError,
+    RunStopped."""
+    leaving = None if answer.searched_for_all else run.redactor.stream()
+    while data := answer.read():
+        if leaving is not None:
+            data = leaving.feed(data, run.go_on)
+        if data:
+            yield data
+    if leaving is not None and (last := leaving.flush()):
+        yield last
 
 
 def _check_fits(run: Run, message: RequestMessage, size: int) -> None:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from host.capabilities.exchange import Exchange, UpstreamAnswer, recorded
-from host.capabilities.http import attached
+from host.capabilities.http import attached, head_of
 from host.capabilities.message import GuestError, RequestMessage, decode_body
 from host.core.sse import AnswerReader, Comment, Failure, ServerSentEvent, failure_of
 from host.core.strict_json import Json, write_json
@@ -71,6 +71,8 @@ class OpenStream:
         while True:
             for item in items:
                 if isinstance(item, Comment):
+                    if run.taker is not None:
+                        listens = listens and run.hand_over(_comment(self.answer, item))
                     continue
                 count, last = count + 1, item
                 listens = listens and run.emit(_to_leave(self.answer, item), relayed=True)
@@ -117,6 +119,8 @@ class Streaming:
         except GuestError as error:
             return error.as_json()
         stream = OpenStream(answer, message, listened=run.listener is not None)
+        if stream.relay and answer.headers.get("content-type", "").lower().startswith("text/event-stream"):
+            run.hand_over(head_of(run, answer, binary=False))
         handle = "str_" + secrets.token_hex(16)
         run.streams[handle] = stream
         opened: dict[str, Json] = {"handle": handle, "status": answer.status, "headers": answer.headers}
@@ -170,6 +174,11 @@ def _to_leave(answer: UpstreamAnswer, event: ServerSentEvent) -> ServerSentEvent
         return text and answer.to_leave(text.encode("utf-8", "replace")).decode("utf-8", "replace")
 
     return ServerSentEvent.of(left(event.data) or "", left(event.event), left(event.id), event.retry)
+
+
+def _comment(answer: UpstreamAnswer, comment: Comment) -> Comment:
+    """As `_to_leave`."""
+    return Comment(answer.to_leave(comment.encode("utf-8", "replace")).decode("utf-8", "replace"))
 
 
 def _failure_in(body: bytes) -> Failure | None:

@@ -6,10 +6,11 @@ import base64
 import codecs
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from host.cli.inputs import blaming, read_bytes, write_output
+from host.cli.inputs import Sink, blaming, read_bytes, write_output
 from host.cli.output import missing_permissions
 from host.cli.output.terminal import as_json, may_ask, put, say, say_logs, say_rerouted
 from host.cli.permissions import read_permissions
@@ -43,18 +44,20 @@ def execute(
     given_input, seconds = _operation(input_), _seconds(timeout)
     if seconds is not None and isinstance(target, FileTarget) and not authority["policy_file"]:
         granted = granted.with_time(seconds)
-    job = Job(given_input, dict(_attachment(text) for text in attach), seconds)
+    attachments = dict(_attachment(text) for text in attach)
+    sink = None if stream or output is None or (output == "-" and sys.stdout.isatty()) else Sink(output, "--output")
+    job = Job(given_input, attachments, seconds, None if sink is None else sink.write)
     manifest = target.manifest
     if not no_prompt and input_ != "-" and may_ask():
         granted = missing_permissions.ask(manifest, granted, target.name)
-    with target.catalyst(granted) as catalyst:
+    with target.catalyst(granted) as catalyst, sink or nullcontext():
         try:
             if stream:
                 with target.stream(catalyst, job) as events:
                     result = _show_events(events, in_json=in_json)
             else:
                 result = target.run(catalyst, job)
-                _show(result, output, in_json=in_json)
+                _show(result, output, sink, in_json=in_json)
         except Denied as denied:
             denied.hint = target.hint(granted, denied.refusals)
             raise
@@ -80,7 +83,7 @@ def _show_events(events: EventStream, *, in_json: bool) -> Result:
     return result
 
 
-def _show(result: Result, output: str | None, *, in_json: bool) -> None:
+def _show(result: Result, output: str | None, sink: Sink | None, *, in_json: bool) -> None:
     on_terminal = sys.stdout.isatty()
     shown: dict[str, Any]
     if output is None or not result.ok or (output == "-" and on_terminal):
@@ -88,7 +91,7 @@ def _show(result: Result, output: str | None, *, in_json: bool) -> None:
         if result.attachments and on_terminal:
             say("the result has binary parts, which --output FILE writes to a file")
     else:
-        _write(result, output)
+        _write(result, output, sink)
         if output == "-" or not in_json:
             return
         shown = {"status": result.status, "output": output}
@@ -99,7 +102,12 @@ def _show(result: Result, output: str | None, *, in_json: bool) -> None:
         say(f"the operation ended in status {result.status}")
 
 
-def _write(result: Result, output: str) -> None:
+def _write(result: Result, output: str, sink: Sink | None) -> None:
+    if sink is not None and sink.written is not None:
+        sink.keep()
+        if output != "-":
+            say(f"wrote {sink.written} bytes to {output}")
+        return
     try:
         content = result.content
     except InputError:

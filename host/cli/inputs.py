@@ -3,10 +3,13 @@ option."""
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Self
 
 from host.cli.output.terminal import put
 from host.core import environment
@@ -90,3 +93,63 @@ def write_bytes(path: str, content: bytes, option: str) -> None:
         Path(path).write_bytes(content)
     except OSError as error:
         raise InputError(f"{option}: cannot write {path!r}: {error.strerror}", field=option) from None
+
+
+class Sink:
+    """Takes bytes as they come into a file, or with `-` to standard output. A file appears under its name once it is
+    whole: to be used in a `with`, at whose end what was not kept is gone. `written` counts the bytes; None before the
+    first. Raises InputError."""
+
+    def __init__(self, path: str, option: str) -> None:
+        self.written: int | None = None
+        self._path = path
+        self._place = Path(path).resolve()  # of a link, what it leads to
+        self._option = option
+        self._file: IO[bytes] | None = None
+
+    def write(self, data: bytes) -> None:
+        try:
+            if self._file is None:
+                self._file = self._opened()
+            self._file.write(data)
+            if self._path == "-":
+                self._file.flush()
+        except OSError as error:
+            raise self._cannot(error) from None
+        self.written = (self.written or 0) + len(data)
+
+    def keep(self) -> None:
+        """The answer is whole."""
+        if self._file is None or self._path == "-":
+            return
+        try:
+            self._file.close()
+            if (part := Path(self._file.name)) != self._place:
+                if self._place.exists():
+                    part.chmod(self._place.stat().st_mode & 0o7777)
+                part.replace(self._place)
+        except OSError as error:
+            raise self._cannot(error) from None
+        self._file = None
+
+    def _opened(self) -> IO[bytes]:
+        if self._path == "-":
+            return sys.stdout.buffer
+        if self._place.exists() and not (self._place.is_file() and os.access(self._place.parent, os.W_OK)):
+            return self._place.open("wb")  # a pipe, a device, or one where nothing can be put beside it
+        return self._place.with_name(f".{self._place.name[:100]}.{os.getpid()}.part").open("wb")
+
+    def _cannot(self, error: OSError) -> InputError:
+        said = f"{self._option}: cannot write {self._path!r}: {error.strerror}"
+        return InputError(said, field=self._option)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None and self._path != "-":
+            self._file.close()
+            if (part := Path(self._file.name)) != self._place:
+                part.unlink(missing_ok=True)

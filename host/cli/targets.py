@@ -4,7 +4,7 @@ component by its reference, with the permissions that the operator gave it, to w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -32,11 +32,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """What `host run` is to do: the whole input of the catalyst, with the attachments that it names."""
+    """What `host run` is to do: the whole input of the catalyst, with the attachments that it names. `into` gets the
+    bytes of a binary answer as they come."""
 
     input: Mapping[str, Json]
     attachments: Mapping[str, Attachment]
     timeout_s: float | None
+    into: Callable[[bytes], object] | None = None
 
 
 class RunTarget(Protocol):
@@ -95,7 +97,7 @@ class FileTarget:
             )
 
     def run(self, catalyst: Catalyst, job: Job) -> Result:
-        return catalyst.run(job.input, timeout=job.timeout_s, attachments=job.attachments)
+        return catalyst.run(job.input, timeout=job.timeout_s, attachments=job.attachments, into=job.into)
 
     def stream(self, catalyst: Catalyst, job: Job) -> EventStream:
         return catalyst.stream(job.input, timeout=job.timeout_s, attachments=job.attachments)
@@ -162,7 +164,7 @@ class InstalledTarget:
     def run(self, catalyst: Catalyst, job: Job) -> Result:
         from host.service import local  # noqa: PLC0415 - see FileTarget
 
-        return local.run(self._resolved(job), catalyst)
+        return local.run(self._resolved(job), catalyst, job.into)
 
     def stream(self, catalyst: Catalyst, job: Job) -> EventStream:
         from host.service import local  # noqa: PLC0415 - see FileTarget

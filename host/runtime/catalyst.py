@@ -43,7 +43,7 @@ from host.errors import (
     UpstreamTimeout,
 )
 from host.policy.permissions import Grant
-from host.run import CancelToken, Counting, Overdue, Placeholders, Run, RunStopped
+from host.run import CancelToken, Counting, Overdue, Piece, Placeholders, Run, RunStopped
 from host.runtime.deployment import Deployment
 from host.runtime.events import AsyncEventStream, Channel, EventStream, RunEnd
 from host.runtime.threads import RunExecutor, Share, on_run_thread
@@ -150,16 +150,20 @@ class Catalyst:
         cancel: CancelToken | None = None,
         caller: Mapping[str, Json] | None = None,
         counting: Counting | None = None,
+        into: Callable[[bytes], object] | None = None,
     ) -> Result:
         """Run one operation (a mapping, an Operation or JSON text) and return its Result, whatever its status.
 
         `timeout` (seconds, or a text like `30s`) narrows the policy's. `attachments` (bytes, pathlib.Path or
         Attachment, by name) stand in the input as `{"$attachment": name}`. `caller` names, for the record, on whose
-        behalf the run is: JSON, and no secret; `counting` says for it what the run cost. Raises Denied for a run that
-        failed and was refused something, SandboxError, InputError, AuditError.
+        behalf the run is: JSON, and no secret; `counting` says for it what the run cost. `into` is called with each
+        piece of a binary answer as it comes, on the run's thread, where the catalyst lets the host hand it on; the
+        attachment in the result is empty then. What it raises ends the run. Raises Denied for a run that failed and was
+        refused something, SandboxError, InputError, AuditError.
         """
         run = self._new_run(timeout, caller, counting)
         text = self._text(operation, run, attachments)
+        run.taker = into and partial(_taken, into)
         return on_run_thread(lambda: self._execute(run, text, cancel), run.cancel)
 
     def stream(
@@ -216,15 +220,18 @@ class Catalyst:
         asks: bool = True,
         checked: bool = False,
         share: Share | None = None,
+        takes_pieces: bool = False,
     ) -> AsyncEventStream:
         """`stream` for async code: cancelled with its task, or when the iteration is left. Called in a running event
         loop. Without `asks` the input stays as it is, and there are events only if it asks for them itself. `checked`:
         the caller has called `check`; then the input is written on the run's thread, and what is wrong with its
-        attachments ends the stream. `share` says what the run's slot counts for."""
+        attachments ends the stream. `share` says what the run's slot counts for.
+        `takes_pieces`: the caller reads the stream by `host.runtime.events.pieces`, and gets all that flows."""
         run = self._new_run(timeout, caller, counting)
         write = partial(self._text, operation, run, attachments, stream=asks, checked=checked)
         text = write if checked else write()
-        return AsyncEventStream(run, lambda arrived: self._started(run, text, cancel, arrived, share))
+        taking = partial(self._started, takes_pieces=takes_pieces)
+        return AsyncEventStream(run, lambda arrived: taking(run, text, cancel, arrived, share))
 
     def _new_run(
         self, timeout: str | float | None, caller: Mapping[str, Json] | None, counting: Counting | None = None
@@ -317,9 +324,12 @@ class Catalyst:
         cancel: CancelToken | None,
         arrived: Callable[[], None] | None = None,
         share: Share | None = None,
+        *,
+        takes_pieces: bool = False,
     ) -> Channel[RunEnd]:
         channel: Channel[RunEnd] = Channel(arrived)
         run.listener = lambda event: channel.put(event, run)
+        run.taker = (lambda piece: channel.put(piece, run)) if takes_pieces else None
 
         def work() -> Result:
             return self._execute(run, text if isinstance(text, str) else text(), cancel, share)
@@ -398,6 +408,12 @@ class Catalyst:
             refusals=tuple(run.refusals),
             logs=tuple(run.logs),
         )
+
+
+def _taken(into: Callable[[bytes], object], piece: Piece) -> bool:
+    if isinstance(piece, bytes):
+        into(piece)
+    return True
 
 
 def _late(overdue: Overdue) -> UpstreamTimeout:

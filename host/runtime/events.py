@@ -11,33 +11,40 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from types import TracebackType
-from typing import Generic, Self, TypeAlias, TypeVar
+from typing import Final, Generic, Self, TypeAlias, TypeGuard, TypeVar
 
 from host.core.operation import Result
+from host.core.sse import Comment
 from host.core.strict_json import Json, parse_json
 from host.errors import InputError, StateError
-from host.run import Run, Stop, StreamEnd
+from host.run import Piece, Run, Stop, StreamEnd
 
 _AHEAD = 64  # events that may wait to be consumed; then the run waits, and so does its upstream
+_BYTES_AHEAD = 8  # of pieces of a body, which are of up to 64 KiB
 _LOOK_S = 0.05  # how often a waiting run checks whether it was cancelled
+
+KEEPALIVE: Final = Comment("keepalive")  # stands for a while without anything
 
 End = TypeVar("End")
 
 
 class Channel(Generic[End]):
-    """A queue of a run's events. `put` and `end` are for the run's thread, `get` for the consumer's. `arrived` is
-    called after each event and the end, on the run's thread, to wake a consumer that cannot block."""
+    """A queue of a run's events, and of the other pieces of an answer that flows. `put` and `end` are for the run's
+    thread, `get` for the consumer's. `arrived` is called after each event and the end, on the run's thread, to wake a
+    consumer that cannot block."""
 
     def __init__(self, arrived: Callable[[], None] | None = None) -> None:
-        self._items: queue.SimpleQueue[str | tuple[End]] = queue.SimpleQueue()
+        self._items: queue.SimpleQueue[str | Piece | tuple[End]] = queue.SimpleQueue()
         self._room = threading.Semaphore(_AHEAD)
+        self._room_for_bytes = threading.Semaphore(_BYTES_AHEAD)
         self._arrived = arrived
         self._abandoned = False
 
-    def put(self, event: str, run: Run) -> bool:
+    def put(self, event: str | Piece, run: Run) -> bool:
         """Wait for room and add `event`. Returns False if the consumer has gone or the run is over, which a consumer
         ends who takes nothing for the run's `idle_timeout_s`."""
-        if not self._room.acquire(blocking=False) and not self._wait(run):
+        room = self._room_for_bytes if isinstance(event, bytes) else self._room
+        if not room.acquire(blocking=False) and not self._wait(room, run):
             return False
         if self._abandoned:
             return False
@@ -46,11 +53,11 @@ class Channel(Generic[End]):
             self._arrived()
         return True
 
-    def _wait(self, run: Run) -> bool:
+    def _wait(self, room: threading.Semaphore, run: Run) -> bool:
         """Whether there was room in time."""
         began = time.monotonic()
         try:
-            while not self._room.acquire(timeout=_LOOK_S):
+            while not room.acquire(timeout=_LOOK_S):
                 if time.monotonic() - began >= run.limits.idle_timeout_s:
                     run.stop(Stop.CALLER)
                 if self._abandoned or run.check() is not None:
@@ -64,10 +71,12 @@ class Channel(Generic[End]):
         if self._arrived is not None:
             self._arrived()
 
-    def get(self, *, block: bool = True) -> str | tuple[End]:
+    def get(self, *, block: bool = True) -> str | Piece | tuple[End]:
         """The next event, or the argument of `end` in a tuple. Raises queue.Empty if it may not block."""
         item = self._items.get(block)
-        if isinstance(item, str):
+        if isinstance(item, bytes):
+            self._room_for_bytes.release()
+        elif not isinstance(item, tuple):
             self._room.release()
         return item
 
@@ -140,9 +149,9 @@ class EventStream(_Stream):
     def __next__(self) -> Json:
         if self._ended:
             raise StopIteration
-        item = self._channel.get()
-        if isinstance(item, str):
-            return _event(item)
+        while not isinstance(item := self._channel.get(), tuple):
+            if isinstance(item, str):
+                return _event(item)
         self._end(item[0])
         raise StopIteration
 
@@ -150,7 +159,7 @@ class EventStream(_Stream):
         """Cancel the run, unless it has ended, and wait until it has. Any number of times."""
         self._leave()
         while not self._ended:
-            self._ended = not isinstance(self._channel.get(), str)
+            self._ended = isinstance(self._channel.get(), tuple)
 
     def __enter__(self) -> Self:
         return self
@@ -180,9 +189,9 @@ class AsyncEventStream(_Stream):
     async def __anext__(self) -> Json:
         if self._ended:
             raise StopAsyncIteration
-        item = await self._next()
-        if isinstance(item, str):
-            return _event(item)
+        while not isinstance(item := await self._next(), tuple):
+            if isinstance(item, str):
+                return _event(item)
         self._end(item[0])
         raise StopAsyncIteration
 
@@ -190,26 +199,17 @@ class AsyncEventStream(_Stream):
         """The events that have arrived by now, as JSON texts, relayed ones as ServerSentEvents: at least one, unless
         the stream has ended, and at most MAX_TEXTS, so that other tasks have their turn beside a fast run. For a caller
         that passes events on, in place of the iteration. Raises what the iteration raises, after the last event."""
-        found: list[str] = []
-        while not self._ended and len(found) < MAX_TEXTS:
-            try:
-                item = self._channel.get(block=False) if found else await self._next()
-            except queue.Empty:
-                break
-            if isinstance(item, str):
-                found.append(item)
-            elif found:
-                self._held = item
-                break
-            else:
-                self._end(item[0])
-        return found
+        while True:
+            found = await pieces(self)
+            texts = [one for one in found if is_event(one)]
+            if texts or not found:
+                return texts
 
     async def aclose(self) -> None:
         """Cancel the run, unless it has ended, and wait until it has. Any number of times."""
         self._leave()
         while not self._ended:
-            self._ended = not isinstance(await self._next(), str)
+            self._ended = isinstance(await self._next(), tuple)
 
     async def __aenter__(self) -> Self:
         return self
@@ -219,15 +219,24 @@ class AsyncEventStream(_Stream):
     ) -> None:
         await self.aclose()
 
-    async def _next(self) -> str | tuple[RunEnd]:
+    async def _next(self, patience_s: float | None = None) -> str | Piece | tuple[RunEnd]:
+        """The next item; KEEPALIVE where none comes in time."""
         if self._held is not None:
             return self._held
         while True:
             with suppress(queue.Empty):
                 return self._channel.get(block=False)
             try:
-                await self._arrived.wait()
-            except BaseException:
+                if patience_s is None:
+                    await self._arrived.wait()
+                else:
+                    import asyncio  # noqa: PLC0415 - as above
+
+                    async with asyncio.timeout(patience_s) as waiting:
+                        await self._arrived.wait()
+            except BaseException as error:
+                if patience_s is not None and isinstance(error, TimeoutError) and waiting.expired():
+                    return KEEPALIVE
                 self._leave()
                 raise
             self._arrived.clear()
@@ -246,6 +255,29 @@ def _event(text: str) -> Json:
         return parse_json(text, "the event")
     except InputError:
         return {"raw": text}
+
+
+def is_event(piece: str | Piece) -> TypeGuard[str]:
+    return isinstance(piece, str) and not isinstance(piece, Comment)
+
+
+async def pieces(stream: AsyncEventStream, patience_s: float | None = None) -> list[str | Piece]:
+    """What has arrived by now, in its order: events as `AsyncEventStream.texts` has them, and the other pieces of an
+    answer that flows. Where nothing comes for `patience_s` seconds it is KEEPALIVE alone."""
+    found: list[str | Piece] = []
+    while not stream._ended and len(found) < MAX_TEXTS:  # noqa: SLF001 - not for the public class
+        try:
+            item = stream._channel.get(block=False) if found else await stream._next(patience_s)  # noqa: SLF001
+        except queue.Empty:
+            break
+        if not isinstance(item, tuple):
+            found.append(item)
+        elif found:
+            stream._held = item  # noqa: SLF001
+            break
+        else:
+            stream._end(item[0])  # noqa: SLF001
+    return found
 
 
 def upstream_end(stream: _Stream) -> StreamEnd | None:

@@ -35,6 +35,7 @@ JSON = "application/json"
 SMALL_BYTES: Final = 4 * 1024  # its values take little memory, however many there are
 LARGE_BYTES: Final = 64 * 1024  # a tenth of a millisecond to parse; a larger body is parsed off the event loop
 MAX_VALUES: Final = 500_000  # of JSON in a request: OpenAI takes 300,000 tokens at once, as numbers
+KEEPALIVE_S: Final = 15.0  # between two signs of life within an answer: proxies commonly wait for a minute
 BODY_S = 120.0  # for a whole body: a slow sender holds a connection for so long
 
 

@@ -15,6 +15,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from host.core.names import Reference
@@ -31,6 +32,18 @@ _log = logging.getLogger(__name__)
 _COUNTERS: Final = 4  # threads
 _SETTLE_S: Final = 2.0  # how long an answer waits until its tokens are counted
 _REMEMBERED: Final = Quota(MOST_TOKENS, 86_400.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run ended. `outcome` is a status, or an error's code. `counted`: its `tokens` are all that it cost; else it
+    may have cost more, which its answer did not say. `answer` is what was read, if it can be read again."""
+
+    outcome: str
+    tokens: Tokens
+    took_s: float
+    counted: bool = True
+    answer: StoredAnswer | None = None
 
 
 class Accounts:

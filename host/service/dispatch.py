@@ -21,7 +21,6 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import add
 from types import TracebackType
@@ -43,11 +42,11 @@ from host.errors import (
     StateError,
     UpstreamTimeout,
 )
-from host.run import StreamEnd
+from host.run import Piece, StreamEnd
 from host.runtime.catalyst import Catalyst
-from host.runtime.events import AsyncEventStream, upstream_end
+from host.runtime.events import KEEPALIVE, AsyncEventStream, is_event, pieces, upstream_end
 from host.runtime.threads import aside
-from host.service.accounts import Accounts
+from host.service.accounts import Accounts, Ended
 from host.service.dialects.dialect import StoredAnswer, Tokens
 from host.service.limits import Budget, Exceeded, Limit, Limiter, Reservation, limits_of_budget, limits_of_key
 from host.service.principal import Admission, Admitted, Principal
@@ -71,18 +70,6 @@ _MAY_HAVE_COST: Final = (  # the upstream may have done all of its work
 )
 _NOTHING: Final = Reservation()
 _LONGEST_END_S: Final = 5.0  # a cancelled run ends at the next epoch, or at the next host call
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How a run ended. `outcome` is a status, or an error's code. `counted`: its `tokens` are all that it cost; else it
-    may have cost more, which its answer did not say. `answer` is what was read, if it can be read again."""
-
-    outcome: str
-    tokens: Tokens
-    took_s: float
-    counted: bool = True
-    answer: StoredAnswer | None = None
 
 
 class Observer:
@@ -140,6 +127,7 @@ class Running:
             asks=False,
             checked=True,
             share=resolved.share(dispatch.budgets),
+            takes_pieces=resolved.flows,
         )
         self.id = self._stream.id
 
@@ -157,34 +145,52 @@ class Running:
         """The next events, each as JSON text: at least one, or none once the run has ended. Raises HostError; among
         them OperationFailed where the run ended in an error status."""
         while True:
-            found = await self._texts()
+            found = await self.pieces()
+            texts = [one for one in found if is_event(one)]
+            if texts or not found:
+                return texts
+
+    async def pieces(self, patience_s: float | None = None) -> list[str | Piece]:
+        """As `texts`, with all else that flows: heads, comments, and the bytes of an answer. Where nothing comes for
+        `patience_s` seconds it is KEEPALIVE alone."""
+        while True:
+            found = await self._pieces(patience_s)
             if not found:
                 return found
-            if not self.events:
-                self._dispatch.first_event(self, time.monotonic() - self._began)
-                if self.resolved.comes_later:
-                    self._said = found[0]
-            self.events += len(found)
-            dialect = self.resolved.dialect
-            for text in found:
-                if (tokens := dialect.tokens_of_event(text)) is not None:
-                    self.tokens = tokens if self.tokens is None else tokens.merged(self.tokens)
-                    self._said = text
-            if self._hides_count:
-                found = [text for text in found if not dialect.only_counts(text)]
+            if found[0] is not KEEPALIVE:
+                found = self._counted(found)
             if found:
                 return found
+
+    def _counted(self, found: list[str | Piece]) -> list[str | Piece]:
+        """`found`, without events that only the host asked for, once what it says is noted."""
+        dialect, shown = self.resolved.dialect, []
+        for one in found:
+            if isinstance(one, bytes) or is_event(one):
+                if not self.events:
+                    self._dispatch.first_event(self, time.monotonic() - self._began)
+                    if self.resolved.comes_later and isinstance(one, str):
+                        self._said = one
+                self.events += 1
+            if isinstance(one, str) and is_event(one):
+                if (tokens := dialect.tokens_of_event(one)) is not None:
+                    self.tokens = tokens if self.tokens is None else tokens.merged(self.tokens)
+                    self._said = one
+                if self._hides_count and dialect.only_counts(one):
+                    continue
+            shown.append(one)
+        return shown
 
     async def result(self) -> Result:
         """The run's result, whatever its status. Events that were not taken are dropped. Raises HostError."""
         with suppress(OperationFailed):  # the result has the status, too
-            while await self.texts():
+            while await self.pieces():
                 pass
         return self._stream.result
 
-    async def _texts(self) -> list[str]:
+    async def _pieces(self, patience_s: float | None) -> list[str | Piece]:
         try:
-            found = await self._stream.texts()
+            found = await pieces(self._stream, patience_s)
         except OperationFailed as failed:
             self._outcome = str(failed.result.status)
             raise

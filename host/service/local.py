@@ -13,6 +13,8 @@ from host.core.names import Reference
 from host.service.request import OperationRequest, Resolved, Routing, TokenCount, resolve
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from host.core.operation import Result
     from host.runtime.catalyst import Catalyst
     from host.runtime.events import EventStream
@@ -26,14 +28,15 @@ def resolve_local(request: OperationRequest, component: Component) -> Resolved:
     return resolve(replace(request, target=component.reference), _Only(component))
 
 
-def run(resolved: Resolved, catalyst: Catalyst) -> Result:
-    """The result, whatever its status. Raises what `Catalyst.run` does."""
+def run(resolved: Resolved, catalyst: Catalyst, into: Callable[[bytes], object] | None = None) -> Result:
+    """The result, whatever its status; `into` as of `Catalyst.run`. Raises what `Catalyst.run` does."""
     return catalyst.run(
         resolved.input(),
         timeout=resolved.request.timeout_s,
         attachments=resolved.attachments,
         caller=resolved.caller(),
         counting=TokenCount(resolved.dialect),
+        into=into,
     )
 
 

@@ -139,6 +139,7 @@ class OperationRequest:
 
     `inline_files`: files stand among the parameters in base64. `counts_tokens`: a stream says at its end what it cost.
     `large`: the input takes long to check, which is done beside the event loop where the request was `admitted`.
+    `takes_pieces`: the face hands an answer on as it comes, the bytes of a binary one too.
     `request_id` and `via`, the face, are for the audit log.
     """
 
@@ -157,6 +158,7 @@ class OperationRequest:
     inline_files: bool = False
     counts_tokens: bool = False
     large: bool = False
+    takes_pieces: bool = False
     admitted: Admitted | None = None
 
 
@@ -176,6 +178,11 @@ class Resolved:
     stream: bool
     attachments: Mapping[str, Attachment]
     dialect: Dialect = openai
+
+    @property
+    def flows(self) -> bool:
+        """Whether the answer may flow to a caller who takes pieces."""
+        return self.request.takes_pieces and (self.stream or (self.spec is not None and self.spec.response == "binary"))
 
     def input(self) -> dict[str, Json]:
         """The catalyst's input, to be checked. Of a query that goes on as it is, what is there several times is left to

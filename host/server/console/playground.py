@@ -1,6 +1,7 @@
 """One operation of one catalyst, for the console: its events as they come.
 
-The answer is lines of JSON: `{"run": id}`, `{"event": …}` for each event, and last `{"result": …}` or `{"error": …}`,
+The answer is lines of JSON: `{"run": id}`, `{"event": …}` for each event, `{"waiting": true}` where
+nothing comes for a while, and last `{"result": …}` or `{"error": …}`,
 with its duration and its tokens.
 """
 
@@ -16,7 +17,8 @@ from host.core.names import Reference
 from host.core.operation import Attachment, Result
 from host.core.strict_json import Json, parse_json
 from host.errors import HostError, InputError, OperationFailed
-from host.server.asgi import LARGE_BYTES, App, Leaving, Receive, Scope, Send, context_of, encoded
+from host.runtime.events import is_event
+from host.server.asgi import KEEPALIVE_S, LARGE_BYTES, App, Leaving, Receive, Scope, Send, context_of, encoded
 from host.server.console import bodies, views
 from host.server.settings import ServerSettings
 from host.service.catalog import Catalog
@@ -91,8 +93,9 @@ class Lines:
     async def _result(self, send: Send) -> Result:
         """The result, whatever its status, once the events are sent. Raises HostError."""
         try:
-            while texts := await self._running.texts():
-                await _send_lines(send, *({"event": _parsed(text)} for text in texts))
+            while found := await self._running.pieces(KEEPALIVE_S):
+                lines = [{"event": _parsed(text)} for text in found if is_event(text)]
+                await _send_lines(send, *lines or [{"waiting": True}])
         except OperationFailed:
             pass  # the result has the status, too
         return await self._running.result()

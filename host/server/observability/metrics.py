@@ -15,8 +15,9 @@ from host.core import environment
 from host.server.asgi import context_of, principal_of
 from host.server.observability.readiness import Readiness
 from host.server.settings import ServerSettings
+from host.service.accounts import Ended
 from host.service.catalog import Catalog
-from host.service.dispatch import Ended, Observer, Running
+from host.service.dispatch import Observer, Running
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 from host.core import environment, installation
 from host.core.waiting import start
 from host.errors import StateError
-from host.service.dispatch import Ended, Observer, Running
+from host.service.accounts import Ended
+from host.service.dispatch import Observer, Running
 
 if TYPE_CHECKING:
     from host.server.asgi import Scope

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from host.component.operations import OperationSpec
 from host.core.names import Reference
 from host.core.operation import Result
-from host.core.sse import ServerSentEvent
+from host.core.sse import Comment, ServerSentEvent
 from host.core.strict_json import Json, parse_json, write_json
 from host.errors import (
     Cancelled,
@@ -29,9 +29,11 @@ from host.errors import (
     OperationFailed,
     Unauthenticated,
 )
-from host.run import StreamEnd
+from host.run import AnswerHead, Piece, StreamEnd
+from host.runtime.events import is_event
 from host.server.asgi import (
     JSON,
+    KEEPALIVE_S,
     Leaving,
     Receive,
     RequestContext,
@@ -134,7 +136,7 @@ class Gateway:
 
         with Leaving(receive, leave):
             async with running:
-                if resolved.stream and await _streamed(context, running, send):
+                if resolved.flows and await _flowed(context, running, send):
                     return
                 result = await running.result()
             if not result.ok:
@@ -174,43 +176,82 @@ class Gateway:
             request_id=context.request_id,
             via=VIA,
             large=content.large,
+            takes_pieces=True,
             admitted=admitted,
         )
 
 
-async def _streamed(context: RequestContext, running: Running, send: Send) -> bool:
-    """Send events as they come; False where there is no stream. Raises HostError before the first event; an error after
-    it is sent as an event."""
+async def _flowed(context: RequestContext, running: Running, send: Send) -> bool:
+    """Send an answer as it comes: its head once the upstream's has come, or with the first event. False where nothing
+    flows. Raises HostError before the head is sent."""
     try:
-        texts = await running.texts()
+        found = await running.pieces()
     except OperationFailed:
         return False  # it is answered like any other result
-    if not texts:
-        texts = gathered(result := await running.result())
-        if not texts and (running.upstream_end is None or result.document is not None):
+    if found and isinstance(head := found[0], AnswerHead):
+        if head.binary:
+            await _send_bytes(running, send, context, head, found)
+        else:
+            await _send_events(running, send, context, handed_on(head.headers), found)
+        return True
+    if not found:
+        if not running.resolved.stream:
+            return False
+        found = [*gathered(result := await running.result())]
+        if not found and (running.upstream_end is None or result.document is not None):
             return False  # there was no stream, not even one without events
-    headers = [
+    await _send_events(running, send, context, {}, found)
+    return True
+
+
+async def _send_events(
+    running: Running, send: Send, context: RequestContext, headers: Mapping[str, str], found: Sequence[str | Piece]
+) -> None:
+    """`found` are the first pieces. An error is sent as an event."""
+    fields = [
         (b"content-type", b"text/event-stream; charset=utf-8"),
         (b"cache-control", b"no-cache"),
         (b"x-accel-buffering", b"no"),  # nginx's word for: hand each event on as it comes
-        *((name.encode(), value.encode()) for name, value in _about(running).items()),
+        *((name.encode(), value.encode()) for name, value in {**headers, **_about(running)}.items()),
     ]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    first = texts[0] if texts else ""
+    await send({"type": "http.response.start", "status": 200, "headers": fields})
+    first: str | None = None
     try:
-        while texts:
-            await send({"type": "http.response.body", "body": events(texts), "more_body": True})
-            texts = await running.texts()
-        last = last_of(first, running.upstream_end)
+        while found:
+            first = first or next(filter(is_event, found), None)
+            if body := events(found):
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+            found = await running.pieces(KEEPALIVE_S)
+        last = last_of(first or "", running.upstream_end)
+        if first is None:
+            last = events(instead(await running.result())) + last
     except HostError as error:
         note_failure(context, error)
         end = running.upstream_end
-        last = last_of(first, end) if end is not None and end.failed else failure(of_host(error)[1])
+        last = last_of(first or "", end) if end is not None and end.failed else failure(of_host(error)[1])
     except asyncio.CancelledError:
         await last_words(send({"type": "http.response.body", "body": failure(of_host(ending())[1])}))
         raise
     await send({"type": "http.response.body", "body": last})
-    return True
+
+
+async def _send_bytes(
+    running: Running, send: Send, context: RequestContext, head: AnswerHead, found: Sequence[str | Piece]
+) -> None:
+    """`found` are the first pieces. An answer that fails on its way is left without an end: the server breaks the
+    connection off then, and nobody takes a part for the whole."""
+    more = {**handed_on(head.headers), **_about(running), **about_bytes(head.headers)}
+    fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in more.items()]
+    await send({"type": "http.response.start", "status": final_status(head.status), "headers": fields})
+    try:
+        while found:
+            if body := b"".join([piece for piece in found if isinstance(piece, bytes)]):
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+            found = await running.pieces()
+    except HostError as error:
+        note_failure(context, error)
+        return
+    await send({"type": "http.response.body", "body": b""})
 
 
 def _routed_first(view: View) -> Sequence[Component]:
@@ -266,6 +307,7 @@ async def _send_no_route(
 
 
 DONE = b"data: [DONE]\n\n"
+_DISPOSITION = re.compile(r"[ -~]{1,1000}\Z")
 _TYPE = re.compile("[a-z0-9_.]{1,100}")
 _TYPE_FIRST = re.compile(rf'\s*\{{\s*"type"\s*:\s*"({_TYPE.pattern})"')
 _MEDIA_TYPE = re.compile(r"[a-zA-Z0-9!#$&^_.+-]+/[a-zA-Z0-9!#$&^_.+-]+(?:; ?[a-zA-Z0-9-]+=[a-zA-Z0-9._\"-]+)*\Z")
@@ -292,15 +334,32 @@ def whole(result: Result, spec: OperationSpec | None) -> tuple[bytes, str]:
     return encoded(result.data), JSON
 
 
-def events(texts: Iterable[str]) -> bytes:
-    """JSON texts as events. An upstream's own have the fields that it sent. Of others, one whose document has a type is
-    named by it, as OpenAI does."""
-    return "".join(map(_event, texts)).encode("utf-8", "replace")
+def events(pieces: Iterable[str | Piece]) -> bytes:
+    """JSON texts as events, and comments; other pieces are passed over. An upstream's own events have the fields that
+    it sent. Of others, one whose document has a type is named by it, as OpenAI does."""
+    return "".join([_event(one) for one in pieces if isinstance(one, str)]).encode("utf-8", "replace")
 
 
 def gathered(result: Result) -> list[str]:
     """The events of a catalyst that gathered them and handed out none. A document in their place is none."""
     return [] if result.document is not None else [write_json(event) for event in openai.events_of(result.data)]
+
+
+def instead(result: Result) -> list[str]:
+    """What stands in place of events, where an upstream that began a stream sent none: a document, or nothing."""
+    if result.document is not None:
+        return [result.document.decode("utf-8", "replace")]
+    return gathered(result)
+
+
+def about_bytes(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers of an answer in bytes that flows, from those of the upstream's."""
+    shown = {"content-type": _media_type(headers.get("content-type"))}
+    if (length := headers.get("content-length", "")).isascii() and length.isdigit():
+        shown["content-length"] = length
+    if _DISPOSITION.match(named := headers.get("content-disposition", "")):
+        shown["content-disposition"] = named
+    return shown
 
 
 def last_of(first: str, end: StreamEnd | None) -> bytes:
@@ -317,6 +376,8 @@ def failure(error: Mapping[str, Json]) -> bytes:
 
 
 def _event(text: str) -> str:
+    if isinstance(text, Comment):
+        return f": {text}\n\n"
     data = text
     if "\n" in text or "\r" in text:  # each ends a line
         data = text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\ndata: ")

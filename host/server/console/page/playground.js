@@ -211,6 +211,8 @@ export function playground(place, [wanted, operation]) {
     if (line.run !== undefined) {
       mine.id = line.run;
       state(mine, badge("running", "running"), since(mine.began));
+    } else if ("waiting" in line) {
+      return;
     } else if ("event" in line) {
       mine.count += 1;
       if (mine.count <= MOST_SHOWN) {

@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from host.cli.inputs import Sink, blaming, read_bytes, write_output
+from host.cli.inputs import OutputFile, blaming, read_bytes, write_output
 from host.cli.output import missing_permissions
 from host.cli.output.terminal import as_json, may_ask, put, say, say_logs, say_rerouted
 from host.cli.permissions import read_permissions
@@ -45,7 +45,9 @@ def execute(
     if seconds is not None and isinstance(target, FileTarget) and not authority["policy_file"]:
         granted = granted.with_time(seconds)
     attachments = dict(_attachment(text) for text in attach)
-    sink = None if stream or output is None or (output == "-" and sys.stdout.isatty()) else Sink(output, "--output")
+    sink = None
+    if output is not None and not stream and not (output == "-" and sys.stdout.isatty()):
+        sink = OutputFile(output, "--output")
     job = Job(given_input, attachments, seconds, None if sink is None else sink.write)
     manifest = target.manifest
     if not no_prompt and input_ != "-" and may_ask():
@@ -83,7 +85,7 @@ def _show_events(events: EventStream, *, in_json: bool) -> Result:
     return result
 
 
-def _show(result: Result, output: str | None, sink: Sink | None, *, in_json: bool) -> None:
+def _show(result: Result, output: str | None, sink: OutputFile | None, *, in_json: bool) -> None:
     on_terminal = sys.stdout.isatty()
     shown: dict[str, Any]
     if output is None or not result.ok or (output == "-" and on_terminal):
@@ -102,7 +104,7 @@ def _show(result: Result, output: str | None, sink: Sink | None, *, in_json: boo
         say(f"the operation ended in status {result.status}")
 
 
-def _write(result: Result, output: str, sink: Sink | None) -> None:
+def _write(result: Result, output: str, sink: OutputFile | None) -> None:
     if sink is not None and sink.written is not None:
         sink.keep()
         if output != "-":

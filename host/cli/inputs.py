@@ -3,10 +3,11 @@ option."""
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self
@@ -14,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Self
 from host.cli.output.terminal import put
 from host.core import environment
 from host.core.names import looks_like_oci, looks_like_reference
-from host.errors import InputError
+from host.errors import InputError, StateError
 
 if TYPE_CHECKING:
     from host.runtime.workspace import Workspace
@@ -95,19 +96,22 @@ def write_bytes(path: str, content: bytes, option: str) -> None:
         raise InputError(f"{option}: cannot write {path!r}: {error.strerror}", field=option) from None
 
 
-class Sink:
+class OutputFile:
     """Takes bytes as they come into a file, or with `-` to standard output. A file appears under its name once it is
     whole: to be used in a `with`, at whose end what was not kept is gone. `written` counts the bytes; None before the
-    first. Raises InputError."""
+    first."""
 
     def __init__(self, path: str, option: str) -> None:
         self.written: int | None = None
         self._path = path
-        self._place = Path(path).resolve()  # of a link, what it leads to
         self._option = option
+        self._place = Path(path).resolve()  # of a link, what it leads to
         self._file: IO[bytes] | None = None
+        self._failed: OSError | None = None
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> bool:
+        """Returns False where no more can be written; `keep` says why then."""
+        self.written = (self.written or 0) + len(data)
         try:
             if self._file is None:
                 self._file = self._opened()
@@ -115,22 +119,29 @@ class Sink:
             if self._path == "-":
                 self._file.flush()
         except OSError as error:
-            raise self._cannot(error) from None
-        self.written = (self.written or 0) + len(data)
+            self._failed = error
+        return self._failed is None
 
     def keep(self) -> None:
-        """The answer is whole."""
-        if self._file is None or self._path == "-":
-            return
+        """The answer is whole. Raises InputError; StateError and BrokenPipeError for standard output."""
         try:
+            if self._failed is not None:
+                raise self._failed
+            if self._file is None or self._path == "-":
+                return
             self._file.close()
             if (part := Path(self._file.name)) != self._place:
                 if self._place.exists():
                     part.chmod(self._place.stat().st_mode & 0o7777)
                 part.replace(self._place)
+            self._file = None
         except OSError as error:
-            raise self._cannot(error) from None
-        self._file = None
+            if self._path == "-":
+                if error.errno == errno.EPIPE:  # the reader has gone: click ends the program silently
+                    raise
+                raise StateError(f"cannot write to standard output: {error.strerror}") from None
+            said = f"{self._option}: cannot write {self._path!r}: {error.strerror}"
+            raise InputError(said, field=self._option) from None
 
     def _opened(self) -> IO[bytes]:
         if self._path == "-":
@@ -139,17 +150,15 @@ class Sink:
             return self._place.open("wb")  # a pipe, a device, or one where nothing can be put beside it
         return self._place.with_name(f".{self._place.name[:100]}.{os.getpid()}.part").open("wb")
 
-    def _cannot(self, error: OSError) -> InputError:
-        said = f"{self._option}: cannot write {self._path!r}: {error.strerror}"
-        return InputError(said, field=self._option)
-
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._file is not None and self._path != "-":
+        if self._file is None or self._path == "-":
+            return
+        with suppress(OSError):
             self._file.close()
-            if (part := Path(self._file.name)) != self._place:
-                part.unlink(missing_ok=True)
+        if (part := Path(self._file.name)) != self._place:
+            part.unlink(missing_ok=True)

@@ -158,8 +158,8 @@ class Catalyst:
         Attachment, by name) stand in the input as `{"$attachment": name}`. `caller` names, for the record, on whose
         behalf the run is: JSON, and no secret; `counting` says for it what the run cost. `into` is called with each
         piece of a binary answer as it comes, on the run's thread, where the catalyst lets the host hand it on; the
-        attachment in the result is empty then. What it raises ends the run. Raises Denied for a run that failed and was
-        refused something, SandboxError, InputError, AuditError.
+        attachment in the result is empty then. False takes no more; what it raises ends the run. Raises Denied for a
+        run that failed and was refused something, SandboxError, InputError, AuditError.
         """
         run = self._new_run(timeout, caller, counting)
         text = self._text(operation, run, attachments)
@@ -411,9 +411,7 @@ class Catalyst:
 
 
 def _taken(into: Callable[[bytes], object], piece: Piece) -> bool:
-    if isinstance(piece, bytes):
-        into(piece)
-    return True
+    return not isinstance(piece, bytes) or into(piece) is not False
 
 
 def _late(overdue: Overdue) -> UpstreamTimeout:

@@ -267,16 +267,16 @@ async def pieces(stream: AsyncEventStream, patience_s: float | None = None) -> l
     found: list[str | Piece] = []
     while not stream._ended and len(found) < MAX_TEXTS:  # noqa: SLF001 - not for the public class
         try:
-            item = stream._channel.get(block=False) if found else await stream._next(patience_s)  # noqa: SLF001
+            item = stream._channel.get(block=False) if found else await stream._next(patience_s)  # noqa: SLF001 - as above
         except queue.Empty:
             break
         if not isinstance(item, tuple):
             found.append(item)
         elif found:
-            stream._held = item  # noqa: SLF001
+            stream._held = item  # noqa: SLF001 - as above
             break
         else:
-            stream._end(item[0])  # noqa: SLF001
+            stream._end(item[0])  # noqa: SLF001 - as above
     return found
 
 

@@ -155,14 +155,10 @@ class Running:
         `patience_s` seconds it is KEEPALIVE alone."""
         while True:
             found = await self._pieces(patience_s)
-            if not found:
-                return found
-            if found[0] is not KEEPALIVE:
-                found = self._counted(found)
-            if found:
+            if not found or found[0] is KEEPALIVE or (found := self._noted(found)):
                 return found
 
-    def _counted(self, found: list[str | Piece]) -> list[str | Piece]:
+    def _noted(self, found: list[str | Piece]) -> list[str | Piece]:
         """`found`, without events that only the host asked for, once what it says is noted."""
         dialect, shown = self.resolved.dialect, []
         for one in found:

@@ -142,6 +142,16 @@ class TestOutput:
         assert base64.b64decode(shown["data"]["base64"]) == content
         assert shown["data"]["size"] == len(content)
 
+    def test_binary_that_breaks_off_leaves_the_file_as_it_was(
+        self, program: Any, openai_file: Path, fake: FakeOpenAI, grants: Any, tmp_path: Path
+    ) -> None:
+        (tmp_path / "speech.mp3").write_bytes(b"before")
+        fake.script([{"path": "/v1/audio/speech", "cut_after_bytes": 10}])
+        ran = program("run", openai_file, *grants(fake), "--output", "speech.mp3", "--input", SPEECH)
+        assert (ran.status, json.loads(ran.out)["status"]) == (1, 502)
+        assert (tmp_path / "speech.mp3").read_bytes() == b"before"
+        assert [file.name for file in tmp_path.iterdir() if file.name.endswith(".part")] == []
+
     def test_binary_goes_to_a_pipe_as_it_is(
         self, program: Any, openai_file: Path, fake: FakeOpenAI, grants: Any
     ) -> None:

@@ -128,7 +128,7 @@ def test_it_streams_in_the_sandbox(run, world, sse):
     world.stream(sse({"choices": [{"delta": {"content": "Hi 🐈"}}]}))
     params = {"model": "m", "messages": []}
     result = run({"operation": "chat.completions.create", "params": params, "stream": True})
-    assert result == {"status": 200, "data": {"chunks": [], "combined_text": "Hi 🐈"}}
+    assert result == {"status": 200, "data": {"chunks": [], "combined_text": "Hi 🐈", "texts": ["Hi 🐈"]}}
     assert world.closed == ["h1"]
 
 

@@ -79,6 +79,16 @@ class _LazyGroup(click.Group):
         command: click.Command = getattr(import_module(f"host.cli.commands.{module}"), attribute)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in _MODULES and not args[0].startswith("-"):
+            from host.core.fields import did_you_mean  # noqa: PLC0415 - for mistakes alone
+
+            hint = did_you_mean(args[0], COMMANDS, f"{ctx.info_name} --help lists them")
+            ctx.fail(f"No such command {args[0][:80]!r}: {hint}")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         width = max(map(len, COMMANDS))
         for section, names in _COMMANDS.items():

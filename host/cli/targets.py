@@ -4,12 +4,13 @@ component by its reference, with the permissions that the operator gave it, to w
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from host.cli.inputs import blaming, opened
 from host.cli.output import missing_permissions
@@ -17,7 +18,8 @@ from host.cli.output.component import lacking
 from host.cli.permissions import OfferedSecret, RunPermissions
 from host.component.manifest import Manifest
 from host.core.names import SecretName
-from host.errors import Refusal
+from host.core.waiting import start
+from host.errors import HostError, Refusal
 from host.runtime.preload import Preload
 
 if TYPE_CHECKING:
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
     from host.core.strict_json import Json
     from host.runtime.catalyst import Catalyst
     from host.runtime.events import EventStream
+    from host.runtime.host import Host
     from host.runtime.loader import Loader
+    from host.runtime.workspace import Workspace
     from host.service.request import Resolved
     from host.trust.artifact import Artifact
 
@@ -106,6 +110,27 @@ class FileTarget:
         return missing_permissions.unmet(self.manifest, granted).hint(refusals)
 
 
+_LOOK_S: Final = 0.5
+
+
+@contextmanager
+def _cancelled_by_others(host: Host, workspace: Workspace) -> Iterator[None]:
+    """Inside, a run ends that `host runs cancel`, the console or a tool asks to end."""
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.wait(_LOOK_S):
+            with suppress(HostError):  # a database that is busy is asked again
+                host.cancel_asked(workspace.cancellations.among)
+
+    watching = start(look, name="host-cancellations")
+    try:
+        yield
+    finally:
+        done.set()
+        watching.join(_LOOK_S)
+
+
 class InstalledTarget:
     """The component that is installed under a reference, or is pulled by it. To be used in a `with`."""
 
@@ -153,13 +178,15 @@ class InstalledTarget:
         from host.runtime.host import Host  # noqa: PLC0415 - see FileTarget
 
         with Host(loader=self._loader, workspace=self._workspace) as host:
-            yield host.load(
+            catalyst = host.load(
                 self._installed,
                 policy=granted.policy,
                 secrets=granted.bound(),
                 config=granted.config,
                 wasi=granted.wasi,
             )
+            with _cancelled_by_others(host, self._workspace):
+                yield catalyst
 
     def run(self, catalyst: Catalyst, job: Job) -> Result:
         from host.service import local  # noqa: PLC0415 - see FileTarget

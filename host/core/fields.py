@@ -13,6 +13,7 @@ It is not used here, because these documents are read at every start and importi
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Final, TypeVar
 
 from host.core.strict_json import Json, kind_of
@@ -20,7 +21,21 @@ from host.core.strict_json import Json, kind_of
 T = TypeVar("T", bound=str)
 
 _MOST_SHOWN: Final = 120  # characters of a path in an error: a field's name may be as long as the document
+_MOST_COMPARED: Final = 1_000  # names, of which the nearest is found
 _LONGEST_NAME: Final = 80  # characters of a name within the path of an inner object
+
+
+def nearest(given: str, known: Iterable[str]) -> str:
+    """The one of the `known` names that `given` may be a slip of; "" for none."""
+    from difflib import get_close_matches  # noqa: PLC0415 - a run needs it for mistakes alone
+
+    return next(iter(get_close_matches(given[:_MOST_SHOWN], list(islice(known, _MOST_COMPARED)), n=1)), "")
+
+
+def did_you_mean(given: str, known: Iterable[str], hint: str) -> str:
+    """`hint`, after the nearest of the `known` names, if one is near."""
+    near = nearest(given, known)
+    return f"did you mean {near}? {hint}" if near else hint
 
 
 class FieldReader:
@@ -50,9 +65,7 @@ class FieldReader:
         """The names of the fields that are not `known`, each with the nearest known name, or an empty text."""
         for name in self.given:
             if name not in known:
-                from difflib import get_close_matches  # noqa: PLC0415 - a run needs it for mistakes alone
-
-                yield name, next(iter(get_close_matches(name[:_MOST_SHOWN], known, n=1)), "")
+                yield name, nearest(name, known)
 
     def only(self, *known: str, passed_over: Collection[str] = ()) -> None:
         """Raises for the first field that is neither `known` nor `passed_over`, with the nearest of these names."""

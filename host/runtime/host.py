@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -134,6 +134,12 @@ class Host:
         if isinstance(reference, str):
             return self.workspace.find(reference, self._loader, approved=approved)
         return self.workspace.installed(reference, approved=approved)
+
+    def cancel_asked(self, asked: Callable[[Collection[str]], Collection[str]]) -> None:
+        """Cancel the runs whose ids `asked` returns, of the ids of this host's runs: see `Cancellations.among`."""
+        if runs := {run.id: run for run in self._executor.runs()}:
+            for ident in asked(runs):
+                runs[ident].cancel()
 
     def close(self) -> None:
         """Cancel all runs, wait for them, and release everything. Any number of times."""

@@ -345,6 +345,11 @@ class RunExecutor:
         with self._lock:
             self._runs.add(run)
 
+    def runs(self) -> list[Run]:
+        """Those that nobody has forgotten yet; some may have ended."""
+        with self._lock:
+            return list(self._runs)
+
     def check_open(self) -> None:
         """Raises StateError after `close`."""
         if self.closed:

@@ -25,6 +25,7 @@ from sqlalchemy import ColumnElement, Connection, Text, and_, exists, literal, o
 
 from host.component.manifest import Manifest
 from host.core.audit import Event
+from host.core.fields import did_you_mean
 from host.core.names import Digest, Reference, check_version
 from host.core.strict_json import Json
 from host.errors import HostError, InputError, NotApproved, NotFound, StateError
@@ -192,19 +193,17 @@ class Components:
     # reading
 
     def resolve(self, reference: Reference) -> Component:
-        """The component with that version; without a version, the `latest`, which is approved if any version is. Raises
-        NotFound."""
+        """The component with that version; without one the `latest`, approved if any version is. Raises NotFound."""
         found = self.versions(reference)
         if not found:
-            raise _unknown(reference)
+            with self._audit_log.database.reading() as connection:
+                raise _unknown(connection, reference)
         return latest(found)
 
     def now(self, component: Component) -> Component:
-        """These bytes under this reference as they are now. Raises NotFound."""
-        for one in self.versions(component.reference):
-            if one.digest == component.digest:
-                return one
-        raise _unknown(component.reference)
+        """These bytes under this reference as they are now; if they are gone, what it means now. Raises NotFound."""
+        same = [one for one in self.versions(component.reference) if one.digest == component.digest]
+        return same[0] if same else self.resolve(component.reference)  # which is gone, or has other bytes by now
 
     def from_source(self, source: str) -> Component | None:
         """The component that was installed from `source`; None if there is none."""
@@ -246,8 +245,7 @@ class Components:
             return tuple(connection.execute(query).scalars())
 
     def waiting(self, reference: Reference) -> Component:
-        """The component with that version; without a version, the highest of those that wait for approval, and if none
-        does, the `latest`. Raises NotFound."""
+        """The highest version that waits for approval; if none does, as `resolve`. Raises NotFound."""
         found = [one for one in self.versions(reference) if not one.approved]
         return max(found, key=_rank) if found else self.resolve(reference)
 
@@ -319,7 +317,11 @@ class Components:
         with self._audit_log.changing() as change:
             found = [one for one in _of(change.connection, reference) if not (waiting and one.approved)]
             if not found:
-                raise _unknown(reference) if not waiting else NotFound(f"nothing of {reference} waits for approval")
+                raise (
+                    _unknown(change.connection, reference)
+                    if not waiting
+                    else NotFound(f"nothing of {reference} waits for approval")
+                )
             if reference.version and any(one.pinned for one in found):
                 raise InputError(
                     f"{reference} is pinned, and serves",
@@ -382,7 +384,7 @@ class Components:
         with self._audit_log.changing() as change:
             found = _of(change.connection, reference)
             if not found or not reference.version:
-                raise _unknown(reference)
+                raise _unknown(change.connection, reference)
             if not (component := latest(found)).approved:
                 raise NotApproved(f"{reference} is not approved", hint=f"host approve {reference}")
             pin(change, component.reference)
@@ -414,6 +416,7 @@ _INSTALLED: Final = select(
     _IS_APPROVED.label("approved"),
     _IS_PINNED.label("pinned"),
 ).join(artifacts, artifacts.c.digest == components.c.digest)
+_NAMES: Final = select(components.c.subject, components.c.version)
 _WAITING: Final = (
     select(settings.c.subject, settings.c.version, settings.c.value, *_ARTIFACT)
     .join(artifacts, artifacts.c.digest == settings.c.field)
@@ -462,10 +465,15 @@ def _component(row: Any, **noted: Any) -> Component:
         raise StateError("an installed component cannot be read: its row was changed") from error
 
 
-def _unknown(reference: Reference) -> NotFound:
-    return NotFound(
-        f"there is no {reference}", field="reference", hint="`host list` shows what there is; `host register` adds"
-    )
+def _unknown(connection: Connection, reference: Reference) -> NotFound:
+    """With the nearest of what is installed: a version of the name, or another name."""
+    names = [Reference.parse(subject).at(version) for subject, version in connection.execute(_NAMES)]
+    if reference.version and (same := [one for one in names if one.any_version == reference.any_version]):
+        hint = f"its versions are {', '.join(one.version for one in same[:10])}"
+    else:
+        known = {str(one if reference.version else one.any_version): None for one in names}
+        hint = did_you_mean(str(reference), known, "`host list` shows what there is; `host register` adds")
+    return NotFound(f"there is no {reference}", field="reference", hint=hint)
 
 
 def _is_approved(connection: Connection, reference: Reference, digest: str | None) -> bool:

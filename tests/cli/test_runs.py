@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import pytest
 
 from host.core.audit import Event
 from host.runtime.workspace import Workspace
+from tests.cli.conftest import PATIENCE_S
 from tests.conftest import GUESTS, python_guest
 
 DIGEST = "sha256:" + "0" * 64
@@ -145,3 +149,33 @@ def test_the_key_is_shown_where_a_run_has_one(program: Any, filled: Path) -> Non
     assert "key        ci (k1)" in program("runs", "show", "run_k1").out.splitlines()
     assert "key  " not in program("runs", "show", "run_a1").out
     assert json.loads(program("runs", "show", "run_k1", "--json").out)["run"]["caller"] == {"key": "k1", "name": "ci"}
+
+
+def test_a_run_of_another_process_is_ended(program: Any, state: Path, tmp_path: Path, environ: dict[str, str]) -> None:
+    (tmp_path / "raises.wasm").write_bytes(python_guest(GUESTS / "raises"))
+    program("register", "raises.wasm", "--as", "c:local.raises:0.1.0")
+    program("policy", "set", "c:local.raises", "cpu_time", "5m")
+    program("policy", "set", "c:local.raises", "timeout", "5m")
+    argv = [sys.executable, "-m", "host", "run", "c:local.raises", "--input", '{"how": "loop"}']
+    with subprocess.Popen(argv, env={**environ, "HOST_STATE_DIR": str(state)}, stderr=subprocess.PIPE) as running:
+        end = time.monotonic() + PATIENCE_S
+        while not (found := json.loads(program("runs", "list", "--json").out)):
+            assert time.monotonic() < end
+        assert found[0]["state"] == "running"
+        cancelled = program("runs", "cancel", found[0]["id"])
+        assert (cancelled.status, cancelled.err) == (0, f"{found[0]['id']} is asked to end\n")
+        assert running.wait(PATIENCE_S) == 4
+        assert running.stderr is not None
+        assert b"the run was cancelled" in running.stderr.read()
+    again = program("runs", "cancel", found[0]["id"])
+    assert (again.status, again.err.splitlines()[0]) == (
+        2,
+        f"error: the run {found[0]['id']} has ended: outcome cancelled",
+    )
+
+
+def test_a_run_that_is_over_or_not_there_is_not_cancelled(program: Any, filled: Path) -> None:
+    for ident in ("run_a1", "run_b1", "run_c"):
+        ran = program("runs", "cancel", ident)
+        assert ran.status == 2
+        assert ran.err.startswith("error: ")

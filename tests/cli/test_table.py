@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from host.cli.output.terminal import table
+from host.cli.output.terminal import columns_of, table
 
 HEAD = ("name", "description")
 
@@ -23,7 +23,7 @@ def test_without_rows_there_is_no_head() -> None:
         pytest.param(None, "x" * 40, id="whole where it is not for a terminal"),
         pytest.param(46, "x" * 40, id="whole where it just fits"),
         pytest.param(45, "x" * 38 + "…", id="cut where it does not"),
-        pytest.param(5, "x" * 10 + "…", id="never to less than its head"),
+        pytest.param(10, "xxx…", id="to less than its head where nothing else is left"),
     ],
 )
 def test_the_last_column_ends_where_the_terminal_does(width: int | None, last: str) -> None:
@@ -32,3 +32,30 @@ def test_the_last_column_ends_where_the_terminal_does(width: int | None, last: s
 
 def test_nothing_in_a_cell_makes_a_row_of_its_own() -> None:
     assert list(table(HEAD, [("a", "b\nc")]))[1:] == ["a     b c"]
+
+
+NAMES = ["c:local.openai:0.1.0", "模型" * 30, "e\u0301" * 60, "x" * 300, "a\x1b[31mb", ""]
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize("columns", [2, 5, 9])
+def test_no_line_is_wider_than_the_terminal_whatever_is_in_it(width: int, columns: int) -> None:
+    head = ["reference", "digest", "operation", "model", "outcome", "took", "tokens", "key", "description"][:columns]
+    rows = [[NAMES[(row + column) % len(NAMES)] for column in range(columns)] for row in range(len(NAMES))]
+    lines = list(table(head, rows, width=width))
+    assert len(lines) == len(rows) + 1
+    assert max(map(columns_of, lines)) <= width
+    assert "\x1b" not in "".join(lines)
+
+
+def test_wide_characters_are_in_line_with_narrow_ones() -> None:
+    head, wide, narrow = table(("name", "value"), [("模型", "1"), ("abcd", "2")])
+    assert [columns_of(line[: line.index(end)]) for line, end in ((head, "VALUE"), (wide, "1"), (narrow, "2"))] == [
+        6
+    ] * 3
+
+
+def test_a_name_is_cut_after_what_stands_behind_it() -> None:
+    assert list(table(("reference", "size", "description"), [("c:local.openai", "18 MB", "x" * 40)], width=40))[1] == (
+        "c:local.openai  18 MB  " + "x" * 16 + "…"
+    )

@@ -12,6 +12,7 @@ import click
 
 from host.cli.inputs import opened, read_text, write_bytes
 from host.cli.options import json_option, output_option, yes_option
+from host.cli.output.component import say_strange
 from host.cli.output.policy_text import EXAMPLES, default, page, read_document, read_value, set_line, write_document
 from host.cli.output.terminal import agree, as_json, as_words, errors_shown, put, say, table
 from host.core import environment
@@ -58,6 +59,7 @@ def set_(*, reference: str, field: str, value: str, in_json: bool) -> None:
             put(as_json({"reference": str(named), "set": {field: given}}))
         else:
             say(f"{field} is set for {_scope(named)}")
+            say_strange(workspace, named)
 
 
 @policy.command("show", short_help="Show what is set.")

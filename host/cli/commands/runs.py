@@ -27,6 +27,7 @@ from host.cli.output.terminal import (
     terminal_width,
 )
 from host.core.names import Reference, looks_like_reference
+from host.errors import InputError
 
 if TYPE_CHECKING:
     from host.core.strict_json import Json
@@ -78,6 +79,27 @@ def show(*, ident: str, in_json: bool) -> None:
             put(as_json({"run": shown, "failure": why, "records": [record.as_dict() for record in records]}))
         else:
             put("\n".join(_page(summary, records, why)))
+
+
+@runs.command("cancel", short_help="End a run.")
+@click.argument("ident", metavar="ID")
+@json_option
+def cancel(*, ident: str, in_json: bool) -> None:
+    """End the run ID, whichever process has it: a server, or another `host run`. It ends within a second or so, with
+    the error `cancelled`. The beginning of an ID is enough if only one run has it."""
+    with errors_shown(in_json=in_json):
+        from host.store.audit_log.records import run  # noqa: PLC0415 - not for `--help`
+
+        with opened() as workspace:
+            summary, records = run(workspace.database, ident)
+            if summary is None or not summary.running(time.time()):
+                outcome = "its beginning was pruned" if summary is None else f"outcome {summary.outcome}"
+                raise InputError(f"the run {records[0].run} has ended: {outcome}", field="ID", hint="host runs list")
+            workspace.cancellations.ask(summary.id)
+        if in_json:
+            put(as_json({"run": summary.id, "cancelled": True}))
+        else:
+            say(f"{summary.id} is asked to end")
 
 
 def _canonical(reference: str) -> str:
@@ -152,7 +174,7 @@ def _page(run: RunSummary | None, records: Sequence[Record], why: Mapping[str, J
             yield f"{'':10} {'it goes on' if goes_on else 'its process was killed, and what it logged went with it'}"
     yield from _failure_lines(why or {})
     yield ""
-    yield from audit_table(records, of_one_run=True)
+    yield from audit_table(records, of_one_run=True, width=terminal_width())
 
 
 def _failure_lines(why: Mapping[str, Json]) -> Iterator[str]:

@@ -16,6 +16,7 @@ from host.cli.options import HIDDEN, AliasedOption, HiddenText, json_option, yes
 from host.cli.output.terminal import agree, as_json, as_line, errors_shown, local_time, one_line, put, say, table
 from host.cli.secret_values import parse_assignment, read_value
 from host.core.audit import Event
+from host.core.fields import did_you_mean
 from host.core.names import Reference, SecretName
 from host.errors import InputError, NotFound
 from host.policy.document import SecretRule
@@ -89,7 +90,7 @@ def get(*, name: str, reveal: bool, yes: bool, in_json: bool) -> None:
         with opened() as workspace:
             value = workspace.vault.get(OPERATOR, parsed)
             if value is None:
-                raise NotFound(f"{parsed} is not kept", hint=f"host secret which {parsed} looks everywhere")
+                raise _not_kept(workspace, parsed, f"host secret which {parsed} looks everywhere")
             if reveal:
                 agree(f"Show the value of {parsed}?", yes=yes)
                 _record_reveal(workspace, parsed)
@@ -137,7 +138,7 @@ def delete(*, name: str | None, everything: bool, yes: bool, in_json: bool) -> N
             if parsed in dict(workspace.vault.names(OPERATOR)):
                 agree(f"Delete {parsed} for good?", yes=yes)
             if not workspace.vault.delete(OPERATOR, parsed):
-                raise NotFound(f"{parsed} is not kept", hint="host secret list shows what is")
+                raise _not_kept(workspace, parsed, "host secret list shows what is")
             granted = _granted(workspace)[parsed]
         if in_json:
             put(as_json({"name": str(parsed), "used_by": [str(one.reference) for one in granted]}))
@@ -241,8 +242,10 @@ def which(*, name: str, secrets_file: Path | None, in_json: bool) -> None:
         with opened() as workspace:
             sources = SecretSources(workspace.vault, secrets_file)
             found, file = sources.which(parsed), sources.file
-        if not found:
-            raise NotFound(f"{parsed} is nowhere to be found", hint=f"host secret set {parsed}")
+            if not found:
+                known = map(str, dict(workspace.vault.names(OPERATOR)))
+                hint = did_you_mean(str(parsed), known, f"host secret set {parsed}")
+                raise NotFound(f"{parsed} is nowhere to be found", hint=hint)
         if in_json:
             put(as_json({"name": str(parsed), "from": _place(found[0]), "also": [_place(one) for one in found[1:]]}))
         else:
@@ -321,11 +324,17 @@ def _answer(found: tuple[Found, ...]) -> Iterator[str]:
         yield one_line(f"not used: {one} ({masked(one.value)})")
 
 
+def _not_kept(workspace: Workspace, name: SecretName, hint: str) -> NotFound:
+    near = did_you_mean(str(name), map(str, dict(workspace.vault.names(OPERATOR))), hint)
+    return NotFound(f"{name} is not kept", hint=near)
+
+
 def _next_steps(workspace: Workspace, reference: Reference, name: SecretName) -> Iterator[str]:
     """Notes and commands for what the component still lacks to use the secret."""
     there = workspace.components.versions(reference)
     if not there:
-        yield f"note: nothing is registered as {reference} yet: host register"
+        known = (str(one.reference.any_version) for one in workspace.components.all())
+        yield f"note: nothing is registered as {reference} yet: {did_you_mean(str(reference), known, 'host register')}"
     asked = [requested_by(one.manifest, {}).secrets for one in there if one.manifest is not None]
     if asked and all(names is not None and name not in names for names in asked):
         yield f"note: its manifest does not ask for {name}, and so nothing comes of it"

@@ -6,8 +6,8 @@ import json
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from host.cli.output.terminal import as_line
-from host.core.names import SecretName
+from host.cli.output.terminal import as_line, say
+from host.core.names import Reference, SecretName
 from host.errors import InputError
 from host.policy.document import DEFAULT
 
@@ -37,6 +37,16 @@ def next_step(workspace: Workspace, component: Component) -> str:
         return "\n".join([waiting_line(component), *([serving_line(serving)] if serving.serves else [])])
     lines = "\n      ".join([f"next: host inspect {component.reference}", *lacking(workspace, component)])
     return lines if component.serves else f"{lines}\n{serving_line(serving)}"
+
+
+def say_strange(workspace: Workspace, reference: Reference) -> None:
+    """A note where nothing of that name is installed: it may be a slip."""
+    from host.core.fields import did_you_mean  # noqa: PLC0415 - for mistakes alone
+
+    known = {str(one.reference.any_version) for one in workspace.components.all()}
+    if known and str(reference.any_version) not in known:
+        hint = did_you_mean(str(reference.any_version), sorted(known), "it counts once it is: host register")
+        say(f"note: nothing is installed as {reference.any_version}: {hint}")
 
 
 def state_of(component: Component) -> str:

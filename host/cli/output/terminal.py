@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 
@@ -183,18 +183,56 @@ def size(count: int) -> str:
     raise AssertionError
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, width: int | None = None) -> Iterator[str]:
-    """The lines of a table, the head first; none without rows. Columns are as wide as their cells. The last column is
-    cut at `width`, but not to less than its name."""
+_OF_TERMINAL: Final = -1
+_LEAST: Final = 4  # columns of a cell
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, width: int | None = _OF_TERMINAL) -> Iterator[str]:
+    """The lines of a table, the head first; none without rows. Columns are as wide as their cells. Where a line would
+    be wider than `width` (default: the terminal's; None: any), the last column is cut to the length of its name, then
+    the widest others, then all of them."""
     shown = [[one_line(cell) for cell in row] for row in rows]
     if not shown:
         return
     shown.insert(0, [name.upper() for name in head])
-    widths = [max(len(row[column]) for row in shown) for column in range(len(head) - 1)]
+    width = terminal_width() if width == _OF_TERMINAL else width
+    wide = [max(map(columns_of, column)) for column in zip(*shown, strict=True)]
     for row in shown:
-        cells = [f"{cell:{wide}}" for cell, wide in zip(row, widths, strict=False)]
-        left = None if width is None else max(width - sum(widths) - 2 * len(widths), len(head[-1]))
-        yield "  ".join([*cells, _cut(row[-1], left)]).rstrip()
+        cells = zip(row, wide if width is None else _fitted(wide, head, width), strict=True)
+        yield "  ".join(_padded(_cut(cell, most), most) for cell, most in cells).rstrip()
+
+
+def _fitted(wide: Sequence[int], head: Sequence[str], width: int) -> list[int]:
+    """The widths of the columns so that a line fits, as far as it can."""
+    found, names = list(wide), [len(name) for name in head]
+    over = sum(found) + 2 * (len(found) - 1) - width
+    last, first, others = [len(found) - 1], [0], list(range(1, len(found) - 1))
+    for group, least in (
+        (last, names),
+        (others, names),
+        (first, names),
+        ([*others, *last, *first], [_LEAST] * len(head)),
+    ):
+        while over > 0:
+            most = max(group, key=lambda one: found[one] - least[one], default=0)
+            if not group or found[most] <= least[most]:
+                break
+            found[most] -= 1
+            over -= 1
+    return found
+
+
+def columns_of(text: str) -> int:
+    """How many columns a terminal takes for it: two for a wide character, none for one that combines with another."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import combining, east_asian_width  # noqa: PLC0415 - most tables are ASCII
+
+    return sum(0 if combining(char) else 2 if east_asian_width(char) in "WF" else 1 for char in text)
+
+
+def _padded(text: str, most: int) -> str:
+    return text + " " * (most - columns_of(text))
 
 
 def terminal_width() -> int | None:
@@ -209,8 +247,12 @@ def is_narrow(width: int | None) -> bool:
     return width is not None and width < _ROOMY
 
 
-def _cut(text: str, most: int | None) -> str:
-    return text if most is None or len(text) <= most else text[: most - 1] + "…"
+def _cut(text: str, most: int) -> str:
+    if columns_of(text) <= most:
+        return text
+    while text and columns_of(text) > most - 1:
+        text = text[:-1]
+    return f"{text}…"
 
 
 class ProgressBars:

@@ -20,6 +20,7 @@ from typing import Any, Final, Literal, get_args
 from sqlalchemy import Connection, Row, select
 
 from host.core.audit import Event
+from host.core.fields import did_you_mean
 from host.core.names import Reference
 from host.core.quantities import Quota
 from host.errors import HostError, InputError, NotFound, StateError
@@ -416,7 +417,8 @@ def _find(keys: Sequence[ApiKey], name_or_id: str) -> ApiKey:
     in_turn += reversed(named)
     if not in_turn:
         shown = repr(name_or_id) if _NAME.match(name_or_id) else "that"  # it may be the text of a key
-        raise NotFound(f"no key is called {shown}", field="name", hint="host key list shows those there are")
+        hint = did_you_mean(name_or_id, (one.name for one in keys), "host key list shows those there are")
+        raise NotFound(f"no key is called {shown}", field="name", hint=hint)
     return in_turn[0]
 
 

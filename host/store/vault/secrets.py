@@ -23,6 +23,7 @@ from typing import Final
 from sqlalchemy import Connection, delete, insert, select
 
 from host.core.audit import Event, EventKind
+from host.core.fields import did_you_mean
 from host.core.names import SecretName
 from host.errors import InputError, NotFound, VaultError
 from host.secrets.value import OPERATOR, SecretValue
@@ -266,7 +267,8 @@ class SigningKeys:
             name = self._only()
         value = self._vault.get(OWNER, name)
         if value is None:
-            raise NotFound(f"there is no signing key {name}", field="name", hint=_GENERATE)
+            hint = did_you_mean(str(name), map(str, self._names()), _GENERATE)
+            raise NotFound(f"there is no signing key {name}", field="name", hint=hint)
         return _opened(name, value)
 
     def all(self) -> list[OwnKey]:

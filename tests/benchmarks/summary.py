@@ -71,7 +71,7 @@ def of_runs() -> Iterator[Row]:
             with client.stream("POST", "/chat/completions", json=runs.STREAMED) as answer:
                 next(line for line in answer.iter_lines() if line.startswith("data: {"))
 
-        yield "the first event of a stream", *_beside(first_of_ours, bare, first_of_theirs)
+        yield "a stream up to its first event, then closed", *_beside(first_of_ours, bare, first_of_theirs)
     with (
         fake_openai() as url, tempfile.TemporaryDirectory() as folder, Workspace.open(folder) as workspace,
         Host() as plain, Host(sink=workspace.audit_log) as keeping,

@@ -19,6 +19,7 @@ HostError                          code                   blame     exit
 │   ├── CpuTimeExceeded            cpu_time_exceeded      guest     4     over the CPU-time limit
 │   ├── MemoryExceeded             memory_exceeded        guest     4     over the memory limit
 │   ├── OutputTooLarge             output_too_large       guest     4     over the output limit
+│   ├── OutputInvalid              output_invalid         guest     4     put out what JSON has not, as NaN
 │   ├── HostCallsExceeded          host_calls_exceeded    guest     4     over the limit of calls to the host
 │   ├── GuestException             guest_exception        guest     4     raised an exception (traceback included)
 │   ├── StackExhausted             stack_exhausted        guest     4     recursed too deeply
@@ -287,6 +288,10 @@ class MemoryExceeded(SandboxError):
 
 class OutputTooLarge(SandboxError):
     code = "output_too_large"
+
+
+class OutputInvalid(SandboxError):
+    code = "output_invalid"
 
 
 class HostCallsExceeded(SandboxError):

@@ -13,8 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from host.core.audit import Event, LogLine, Meters
-from host.core.strict_json import MAX_DEPTH, Json, WrittenObject, check_depth, clean_text, count_values, parse_json
-from host.errors import InputError, OperationFailed, OutputTooLarge, Refusal, TooLarge
+from host.core.strict_json import (
+    MAX_DEPTH,
+    Json,
+    WrittenObject,
+    check_depth,
+    clean_text,
+    count_values,
+    foreign_text,
+    parse_foreign,
+    parse_json,
+    survey,
+)
+from host.errors import InputError, OperationFailed, OutputInvalid, OutputTooLarge, Refusal, TooLarge
 
 _HEADER_NAME = re.compile(r"[a-z][a-z0-9-]{0,63}\Z")
 _HEADER_VALUE = re.compile(r"[!-~]([ -~]{0,254}[!-~])?\Z")
@@ -24,7 +35,7 @@ MAX_OUTPUT_VALUES = 2_000_000
 """Of JSON: those of a guest's output and of all documents that it stands for, together."""
 UNREAD_BYTES = 1 << 20
 """A document that is all of an output's data, and longer, is checked and not kept in memory as values."""
-_UNREAD_VALUES = 100_000_000
+_SHOWN_BYTES = 200  # of what should have been JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,9 +239,10 @@ class Execution:
 class Result:
     """`data` of a success, `error` of a failure; `status` is an HTTP status. `{"$attachment": id}` in `data` stands for
     `attachments[id]`. `headers` are the headers of the upstream's answer that the catalyst passed on (`retry-after`),
-    in lower case. `document` is the JSON text of `data`, if the catalyst passed on a whole document unread. A long one
-    is parsed when `data` is first asked for, which raises InputError for one of too many values; `brief` has its short
-    entries then."""
+    in lower case. `document` is the JSON text of `data`, if the catalyst passed on a whole document unread: the bytes
+    that came, of the type `content_type`. A long one, and one that strict readers refuse (NaN, 1e400, 300 levels,
+    Latin-1, a byte order mark), is parsed when `data` is first asked for, as Python's own reader would. That raises
+    InputError for one of too many values or levels. `brief` has its short entries then."""
 
     status: int
     data: Json
@@ -240,6 +252,7 @@ class Result:
     headers: Mapping[str, str] = field(default_factory=dict)
     document: bytes | None = field(default=None, repr=False)
     brief: Json = field(default=None, repr=False, compare=False)
+    content_type: str = field(default="", repr=False, compare=False)
 
     if not TYPE_CHECKING:  # a type checker is to know each attribute by its name
 
@@ -247,7 +260,7 @@ class Result:
             """Called for what is not there: the data of an unread document."""
             if name != "data":
                 raise AttributeError(name)
-            data = parse_json(self.document, "the result")
+            data = parse_foreign(self.document or b"", "the result")
             object.__setattr__(self, "data", data)
             return data
 
@@ -289,6 +302,7 @@ class Outcome:
     headers: Mapping[str, str] = field(default_factory=dict)
     document: bytes | None = None
     brief: Json = None
+    content_type: str = ""
 
     def result(self, execution: Execution) -> Result:
         """The Result with this outcome, and with `execution` as its record."""
@@ -301,6 +315,7 @@ class Outcome:
             headers=self.headers,
             document=self.document,
             brief=self.brief,
+            content_type=self.content_type,
         )
         if self.brief is not None:
             object.__delattr__(result, "data")
@@ -310,24 +325,22 @@ class Outcome:
 def read_output(
     text: str, held: Attachments, *, most_bytes: int = sys.maxsize, check: Callable[[], object] | None = None
 ) -> Outcome:
-    """The Outcome in a guest's output. Text that is not JSON is `{"raw": text}`. Raises OutputTooLarge where it stands
-    for more than `most_bytes` of documents and repeated attachments, or for more than MAX_OUTPUT_VALUES; and what
-    `check` does, which is called in between where there is much to read."""
+    """The Outcome in a guest's output. Text that is not JSON is `{"raw": text}`. Raises OutputInvalid for what is JSON
+    but for a number that JSON has not, or is nested too deeply; OutputTooLarge where the text stands for more than
+    `most_bytes` of documents and repeated attachments, or for more than MAX_OUTPUT_VALUES; and what `check` does, which
+    is called in between where there is much to read."""
     try:
         value = parse_json(text, "the output", most=MAX_OUTPUT_VALUES, check=check)
-    except InputError:
+    except InputError as strict:
+        _check_no_json(text, strict, check)
         return Outcome(200, {"raw": clean_text(text)}, None, {})
     mentioned: dict[str, Attachment] = {}
-    document = brief = None
     if '"$' in text:
         if (whole := _whole_document(value, held)) is not None:
-            document = whole.data
-            if len(document) > UNREAD_BYTES:
-                brief, value = _checked(document, value, check)
-        if brief is None:
-            splicer = _Splicer(held, MAX_OUTPUT_VALUES - count_values(text), most_bytes, check)
-            value = splicer.spliced(value, MAX_DEPTH)
-            mentioned = splicer.mentioned
+            return _of_document(whole, value["status"], _headers(value.get("headers")), check)
+        splicer = _Splicer(held, MAX_OUTPUT_VALUES - count_values(text), most_bytes, check)
+        value = splicer.spliced(value, MAX_DEPTH)
+        mentioned = splicer.mentioned
     if not isinstance(value, dict):
         return Outcome(200, value, None, mentioned)
     status = value.get("status")
@@ -340,23 +353,54 @@ def read_output(
         )
     headers = _headers(value.get("headers"))
     if 200 <= status < 300:
-        data = value.get("data")
-        unread = isinstance(data, dict) and data.keys() == {"raw"}  # what was no JSON
-        return Outcome(status, data, None, mentioned, headers, None if unread else document, brief)
+        return Outcome(status, value.get("data"), None, mentioned, headers)
     error = value.get("error")
     if error is None:
         error = {"type": "error", "message": f"status {status}"}
     return Outcome(status, None, error, mentioned, headers)
 
 
-def _checked(document: bytes, value: dict[str, Json], check: Callable[[], object] | None) -> tuple[Json, Json]:
-    """What is short of a long document, and the output; or None and the output with the document's text, where it is no
-    JSON."""
+def _check_no_json(text: str, error: InputError, check: Callable[[], object] | None) -> None:
+    """Raises OutputInvalid for a list or an object that a tolerant reader would take. `error` is the strict one's."""
+    if not text.lstrip().startswith(("[", "{")):
+        return
     try:
-        brief = parse_json(document, "the answer", most=_UNREAD_VALUES, check=check or _go_on, keep=False)
+        survey(text, "the output", check or _go_on)
     except InputError:
-        return None, {**value, "data": {"raw": document.decode("utf-8", "replace")}}
-    return brief if isinstance(brief, dict) else {}, {**value, "data": None}
+        return
+    raise OutputInvalid(f"the guest put out what is not quite JSON: {error.message}")
+
+
+def _of_document(
+    found: Attachment, status: int, headers: Mapping[str, str], check: Callable[[], object] | None
+) -> Outcome:
+    """A document that is all of a success's data passes through as it came. What is no JSON at all makes it a failure
+    of the upstream: the guest has promised JSON."""
+    document, kind = found.data, found.content_type
+    if len(document) <= UNREAD_BYTES:
+        try:
+            return Outcome(status, parse_json(document, "it"), None, {}, headers, document, content_type=kind)
+        except InputError:
+            pass  # other readers may take it
+    try:
+        brief = survey(document, "it", check or _go_on)
+    except InputError as unread:
+        return _no_json(found, status, headers, unread)
+    return Outcome(
+        status, None, None, {}, headers, document, brief if isinstance(brief, dict) else {}, content_type=kind
+    )
+
+
+def _no_json(found: Attachment, status: int, headers: Mapping[str, str], error: InputError) -> Outcome:
+    kind = found.content_type.partition(";")[0].strip()[:80] or "a body without a type"
+    shown = foreign_text(found.data[:_SHOWN_BYTES])
+    said = f"the upstream answered {status}, and its answer ({kind}, {len(found.data)} bytes) is not JSON"
+    said += f"; it begins with {shown!r}" if shown else ""
+    shown_error = {"type": "upstream_error", "code": "not_json", "message": f"{said} ({error.message})"}
+    return Outcome(502, None, shown_error, {}, {**headers, _AGAIN: "false"})
+
+
+_AGAIN = "x-should-retry"  # OpenAI's SDKs obey it: what has done its work would do it again, and cost as much
 
 
 def _go_on() -> None:

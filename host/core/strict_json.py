@@ -1,4 +1,5 @@
-"""JSON from untrusted sources, read within bounds."""
+"""JSON from untrusted sources, read within bounds: strictly, where it decides something here; as other readers do,
+where it is somebody else's and only passes through."""
 
 from __future__ import annotations
 
@@ -18,6 +19,12 @@ MAX_DEPTH = 200  # a walk through a value takes two frames a level, of Python's 
 
 MAX_VALUES = 5_000_000  # a list of lists takes some thirty times its text's size
 
+_FOREIGN_VALUES = 8_000_000  # embeddings of a full request are 6.3 million numbers
+
+_FOREIGN_DEPTH = 400  # of what nobody walks through: it is parsed and written
+
+_MOST_DIGITS = 4_000  # of a whole number: Python refuses longer ones
+
 _NESTS = (dict, list, tuple)  # made once: a union of types takes longer to make than to ask
 
 _LONG = 256 * 1024  # characters: from there on a text is read in pieces, if there is anybody to ask in between
@@ -33,7 +40,6 @@ def parse_json(
     most: int = MAX_VALUES,
     names_once: bool = False,
     check: Callable[[], object] | None = None,
-    keep: bool = True,
     decode: Callable[[str], Json] | None = None,
 ) -> Json:
     """The value of `text`, JSON by RFC 8259. Raises InputError, in which `what` names the text.
@@ -42,29 +48,19 @@ def parse_json(
     surrogate becomes U+FFFD, so that the value can be encoded and printed. With `names_once` a name that one object has
     twice is an error as well: readers differ in which of the two they take, so a text that decides something must not
     have it. A long text is read in pieces, before each of which `check` is called: it may raise whatever ends the
-    reading. Without `keep` a long text is checked, and what comes out is short: see PieceReader. `decode` reads in
-    place of the library's decoder.
+    reading. `decode` reads in place of the library's decoder.
     """
     try:
         decoded = text if isinstance(text, str) else text.decode("utf-8")
         if check is not None and len(decoded) > _LONG and not names_once:
-            return _in_pieces(decoded, what, most, check, keep=keep)
+            return _in_pieces(decoded, what, most, check)
         if len(decoded) > most:
             _check_values(decoded, what, most)
         if names_once:
             decode = _decoder(_names_once(what)).decode
         value = (decode or _DECODE)(decoded)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{what} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{what} is not UTF-8") from None
     except (ValueError, RecursionError) as error:
-        reason = (
-            "it is nested too deeply"
-            if isinstance(error, RecursionError)
-            else "a number in it is too long or not finite"
-        )
-        raise InputError(f"{what} is not JSON that can be read: {reason}") from None
+        raise _unreadable(error, what) from None
     if decoded.count("[") + decoded.count("{") > MAX_DEPTH:
         check_depth(value, what)
     if "\\u" not in decoded and decoded.isascii():
@@ -72,7 +68,18 @@ def parse_json(
     return _cleaned(value) if _may_be_lone(decoded) or not _encodable(decoded) else value
 
 
-def _in_pieces(text: str, what: str, most: int, check: Callable[[], object], *, keep: bool) -> Json:
+def _unreadable(error: ValueError | RecursionError, what: str) -> InputError:
+    match error:
+        case json.JSONDecodeError():
+            return InputError(f"{what} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}")
+        case UnicodeDecodeError():
+            return InputError(f"{what} is not UTF-8")
+        case RecursionError():
+            return InputError(f"{what} is not JSON that can be read: it is nested too deeply")
+    return InputError(f"{what} is not JSON that can be read: a number in it is too long or not finite")
+
+
+def _in_pieces(text: str, what: str, most: int, check: Callable[[], object]) -> Json:
     from host.core.json_pieces import PieceReader  # noqa: PLC0415 - most texts are short
 
     unclean = _may_be_lone(text) or not _encodable(text)
@@ -85,7 +92,63 @@ def _in_pieces(text: str, what: str, most: int, check: Callable[[], object], *, 
             raise _too_many(what, most)
         return _cleaned(value) if unclean else value
 
-    return PieceReader(text, check=check, scan=_SCAN, finish=finish, depth=MAX_DEPTH, keep=keep).read()
+    return PieceReader(text, check=check, scan=_SCAN, finish=finish, depth=MAX_DEPTH).read()
+
+
+def foreign_text(document: str | bytes) -> str:
+    """The text of somebody else's JSON: in UTF-8, UTF-16 or UTF-32, with a byte order mark or without, and else in
+    Latin-1."""
+    if isinstance(document, str):
+        return document.removeprefix("\ufeff")
+    try:
+        return document.decode(json.detect_encoding(document))
+    except UnicodeDecodeError:
+        return document.decode("latin-1")
+
+
+def parse_foreign(document: str | bytes, what: str) -> Json:
+    """The value of somebody else's document, which may hold what other readers take and RFC 8259 has not: NaN and
+    infinity, numbers of any length and size (as floats), and control characters in strings. Raises InputError for what
+    is no JSON, for more than 8 million values and for more than 400 levels."""
+    text = foreign_text(document)
+    try:
+        if len(text) > _FOREIGN_VALUES:
+            _check_values(text, what, _FOREIGN_VALUES)
+        value = _FOREIGN.decode(text)
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(error, what) from None
+    check_depth(value, what, _FOREIGN_DEPTH)
+    return _cleaned(value) if _may_be_lone(text) or not _encodable(text) else value
+
+
+def survey(document: str | bytes, what: str, check: Callable[[], object]) -> Json:
+    """What is short of a document that `parse_foreign` would take, or would but for its size: for one that is handed on
+    unread. Lists of numbers, and what is longer than a window of PieceReader, come out shortened or empty. Raises
+    InputError for what is no JSON."""
+    from host.core.json_pieces import PieceReader, without_numbers  # noqa: PLC0415 - most texts are short
+
+    text = without_numbers(foreign_text(document), check)
+    try:
+        reader = PieceReader(text, check=check, scan=_FOREIGN.scan_once, finish=_kept, depth=MAX_DEPTH, keep=False)  # type: ignore[attr-defined]
+        value = reader.read()
+    except json.JSONDecodeError as error:
+        raise _unreadable(error, what) from None
+    except (ValueError, RecursionError):  # too deep, or a number that is longer than a window
+        return None
+    entries = value.items() if isinstance(value, dict) else ()
+    return {name: one for name, one in entries if not _is_deep(one)} if isinstance(value, dict) else value
+
+
+def _kept(value: Json, _depth: int) -> Json:
+    return value
+
+
+def _is_deep(value: Json) -> bool:
+    try:
+        check_depth(value, "it", MAX_DEPTH - 1)
+    except InputError:
+        return True
+    return False
 
 
 def parse_object(
@@ -356,6 +419,11 @@ def _finite(text: str) -> float:
     return value
 
 
+def _whole(text: str) -> int | float:
+    return int(text) if len(text) <= _MOST_DIGITS else float(text)
+
+
+_FOREIGN = json.JSONDecoder(parse_int=_whole, strict=False)
 _BLANK: Callable[[str, int], Any] = re.compile(r"[ \t\n\r]*+").match
 write_strictly = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _SCAN_ONCE = _decoder(_each_once).scan_once  # type: ignore[attr-defined]  # as below

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from host.core import json_pieces, strict_json
-from host.core.strict_json import MAX_DEPTH, parse_json
+from host.core.strict_json import MAX_DEPTH, parse_json, survey
 from host.errors import InputError
 from tests.core.test_strict_json import VALUES
 
@@ -159,13 +159,73 @@ def test_the_one_who_waits_may_end_it() -> None:
     assert asked == 5
 
 
-def test_without_keeping_a_text_is_checked_all_the_same_and_short_entries_come_out() -> None:
-    assert in_pieces("[" + "1," * 150 + "1]", keep=False)[100:] == []
+def surveyed(text: str) -> Any:
+    return survey(text, "it", lambda: None)
+
+
+def test_a_survey_checks_all_of_a_text_and_has_its_short_entries() -> None:
+    assert surveyed("[" + "1," * 150 + "1]")[100:] == []
     long = {"first": 1, "long": ["x" * 30] * 10, "text": "y" * 200, "last": {"n": 2}}
-    assert in_pieces(json.dumps(long), keep=False) == {**long, "long": [], "text": ""}
-    assert len(in_pieces(json.dumps({f"name-{n}": n for n in range(1_000)}), keep=False)) <= 100
+    assert surveyed(json.dumps(long)) == {**long, "long": [], "text": ""}
+    assert len(surveyed(json.dumps({f"name-{n}": n for n in range(1_000)}))) <= 100
     with pytest.raises(InputError):
-        in_pieces("[" + "1," * 50 + "x]", keep=False)
+        surveyed("[" + "1," * 50 + "x]")
+
+
+_NEAR_JSON = st.lists(
+    st.sampled_from(
+        [
+            "1,",
+            "-2.5,",
+            " 3 ,",
+            "1e400,",
+            "NaN,",
+            "-Infinity,",
+            "01,",
+            "1.,",
+            "--1,",
+            "+1,",
+            "0",
+            "7",
+            " ",
+            "[",
+            "]",
+            "{",
+            "}",
+            ",",
+            '"',
+            '"a":',
+            "\\",
+            "\\u00",
+            "\n",
+            "x",
+            ".5",
+            "-",
+            "tru",
+            "true,",
+            "[1,2,3,4,5]",
+            '{"a":1,2,3,4,5}',
+        ]
+    ),
+    max_size=30,
+).map("".join)
+
+
+@given(st.one_of(_NEAR_JSON, _NEAR_JSON.map(lambda text: f"[{text}0]"), VALUES.map(json.dumps)))
+def test_without_its_numbers_a_text_is_json_exactly_if_it_was(text: str) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(json_pieces, "_STRETCH", 8)
+        short = json_pieces.without_numbers(text, lambda: None)
+    assert len(short) <= len(text) + 2
+    assert _is_json(short) is _is_json(text), short
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text, strict=False)
+    except ValueError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize(

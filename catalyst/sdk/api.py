@@ -5,7 +5,7 @@ from json import loads
 from typing import Any, TypeAlias
 
 from catalyst.sdk import http, output, sse, streaming
-from catalyst.sdk.errors import UpstreamError
+from catalyst.sdk.errors import UpstreamError, relevant
 from catalyst.sdk.http import Response
 from catalyst.sdk.operation import Prepared
 
@@ -41,16 +41,25 @@ def perform(request: Prepared, *, base_url: str, headers: Mapping[str, str], tex
     )
     if not response.ok:
         raise UpstreamError.of(response.status, response.text, response.headers)
-    return {"status": response.status, "data": _SHAPES[request.answer](response)}
+    return _result(response.status, _SHAPES[request.answer](response), response.headers)
+
+
+def _result(status: int, data: Any, headers: Mapping[str, Any]) -> dict[str, Any]:
+    kept = relevant(headers)
+    return {"status": status, "data": data, **({"headers": kept} if kept else {})}
 
 
 def _json(response: Response) -> Any:
     if response.attachment is not None:
         return {"$json": response.attachment} if response.size else {}
     try:
-        return response.json() if response.body else {}
-    except ValueError:
-        return response.text
+        return loads(response.text, parse_constant=_no_constant) if response.body else {}
+    except ValueError as error:
+        raise UpstreamError(502, {"type": "upstream_error", "message": f"the answer is not JSON: {error}"}) from None
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} in it")
 
 
 def _binary(response: Response) -> dict[str, Any]:
@@ -86,11 +95,11 @@ def _stream(request: Prepared, url: str, headers: Mapping[str, str], text_of: Te
         else:
             gathered.take(reader.end())
         if stream.document is not None:
-            return {"status": status, "data": {"$json": stream.document["attachment"]}}
+            return _result(status, {"$json": stream.document["attachment"]}, stream.headers)
         if stream.failure is not None:
             raise UpstreamError(stream.failure["status"], stream.failure["error"])
         if reader.kind == "document":
-            return {"status": status, "data": _document(reader.text, request.answer, stream)}
+            return _result(status, _document(reader.text, request.answer, stream), stream.headers)
         if reader.failure is not None:
             raise UpstreamError(*reader.failure)
         if stream.odd or gathered.odd:
@@ -98,7 +107,7 @@ def _stream(request: Prepared, url: str, headers: Mapping[str, str], text_of: Te
             raise UpstreamError(502, {"type": "upstream_error", "message": words})
         if (last := _parsed(stream.last)) is not None and (failure := sse.failure_of(last)) is not None:
             raise UpstreamError(*failure)  # from a host that leaves it to the guest to look
-        return {"status": status, "data": gathered.as_data()}
+        return _result(status, gathered.as_data(), stream.headers)
 
 
 def _answers(content: Mapping[str, Any]) -> int:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from json import dumps, loads
+from math import isfinite
 from typing import Any, NamedTuple, NoReturn
 
 from wit_world import exports
@@ -16,6 +17,7 @@ from catalyst.sdk import log
 from catalyst.sdk.errors import CatalystError, Invalid
 
 _OUT_OF_MEMORY = '{"exception":"MemoryError","message":"the sandbox ran out of memory","traceback":""}'
+_LEVELS = 200  # of an output; a host reads no more
 _CAUSES_SHOWN = 4  # exceptions, including the one that ended the run
 _FRAMES_SHOWN = 8  # of each end of a traceback
 _TEXT_SHOWN = 1000  # characters of an exception's message
@@ -74,7 +76,7 @@ def run(function: Callable[[dict[str, Any]], Any]) -> type[exports.Run]:
         def run(self, input: str) -> str:  # noqa: A002 - the contract's name
             try:
                 with _imports_refused():
-                    return dumps(_answer(function, input))
+                    return _written(_answer(function, input))
             except BaseException as error:
                 log.write("fatal", _fatal_message(error))
                 raise
@@ -113,6 +115,36 @@ def _answer(function: Callable[[dict[str, Any]], Any], text: str) -> Any:
         return function(_parsed(text))
     except CatalystError as error:
         return error.as_result()
+
+
+def _written(output: Any) -> str:
+    """Raises ValueError or TypeError for what JSON has no way to write, with the place of it."""
+    try:
+        return dumps(output, allow_nan=False)
+    except (ValueError, TypeError) as error:
+        if (place := unwritable(output)) is None:
+            raise
+        raise type(error)(f"the output is not JSON: {place}") from None
+
+
+def unwritable(value: Any, path: str = "the output", levels: int = _LEVELS) -> str | None:
+    """Where the first value is that JSON has no way to write: NaN, infinity, an object of another type."""
+    if value is None or isinstance(value, str | int):
+        return None
+    if isinstance(value, float):
+        return None if isfinite(value) else f"{path} is {value}"
+    if isinstance(value, list | tuple | dict):
+        if levels == 0:
+            return f"{path} is nested more than {_LEVELS} levels deep, or in itself"
+        entries = value.items() if isinstance(value, dict) else enumerate(value)
+        for name, inner in entries:
+            if not isinstance(name, str | int | float | None):
+                return f"a name in {path} is of type {type(name).__name__}"
+            place = f"{path}.{name}" if isinstance(value, dict) else f"{path}[{name}]"
+            if (found := unwritable(inner, place, levels - 1)) is not None:
+                return found
+        return None
+    return f"{path} is of type {type(value).__name__}"
 
 
 def _parsed(text: str) -> dict[str, Any]:

@@ -14,8 +14,13 @@ from typing import Any
 MESSAGE_LIMIT = 2000  # characters of a body that is no JSON: enough to recognise a proxy's error page
 MAX_HEADERS = 16  # in a result: a host ignores all headers if there are more
 
+BODY_LIMIT = 64 * 1024  # characters of an error's body that is handed on as it came
+
 _RELEVANT = ("retry-after", "retry-after-ms", "x-should-retry", "x-request-id")
-_LIMIT_PREFIX = "x-ratelimit-"  # the prefix of headers about the rest of a limit and its next window
+_PREFIXES = ("openai-", "x-ratelimit-")  # the second of headers about the rest of a limit and its next window
+
+_MESSAGE_NAMES = ("message", "detail", "error_description", "error", "errors", "msg", "reason", "title", "description")
+_MESSAGES_SHOWN = 5
 
 _STATUS_OF = {
     "domain_blocked": 403,
@@ -74,31 +79,69 @@ class HostRefused(CatalystError):
 
 
 class UpstreamError(CatalystError):
-    """`error` is the upstream's error object, or one of type `upstream_error` if its body has none."""
+    """`error` is the upstream's error object, or one of type `upstream_error` if its body has none.
+
+    `body` is the body with that object, as it came.
+    """
+
+    body = ""
 
     @classmethod
     def of(cls, status: int, body: str, headers: Mapping[str, Any]) -> "UpstreamError":
-        """The exception for an error answer: the object in `{"error": {…}}`, or another JSON object whole.
+        """The exception for an error answer: the object in `{"error": {…}}` or `[{"error": {…}}]`, or one with the
+        words that are in the body, whatever its shape. Keeps the `relevant` headers."""
+        kept = relevant(headers)
+        document = _document(body)
+        outer = document[0] if isinstance(document, list) and document else document
+        inner = outer.get("error") if isinstance(outer, dict) else None
+        if isinstance(inner, dict):
+            error = cls(status, inner, kept)
+            error.body = body if outer is document and len(body) <= BODY_LIMIT else ""
+            return error
+        words = _words(document) or _title(body) or body[:MESSAGE_LIMIT].strip()
+        shown = {"type": "upstream_error", "message": words or f"the upstream answered {status}"}
+        if isinstance(outer, dict):
+            more = {name: value for name, value in outer.items() if name != "error"}
+            shown = {**more, **shown, **({"type": more["type"]} if isinstance(more.get("type"), str) else {})}
+        return cls(status, shown, kept)
 
-        Keeps the `headers` about retries and limits, and the request's id.
-        """
-        kept = _relevant(headers)
-        try:
-            document = loads(body)
-        except ValueError:
-            document = None
-        if isinstance(document, dict):
-            inner = document.get("error")
-            if isinstance(inner, dict):
-                return cls(status, inner, kept)
-            if isinstance(inner, str):
-                return cls(status, {"type": "upstream_error", "message": inner}, kept)
-        words = {"type": "upstream_error", "message": body[:MESSAGE_LIMIT] or f"the upstream answered {status}"}
-        return cls(status, words | document if isinstance(document, dict) else words, kept)
+    def as_result(self) -> dict[str, Any]:
+        return {**super().as_result(), **({"body": self.body} if self.body else {})}
 
 
-def _relevant(headers: Mapping[str, Any]) -> dict[str, str]:
-    """The relevant headers, at most MAX_HEADERS, the limits last."""
-    names = [*_RELEVANT, *sorted(name for name in headers if name.startswith(_LIMIT_PREFIX))]
+def relevant(headers: Mapping[str, Any]) -> dict[str, str]:
+    """The headers of an answer that its caller may need: about retries, the request and limits; at most MAX_HEADERS,
+    the limits last."""
+    names = [*_RELEVANT, *(name for prefix in _PREFIXES for name in sorted(headers) if name.startswith(prefix))]
     found = [(name, headers[name]) for name in names if isinstance(headers.get(name), str)]
     return dict(found[:MAX_HEADERS])
+
+
+def _document(body: str) -> Any:
+    """None for what is no JSON, or too deep."""
+    try:
+        return loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _words(value: Any, levels: int = 4) -> str:
+    """The message in a body that has no error object: under one of the usual names, at most `levels` deep."""
+    if isinstance(value, str):
+        return value.strip()[:MESSAGE_LIMIT]
+    if levels and isinstance(value, list):
+        return "; ".join(filter(None, [_words(one, levels - 1) for one in value[:_MESSAGES_SHOWN]]))[:MESSAGE_LIMIT]
+    if levels and isinstance(value, dict):
+        for name in _MESSAGE_NAMES:
+            if words := _words(value.get(name), levels - 1):
+                return words
+    return ""
+
+
+def _title(body: str) -> str:
+    """The title of a page, which says more than its first tags."""
+    start = body[:MESSAGE_LIMIT].lower().find("<title")
+    start = body.find(">", start) + 1 if start >= 0 else 0
+    end = body.find("<", start)
+    title = " ".join(body[start:end].split()) if 0 < start < end else ""
+    return f"a page: {title[:MESSAGE_LIMIT]}" if title else ""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from host.cli.inputs import OutputFile, blaming, read_bytes, write_output
 from host.cli.output import missing_permissions
-from host.cli.output.terminal import as_json, may_ask, put, say, say_logs, say_rerouted
+from host.cli.output.terminal import as_json, document_text, may_ask, put, say, say_logs, say_rerouted
 from host.cli.permissions import read_permissions
 from host.cli.targets import FileTarget, Job, RunTarget
 from host.core.operation import Attachment, Result, read_input
@@ -77,6 +77,9 @@ def _show_events(events: EventStream, *, in_json: bool) -> Result:
     except OperationFailed as error:
         say(f"the operation ended in status {error.result.status}")
     result = events.result
+    if _as_it_came(result):
+        _put_document(result, in_json=in_json)
+        return result
     last: dict[str, Any] = {} if result.ok and shown else _with_bytes(result.as_dict(), result, inline=True)
     if in_json:
         last = {"status": result.status, **last, "execution": _record(result)}
@@ -85,10 +88,24 @@ def _show_events(events: EventStream, *, in_json: bool) -> Result:
     return result
 
 
+def _as_it_came(result: Result) -> bool:
+    """Whether the result is a document that is printed as it came: always into a file or a pipe, and on a terminal if
+    it is long, or holds what strict readers refuse."""
+    return result.ok and result.document is not None and (result.brief is not None or not sys.stdout.isatty())
+
+
+def _put_document(result: Result, *, in_json: bool) -> None:
+    more = f',"execution":{as_json(_record(result), pretty=False)}' if in_json else ""
+    put(f'{{"status":{result.status},"data":{document_text(result.document or b"")}{more}}}')
+
+
 def _show(result: Result, output: str | None, sink: OutputFile | None, *, in_json: bool) -> None:
     on_terminal = sys.stdout.isatty()
     shown: dict[str, Any]
     if output is None or not result.ok or (output == "-" and on_terminal):
+        if _as_it_came(result):
+            _put_document(result, in_json=in_json)
+            return
         shown = _with_bytes(result.as_dict(), result, inline=not on_terminal)
         if result.attachments and on_terminal:
             say("the result has binary parts, which --output FILE writes to a file")
@@ -111,7 +128,7 @@ def _write(result: Result, output: str, sink: OutputFile | None) -> None:
             say(f"wrote {sink.written} bytes to {output}")
         return
     try:
-        content = result.content
+        content = result.content if result.document is None else result.document
     except InputError:
         content = (as_json(_with_bytes(result.data, result, inline=True), pretty=False) + "\n").encode()
     write_output(output, content)

@@ -240,9 +240,10 @@ class Result:
     """`data` of a success, `error` of a failure; `status` is an HTTP status. `{"$attachment": id}` in `data` stands for
     `attachments[id]`. `headers` are the headers of the upstream's answer that the catalyst passed on (`retry-after`),
     in lower case. `document` is the JSON text of `data`, if the catalyst passed on a whole document unread: the bytes
-    that came, of the type `content_type`. A long one, and one that strict readers refuse (NaN, 1e400, 300 levels,
-    Latin-1, a byte order mark), is parsed when `data` is first asked for, as Python's own reader would. That raises
-    InputError for one of too many values or levels. `brief` has its short entries then."""
+    that came, of the type `content_type`; of a failure, the body with its `error`. A long one, and one that strict
+    readers refuse (NaN, 1e400, 300 levels, Latin-1, a byte order mark), is parsed when `data` is first asked for, as
+    Python's own reader would. That raises InputError for one of too many values or levels; `brief` has its short
+    entries."""
 
     status: int
     data: Json
@@ -289,6 +290,16 @@ class Result:
     def as_dict(self) -> dict[str, Json]:
         """`{"status", "data"}` or `{"status", "error"}`."""
         return {"status": self.status, **({"data": self.data} if self.ok else {"error": self.error})}
+
+
+def strict_data(result: Result) -> Json:
+    """The result's `data`, to be put into a larger JSON document: one that strict readers refuse is `{"raw": text}`."""
+    if result.brief is None or result.document is None:
+        return result.data
+    try:
+        return parse_json(result.document, "the result")
+    except InputError:
+        return {"raw": clean_text(foreign_text(result.document))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,10 +365,11 @@ def read_output(
     headers = _headers(value.get("headers"))
     if 200 <= status < 300:
         return Outcome(status, value.get("data"), None, mentioned, headers)
-    error = value.get("error")
+    error, body = value.get("error"), value.get("body")
     if error is None:
         error = {"type": "error", "message": f"status {status}"}
-    return Outcome(status, None, error, mentioned, headers)
+    document = body.encode("utf-8", "replace") if isinstance(body, str) and body.lstrip().startswith("{") else None
+    return Outcome(status, None, error, mentioned, headers, document)
 
 
 def _check_no_json(text: str, error: InputError, check: Callable[[], object] | None) -> None:

@@ -207,6 +207,9 @@ def final_status(status: int) -> int:
     return status if status >= 200 else 502
 
 
+_WITHOUT_LENGTH: Final = frozenset({204, 304})  # nor type: there is no content (RFC 9110, 8.6 and 15.3.5)
+
+
 async def send_whole(
     send: Send,
     status: int,
@@ -215,7 +218,9 @@ async def send_whole(
     headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
 ) -> None:
     more = headers.items() if isinstance(headers, Mapping) else headers
-    fields = [(b"content-type", content_type.encode("latin-1")), (b"content-length", str(len(body)).encode())]
+    fields = []
+    if status not in _WITHOUT_LENGTH:
+        fields = [(b"content-type", content_type.encode("latin-1")), (b"content-length", str(len(body)).encode())]
     fields += [(name.encode("latin-1"), value.encode("latin-1")) for name, value in more]
     await send({"type": "http.response.start", "status": status, "headers": fields})
     await send({"type": "http.response.body", "body": body})

@@ -35,6 +35,7 @@ from host.server.settings import ServerSettings
 _log = logging.getLogger("host.server")
 
 _ID = re.compile(r"[A-Za-z0-9_.:-]{8,128}\Z")
+_ID_HEADER, _OWN_ID_HEADER = b"x-request-id", b"x-catalyst-request-id"
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]", ""})  # "": of a client of HTTP/1.0, or a Unix socket
 _HEALTH = "/health"
 _OPEN = frozenset({_HEALTH, "/ready"})  # probes come by address
@@ -66,7 +67,7 @@ class Middleware:
         context.request_id = _request_id(scope)
         token = REQUEST.set(context.request_id)
         try:
-            await self._traced(context, scope, receive, _with_headers(context, send))
+            await self._traced(context, scope, receive, _with_headers(context, scope, send))
         finally:
             self._note(context, scope, time.monotonic() - began)
             REQUEST.reset(token)
@@ -159,14 +160,20 @@ def _request_id(scope: Scope) -> str:
     return given if _ID.match(given) else "req_" + secrets.token_hex(12)
 
 
-def _with_headers(context: RequestContext, send: Send) -> Send:
-    """`send`, with the request's id and safe defaults in the head of the answer. Notes the status."""
+def _with_headers(context: RequestContext, scope: Scope, send: Send) -> Send:
+    """`send`, with the request's id and safe defaults in the head of the answer. Notes the status.
+
+    `x-request-id` is the upstream's where it has one: its makers ask for it. Then ours is in another header; but a
+    client that gave an id gets it back."""
 
     async def sent(message: Message) -> None:
         if message["type"] == "http.response.start":
             context.status = message["status"]
-            own = (b"x-request-id", context.request_id.encode())
-            message["headers"] = [*message["headers"], own, *_SAFE]
+            ident, headers = context.request_id.encode(), message["headers"]
+            named = any(name == _ID_HEADER for name, _ in headers)
+            if named and header(scope, "x-request-id") == context.request_id:
+                headers, named = [field for field in headers if field[0] != _ID_HEADER], False
+            message["headers"] = [*headers, (_OWN_ID_HEADER if named else _ID_HEADER, ident), *_SAFE]
         await send(message)
 
     return sent

@@ -71,5 +71,5 @@ def test_an_upstreams_error_goes_on_with_its_headers() -> None:
     said = {"retry-after": "7", "x-request-id": "u", "set-cookie": "a=b", "content-length": "9", "location": "/"}
     failed = result(status=429, error={"message": "slow down", "type": "requests"}, headers=said)
     status, body, headers = of_host(errors.OperationFailed(failed))
-    assert (status, headers) == (429, {"retry-after": "7", "x-upstream-request-id": "u"})
+    assert (status, headers) == (429, {"retry-after": "7", "x-request-id": "u", "x-upstream-request-id": "u"})
     assert body == {"error": {"message": "slow down", "type": "requests", "param": None, "code": None}}

@@ -159,7 +159,8 @@ class TestTheLog:
         answer = server.post("/v1/chat/completions", json=CHAT)
         until(lambda: bool(lines()))
         [line] = lines()
-        assert line["request"] == answer.headers["x-request-id"]
+        assert line["request"] == answer.headers["x-catalyst-request-id"]  # the other one is the upstream's
+        assert answer.headers["x-request-id"] == answer.headers["x-upstream-request-id"]
         assert (line["method"], line["route"], line["status"]) == ("POST", "POST /v1/chat/completions", 200)
         assert line["run"] == answer.headers["x-catalyst-run"]
 

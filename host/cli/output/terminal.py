@@ -16,10 +16,12 @@ from typing import Any, Final, NoReturn
 
 import click
 
+from host.core.strict_json import clean_text, foreign_text
 from host.errors import Denied, GuestException, GuestTrap, HostError, InputError, RunRecord, StateError
 
 # What JSON may hold as it is, but a terminal acts on: DEL and the C1 controls, and what reorders or hides text.
 _TERMINAL = re.compile("[\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
+_NOT_ASCII = re.compile(r"[^\x00-\x7e]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f]")
 _MAX_LINE = 300
 _ROOMY = 120  # columns
@@ -33,6 +35,18 @@ def as_json(value: Any, *, pretty: bool | None = None) -> str:
     layout: dict[str, Any] = {"indent": 2} if pretty else {"separators": (",", ":")}
     text = json.dumps(value, ensure_ascii=plain, **layout)
     return _TERMINAL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def document_text(document: bytes) -> str:
+    """Somebody else's JSON as it came, in the characters that the output can do, and with escapes for what a terminal
+    would act on."""
+    text = _TERMINAL.sub(_escaped, _CONTROL.sub(_escaped, foreign_text(document).strip()))
+    plain = (sys.stdout.encoding or "ascii").lower().replace("-", "") != "utf8"
+    return _NOT_ASCII.sub(_escaped, text) if plain else clean_text(text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return json.dumps(found[0])[1:-1]
 
 
 def as_words(text: str) -> str:

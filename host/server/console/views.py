@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from host.component.manifest import Manifest
 from host.component.operations import OperationSpec
-from host.core.operation import Result
+from host.core.operation import Result, strict_data
 from host.core.strict_json import Json
 from host.runtime.catalyst import Catalyst
 from host.service import views
@@ -94,7 +94,8 @@ def of_result(result: Result) -> Mapping[str, Any]:
         }
         for ident, one in result.attachments.items()
     }
-    return {**result.as_dict(), "attachments": attached}
+    shown = {"status": result.status, "data": strict_data(result)} if result.ok else result.as_dict()
+    return {**shown, "attachments": attached}
 
 
 _DEPTH: Final = 8

@@ -18,7 +18,7 @@ from mcp_types import (
 )
 
 from host.core.operation import Result
-from host.core.strict_json import Json, write_json
+from host.core.strict_json import Json, clean_text, foreign_text, write_json
 from host.errors import HostError, LimitExceeded, OperationFailed, TooLarge
 from host.server import http_errors
 from host.server.asgi import JSON
@@ -52,10 +52,11 @@ def of_operation(done: ToolRun) -> CallToolResult:
         raise _too_large(len(body))
     structured: Json = None
     block: ContentBlock
-    if media_type == JSON:
-        structured = result.data if isinstance(result.data, dict) else None
+    if media_type == JSON or result.document is not None:
+        unread = result.brief is not None and result.data == {"raw": foreign_text(body)}  # strict readers refuse it
+        structured = result.data if isinstance(result.data, dict) and not unread else None
         text = resolved.dialect.text_of_document(structured) if done.events else ""
-        block = TextContent(text=text or body.decode("utf-8", "replace"))
+        block = TextContent(text=text or clean_text(foreign_text(body)))
     elif media_type.startswith("text/"):
         block = TextContent(text=body.decode("utf-8", "replace"))
     else:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import anyio
 
-from host.core.operation import Result
+from host.core.operation import Result, strict_data
 from host.core.strict_json import Json, parse_json
 from host.errors import InputError, OperationFailed, TooLarge
 from host.runtime.threads import aside
@@ -56,7 +56,7 @@ async def run_tool(dispatch: Dispatch, call: ToolCall, resolved: Resolved) -> To
         if not result.ok:
             note_failure(context, result)
         if result.brief is not None:  # a long document is parsed here, and not where it is first looked at
-            await aside(getattr, result, "data")
+            result = replace(result, data=await aside(strict_data, result))
     result = _with_events(result, resolved, events) if resolved.stream else result
     return ToolRun(running.id, running.catalyst.reference, resolved, result, events)
 

@@ -311,18 +311,20 @@ _DISPOSITION = re.compile(r"[ -~]{1,1000}\Z")
 _TYPE = re.compile("[a-z0-9_.]{1,100}")
 _TYPE_FIRST = re.compile(rf'\s*\{{\s*"type"\s*:\s*"({_TYPE.pattern})"')
 _MEDIA_TYPE = re.compile(r"[a-zA-Z0-9!#$&^_.+-]+/[a-zA-Z0-9!#$&^_.+-]+(?:; ?[a-zA-Z0-9-]+=[a-zA-Z0-9._\"-]+)*\Z")
+_JSON_TYPE = re.compile(r"application/(?:[a-zA-Z0-9.-]+\+)?json(?:; ?charset=[\"a-zA-Z0-9_-]+)?\Z")
 _BINARY = "application/octet-stream"
 _WITHOUT_BODY = frozenset({204, 205, 304})  # RFC 9110, sections 15.3.5, 15.3.6 and 15.4.5
 
 
 def whole(result: Result, spec: OperationSpec | None) -> tuple[bytes, str]:
-    """The body and its media type. `spec` is that of the operation, where it is known."""
+    """The body and its media type. `spec` is that of the operation, where it is known. A document, also that of an
+    error, is handed on as it came."""
     if result.status in _WITHOUT_BODY:
         return b"", JSON
+    if result.document is not None:
+        return result.document, result.content_type if _JSON_TYPE.match(result.content_type) else JSON
     if not result.ok:
         return encoded(of_upstream(result.error)), JSON
-    if result.document is not None:
-        return result.document, JSON
     match result.data:
         case {"$attachment": str(ident), **more} if ident in result.attachments:
             held = result.attachments[ident]
@@ -425,7 +427,8 @@ def _media_type(given: Json) -> str:
     return _BINARY if "html" in lowered or "xml" in lowered or "javascript" in lowered else text
 
 
-_HANDED_ON = frozenset({"retry-after", "retry-after-ms", "x-should-retry"})
+_HANDED_ON = frozenset({"retry-after", "retry-after-ms", "x-should-retry", "x-request-id"})
+_HANDED_ON_PREFIXES = ("x-ratelimit-", "openai-")
 
 INVALID = "invalid_request_error"
 
@@ -458,8 +461,12 @@ def of_host(error: HostError) -> tuple[int, dict[str, Json], dict[str, str]]:
 
 
 def handed_on(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers about retries among those that a guest handed on. A guest may set no others: no cookie, no length."""
-    known = {name: value for name, value in headers.items() if name in _HANDED_ON or name.startswith("x-ratelimit-")}
+    """The upstream's headers about retries, limits and the request, among those that a guest handed on. A guest may set
+    no others: no cookie, no length. The upstream's id of the request is there by a second name too: a client that gave
+    the request an id gets that one back by the first."""
+    known = {
+        name: value for name, value in headers.items() if name in _HANDED_ON or name.startswith(_HANDED_ON_PREFIXES)
+    }
     upstream = headers.get("x-request-id")
     return known if upstream is None else {**known, "x-upstream-request-id": upstream}
 

@@ -61,9 +61,12 @@ class TestOnCyfr:
         assert call("models.list", interfaces=CYFR) == {"status": 200, "data": {"object": "list", "data": []}}
         assert world.requests[0].keys() == {"method", "url", "headers"}
 
-    def test_an_answer_that_is_no_json_is_text(self, call, world):
-        world.answer("hello")
-        assert call("models.list", interfaces=CYFR) == {"status": 200, "data": "hello"}
+    @pytest.mark.parametrize("body", ["hello", "<html>", '{"a": NaN}', '{"a": 1'])
+    def test_an_answer_that_is_no_json_is_an_error(self, call, world, body):
+        world.answer(body)
+        result = call("models.list", interfaces=CYFR)
+        assert (result["status"], result["error"]["type"]) == (502, "upstream_error")
+        assert "not JSON" in result["error"]["message"]
 
     def test_speech_is_asked_for_and_given_in_base64(self, call, world):
         audio = base64.b64encode(b"ID3").decode()
@@ -98,6 +101,39 @@ class TestOnCyfr:
         assert result == {"status": 502, "error": {"type": "invalid_api_key", "message": "no"}}
 
 
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        pytest.param('[{"error": {"code": 400, "message": "m", "status": "INVALID"}}]', "m", id="in a list"),
+        pytest.param('{"message": "m"}', "m", id="a message by itself"),
+        pytest.param(
+            '{"object": "error", "message": "m", "type": "BadRequestError", "code": 400}', "m", id="with its own type"
+        ),
+        pytest.param('{"detail": "m"}', "m", id="a detail"),
+        pytest.param(
+            '{"detail": [{"loc": ["body", "x"], "msg": "m", "type": "missing"}, {"msg": "n"}]}', "m; n", id="details"
+        ),
+        pytest.param('{"error": "m"}', "m", id="a text"),
+        pytest.param('{"error": "e", "error_description": "m"}', "m", id="with a description"),
+        pytest.param('{"errors": [{"message": "m"}]}', "m", id="errors"),
+        pytest.param('{"error": null, "message": "m"}', "m", id="an error that is null"),
+        pytest.param('{"title": "m", "status": 401}', "m", id="a problem with a title"),
+        pytest.param('"m"', "m", id="a JSON text"),
+        pytest.param("m\n", "m", id="a text that is no JSON"),
+        pytest.param(
+            "<!DOCTYPE html><html><head><title>\n 502 Bad  Gateway</title>", "a page: 502 Bad Gateway", id="a page"
+        ),
+        pytest.param("[" * 5_000 + "]" * 5_000, "[" * 2_000, id="a deep one"),
+        pytest.param("", "the upstream answered 401", id="nothing"),
+    ],
+)
+def test_an_error_in_any_shape_has_its_status_and_a_message(call, world, body, message):
+    world.answer(body, status=401)
+    result = call("models.list")
+    assert (result["status"], result["error"]["message"], "body" in result) == (401, message, False)
+    assert result["error"].get("type", "upstream_error") in ("upstream_error", "BadRequestError")
+
+
 UPSTREAM = {"message": "Incorrect API key", "type": "invalid_request_error", "param": None, "code": "invalid_api_key"}
 
 
@@ -117,7 +153,7 @@ UPSTREAM = {"message": "Incorrect API key", "type": "invalid_request_error", "pa
         ),
         pytest.param(
             '{"detail": "x"}',
-            {"type": "upstream_error", "message": '{"detail": "x"}', "detail": "x"},
+            {"type": "upstream_error", "message": "x", "detail": "x"},
             id="an object without a message gets one",
         ),
         pytest.param("<html>", {"type": "upstream_error", "message": "<html>"}, id="a page is the message"),
@@ -129,11 +165,11 @@ UPSTREAM = {"message": "Incorrect API key", "type": "invalid_request_error", "pa
 class TestAnErrorOfTheUpstream:
     def test_comes_with_its_status(self, call, world, body, error):
         world.answer(body, status=401)
-        assert call("models.list") == {"status": 401, "error": error}
+        assert without_body(call("models.list"), body) == {"status": 401, "error": error}
 
     def test_comes_with_its_status_instead_of_a_stream(self, call, world, body, error):
         world.stream(body[:5], body[5:], status=401)
-        assert call("chat.completions.create", CHAT, stream=True) == {"status": 401, "error": error}
+        assert without_body(call("chat.completions.create", CHAT, stream=True), body) == {"status": 401, "error": error}
         assert world.closed == ["h1"]
 
 
@@ -153,12 +189,13 @@ class TestTheHeadersOfAnErrorOfTheUpstream:
     def test_those_that_a_client_needs_to_try_again_are_handed_on(self, call, world):
         others = {"content-type": "application/json", "set-cookie": "a=1", "x-ratelimit": "1", "server": "x"}
         world.answer(json.dumps({"error": LIMITED}), status=429, headers={**others, **RETRY})
-        assert call("models.list") == {"status": 429, "error": LIMITED, "headers": RETRY}
+        body = json.dumps({"error": LIMITED})
+        assert call("models.list") == {"status": 429, "error": LIMITED, "headers": RETRY, "body": body}
 
     def test_instead_of_a_stream_too(self, call, world):
         world.stream(json.dumps({"error": LIMITED}), status=429, headers={**RETRY, "date": "today"})
         result = call("chat.completions.create", CHAT, stream=True)
-        assert result == {"status": 429, "error": LIMITED, "headers": RETRY}
+        assert result == {"status": 429, "error": LIMITED, "headers": RETRY, "body": json.dumps({"error": LIMITED})}
 
     @pytest.mark.parametrize("interfaces", [CYFR, ("fetch", "streaming", "read", "output")])
     def test_instead_of_a_binary_answer_and_on_any_host(self, call, world, interfaces):
@@ -186,9 +223,16 @@ class TestTheHeadersOfAnErrorOfTheUpstream:
         world.stream(sse(delta("a"), end='data: {"error": {"message": "m", "code": 429}}\n\n'), headers=RETRY)
         assert call("chat.completions.create", CHAT, stream=True).keys() == {"status", "error"}
 
-    def test_nor_has_a_success(self, call, world):
-        world.answer(headers=RETRY)
-        assert call("models.list", interfaces=CYFR) == {"status": 200, "data": {}}
+    def test_a_success_has_them_too_with_the_makers_own(self, call, world):
+        makers = {"openai-processing-ms": "12", "openai-organization": "org"}
+        world.answer("{}", headers={**RETRY, **makers, "set-cookie": "a=1", "server": "x"})
+        assert call("models.list", interfaces=CYFR) == {"status": 200, "data": {}, "headers": {**RETRY, **makers}}
+
+
+def without_body(result, body):
+    """The result of an error without its body, which is there as it came if it has an error object."""
+    assert result.pop("body", body) == body
+    return result
 
 
 def test_a_redirect_is_an_error_and_not_followed(call, world):

@@ -1,0 +1,113 @@
+"""Answers of an upstream as the gateway hands them on: the bytes that came, their headers, and errors in any shape."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from host.runtime.workspace import Workspace
+from tests.egress.conftest import Peer
+from tests.egress.conftest import Server as Scripted
+from tests.probing import response
+from tests.server.conftest import OPENAI, Server, send_to
+
+CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+USAGE = b'"usage": {"prompt_tokens": 3, "completion_tokens": 4}'
+
+
+class Answering:
+    """An upstream that gives its next answer whatever it is asked."""
+
+    def __init__(self) -> None:
+        self.next = response()
+        self.server = Scripted(self._behave, None, "127.0.0.1")
+
+    def _behave(self, peer: Peer) -> None:
+        while peer.request():
+            peer.send(self.next)
+
+    def close(self) -> None:
+        self.server.close()
+
+
+@pytest.fixture
+def upstream(workspace: Workspace) -> Iterator[Answering]:
+    with closing(Answering()) as one:
+        send_to(workspace, OPENAI, one.server.url(""))
+        yield one
+
+
+def test_json_passes_byte_for_byte_whatever_is_in_it(upstream: Answering, server: Server) -> None:
+    """One server for all: starting one takes longer than the requests."""
+    for body, kind in [
+        (b'{"a": NaN, ' + USAGE + b"}", "application/json"),
+        (b'{"a": [1e400, -Infinity, 1.10, -0, 1E+2]}', "application/json"),
+        (b'{"a": ' + b"[" * 300 + b"]" * 300 + b"}", "application/json"),
+        (b"[" * 5_000 + b"]" * 5_000, "application/json"),
+        ('{"a": "café"}'.encode("latin-1"), "application/json; charset=iso-8859-1"),
+        (b'\xef\xbb\xbf{"a": 1, "a": 2}', "application/json; charset=utf-8"),
+        (b'{"a": "\\ud800", "b": 123456789012345678901234567890}', "application/json"),
+        (b' \r\n{ "a" :\t"\\u00e9" }\n\n', "application/vnd.x+json"),
+        (b'{"a": "' + b"x" * 2_000_000 + b'"}', "application/json"),
+        (b'{"data": [' + b"0.125, " * 400_000 + b"NaN]}", "application/json"),
+    ]:
+        upstream.next = response(body, "200 OK", f"Content-Type: {kind}", "x-request-id: r1", "openai-processing-ms: 5")
+        answer = server.post("/v1/chat/completions", json=CHAT)
+        assert (answer.status_code, answer.content == body) == (200, True), answer.text[:500]
+        assert answer.headers["content-type"] == kind
+        assert (answer.headers["x-request-id"], answer.headers["openai-processing-ms"]) == ("r1", "5")
+    upstream.next = response(b'{"a": 1}', "200 OK", "Content-Type: text/plain")
+    assert server.post("/v1/chat/completions", json=CHAT).headers["content-type"] == "application/json"
+
+
+def test_what_is_no_json_is_a_502_that_says_so_and_an_error_keeps_its_shape(
+    upstream: Answering, server: Server
+) -> None:
+    for body, said in [
+        (b"<html><title>Login</title>", "<html><title>Login</title>"),
+        (b'{"choices": [{"mess', "(text/html, 19 bytes) is not JSON"),
+        (b"OK", "it begins with 'OK'"),
+    ]:
+        upstream.next = response(body, "200 OK", "Content-Type: text/html", "x-request-id: r2")
+        answer = server.post("/v1/chat/completions", json=CHAT)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (502, "not_json")
+        assert said in answer.json()["error"]["message"]
+        assert (answer.headers["x-should-retry"], answer.headers["x-request-id"]) == ("false", "r2")
+    whole = b'{ "error": {"message": "m", "limit": 1.10, "more": NaN}, "trace": "t" }'
+    for body, shown in [
+        (whole, whole),
+        (
+            b'[{"error": {"message": "m", "code": 400}}]',
+            {"message": "m", "code": 400, "param": None, "type": "upstream_error"},
+        ),
+        (b'{"detail": "m"}', {"message": "m", "detail": "m", "param": None, "code": None, "type": "upstream_error"}),
+        (b"", {"message": "the upstream answered 429", "param": None, "code": None, "type": "upstream_error"}),
+    ]:
+        upstream.next = response(body, "429 No", "Retry-After: 9", "x-ratelimit-limit-requests: 1")
+        answer = server.post("/v1/chat/completions", json=CHAT)
+        assert (answer.status_code, answer.headers["retry-after"]) == (429, "9")
+        assert answer.headers["x-ratelimit-limit-requests"] == "1"
+        assert answer.content == shown if isinstance(shown, bytes) else answer.json() == {"error": shown}
+
+
+def test_no_content_has_neither_length_nor_type(upstream: Answering, server: Server) -> None:
+    upstream.next = b"HTTP/1.1 204 No Content\r\n\r\n"
+    answer = server.request("DELETE", "/v1/files/f")
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert answer.headers.keys().isdisjoint({"content-length", "content-type", "transfer-encoding"})
+
+
+def test_a_tool_shows_such_a_document_as_text(upstream: Answering, server: Server) -> None:
+    head = {"accept": "application/json, text/event-stream", "mcp-protocol-version": "2025-06-18"}
+    call = {"name": "openai_chat_completions_create", "arguments": CHAT}
+    asked = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
+    for body in (b'{"a": NaN}', b'{"a": ' + b"[" * 300 + b"]" * 300 + b"}", '{"a": "é"}'.encode("latin-1")):
+        upstream.next = response(body, "200 OK", "Content-Type: application/json; charset=x")
+        answer = server.post("/mcp", json=asked, headers=head)
+        found = json.loads(answer.text.partition("data: ")[2] or answer.text)["result"]
+        assert found["content"] == [{"type": "text", "text": body.decode("latin-1")}], found
+        assert not found.get("structuredContent")

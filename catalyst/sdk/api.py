@@ -159,8 +159,8 @@ def _document(text: str, answer: str, stream: streaming.Stream) -> Any:
 
 
 def _parsed(text: str) -> Any:
-    """None for what is no JSON."""
+    """None for what is no JSON. NaN and infinity, which a result cannot hold, are texts."""
     try:
-        return loads(text)
+        return loads(text, parse_constant=str)
     except ValueError:
         return None

@@ -9,6 +9,7 @@ CatalystError
 
 from collections.abc import Mapping
 from json import loads
+from math import isfinite
 from typing import Any
 
 MESSAGE_LIMIT = 2000  # characters of a body that is no JSON: enough to recognise a proxy's error page
@@ -120,9 +121,15 @@ def relevant(headers: Mapping[str, Any]) -> dict[str, str]:
 def _document(body: str) -> Any:
     """None for what is no JSON, or too deep."""
     try:
-        return loads(body)
+        return loads(body, parse_constant=str, parse_float=_number)
     except (ValueError, RecursionError):
         return None
+
+
+def _number(text: str) -> float | str:
+    """A number that JSON can hold again; else its text."""
+    value = float(text)
+    return value if isfinite(value) else text
 
 
 def _words(value: Any, levels: int = 4) -> str:

@@ -62,12 +62,8 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 _SLOW_S: Final = 0.05  # a check that takes longer leaves the event loop: other requests wait for it there
-_MAY_HAVE_COST: Final = (  # the upstream may have done all of its work
-    Cancelled.code,
-    DeadlineExceeded.code,
-    UpstreamTimeout.code,
-    CallerTimeout.code,
-)
+# The upstream may have done all of its work:
+_MAY_HAVE_COST: Final = tuple(one.code for one in (Cancelled, DeadlineExceeded, UpstreamTimeout, CallerTimeout))
 _NOTHING: Final = Reservation()
 _LONGEST_END_S: Final = 5.0  # a cancelled run ends at the next epoch, or at the next host call
 
@@ -142,8 +138,8 @@ class Running:
         return upstream_end(self._stream)
 
     async def texts(self) -> list[str]:
-        """The next events, each as JSON text: at least one, or none once the run has ended. Raises HostError; among
-        them OperationFailed where the run ended in an error status."""
+        """The next events, each as JSON text: at least one, or none once the run has ended. Raises HostError, of which
+        OperationFailed is for an error status."""
         while True:
             found = await self.pieces()
             texts = [one for one in found if is_event(one)]

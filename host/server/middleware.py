@@ -170,7 +170,7 @@ def _with_headers(context: RequestContext, scope: Scope, send: Send) -> Send:
         if message["type"] == "http.response.start":
             context.status = message["status"]
             ident, headers = context.request_id.encode(), message["headers"]
-            named = any(name == _ID_HEADER for name, _ in headers)
+            named = _ID_HEADER in dict(headers)
             if named and header(scope, "x-request-id") == context.request_id:
                 headers, named = [field for field in headers if field[0] != _ID_HEADER], False
             message["headers"] = [*headers, (_OWN_ID_HEADER if named else _ID_HEADER, ident), *_SAFE]

@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack
 from starlette.requests import Request
 
 from host.core.names import Reference
-from host.core.operation import Attachment, Result
+from host.core.operation import Attachment, Mention, Result
 from host.core.strict_json import Json, parse_json
 from host.errors import HostError, InputError, OperationFailed
 from host.runtime.events import is_event
@@ -105,12 +105,13 @@ def _request(
     given: bodies.Play, files: Mapping[str, Attachment], admitted: Admitted, request_id: str
 ) -> OperationRequest:
     """Raises InputError."""
+    params = {name: _mentioning(one, files) for name, one in given.params.items()}
     return OperationRequest(
         principal=admitted.principal,
         target=Reference.parse(given.reference),
         operation=given.operation,
-        params=given.params if given.operation else {},
-        more={} if given.operation else given.params,
+        params=params if given.operation else {},
+        more={} if given.operation else params,
         stream=given.stream,
         attachments=files,
         counts_tokens=True,
@@ -119,6 +120,18 @@ def _request(
         large=admitted.bytes > LARGE_BYTES,
         admitted=admitted,
     )
+
+
+def _mentioning(value: Json, files: Mapping[str, Attachment]) -> Json:
+    """`value` with a Mention in place of each `{"$attachment": name}` of the files."""
+    match value:
+        case {"$attachment": str(name)} if name in files and len(value) == 1:
+            return Mention(name)
+        case dict():
+            return {name: _mentioning(one, files) for name, one in value.items()}
+        case list():
+            return [_mentioning(one, files) for one in value]
+    return value
 
 
 async def _send_lines(send: Send, *lines: Json) -> None:

@@ -170,6 +170,10 @@ def test_openai_takes_a_model(spec: OperationSpec | None, given: Any, named: lis
         pytest.param({"data": [{"id": ""}, {"id": 3}, {}, 3, {"id": "c"}]}, ["c"], id="without those that have none"),
         pytest.param({"data": 3}, [], id="no list"),
         pytest.param([], [], id="no object"),
+        pytest.param([{"id": "a", "object": "model"}, {"id": "b"}], ["a", "b"], id="a bare list"),
+        pytest.param(["a", "b", "", 3], ["a", "b"], id="a list of names"),
+        pytest.param({"models": [{"name": "a:latest", "model": "a:latest", "size": 1}]}, ["a:latest"], id="as Ollama"),
+        pytest.param({"models": [{"name": "models/a"}]}, ["a"], id="as Gemini"),
     ],
 )
 def test_openai_lists_models(document: Any, ids: list[str]) -> None:

@@ -178,9 +178,25 @@ names_unseen = openai_models.names_unseen
 
 
 def models_of(document: Json) -> list[dict[str, Any]]:
-    data = document.get("data") if isinstance(document, dict) else None
-    found = [one for one in data if isinstance(one, dict)] if isinstance(data, list) else []
+    """From `data`; from a bare list, as some servers answer; and from `models`, as others do, whose entries have a
+    `name` or a `model`, or are the name."""
+    listed = document
+    if isinstance(document, dict):
+        listed = document.get("data", document.get("models"))
+    found = [_model(one) for one in listed] if isinstance(listed, list) else []
     return [one for one in found if isinstance(ident := one.get("id"), str) and ident]
+
+
+def _model(entry: Json) -> dict[str, Any]:
+    if isinstance(entry, str):
+        entry = {"id": entry}
+    if not isinstance(entry, dict):
+        return {}
+    if "id" in entry:
+        return entry
+    named = entry.get("model", entry.get("name"))
+    ident = named.removeprefix("models/") if isinstance(named, str) else ""  # Gemini's names have it
+    return {**entry, "id": ident, "object": "model"}
 
 
 def alias_entry(alias: str, model: str) -> dict[str, Json]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+
 import pytest
 
-from host.cli.output.terminal import columns_of, table
+from host.cli.output.terminal import columns_of, table, working
 
 HEAD = ("name", "description")
 
@@ -59,3 +62,15 @@ def test_a_name_is_cut_after_what_stands_behind_it() -> None:
     assert list(table(("reference", "size", "description"), [("c:local.openai", "18 MB", "x" * 40)], width=40))[1] == (
         "c:local.openai  18 MB  " + "x" * 16 + "…"
     )
+
+
+@pytest.mark.parametrize(("on_terminal", "said"), [(True, "compiling …\n"), (False, "")])
+def test_what_takes_long_says_so_on_a_terminal_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], on_terminal: bool, said: str
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: on_terminal)
+    with working("compiling", after_s=0.0):
+        for thread in threading.enumerate():
+            if thread.name == "host-working":
+                thread.join()
+    assert capsys.readouterr().err == said

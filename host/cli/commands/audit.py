@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ import click
 from host.cli.inputs import blaming, opened
 from host.cli.options import json_option, output_option, yes_option
 from host.cli.output.audit import FORMATS, audit_table
-from host.cli.output.terminal import agree, as_json, errors_shown, local_time, put, say, terminal_width
+from host.cli.output.terminal import agree, as_json, errors_shown, local_time, put, say, terminal_width, working
 from host.cli.times import parse_past
 from host.errors import InputError
 
@@ -96,7 +97,7 @@ def verify(*, head: str | None, in_json: bool) -> None:
         from host.store.audit_log.verification import verify as verified  # noqa: PLC0415 - not for `--help`
 
         expected = None if head is None else _read_checkpoint(head)
-        with opened() as workspace:
+        with opened() as workspace, nullcontext() if in_json else working("verifying each record"):
             found = verified(workspace.audit_log, expected)
         if in_json:
             put(as_json({**asdict(found), "head": str(found.head)}))

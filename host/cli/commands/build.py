@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
 
 from host.cli.inputs import opened, present, write_output
 from host.cli.options import json_option, output_option
-from host.cli.output.terminal import as_json, errors_shown, put, say, size
+from host.cli.output.terminal import as_json, errors_shown, put, say, size, working
 from host.component.build import build as build_component
 from host.component.build import misspelt
 from host.component.manifest import Manifest
@@ -35,8 +36,9 @@ def build(*, directory: Path, output: str, in_json: bool) -> None:
         _make_folder(Path(output).parent)
         from host.runtime.host import Host  # noqa: PLC0415 - brings wasmtime
 
-        wasm = build_component(directory)
-        with Host() as host:
+        with nullcontext() if in_json else working(f"building {directory}"):
+            wasm = build_component(directory)
+        with Host() as host, nullcontext() if in_json else working("compiling and checking it"):
             catalyst = host.load(wasm)
         beyond = [name for name in catalyst.imports if name.startswith("wasi:")]
         if beyond:

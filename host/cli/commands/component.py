@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +27,7 @@ from host.cli.output.terminal import (
     size,
     table,
     terminal_width,
+    working,
 )
 from host.core.installation import component_file
 from host.core.names import Reference, check_version
@@ -70,7 +71,8 @@ def register(
             loader = Loader()
             found = []
             for file in files:
-                with _named(file, of_several=len(files) > 1):
+                waiting = nullcontext() if in_json else working(f"compiling and checking {file.name}")
+                with _named(file, of_several=len(files) > 1), waiting:
                     one = workspace.register(
                         file, loader, reference=reference, replace=replace, older=allow_older, wasi=allow_import
                     )

@@ -269,6 +269,29 @@ def _cut(text: str, most: int) -> str:
     return f"{text}…"
 
 
+@contextmanager
+def working(what: str, *, after_s: float = 1.0) -> Iterator[None]:
+    """Inside, `what` is said once, on a terminal, if it takes long."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from threading import Event  # noqa: PLC0415 - on a terminal alone
+
+    from host.core.waiting import start  # noqa: PLC0415 - as above
+
+    done = Event()
+
+    def tell() -> None:
+        if not done.wait(after_s):
+            say(f"{what} …")
+
+    start(tell, name="host-working")
+    try:
+        yield
+    finally:
+        done.set()
+
+
 class ProgressBars:
     """One bar after another. A `host.oci.blobs.Progress`."""
 

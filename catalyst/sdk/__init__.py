@@ -7,6 +7,8 @@ operation.py  operations as rows of a table
 api.py        sends an operation's request and shapes the answer
 sse.py        reads event streams: a link to host/core/sse.py
 errors.py     the exceptions that become a result
+surroundings.py
+              what the standard library finds in a sandbox
 
 A module works without its import in the manifest: `config` is empty, `output` and `log` do nothing, and `http`,
 `streaming` and `secrets` raise HostRefused. A new interface is a module here, named like its capability in

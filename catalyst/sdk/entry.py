@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from wit_world import exports
 
-from catalyst.sdk import log
+from catalyst.sdk import log, surroundings
 from catalyst.sdk.errors import CatalystError, Invalid
 
 _OUT_OF_MEMORY = '{"exception":"MemoryError","message":"the sandbox ran out of memory","traceback":""}'
@@ -80,6 +80,8 @@ def run(function: Callable[[dict[str, Any]], Any]) -> type[exports.Run]:
             except BaseException as error:
                 log.write("fatal", _fatal_message(error))
                 raise
+            finally:
+                surroundings.end()
 
     return Run
 

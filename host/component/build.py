@@ -25,6 +25,15 @@ from host.core.wit import CAPABILITIES
 from host.errors import BuildError, InputError, ManifestError
 
 ENTRY = "app"
+_FIRST = "catalyst_build"  # the module that componentize-py imports
+_IN_ORDER = f"""from catalyst.sdk import surroundings
+
+surroundings.begin()
+import {ENTRY}
+
+Run = {ENTRY}.Run
+surroundings.seal()
+"""
 
 _SKIPPED = shutil.ignore_patterns("__pycache__", ".*", "*.pyc", "tests", "node_modules")
 
@@ -44,6 +53,7 @@ def build(directory: Path) -> bytes:
         shutil.copytree(directory, stage, ignore=_SKIPPED)
         shutil.copytree(_guest_files("catalyst/sdk"), stage / "catalyst" / "sdk", ignore=_SKIPPED, dirs_exist_ok=True)
         (stage / "catalyst" / "__init__.py").touch()
+        (stage / f"{_FIRST}.py").write_text(_IN_ORDER, encoding="utf-8")
         wasm = _componentize(wit, stage, place / "built.wasm")
     return embed(wasm, manifest_text)
 
@@ -88,7 +98,7 @@ def _componentize(wit: Path, stage: Path, output: Path) -> bytes:
         raise BuildError("componentize-py is not installed", hint=installation.remedy("build"))
     argv = [
         sys.executable, "-c", "from componentize_py import script; script()",
-        "-d", str(wit), "-w", "built", "componentize", "--stub-wasi", ENTRY, "-p", str(stage), "-o", str(output),
+        "-d", str(wit), "-w", "built", "componentize", "--stub-wasi", _FIRST, "-p", str(stage), "-o", str(output),
     ]  # fmt: skip
     done = subprocess.run(  # noqa: S603 - our own interpreter
         argv, capture_output=True, text=True, check=False, env=environment.for_children()

@@ -59,7 +59,7 @@ class Passes:
 
     query: bool = False
     body: bool = False
-    headers: frozenset[str] | None = None
+    headers: tuple[str, ...] | None = None
 
 
 def read_passes(fields: FieldReader) -> Passes:
@@ -70,7 +70,7 @@ def read_passes(fields: FieldReader) -> Passes:
             names.append(forwarded_header(name))
         except InputError as error:
             raise fields.error(f"headers[{at}]", f"is not acceptable: {error.message}") from None
-    headers = frozenset(names) if "headers" in fields else None
+    headers = tuple(dict.fromkeys(names)) if "headers" in fields else None
     return Passes(fields.flag("query", default=False), fields.flag("body", default=False), headers)
 
 

@@ -83,7 +83,7 @@ def requested_by(manifest: Manifest | None, config: Mapping[str, Json]) -> Reque
         if secret.headers or secret.domains is not None
     }
     return Requested(
-        _domains(manifest.domains, known), secrets, optional, declared, manifest.passes.headers or frozenset()
+        _domains(manifest.domains, known), secrets, optional, declared, frozenset(manifest.passes.headers or ())
     )
 
 

@@ -64,10 +64,11 @@ class Middleware:
             return
         began = time.monotonic()
         context = context_of(scope)
-        context.request_id = _request_id(scope)
+        given = header(scope, "x-request-id") or ""
+        context.request_id = ident = given if _ID.match(given) else "req_" + secrets.token_hex(12)
         token = REQUEST.set(context.request_id)
         try:
-            await self._traced(context, scope, receive, _with_headers(context, scope, send))
+            await self._traced(context, scope, receive, _with_headers(context, send, echoes=ident == given))
         finally:
             self._note(context, scope, time.monotonic() - began)
             REQUEST.reset(token)
@@ -154,24 +155,18 @@ async def _send_ending(send: Send) -> None:
     await send_json(send, status_of(error), {"error": shown}, headers)
 
 
-def _request_id(scope: Scope) -> str:
-    """The one that the client gave, if it can stand in a log; else a new one."""
-    given = header(scope, "x-request-id") or ""
-    return given if _ID.match(given) else "req_" + secrets.token_hex(12)
-
-
-def _with_headers(context: RequestContext, scope: Scope, send: Send) -> Send:
+def _with_headers(context: RequestContext, send: Send, *, echoes: bool) -> Send:
     """`send`, with the request's id and safe defaults in the head of the answer. Notes the status.
 
-    `x-request-id` is the upstream's where it has one: its makers ask for it. Then ours is in another header; but a
-    client that gave an id gets it back."""
+    `x-request-id` is the upstream's where it has one: its makers ask for it. Then ours is in another header. With
+    `echoes` it is the one that the client gave."""
 
     async def sent(message: Message) -> None:
         if message["type"] == "http.response.start":
             context.status = message["status"]
             ident, headers = context.request_id.encode(), message["headers"]
             named = _ID_HEADER in dict(headers)
-            if named and header(scope, "x-request-id") == context.request_id:
+            if named and echoes:
                 headers, named = [field for field in headers if field[0] != _ID_HEADER], False
             message["headers"] = [*headers, (_OWN_ID_HEADER if named else _ID_HEADER, ident), *_SAFE]
         await send(message)

@@ -1,15 +1,13 @@
 """Dispatch: the one way of an operation through the host, for every face.
 
-    admit      the key's share of this process, and its limits, by the request's head host.service.principal, .limits
-               (then the face reads the body, and parses it)
-    resolve    the caller may run it, of which catalyst, and with which models      host.service.request
-    load       the catalyst, with the permissions that the operator gave it          host.service.catalog
-    check      its input, against the manifest's schema
-    hold       the limits of the catalyst, and tokens by an estimate                 host.service.limits
-    run        in a sandbox of its own, when it is the caller's turn                 host.runtime.threads
-    settle     usage, what is held, observers
-
-The audit log has everything about the run under the run's id, with the key of the caller.
+admit      the key's share of this process, and its limits, by the request's head host.service.principal, .limits
+           (then the face reads the body, and parses it)
+resolve    the caller may run it, of which catalyst, and with which models      host.service.request
+load       the catalyst, with the permissions that the operator gave it          host.service.catalog
+check      its input, against the manifest's schema
+hold       the limits of the catalyst, and tokens by an estimate                 host.service.limits
+run        in a sandbox of its own, when it is the caller's turn                 host.runtime.threads
+settle     usage, what is held, observers
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from operator import add
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from host.core.names import Reference
 from host.core.operation import Result
@@ -91,41 +89,36 @@ class Running:
         self._dispatch = dispatch
         self._began = time.monotonic()
         self._outcome = Cancelled.code  # unless the run ends before its caller leaves
-        self._hides_count = False
         self._unsent = False  # whether no upstream had the request
         self._why: HostError | None = None
         self.resolved = resolved
         self.catalyst = catalyst
         self.held = held
-        self._reads = resolved.spec is not None and (
-            resolved.spec.method == "GET" or resolved.spec.path.endswith("/cancel")
-        )
+        spec = resolved.spec
+        self._reads = spec is not None and (spec.method == "GET" or spec.path.endswith("/cancel"))
         self.tokens: Tokens | None = None
         """The tokens, as far as the answer has said."""
         self.events = 0
         self._said = ""  # the event that says which answer this is
         self._counted = TokenCount(resolved.dialect)
-        params = resolved.params
-        if resolved.stream and (held.held or resolved.request.counts_tokens):
-            asking = resolved.dialect.asking_for_tokens
+        self._asks_count = resolved.stream and bool(held.held or resolved.request.counts_tokens)
+        self._stream = self._begun()
+        self.id = self._stream.id
+
+    def _begun(self) -> AsyncEventStream:
+        resolved, catalyst = self.resolved, self.catalyst
+        params, self._hides_count = resolved.params, False
+        if self._asks_count:
             name = resolved.spec.name if resolved.spec else resolved.operation  # the caller may have given an alias
-            asked, self._hides_count = asking(name, params)
+            asked, self._hides_count = resolved.dialect.asking_for_tokens(name, params)
             params = as_written(asked, params)
         given, caller = resolved.sent(params, catalyst.passes, catalyst.grant.forwards), resolved.caller()
         if caller and "headers" in given and resolved.operation:
             caller["headers"] = sorted(given["headers"])
-        self._stream: AsyncEventStream = catalyst.astream(
-            given,
-            attachments=resolved.attachments,
-            timeout=resolved.request.timeout_s,
-            caller=caller,
-            counting=self._counted,
-            asks=False,
-            checked=True,
-            share=resolved.share(dispatch.budgets),
-            takes_pieces=resolved.flows,
-        )
-        self.id = self._stream.id
+        known = {"asks": False, "checked": True, "takes_pieces": resolved.flows}
+        share, timeout_s = resolved.share(self._dispatch.budgets), resolved.request.timeout_s
+        options: dict[str, Any] = {"attachments": resolved.attachments, "timeout": timeout_s, **known}
+        return catalyst.astream(given, caller=caller, counting=self._counted, share=share, **options)
 
     def cancel(self, why: HostError | None = None) -> None:
         """End the run. Its caller gets `why`, or Cancelled."""
@@ -184,6 +177,16 @@ class Running:
         try:
             found = await pieces(self._stream, patience_s)
         except OperationFailed as failed:
+            if (
+                self._hides_count
+                and not self.events
+                and self.resolved.dialect.refuses_count(failed.result.status, failed.result.error)
+            ):
+                self._asks_count, before = False, self.id  # what the caller did not ask for must not fail the request
+                self._stream = self._begun()
+                self.id = self._stream.id
+                self._dispatch.goes_on(self, before)
+                return await self._pieces(patience_s)
             self._outcome = str(failed.result.status)
             raise
         except HostError as error:
@@ -270,9 +273,8 @@ class Dispatch:
 
     @asynccontextmanager
     async def admitted(self, principal: Principal, *, spends: bool = False) -> AsyncIterator[Admitted]:
-        """One request of the caller is under way: it counts against the key's limits now, whatever comes of it. To be
-        entered once for each request, before its body is read. One that `spends` tokens is refused where none are
-        left. Raises LimitExceeded, Busy, StateError."""
+        """One request of the caller is under way: it counts against the key's limits now. To be entered once for each,
+        before its body is read. One that `spends` tokens needs some left. Raises LimitExceeded, Busy, StateError."""
         try:
             admitted = self._admission.enter(principal)
         except LimitExceeded as exceeded:
@@ -287,13 +289,12 @@ class Dispatch:
             self._admission.leave(admitted)
 
     def resolve(self, request: OperationRequest, view: View) -> Resolved:
-        """See `host.service.request.resolve`: it is apart from `start` so that a face can log the catalyst and the
-        operation of a request whose start fails."""
+        """See `host.service.request.resolve`: apart from `start`, so that a face can log what fails to start."""
         return resolve(request, view)
 
     async def start(self, resolved: Resolved, view: View) -> Running:
-        """Load, check, count and begin: to be entered at once. Raises InputError for an input that the manifest does
-        not allow, LimitExceeded, Forbidden, StateError and what loading raises."""
+        """Load, check, count and begin: to be entered at once. Raises InputError, LimitExceeded, Forbidden, StateError
+        and what loading raises."""
         catalyst = await self._loaded(resolved, view)
         principal, reference = resolved.request.principal, resolved.component.reference
         if catalyst.reference != str(reference):  # a newer one was installed since
@@ -340,8 +341,8 @@ class Dispatch:
         route: str = "",
         admitted: bool = True,
     ) -> HostError:
-        """Record a refusal, and return the error for the caller. Of a request that was not `admitted` it counts as one
-        of the key's requests: a key without any left gets LimitExceeded, and nothing is recorded. Raises StateError."""
+        """Record a refusal, and return the error for the caller. If the request was not `admitted` it counts as one of
+        the key's: a key without any left gets LimitExceeded, and nothing is recorded. Raises StateError."""
         if principal is not None and not admitted:
             try:
                 await self._admit([limit for limit in limits_of_key(principal.key) if limit.unit == "requests"])
@@ -367,6 +368,10 @@ class Dispatch:
     def running(self) -> Mapping[str, Running]:
         """This process's runs, by their ids."""
         return self._running
+
+    def goes_on(self, running: Running, before: str) -> None:
+        """Called by a Running that has another run in place of `before`."""
+        self._running[running.id] = self._running.pop(before, running)
 
     def first_event(self, running: Running, after_s: float) -> None:
         """Called by a Running at its first event."""
@@ -453,9 +458,7 @@ _EVERY_S, _LAST_S = 1.0, 2.0
 class UsageRecorder:
     """Usage by day, key and catalyst, for people to look at: gathered in memory, and written every second. One per
     process, thread-safe.
-
-    A process that is killed loses up to a second of it; the audit log has every run. Limits are counted elsewhere, at
-    once."""
+    A process that is killed loses up to a second of it. Limits are counted elsewhere, at once."""
 
     def __init__(self, usage: Usage) -> None:
         self._usage = usage

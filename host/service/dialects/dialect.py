@@ -120,6 +120,10 @@ class Dialect(Protocol):
         Then the caller did not ask, and `only_counts` tells which event not to hand on."""
         ...
 
+    def refuses_count(self, status: int, error: Json) -> bool:
+        """Whether the upstream may have refused a request for what `asking_for_tokens` added to it."""
+        ...
+
     def only_counts(self, event: str) -> bool:
         """Whether the event is there for the count alone."""
         ...

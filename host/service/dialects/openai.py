@@ -26,6 +26,7 @@ LIST_MODELS: Final = "models.list"
 
 _TEXT_EVENTS = ("response.output_text.delta", "transcript.text.delta")
 _MODEL_PATH = "/models/{"
+_ADDED = ("", "stream_options")
 _COUNTS_WHEN_ASKED = ("chat.completions.create", "completions.create")
 
 # tokens
@@ -102,6 +103,13 @@ def asking_for_tokens(operation: str, params: Mapping[str, Json]) -> tuple[Mappi
         return params, False
     asked = {**options, "include_usage": True} if isinstance(options, dict) else {"include_usage": True}
     return {**params, "stream_options": asked}, True
+
+
+def refuses_count(status: int, error: Json) -> bool:
+    """A request that is not acceptable (400 or 422), for the parameter that was added or for one that it does not
+    name: servers other than OpenAI's seldom do."""
+    named = error.get("param") if isinstance(error, dict) else None
+    return status in (400, 422) and (not isinstance(named, str) or named.partition(".")[0] in _ADDED)
 
 
 def only_counts(event: str) -> bool:

@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
+from host.core.quantities import Quota
 from host.runtime.workspace import Workspace
+from host.server import ServerSettings
+from host.service.limits import Budget
 from tests.egress.conftest import Peer
 from tests.egress.conftest import Server as Scripted
 from tests.probing import response
@@ -111,3 +114,31 @@ def test_a_tool_shows_such_a_document_as_text(upstream: Answering, server: Serve
         found = json.loads(answer.text.partition("data: ")[2] or answer.text)["result"]
         assert found["content"] == [{"type": "text", "text": body.decode("latin-1")}], found
         assert not found.get("structuredContent")
+
+
+def test_a_budget_breaks_no_request_of_an_upstream_that_knows_no_stream_options(
+    workspace: Workspace, serving: Any
+) -> None:
+    event = b'data: {"choices": [{"index": 0, "delta": {"content": "hi"}}]}\n\ndata: [DONE]\n\n'
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+    refusal: dict[str, Any] = {}
+
+    def behave(peer: Peer) -> None:
+        if b"stream_options" in peer.request():
+            peer.send(response(json.dumps(refusal).encode(), "400 Bad Request"))
+        else:
+            peer.send(head + event)
+
+    with closing(Scripted(behave, None, "127.0.0.1")) as upstream:
+        send_to(workspace, OPENAI, upstream.url(""))
+        server = serving(ServerSettings(budgets={OPENAI: Budget(tokens=Quota.parse("900k/1d"))}))
+        for error, status, sent in [
+            ({"message": "no", "param": "stream_options"}, 200, 2),
+            ({"message": "no", "param": "stream_options.include_usage"}, 200, 2),
+            ({"message": "no"}, 200, 2),
+            ({"message": "no", "param": "model"}, 400, 1),
+        ]:
+            refusal, before = {"error": error}, len(upstream.requests)
+            answer = server.post("/v1/chat/completions", json={**CHAT, "stream": True})
+            assert (answer.status_code, len(upstream.requests) - before) == (status, sent)
+            assert (b'"hi"' in answer.content) is (status == 200)

@@ -36,6 +36,7 @@ class OddUpstream:
     def __init__(self) -> None:
         self._odd = Odd("", whole({}))
         self._asked = 0
+        self.last = b""  # the request that came last
         self.server = Upstream(self._behave, None, "127.0.0.1")
         self.url = self.server.url("").rstrip("/")
 
@@ -60,6 +61,7 @@ class OddUpstream:
                     peer.send(whole(str(self._asked).encode())[0])
                 case _:
                     self._asked += 1
+                    self.last = request
                     answers = [self._odd.pieces, *self._odd.attempts]
                     for piece in answers[min(self._asked, len(answers)) - 1]:
                         peer.send(piece)
@@ -195,6 +197,75 @@ def test_the_node_sdk_sees_an_odd_upstream_through_the_gateway_as_it_does_direct
         for url in (upstream.url, gateway.url)
     )  # fmt: skip
     assert different(direct, through) == {}
+
+
+REQUESTS: Mapping[str, Callable[[openai.OpenAI], Any]] = {
+    "numbers as they were written": lambda client: client.post(
+        "/chat/completions",
+        cast_to=object,
+        content=b'{"model": "gpt-4o-mini", "messages": [], "temperature": 1e0, "top_p": 1.0, "seed": -0, "x": [1e3, 3.14159265358979323846, '
+        b"123456789012345678901234567890]}",
+        options={"headers": {"content-type": "application/json"}},
+    ),
+    "text of every kind": lambda client: client.chat.completions.create(
+        model=MODEL, messages=[{"role": "user", "content": 'é😀\u2028\x00\u202f"\\/'}]
+    ),
+    "a query on a POST": lambda client: client.chat.completions.create(
+        model=MODEL, messages=MESSAGES, extra_query={"api-version": "2024-06-01", "beta": "true"}
+    ),
+    "a query that has the name of a field": lambda client: client.chat.completions.create(
+        model=MODEL, messages=MESSAGES, extra_query={"model": "other", "user": "a b&c=d"}
+    ),
+    "a query with a list": lambda client: client.responses.retrieve(
+        "resp_1", include=["reasoning.encrypted_content", "x"]
+    ),  # type: ignore[list-item]
+    "a query on models": lambda client: client.models.list(extra_query={"limit": 3, "after": "a/b"}),
+    "fields that nobody knows": lambda client: client.chat.completions.create(
+        model=MODEL,
+        messages=MESSAGES,
+        extra_body={"headers": {"a": 1}, "multipart": [1], "body": "x", "query": {"q": 1}},
+    ),
+    "an attachment that is data": lambda client: client.chat.completions.create(
+        model=MODEL, messages=MESSAGES, extra_body={"metadata": {"$attachment": "a"}, "x": [{"$json": "b"}]}
+    ),
+    "headers of the API": lambda client: client.with_options(
+        default_headers={"OpenAI-Beta": "assistants=v2", "Idempotency-Key": "k-1", "X-Client-Request-Id": "c-1"}
+    ).chat.completions.create(model=MODEL, messages=MESSAGES),
+    "an organization and a project": lambda client: client.with_options(
+        organization="org-1", project="proj_1"
+    ).chat.completions.create(model=MODEL, messages=MESSAGES),
+    "a model with slashes": lambda client: client.models.retrieve("meta-llama/Llama-3"),
+    "a model with a colon": lambda client: client.models.retrieve("ft:gpt-4o:org::id"),
+    "a file of many names": lambda client: client.files.create(
+        file=("Bildschirmfoto 10.04.25\u202fam é.jsonl", b'{"a": 1}\n'), purpose="batch", extra_body={"multipart": "x"}
+    ),
+}
+_SENT = ("openai-beta", "openai-organization", "openai-project", "idempotency-key", "x-client-request-id")
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_the_upstream_sees_the_same_request(
+    both: tuple[openai.OpenAI, openai.OpenAI], upstream: OddUpstream, name: str
+) -> None:
+    found = []
+    for client in both:
+        upstream.begin("an empty object")
+        REQUESTS[name](client)
+        found.append(_sent(upstream.last))
+    assert found[1] == found[0]
+
+
+def _sent(request: bytes) -> dict[str, Any]:
+    head, _, body = request.partition(b"\r\n\r\n")
+    first, *lines = head.decode("latin-1").split("\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    kind, _, boundary = headers.get("content-type", "").partition("; boundary=")
+    found: dict[str, Any] = {"line": first, "type": kind, **{name: headers.get(name) for name in _SENT}}
+    if boundary:
+        found["parts"] = sorted(one.strip(b"\r\n") for one in body.split(b"--" + boundary.strip('"').encode()))
+    else:
+        found["body"] = json.loads(body, parse_float=str, parse_int=str) if body else None
+    return found
 
 
 @pytest.mark.parametrize(

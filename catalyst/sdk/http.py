@@ -16,7 +16,9 @@ ATTACHMENTS = output.AVAILABLE or config.AVAILABLE or log.AVAILABLE
 """Whether bodies can stay with the host. Only a host that can do so offers imports from `catalyst:host`."""
 
 _UNRESERVED = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"  # RFC 3986, section 2.3
+_SEGMENT = _UNRESERVED + b"!$&'()*+,;=:@"  # section 3.3
 _QUOTED = [chr(byte) if byte in _UNRESERVED else f"%{byte:02X}" for byte in range(256)]
+_QUOTED_IN_SEGMENT = [chr(byte) if byte in _SEGMENT else f"%{byte:02X}" for byte in range(256)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +147,10 @@ def fields(parameters: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield from _flatten(name, value)
 
 
-def quote(name: str, text: str) -> str:
+def quote(name: str, text: str, quoted: list[str] = _QUOTED) -> str:
     """Percent-encodes everything in `text` but the unreserved characters. Raises Invalid for the parameter `name`."""
     try:
-        return "".join([_QUOTED[byte] for byte in text.encode()])
+        return "".join([quoted[byte] for byte in text.encode()])
     except UnicodeEncodeError:
         raise Invalid(name, f"{name} is not valid Unicode") from None
 
@@ -158,7 +160,7 @@ def _segment(name: str, value: Any) -> str:
         raise Invalid(name, f"{name} must be a string")
     if value in ("", ".", ".."):
         raise Invalid(name, f"{name} must not be empty, '.' or '..'")
-    return quote(name, value)
+    return quote(name, value, _QUOTED_IN_SEGMENT)
 
 
 def _flatten(name: str, value: Any) -> Iterator[tuple[str, str]]:

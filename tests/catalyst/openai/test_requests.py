@@ -68,7 +68,7 @@ def value(name, text):
         ("responses.delete", {"response_id": "r"}, delete("/responses/r")),
         ("models.list", None, get("/models")),
         ("models.list", {}, get("/models")),
-        ("models.get", {"model_id": "ft:gpt-4o:org"}, get("/models/ft%3Agpt-4o%3Aorg")),
+        ("models.get", {"model_id": "ft:gpt-4o:org"}, get("/models/ft:gpt-4o:org")),
         ("models.get", {"model": "gpt-4o"}, get("/models/gpt-4o")),
         ("models.retrieve", {"model": "gpt-4o"}, get("/models/gpt-4o")),
         ("embeddings.create", {"model": "m", "input": ["a"]}, post("/embeddings", {"model": "m", "input": ["a"]})),

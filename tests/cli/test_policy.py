@@ -340,7 +340,7 @@ class TestEdit:
         assert "as it was" in typed("edit", ALL).stderr
         seen = (tmp_path / "seen.toml").read_text()
         assert "# allowed_domains = []" in seen
-        assert '# timeout = "1m"' in seen
+        assert '# timeout = "10m"' in seen
 
     def test_an_empty_page_resets_everything(self, typed: Typed, editor: Callable[[str], None]) -> None:
         typed("set", ALL, "timeout", "30s")

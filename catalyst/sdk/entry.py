@@ -78,7 +78,9 @@ def run(function: Callable[[dict[str, Any]], Any]) -> type[exports.Run]:
                 with _imports_refused():
                     return _written(_answer(function, input))
             except BaseException as error:
+                surroundings.end()
                 log.write("fatal", _fatal_message(error))
+                sys.stderr = None  # the interpreter would print the same once more, into the log
                 raise
             finally:
                 surroundings.end()

@@ -35,6 +35,10 @@ Run = {ENTRY}.Run
 surroundings.seal()
 """
 
+# componentize-py is where this program found it, and pip's isolated builds say where in a variable alone. Its place
+# comes last, as that of installed packages does.
+_PROGRAM = "import sys; sys.path.append(sys.argv.pop(1)); from componentize_py import script; script()"
+
 _SKIPPED = shutil.ignore_patterns("__pycache__", ".*", "*.pyc", "tests", "node_modules")
 
 
@@ -94,10 +98,11 @@ def _guest_files(part: str) -> Path:
 
 
 def _componentize(wit: Path, stage: Path, output: Path) -> bytes:
-    if find_spec("componentize_py") is None:
+    spec = find_spec("componentize_py")
+    if spec is None or spec.origin is None:
         raise BuildError("componentize-py is not installed", hint=installation.remedy("build"))
     argv = [
-        sys.executable, "-c", "from componentize_py import script; script()",
+        sys.executable, "-c", _PROGRAM, str(Path(spec.origin).parents[1]),
         "-d", str(wit), "-w", "built", "componentize", "--stub-wasi", _FIRST, "-p", str(stage), "-o", str(output),
     ]  # fmt: skip
     done = subprocess.run(  # noqa: S603 - our own interpreter

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -105,3 +106,17 @@ def test_without_the_compiler_the_remedy_is_named(tmp_path: Path, monkeypatch: p
     with pytest.raises(BuildError) as refused:
         builder.build(folder_of(tmp_path / "x", app=""))
     assert "install the extra 'build' from where this program came" in str(refused.value.hint)
+
+
+def test_the_compiler_is_found_where_pips_isolated_build_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`pip install` of a fresh clone has it in a folder that only this process' path names."""
+    tool = tmp_path / "overlay"
+    (tool / "componentize_py").mkdir(parents=True)
+    folder_of(tool / "componentize_py", None, __init__="def script(): raise AssertionError('the overlay was found')\n")
+    monkeypatch.syspath_prepend(tool)
+    monkeypatch.delitem(sys.modules, "componentize_py", raising=False)
+    monkeypatch.setattr(sys, "executable", sys._base_executable)  # type: ignore[attr-defined]
+    with pytest.raises(BuildError, match="the overlay was found"):
+        builder.build(folder_of(tmp_path / "x", app=""))

@@ -56,7 +56,9 @@ def test_a_trap_and_a_deadline_have_theirs(recording: Host, kept: Kept) -> None:
     with pytest.raises(errors.DeadlineExceeded):
         probe(recording).run(calls(["log.write", "info", "on and on"], spin=True), timeout=0.5)
     trap, deadline = failures(kept)
-    assert trap["logs"] == [["error", "last words"]]
+    said, *printed = trap["logs"]
+    assert said == ["error", "last words"]
+    assert printed[0] == ["warning", "Traceback (most recent call last):"], "what Python printed before it trapped"
     assert deadline["error"]["type"] == "deadline_exceeded"
     assert deadline["error"]["hint"]
     assert deadline["logs"] == [["info", "on and on"]]

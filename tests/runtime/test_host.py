@@ -563,7 +563,7 @@ def test_a_failure_has_the_headers_that_say_when_to_try_again(openai: public.Cat
     assert HANDED_ON.items() <= result.headers.items()
     assert "x-other" not in result.headers
     assert result.as_dict().keys() == {"status", "error"}
-    assert openai.run(LIST).headers == {}
+    assert not {"retry-after", "x-ratelimit-remaining-requests"} & openai.run(LIST).headers.keys()
 
 
 def test_a_stream_that_did_not_begin_has_them_too(openai: public.Catalyst, fake: FakeOpenAI) -> None:

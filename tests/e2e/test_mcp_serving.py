@@ -89,13 +89,15 @@ def test_a_server_that_is_told_to_end_finishes_its_streams(
     meta: dict[str, Any] = {"progressToken": 1}
     headers = {"accept": "application/json, text/event-stream", "mcp-protocol-version": version}
     if version == "2026-07-28":
-        headers |= {"mcp-method": "tools/call", "mcp-name": "openai_chat_completions_create"}
+        headers |= {"mcp-method": "tools/call", "mcp-name": "execution"}
         meta |= {
             "io.modelcontextprotocol/protocolVersion": version,
             "io.modelcontextprotocol/clientCapabilities": {},
             "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
         }
-    params = {"name": "openai_chat_completions_create", "arguments": CHAT, "_meta": meta}
+    asked = {"operation": "chat.completions.create", "params": CHAT, "stream": True}
+    given = {"action": "run", "reference": str(OPENAI), "input": asked}
+    params = {"name": "execution", "arguments": given, "_meta": meta}
     body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
     messages = []
     with (
@@ -107,6 +109,6 @@ def test_a_server_that_is_told_to_end_finishes_its_streams(
                 if not messages:
                     process.send_signal(signal.SIGTERM)
                 messages.append(json.loads(line[6:]))
-    assert messages[-1]["result"]["structuredContent"]["combined_text"]
+    assert messages[-1]["result"]["structuredContent"]["data"]["combined_text"]
     assert len(messages) > 3
     assert process.wait(PATIENCE_S) == 0

@@ -301,11 +301,12 @@ def test_a_failure_in_mid_stream_is_an_error_after_the_events_that_came(catalyst
 
 
 @pytest.mark.parametrize("fault", [{"malformed_json": True}, {"body": "<html>oops</html>"}], ids=["cut", "HTML"])
-def test_an_answer_that_is_no_json_is_still_a_result(catalyst: Catalyst, fake: FakeOpenAI, fault: Any) -> None:
+def test_an_answer_that_is_no_json_is_an_error_of_the_upstream(
+    catalyst: Catalyst, fake: FakeOpenAI, fault: Any
+) -> None:
     fake.script([fault])
     result = catalyst.run({"operation": "models.list"})
-    assert result.ok
-    assert result.data.keys() == {"raw"}
+    assert (result.status, result.error["type"]) == (502, "not_json")
 
 
 # What a caller gets wrong. The form that the manifest gives the input is the host's business: no sandbox is started.

@@ -306,7 +306,7 @@ def test_an_answer_that_is_no_json_is_an_error_of_the_upstream(
 ) -> None:
     fake.script([fault])
     result = catalyst.run({"operation": "models.list"})
-    assert (result.status, result.error["type"]) == (502, "not_json")
+    assert (result.status, result.error["code"]) == (502, "not_json")
 
 
 # What a caller gets wrong. The form that the manifest gives the input is the host's business: no sandbox is started.

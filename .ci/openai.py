@@ -12,7 +12,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 COMPONENT = ROOT / "dist" / "openai.wasm"
 _STAMP = COMPONENT.with_suffix(".made-from")
-_MADE_OF = ("catalyst/openai", "catalyst/sdk", "wit", "host/component/build.py", "host/core/wit.py", "constraints.txt")
+_MADE_OF = (
+    *("catalyst/openai", "catalyst/sdk", "catalyst/NOTICE", "wit", "constraints.txt"),
+    *("host/component/build.py", "host/component/sbom.py", "host/core/wit.py"),
+)
 
 
 def sources() -> str:

@@ -231,10 +231,13 @@ def keep_compiled(wasm: bytes, like: bytes) -> None:
         _keep(sandbox._cache, cache_name(Digest.of(wasm), sandbox._fingerprint), sandbox.load(like, Digest.of(like)))
 
 
+BUILDERS = [ROOT / name for name in ("host/component/build.py", "host/component/sbom.py", "catalyst/NOTICE")]
+
+
 def python_guest(folder: Path) -> bytes:
     """The component of a guest written in Python, as `host build` makes it."""
     shown = str(folder.relative_to(ROOT))
-    sources = [*_sources(shown, "catalyst/sdk", "wit"), ROOT / "host/component/build.py", ROOT / "constraints.txt"]
+    sources = [*_sources(shown, "catalyst/sdk", "wit"), *BUILDERS, ROOT / "constraints.txt"]
     return compiled(cached(shown.replace("/", "-"), sources, lambda: build(folder)))
 
 

@@ -16,8 +16,10 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+from host.component import sbom
 from host.component.manifest import FIELDS, Manifest, embed, text_beside
 from host.component.operations import malformed
+from host.component.wasm import NOTICE_SECTION, SBOM_SECTION, append_section
 from host.core import environment, installation
 from host.core.fields import FieldReader
 from host.core.strict_json import parse_object
@@ -43,8 +45,8 @@ _SKIPPED = shutil.ignore_patterns("__pycache__", ".*", "*.pyc", "tests", "node_m
 
 
 def build(directory: Path) -> bytes:
-    """The component of the catalyst in `directory`, with its manifest and metadata inside. Two builds of the same
-    source differ in their bytes. Raises BuildError, ManifestError, InputError."""
+    """The component of the catalyst in `directory`, with its manifest, its SBOM and metadata inside. Two builds of
+    the same source differ in their bytes, and not in these. Raises BuildError, ManifestError, InputError."""
     manifest_text = _manifest_text(directory)
     manifest = Manifest.parse(manifest_text)
     if not (directory / f"{ENTRY}.py").is_file():
@@ -52,13 +54,18 @@ def build(directory: Path) -> bytes:
     with tempfile.TemporaryDirectory(prefix="host-build-") as temporary:
         place = Path(temporary)
         wit, stage = place / "wit", place / "stage"
-        shutil.copytree(_guest_files("wit"), wit, ignore=_SKIPPED)
-        (wit / "built.wit").write_text(_world(manifest), encoding="utf-8")
+        shutil.copytree(_shipped("wit"), wit, ignore=_SKIPPED)
         shutil.copytree(directory, stage, ignore=_SKIPPED)
-        shutil.copytree(_guest_files("catalyst/sdk"), stage / "catalyst" / "sdk", ignore=_SKIPPED, dirs_exist_ok=True)
+        own = sbom.digest_of(stage)
+        shutil.copytree(_shipped("catalyst/sdk"), stage / "catalyst" / "sdk", ignore=_SKIPPED, dirs_exist_ok=True)
+        sdk = sbom.digest_of(stage / "catalyst" / "sdk", wit)
+        (wit / "built.wit").write_text(_world(manifest), encoding="utf-8")
         (stage / "catalyst" / "__init__.py").touch()
         (stage / f"{_FIRST}.py").write_text(_IN_ORDER, encoding="utf-8")
         wasm = _componentize(wit, stage, place / "built.wasm")
+        parts = sbom.compose(wasm, manifest, stage, own=own, sdk=sdk)
+    wasm = append_section(wasm, SBOM_SECTION, parts)
+    wasm = append_section(wasm, NOTICE_SECTION, _shipped("catalyst/NOTICE").read_bytes())
     return embed(wasm, manifest_text)
 
 
@@ -90,8 +97,8 @@ def _world(manifest: Manifest) -> str:
     return f"package cyfr:catalyst@0.1.0;\n\nworld built {{\n{imports}    export run;\n}}\n"
 
 
-def _guest_files(part: str) -> Path:
-    """The folder `wit` or `catalyst/sdk`."""
+def _shipped(part: str) -> Path:
+    """The folder `wit` or `catalyst/sdk`, or the notices of what a component contains."""
     if (found := installation.shipped(part)) is None:
         raise BuildError(f"this installation lacks {part}", hint="install it again")
     return found

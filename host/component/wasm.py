@@ -19,6 +19,8 @@ COMPONENT_PREAMBLE = b"\0asm\x0d\0\x01\0"
 CORE_PREAMBLE = b"\0asm\x01\0\0\0"
 
 MANIFEST_SECTION = "catalyst:manifest"
+SBOM_SECTION = "catalyst:sbom"
+NOTICE_SECTION = "catalyst:notice"
 
 MAX_SECTION_BYTES = 1 << 20
 

@@ -14,6 +14,11 @@ NAMES: Final = ("host", "catalyst-host")  # of the program
 COMPONENTS: Final = {"openai": "dist/openai.wasm"}  # by their names in the place of a file
 
 
+def version() -> str:
+    """Of this program, whether it is installed or a checkout."""
+    return str(sys.modules[__name__.partition(".")[0]].__version__)  # a package is loaded before its modules
+
+
 def shipped(part: str) -> Path | None:
     """The file or folder `part` that comes with this program: inside an installed package, or beside it in a
     checkout. None if this installation lacks it."""
@@ -72,10 +77,10 @@ def _requirements(extra: str) -> list[str]:
 
 
 def _is_there(requirement: str) -> bool:
-    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - as above
+    from importlib.metadata import PackageNotFoundError, distribution  # noqa: PLC0415 - as above
 
     name = re.match(r"[\w.-]+", requirement)
     try:
-        return bool(name and version(name[0]))
+        return bool(name and distribution(name[0]))
     except PackageNotFoundError:
         return False

@@ -113,6 +113,14 @@ class Catalyst:
         """Of the component, in bytes."""
         return len(self._artifact.wasm)
 
+    @property
+    def sbom(self) -> Mapping[str, Json] | None:
+        """What the component contains, as its builder says: the CycloneDX document in it, or None. Raises
+        ManifestError where it cannot be read."""
+        from host.component.sbom import embedded  # noqa: PLC0415 - no run needs it
+
+        return embedded(self._artifact.wasm)
+
     def operation(self, name: str) -> OperationSpec | None:
         """The one of `operations` with this name or alias."""
         return self._named.get(name)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from host.component.wasm import MANIFEST_SECTION, append_section
+from host.component.wasm import MANIFEST_SECTION, SBOM_SECTION, append_section
 from tests.conftest import KEY, wat
 
 GRANTS = ["--allow-domain", "api.openai.com", "--secret", "OPENAI_API_KEY"]
@@ -245,3 +245,44 @@ def test_the_files_of_a_rust_build_are_shown_as_inert(program: Any, tmp_path: Pa
     assert "wasi:filesystem/preopens@0.2.3  (inert: no directory is opened)" in imported(ran.out)
     assert "wasi:filesystem/types@0.2.3 no   inert: no directory is opened\n" in ran.out
     assert table(ran.out)["files"] == ("no", "never: no import leads there")
+
+
+def test_the_page_says_what_the_component_contains_and_what_it_was_built_from(program: Any, openai_file: Path) -> None:
+    lines = program("inspect", openai_file).out.splitlines()
+    [parts] = [line for line in lines if line.startswith("sbom     ")]
+    assert "cpython 3.14." in parts
+    assert "componentize-py " in parts
+    assert len([line for line in lines if line.startswith("sources  sha256:")]) == 1
+
+
+def test_the_sbom_alone_is_the_document(program: Any, openai_file: Path) -> None:
+    ran = program("inspect", openai_file, "--sbom")
+    assert (ran.status, json.loads(ran.out)["bomFormat"]) == (0, "CycloneDX")
+    assert json.loads(program("inspect", openai_file, "--json").out)["sbom"] == json.loads(ran.out)
+
+
+def test_a_component_without_an_sbom_says_so(program: Any, tmp_path: Path) -> None:
+    (tmp_path / "x.wasm").write_bytes(wat("hostile/returns_not_json"))
+    assert "\nsbom     none\n" in program("inspect", "x.wasm").out
+    assert json.loads(program("inspect", "x.wasm", "--json").out)["sbom"] is None
+    ran = program("inspect", "x.wasm", "--sbom")
+    assert (ran.status, ran.out) == (2, "")
+    assert "x.wasm has no SBOM" in ran.err
+
+
+def test_an_sbom_that_cannot_be_read_does_not_hide_the_rest_of_the_page(program: Any, tmp_path: Path) -> None:
+    (tmp_path / "x.wasm").write_bytes(append_section(wat("hostile/returns_not_json"), SBOM_SECTION, b"<bom/>"))
+    ran = program("inspect", "x.wasm")
+    assert ran.status == 0
+    assert "\nsbom     cannot be read: " in ran.out
+    assert json.loads(program("inspect", "x.wasm", "--json").out)["sbom"] is None
+    assert program("inspect", "x.wasm", "--sbom").status != 0
+
+
+def test_an_sbom_that_draws_on_the_terminal_is_shown_in_plain_words(program: Any, tmp_path: Path) -> None:
+    hostile = {"components": [{"name": "a\x1b[2J\nlimits   none", "version": "1"}]}
+    section = json.dumps(hostile).encode()
+    (tmp_path / "x.wasm").write_bytes(append_section(wat("hostile/returns_not_json"), SBOM_SECTION, section))
+    out = program("inspect", "x.wasm").out
+    assert "\x1b" not in out
+    assert "\nlimits   none" not in out

@@ -24,7 +24,7 @@ from host.component.wasm import Outline, read_outline
 from host.core.limits import MIB
 from host.core.names import Digest
 from host.core.wit import EXPORTS, WASI_INERT
-from host.errors import ArtifactError, ManifestError, NotAComponent
+from host.errors import ArtifactError, InputError, ManifestError, NotAComponent
 from host.policy.explain import Permission, list_permissions
 from host.runtime.preload import Preload, load_file
 from host.trust.artifact import read_component
@@ -38,8 +38,9 @@ _LISTED = 40  # operations, or kinds of them
 @click.command("inspect", short_help="Show what a component can and cannot reach.")
 @click.argument("source", metavar="FILE|REF", nargs=-1, required=True)
 @permission_options
+@click.option("--sbom", "only_sbom", is_flag=True, help="Print the SBOM in the component alone: CycloneDX, JSON.")
 @json_option
-def inspect(*, source: tuple[str, ...], in_json: bool, **authority: Any) -> None:
+def inspect(*, source: tuple[str, ...], only_sbom: bool, in_json: bool, **authority: Any) -> None:
     """Show the component in FILE, or the one that is installed under REF: its requests, and what it could reach with
     these options of `host run`. FILE may be `openai`, which comes with this program."""
     with errors_shown(in_json=in_json):
@@ -55,6 +56,9 @@ def inspect(*, source: tuple[str, ...], in_json: bool, **authority: Any) -> None
                 if kept is None:
                     _show_refused(name, refused, in_json=in_json)
                 raise
+            if only_sbom:
+                put(_sbom_alone(catalyst, name))
+                return
             rows = tuple(list_permissions(catalyst.imports, catalyst.grant))
             installation = kept.installation() if kept else {}
             if in_json:
@@ -68,7 +72,23 @@ def _catalyst_facts(catalyst: Catalyst) -> dict[str, Any]:
 
     known, manifest = views.of_catalyst(catalyst), views.of_manifest(catalyst.manifest)
     shown = views.picked(known, "digest", "size", "imports", "exports")
-    return {**shown, "manifest": manifest, **views.picked(known, "authority", "limits")}
+    return {**shown, "manifest": manifest, **views.picked(known, "authority", "limits"), "sbom": _sbom(catalyst)[0]}
+
+
+def _sbom(catalyst: Catalyst) -> tuple[Mapping[str, Any] | None, str]:
+    """The component's document, or None and the reason. One that cannot be read does not hide the rest of the page."""
+    try:
+        found = catalyst.sbom
+    except ManifestError as error:
+        return None, f"cannot be read: {error.message}"
+    return found, "none"
+
+
+def _sbom_alone(catalyst: Catalyst, name: str) -> str:
+    """Raises ManifestError, InputError."""
+    if (found := catalyst.sbom) is None:
+        raise InputError(f"{name} has no SBOM", field="--sbom", hint="`host build` puts one into what it builds")
+    return as_json(found)
 
 
 def _show_refused(path: str, refused: ArtifactError, *, in_json: bool) -> None:
@@ -103,6 +123,7 @@ def _page(
     yield f"size     {size(catalyst.size)}"
     yield from map(as_typed, _installation_lines(**installation)) if installation else ()
     yield from _license_lines(catalyst.manifest)
+    yield from _sbom_lines(*_sbom(catalyst))
     limits = catalyst.grant.limits
     yield (
         f"limits   {limits.timeout_s:g} s, {limits.cpu_time_s:g} s of CPU, {limits.max_memory_bytes // MIB} MiB of "
@@ -145,6 +166,21 @@ def _title_lines(reference: str, manifest: Manifest | None) -> Iterator[str]:
 def _license_lines(manifest: Manifest | None) -> Iterator[str]:
     if manifest and manifest.license:
         yield f"license  {one_line(manifest.license)}"
+
+
+def _sbom_lines(document: Mapping[str, Any] | None, reason: str) -> Iterator[str]:
+    """What the component contains, and a digest of what it was built from."""
+    if document is None:
+        yield f"sbom     {one_line(reason)}"
+        return
+    from host.component import sbom  # noqa: PLC0415 - not for `--help`
+
+    parts = list(sbom.named_parts(document))
+    shown = ", ".join(parts[:_LISTED])
+    more = f" and {len(parts) - _LISTED} more" if len(parts) > _LISTED else ""
+    yield f"sbom     {one_line(shown + more) or 'no part is named'}"
+    if sources := sbom.sources_of(document):
+        yield f"sources  {one_line(sources)}"
 
 
 def _import_lines(imports: Sequence[str]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any, Final
@@ -55,33 +55,40 @@ def compose(wasm: bytes, manifest: Manifest, packages: Path, *, own: str, sdk: s
     host, compiler = installation.version(), version(_COMPILER)
     named = manifest.id.partition(":")[2] or "catalyst"
     catalyst = {
-        **_part("application", named, manifest.version, f"pkg:generic/{named}"),
+        **part("application", named, manifest.version, f"pkg:generic/{named}"),
         **({"licenses": [{"license": {"name": manifest.license}}]} if manifest.license else {}),
         "properties": [{"name": SOURCES, "value": own}],
     }
     parts = [
         {
-            **_part("library", "catalyst-sdk", host, "pkg:generic/catalyst-sdk", "Apache-2.0"),
+            **part("library", "catalyst-sdk", host, "pkg:generic/catalyst-sdk", "Apache-2.0"),
             "properties": [{"name": SOURCES, "value": sdk}],
         },
-        _part("library", _COMPILER, compiler, f"pkg:pypi/{_COMPILER}", _LLVM),
+        part("library", _COMPILER, compiler, f"pkg:pypi/{_COMPILER}", _LLVM),
         *_runtime(wasm, compiler),
         *_installed(packages),
     ]
     tools = [
-        _part("application", installation.DISTRIBUTION, host, f"pkg:generic/{installation.DISTRIBUTION}", "Apache-2.0"),
-        _part("application", _COMPILER, compiler, f"pkg:pypi/{_COMPILER}", _LLVM),
+        part("application", installation.DISTRIBUTION, host, f"pkg:generic/{installation.DISTRIBUTION}", "Apache-2.0"),
+        part("application", _COMPILER, compiler, f"pkg:pypi/{_COMPILER}", _LLVM),
     ]
+    return document_of(catalyst, parts, tools)
+
+
+def document_of(
+    subject: Mapping[str, Any], parts: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]
+) -> bytes:
+    """The document of `subject`, which depends on the parts and was made with the tools: each as `part` makes it."""
     document = {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
         "version": 1,
         "metadata": {
             "tools": {"components": [{**tool, "bom-ref": f"tool:{tool['name']}"} for tool in tools]},
-            "component": catalyst,
+            "component": subject,
         },
         "components": parts,
-        "dependencies": [{"ref": catalyst["bom-ref"], "dependsOn": [part["bom-ref"] for part in parts]}],
+        "dependencies": [{"ref": subject["bom-ref"], "dependsOn": [one["bom-ref"] for one in parts]}],
     }
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
@@ -116,12 +123,13 @@ def sources_of(document: Mapping[str, Any]) -> str | None:
 def named_parts(document: Mapping[str, Any]) -> Iterator[str]:
     """Each part by its name and version."""
     parts = document.get("components")
-    for part in parts if isinstance(parts, list) else ():
-        if isinstance(part, dict):
-            yield f"{part.get('name', '?')} {part.get('version', '')}".rstrip()
+    for one in parts if isinstance(parts, list) else ():
+        if isinstance(one, dict):
+            yield f"{one.get('name', '?')} {one.get('version', '')}".rstrip()
 
 
-def _part(kind: str, name: str, version_: str, purl: str, license_: str = "") -> dict[str, Any]:
+def part(kind: str, name: str, version_: str, purl: str, license_: str = "") -> dict[str, Any]:
+    """One of a document. `purl` is a package URL without the version; the whole URL is the part's reference as well."""
     full = f"{purl}@{version_}" if version_ else purl
     return {
         "type": kind,
@@ -138,15 +146,15 @@ def _runtime(wasm: bytes, compiler: str) -> Iterator[dict[str, Any]]:
     if found := _PYTHON.search(wasm):
         python = found[1].decode()
         yield {
-            **_part("platform", "cpython", python, "pkg:generic/cpython", "PSF-2.0"),
+            **part("platform", "cpython", python, "pkg:generic/cpython", "PSF-2.0"),
             "cpe": f"cpe:2.3:a:python:python:{python}:*:*:*:*:*:*:*",
         }
         yield {
-            **_part("library", "wasi-libc", "", "pkg:generic/wasi-libc", f"{_LLVM} AND MIT"),
+            **part("library", "wasi-libc", "", "pkg:generic/wasi-libc", f"{_LLVM} AND MIT"),
             "description": f"of the wasi-sdk with Clang {found[2].decode()}; it has no version of its own",
         }
     for name, known, license_ in _LIBRARIES.get(compiler, ()):
-        yield _part("library", name, known, f"pkg:generic/{name}", license_)
+        yield part("library", name, known, f"pkg:generic/{name}", license_)
 
 
 def _installed(folder: Path) -> Iterator[dict[str, Any]]:
@@ -154,4 +162,4 @@ def _installed(folder: Path) -> Iterator[dict[str, Any]]:
     found = {(one.name, one.version): one for one in distributions(path=[str(folder)])}
     for (name, known), one in sorted(found.items()):
         license_ = str(one.metadata.json.get("license_expression", ""))
-        yield _part("library", name, known, f"pkg:pypi/{re.sub(r'[-_.]+', '-', name).lower()}", license_)
+        yield part("library", name, known, f"pkg:pypi/{re.sub(r'[-_.]+', '-', name).lower()}", license_)

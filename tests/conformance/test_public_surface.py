@@ -119,7 +119,7 @@ def python(openai_wasm: bytes) -> Path:
 def _digest_of_sources() -> str:
     total = hashlib.sha256(Path(sys.prefix).as_posix().encode())
     folders = (file for folder in ("host", "wit", "catalyst", ".ci", ".github") for file in (ROOT / folder).rglob("*"))
-    for file in sorted((ROOT / "pyproject.toml", ROOT / "CHANGELOG.md", *folders)):
+    for file in sorted((ROOT / "pyproject.toml", ROOT / "CHANGELOG.md", ROOT / "constraints.txt", *folders)):
         if file.is_file() and "__pycache__" not in file.parts:
             total.update(f"{file}\0{file.stat().st_size}\0".encode() + file.read_bytes())
     return total.hexdigest()[:20]
@@ -214,6 +214,30 @@ def test_a_user_of_the_wheel_alone_has_every_document_and_example(python: Path, 
     assert "not in this installation" not in listed.stdout
     one = run(python, "-m", "host", "docs", "server.toml", cwd=tmp_path)
     assert one.stdout == (ROOT / "host" / "examples" / "server.toml").read_text()
+
+
+def test_the_wheel_says_what_it_needs_and_what_it_contains(python: Path) -> None:
+    """In `.dist-info` (PEP 770): the declared dependencies, and the component with its own parts and notices."""
+    [information] = python.parents[1].glob("lib/python*/site-packages/catalyst_host-*.dist-info")
+    [file] = (information / "sboms").iterdir()
+    document = json.loads(file.read_text())
+    assert (document["bomFormat"], document["specVersion"]) == ("CycloneDX", "1.6")
+    assert document["metadata"]["component"]["version"] == host.__version__
+    parts = {part["name"]: part for part in document["components"]}
+    pinned = (ROOT / "constraints.txt").read_text()
+    assert f"wasmtime=={parts['wasmtime']['version']}" in pinned
+    assert parts["wasmtime"]["purl"] == f"pkg:pypi/wasmtime@{parts['wasmtime']['version']}"
+    assert (parts["wasmtime"]["scope"], parts["uvicorn"]["scope"]) == ("required", "optional")
+    assert "pytest" not in parts
+    wasm = information.parent / "host" / "_guest" / "dist" / "openai.wasm"
+    assert parts["local.openai"]["hashes"] == [
+        {"alg": "SHA-256", "content": hashlib.sha256(wasm.read_bytes()).hexdigest()}
+    ]
+    assert "cpython" in {part["name"] for part in parts["local.openai"]["components"]}
+    nested = [part["bom-ref"] for part in parts["local.openai"]["components"]]
+    references = [*(part["bom-ref"] for part in document["components"]), *nested]
+    assert len(set(references)) == len(references)
+    assert "Python Software Foundation" in (information / "licenses" / "catalyst" / "NOTICE").read_text()
 
 
 def test_an_author_tests_a_catalyst_without_a_sandbox(python: Path, tmp_path: Path) -> None:

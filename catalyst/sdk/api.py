@@ -78,7 +78,7 @@ _SHAPES: dict[str, Callable[[Response], Any]] = {"json": _json, "binary": _binar
 
 
 def _stream(request: Prepared, url: str, headers: Mapping[str, str], text_of: TextOf) -> dict[str, Any]:
-    answers = _answers(request.content)
+    answers = request.answers
     opening = streaming.open_stream(
         request.method, url, headers=headers, relay=True, answers=answers, **request.content
     )
@@ -105,15 +105,9 @@ def _stream(request: Prepared, url: str, headers: Mapping[str, str], text_of: Te
         if stream.odd or gathered.odd:
             words = "the stream holds an event that is no JSON object"
             raise UpstreamError(502, {"type": "upstream_error", "message": words})
-        if (last := _parsed(stream.last)) is not None and (failure := sse.failure_of(last)) is not None:
+        if (last := sse.value_of(stream.last)) is not None and (failure := sse.failure_of(last)) is not None:
             raise UpstreamError(*failure)  # from a host that leaves it to the guest to look
         return _result(status, gathered.as_data(), stream.headers)
-
-
-def _answers(content: Mapping[str, Any]) -> int:
-    """The `n` of a request: how many answers it asks for."""
-    given = (content.get("json") or {}).get("n", 1)
-    return given if isinstance(given, int) and given > 1 else 1
 
 
 class _Gathered:
@@ -130,7 +124,7 @@ class _Gathered:
         for item in items:
             if isinstance(item, sse.Comment):
                 continue
-            document = _parsed(item)
+            document = sse.value_of(item)
             self._delivered = self._delivered and output.emit_json(item)
             if not self._delivered:
                 self._chunks.append(document)
@@ -148,7 +142,7 @@ class _Gathered:
 def _document(text: str, answer: str, stream: streaming.Stream) -> Any:
     """The answer in a document that came in place of events. Raises UpstreamError for one that is an error, or a page
     where JSON was asked for."""
-    document = _parsed(text)
+    document = sse.value_of(text)
     if (failure := sse.failure_of(document)) is not None:
         raise UpstreamError(*failure)
     if isinstance(document, dict | list):
@@ -156,11 +150,3 @@ def _document(text: str, answer: str, stream: streaming.Stream) -> Any:
     if answer == "text" and not text.lstrip().startswith("<"):
         return text
     raise UpstreamError.of(502, text, stream.headers)
-
-
-def _parsed(text: str) -> Any:
-    """None for what is no JSON. NaN and infinity, which a result cannot hold, are texts."""
-    try:
-        return loads(text, parse_constant=str)
-    except ValueError:
-        return None

@@ -8,9 +8,9 @@ CatalystError
 """
 
 from collections.abc import Mapping
-from json import loads
-from math import isfinite
 from typing import Any
+
+from catalyst.sdk import sse
 
 MESSAGE_LIMIT = 2000  # characters of a body that is no JSON: enough to recognise a proxy's error page
 MAX_HEADERS = 16  # in a result: a host ignores all headers if there are more
@@ -97,7 +97,7 @@ class UpstreamError(CatalystError):
         inner = outer.get("error") if isinstance(outer, dict) else None
         if isinstance(inner, dict):
             error = cls(status, inner, kept)
-            error.body = body if outer is document and len(body) <= BODY_LIMIT else ""
+            error.body = body if outer is document and len(body) <= BODY_LIMIT and body.lstrip()[:1] == "{" else ""
             return error
         words = _words(document) or _title(body) or body[:MESSAGE_LIMIT].strip()
         shown = {"type": "upstream_error", "message": words or f"the upstream answered {status}"}
@@ -119,17 +119,11 @@ def relevant(headers: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _document(body: str) -> Any:
-    """None for what is no JSON, or too deep."""
-    try:
-        return loads(body, parse_constant=str, parse_float=_number)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _number(text: str) -> float | str:
-    """A number that JSON can hold again; else its text."""
-    value = float(text)
-    return value if isfinite(value) else text
+    """The JSON of an error, also where it is sent as an event. None for what is no JSON."""
+    found = sse.value_of(body)
+    if found is None and "data:" in body:
+        found = next((value for one in sse.events([body]) if (value := sse.value_of(one)) is not None), None)
+    return found
 
 
 def _words(value: Any, levels: int = 4) -> str:

@@ -61,7 +61,7 @@ class Prepared(NamedTuple):
     """A checked request.
 
     `target` is path and query, `content` the keyword arguments of `http.request` for the body, `answer` the kind of
-    the answer. `headers` say what the body is, where `http.request` cannot tell.
+    the answer. `headers` say what the body is, where `http.request` cannot tell. `answers` is how many were asked for.
     """
 
     method: str
@@ -70,6 +70,7 @@ class Prepared(NamedTuple):
     answer: str
     stream: bool
     headers: dict[str, str] = {}  # noqa: RUF012 - never changed
+    answers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,20 +129,21 @@ class Operation:
                 parameter.check(named)
         answer = "text" if named.get("response_format") in self.plain.split() else self.response
 
+        answers = _number_of_answers(named.get("n"))
         in_path = {name: given.pop(name) for name in self._in_path}
         in_query = {name: given.pop(name) for name in list(given) if self.request == "none" or name in self._in_query}
         target = http.path(self.path, **in_path) + http.query(in_query)
         if query:
             target += ("&" if in_query else "?") + query
         if self.request == "json" and body is not None:
-            return Prepared(self.method, target, {"body": body}, answer, stream, _JSON)
+            return Prepared(self.method, target, {"body": body}, answer, stream, _JSON, answers)
         if self.request == "json":
             content: dict[str, Any] = {"json": given}
         elif self.request == "multipart":
             content = {"multipart": [*(parts or ()), *_parts(given)]}
         else:
             content = {}
-        return Prepared(self.method, target, content, answer, stream)
+        return Prepared(self.method, target, content, answer, stream, answers=answers)
 
     def _streams(self, value: Any) -> bool:
         if value is not None and not isinstance(value, bool):
@@ -184,6 +186,13 @@ def _is_file(value: Any) -> bool:
         return False
     one_source = ("$attachment" in value) != ("data" in value)
     return one_source and all(isinstance(text, str) for text in value.values())
+
+
+def _number_of_answers(given: Any) -> int:
+    """By the parameter `n`, which is a text in a form."""
+    if isinstance(given, str) and given.isascii() and given.isdigit() and len(given) < 10:
+        given = int(given)
+    return int(given) if isinstance(given, int | float) and 1 < given < 1e9 else 1
 
 
 def _are_parts(value: Any) -> bool:

@@ -6,6 +6,7 @@ parse → method, domain → body → size → how many, how often → audit →
 from __future__ import annotations
 
 import time
+from codecs import getincrementaldecoder
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -45,6 +46,8 @@ from host.run import Overdue, Run
 from host.secrets.charsets import MARKED, CharsetRedactor, charset_of
 from host.secrets.redaction import Redactor, StreamRedactor
 from host.secrets.value import PLACEHOLDER_PREFIX, SecretValue, Substitution
+
+_utf_8_decoder = getincrementaldecoder("utf-8")
 
 _PIECE_BYTES = 64 * 1024
 _ERRORS = 400  # and above: statuses of errors
@@ -92,7 +95,8 @@ class UpstreamAnswer:
                 charset, self._unreadable = None, error.message
             if charset is not None:
                 self._redacted = CharsetRedactor(redactor, charset)
-        self._decoder = BodyDecoder()
+        events = self.headers.get("content-type", "").lower().startswith("text/event-stream")
+        self._decoder = _utf_8_decoder("replace") if events else BodyDecoder()  # of events the standard decides
 
     @property
     def ok(self) -> bool:
@@ -106,7 +110,8 @@ class UpstreamAnswer:
         return b""
 
     def read_text(self, clock: Deadline | None = None, kept: list[bytes] | None = None) -> str:
-        """The next text as soon as there is some, never cut within a character; empty at the end. See BodyDecoder.
+        """The next text as soon as there is some, never cut within a character; empty at the end. See BodyDecoder;
+        events are UTF-8, with U+FFFD for what is none.
         `clock` may end before the run; `kept` gets the bytes. Raises GuestError."""
         while not self.ended:
             data = self._next(clock)

@@ -14,6 +14,7 @@ from host.core.wit import FETCH
 from host.errors import Refusal
 from host.run import AnswerHead, Run
 
+_EMPTY = (204, 205)  # answers without content (RFC 9110, 15.3.5 and 15.3.6)
 _MOST_GROWTH = 6  # of a text that becomes JSON: \u0001 for one byte
 
 
@@ -35,7 +36,8 @@ class Fetch:
 
 
 def _response(run: Run, message: RequestMessage, answer: UpstreamAnswer) -> Json:
-    if message.relay and message.response_encoding == "attachment" and run.taker is not None and answer.ok:
+    flows = answer.ok and answer.status not in _EMPTY and run.taker is not None
+    if flows and message.relay and message.response_encoding == "attachment":
         return _relayed(run, message, answer)
     body = answer.read_all()
     response: dict[str, Json] = {"status": answer.status, "headers": answer.headers}

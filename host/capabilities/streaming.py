@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
@@ -11,7 +10,7 @@ from typing import Any, Final
 from host.capabilities.exchange import Exchange, UpstreamAnswer, recorded
 from host.capabilities.http import attached, head_of
 from host.capabilities.message import GuestError, RequestMessage, decode_body
-from host.core.sse import AnswerReader, Comment, Failure, ServerSentEvent, failure_of
+from host.core.sse import AnswerReader, Comment, Failure, ServerSentEvent, failure_of, value_of
 from host.core.strict_json import Json, write_json
 from host.core.wit import STREAMING
 from host.egress import Wait
@@ -184,7 +183,4 @@ def _comment(answer: UpstreamAnswer, comment: Comment) -> Comment:
 def _failure_in(body: bytes) -> Failure | None:
     if b'"error"' not in body or len(body) > _MOST_SEARCHED:
         return None
-    try:
-        return failure_of(json.loads(body.decode("utf-8-sig", "replace")))
-    except (ValueError, RecursionError):
-        return None
+    return failure_of(value_of(body.decode("utf-8-sig", "replace")))

@@ -8,7 +8,8 @@ The host and its guests share this file: in `catalyst/sdk` it is a link. So it i
 
 import re
 from collections.abc import Iterable, Iterator
-from json import loads
+from json import JSONDecoder, dumps
+from math import isfinite
 from typing import Any, Literal, NamedTuple, Self
 
 HEAD_LIMIT = 2000  # characters of what came before the first event, for error messages
@@ -50,6 +51,13 @@ class Comment(str):
     __slots__ = ()
 
 
+class Stray(Comment):
+    """A line that is no field of an event, but the beginning of a JSON object. The standard ignores it. Some servers
+    write an error so, once they have begun a stream."""
+
+    __slots__ = ()
+
+
 class EventParser:
     """Takes text in pieces of any size. Returns each event and comment with the piece that ends it, and keeps nothing
     but the event under way. An `id` or a `retry` without data goes with the next event."""
@@ -62,6 +70,7 @@ class EventParser:
         self._name: str | None = None
         self._id: str | None = None
         self._retry: int | None = None
+        self.last: Stray | None = None  # a line that the end of the stream cut off
 
     def feed(self, text: str) -> list[ServerSentEvent | Comment]:
         if text and self._at_start:
@@ -88,8 +97,8 @@ class EventParser:
     def end(self) -> ServerSentEvent | None:
         """The event that the end of the stream cut off, if there is one. The standard drops it; an answer that a
         provider cut short after a whole line is worth having."""
-        if line := "".join(self._line):
-            self._take(line)
+        taken = self._take(line) if (line := "".join(self._line)) else None
+        self.last = taken if isinstance(taken, Stray) else None
         self._line = []
         return self._dispatch()
 
@@ -115,6 +124,8 @@ class EventParser:
                 self._id = value
         elif name == "retry" and value.isascii() and value.isdigit() and len(value) < 16:
             self._retry = int(value)
+        elif line.startswith("{"):
+            return Stray(line)
         return None
 
     def _dispatch(self) -> ServerSentEvent | None:
@@ -216,7 +227,9 @@ class AnswerReader:
             found = self._decided(final=True)
         if self.kind == "events" and self.done is None:
             under_way, last = self._parser.under_way, self._parser.end()
-            if last is not None and (last.startswith(_DONE) or _parsed(last) is not None):
+            if self._parser.last is not None:
+                self._judge_stray(self._parser.last)
+            if last is not None and (last.startswith(_DONE) or value_of(last) is not None):
                 found += self._judged([last])
             elif not self._seen and not found and _OTHER_LINE.search(self.text):
                 self.kind = "document"
@@ -248,21 +261,31 @@ class AnswerReader:
             if isinstance(item, ServerSentEvent):
                 if not item or item.isspace():
                     continue
-                if item.startswith(_DONE):
-                    self.done, self.ended = item, True
+                if item[0] != "{" and item.lstrip().startswith(_DONE):
+                    plain = item.startswith(_DONE)
+                    self.done = item if plain else ServerSentEvent.of(item.lstrip(), item.event, item.id, item.retry)
+                    self.ended = True
                     break
                 if item.event in _NAMES or _is_marked(item):
                     self._judge(item)
                 if not (item[0] == "{" and item[-1] == "}") and not self.odd:
-                    self.odd = not isinstance(_parsed(item), dict)
+                    self.odd = not isinstance(value_of(item), dict)
+            elif isinstance(item, Stray):
+                self._judge_stray(item)
+                continue
             found.append(item)
         if found and not self._seen:
             self._seen = True
             self._held.clear()
         return found
 
+    def _judge_stray(self, line: Stray) -> None:
+        """An error that is no event: nobody who reads events sees it."""
+        if self.failure is None and (found := failure_of(value_of(line))) is not None:
+            self.failure, self.cut, self.ended = found, True, True
+
     def _judge(self, event: ServerSentEvent) -> None:
-        document = _parsed(event)
+        document = value_of(event)
         kind = document.get("type") if isinstance(document, dict) else None
         kinds = {kind if isinstance(kind, str) else event.event, event.event}
         if not kinds.isdisjoint(_LAST_OF_ONE):
@@ -325,12 +348,43 @@ def _status(value: Any) -> int:
     return value if isinstance(value, int) and 400 <= value < 600 else 0
 
 
-def _parsed(text: str) -> Any:
-    """None for what is no JSON."""
+_LEVELS = 150  # of a value: a result has fewer than 200
+_SIGN = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[{\]}]', re.DOTALL)
+
+
+def value_of(text: str) -> Any:
+    """The JSON value of `text`, None for what is no JSON. What a result cannot hold stands in it as a text: NaN,
+    infinity, numbers that are too large, and what is nested more than 150 levels deep."""
+    if text.count("[") + text.count("{") > _LEVELS:
+        text = _flat(text)
     try:
-        return loads(text)
+        return _DECODE(text)
     except (ValueError, RecursionError):
         return None
+
+
+def _number(text: str) -> float | str:
+    value = float(text)
+    return value if isfinite(value) else text
+
+
+_DECODE = JSONDecoder(parse_constant=str, parse_float=_number, strict=False).decode
+
+
+def _flat(text: str) -> str:
+    """JSON with a string in place of each value that is nested too deeply; "" for what does not end."""
+    kept, level, done, begin = [], 0, 0, 0
+    for found in _SIGN.finditer(text):
+        if found[0] in "[{":
+            level += 1
+            if level == _LEVELS + 1:
+                begin = found.start()
+        elif found[0] in "]}":
+            if level == _LEVELS + 1:
+                kept += [text[done:begin], dumps(text[begin : found.end()])]
+                done = found.end()
+            level -= 1
+    return "".join([*kept, text[done:]]) if level == 0 else ""
 
 
 class Texts:

@@ -100,6 +100,25 @@ def test_a_stream_that_is_not_utf8_goes_on_as_latin1(host: Host, sent: list[byte
     assert ("".join(read["pieces"]), read["end"]) == (text, DONE)
 
 
+def test_a_byte_that_is_not_utf8_spoils_no_later_event(host: Host) -> None:
+    def behave(peer: Peer) -> None:
+        while peer.request():
+            peer.send(chunked("200 OK", "Content-Type: text/event-stream"))
+            for text in (
+                b"data: \xff\n\n",
+                b"data: \xc3",
+                b"\n\n",
+                "data: é😀\n\n".encode()[:8],
+                "data: é😀\n\n".encode()[8:],
+            ):
+                peer.send(chunk(text))
+            peer.send(LAST)
+
+    with serving(behave) as server:
+        _, read = answers(probe(host, origin_of(server)), OPEN, READ_ALL)
+    assert "".join(read["pieces"]) == "data: \ufffd\n\ndata: \ufffd\n\ndata: é😀\n\n"
+
+
 def test_a_read_waits_for_data_and_returns_it_before_there_is_more(host: Host) -> None:
     """The server sends its second piece only once the first was read."""
     was_read = threading.Event()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from host.core.sse import AnswerReader, Comment, EventParser, ServerSentEvent, Texts, failure_of
+from host.core.sse import AnswerReader, Comment, EventParser, ServerSentEvent, Texts, failure_of, value_of
 
 TABLE = [
     pytest.param("data: a\n\n", ["a"], id="one event"),
@@ -102,7 +102,7 @@ def read(text: str, *cuts: int, content_type: str = "text/event-stream") -> tupl
 
 BITS = [
     "data: ", "data:", "data", "event: error", "event: done", "id: 1", ": ping", "[DONE]", "\n", "\n\n", "\r\n", "\r",
-    '{"a":1}', '{"error":{"code":500}}', '{"type":"response.completed"}', "{", "[", "<html>", "words", " ", "\ufeff", "null",
+    '{"a":1}', '{"error":{"code":500}}', '{"type":"response.completed"}', "{", "[", '{"error":{"code":400}}', "<html>", "words", " ", "\ufeff", "null",
 ]  # fmt: skip
 ANSWERS = st.lists(st.sampled_from(BITS), max_size=14).map("".join)
 TYPES = st.sampled_from(["text/event-stream", "application/json", "text/plain", ""])
@@ -161,6 +161,19 @@ def test_an_image_is_the_last_of_as_many_as_were_asked_for() -> None:
 )  # fmt: skip
 def test_what_reports_an_error(document: Any, found: tuple[int, dict[str, Any]] | None) -> None:
     assert failure_of(document) == found
+
+
+def test_a_value_holds_nothing_that_a_result_cannot() -> None:
+    assert value_of('{"a": [NaN, -Infinity, 1e400, 1.5, "\t"]}') == {"a": ["NaN", "-Infinity", "1e400", 1.5, "\t"]}
+    for levels in (149, 150, 5_000):
+        text = "[" * levels + "]" * levels
+        found, depth = value_of(f'{{"s": "{{[", "v": {text}}}'), 0
+        assert found.pop("s") == "{["
+        while isinstance(found, list | dict) and found:
+            found, depth = next(iter(found.values() if isinstance(found, dict) else found)), depth + 1
+        assert depth <= 150
+        assert found == ([] if levels == 149 else text[149:-149] + "")
+    assert value_of("[" * 5_000) is value_of("]" * 500) is value_of('{"a": ') is None
 
 
 def test_texts_stand_by_choice_and_part() -> None:

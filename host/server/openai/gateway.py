@@ -30,7 +30,7 @@ from host.errors import (
     Unauthenticated,
 )
 from host.run import AnswerHead, Piece, StreamEnd
-from host.runtime.events import is_event
+from host.runtime.events import KEEPALIVE, is_event
 from host.server.asgi import (
     JSON,
     KEEPALIVE_S,
@@ -63,6 +63,7 @@ PREFIX = "/v1"
 VIA = "gateway"
 CATALYST = "x-catalyst"  # of a request: the catalyst for it, whatever its model; of an answer: the one that answered
 RUN = "x-catalyst-run"
+_DOCUMENT_S = 0.25  # that the head of a stream waits: what is called a stream may be an error, which has a status then
 
 
 class Gateway:
@@ -182,25 +183,32 @@ class Gateway:
 
 
 async def _flowed(context: RequestContext, running: Running, send: Send) -> bool:
-    """Send an answer as it comes: its head once the upstream's has come, or with the first event. False where nothing
-    flows. Raises HostError before the head is sent."""
+    """Send an answer as it comes: its head once the upstream's has come, or with the first event. An error or a
+    document right behind the upstream's head is no stream. False where nothing flows. Raises HostError before the head
+    is sent."""
     try:
         found = await running.pieces()
     except OperationFailed:
         return False  # it is answered like any other result
+    headers: Mapping[str, str] = {}
     if found and isinstance(head := found[0], AnswerHead):
         if head.binary:
             await _send_bytes(running, send, context, head, found)
-        else:
-            await _send_events(running, send, context, handed_on(head.headers), found)
-        return True
+            return True
+        headers = handed_on(head.headers)
+        try:
+            found = found[1:] or await running.pieces(_DOCUMENT_S)
+        except OperationFailed:
+            return False
+        if found and found[0] is KEEPALIVE:
+            found = [head]
     if not found:
         if not running.resolved.stream:
             return False
         found = [*gathered(result := await running.result())]
         if not found and (running.upstream_end is None or result.document is not None):
             return False  # there was no stream, not even one without events
-    await _send_events(running, send, context, {}, found)
+    await _send_events(running, send, context, headers, found)
     return True
 
 

@@ -124,6 +124,7 @@ class TestOnCyfr:
             "<!DOCTYPE html><html><head><title>\n 502 Bad  Gateway</title>", "a page: 502 Bad Gateway", id="a page"
         ),
         pytest.param("[" * 5_000 + "]" * 5_000, "[" * 2_000, id="a deep one"),
+        pytest.param('event: error\ndata: {"error": {"message": "m"}}\n\n', "m", id="an event"),
         pytest.param("", "the upstream answered 401", id="nothing"),
     ],
 )

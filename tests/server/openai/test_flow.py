@@ -110,11 +110,16 @@ def test_where_the_upstream_says_nothing_comments_are_made(
 
 
 def test_an_error_after_the_head_and_before_the_first_event_is_an_event(server: Server, workspace: Workspace) -> None:
+    seen = threading.Event()
+
     def behave(peer: Peer) -> None:
         peer.request()
         peer.send(EVENTS)
+        seen.wait(PATIENCE_S)
 
     with asking(server, workspace, "/v1/chat/completions", CHAT, behave) as client:
+        client.until(b"\r\n\r\n")
+        seen.set()
         said = client.until(b"0\r\n\r\n")
     assert said.startswith(b"HTTP/1.1 200")
     assert b"event: error\ndata: {" in said
@@ -132,6 +137,35 @@ def test_an_upstreams_error_status_stays_the_status(server: Server, workspace: W
     with asking(server, workspace, path, body, behave) as client:
         said = client.until(b'"x"')
     assert said.startswith(b"HTTP/1.1 401")
+
+
+def test_as_many_images_come_as_were_asked_for(server: Server, workspace: Workspace) -> None:
+    """The second is sent only once the client has the first."""
+    seen = threading.Event()
+
+    def behave(peer: Peer) -> None:
+        peer.request()
+        peer.send(EVENTS + event({"type": "image_generation.completed", "b64_json": "Zmlyc3Q="}))
+        assert seen.wait(PATIENCE_S)
+        peer.send(event({"type": "image_generation.completed", "b64_json": "c2Vjb25k"}))
+        peer.hang()
+
+    body = {"model": "gpt-image-1", "prompt": "a cat", "n": 2, "stream": True}
+    with asking(server, workspace, "/v1/images/generations", body, behave) as client:
+        client.until(b"Zmlyc3Q=")
+        seen.set()
+        assert b"c2Vjb25k" in client.until(b"0\r\n\r\n")
+
+
+def test_a_binary_answer_without_content_has_neither_type_nor_length(server: Server, workspace: Workspace) -> None:
+    def behave(peer: Peer) -> None:
+        peer.request()
+        peer.send(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    with asking(server, workspace, "/v1/audio/speech", SPEECH, behave) as client:
+        said = client.until(b"\r\n\r\n").lower()
+    assert said.startswith(b"http/1.1 204")
+    assert b"\r\ncontent-" not in said
 
 
 def sound(number: int) -> bytes:

@@ -29,6 +29,11 @@ find_python() {
     return 1
 }
 
+# What constraints.txt has for the extras named in $1: of two parts, the latter is for tests.
+pinned() {
+    if [ "$1" = test ]; then cat constraints.txt; else sed '/^# Only for tests/,$d' constraints.txt; fi
+}
+
 # A virtual environment with the extras named in $1, made again when what it was made from changes.
 set_up() {
     local extras=$1 python stamp
@@ -49,8 +54,9 @@ set_up() {
             fi
         fi
     fi
-    PIP_CONSTRAINT=$PWD/constraints.txt .venv/bin/python -m pip install \
-        --quiet --disable-pip-version-check --editable ".[$extras]"
+    local pip=(.venv/bin/python -m pip install --quiet --disable-pip-version-check)
+    "${pip[@]}" --require-hashes --no-deps --requirement <(pinned "$extras")
+    "${pip[@]}" --no-deps --no-index --no-build-isolation --editable .
     echo "$stamp" >>.venv/made-from
 }
 

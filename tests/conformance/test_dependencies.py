@@ -94,6 +94,26 @@ def test_every_requirement_has_a_lowest_version() -> None:
         assert re.search(r"(>=|==)\d", line), line
 
 
+PINNED = re.compile(r"^([\w.-]+)==([^\s;]+)[^\n]*((?:\n +--hash=sha256:[0-9a-f]{64}(?: \\)?)*)", re.MULTILINE)
+
+
+def test_every_version_is_pinned_with_the_hashes_of_its_files() -> None:
+    text = (ROOT / "constraints.txt").read_text()
+    found = {normal(name): hashes.count("--hash=") for name, _, hashes in PINNED.findall(text)}
+    assert {name for name, count in found.items() if not count} == set()
+    declared = {named(line) for line in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]]}
+    assert (declared | OPTIONAL.keys()) - {"catalyst-host"} - found.keys() == set()
+
+
+def test_what_is_installed_without_the_tests_is_the_first_part() -> None:
+    first, mark, rest = (ROOT / "constraints.txt").read_text().partition("# Only for tests:")
+    assert mark
+    theirs = {normal(name) for name, _, _ in PINNED.findall(first)}
+    assert (BASE | OPTIONAL.keys()) - theirs == set()
+    assert {"hatchling", "editables"} <= theirs
+    assert "pytest" in {normal(name) for name, _, _ in PINNED.findall(rest)}
+
+
 # The lowest versions -------------------------------------------------------------------------------------------------
 
 

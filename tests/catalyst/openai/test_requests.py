@@ -26,8 +26,8 @@ def delete(path):
     return {**get(path), "method": "DELETE"}
 
 
-def post(path, body):
-    return {"method": "POST", "url": BASE + path, "headers": JSON, "body": body, **KEPT}
+def post(path, body, **more):
+    return {"method": "POST", "url": BASE + path, "headers": JSON, "body": body, **KEPT, **more}
 
 
 def upload(path, *parts, kept=True):
@@ -77,12 +77,12 @@ def value(name, text):
         (
             "audio.speech",
             {"model": "m", "input": "i", "voice": "alloy"},
-            post("/audio/speech", {"model": "m", "input": "i", "voice": "alloy"}),
+            post("/audio/speech", {"model": "m", "input": "i", "voice": "alloy"}, relay=True),
         ),
         (
             "audio.speech.create",
             {"model": "m", "input": "i", "voice": {"id": "v"}},
-            post("/audio/speech", {"model": "m", "input": "i", "voice": {"id": "v"}}),
+            post("/audio/speech", {"model": "m", "input": "i", "voice": {"id": "v"}}, relay=True),
         ),
         (
             "audio.transcriptions",
@@ -148,7 +148,7 @@ def value(name, text):
         ),
         ("files.get", {"file_id": "f"}, get("/files/f")),
         ("files.retrieve", {"file_id": "../models"}, get("/files/..%2Fmodels")),
-        ("files.content", {"file_id": "f"}, get("/files/f/content")),
+        ("files.content", {"file_id": "f"}, get("/files/f/content", relay=True)),
         ("files.delete", {"file_id": "f"}, delete("/files/f")),
     ],
 )

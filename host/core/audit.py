@@ -48,6 +48,7 @@ ChangeKind = Literal[
 CHANGES: Final[tuple[ChangeKind, ...]] = get_args(ChangeKind)
 
 EventKind: TypeAlias = RunKind | OtherKind | ChangeKind  # `run` is empty but for the first
+KINDS: Final[tuple[EventKind, ...]] = (*get_args(RunKind), *get_args(OtherKind), *CHANGES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,5 +97,8 @@ class CheckedBackend(httpcore2.NetworkBackend):
             lookup.done.set()
             raise httpcore2.ConnectTimeout
         if not lookup.addresses:
-            raise httpcore2.ConnectError from unresolved()
+            try:
+                raise unresolved()
+            except OSError as error:  # httpcore's pool drops the cause of an error, and not its context
+                raise httpcore2.ConnectError from error
         return lookup.addresses

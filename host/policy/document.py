@@ -312,7 +312,7 @@ def _read(kind: type[T], given: FieldReader) -> T:
     """A `kind` from the fields of an object in a document. Raises PolicyError."""
     known = {_SPELLED.get(one.name, one.name): one for one in fields(kind)}
     for name, near in given.unknown(known):
-        hint = f"one of {', '.join(known)}" + (f"; did you mean {near}?" if near else "")
+        hint = (f"did you mean {near}? " if near else "") + f"one of {', '.join(known)}"
         raise PolicyError(f"unknown field '{given.path(name)}'", field=given.path(name), hint=hint)
     for name, one in known.items():
         if name not in given and one.default is one.default_factory is MISSING:

@@ -34,6 +34,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from host.core.fields import did_you_mean
 from host.core.names import Reference
 from host.core.quantities import Quota, parse_size
 from host.core.strict_json import parse_json
@@ -88,7 +89,12 @@ class ServerSettings:
             said, hint = first["msg"], None
             if first["type"] == "extra_forbidden":
                 within = _Document if len(first["loc"]) == 1 else _Budget
-                said, hint = "there is no such setting", f"one of {', '.join(within.model_fields)}"
+                said, hint = (
+                    "there is no such setting",
+                    did_you_mean(
+                        str(first["loc"][-1]), within.model_fields, f"one of {', '.join(within.model_fields)}"
+                    ),
+                )
             raise InputError(f"{name or 'the configuration'}: {said}", field=name or None, hint=hint) from None
         return cls(
             routing=Routing(

@@ -209,7 +209,9 @@ def _sqlite(file: Path) -> Engine:
     try:
         os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # SQLite gives its journals the same mode
     except OSError as error:
-        raise StateError(f"cannot open {str(file)!r}: {error.strerror}") from None
+        raise StateError(
+            f"cannot open {str(file)!r}: {error.strerror}", hint="HOST_STATE_DIR names a folder of your own"
+        ) from None
     engine = sqlalchemy.create_engine(
         URL.create("sqlite", database=str(file)),
         connect_args={"timeout": _BUSY_S, "check_same_thread": False, "isolation_level": None},

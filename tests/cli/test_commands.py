@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import click
@@ -82,3 +84,13 @@ def test_a_command_that_is_none_is_a_mistake(program: Any) -> None:
     ran = program("rnu")
     assert (ran.status, ran.out) == (2, "")
     assert "No such command 'rnu'" in ran.err
+
+
+def test_the_list_of_documents_fits_a_terminal_uncut(program: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("host.cli.commands.docs.terminal_width", lambda: 80)
+    ran = program("docs")
+    listed = json.loads(program("docs", "--json").out)
+    assert max(map(len, ran.out.splitlines())) <= 80
+    assert "…" not in ran.out
+    assert [line.split()[0] for line in ran.out.splitlines()[1:]] == [one["name"] for one in listed]
+    assert all(Path(one["file"]).is_file() for one in listed)

@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture
 def kept(state: Path, program: Any, tool: Any) -> Path:
-    program("register", tool(domains=["api.example"]))
+    program("register", tool(domains=["api.example"], secrets=["TOOL_KEY"]))
     program("secret", "set", "OPENAI_API_KEY=sk-9f86d081884c7d65")
     program("key", "create", "--name", "notebook", "--type", "secret")
     program("signing-key", "generate", "acme")
@@ -36,6 +36,17 @@ def kept(state: Path, program: Any, tool: Any) -> Path:
         pytest.param(["sign", "c:local.tool", "--key", "acne"], 2, "acme", id="a signing key"),
         pytest.param(["policy", "set", "c:local.tol", "timeout", "5s"], 0, "c:local.tool", id="the target of a policy"),
         pytest.param(["policy", "set", "c:local.tool", "time_out", "5s"], 2, "timeout", id="a field"),
+        pytest.param(["config", "set", "c:local.tol", "base_url=x"], 0, "c:local.tool", id="what reads a setting"),
+        pytest.param(["docs", "polcy"], 2, "policy", id="a document"),
+        pytest.param(["audit", "list", "--kind", "run.strted"], 0, "run.started", id="a kind of record"),
+        pytest.param(["mcp", "--reference", "c:local.tol"], 0, "c:local.tool", id="a reference to serve"),
+        pytest.param(["secret", "grant", "c:local.tool", "TOOL_KYE"], 0, "TOOL_KEY", id="a secret to grant"),
+        pytest.param(
+            ["key", "create", "--name", "other", "--type", "secret", "--catalyst", "c:local.tol"],
+            0,
+            "c:local.tool",
+            id="the catalyst of a key",
+        ),
     ],
 )
 def test_what_was_meant(program: Any, words: list[str], status: int, meant: str) -> None:

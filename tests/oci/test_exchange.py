@@ -385,6 +385,15 @@ def test_a_registry_that_nobody_runs_is_named():
     assert caught.value.hint
 
 
+def test_a_registry_whose_name_does_not_resolve_is_told_so(monkeypatch):
+    def resolver(name):
+        raise socket.gaierror(socket.EAI_NONAME, str(name))
+
+    monkeypatch.setattr("host.oci.network.system_resolver", resolver)
+    with client("registry.invalid") as one, pytest.raises(RegistryError, match="its name does not resolve"):
+        one.manifest()
+
+
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
     """A folder with a key and a self-signed certificate for `localhost`."""

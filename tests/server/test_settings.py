@@ -107,8 +107,10 @@ def test_a_mistake_is_named(document: Any, field: str | None) -> None:
 @pytest.mark.parametrize(
     ("document", "hint"),
     [
-        pytest.param({"alias": {}}, "one of default, prefix_map, aliases", id="a setting"),
-        pytest.param({"budgets": {"c:a.b": {"token": "1/1m"}}}, "one of requests, tokens", id="a budget"),
+        pytest.param({"alias": {}}, "did you mean aliases? one of default, prefix_map, aliases", id="a setting"),
+        pytest.param(
+            {"budgets": {"c:a.b": {"token": "1/1m"}}}, "did you mean tokens? one of requests, tokens", id="a budget"
+        ),
     ],
 )
 def test_what_there_is_instead_is_said(document: Any, hint: str) -> None:

@@ -16,6 +16,8 @@ from host.cli.options import json_option, output_option, yes_option
 from host.cli.output.audit import FORMATS, audit_table
 from host.cli.output.terminal import agree, as_json, errors_shown, local_time, put, say, terminal_width, working
 from host.cli.times import parse_past
+from host.core.audit import KINDS
+from host.core.fields import did_you_mean
 from host.errors import InputError
 
 if TYPE_CHECKING:
@@ -49,6 +51,8 @@ def list_(*, run: str | None, kind: str | None, denied: bool, since: str | None,
         from host.store.audit_log.records import newest_records  # noqa: PLC0415 - not for `--help`
 
         wanted = _wanted(run, kind, since, denied=denied)
+        if kind is not None and kind not in KINDS:
+            say(f"note: {did_you_mean(kind, KINDS, f'no record of this version is of the kind {kind[:80]!r}')}")
         with opened() as workspace:
             found = newest_records(workspace.database, limit, wanted)
         if in_json:

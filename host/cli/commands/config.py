@@ -6,6 +6,7 @@ import click
 
 from host.cli.inputs import blaming, opened
 from host.cli.options import json_option, yes_option
+from host.cli.output.component import say_strange
 from host.cli.output.terminal import agree, as_json, errors_shown, put, say, table
 from host.cli.permissions import parse_setting
 from host.core.names import Reference
@@ -33,6 +34,7 @@ def set_(*, reference: str, words: tuple[str, ...], in_json: bool) -> None:
         named, given = Reference.parse(reference), _given(words)
         with opened() as workspace:
             workspace.config.update(named, given)
+            say_strange(workspace, named)
         if in_json:
             put(as_json({"reference": str(named), "set": given}))
         else:

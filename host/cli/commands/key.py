@@ -12,6 +12,7 @@ import click
 
 from host.cli.inputs import blaming, opened
 from host.cli.options import AliasedOption, json_option, yes_option
+from host.cli.output.component import say_strange
 from host.cli.output.terminal import agree, as_json, errors_shown, local_time, one_line, put, say, table, terminal_width
 from host.cli.times import parse_future, parse_span
 from host.core.names import Reference
@@ -136,6 +137,8 @@ def create(*, name: str, kind: KeyType, in_json: bool, **bounds: Any) -> None:
             with opened() as workspace:
                 first = not workspace.api_keys.snapshot().any
                 key, text = workspace.api_keys.create(name=name, type=kind, **given)
+                for reference in key.catalysts:
+                    say_strange(workspace, reference)
         _hand_over(key, text, in_json=in_json)
         if first:
             say("it is the first: from now on, host serve asks everybody for a key")
@@ -156,6 +159,8 @@ def update(*, name: str, in_json: bool, **bounds: Any) -> None:
             if not changes:
                 raise InputError("nothing is to be changed", hint="host key update --help lists what can be")
             key = workspace.api_keys.update(key.id, **changes)
+            for reference in key.catalysts if "catalysts" in changes else ():
+                say_strange(workspace, reference)
         put(as_json(_key_facts(key)) if in_json else "\n".join(_permissions(key)))
 
 

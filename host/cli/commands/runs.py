@@ -117,12 +117,12 @@ def _run_facts(run: RunSummary) -> dict[str, Any]:
 
 
 def _runs_table(found: Sequence[RunSummary], width: int | None) -> Iterator[str]:
-    """A line each. A narrow terminal shows short ids, no seconds and no counts of requests. A column that would be
+    """A line each. A narrow terminal shows short ids and times, and no counts of requests. A column that would be
     empty is left out: only a server's runs have keys."""
     narrow = is_narrow(width)
     columns: dict[str, Callable[[RunSummary], str]] = {
         "run": lambda run: run.id[:SHORT_ID] if narrow else run.id,
-        "started": lambda run: local_time(run.started_at, seconds=not narrow),
+        "started": lambda run: local_time(run.started_at, short=narrow),
         "reference": lambda run: run.reference,
         "operation": lambda run: run.operation,
         "model": lambda run: run.model,

@@ -12,6 +12,7 @@ import click
 from host.cli.inputs import blaming, opened
 from host.cli.output.terminal import errors_shown, say
 from host.core import installation
+from host.core.fields import did_you_mean
 from host.core.names import Reference
 from host.core.quantities import parse_duration
 from host.errors import InputError, StateError
@@ -268,9 +269,11 @@ def mcp(*, references: tuple[str, ...], manage: bool, log_level: str) -> None:
         if only:
             with opened() as workspace:
                 there = {one.reference for one in workspace.components.all()}
+            known = {str(one) for version in there for one in (version, version.any_version)}
             for reference in only:
-                if reference not in there and reference not in {one.any_version for one in there}:
-                    say(f"there is no {reference}; it is served once it is there (host register)")
+                if str(reference) not in known:
+                    hint = did_you_mean(str(reference), sorted(known), "it is served once it is there: host register")
+                    say(f"note: there is no {reference}: {hint}")
         if sys.stdin.isatty():
             say("reading MCP messages from standard input, which a client usually writes (Ctrl-D ends it)")
         logs.configure(level=log_level, in_json=not sys.stderr.isatty())

@@ -31,7 +31,7 @@ def audit_table(records: Iterable[Record], *, of_one_run: bool = False, width: i
     rows = [
         (
             str(record.seq),
-            local_time(record.at, seconds=not narrow),
+            local_time(record.at, short=narrow),
             record.run[:SHORT_ID] if narrow else record.run,
             record.kind,
             _DECISIONS.get(record.decision, "?"),

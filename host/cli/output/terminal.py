@@ -180,9 +180,9 @@ def _end(error: HostError, *, in_json: bool) -> NoReturn:
     sys.exit(error.exit_status)
 
 
-def local_time(at: float, *, seconds: bool = True) -> str:
-    """Unix time as people read it, in their zone: `2026-11-20 17:05:09`, or without its seconds."""
-    return time.strftime("%Y-%m-%d %H:%M:%S" if seconds else "%Y-%m-%d %H:%M", time.localtime(at))
+def local_time(at: float, *, short: bool = False) -> str:
+    """Unix time as people read it, in their zone: `2026-11-20 17:05:09`, or in short `11-20 17:05`."""
+    return time.strftime("%m-%d %H:%M" if short else "%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
 def size(count: int) -> str:
@@ -257,7 +257,7 @@ def terminal_width() -> int | None:
 
 
 def is_narrow(width: int | None) -> bool:
-    """Whether a terminal of that width has no room for the ids of runs and for seconds."""
+    """Whether a terminal of that width has no room for whole ids of runs and whole times."""
     return width is not None and width < _ROOMY
 
 

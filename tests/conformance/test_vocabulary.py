@@ -53,7 +53,7 @@ WORDS = {
 }
 
 # Commands whose result is no JSON: servers, an editor, documents, and files in a format of their own.
-WITHOUT_JSON = {"docs", "serve", "mcp", "fake openai", "policy edit", "policy export", "audit export"}
+WITHOUT_JSON = {"serve", "mcp", "fake openai", "policy edit", "policy export", "audit export"}
 # What cannot be undone: what was there is in no other place.
 ASKING = {
     "approve",

@@ -337,8 +337,8 @@ def _next_steps(workspace: Workspace, reference: Reference, name: SecretName) ->
         yield f"note: nothing is registered as {reference} yet: {did_you_mean(str(reference), known, 'host register')}"
     asked = [requested_by(one.manifest, {}).secrets for one in there if one.manifest is not None]
     if asked and all(names is not None and name not in names for names in asked):
-        known = {str(one) for names in asked for one in names or ()}
-        hint = did_you_mean(str(name), sorted(known), "nothing comes of the grant")
+        wanted = {str(one) for names in asked for one in names or ()}
+        hint = did_you_mean(str(name), sorted(wanted), "nothing comes of the grant")
         yield f"note: its manifest does not ask for {name}: {hint}"
     try:
         if workspace.sources.find(name) is None:

@@ -372,8 +372,8 @@ def test_a_file_says_how_it_is_set_up(serve: Any, tmp_path: Path, fake: FakeOpen
 def test_its_log_is_json_lines_where_nobody_watches(serve: Any) -> None:
     one = serve()
     answer = one.client.post("/v1/chat/completions", json=CHAT)
-    until(lambda: any(answer.headers["x-request-id"] in line for line in one.said))
-    [line] = [json.loads(line) for line in one.said if answer.headers["x-request-id"] in line]
+    until(lambda: any(answer.headers["x-catalyst-request-id"] in line for line in one.said))
+    [line] = [json.loads(line) for line in one.said if answer.headers["x-catalyst-request-id"] in line]
     assert (line["message"], line["route"], line["status"]) == ("request", "POST /v1/chat/completions", 200)
 
 

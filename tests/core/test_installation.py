@@ -17,10 +17,14 @@ BIN = Path(sys.executable).parent
 def nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only this distribution is installed."""
 
-    def version(name: str) -> str:
-        raise importlib.metadata.PackageNotFoundError(name)
+    own = importlib.metadata.distribution(installation.DISTRIBUTION)
 
-    monkeypatch.setattr(importlib.metadata, "version", version)
+    def distribution(name: str) -> importlib.metadata.Distribution:
+        if name != installation.DISTRIBUTION:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return own
+
+    monkeypatch.setattr(importlib.metadata, "distribution", distribution)
 
 
 @pytest.mark.usefixtures("nothing_else")

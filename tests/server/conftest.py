@@ -61,6 +61,7 @@ class Server:
         """Once it has seen what was changed until now."""
 
         def seen() -> bool:
+            self.application.readiness._until = 0.0  # else the answer is that of a second ago
             self.get("/ready")
             view = self.application.catalog._view
             return view is not None and view.stamp == self.application.workspace.stamp()

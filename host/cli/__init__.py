@@ -89,6 +89,15 @@ class _LazyGroup(click.Group):
             ctx.fail(f"No such command {args[0][:80]!r}: {hint}")
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except click.NoSuchOption as error:  # click would suggest the former names of options too
+            found = error.ctx or ctx
+            shown = [name for one in found.command.get_params(found) for name in (*one.opts, *one.secondary_opts)]
+            options = [name for name in shown if name.startswith("--")]
+            raise click.NoSuchOption(error.option_name, possibilities=options, ctx=found) from None
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         width = max(map(len, COMMANDS))
         for section, names in _COMMANDS.items():

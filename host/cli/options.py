@@ -49,7 +49,7 @@ HIDDEN: Final = _HiddenType()  # the click type of such a word
 class AliasedOption(click.Option):
     """An option that has other names too, which no help shows: an earlier version had them, and scripts use them."""
 
-    def __init__(self, *arguments: Any, aliases: Sequence[str] = (), **options: Any) -> None:
+    def __init__(self, *arguments: Any, aliases: Sequence[str], **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.aliases = tuple(aliases)
 
@@ -60,6 +60,11 @@ class AliasedOption(click.Option):
             super().add_to_parser(parser, ctx)
         finally:
             self.opts = shown
+
+
+def aliased_option(*names: str, aliases: Sequence[str], **options: Any) -> Callable[[F], F]:
+    """The decorator that adds an `AliasedOption`. The rest is as in `click.option`."""
+    return click.option(*names, cls=AliasedOption, aliases=aliases, **options)
 
 
 json_option = click.option("--json", "in_json", is_flag=True, help="Print JSON: the result, and errors too.")
@@ -81,10 +86,9 @@ _OPTIONS = (
     click.option(
         "--policy", "policy_file", metavar="FILE", help="A policy, TOML or JSON; the options below add to it."
     ),
-    click.option(
+    aliased_option(
         "--allow-domain",
-        cls=AliasedOption,
-        aliases=("--domain",),
+        aliases=["--domain"],
         multiple=True,
         metavar="DOMAIN",
         help="Reach it: api.openai.com, *.example.com.",

@@ -57,6 +57,21 @@ def test_what_was_meant(program: Any, words: list[str], status: int, meant: str)
     assert meant.lower() in said
 
 
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        pytest.param(["key", "create", "--operatios"], "Did you mean '--operation'?", id="a slip of a former name"),
+        pytest.param(
+            ["trust", "require", "--defaults"], "No such option '--defaults'.", id="near to a former name alone"
+        ),
+    ],
+)
+def test_an_options_former_name_is_not_suggested(program: Any, words: list[str], meant: str) -> None:
+    ran = program(*words)
+    assert ran.status == 2
+    assert ran.err.rstrip().endswith(meant)
+
+
 @pytest.mark.usefixtures("kept")
 @pytest.mark.parametrize("words", [["zzzz"], ["inspect", "c:else.where"], ["secret", "get", "QQQQ"]])
 def test_nothing_is_guessed_where_nothing_is_near(program: Any, words: list[str]) -> None:

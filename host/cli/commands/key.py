@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from host.cli.inputs import blaming, opened
-from host.cli.options import AliasedOption, json_option, yes_option
+from host.cli.options import aliased_option, json_option, yes_option
 from host.cli.output.component import say_strange
 from host.cli.output.terminal import agree, as_json, errors_shown, local_time, one_line, put, say, table, terminal_width
 from host.cli.times import parse_future, parse_span
@@ -55,41 +55,37 @@ _BOUNDS: Final = (
     click.option(
         "--token-budget", metavar="N/DURATION", help="At most so many tokens, as upstream counts them: 2M/30d."
     ),
-    click.option(
+    aliased_option(
         "--allow-address",
         "networks",
-        cls=AliasedOption,
-        aliases=("--ip-allowlist",),
+        aliases=["--ip-allowlist"],
         multiple=True,
         metavar="CIDR",
         help="Only from these addresses: 10.0.0.0/8.",
         show_default="any",
     ),
-    click.option(
+    aliased_option(
         "--operation",
         "operations",
-        cls=AliasedOption,
-        aliases=("--operations",),
+        aliases=["--operations"],
         multiple=True,
         metavar="GLOB",
         help="Only this operation: models.list, chat.*.",
         show_default="all; for a public key those that read",
     ),
-    click.option(
+    aliased_option(
         "--model",
         "models",
-        cls=AliasedOption,
-        aliases=("--models",),
+        aliases=["--models"],
         multiple=True,
         metavar="GLOB",
         help="Only for this model: gpt-4o, gpt-*.",
         show_default="all",
     ),
-    click.option(
+    aliased_option(
         "--catalyst",
         "catalysts",
-        cls=AliasedOption,
-        aliases=("--catalysts",),
+        aliases=["--catalysts"],
         multiple=True,
         metavar="REF",
         help="Only for this catalyst: c:local.openai.",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from host.cli.inputs import opened, source_named
-from host.cli.options import HIDDEN, AliasedOption, HiddenText, json_option, yes_option
+from host.cli.options import HIDDEN, HiddenText, aliased_option, json_option, yes_option
 from host.cli.output.terminal import agree, as_json, as_line, errors_shown, local_time, one_line, put, say, table
 from host.cli.secret_values import parse_assignment, read_value
 from host.core.audit import Event
@@ -151,11 +151,10 @@ def delete(*, name: str | None, everything: bool, yes: bool, in_json: bool) -> N
 @secret.command("grant", short_help="Let a component use a secret.")
 @click.argument("reference", metavar="REF", nargs=-1, required=True)
 @click.argument("name", metavar="NAME")
-@click.option(
+@aliased_option(
     "--allow-domain",
     "domains",
-    cls=AliasedOption,
-    aliases=("--domain", "--to"),
+    aliases=["--domain", "--to"],
     multiple=True,
     metavar="DOMAIN",
     help="Where it may go.",

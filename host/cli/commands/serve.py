@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from host.cli.inputs import blaming, opened
+from host.cli.options import F
 from host.cli.output.terminal import errors_shown, say
 from host.core import installation
 from host.core.fields import did_you_mean
@@ -22,10 +24,20 @@ if TYPE_CHECKING:
     from host.server.settings import ServerSettings
 
 
+def _port_option(default: int) -> Callable[[F], F]:
+    port = click.IntRange(0, 65535)
+    return click.option(
+        "--port", default=default, show_default=True, metavar="PORT", type=port, help="0 takes a free one."
+    )
+
+
+def _log_level_option(default: str, help_: str) -> Callable[[F], F]:
+    levels = click.Choice(["debug", "info", "warning", "error"])
+    return click.option("--log-level", type=levels, default=default, show_default=True, help=help_)
+
+
 @click.command("serve", short_help="Serve OpenAI's API and MCP over catalysts.")
-@click.option(
-    "--port", default=4000, show_default=True, metavar="PORT", type=click.IntRange(0, 65535), help="0 takes a free one."
-)
+@_port_option(4000)
 @click.option(
     "--host",
     "address",
@@ -84,13 +96,7 @@ if TYPE_CHECKING:
     help="The form of what is logged.",
     show_default="text on a terminal, else json",
 )
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="info",
-    show_default=True,
-    help="The least that is logged.",
-)
+@_log_level_option("info", "The least that is logged.")
 def serve(**options: Any) -> None:
     """Serve the installed catalysts: OpenAI's API at /v1, MCP at /mcp, a console at /, /health, /ready and /metrics.
 
@@ -232,13 +238,7 @@ class _DesktopClients(click.Command):
     is_flag=True,
     help="Add the tools that set secrets and policies. Careful: an agent may obey texts of strangers.",
 )
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="warning",
-    show_default=True,
-    help="The least that is logged, on standard error.",
-)
+@_log_level_option("warning", "The least that is logged, on standard error.")
 def mcp(*, references: tuple[str, ...], manage: bool, log_level: str) -> None:
     """Serve the installed catalysts as tools, by the Model Context Protocol, to the program that starts this one. Each
     run is in a sandbox, with the grants of its catalyst and nothing else.
@@ -286,14 +286,7 @@ def fake() -> None:
 
 
 @fake.command("openai", short_help="A deterministic OpenAI API.")
-@click.option(
-    "--port",
-    default=4747,
-    show_default=True,
-    metavar="PORT",
-    type=click.IntRange(0, 65535),
-    help="0 takes a free one.",
-)
+@_port_option(4747)
 def openai(port: int) -> None:
     """Serve an OpenAI API whose answers depend on the requests alone: no key, no cost, no network."""
     from host.fakes import FakeOpenAI  # noqa: PLC0415 - only this fake needs it

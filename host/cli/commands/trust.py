@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from host.cli.inputs import blaming, opened, read_bytes
-from host.cli.options import AliasedOption, json_option, yes_option
+from host.cli.options import aliased_option, json_option, yes_option
 from host.cli.output.terminal import agree, as_json, errors_shown, local_time, put, say, table
 from host.errors import InputError
 
@@ -101,11 +101,10 @@ def revoke(*, key: str, yes: bool, in_json: bool) -> None:
     help="How many different keys.",
 )
 @click.option("--unsigned", is_flag=True, help="Need no signature; invalid ones are still refused.")
-@click.option(
+@aliased_option(
     "--reset",
     "default",
-    cls=AliasedOption,
-    aliases=("--default",),
+    aliases=["--default"],
     is_flag=True,
     help="Go back to what holds for every namespace: one signature, none for local.",
 )

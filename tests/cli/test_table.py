@@ -64,6 +64,33 @@ def test_a_name_is_cut_after_what_stands_behind_it() -> None:
     )
 
 
+RUN = (
+    "3f1c9a7be204",
+    "11-29 07:05",
+    "c:local.openai:0.1.0",
+    "chat.completions.create",
+    "gpt-4o-mini",
+    "ok",
+    "10.412 s",
+)
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+@pytest.mark.parametrize("more", [(), ("123/456",), ("123/456", "ci (key_01ab)")])
+def test_columns_that_are_spared_are_whole_and_others_are_cut(width: int, more: tuple[str, ...]) -> None:
+    head = ("run", "started", "reference", "operation", "model", "outcome", "took", "tokens", "key")
+    cells = (*RUN, *more)
+    _, row = table(head[: len(cells)], [cells], width=width, spared=("run", "started", "took"))
+    assert columns_of(row) <= width
+    assert row.startswith("3f1c9a7be204  11-29 07:05  ")
+    assert "10.412 s" in row
+
+
+def test_where_nothing_else_is_left_to_cut_the_spared_columns_are_cut_too() -> None:
+    _, row = table(("run", "started", "took"), [("3f1c9a7be204", "11-29 07:05", "10.412 s")], width=20, spared=["run"])
+    assert (row, columns_of(row)) == ("3f1c9a7…  11-…  10.…", 20)
+
+
 @pytest.mark.parametrize(("on_terminal", "said"), [(True, "compiling …\n"), (False, "")])
 def test_what_takes_long_says_so_on_a_terminal_alone(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], on_terminal: bool, said: str

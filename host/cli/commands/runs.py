@@ -117,8 +117,8 @@ def _run_facts(run: RunSummary) -> dict[str, Any]:
 
 
 def _runs_table(found: Sequence[RunSummary], width: int | None) -> Iterator[str]:
-    """A line each. A narrow terminal shows short ids and times, and no counts of requests. A column that would be
-    empty is left out: only a server's runs have keys."""
+    """A line each. A narrow terminal shows short ids and times, and no counts of requests; these it shows whole. A
+    column that would be empty is left out: only a server's runs have keys."""
     narrow = is_narrow(width)
     columns: dict[str, Callable[[RunSummary], str]] = {
         "run": lambda run: run.id[:SHORT_ID] if narrow else run.id,
@@ -138,7 +138,8 @@ def _runs_table(found: Sequence[RunSummary], width: int | None) -> Iterator[str]
     for name in ("operation", "model", "tokens", "key"):
         if not any(map(columns[name], found)):
             del columns[name]
-    return table(tuple(columns), ([cell(run) for cell in columns.values()] for run in found), width=width)
+    rows = ([cell(run) for cell in columns.values()] for run in found)
+    return table(tuple(columns), rows, width=width, spared=("run", "started", "took"))
 
 
 def _caller(run: RunSummary) -> str:

@@ -10,7 +10,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Final, NoReturn
 
@@ -201,31 +201,42 @@ _OF_TERMINAL: Final = -1
 _LEAST: Final = 4  # columns of a cell
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, width: int | None = _OF_TERMINAL) -> Iterator[str]:
+def table(
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    width: int | None = _OF_TERMINAL,
+    spared: Collection[str] = (),
+) -> Iterator[str]:
     """The lines of a table, the head first; none without rows. Columns are as wide as their cells. Where a line would
     be wider than `width` (default: the terminal's; None: any), the last column is cut to the length of its name, then
-    the widest others, then all of them."""
+    the widest others, then the first, then all of them; those that are `spared` come after all that."""
     shown = [[one_line(cell) for cell in row] for row in rows]
     if not shown:
         return
     shown.insert(0, [name.upper() for name in head])
     width = terminal_width() if width == _OF_TERMINAL else width
-    wide = [max(map(columns_of, column)) for column in zip(*shown, strict=True)]
+    found = [max(map(columns_of, column)) for column in zip(*shown, strict=True)]
+    if width is not None:
+        found = _fitted(found, head, width, spared)
     for row in shown:
-        cells = zip(row, wide if width is None else _fitted(wide, head, width), strict=True)
+        cells = zip(row, found, strict=True)
         yield "  ".join(_padded(_cut(cell, most), most) for cell, most in cells).rstrip()
 
 
-def _fitted(wide: Sequence[int], head: Sequence[str], width: int) -> list[int]:
+def _fitted(wide: Sequence[int], head: Sequence[str], width: int, spared: Collection[str]) -> list[int]:
     """The widths of the columns so that a line fits, as far as it can."""
-    found, names = list(wide), [len(name) for name in head]
+    found, names, shortest = list(wide), [len(name) for name in head], [_LEAST] * len(head)
     over = sum(found) + 2 * (len(found) - 1) - width
-    last, first, others = [len(found) - 1], [0], list(range(1, len(found) - 1))
+    cut = [one for one, name in enumerate(head) if name not in spared]
+    first, last = ([one for one in cut if one == end] for end in (0, len(head) - 1))
+    others = [one for one in cut if 0 < one < len(head) - 1]
     for group, least in (
         (last, names),
         (others, names),
         (first, names),
-        ([*others, *last, *first], [_LEAST] * len(head)),
+        ([*others, *last, *first], shortest),
+        (range(len(head)), shortest),
     ):
         while over > 0:
             most = max(group, key=lambda one: found[one] - least[one], default=0)

@@ -109,12 +109,13 @@ class UpstreamAnswer:
                 return data
         return b""
 
-    def read_text(self, clock: Deadline | None = None, kept: list[bytes] | None = None) -> str:
+    def read_text(self, rest: Deadline | None = None, kept: list[bytes] | None = None) -> str:
         """The next text as soon as there is some, never cut within a character; empty at the end. See BodyDecoder;
         events are UTF-8, with U+FFFD for what is none.
-        `clock` may end before the run; `kept` gets the bytes. Raises GuestError."""
+        `kept` gets the bytes. `rest` is the time for what may follow an answer that is whole: the end of that time and
+        a failure are then ends like any other. Raises GuestError."""
         while not self.ended:
-            data = self._next(clock)
+            data = self._next(rest)
             if kept is not None:
                 kept.append(data)
             if text := self._decoder.decode(data, final=self.ended):
@@ -153,12 +154,12 @@ class UpstreamAnswer:
         said = f"the upstream answered {self.status}, and the body of its answer cannot be read: {why}"
         return write_json({"error": {"type": "upstream_error", "message": said}}).encode("utf-8", "replace")
 
-    def _next(self, clock: Deadline | None = None) -> bytes:
+    def _next(self, rest: Deadline | None = None) -> bytes:
         if self._is_error:
             return self._error()
         began = time.monotonic()
         try:
-            piece = self._raw.read(clock or self._run, _PIECE_BYTES)
+            piece = self._raw.read(rest or self._run, _PIECE_BYTES)
             self._run.meters.received_bytes += len(piece)
             if piece:
                 if not self._begun and piece[0] in MARKED and isinstance(self._redacted, StreamRedactor):
@@ -169,6 +170,8 @@ class UpstreamAnswer:
             return self._redacted.flush()
         except EgressError as error:
             self.close()
+            if rest is not None:
+                return b""
             raise self._failed(error) from None
         finally:
             self._run.meters.upstream_time_s += time.monotonic() - began

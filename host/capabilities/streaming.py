@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any, Final
 
 from host.capabilities.exchange import Exchange, UpstreamAnswer, recorded
@@ -80,9 +79,8 @@ class OpenStream:
             text = self._next_text(run, reader)
             over = not text
             items = reader.feed(text) if text else reader.end()
-        with suppress(GuestError):
-            while listens and not self.answer.ended:
-                self._next_text(run, reader)
+        while listens and not self.answer.ended:
+            self._next_text(run, reader)
         if reader.kind == "document":  # words that were no event after all
             return _text(reader.text)
         done = None if reader.done is None else _to_leave(self.answer, reader.done)
@@ -91,14 +89,9 @@ class OpenStream:
 
     def _next_text(self, run: Run, reader: AnswerReader) -> str:
         """Raises GuestError."""
-        if not reader.ended:
-            return self.answer.read_text()
-        self._rest = self._rest or Wait(run, _LINGER_S)
-        try:
-            return self.answer.read_text(self._rest)
-        except GuestError:
-            self.close()  # it has ended, in whatever way its connection did
-            return ""
+        if reader.ended and self._rest is None:
+            self._rest = Wait(run, _LINGER_S)
+        return self.answer.read_text(self._rest)
 
 
 class Streaming:

@@ -14,7 +14,8 @@ from host import Host, Secret
 from host.egress import EgressError
 from host.egress.failures import not_public, timed_out, translated
 from host.errors import DeadlineExceeded, PolicyError
-from tests.probing import ORIGIN, answers, asking, calls, fetched, origin_of, probe, response, serving
+from tests.egress.conftest import Peer
+from tests.probing import ORIGIN, answers, asking, calls, chunk, chunked, fetched, origin_of, probe, response, serving
 
 INTERNAL = "llm-gw.corp.internal"
 
@@ -141,3 +142,17 @@ def test_a_secret_that_could_go_to_a_telemetry_domain_is_not_loaded_without_a_wo
     probe(host, secrets={"TOKEN": Secret("x7Qp0ZmW31vKs8tY", domains=["api.test"])}, **both)
     one = probe(host, secrets={"TOKEN": "x7Qp0ZmW31vKs8tY"})
     assert answers(one, ["secrets.get", "TOKEN"])[0]["ok"].startswith("host-secret-")
+
+
+def test_a_stream_that_is_whole_is_no_failure_on_record_where_its_connection_stays_open(host: Host) -> None:
+    def behave(peer: Peer) -> None:
+        peer.request()
+        peer.send(chunked() + chunk(b"data: {}\n\ndata: [DONE]\n\n"))
+        peer.hang()
+
+    with serving(behave) as server:
+        asked = calls(["streaming.request", asking(relay=True)], ["streaming.read", "$0.handle"])
+        stream = probe(host, origin_of(server)).stream(asked)
+        assert list(stream) == [{}]
+        decisions = stream.result.execution.decisions
+    assert [event.rule for event in decisions if event.kind == "http.request" and event.decision is None] == []

@@ -97,7 +97,8 @@ def _stream(request: Prepared, url: str, headers: Mapping[str, str], text_of: Te
         if stream.document is not None:
             return _result(status, {"$json": stream.document["attachment"]}, stream.headers)
         if stream.failure is not None:
-            raise UpstreamError(stream.failure["status"], stream.failure["error"])
+            told = {} if stream.events else relevant(stream.headers)
+            raise UpstreamError(stream.failure["status"], stream.failure["error"], told)
         if reader.kind == "document":
             return _result(status, _document(reader.text, request.answer, stream), stream.headers)
         if reader.failure is not None:
@@ -144,7 +145,7 @@ def _document(text: str, answer: str, stream: streaming.Stream) -> Any:
     where JSON was asked for."""
     document = sse.value_of(text)
     if (failure := sse.failure_of(document)) is not None:
-        raise UpstreamError(*failure)
+        raise UpstreamError(*failure, relevant(stream.headers))
     if isinstance(document, dict | list):
         return document
     if answer == "text" and not text.lstrip().startswith("<"):

@@ -18,10 +18,11 @@ class Stream:
 
     `status` is None on a host that does not report it. `head` is the beginning of the text, for error messages.
     `relayed`: the host itself passes the events to the caller. Iterating then yields nothing, and waits for the end;
-    `last` is then the data of the last event, or its beginning, and `failure` the `{"status", "error"}` of an answer
-    that reports an error or broke off within an event; `odd` says that an event was no JSON object. Where a relay was
-    asked for and the answer is a JSON document, it stays with the host: `document` is then `{"attachment": id, "size":
-    n}`, and iterating yields nothing. Iterating raises HostRefused if the stream breaks off.
+    `events` is then their number, `last` the data of the last one, or its beginning, and `failure` the `{"status",
+    "error"}` of an answer that reports an error or broke off within an event; `odd` says that an event was no JSON
+    object. Where a relay was asked for and the answer is a JSON document, it stays with the host: `document` is then
+    `{"attachment": id, "size": n}`, and iterating yields nothing. Iterating raises HostRefused if the stream breaks
+    off.
     """
 
     def __init__(self, opened: dict[str, Any]) -> None:
@@ -30,6 +31,7 @@ class Stream:
         self.headers: dict[str, str] = opened.get("headers", {})
         self.relayed: bool = opened.get("relay", False)
         self.head = ""
+        self.events = 0
         self.last = ""
         self.failure: dict[str, Any] | None = None
         self.odd = False
@@ -57,6 +59,7 @@ class Stream:
                     self.head += data
                 yield data
             if answer.get("done"):
+                self.events = answer.get("events", 0)
                 self.last = answer.get("last", "")
                 self.failure = answer.get("failure")
                 self.odd = answer.get("odd", False)

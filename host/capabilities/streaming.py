@@ -10,7 +10,7 @@ from host.capabilities.exchange import Exchange, UpstreamAnswer, recorded
 from host.capabilities.http import attached, head_of
 from host.capabilities.message import GuestError, RequestMessage, decode_body
 from host.core.sse import AnswerReader, Comment, Failure, ServerSentEvent, failure_of, value_of
-from host.core.strict_json import Json, write_json
+from host.core.strict_json import Json, foreign_text, write_json
 from host.core.wit import STREAMING
 from host.egress import Wait
 from host.errors import Refusal
@@ -176,4 +176,4 @@ def _comment(answer: UpstreamAnswer, comment: Comment) -> Comment:
 def _failure_in(body: bytes) -> Failure | None:
     if b'"error"' not in body or len(body) > _MOST_SEARCHED:
         return None
-    return failure_of(value_of(body.decode("utf-8-sig", "replace")))
+    return failure_of(value_of(foreign_text(body)))

@@ -353,8 +353,10 @@ _SIGN = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[{\]}]', re.DOTALL)
 
 
 def value_of(text: str) -> Any:
-    """The JSON value of `text`, None for what is no JSON. What a result cannot hold stands in it as a text: NaN,
-    infinity, numbers that are too large, and what is nested more than 150 levels deep."""
+    """The JSON value of `text`, None for what is no JSON. A byte order mark before it is passed over. What a result
+    cannot hold stands in it as a text: NaN, infinity, numbers that are too large, and what is nested more than 150
+    levels deep."""
+    text = text.removeprefix("\ufeff")
     if text.count("[") + text.count("{") > _LEVELS:
         text = _flat(text)
     try:

@@ -125,6 +125,7 @@ class TestOnCyfr:
         ),
         pytest.param("[" * 5_000 + "]" * 5_000, "[" * 2_000, id="a deep one"),
         pytest.param('event: error\ndata: {"error": {"message": "m"}}\n\n', "m", id="an event"),
+        pytest.param('\ufeff{"error": {"message": "m"}}', "m", id="after a byte order mark"),
         pytest.param("", "the upstream answered 401", id="nothing"),
     ],
 )
@@ -223,6 +224,19 @@ class TestTheHeadersOfAnErrorOfTheUpstream:
     def test_an_error_in_the_middle_of_a_stream_has_none(self, call, world, sse):
         world.stream(sse(delta("a"), end='data: {"error": {"message": "m", "code": 429}}\n\n'), headers=RETRY)
         assert call("chat.completions.create", CHAT, stream=True).keys() == {"status", "error"}
+
+    @pytest.mark.parametrize("mark", ["", "\ufeff"])
+    def test_an_error_in_a_document_in_place_of_a_stream_has_them(self, call, world, mark):
+        world.stream(mark + json.dumps({"error": {**LIMITED, "code": 429}}), headers=RETRY)
+        result = call("chat.completions.create", CHAT, stream=True)
+        assert result == {"status": 429, "error": {**LIMITED, "code": 429}, "headers": RETRY}
+
+    @pytest.mark.parametrize(("events", "kept"), [(0, {"headers": RETRY}), (1, {})])
+    def test_one_that_the_host_read_has_them_if_no_event_came_before(self, call, world, events, kept):
+        failure = {"status": 429, "error": LIMITED}
+        world.stream(relay=True, headers=RETRY)
+        world.reads[-1] |= {"failure": failure, "events": events}
+        assert call("chat.completions.create", CHAT, stream=True) == {**failure, **kept}
 
     def test_a_success_has_them_too_with_the_makers_own(self, call, world):
         makers = {"openai-processing-ms": "12", "openai-organization": "org"}

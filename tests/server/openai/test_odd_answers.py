@@ -95,6 +95,15 @@ def test_what_is_no_json_is_a_502_that_says_so_and_an_error_keeps_its_shape(
         assert (answer.status_code, answer.headers["retry-after"]) == (429, "9")
         assert answer.headers["x-ratelimit-limit-requests"] == "1"
         assert answer.content == shown if isinstance(shown, bytes) else answer.json() == {"error": shown}
+    for body, words in [
+        ('{"error": {"message": "Schlüssel", "code": 429}}'.encode("latin-1"), "Schlüssel"),
+        (b'\xef\xbb\xbf{"error": {"message": "m", "code": 429}}', "m"),
+    ]:
+        for status in ("200 OK", "429 No"):
+            upstream.next = response(body, status, "Content-Type: application/json", "Retry-After: 9")
+            answer = server.post("/v1/chat/completions", json={**CHAT, "stream": True})
+            assert (answer.status_code, answer.headers["retry-after"]) == (429, "9")
+            assert json.loads(answer.content.decode("utf-8-sig"))["error"]["message"] == words
 
 
 def test_no_content_has_neither_length_nor_type(upstream: Answering, server: Server) -> None:

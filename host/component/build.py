@@ -112,9 +112,11 @@ def _componentize(wit: Path, stage: Path, output: Path) -> bytes:
         sys.executable, "-c", _PROGRAM, str(Path(spec.origin).parents[1]),
         "-d", str(wit), "-w", "built", "componentize", "--stub-wasi", _FIRST, "-p", str(stage), "-o", str(output),
     ]  # fmt: skip
-    done = subprocess.run(  # noqa: S603 - our own interpreter
-        argv, capture_output=True, text=True, check=False, env=environment.for_children()
-    )
+    # Without this variable it adds the packages of a Python in PATH. A guest could import them, and neither the sources
+    # nor the SBOM would have them.
+    (nothing := output.parent / "environment" / "lib" / "site-packages").mkdir(parents=True)
+    env = environment.for_children() | {"VIRTUAL_ENV": str(nothing.parents[1])}
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=env)  # noqa: S603 - our own interpreter
     if done.returncode != 0 or not output.is_file():
         said = "\n".join(_guest_lines(done.stderr or done.stdout))
         raise BuildError(f"componentize-py could not build it:\n{said}")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,14 @@ def test_a_component_imports_what_its_manifest_asks_for(host: Host, guest: str, 
 def test_no_path_of_the_builders_machine_is_inside(openai_wasm: bytes) -> None:
     assert str(ROOT).encode() not in openai_wasm
     assert b"host-build-" not in openai_wasm
+
+
+def test_a_package_that_the_builders_python_has_is_not_part_of_a_component(tmp_path: Path, openai_wasm: bytes) -> None:
+    """It would be in no list of the component's parts, and missing on the next machine."""
+    with pytest.raises(BuildError, match="No module named 'semver'"):
+        builder.build(folder_of(tmp_path / "x", app="import semver"))
+    names = {f"{one.name}-{one.version}".encode() for one in distributions()}
+    assert {name for name in names if name + b".dist-info" in openai_wasm} == set()
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 COMPONENT = ROOT / "dist" / "openai.wasm"
 _STAMP = COMPONENT.with_suffix(".made-from")
-_MADE_OF = (
-    *("catalyst/openai", "catalyst/sdk", "catalyst/NOTICE", "wit", "constraints.txt"),
+EVERY_COMPONENT = (  # is made of these beside its own sources
+    *("catalyst/sdk", "catalyst/NOTICE", "wit", "constraints.txt"),
     *("host/component/build.py", "host/component/sbom.py", "host/core/wit.py"),
 )
 
@@ -21,7 +21,7 @@ _MADE_OF = (
 def sources() -> str:
     """A digest of all that the component is made of."""
     total = hashlib.sha256()
-    for name in _MADE_OF:
+    for name in ("catalyst/openai", *EVERY_COMPONENT):
         place = ROOT / name
         for file in sorted(place.rglob("*")) if place.is_dir() else [place]:
             if file.is_file() and file.suffix not in (".pyc", ".md"):

@@ -149,11 +149,11 @@ def _digest(files: Iterable[Path]) -> str:
     return total.hexdigest()[:20]
 
 
-def _sources(*folders: str) -> list[Path]:
+def _sources(*places: str) -> list[Path]:
     return [
         file
-        for folder in folders
-        for file in (ROOT / folder).rglob("*")
+        for place in (ROOT / one for one in places)
+        for file in (place.rglob("*") if place.is_dir() else [place])
         if file.is_file() and "__pycache__" not in file.parts and "node_modules" not in file.parts
     ]
 
@@ -231,13 +231,10 @@ def keep_compiled(wasm: bytes, like: bytes) -> None:
         _keep(sandbox._cache, cache_name(Digest.of(wasm), sandbox._fingerprint), sandbox.load(like, Digest.of(like)))
 
 
-BUILDERS = [ROOT / name for name in ("host/component/build.py", "host/component/sbom.py", "catalyst/NOTICE")]
-
-
 def python_guest(folder: Path) -> bytes:
     """The component of a guest written in Python, as `host build` makes it."""
     shown = str(folder.relative_to(ROOT))
-    sources = [*_sources(shown, "catalyst/sdk", "wit"), *BUILDERS, ROOT / "constraints.txt"]
+    sources = _sources(shown, *OPENAI.EVERY_COMPONENT)
     return compiled(cached(shown.replace("/", "-"), sources, lambda: build(folder)))
 
 

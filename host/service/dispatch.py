@@ -96,10 +96,8 @@ class Running:
         self.held = held
         spec = resolved.spec
         self._reads = spec is not None and (spec.method == "GET" or spec.path.endswith("/cancel"))
-        self.tokens: Tokens | None = None
-        """The tokens, as far as the answer has said."""
         self.events = 0
-        self._said = ""  # the event that says which answer this is
+        self._first = ""  # the event that says which answer this is, where that goes on without its request
         self._counted = TokenCount(resolved.dialect)
         self._asks_count = resolved.stream and bool(held.held or resolved.request.counts_tokens)
         self._stream = self._begun()
@@ -126,6 +124,11 @@ class Running:
         self._stream.cancel()
 
     @property
+    def tokens(self) -> Tokens | None:
+        """The tokens, as far as the answer has said."""
+        return self._counted.tokens
+
+    @property
     def upstream_end(self) -> StreamEnd | None:
         """How the upstream's stream ended that the host relayed; None where it relayed none to its end."""
         return upstream_end(self._stream)
@@ -148,22 +151,17 @@ class Running:
                 return found
 
     def _noted(self, found: list[str | Piece]) -> list[str | Piece]:
-        """`found`, without events that only the host asked for, once what it says is noted."""
-        dialect, shown = self.resolved.dialect, []
+        """`found`, without events that only the host asked for, once it is counted."""
+        shown = []
         for one in found:
             if isinstance(one, bytes) or is_event(one):
                 if not self.events:
                     self._dispatch.first_event(self, time.monotonic() - self._began)
                     if self.resolved.comes_later and isinstance(one, str):
-                        self._said = one
+                        self._first = one
                 self.events += 1
-            if isinstance(one, str) and is_event(one):
-                if (tokens := dialect.tokens_of_event(one)) is not None:
-                    self.tokens = tokens if self.tokens is None else tokens.merged(self.tokens)
-                    self._said = one
-                if self._hides_count and dialect.only_counts(one):
-                    continue
-            shown.append(one)
+            if not (self._hides_count and is_event(one) and self.resolved.dialect.only_counts(one)):
+                shown.append(one)
         return shown
 
     async def result(self) -> Result:
@@ -197,7 +195,6 @@ class Running:
             raise
         if not found:
             self._outcome = str(self._stream.result.status)
-            self.tokens = self._counted.tokens
         return found
 
     async def __aenter__(self) -> Self:
@@ -243,7 +240,8 @@ class Running:
         """What was read, as far as the answer says. A stream that is left early says it in its first event."""
         dialect, spec, params = self.resolved.dialect, self.resolved.spec, self.resolved.params
         with suppress(InputError, StateError):  # there is no result
-            said = parse_json(self._said, "the event") if self._said else self._stream.result.known
+            event = self._counted.said or self._first
+            said = parse_json(event, "the event") if event else self._stream.result.known
             return dialect.answer_of(spec, params, said)
         return None
 

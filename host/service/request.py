@@ -260,19 +260,25 @@ def _has_body(spec: OperationSpec | None) -> bool:
 
 @dataclass(slots=True)
 class TokenCount:
-    """The `tokens` of one run, as far as its answer says: None where it does not. A `host.run.Counting`."""
+    """The `tokens` of one run, as far as its answer says: None where it does not. `said` is the last event with a count.
+    A `host.run.Counting`: the run's thread writes it."""
 
     dialect: Dialect
     tokens: Tokens | None = None
+    said: str = ""
 
     def event(self, text: str) -> None:
-        if (found := self.dialect.tokens_of_event(text)) is not None:
-            self.tokens = found if self.tokens is None else found.merged(self.tokens)
+        if self._counts(self.dialect.tokens_of_event(text)):
+            self.said = text
 
     def facts(self, document: Json) -> Mapping[str, Json]:
-        if (found := self.dialect.tokens_of_document(document)) is not None:
-            self.tokens = found if self.tokens is None else found.merged(self.tokens)
+        self._counts(self.dialect.tokens_of_document(document))
         return {} if self.tokens is None else {"input_tokens": self.tokens.input, "output_tokens": self.tokens.output}
+
+    def _counts(self, found: Tokens | None) -> bool:
+        if found is not None:
+            self.tokens = found if self.tokens is None else found.merged(self.tokens)
+        return found is not None
 
 
 def resolve(request: OperationRequest, catalog: InstalledComponents) -> Resolved:

@@ -90,6 +90,7 @@ class Running:
         self._began = time.monotonic()
         self._outcome = Cancelled.code  # unless the run ends before its caller leaves
         self._unsent = False  # whether no upstream had the request
+        self._cancelled = False
         self._why: HostError | None = None
         self.resolved = resolved
         self.catalyst = catalyst
@@ -120,7 +121,7 @@ class Running:
 
     def cancel(self, why: HostError | None = None) -> None:
         """End the run. Its caller gets `why`, or Cancelled."""
-        self._why = self._why or why
+        self._cancelled, self._why = True, self._why or why
         self._stream.cancel()
 
     @property
@@ -175,11 +176,8 @@ class Running:
         try:
             found = await pieces(self._stream, patience_s)
         except OperationFailed as failed:
-            if (
-                self._hides_count
-                and not self.events
-                and self.resolved.dialect.refuses_count(failed.result.status, failed.result.error)
-            ):
+            may_go_on = self._hides_count and not self.events and not self._cancelled
+            if may_go_on and self.resolved.dialect.refuses_count(failed.result.status, failed.result.error):
                 self._asks_count, before = False, self.id  # what the caller did not ask for must not fail the request
                 self._stream = self._begun()
                 self.id = self._stream.id

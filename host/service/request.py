@@ -260,8 +260,8 @@ def _has_body(spec: OperationSpec | None) -> bool:
 
 @dataclass(slots=True)
 class TokenCount:
-    """The `tokens` of one run, as far as its answer says: None where it does not. `said` is the last event with a count.
-    A `host.run.Counting`: the run's thread writes it."""
+    """The `tokens` of one run, as far as its answer says: None where it does not. `said` is its last event with a
+    count. A `host.run.Counting`: the run's thread writes it."""
 
     dialect: Dialect
     tokens: Tokens | None = None

@@ -1,8 +1,8 @@
 """One operation of one catalyst, for the console: its events as they come.
 
-The answer is lines of JSON: `{"run": id}`, `{"event": …}` for each event, `{"waiting": true}` where
-nothing comes for a while, and last `{"result": …}` or `{"error": …}`,
-with its duration and its tokens.
+The answer is lines of JSON: `{"run": id}`, again where another run goes on in its place; `{"event": …}` for each
+event; `{"waiting": true}` where nothing comes for a while; and last `{"result": …}` or `{"error": …}`, with its
+duration and its tokens.
 """
 
 from __future__ import annotations
@@ -92,9 +92,13 @@ class Lines:
 
     async def _result(self, send: Send) -> Result:
         """The result, whatever its status, once the events are sent. Raises HostError."""
+        said = self._running.id
         try:
             while found := await self._running.pieces(KEEPALIVE_S):
-                lines = [{"event": _parsed(text)} for text in found if is_event(text)]
+                lines: list[Json] = [{"event": _parsed(text)} for text in found if is_event(text)]
+                if self._running.id != said:  # the upstream was asked once more
+                    said = self._running.id
+                    await _send_lines(send, {"run": said})
                 await _send_lines(send, *lines or [{"waiting": True}])
         except OperationFailed:
             pass  # the result has the status, too

@@ -53,6 +53,7 @@ async def run_tool(dispatch: Dispatch, call: ToolCall, resolved: Resolved) -> To
         except OperationFailed:
             pass  # the result has the status, too
         result = await running.result()
+        context.run = running.id  # another one where the upstream was asked once more
         if not result.ok:
             note_failure(context, result)
         if result.brief is not None:  # a long document is parsed here, and not where it is first looked at

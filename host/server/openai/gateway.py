@@ -136,10 +136,13 @@ class Gateway:
             running.cancel()
 
         with Leaving(receive, leave):
-            async with running:
-                if resolved.flows and await _flowed(context, running, send):
-                    return
-                result = await running.result()
+            try:
+                async with running:
+                    if resolved.flows and await _flowed(context, running, send):
+                        return
+                    result = await running.result()
+            finally:
+                context.run = running.id  # another one where the upstream was asked once more
             if not result.ok:
                 note_failure(context, result)
             body, media_type = whole(result, resolved.spec)

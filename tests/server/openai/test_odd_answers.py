@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from host.core.quantities import Quota
+from host.errors import OperationFailed
 from host.runtime.workspace import Workspace
-from host.server import ServerSettings
+from host.server import Application, ServerSettings
 from host.service.limits import Budget
+from host.service.principal import OPERATOR
+from host.service.request import OperationRequest
 from tests.egress.conftest import Peer
 from tests.egress.conftest import Server as Scripted
 from tests.probing import response
-from tests.server.conftest import OPENAI, Server, send_to
+from tests.server.conftest import OPENAI, Server, send_to, until
 
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
 USAGE = b'"usage": {"prompt_tokens": 3, "completion_tokens": 4}'
@@ -125,29 +131,78 @@ def test_a_tool_shows_such_a_document_as_text(upstream: Answering, server: Serve
         assert not found.get("structuredContent")
 
 
-def test_a_budget_breaks_no_request_of_an_upstream_that_knows_no_stream_options(
-    workspace: Workspace, serving: Any
-) -> None:
-    event = b'data: {"choices": [{"index": 0, "delta": {"content": "hi"}}]}\n\ndata: [DONE]\n\n'
-    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
-    refusal: dict[str, Any] = {}
+class WithoutCounts:
+    """An upstream that refuses `stream_options`, by its `refusal`."""
 
-    def behave(peer: Peer) -> None:
+    def __init__(self) -> None:
+        self.refusal: dict[str, Any] = {"message": "no"}
+        self.server = Scripted(self._behave, None, "127.0.0.1")
+
+    def _behave(self, peer: Peer) -> None:
+        event = b'data: {"choices": [{"index": 0, "delta": {"content": "hi"}}]}\n\ndata: [DONE]\n\n'
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
         if b"stream_options" in peer.request():
-            peer.send(response(json.dumps(refusal).encode(), "400 Bad Request"))
+            peer.send(response(json.dumps({"error": self.refusal}).encode(), "400 Bad Request"))
         else:
             peer.send(head + event)
 
-    with closing(Scripted(behave, None, "127.0.0.1")) as upstream:
-        send_to(workspace, OPENAI, upstream.url(""))
-        server = serving(ServerSettings(budgets={OPENAI: Budget(tokens=Quota.parse("900k/1d"))}))
-        for error, status, sent in [
+    def close(self) -> None:
+        self.server.close()
+
+
+BUDGET = ServerSettings(budgets={OPENAI: Budget(tokens=Quota.parse("900k/1d"))})
+
+
+@pytest.fixture
+def without_counts(workspace: Workspace) -> Iterator[WithoutCounts]:
+    with closing(WithoutCounts()) as one:
+        send_to(workspace, OPENAI, one.server.url(""))
+        yield one
+
+
+def test_a_budget_breaks_no_request_of_an_upstream_that_knows_no_stream_options(
+    without_counts: WithoutCounts, serving: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "host.server")
+    server = serving(BUDGET)
+    for asked, (error, status, sent) in enumerate(
+        [
             ({"message": "no", "param": "stream_options"}, 200, 2),
             ({"message": "no", "param": "stream_options.include_usage"}, 200, 2),
             ({"message": "no"}, 200, 2),
             ({"message": "no", "param": "model"}, 400, 1),
-        ]:
-            refusal, before = {"error": error}, len(upstream.requests)
-            answer = server.post("/v1/chat/completions", json={**CHAT, "stream": True})
-            assert (answer.status_code, len(upstream.requests) - before) == (status, sent)
-            assert (b'"hi"' in answer.content) is (status == 200)
+        ],
+        1,
+    ):
+        without_counts.refusal, before = error, len(without_counts.server.requests)
+        answer = server.post("/v1/chat/completions", json={**CHAT, "stream": True})
+        assert (answer.status_code, len(without_counts.server.requests) - before) == (status, sent)
+        assert (b'"hi"' in answer.content) is (status == 200)
+        until(lambda asked=asked: len(_logged(caplog)) == asked)
+        assert _logged(caplog)[-1]["run"] == answer.headers["x-catalyst-run"]  # the run that answered
+
+
+def _logged(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
+    """The facts that the log has of each request."""
+    return [one.facts for one in caplog.records if hasattr(one, "facts")]
+
+
+def test_nobody_is_asked_once_more_for_a_caller_who_has_left(
+    without_counts: WithoutCounts, workspace: Workspace, state_dir: Path
+) -> None:
+    async def leaving() -> None:
+        application = Application(BUDGET, state_dir=state_dir, workspace=workspace)
+        try:
+            async with application.alive():
+                dispatch, view = application.dispatch, await application.catalog.current()
+                asked = OperationRequest(OPERATOR, OPENAI, "chat.completions.create", CHAT, stream=True)
+                async with await dispatch.start(dispatch.resolve(asked, view), view) as running:
+                    await running._stream._arrived.wait()  # the refusal, which nobody has looked at yet
+                    running.cancel()
+                    with pytest.raises(OperationFailed):
+                        await running.pieces()
+        finally:
+            application.close()
+
+    asyncio.run(leaving())
+    assert len(without_counts.server.requests) == 1

@@ -57,6 +57,15 @@ def headers(scope: Scope, name: str) -> str | None:
     return ", ".join(found) if found else None
 
 
+def headers_by_name(scope: Scope) -> dict[str, str]:
+    """All headers, by their names in lower case; those of one name as one, like `headers`."""
+    found: dict[str, str] = {}
+    for key, value in scope["headers"]:
+        name, one = key.decode("latin-1"), value.decode("latin-1").strip(" \t")
+        found[name] = f"{found[name]}, {one}" if name in found else one
+    return found
+
+
 async def read_body(scope: Scope, receive: Receive, most: int, admitted: Admitted | None = None) -> bytes:
     """The request's body, without its content coding. Its bytes are reserved: those that its head declares before the
     first is read, others as they come. Raises TooLarge as soon as it is over `most` bytes, UnsupportedMedia for another
@@ -285,9 +294,8 @@ class RequestContext:
     """One request. `route` is the route that matched, never the path; None stands for what is not known yet.
 
     `status` is that of the answer, `error` the code of the error in it, `reason` its words for the log. `large` says
-    that the body takes long to read,
-    `left` that the client left before the end of the answer. `admitted` is there while the request is under way.
-    `arguments` are those of an MCP tool, where the SDK was not given them.
+    that the body takes long to read, `left` that the client left before the end of the answer. `admitted` is there
+    while the request is under way. `arguments` are those of an MCP tool, where the SDK was not given them.
     """
 
     request_id: str = ""

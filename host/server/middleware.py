@@ -9,6 +9,7 @@ import logging
 import re
 import secrets
 import time
+from http.client import responses
 from urllib.parse import urlsplit
 
 from host.core.waiting import lacking
@@ -127,6 +128,8 @@ class Middleware:
     def _note(self, context: RequestContext, scope: Scope, took_s: float) -> None:
         """Metrics, and a line in the log."""
         method = _method(scope)
+        if context.status >= 400 and context.status != UNANSWERED and context.error is None:  # a library's answer
+            context.failed(f"status_{context.status}", responses.get(context.status, "no reason was given"))
         self._metrics.answered(context.route, method, context.status, took_s)
         if scope["path"] not in _OPEN:
             facts = {"method": method, "route": context.route, "status": context.status, "ms": round(took_s * 1e3, 2)}

@@ -88,13 +88,9 @@ class ServerSettings:
             name = ".".join(map(str, first["loc"]))
             said, hint = first["msg"], None
             if first["type"] == "extra_forbidden":
-                within = _Document if len(first["loc"]) == 1 else _Budget
-                said, hint = (
-                    "there is no such setting",
-                    did_you_mean(
-                        str(first["loc"][-1]), within.model_fields, f"one of {', '.join(within.model_fields)}"
-                    ),
-                )
+                known = (_Document if len(first["loc"]) == 1 else _Budget).model_fields
+                said = "there is no such setting"
+                hint = did_you_mean(str(first["loc"][-1]), known, f"one of {', '.join(known)}")
             raise InputError(f"{name or 'the configuration'}: {said}", field=name or None, hint=hint) from None
         return cls(
             routing=Routing(

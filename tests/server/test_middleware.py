@@ -204,6 +204,17 @@ class TestTheLog:
         assert reason(lambda: server.get("/v1/chat/completions"))[:2] == (405, "method_not_supported")
         assert reason(lambda: server.get("/v1/models", headers={"host": "evil.example"}))[:2] == (421, "unknown_host")
         assert reason(lambda: server.get("/mcp"))[:2] == (405, "method_not_supported")
+        message = {"jsonrpc": "2.0", "id": 1, "method": "private", "params": {"private": 1}}
+        no_message = (400, "invalid_message")
+        assert reason(lambda: server.post("/mcp", json=[message]))[:2] == no_message
+        assert reason(lambda: server.post("/mcp", json={**message, "id": ["private"]}))[:2] == no_message
+        assert reason(lambda: server.post("/mcp", json={**message, "params": ["private"]})) == (
+            *no_message,
+            "params is a JSON array, not an object",
+        )
+        refused = reason(lambda: server.post("/mcp", json=message, headers={"accept": "text/private"}))
+        assert refused == (406, "status_406", "Not Acceptable")  # by the SDK
+        assert reason(lambda: server.post("/metrics")) == (405, "status_405", "Method Not Allowed")
         send_to(workspace, OPENAI, "http://127.0.0.1:1")
         server.up_to_date()
         status, _, said = reason(chat)

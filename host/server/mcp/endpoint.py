@@ -93,19 +93,20 @@ class McpEndpoint:
             view = await self._catalog.current()
             context.principal = principal_of(scope, view.keys, self._settings)
             if scope["method"] != "POST":
-                context.failed("method_not_supported", "only POST is answered here")
-                await _send_error(send, 405, INVALID_REQUEST, "only POST is answered here", headers={"allow": "POST"})
+                said = "only POST is answered here"
+                context.failed("method_not_supported", said)
+                await _send_error(send, 405, INVALID_REQUEST, said, headers={"allow": "POST"})
                 return
             async with self._dispatch.admitted(context.principal) as context.admitted:
                 body = await read_body(scope, receive, self._settings.max_body_bytes, context.admitted)
                 context.large = len(body) > LARGE_BYTES
                 if body[:_LONGEST_BEGINNING].removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"[":
-                    await _send_error(send, 400, INVALID_REQUEST, _NO_BATCHES)
+                    await _send_no_message(context, send, RpcRefusal(INVALID_REQUEST, _NO_BATCHES))
                     return
                 value = await read_json(body, "the body", context.admitted, written=True)
                 read = read_message(value)
                 if isinstance(read, RpcRefusal):
-                    await _send_error(send, 400, read.code, read.text, ident=read.ident)
+                    await _send_no_message(context, send, read)
                     return
                 message = _Message.of(read, body)
                 context.arguments = message.arguments
@@ -327,6 +328,11 @@ async def _send_refusal(send: Send, error: HostError) -> None:
     shown = results.facts_of(error)
     message = f"{shown['message']} ({shown['hint']})" if "hint" in shown else str(shown["message"])
     await _send_error(send, status, code, message, shown, dict(headers_of(error)))
+
+
+async def _send_no_message(context: RequestContext, send: Send, refusal: RpcRefusal) -> None:
+    context.failed("invalid_message", refusal.text)
+    await _send_error(send, 400, refusal.code, refusal.text, ident=refusal.ident)
 
 
 async def _send_error(

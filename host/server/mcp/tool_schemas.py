@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from host.component.schema_bounds import pointed
-from host.core.strict_json import Json, write_json
+from host.core.strict_json import Json, kind_of, write_json
 from host.errors import InputError
 
 Schema = dict[str, Any]
@@ -274,20 +274,7 @@ def _by_type(whole: Schema) -> Iterator[tuple[Schema, str]]:
 
 
 def _type_of(value: Json, types: Sequence[str]) -> str:
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "boolean"
-        case int():
-            return "number" if "number" in types else "integer"
-        case float():
-            return "number"
-        case str():
-            return "string"
-        case list():
-            return "array"
-    return "object"
+    return "integer" if type(value) is int and "number" not in types else kind_of(value)
 
 
 def _bounds(shown: Schema, whole: Schema, kind: str) -> None:

@@ -43,6 +43,7 @@ from host.server.asgi import (
     encoded,
     final_status,
     header,
+    headers_by_name,
     last_words,
     principal_of,
     send_whole,
@@ -164,17 +165,13 @@ class Gateway:
         content = await read_content(scope, receive, some, self._settings.max_body_bytes, admitted)
         model = openai.model_of(matched.route.template, matched.values, content.params)
         named = header(scope, CATALYST)
-        given: dict[str, str] = {}
-        for name, value in scope["headers"]:
-            one, earlier = value.decode("latin-1").strip(), given.get(name.decode("latin-1"))
-            given[name.decode("latin-1")] = one if earlier is None else f"{earlier}, {one}"
         return OperationRequest(
             principal=admitted.principal,
             target=model if named is None else _reference(named),
             operation=matched,
             params=content.params,
             query=content.query,
-            headers=given,
+            headers=headers_by_name(scope),
             stream=content.stream,
             attachments=content.attachments,
             request_id=context.request_id,

@@ -9,7 +9,7 @@ import logging
 import re
 import secrets
 import time
-from http.client import responses
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from host.core.waiting import lacking
@@ -37,6 +37,7 @@ _log = logging.getLogger("host.server")
 
 _ID = re.compile(r"[A-Za-z0-9_.:-]{8,128}\Z")
 _ID_HEADER, _OWN_ID_HEADER = b"x-request-id", b"x-catalyst-request-id"
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]", ""})  # "": of a client of HTTP/1.0, or a Unix socket
 _HEALTH = "/health"
 _OPEN = frozenset({_HEALTH, "/ready"})  # probes come by address
@@ -129,7 +130,7 @@ class Middleware:
         """Metrics, and a line in the log."""
         method = _method(scope)
         if context.status >= 400 and context.status != UNANSWERED and context.error is None:  # a library's answer
-            context.failed(f"status_{context.status}", responses.get(context.status, "no reason was given"))
+            context.failed(f"status_{context.status}", _PHRASES.get(context.status, "no reason was given"))
         self._metrics.answered(context.route, method, context.status, took_s)
         if scope["path"] not in _OPEN:
             facts = {"method": method, "route": context.route, "status": context.status, "ms": round(took_s * 1e3, 2)}

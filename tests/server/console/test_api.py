@@ -178,7 +178,9 @@ def test_a_page_that_is_left_ends_its_run(operator: Browser, fake: FakeOpenAI) -
     sent = {**CHAT, "stream": True, "params": {**CHAT["params"], "messages": [{"role": "user", "content": "Say hello in 900 words"}]}}  # type: ignore[dict-item]  # fmt: skip
     headers = {"origin": operator.url, "x-csrf-token": operator.token, "content-type": "application/json"}
     with operator.client.stream("POST", "/console/api/playground", content=json.dumps(sent), headers=headers) as answer:
-        run = json.loads(next(answer.iter_lines()))["run"]
+        lines = map(json.loads, answer.iter_lines())
+        run = next(lines)["run"]
+        assert any("event" in line for line in lines), "who leaves before a run starts has none"
 
     def failed() -> bool:
         answer = operator.get(f"/runs/{run}")

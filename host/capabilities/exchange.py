@@ -196,8 +196,8 @@ class Exchange:
         except GuestError as error:
             run.blocked_requests += error.refusal is not None
             raise recorded(run, error) from None
-        redactor, run.overdue = self._redactor(run, message.target), None
-        failed = partial(self._failed, run, message.target, redactor)
+        redactor, run.overdue = self.redactor_for(run, message.target), None
+        failed = partial(self.failed, run, message.target, redactor)
         try:
             return message, UpstreamAnswer(run, self._upstream.send(run, request), redactor, failed)
         except EgressError as error:
@@ -205,7 +205,7 @@ class Exchange:
         except GuestError as error:
             raise recorded(run, error) from None
 
-    def _redactor(self, run: Run, target: Target) -> Redactor:
+    def redactor_for(self, run: Run, target: Target) -> Redactor:
         """For the secrets that are bound to the origin of `target`."""
         if (names := self._bound.get(target.at)) is None:
             names = tuple([str(secret.name) for secret in self.grant.secrets_for(target)])
@@ -231,7 +231,7 @@ class Exchange:
             given_type = next((value for name, value in message.headers if spelled(name) == "content-type"), "")
             for method in methods_in_fields(target.path_query, content_type or given_type, body):
                 self._check_override(message, method)
-        self._check_count(run, message)
+        self.check_count(run, message)
         shown = {"method": message.method, "url": target.shown, "request_bytes": len(body)}
         destination = self.grant.destination(target)
         if destination is not target:
@@ -250,7 +250,7 @@ class Exchange:
             shown = method if method in METHODS else message.method
             raise GuestError.denied(decision, subject(shown, message.target))
 
-    def _check_count(self, run: Run, message: RequestMessage) -> None:
+    def check_count(self, run: Run, message: RequestMessage) -> None:
         most = self.grant.limits.max_http_requests
         if run.meters.http_requests + run.blocked_requests >= most:
             remedy = f"raise max_http_requests in the policy of {self.grant.reference}"
@@ -262,7 +262,7 @@ class Exchange:
             raise GuestError.refused(Refusal("rate_limited", subject(message.method, message.target), rule, remedy))
         run.meters.http_requests += 1
 
-    def _failed(self, run: Run, target: Target, redactor: Redactor, error: EgressError) -> GuestError:
+    def failed(self, run: Run, target: Target, redactor: Redactor, error: EgressError) -> GuestError:
         """The GuestError for `error`, which may quote the answer; a recorded refusal where a policy could allow what
         failed. It names the host that the guest asked for. Where the operator sends its requests to another, the record
         has the error with that."""
@@ -349,7 +349,7 @@ class LiveUpstream:
 
     def send(self, run: Run, request: UpstreamRequest) -> RawAnswer:
         if run.placeholders.names:
-            request = self._with_secrets(run, request)
+            request = self.with_secrets(run, request)
         check_size(self._grant, request.method, request.target, len(request.body))
         most, waits = run.limits.max_response_bytes, run.limits
         outgoing = Outgoing(request.method, request.destination, request.headers, request.body, most, waits)
@@ -366,7 +366,7 @@ class LiveUpstream:
                     answer.headers = (*answer.headers[:index], seen, *answer.headers[index + 1 :])
         return answer
 
-    def _with_secrets(self, run: Run, request: UpstreamRequest) -> UpstreamRequest:
+    def with_secrets(self, run: Run, request: UpstreamRequest) -> UpstreamRequest:
         """`request` with values where the grants for its target let them stand; each use is recorded. A request to an
         origin that has a secret cannot choose the form of its answer, also if it carries none: the origin may show an
         earlier request."""
@@ -378,7 +378,7 @@ class LiveUpstream:
         headers, used = self._in_headers(run, grants, given, plain)
         destination, body = request.destination, request.body
         if in_url := [grant for grant in grants if "url" in grant.places]:
-            substitution = self._substitution(run, in_url)
+            substitution = self.substitution(run, in_url)
             path_query, found = substitution.apply_url(destination.path_query.decode("ascii"))
             try:
                 destination = Target.parse(destination.origin + path_query) if found else destination
@@ -387,7 +387,7 @@ class LiveUpstream:
             used |= found
         if in_body := [grant for grant in grants if "body" in grant.places]:
             kind = next((value for name, value in headers if name.lower() == "content-type"), "")
-            body, found = self._substitution(run, in_body).apply_bytes(body, kind)
+            body, found = self.substitution(run, in_body).apply_bytes(body, kind)
             used |= found
         if used:
             _check_no_override(request, given, plain)
@@ -405,7 +405,7 @@ class LiveUpstream:
     ) -> tuple[Fields, set[str]]:
         """The headers with values, each in those that its grant names, and the placeholders that were used. `plain` are
         the names as servers may read them. Raises GuestError for a header with a value that is given twice: only lists
-        may be (RFC 9110, 5.3); and where a value is moved along in its header (see `_check_not_moved`)."""
+        may be (RFC 9110, 5.3); and where a value is moved along in its header (see `check_not_moved`)."""
         headers, used = list(given), set[str]()
         for index, (name, value) in enumerate(given):
             lowered = name.lower()
@@ -413,15 +413,15 @@ class LiveUpstream:
                 continue
             if not (fitting := [grant for grant in grants if grant.fits_header(lowered)]):
                 continue
-            text, found = self._substitution(run, fitting).apply_header(name, value)
-            _check_not_moved(name, value, found)
+            text, found = self.substitution(run, fitting).apply_header(name, value)
+            check_not_moved(name, value, found)
             if found and plain.count(plain[index]) > 1:
                 raise GuestError("http_error", f"the header {name[:80]} is given twice")
             headers[index] = (name, text)
             used |= found
         return tuple(headers), used
 
-    def _substitution(self, run: Run, grants: Sequence[SecretGrant]) -> Substitution:
+    def substitution(self, run: Run, grants: Sequence[SecretGrant]) -> Substitution:
         by_name = run.placeholders.by_name
         return Substitution({by_name[str(grant.name)]: self._secrets[grant.name] for grant in grants})
 
@@ -434,9 +434,9 @@ class LiveUpstream:
             places += [] if encoded not in request.body else ["body"]
             headers = [header for header, value in request.headers if placeholder in value]
             if places or headers:
-                self._refuse_use(run, SecretName.parse(name), request.target, places, headers)
+                self.refuse_use(run, SecretName.parse(name), request.target, places, headers)
 
-    def _refuse_use(self, run: Run, name: SecretName, target: Target, places: list[str], headers: list[str]) -> None:
+    def refuse_use(self, run: Run, name: SecretName, target: Target, places: list[str], headers: list[str]) -> None:
         named = [f"the header {header[:80]!r}" for header in headers[:_MOST_NAMED]]
         where = ", ".join([*named, *(f"the {place}" for place in places)])
         rule = f"not bound to {target.origin} and where it stands in the request: {where}"
@@ -460,7 +460,7 @@ def _check_no_override(request: UpstreamRequest, headers: Fields, plain: Sequenc
             raise GuestError.refused(refusal)
 
 
-def _check_not_moved(name: str, value: str, placeholders: Collection[str]) -> None:
+def check_not_moved(name: str, value: str, placeholders: Collection[str]) -> None:
     """Raises GuestError where much stands before the last of the `placeholders` in a header's `value`, or one is there
     twice: where an upstream shows a header's first characters, the guest would choose how many are of the secret. The
     base64 of Basic is not looked into: names of users have any length."""

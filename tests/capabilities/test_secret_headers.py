@@ -278,15 +278,15 @@ def test_a_secret_may_stand_in_the_base64_of_basic_behind_a_long_name() -> None:
     given = base64.b64encode(f"{'u' * 60}:{placeholder}".encode()).decode()
     _, used = Substitution({placeholder: value}).apply_header("Authorization", f"Basic {given}")
     assert used == {placeholder}
-    exchange._check_not_moved("Authorization", f"Basic {given}", used)
+    exchange.check_not_moved("Authorization", f"Basic {given}", used)
 
 
 def test_two_secrets_may_stand_in_one_header() -> None:
     for one, other in ((new_placeholder(), new_placeholder()) for _ in range(8)):  # in either order of a set
         used = frozenset({one, other})
-        exchange._check_not_moved("Authorization", f"token {one}:{other}", used)
+        exchange.check_not_moved("Authorization", f"token {one}:{other}", used)
         with pytest.raises(GuestError, match="twice, or behind"):
-            exchange._check_not_moved("Authorization", f"{'x' * 20}{one}{'y' * 20}{other}", used)
+            exchange.check_not_moved("Authorization", f"{'x' * 20}{one}{'y' * 20}{other}", used)
 
 
 # Methods that go around the policy.

@@ -3,12 +3,12 @@
 from typing import Any
 
 from operations import OPERATIONS
+from servers import Server, server_of
 
-from catalyst.sdk import Call, Misconfigured, api, config, run_operations, secrets
+from catalyst.sdk import Call, Misconfigured, api, config, run_operations
 from catalyst.sdk.operation import Table
 
 VERSION = "0.1.0"
-BASE_URL = "https://api.openai.com/v1"
 
 TABLE = Table(OPERATIONS)
 
@@ -21,34 +21,23 @@ def dispatch(call: Call) -> dict[str, Any]:
     operation = TABLE.find(call.operation)
     request = operation.prepare(call.params, stream=call.stream, query=call.query, body=call.body)
     settings = config.get()
-    base_url = base_url_of(settings)
-    return api.perform(request, base_url=base_url, headers=headers_of(settings, call.headers), text_of=text_of)
+    server = server_of(settings)
+    request = server.placed(request, call)
+    headers = headers_of(server, settings, call.headers)
+    return api.perform(request, base_url=server.base_url, headers=headers, text_of=text_of)
 
 
-def base_url_of(settings: dict[str, Any]) -> str:
-    """Returns `base_url` without its last slash.
-
-    Raises Misconfigured unless it is `http(s)://host[:port][/path]`: a query or a user in it would swallow the
-    operation's path. The policy decides about the host.
-    """
-    url = settings.get("base_url") or BASE_URL
-    if not isinstance(url, str) or not url.isascii() or not url.isprintable() or any(c in url for c in " ?#@\\"):
-        raise Misconfigured("base_url", "base_url must be a URL without a user, a query, a fragment or blanks")
-    scheme, _, rest = url.partition("://")
-    if scheme not in ("http", "https") or rest.startswith(("/", ":")) or not rest:
-        raise Misconfigured("base_url", "base_url must begin with https:// and a host")
-    return url.rstrip("/")
-
-
-def headers_of(settings: dict[str, Any], forwarded: dict[str, str]) -> dict[str, str]:
+def headers_of(server: Server, settings: dict[str, Any], forwarded: dict[str, str]) -> dict[str, str]:
     """Returns the headers of a request: `forwarded` from the caller's, and over them those of every request.
 
     What the operator has set for `organization` and `project` counts, and not the caller's. Raises HostRefused if the
     key is not granted, Misconfigured if a setting is not a text.
     """
+    own = {name.lower() for name in server.headers}.union(_OWN)
     headers = {
-        **{name: value for name, value in forwarded.items() if name not in _OWN},
-        "Authorization": f"Bearer {secrets.get('OPENAI_API_KEY')}",
+        **{name: value for name, value in forwarded.items() if name not in own},
+        **server.headers,
+        **server.credentials("OPENAI_API_KEY"),
         "User-Agent": f"catalyst-openai/{VERSION}",
     }
     for name, header in _HEADER_OF.items():

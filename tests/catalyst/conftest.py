@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 INTERFACES = ("fetch", "streaming", "read", "output", "config", "log")
-GUEST = frozenset({"catalyst", "app", "operations", "wit_world", "componentize_py_types"})
+GUEST = frozenset({"catalyst", "app", "operations", "servers", "wit_world", "componentize_py_types"})
 
 
 class Refused(Exception):

@@ -287,11 +287,16 @@ def fake() -> None:
 
 @fake.command("openai", short_help="A deterministic OpenAI API.")
 @_port_option(4747)
-def openai(port: int) -> None:
+@click.option(
+    "--shape",
+    type=click.Choice(["azure", "ollama", "vllm", "localai", "lmstudio", "openrouter", "groq", "proxy"]),
+    help="The paths, the keys and the errors of another server of the same API.",
+    show_default="OpenAI's own",
+)
+def openai(port: int, shape: str | None) -> None:
     """Serve an OpenAI API whose answers depend on the requests alone: no key, no cost, no network."""
     from host.fakes import FakeOpenAI  # noqa: PLC0415 - only this fake needs it
 
     with errors_shown():
-        FakeOpenAI(port=port).serve_forever(
-            lambda url: click.echo(f"fake OpenAI on {url}/v1 (any key will do; Ctrl-C ends it)")
-        )
+        fake = FakeOpenAI(port=port, shape=shape or "")
+        fake.serve_forever(lambda _: click.echo(f"fake OpenAI on {fake.base_url} (any key will do; Ctrl-C ends it)"))

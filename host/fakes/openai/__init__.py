@@ -2,6 +2,7 @@
 
 fake.py        FakeOpenAI: the table of endpoints and the application
 faults.py      scripted faults
+shapes.py      the forms of other servers of the same API: Azure, Ollama, …
 control.py     `/`, `/health` and `/__parlel/…`
 chat.py, completions.py, responses.py, analysis.py, media.py, resources.py
                the endpoints, by resource

@@ -12,6 +12,7 @@ from host.fakes.openai import analysis, chat, completions, errors, media, resour
 from host.fakes.openai.call import ApiCall, FakeState, Handler
 from host.fakes.openai.control import Control, preflight
 from host.fakes.openai.faults import Fault, FaultScript
+from host.fakes.openai.shapes import SHAPES, Shape
 from host.fakes.request_log import RequestLog
 from host.fakes.server import LoopbackServer
 
@@ -75,11 +76,18 @@ class FakeOpenAI(LoopbackServer):
 
     Equal requests get equal answers, made from a hash of the request; "in 500 words" in the last message sets the
     length. Any non-empty bearer token is accepted. Each instance has its own port (0: a free one), state and thread.
+    With `shape`, one of SHAPES, it has the paths, keys and errors of another server.
     """
 
-    def __init__(self, port: int = 0) -> None:
-        self._api = _Api()
+    def __init__(self, port: int = 0, *, shape: str = "") -> None:
+        self._shape = SHAPES[shape] if shape else None
+        self._api = _Api(self._shape)
         super().__init__(self._api, port)
+
+    @property
+    def base_url(self) -> str:
+        """The URL up to and with the version, or Azure's part before it. Raises StateError while it does not run."""
+        return self.url + (self._shape.base if self._shape else "/v1")
 
     @property
     def requests(self) -> list[dict[str, Any]]:
@@ -105,7 +113,8 @@ class FakeOpenAI(LoopbackServer):
 class _Api:
     """The application: logs and routes each request, applies faults, and adds OpenAI's headers."""
 
-    def __init__(self) -> None:
+    def __init__(self, shape: Shape | None = None) -> None:
+        self._shape = shape
         self.request_log = RequestLog()
         self.script = FaultScript()
         self._state = FakeState()
@@ -125,10 +134,13 @@ class _Api:
         if Control.owns(request.path):
             return self._with_headers(self._route(request))
         self.request_log.add(request)
-        fault = self.script.take(request)
+        mapped = request if self._shape is None or request.path.startswith("/images/") else self._shape.mapped(request)
+        if isinstance(mapped, FakeResponse):
+            return self._with_headers(mapped)
+        fault = self.script.take(mapped)
         if fault is None:
-            return self._with_headers(self._route(request))
-        return fault.apply(self._with_headers(fault.answer(request) or self._route(request)))
+            return self._with_headers(self._route(mapped))
+        return fault.apply(self._with_headers(fault.answer(mapped) or self._route(mapped)))
 
     def refuse(self, status: int, reason: str) -> FakeResponse:
         return self._with_headers(errors.ApiError(status, reason).response())
@@ -138,7 +150,8 @@ class _Api:
             handler, parameters = self._routes.find(request.method, request.path)
             if request.path.startswith("/v1/"):
                 _check_authorization(request)
-            return handler(ApiCall(request, self._state, parameters))
+            response = handler(ApiCall(request, self._state, parameters))
+            return response if self._shape is None else self._shape.added(response)
         except errors.ApiError as error:
             return error.response()
 

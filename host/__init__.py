@@ -68,6 +68,7 @@ __all__ = [
     "Sink",
     "Target",
     "Terms",
+    "TlsRule",
     "Workspace",
     "errors",
 ]

@@ -13,10 +13,11 @@ checks, h11 by itself 50 µs. Time was not the main reason. A foreign pool does 
 waits where a cancellation does not wake it.
 """
 
-from host.egress.client import Answer, Egress, EgressClient, Outgoing, system_tls
+from host.egress.client import Answer, Egress, EgressClient, Outgoing
 from host.egress.dns import Resolver, system_resolver
 from host.egress.failures import EgressError, Kind
 from host.egress.socket import AddressPolicy, Deadline, Wait
+from host.egress.tls import TlsByOrigin, TlsFiles, system_tls
 
 __all__ = [
     "AddressPolicy",
@@ -28,6 +29,8 @@ __all__ = [
     "Kind",
     "Outgoing",
     "Resolver",
+    "TlsByOrigin",
+    "TlsFiles",
     "Wait",
     "system_resolver",
     "system_tls",

@@ -17,6 +17,7 @@ from host.egress.dns import Lookups, Resolver, system_resolver
 from host.egress.failures import ConnectionLostError, EgressError
 from host.egress.headers import Fields, RawFields, incoming_fields, outgoing_fields, without
 from host.egress.socket import AddressPolicy, Deadline, Wait
+from host.egress.tls import Contexts, TlsByOrigin, system_tls
 from host.policy.urls import Target
 
 MAX_CONNECTIONS: Final = 100
@@ -25,6 +26,7 @@ _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # R
 
 
 _WAITS: Final = Limits()
+_SYSTEMS: Final = TlsByOrigin()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +61,12 @@ class Egress:
         self._max_connections = max_connections
         self._pools: set[Pool] = set()
 
-    def client(self, reach: AddressPolicy) -> EgressClient:
-        """A client for one catalyst; its connections, checked under its policy, serve no other."""
+    def client(self, reach: AddressPolicy, tls: TlsByOrigin = _SYSTEMS) -> EgressClient:
+        """A client for one catalyst; its connections, checked under its policy, serve no other. `tls` has the origins
+        for which its policy wants another TLS."""
         pool = Pool(self._max_connections, on_close=self._pools.discard)
         self._pools.add(pool)
-        client = EgressClient(reach, Lookups(self._resolver), self._tls, pool)
+        client = EgressClient(reach, Lookups(self._resolver), tls.contexts(self._tls), pool)
         finalize(client, pool.close)  # closes the connections of a catalyst that is no longer used
         return client
 
@@ -76,7 +79,7 @@ class Egress:
 class EgressClient:
     """Sends requests for one catalyst. Made by `Egress.client`. Thread-safe."""
 
-    def __init__(self, reach: AddressPolicy, lookups: Lookups, tls: Callable[[], ssl.SSLContext], pool: Pool) -> None:
+    def __init__(self, reach: AddressPolicy, lookups: Lookups, tls: Contexts, pool: Pool) -> None:
         self._reach = reach
         self._lookups = lookups
         self._tls = tls
@@ -252,16 +255,3 @@ class Answer:
         connection, self._connection = self._connection, None
         if connection is not None:
             self._take_back(connection, usable=usable)
-
-
-def system_tls() -> ssl.SSLContext:
-    """Verifies against the system's certificates, TLS 1.2 or newer, HTTP/1.1 only.
-
-    Not `ssl.create_default_context`, which writes every session's keys to the file that SSLKEYLOGFILE names.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF  # which some builds of Python set: see Socket._start_tls
-    context.set_alpn_protocols(["http/1.1"])
-    context.load_default_certs(ssl.Purpose.SERVER_AUTH)
-    return context

@@ -17,6 +17,8 @@ import h11
 from host.core import environment
 
 _FOR_ANOTHER_NAME = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH of OpenSSL
+_UNKNOWN_AUTHORITY = (18, 19, 20, 21)  # self-signed, or an issuer that is not there
+_NO_CERTIFICATE = "TLSV13_ALERT_CERTIFICATE_REQUIRED"
 WaitLimit = Literal["connect_timeout", "first_byte_timeout", "idle_timeout"]
 Kind = Literal["http_error", "dns_error", "private_ip_blocked", "response_too_large", "timeout", "cancelled"]
 Doing = Literal["connect", "tls", "send", "answer", "head", "body"]
@@ -135,6 +137,8 @@ def translated(error: Exception, at: str, doing: Doing = "answer") -> EgressErro
             said = getattr(error, "verify_message", "unknown").rstrip(".")
             if getattr(error, "verify_code", 0) in _FOR_ANOTHER_NAME:  # OpenSSL's words repeat the name
                 said = "it is for another name"
+            elif getattr(error, "verify_code", 0) in _UNKNOWN_AUTHORITY:
+                said += " (an authority of your own: ca_file in the policy)"
             return EgressError("http_error", f"the certificate of {{}} is not acceptable: {said}", at)
         case ConnectionResetError():
             return ConnectionLostError(at, doing, reset=True)
@@ -143,6 +147,8 @@ def translated(error: Exception, at: str, doing: Doing = "answer") -> EgressErro
         case ssl.SSLError():
             reason = getattr(error, "reason", None) or "unknown"
             said = _NO_TLS if reason in _FROM_PLAIN_HTTP else reason.replace("_", " ").lower()
+            if reason == _NO_CERTIFICATE:
+                said = "it asks for a certificate (tls.ORIGIN.client_certificate in the policy)"
             return EgressError("http_error", f"TLS with {{}} failed: {said}", at)
         case OSError():
             said = os.strerror(error.errno) if error.errno else type(error).__name__

@@ -21,6 +21,7 @@ from host.core.names import Domain
 from host.egress import failures
 from host.egress.dns import Lookups
 from host.egress.failures import Doing, EgressError, timed_out
+from host.egress.tls import Contexts
 from host.policy.addresses import Address, Network, allowed
 from host.policy.urls import Origin
 
@@ -139,7 +140,7 @@ class Socket:
                 self._socket.close()
                 self._socket = None
 
-    def open(self, reach: AddressPolicy, lookups: Lookups, tls: Callable[[], ssl.SSLContext], clock: Deadline) -> None:
+    def open(self, reach: AddressPolicy, lookups: Lookups, tls: Contexts, clock: Deadline) -> None:
         """Resolve once, check every answer, connect to one of them, and verify the certificate for the name."""
         try:
             with self._translating():
@@ -149,7 +150,7 @@ class Socket:
                 self._dial(addresses, clock)
                 if self.origin.scheme == "https":
                     self.doing = "tls"
-                    self._start_tls(tls(), clock)
+                    self._start_tls(tls(self.origin), clock)
         except EgressError as error:
             raise error.outside_a_proxy(self.at) from None
 

@@ -11,7 +11,7 @@ import json
 import shlex
 import tomllib
 from collections.abc import Callable, Collection, Container, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from reprlib import repr as shown  # short, of whatever size
 from types import UnionType
@@ -24,9 +24,10 @@ from host.core.names import Reference, SecretName
 from host.core.quantities import Quota, parse_count, parse_duration, parse_size
 from host.core.strict_json import Json, parse_json
 from host.errors import HostError, InputError, PolicyError
+from host.policy.tls import TlsRule, check_path
 from host.policy.urls import DomainPattern, Origin, Target, UrlError
 
-T = TypeVar("T", bound="Policy | RateLimit | SecretRule")
+T = TypeVar("T", bound="Policy | RateLimit | SecretRule | TlsRule")
 
 Method = Literal["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"]
 METHODS: tuple[Method, ...] = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS")
@@ -130,6 +131,7 @@ class Terms:
     methods: frozenset[str]
     private: tuple[IPv4Network | IPv6Network, ...]
     upstreams: Mapping[Origin, Origin]
+    tls: Mapping[Origin, TlsRule]
     forward_headers: frozenset[str]
     secrets: Mapping[SecretName, SecretGrant]
     rate: RateLimit | None
@@ -142,6 +144,7 @@ _DEFAULT = Limits()
 @dataclass(frozen=True, kw_only=True)
 class Policy:
     """What a catalyst may do. Every default is safe: no domain is reachable until `allowed_domains` names it.
+    `ca_file` has the certificate authorities that count for every origin without one of its own in `tls`.
     `forward_headers` are headers of a caller's request that go to the upstream, beside those that the manifest names.
     Durations are seconds or texts like `30s`; sizes are bytes or texts like `64MB`. Raises PolicyError, which names the
     field."""
@@ -150,6 +153,8 @@ class Policy:
     allowed_methods: Sequence[Method] = METHODS
     allowed_private: Sequence[str] = ()
     upstreams: Mapping[str, str] = field(default_factory=dict)
+    ca_file: str | None = None
+    tls: Mapping[str, TlsRule] = field(default_factory=dict)
     forward_headers: Sequence[str] = ()
     secrets: Mapping[str, SecretRule] = field(default_factory=dict)
     rate_limit: RateLimit | None = None
@@ -197,6 +202,9 @@ class Policy:
             methods=frozenset(self.allowed_methods),
             private=tuple(_network(text) for text in self.allowed_private),
             upstreams={Origin.parse(source): Origin.parse(target) for source, target in self.upstreams.items()},
+            tls={
+                Origin.parse(at): replace(rule, ca_file=rule.ca_file or self.ca_file) for at, rule in self.tls.items()
+            },
             forward_headers=frozenset(map(forwarded_header, self.forward_headers)),
             secrets={SecretName.parse(name): _secret_grant(name, rule) for name, rule in self.secrets.items()},
             rate=self.rate_limit,
@@ -280,6 +288,11 @@ def _origin(given: object) -> Origin:
     return Origin.parse(given)
 
 
+def _tls_origin(text: str) -> None:
+    if Origin.parse(text).scheme != "https":
+        raise PolicyError(f"{text[:80]!r} has no TLS", hint="an origin like https://llm.acme.example")
+
+
 def _instance(kind: type | UnionType, given: object) -> None:
     if not isinstance(given, kind):
         raise PolicyError(f"{shown(given)} is not a {getattr(kind, '__name__', kind)}")
@@ -290,6 +303,8 @@ _CHECKS: Mapping[str, Callable[[Any], object]] = {
     "allowed_methods": lambda given: _each(given, lambda one: _one_of(one, METHODS)),
     "allowed_private": lambda given: _each(given, _network),
     "upstreams": lambda given: _pairs(given, Origin.parse, _origin),
+    "ca_file": check_path,
+    "tls": lambda given: _pairs(given, _tls_origin, lambda one: _instance(TlsRule, one)),
     "forward_headers": lambda given: _each(given, forwarded_header),
     "secrets": lambda given: _pairs(given, SecretName.parse, lambda one: _instance(SecretRule, one)),
     "rate_limit": lambda given: _instance(RateLimit | None, given),
@@ -335,6 +350,8 @@ def _part(name: str, value: Json, given: FieldReader) -> Any:
             return _read(RateLimit, given.table(name))
         case "secrets":
             return {secret: _read(SecretRule, rule) for secret, rule in given.table(name).tables()}
+        case "tls":
+            return {origin: _read(TlsRule, rule) for origin, rule in given.table(name).tables()}
     return value
 
 

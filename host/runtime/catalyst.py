@@ -85,7 +85,9 @@ class Catalyst:
         reach = AddressPolicy(
             private=grant.private, mapped=frozenset(str(origin) for origin in grant.upstreams.values())
         )
-        upstream = LiveUpstream(grant, egress.client(reach), granted)
+        tls = deployment.tls()
+        self._tls = tls.digests
+        upstream = LiveUpstream(grant, egress.client(reach, tls), granted)
         functions = capabilities.configure(
             grant, upstream=upstream, secrets=granted, config=deployment.config, limiter=limiter
         )
@@ -394,6 +396,8 @@ class Catalyst:
     def _begun(self, run: Run) -> dict[str, Json]:
         """The detail of a run's first record. A run without a last record after `timeout_s` was killed."""
         begun: dict[str, Json] = {"reference": self.reference, "digest": self._digest}
+        if self._tls:
+            begun["tls"] = {at: dict(digests) for at, digests in self._tls.items()}
         begun["timeout_s"] = max(run.limits.timeout_s, run.limits.stream_timeout_s)
         return {**begun, "caller": dict(run.caller)} if run.caller else begun
 

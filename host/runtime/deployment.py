@@ -15,9 +15,11 @@ from host.core.audit import Both, Sink
 from host.core.limits import Limits
 from host.core.names import SecretName
 from host.core.strict_json import Json
+from host.egress import TlsByOrigin, TlsFiles
 from host.errors import InputError
 from host.policy.document import Effective, Policy, SecretGrant, read_places
 from host.policy.permissions import Grant, check_bound, compute_grant, requested_by
+from host.policy.tls import TlsRule
 from host.policy.urls import DomainPattern
 from host.secrets.value import SecretValue, weakness
 from host.trust.artifact import Artifact
@@ -87,9 +89,9 @@ class Given:
 @dataclass(frozen=True, slots=True)
 class Deployment:
     """`reference` is how messages name it. `secrets` are the values that there are, `bindings` the names that are
-    granted, with where each may go. `given` are those that the caller of `Host.load` gave a value of. `sink` gets the
-    events of its runs, and is None where nobody keeps them. `stored` is the policy in the store, None for a bare
-    file."""
+    granted, with where each may go. `given` are those that the caller of `Host.load` gave a value of. `keys` are the
+    kept secrets that are private keys of its TLS, which it does not see. `sink` gets the events of its runs, and is
+    None where nobody keeps them. `stored` is the policy in the store, None for a bare file."""
 
     artifact: Artifact
     reference: str
@@ -101,6 +103,7 @@ class Deployment:
     sink: Sink | None
     stored: Effective | None = None
     given: frozenset[SecretName] = frozenset()
+    keys: Mapping[SecretName, SecretValue] = field(default_factory=dict)
 
     @classmethod
     def of_file(cls, artifact: Artifact, reference: str, given: Given, sink: Sink | None) -> Deployment:
@@ -127,10 +130,13 @@ class Deployment:
         for name in installed.secrets:
             if name not in secrets and (found := workspace.sources.find(name)) is not None:
                 secrets[name] = found.value
+        policy = given.policy or installed.effective.policy
+        wanted = {rule.key_name for rule in policy.terms().tls.values()}
+        kept = {name: workspace.sources.find(name) for name in wanted if name is not None}
         return cls(
             artifact=installed.artifact,
             reference=str(installed.reference),
-            policy=given.policy or installed.effective.policy,
+            policy=policy,
             secrets=secrets,
             bindings={**dict.fromkeys(given.bindings), **bindings},
             config={**installed.config, **given.config},
@@ -138,6 +144,7 @@ class Deployment:
             sink=workspace.audit_log if sink is None else Both(sink, workspace.audit_log),
             stored=installed.effective,
             given=frozenset(given.secrets),
+            keys={name: one.value for name, one in kept.items() if one is not None},
         )
 
     @property
@@ -160,6 +167,17 @@ class Deployment:
         for name in self.given:
             check_bound(name, grant)
         return grant
+
+    def tls(self) -> TlsByOrigin:
+        """The TLS that its policy wants, with the files read. Raises PolicyError, which names the field."""
+        policy = self.policy
+        rules = policy.terms().tls
+        origins = {
+            at: TlsFiles.read(rule, f"tls.{at}.", self.keys.get(rule.key_name) if rule.key_name else None)
+            for at, rule in rules.items()
+        }
+        default = TlsFiles.read(TlsRule(ca_file=policy.ca_file), "") if policy.ca_file else None
+        return TlsByOrigin(origins, default)
 
 
 def _value(value: str | SecretValue) -> SecretValue:

@@ -38,6 +38,7 @@ from host.policy.document import Terms as Terms
 from host.policy.permissions import Declared as Declared
 from host.policy.permissions import Grant as Grant
 from host.policy.permissions import Requested as Requested
+from host.policy.tls import TlsRule as TlsRule
 from host.policy.urls import DomainPattern as DomainPattern
 from host.policy.urls import Origin as Origin
 from host.policy.urls import Target as Target

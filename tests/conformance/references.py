@@ -18,6 +18,7 @@ from typing import Any
 import host
 from host.core.quantities import as_duration, as_size
 from host.policy.document import METHODS, Policy, RateLimit, SecretRule
+from host.policy.tls import TlsRule
 from tests.conftest import ROOT
 
 Rows = Mapping[str, Sequence[str]]  # by the first cell, in its order: the cells after it that are facts
@@ -30,7 +31,11 @@ def policy_fields() -> Rows:
     rows = {}
     for one in dataclasses.fields(Policy):
         rows[f"`{one.name}`"] = (_default(one),)
-        within = {"secrets": (SecretRule, "secrets.NAME."), "rate_limit": (RateLimit, "rate_limit.")}
+        within = {
+            "secrets": (SecretRule, "secrets.NAME."),
+            "rate_limit": (RateLimit, "rate_limit."),
+            "tls": (TlsRule, "tls.ORIGIN."),
+        }
         if one.name in within:
             kind, prefix = within[one.name]
             for part in dataclasses.fields(kind):

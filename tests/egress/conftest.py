@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import socket
 import ssl
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
-from pathlib import Path
 
 import pytest
 
-from host.egress import AddressPolicy, Answer, Egress, EgressClient, Outgoing, system_tls
+from host.egress import AddressPolicy, Answer, Egress, EgressClient, Outgoing
 from host.policy.urls import Target
+from tests.tls import certificates as certificates  # noqa: PLC0414 - the fixture, for the tests here
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 LOOPBACK = AddressPolicy(private=(IPv4Network("127.0.0.0/8"),))
@@ -266,44 +264,3 @@ def ask(client: EgressClient, clock: StopClock) -> Callable[..., Answer]:
 @pytest.fixture
 def loopback() -> AddressPolicy:
     return LOOPBACK
-
-
-@dataclass(frozen=True)
-class Certificates:
-    """A certificate authority for this test session, and server contexts with its certificates."""
-
-    folder: Path
-
-    def trusting(self) -> ssl.SSLContext:
-        context = system_tls()
-        context.load_verify_locations(self.folder / "ca.pem")
-        return context
-
-    def server(self, name: str) -> ssl.SSLContext:
-        """`name`: api.test, other.test, expired or self-signed."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.folder / f"{name}.pem", self.folder / f"{name}.key")
-        return context
-
-
-@pytest.fixture(scope="session")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    folder = tmp_path_factory.mktemp("certificates")
-    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=Test CA")
-    for name, days, subject in (
-        ("api.test", "2", "api.test"),
-        ("other.test", "2", "other.test"),
-        ("expired", "-1", "api.test"),
-    ):
-        (folder / "names").write_text(f"subjectAltName=DNS:{subject},DNS:*.{subject}")
-        openssl("req", *key, "-keyout", f"{name}.key", "-out", "request", "-subj", f"/CN={subject}")
-        signing = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names")
-        openssl("x509", "-req", "-in", "request", "-out", f"{name}.pem", "-days", days, *signing)
-    names = ("-subj", "/CN=api.test", "-addext", "subjectAltName=DNS:api.test")
-    openssl("req", "-x509", *key, "-keyout", "self-signed.key", "-out", "self-signed.pem", "-days", "2", *names)
-    return Certificates(folder)

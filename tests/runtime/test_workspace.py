@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import socket
 from collections.abc import Callable, Iterator
@@ -36,6 +37,7 @@ from tests.store.conftest import (  # noqa: F401 - fixtures
     state_dir,
     workspace,
 )
+from tests.tls import Certificates, behind_tls, certificates  # noqa: F401 - the fixture
 
 OPENAI = Reference.parse("c:local.openai")
 MODELS = {"operation": "models.list"}
@@ -149,6 +151,34 @@ def test_what_a_component_reads_is_what_was_kept_and_what_is_handed_over(
     assert catalyst.run(MODELS).ok
     headers = fake.requests[0]["headers"]
     assert (headers["openai-organization"], headers["openai-project"]) == ("org-kept", "proj-given")
+
+
+def test_a_kept_secret_is_the_private_key_of_the_client_and_is_granted_to_nobody(
+    openai: Workspace,
+    kept: Host,
+    certificates: Certificates,  # noqa: F811 - the fixture
+    fake: FakeOpenAI,
+) -> None:
+    key = base64.b64encode(Path(certificates.file("client.key")).read_bytes()).decode()
+    with behind_tls(fake.url, certificates.server("localhost", asks_for_certificates=True)) as at:
+        rule = {"ca_file": certificates.file("ca.pem"), "client_certificate": certificates.file("client.pem")}
+        openai.policies.update(
+            OPENAI,
+            {
+                "upstreams": {"https://api.openai.com": at},
+                "tls": {at: {**rule, "client_key": "secret:CLIENT_KEY"}},
+            },
+        )
+        with pytest.raises(errors.PolicyError, match="no secret CLIENT_KEY is kept"):
+            kept.load(OPENAI, secrets={"OPENAI_API_KEY": KEY})
+        openai.vault.set(OPERATOR, SecretName("CLIENT_KEY"), SecretValue(key))
+        catalyst = kept.load(OPENAI, secrets={"OPENAI_API_KEY": KEY})
+        result = catalyst.run(MODELS)
+    assert result.ok
+    assert "CLIENT_KEY" not in map(str, catalyst.grant.secrets)
+    _, told = run(openai.database, result.execution.id)
+    assert told[0].detail["tls"].keys() == {at}
+    assert key not in str(told)
 
 
 def test_a_host_without_a_workspace_opens_the_one_of_its_state_directory_when_it_needs_it(

@@ -19,6 +19,8 @@ EXAMPLES: Final[Mapping[str, Json]] = {
     "allowed_methods": ["GET", "POST"],
     "allowed_private": ["127.0.0.0/8"],
     "upstreams": {"https://api.openai.com": "http://127.0.0.1:4747"},
+    "ca_file": "/etc/ssl/certs/acme.pem",
+    "tls": {"https://llm.acme.example": {"ca_file": "/etc/ssl/certs/acme.pem"}},
     "forward_headers": ["X-Request-Source"],
     "secrets": {"OPENAI_API_KEY": {"domains": ["api.openai.com"], "in": ["header"]}},
     "rate_limit": {"requests": 60, "window": "1m"},
@@ -118,7 +120,8 @@ def page(reference: Reference, document: Mapping[str, Json]) -> str:
         if name in document:
             parts.append(write_document({name: document[name]}, in_json=False))
         else:
-            shown = EXAMPLES[name] if isinstance(EXAMPLES[name], dict) else default(name)
+            found = None if isinstance(EXAMPLES[name], dict) else default(name)
+            shown = EXAMPLES[name] if found is None else found
             lines = write_document({name: shown}, in_json=False).splitlines()
             parts.append("".join(f"# {line}\n" for line in lines if line))
     return "\n".join(parts)

@@ -1,12 +1,13 @@
-"""Fakes of outside services, for tests and demos: real HTTP on the loopback interface.
+"""Fakes of outside services, for tests and demos: real HTTP and WebSockets on the loopback interface.
 Instances share no state.
 
 messages.py     requests and responses
 server.py       the HTTP server
+websocket.py    its WebSockets
 request_log.py  the requests that arrived
 openai/         FakeOpenAI, deterministic, with scripted faults
 
-It may import `core`, `errors` and h11. A new fake is a package like `openai/`, with a subclass of
+It may import `core`, `errors`, h11 and wsproto. A new fake is a package like `openai/`, with a subclass of
 LoopbackServer.
 
     @pytest.fixture

@@ -1,7 +1,7 @@
 """An HTTP/1.1 server for fakes, on the loopback interface: asyncio and h11, with faults on request.
 
-It knows sockets and framing: keep-alive, pipelining, streams. The application decides the answers. The server reads a
-whole request before it answers, and takes pipelined requests one after the other.
+It knows sockets and framing: keep-alive, pipelining, streams, WebSockets. The application decides the answers. The
+server reads a whole request before it answers, and takes pipelined requests one after the other.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from types import TracebackType
 from typing import Protocol, Self
 
 import h11
+from wsproto.utilities import RemoteProtocolError
 
 from host.errors import StateError
 from host.fakes.messages import PROMPT, FakeRequest, FakeResponse
+from host.fakes.websocket import FakeSocket, SocketConnection, rest_of
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 _MAX_HEADER_BYTES = 64 * 1024
@@ -34,7 +36,9 @@ _log = logging.getLogger(__name__)
 class FakeApplication(Protocol):
     """Answers requests. Both methods return at once; a response's `delivery` has the pauses."""
 
-    def respond(self, request: FakeRequest) -> FakeResponse: ...
+    def respond(self, request: FakeRequest) -> FakeResponse | FakeSocket:
+        """A FakeSocket takes the upgrade that the request asks for (`host.fakes.websocket.is_upgrade`)."""
+        ...
 
     def refuse(self, status: int, reason: str) -> FakeResponse:
         """The answer to a request that cannot be read or whose handler failed."""
@@ -179,7 +183,11 @@ class _Connection:
         try:
             address, port = self._sock.getsockname()[:2]
             while (request := await self._read_request(f"http://{address}:{port}")) is not None:
-                if not await self._send(self._respond(request), bodiless=request.method == "HEAD"):
+                response = self._respond(request)
+                if isinstance(response, FakeSocket):
+                    await self._speak(request, response)
+                    return
+                if not await self._send(response, bodiless=request.method == "HEAD"):
                     return
                 self._http.start_next_cycle()
                 await asyncio.sleep(0)  # a client that pipelines takes turns with the others
@@ -226,7 +234,14 @@ class _Connection:
             self._http.receive_data(await self._loop.sock_recv(self._sock, _READ_BYTES))
         return event  # type: ignore[return-value]  # mypy cannot subtract NEED_DATA, a class used as a value
 
-    def _respond(self, request: FakeRequest) -> FakeResponse:
+    async def _speak(self, request: FakeRequest, accepted: FakeSocket) -> None:
+        try:
+            speaking = SocketConnection(self._sock, request, accepted, rest_of(self._http))
+        except RemoteProtocolError as error:
+            raise _Refused(400, f"the upgrade is malformed: {error}") from error
+        await speaking.run()
+
+    def _respond(self, request: FakeRequest) -> FakeResponse | FakeSocket:
         try:
             return self._application.respond(request)
         except Exception:  # noqa: BLE001 - a mistake in a handler is an answer, not a dead connection

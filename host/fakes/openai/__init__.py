@@ -6,6 +6,7 @@ shapes.py      the forms of other servers of the same API: Azure, Ollama, …
 control.py     `/`, `/health` and `/__parlel/…`
 chat.py, completions.py, responses.py, analysis.py, media.py, resources.py
                the endpoints, by resource
+realtime/      the WebSockets, and the REST beside them
 structured.py  instances of JSON Schemas, function tools
 text.py        deterministic text, event streams, usage
 call.py        the call that a handler gets, and its parameters

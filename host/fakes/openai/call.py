@@ -14,6 +14,7 @@ from typing import Any, NoReturn, TypeVar
 
 from host.fakes.messages import FakeRequest, FakeResponse, MultipartError, Part, parse_multipart
 from host.fakes.openai import errors
+from host.fakes.openai.realtime.state import RealtimeState
 
 T = TypeVar("T")
 
@@ -39,6 +40,7 @@ class FakeState:
 
     files: dict[str, tuple[dict[str, Any], bytes]] = field(default_factory=dict)  # by id: the file object, the content
     responses: dict[str, StoredResponse] = field(default_factory=dict)  # by id, the newest 10,000
+    realtime: RealtimeState = field(default_factory=RealtimeState)
     numbers: int = 0
 
     def next_number(self) -> int:
@@ -123,6 +125,9 @@ class Params:
 
     def __contains__(self, name: str) -> bool:
         return self._values.get(name) is not None
+
+    def all(self) -> dict[str, Any]:
+        return dict(self._values)
 
     def raw(self, name: str) -> Any:
         return self._values.get(name)

@@ -12,9 +12,12 @@ from host.fakes.openai import analysis, chat, completions, errors, media, resour
 from host.fakes.openai.call import ApiCall, FakeState, Handler
 from host.fakes.openai.control import Control, preflight
 from host.fakes.openai.faults import Fault, FaultScript
+from host.fakes.openai.realtime import calls, secrets
+from host.fakes.openai.realtime.sockets import faulty, open_socket
 from host.fakes.openai.shapes import SHAPES, Shape
 from host.fakes.request_log import RequestLog
 from host.fakes.server import LoopbackServer
+from host.fakes.websocket import FakeSocket, is_upgrade
 
 EndpointTable = dict[str, dict[str, Handler]]
 
@@ -35,6 +38,15 @@ _API: EndpointTable = {
     "/v1/responses": {"POST": responses.create_response},
     "/v1/responses/{response_id}": {"GET": responses.retrieve_response, "DELETE": responses.delete_response},
     "/v1/responses/{response_id}/input_items": {"GET": responses.list_input_items},
+    "/v1/realtime/client_secrets": {"POST": secrets.create_client_secret},
+    "/v1/realtime/translations/client_secrets": {"POST": secrets.create_translation_secret},
+    "/v1/realtime/sessions": {"POST": secrets.create_session},
+    "/v1/realtime/transcription_sessions": {"POST": secrets.create_transcription_session},
+    "/v1/realtime/calls": {"POST": calls.create_call},
+    "/v1/realtime/calls/{call_id}/accept": {"POST": calls.accept_call},
+    "/v1/realtime/calls/{call_id}/reject": {"POST": calls.reject_call},
+    "/v1/realtime/calls/{call_id}/refer": {"POST": calls.refer_call},
+    "/v1/realtime/calls/{call_id}/hangup": {"POST": calls.hang_up},
     "/images/{name}": {"GET": media.download_image},
 }
 
@@ -128,7 +140,7 @@ class _Api:
         self._state = FakeState()
         self._answered = 0
 
-    def respond(self, request: FakeRequest) -> FakeResponse:
+    def respond(self, request: FakeRequest) -> FakeResponse | FakeSocket:
         if request.method == "OPTIONS":
             return self._with_headers(preflight(request))
         if Control.owns(request.path):
@@ -138,12 +150,28 @@ class _Api:
         if isinstance(mapped, FakeResponse):
             return self._with_headers(mapped)
         fault = self.script.take(mapped)
+        if is_upgrade(mapped):
+            return self._connected(mapped, fault)
         if fault is None:
             return self._with_headers(self._route(mapped))
         return fault.apply(self._with_headers(fault.answer(mapped) or self._route(mapped)))
 
     def refuse(self, status: int, reason: str) -> FakeResponse:
         return self._with_headers(errors.ApiError(status, reason).response())
+
+    def _connected(self, request: FakeRequest, fault: Fault | None) -> FakeResponse | FakeSocket:
+        """A WebSocket, or the answer in its place."""
+        refused = fault and fault.answer(request)
+        try:
+            opened = refused or open_socket(request, self._state, self._created)
+        except errors.ApiError as error:
+            opened = error.response()
+        if isinstance(opened, FakeSocket):
+            return opened if fault is None else faulty(opened, fault)
+        return self._with_headers(opened) if fault is None else fault.apply(self._with_headers(opened))
+
+    def _created(self, request: FakeRequest) -> FakeResponse:
+        return responses.create_response(ApiCall(request, self._state))
 
     def _route(self, request: FakeRequest) -> FakeResponse:
         try:

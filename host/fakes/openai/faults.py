@@ -47,7 +47,8 @@ class Fault:
     drip_s: float | None = None  # one byte per write, with this pause before each
     cut_before_headers: bool = False  # the connection closes without an answer
     cut_after_bytes: int | None = None  # of the body, then the connection closes
-    cut_after_events: int | None = None
+    cut_after_events: int | None = None  # of a WebSocket its messages
+    close_code: int | None = None  # with which a WebSocket closes then, in place of breaking off
 
     def __post_init__(self) -> None:
         for name, (kinds, least) in _EXPECTED.items():
@@ -120,9 +121,10 @@ class Fault:
                 body = gzip.compress(body, mtime=0)
             headers["content-encoding"] = ", ".join(["gzip"] * self.gzip)
         headers |= {name.lower(): value for name, value in self.headers.items()}
-        return FakeResponse(response.status, headers, body, self._delivery())
+        return FakeResponse(response.status, headers, body, self.delivery)
 
-    def _delivery(self) -> Delivery:
+    @property
+    def delivery(self) -> Delivery:
         return Delivery(**{known.name: getattr(self, known.name) for known in fields(Delivery)})
 
 
@@ -146,6 +148,7 @@ _EXPECTED: dict[str, tuple[tuple[type, ...], float]] = {
     "cut_before_headers": ((bool,), 0),
     "cut_after_bytes": ((int, _NONE), 0),
     "cut_after_events": ((int, _NONE), 0),
+    "close_code": ((int, _NONE), 1000),
 }
 
 

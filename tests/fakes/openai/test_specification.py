@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterator
 from typing import Any, get_args
@@ -121,11 +122,14 @@ STREAMS: dict[str, tuple[Callable[[httpx2.Client], httpx2.Response], Any]] = {
 }  # fmt: skip
 
 
+_adapter = functools.cache(TypeAdapter)  # a model of many events takes half a second to build
+
+
 def mistakes(value: Any, kind: Any) -> list[str]:
     """What the SDK's model `kind` has against `value`: missing and mistyped fields, fields that it does not know, and
     null where the specification has none."""
     try:
-        read = TypeAdapter(kind).validate_python(value, strict=False)
+        read = _adapter(kind).validate_python(value, strict=False)
     except ValidationError as error:
         return [str(error)]
     return [*_unknown(read, ""), *_nulls(value, "")]

@@ -20,6 +20,7 @@ from typing import Any, Final, Literal, Protocol, TypeAlias
 from host.core.audit import Event, EventKind, LogLine, Meters, Sink
 from host.core.limits import Limits
 from host.core.operation import Attachments
+from host.core.repeating import Cause
 from host.core.sse import Comment, ServerSentEvent
 from host.core.strict_json import Json, parse_json, write_json
 from host.core.wit import Cut
@@ -201,6 +202,8 @@ class Run:
         self.stopped: Stop | None = None
         self.fault: BaseException | None = None
         self.overdue: Overdue | None = None  # until the next request
+        self.unserved: Cause | None = None  # why the last request was not served
+        self.once_only = False  # whether one was sent that may not be sent again
         self.flows = False  # whether the answer has begun to flow to the caller
         self._sink = sink
         self.blocked_requests = 0  # refused before they were sent; they count towards max_http_requests

@@ -23,6 +23,7 @@ from host.capabilities.message import (
     subject,
     unformed,
 )
+from host.capabilities.rate import RateMeter
 from host.core.headers import (
     CREDENTIALS,
     HEADER,
@@ -34,12 +35,13 @@ from host.core.headers import (
 )
 from host.core.names import SecretName
 from host.core.quantities import as_duration
-from host.core.sliding_window import Limit, LocalLimiter, RequestLimiter
+from host.core.repeating import IDEMPOTENT, cause_of_kind, cause_of_status, may_repeat, was_not_processed
+from host.core.sliding_window import RequestLimiter
 from host.core.strict_json import write_json
 from host.egress import Deadline, EgressClient, EgressError, Outgoing
 from host.egress.headers import Fields
 from host.errors import InputError, Refusal
-from host.policy.document import METHODS, RateLimit, SecretGrant
+from host.policy.document import METHODS, SecretGrant
 from host.policy.permissions import Deny, Grant, binding_remedy, decide, deny_address
 from host.policy.urls import Origin, Target, UrlError, reference_at
 from host.run import Overdue, Run
@@ -190,6 +192,7 @@ class Exchange:
     def begin(self, run: Run, text: str) -> tuple[RequestMessage, UpstreamAnswer]:
         """Send the request that the guest's message `text` describes. Returns the message and the answer, which is to
         be closed. Raises GuestError, with any refusal recorded."""
+        run.unserved = None
         try:
             message = read_message(text, run.go_on)
             request = self._allowed(run, message)
@@ -199,10 +202,17 @@ class Exchange:
         redactor, run.overdue = self.redactor_for(run, message.target), None
         failed = partial(self.failed, run, message.target, redactor)
         try:
-            return message, UpstreamAnswer(run, self._upstream.send(run, request), redactor, failed)
+            raw = self._upstream.send(run, request)
+            if raw.status >= _ERRORS:
+                _note_status(run, request, raw)
+            elif request.method not in IDEMPOTENT:
+                run.once_only = True
+            return message, UpstreamAnswer(run, raw, redactor, failed)
         except EgressError as error:
+            run.once_only |= error.sent and not may_repeat(request.method, request.headers)
             raise failed(error) from None
         except GuestError as error:
+            run.unserved = "circuit_open" if error.kind == "circuit_open" else None
             raise recorded(run, error) from None
 
     def redactor_for(self, run: Run, target: Target) -> Redactor:
@@ -266,6 +276,7 @@ class Exchange:
         """The GuestError for `error`, which may quote the answer; a recorded refusal where a policy could allow what
         failed. It names the host that the guest asked for. Where the operator sends its requests to another, the record
         has the error with that."""
+        run.unserved = cause_of_kind(error.kind)
         destination, words = self.grant.destination(target), error.message
         if destination is not target or error.limit:
             words = error.naming(target.at.endpoint)
@@ -284,6 +295,13 @@ class Exchange:
                 return GuestError(error.kind, f"{words} (raise {error.limit} in the policy of {self.grant.reference})")
             case _:
                 return GuestError("timeout" if error.kind == "cancelled" else error.kind, redactor.text(words))
+
+
+def _note_status(run: Run, request: UpstreamRequest, raw: RawAnswer) -> None:
+    """Keep what an error's status says: who failed, and whether the request may be sent again."""
+    run.unserved = cause_of_status(raw.status)
+    if not (was_not_processed(raw.status, raw.headers) or may_repeat(request.method, request.headers)):
+        run.once_only = True
 
 
 def recorded(run: Run, error: GuestError) -> GuestError:
@@ -471,25 +489,3 @@ def check_not_moved(name: str, value: str, placeholders: Collection[str]) -> Non
             rule = f"holds a secret twice, or behind more than {_MOST_BEFORE} characters"
             raise GuestError("http_error", f"the header {name[:80]} {rule}")
         rest = before + behind
-
-
-class RateMeter:
-    """The `rate_limit` of a policy: counts the requests of all runs of the catalyst `reference`. `limiter` counts for
-    several processes together; without one the meter counts by a window of its own."""
-
-    def __init__(self, reference: str, rate: RateLimit | None, limiter: RequestLimiter | None = None) -> None:
-        self._rate = rate
-        quota = None if rate is None else rate.quota()
-        subject = f"the catalyst {reference}"
-        self._limits = () if quota is None else (Limit(f"policy:{reference}", quota, "requests", subject),)
-        self._limiter: RequestLimiter = LocalLimiter() if limiter is None else limiter
-
-    def take(self) -> float | None:
-        """Count one request. Returns None if it may go; else the seconds until the next may, and counts nothing. Raises
-        StateError if the limiter cannot count, which ends the run."""
-        if self._rate is None:
-            return None
-        if not self._limits:
-            return self._rate.window_s
-        exceeded = self._limiter.admit(self._limits)
-        return None if exceeded is None else exceeded.retry_after_s

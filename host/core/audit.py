@@ -10,9 +10,17 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal, Protocol, TypeAlias, get_args
 
 # `run.refused` counts the denials of a run beyond those that have a record each, `run.failed` has its error and the log
-# of the guest: see host.run.
+# of the guest: see host.run. `run.moved` says as which run its request went on: see host.service.failover.
 RunKind = Literal[
-    "run.started", "run.failed", "run.ended", "run.refused", "http.request", "secret.use", "secret.reveal", "log"
+    "run.started",
+    "run.failed",
+    "run.ended",
+    "run.refused",
+    "run.moved",
+    "http.request",
+    "secret.use",
+    "secret.reveal",
+    "log",
 ]
 
 # What happened without a run, and changed nothing that is kept; as does a `secret.reveal` to the operator.

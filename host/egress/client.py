@@ -10,6 +10,7 @@ from typing import Final
 from weakref import finalize
 
 from host.core.limits import Limits
+from host.core.repeating import IDEMPOTENT
 from host.egress import failures
 from host.egress.connection import Connection, Pool
 from host.egress.decoding import Decoder, decoder
@@ -22,7 +23,6 @@ from host.policy.urls import Target
 
 MAX_CONNECTIONS: Final = 100
 _ERRORS: Final = 400
-_IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # RFC 9110, 9.2.2
 
 
 _WAITS: Final = Limits()
@@ -99,7 +99,7 @@ class EgressClient:
         try:
             return self._exchange(connection, outgoing, fields, clock)
         except ConnectionLostError:
-            if outgoing.method not in _IDEMPOTENT or not connection.reused or connection.heard:
+            if outgoing.method not in IDEMPOTENT or not connection.reused or connection.heard:
                 raise
         return self._exchange(self._pool.lend(outgoing.target.at, unused=True), outgoing, fields, clock)
 
@@ -132,7 +132,9 @@ class EgressClient:
         except BaseException as error:
             self._pool.take_back(connection, usable=False)
             if isinstance(error, EgressError):
-                raise failures.waited(error, clock.remaining(), limit, seconds, wire.at, wire.doing) from None
+                error = failures.waited(error, clock.remaining(), limit, seconds, wire.at, wire.doing)
+                error.sent = limit != "connect_timeout"
+                raise error from None
             raise
 
     def _take_back(self, connection: Connection, *, usable: bool) -> None:

@@ -47,11 +47,12 @@ class EgressError(Exception):
     """`kind` is an error type of wit/README.md, or `cancelled`. `message` is `words`, with `at`, a `host:port`, in
     place of the first `{}`, or the host alone in place of `{host}`. A guest may see it, unless the operator sent its
     request to another host: then it sees `naming` the first. `limit` is the limit of one wait that was over
-    (`idle_timeout`), "" for anything else; it was `waited_s`."""
+    (`idle_timeout`), "" for anything else; it was `waited_s`. `sent`: some of the request may have been sent."""
 
     def __init__(self, kind: Kind, words: str, at: str = "", *, limit: str = "", waited_s: float = 0.0) -> None:
         self.limit = limit
         self.waited_s = waited_s
+        self.sent = True
         self._marker = "{host}" if "{host}" in words else "{}"
         self._parts = words.partition(self._marker) if at else (words, "", "")
         self.kind = kind

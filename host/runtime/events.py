@@ -14,9 +14,10 @@ from types import TracebackType
 from typing import Final, Generic, Self, TypeAlias, TypeGuard, TypeVar
 
 from host.core.operation import Result
+from host.core.repeating import Cause
 from host.core.sse import Comment
 from host.core.strict_json import Json, parse_json
-from host.errors import InputError, StateError
+from host.errors import GuestException, InputError, OperationFailed, StateError, UpstreamTimeout
 from host.run import Piece, Run, Stop, StreamEnd
 
 _AHEAD = 64  # events that may wait to be consumed; then the run waits, and so does its upstream
@@ -283,3 +284,12 @@ async def pieces(stream: AsyncEventStream, patience_s: float | None = None) -> l
 def upstream_end(stream: _Stream) -> StreamEnd | None:
     """How the upstream's stream ended that the host relayed; None where it relayed none to its end."""
     return stream._run.stream_end  # noqa: SLF001 - not for the public class: faces need it alone
+
+
+def unserved(stream: _Stream, error: BaseException) -> tuple[Cause | None, bool]:
+    """Why the upstream did not serve the run that ended in `error`, None where it did or the fault is not its own; and
+    whether the run may have done there what may not be done twice."""
+    run = stream._run  # noqa: SLF001 - as above
+    if run.refusals or not isinstance(error, OperationFailed | UpstreamTimeout | GuestException):
+        return None, run.once_only
+    return run.unserved, run.once_only

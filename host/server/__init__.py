@@ -12,5 +12,6 @@ from host.server.app import Application, create_app
 from host.server.settings import ServerSettings
 from host.service.limits.limiter import Budget
 from host.service.request import Routed, Routing
+from host.service.targets import Failover, ModelTarget
 
-__all__ = ["Application", "Budget", "Routed", "Routing", "ServerSettings", "create_app"]
+__all__ = ["Application", "Budget", "Failover", "ModelTarget", "Routed", "Routing", "ServerSettings", "create_app"]

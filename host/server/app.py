@@ -26,10 +26,11 @@ from host.server.observability.metrics import Metrics, Probes
 from host.server.observability.readiness import Readiness
 from host.server.observability.tracing import open_tracing
 from host.server.openai import Gateway
-from host.server.openai.gateway import CATALYST, RUN
+from host.server.openai.gateway import CATALYST, RUN, TRIED
 from host.server.settings import ServerSettings
+from host.service.accounts import Observer
 from host.service.catalog import Catalog
-from host.service.dispatch import Dispatch, Observer, Running, UsageRecorder
+from host.service.dispatch import Dispatch, Running, UsageRecorder
 from host.service.limits import open_limiter
 from host.service.principal import Admission
 
@@ -71,7 +72,7 @@ class Application:
             )
             self.metrics = Metrics()
             self.tracing = open_tracing()
-            observers: list[Observer] = [self.metrics]
+            observers: list[Observer[Running]] = [self.metrics]
             if self.tracing is not None:
                 stack.callback(self.tracing.close)
                 observers.append(self.tracing)
@@ -119,7 +120,7 @@ class Application:
                 allow_origins=self.settings.cors_origins,
                 allow_methods=["GET", "POST", "DELETE"],
                 allow_headers=["*"],
-                expose_headers=["x-request-id", CATALYST, RUN],
+                expose_headers=["x-request-id", CATALYST, RUN, TRIED],
                 max_age=_CORS_MAX_AGE_S,
             )
         return Middleware(inner, self.settings, self.metrics, self.tracing)
@@ -155,10 +156,14 @@ class Application:
         needs the catalyst gets it as its answer."""
         try:
             view = await self.catalog.current()
-            for reference in view.routing.references:
-                await self.catalog.catalyst(view, reference)
         except HostError as error:
             _log.warning("not ready: %s", error)
+            return
+        for reference in view.routing.references:
+            try:
+                await self.catalog.catalyst(view, reference)
+            except HostError as error:
+                _log.warning("not ready: %s", error)
 
     async def _watch(self) -> None:
         """Cancel the runs that another process, or another machine, was asked to cancel, and those of keys and sessions

@@ -16,6 +16,19 @@ gpt = "c:local.openai"
 [aliases]
 fast = "gpt-4o-mini"
 
+[failover."gpt-4o"]                       # several catalysts for one model; "gpt-*" for all that begin so
+on = ["network", "timeout", "5xx", "429", "circuit_open"]  # the failures after which the next one is asked
+unsafe_repeat = false                     # true: also where the first may have done the work, and billed it
+
+[[failover."gpt-4o".targets]]
+catalyst = "c:local.openai"
+
+[[failover."gpt-4o".targets]]
+catalyst = "c:local.azure"
+model = "gpt-4o-eu"                       # its name there
+priority = 2                              # after those of priority 1, the default
+weight = 3                                # first three times as often as one of weight 1 and the same priority
+
 [budgets."c:local.openai"]
 requests = "10000/1d"
 tokens = "5M/1d"
@@ -28,6 +41,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
@@ -37,12 +51,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from host.core.fields import did_you_mean
 from host.core.names import Reference
 from host.core.quantities import Quota, parse_size
+from host.core.repeating import CAUSES
 from host.core.strict_json import parse_json
 from host.errors import HostError, InputError
 from host.server.connections import MOST_UNKNOWN, MOST_UNKNOWN_OF_ADDRESS
 from host.service.limits import Budget
 from host.service.principal import MOST_BYTES
 from host.service.request import Routing
+from host.service.targets import Failover, ModelTarget
 
 MAX_BODY_BYTES = 64 * 1024 * 1024  # audio has up to 25 MB, and base64 adds a third
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\sA-Z]+\Z")  # a browser's extension has one with a scheme of its own
@@ -88,7 +104,7 @@ class ServerSettings:
             name = ".".join(map(str, first["loc"]))
             said, hint = first["msg"], None
             if first["type"] == "extra_forbidden":
-                known = (_Document if len(first["loc"]) == 1 else _Budget).model_fields
+                known = _model_at(first["loc"]).model_fields
                 said = "there is no such setting"
                 hint = did_you_mean(str(first["loc"][-1]), known, f"one of {', '.join(known)}")
             raise InputError(f"{name or 'the configuration'}: {said}", field=name or None, hint=hint) from None
@@ -97,6 +113,7 @@ class ServerSettings:
                 {prefix: _reference(f"prefix_map.{prefix}", text) for prefix, text in given.prefix_map.items()},
                 given.aliases,
                 None if given.default is None else _reference("default", given.default),
+                {name: _failover(f"failover.{name}", one) for name, one in given.failover.items()},
             ),
             budgets={
                 _reference(f"budgets.{text}", text).any_version: Budget(
@@ -126,10 +143,11 @@ class ServerSettings:
     ) -> ServerSettings:
         """With these prefixes and aliases added; one of the same name replaces the earlier one. Raises InputError."""
         more = {prefix: _reference(f"--route {prefix}", text) for prefix, text in (routes or {}).items()}
-        routing = Routing(
-            {**self.routing.prefix_map, **more},
-            {**self.routing.aliases, **(aliases or {})},
-            self.routing.default if default is None else _reference("--default", default),
+        routing = replace(
+            self.routing,
+            prefix_map={**self.routing.prefix_map, **more},
+            aliases={**self.routing.aliases, **(aliases or {})},
+            default=self.routing.default if default is None else _reference("--default", default),
         )
         return replace(self, routing=routing)
 
@@ -144,10 +162,24 @@ class _Budget(_Strict):
     concurrency: int | None = Field(None, ge=1)
 
 
+class _Target(_Strict):
+    catalyst: str
+    model: str = ""
+    priority: int = 1
+    weight: int = 1
+
+
+class _Failover(_Strict):
+    targets: list[_Target]
+    on: list[str] = Field(default_factory=lambda: [*map(str, CAUSES)])
+    unsafe_repeat: bool = False
+
+
 class _Document(_Strict):
     default: str | None = None
     prefix_map: dict[str, str] = Field(default_factory=dict)
     aliases: dict[str, str] = Field(default_factory=dict)
+    failover: dict[str, _Failover] = Field(default_factory=dict)
     budgets: dict[str, _Budget] = Field(default_factory=dict)
     allowed_hosts: list[str] = Field(default_factory=list)
     cors_origins: list[str] = Field(default_factory=list)
@@ -158,6 +190,18 @@ class _Document(_Strict):
     max_unknown_connections: int = Field(MOST_UNKNOWN, ge=1)
     max_unknown_connections_per_address: int = Field(MOST_UNKNOWN_OF_ADDRESS, ge=1)
     limits: str | None = None
+
+
+def _model_at(loc: Sequence[int | str]) -> type[_Strict]:
+    """The model of the object that the last name of `loc` stands in."""
+    match loc:
+        case ["budgets", _, _]:
+            return _Budget
+        case ["failover", _, _]:
+            return _Failover
+        case ["failover", _, "targets", *_]:
+            return _Target
+    return _Document
 
 
 def _parsed(suffix: str, text: str) -> object:
@@ -187,6 +231,22 @@ def _named(name: str, read: Any) -> Any:
 
 def _reference(name: str, text: str) -> Reference:
     found: Reference = _named(name, lambda: Reference.parse(text))
+    return found
+
+
+def _failover(name: str, given: _Failover) -> Failover:
+    if unknown := [one for one in given.on if one not in CAUSES]:
+        raise InputError(f"{name}.on: {unknown[0][:80]!r} is none", field=f"{name}.on", hint=", ".join(CAUSES))
+    if not name.removeprefix("failover.").removesuffix("*") or "*" in name[:-1]:
+        hint = "the name of a model, or the beginning of one with * behind it"
+        raise InputError(f"{name}: that is not a model", field=name, hint=hint)
+    targets = []
+    for index, one in enumerate(given.targets):
+        at = f"{name}.targets.{index}"
+        reference = _reference(f"{at}.catalyst", one.catalyst)
+        targets.append(_named(at, partial(ModelTarget, reference, one.model, one.priority, one.weight)))
+    on = frozenset(cause for cause in CAUSES if cause in given.on)
+    found: Failover = _named(name, partial(Failover, tuple(targets), on, given.unsafe_repeat))
     return found
 
 

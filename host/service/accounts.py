@@ -14,18 +14,20 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from host.core.names import Reference
 from host.core.quantities import Quota
 from host.core.sliding_window import Held
 from host.core.waiting import ANSWER_S
-from host.errors import HostError
+from host.errors import HostError, LimitExceeded
 from host.runtime.threads import Workers
 from host.service.dialects.dialect import MOST_TOKENS, Estimate, StoredAnswer, Tokens
 from host.service.limits import Exceeded, Limit, Limiter, Reservation
+
+R = TypeVar("R")
 
 _log = logging.getLogger(__name__)
 
@@ -46,21 +48,52 @@ class Ended:
     answer: StoredAnswer | None = None
 
 
-class Accounts:
-    """One per process, for its event loop."""
+class Observer(Generic[R]):
+    """Sees what the dispatch does with runs, and changes nothing. Methods are called on the event loop, and must not
+    block."""
 
-    def __init__(self, limiter: Limiter) -> None:
+    def started(self) -> None:
+        """A run began."""
+
+    def refused(self, unit: str) -> None:
+        """A request was over a limit that counts `unit`."""
+
+    def first_event(self, running: R, after_s: float) -> None:
+        """The first event of a run came, `after_s` seconds after the run began."""
+
+    def moved(self, running: R) -> None:
+        """The upstream of the last target that was `tried` did not serve the request: another one is asked."""
+
+    def ended(self, running: R, how: Ended) -> None:
+        """A run ended."""
+
+
+class Accounts:
+    """One per process, for its event loop. `refused` is called with the unit of a limit that a request was over."""
+
+    def __init__(self, limiter: Limiter, refused: Callable[[str], None]) -> None:
         self._limiter = limiter
+        self._refused = refused
         self._counting = Workers("host-limits", _COUNTERS)
 
-    async def admit(self, limits: Sequence[Limit]) -> Exceeded | None:
-        """Raises StateError, Busy."""
-        return await self._counting.answer(lambda: self._limiter.admit(limits), ANSWER_S) if limits else None
+    async def admit(self, limits: Sequence[Limit]) -> None:
+        """Raises LimitExceeded, StateError, Busy."""
+        if limits:
+            exceeded = await self._counting.answer(lambda: self._limiter.admit(limits), ANSWER_S)
+            if exceeded is not None:
+                raise self._over(exceeded)
 
-    async def reserve(self, limits: Sequence[Limit], cost: Estimate) -> Reservation | Exceeded:
-        """Admit a run, and hold what it may cost. Raises StateError, Busy."""
+    async def reserve(self, limits: Sequence[Limit], estimate: Callable[[], Awaitable[Estimate]]) -> Reservation:
+        """Admit a run, and hold the tokens that it may cost. Raises LimitExceeded, StateError, Busy."""
+        if not any(limit.unit == "tokens" for limit in limits):
+            await self.admit(limits)
+            return Reservation()
+        cost = await estimate()
         needed, likely = cost.needed, cost.needed + cost.likely
-        return await self._counting.answer(lambda: self._limiter.reserve(limits, needed, likely), ANSWER_S)
+        found = await self._counting.answer(lambda: self._limiter.reserve(limits, needed, likely), ANSWER_S)
+        if isinstance(found, Exceeded):
+            raise self._over(found)
+        return found
 
     async def release(self, held: Reservation) -> None:
         """Nothing ran."""
@@ -108,6 +141,15 @@ class Accounts:
         except HostError:
             _log.exception("the tokens of a run could not be counted")
             return tokens or 0
+
+    def _over(self, exceeded: Exceeded) -> LimitExceeded:
+        limit, needed = exceeded.limit, exceeded.needed
+        self._refused(limit.unit)
+        hint = "the operation's own bound, like max_tokens, says how long the answer may be" if needed > 1 else None
+        said = f"{limit.subject} has spent its {limit.quota} {limit.unit}"
+        if needed > 1:
+            said = f"{limit.subject} has no {needed} {limit.unit} left of its {limit.quota}, which the request may cost"
+        return LimitExceeded(said, unit=limit.unit, retry_after_s=exceeded.retry_after_s, hint=hint)
 
 
 def _name(catalyst: Reference, answer: StoredAnswer) -> str:

@@ -19,13 +19,12 @@ from typing import Final, TypeVar
 from host.core.audit import Event
 from host.core.names import Reference, looks_like_oci
 from host.core.waiting import ANSWER_S
-from host.errors import Forbidden, HostError, NotFound
+from host.errors import DeadlineExceeded, HostError, NotFound
 from host.runtime.catalyst import Catalyst
 from host.runtime.host import Host
 from host.runtime.threads import Workers
 from host.runtime.workspace import Installed, Workspace
 from host.service.operations import operations_of
-from host.service.principal import Principal
 from host.service.request import Routing
 from host.store.access.api_keys import KeyRing
 from host.store.components import Component, latest
@@ -117,8 +116,9 @@ class Catalog:
             self._looking.add_done_callback(self._looked)
         return await asyncio.shield(self._looking)
 
-    async def catalyst(self, view: View, reference: Reference) -> Catalyst:
-        """`View.load`, off the event loop, once for all that wait for it. Raises HostError."""
+    async def catalyst(self, view: View, reference: Reference, within_s: float | None = None) -> Catalyst:
+        """`View.load`, off the event loop, once for all that wait for it. It may have to be compiled, which goes on
+        where the caller has no time for it. Raises DeadlineExceeded after `within_s` seconds, HostError."""
         if (found := view.loaded(reference)) is not None:
             return found
         at = view, reference
@@ -126,7 +126,13 @@ class Catalog:
             work = self._loads.answer(partial(view.load, reference), _LOAD_S)
             loading = self._loading[at] = asyncio.get_running_loop().create_task(work)
             loading.add_done_callback(lambda task: self._loaded(at, task))
-        return await asyncio.shield(loading)
+        try:
+            async with asyncio.timeout(within_s):
+                return await asyncio.shield(loading)
+        except TimeoutError:
+            raise DeadlineExceeded(
+                "the catalyst was still loading when the time of the run was over", hint="try again: it goes on loading"
+            ) from None
 
     async def installed(self, name: str | Reference, *, approved: bool = True) -> Installed:
         """The verified component of a reference; one of a registry (`oci://…`) is pulled, if the registry answers in
@@ -145,10 +151,8 @@ class Catalog:
         and does not end: it changes nothing any more, unless it is at its end already."""
         return await self._threads.answer(work, within_s)
 
-    async def record_refusal(self, principal: Principal | None, request_id: str, route: str, error: Forbidden) -> None:
-        """Write to the audit log that a caller with a key was refused. Raises AuditError."""
-        detail = {"key": principal.id if principal else "", "request": request_id, "route": route}
-        event = Event("request.refused", "", "deny", error.message, detail)
+    async def record(self, event: Event) -> None:
+        """Write `event` to the audit log. Raises AuditError, StateError."""
         await self.off_loop(lambda: self._workspace.audit_log.record(event))
 
     def close(self) -> None:

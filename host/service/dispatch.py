@@ -12,23 +12,26 @@ settle     usage, what is held, observers
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from operator import add
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
+from host.core.audit import Event
 from host.core.names import Reference
 from host.core.operation import Result
 from host.core.strict_json import as_written, parse_json, write_json
 from host.core.waiting import start
 from host.errors import (
+    ArtifactError,
     CallerTimeout,
     Cancelled,
     DeadlineExceeded,
@@ -44,11 +47,13 @@ from host.run import Piece, StreamEnd
 from host.runtime.catalyst import Catalyst
 from host.runtime.events import KEEPALIVE, AsyncEventStream, is_event, pieces, upstream_end
 from host.runtime.threads import aside
-from host.service.accounts import Accounts, Ended
-from host.service.dialects.dialect import StoredAnswer, Tokens
-from host.service.limits import Budget, Exceeded, Limit, Limiter, Reservation, limits_of_budget, limits_of_key
+from host.service.accounts import Accounts, Ended, Observer
+from host.service.dialects.dialect import Estimate, StoredAnswer, Tokens
+from host.service.failover import Place, Tried, Way, begun, cause_to_move, next_place, part_of
+from host.service.limits import Budget, Limiter, Reservation, limits_of_budget, limits_of_key
 from host.service.principal import Admission, Admitted, Principal
 from host.service.request import OperationRequest, Resolved, TokenCount, resolve
+from host.service.under_way import UnderWay
 from host.store.access.usage import Usage, Used
 
 if TYPE_CHECKING:
@@ -59,27 +64,11 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
-_SLOW_S: Final = 0.05  # a check that takes longer leaves the event loop: other requests wait for it there
+_SLOW_S: Final = 0.05  # a check that takes longer leaves the event loop
 # The upstream may have done all of its work:
 _MAY_HAVE_COST: Final = tuple(one.code for one in (Cancelled, DeadlineExceeded, UpstreamTimeout, CallerTimeout))
+_LEAST_S: Final = 0.001  # of a run
 _NOTHING: Final = Reservation()
-_LONGEST_END_S: Final = 5.0  # a cancelled run ends at the next epoch, or at the next host call
-
-
-class Observer:
-    """Sees what the dispatch does, and changes nothing. Methods are called on the event loop, and must not block."""
-
-    def started(self) -> None:
-        """A run began."""
-
-    def refused(self, unit: str) -> None:
-        """A request was over a limit that counts `unit`."""
-
-    def first_event(self, running: Running, after_s: float) -> None:
-        """The first event of a run came, `after_s` seconds after the run began."""
-
-    def ended(self, running: Running, how: Ended) -> None:
-        """A run ended."""
 
 
 class Running:
@@ -92,20 +81,20 @@ class Running:
         self._unsent = False  # whether no upstream had the request
         self._cancelled = False
         self._why: HostError | None = None
-        self.resolved = resolved
-        self.catalyst = catalyst
         self.held = held
-        spec = resolved.spec
-        self._reads = spec is not None and (spec.method == "GET" or spec.path.endswith("/cancel"))
         self.events = 0
+        self.tried: list[Tried] = []  # before the target that is asked now
+        self._told: tuple[HostError, AsyncEventStream, Resolved, Catalyst] | None = None  # the first of these
+        self._handed = False  # whether the caller has a part of the answer
         self._first = ""  # the event that says which answer this is, where that goes on without its request
-        self._counted = TokenCount(resolved.dialect)
         self._asks_count = resolved.stream and bool(held.held or resolved.request.counts_tokens)
-        self._stream = self._begun()
+        self._stream = self._begun(resolved, catalyst)
         self.id = self._stream.id
 
-    def _begun(self) -> AsyncEventStream:
-        resolved, catalyst = self.resolved, self.catalyst
+    def _begun(self, resolved: Resolved, catalyst: Catalyst) -> AsyncEventStream:
+        self.resolved, self.catalyst, spec = resolved, catalyst, resolved.spec
+        self._reads = spec is not None and (spec.method == "GET" or spec.path.endswith("/cancel"))
+        self._counted = TokenCount(resolved.dialect)
         params, self._hides_count = resolved.params, False
         if self._asks_count:
             name = resolved.spec.name if resolved.spec else resolved.operation  # the caller may have given an alias
@@ -116,6 +105,9 @@ class Running:
             caller["headers"] = sorted(given["headers"])
         known = {"asks": False, "checked": True, "takes_pieces": resolved.flows}
         share, timeout_s = resolved.share(self._dispatch.budgets), resolved.request.timeout_s
+        if self.tried:
+            caller |= {"attempt": len(self.tried) + 1, "first": self.tried[0].run}
+            timeout_s = timeout_s and max(_LEAST_S, timeout_s - (time.monotonic() - self._began))
         options: dict[str, Any] = {"attachments": resolved.attachments, "timeout": timeout_s, **known}
         return catalyst.astream(given, caller=caller, counting=self._counted, share=share, **options)
 
@@ -174,26 +166,55 @@ class Running:
 
     async def _pieces(self, patience_s: float | None) -> list[str | Piece]:
         try:
-            found = await pieces(self._stream, patience_s)
+            reading = begun if self.resolved.others and not self._handed else pieces
+            found = await reading(self._stream, patience_s)
+            self._handed = self._handed or not found or found[0] is not KEEPALIVE
         except OperationFailed as failed:
             may_go_on = self._hides_count and not self.events and not self._cancelled
             if may_go_on and self.resolved.dialect.refuses_count(failed.result.status, failed.result.error):
-                self._asks_count, before = False, self.id  # what the caller did not ask for must not fail the request
-                self._stream = self._begun()
-                self.id = self._stream.id
-                self._dispatch.goes_on(self, before)
+                self._asks_count = False  # what the caller did not ask for must not fail the request
+                self._stream = self._begun(self.resolved, self.catalyst)
+                self._dispatch.goes_on(self, self._stream.id)
                 return await self._pieces(patience_s)
             self._outcome = str(failed.result.status)
-            raise
+            if await self._moved(failed):
+                return await self._pieces(patience_s)
+            raise self._error(failed) from None
         except HostError as error:
             self._outcome = error.code
             self._unsent = isinstance(error, UpstreamTimeout) and error.limit == "connect_timeout"
             if self._why is not None and isinstance(error, Cancelled):
                 raise self._why from None
-            raise
+            if await self._moved(error):
+                return await self._pieces(patience_s)
+            raise self._error(error) from None
         if not found:
             self._outcome = str(self._stream.result.status)
         return found
+
+    async def _moved(self, error: HostError) -> bool:
+        """Whether the request goes on at its next target, after `error` at this one."""
+        cause, moves = cause_to_move(self._stream, self.resolved, error)
+        if cause is None or self._handed or self._cancelled or not (moves or self.tried):
+            return False
+        self.tried.append(Tried(self.catalyst.reference, self.id, self._outcome, cause))
+        self._told = self._told or (error, self._stream, self.resolved, self.catalyst)
+        if moves and (place := await self._dispatch.moved(self)) is not None:
+            self.held = place.held
+            if self._cancelled:  # meanwhile
+                raise self._why or Cancelled("the run was cancelled")
+            self._stream = self._begun(place.resolved, place.catalyst)
+            self._dispatch.goes_on(self, self._stream.id)
+            await self._dispatch.record(self.tried[-1].moved_to(self.catalyst.reference, self.id))
+            return True
+        _, self._stream, self.resolved, self.catalyst = self._told  # what the first one said is the answer
+        self._outcome = self.tried[0].outcome
+        self._dispatch.goes_on(self, self._stream.id)
+        return False
+
+    def _error(self, error: HostError) -> HostError:
+        """What the caller is told of `error`: of several targets that failed, what the first one said."""
+        return self._told[0] if self._told is not None and self._told[1] is self._stream else error
 
     async def __aenter__(self) -> Self:
         return self
@@ -244,7 +265,7 @@ class Running:
         return None
 
 
-class Dispatch:
+class Dispatch(UnderWay["Running"]):
     """One per process, for its event loop. `budgets` are by references without a version."""
 
     def __init__(
@@ -252,20 +273,19 @@ class Dispatch:
         catalog: Catalog,
         limiter: Limiter,
         usage: UsageRecorder,
-        observers: Sequence[Observer],
+        observers: Sequence[Observer[Running]],
         budgets: Mapping[Reference, Budget],
         admission: Admission,
     ) -> None:
         self._catalog = catalog
-        self._accounts = Accounts(limiter)
+        self._accounts = Accounts(limiter, self._note_refused)
         self._usage = usage
         self._observers = observers
         self.budgets = budgets
         self._admission = admission
-        self._running: dict[str, Running] = {}
+        self._way = Way(catalog.current, self.prepared, self._reserve_budget)
+        super().__init__()
         self._slow: set[str] = set()  # digests of catalysts whose schemas take long
-        self._idle = asyncio.Event()
-        self._idle.set()
 
     @asynccontextmanager
     async def admitted(self, principal: Principal, *, spends: bool = False) -> AsyncIterator[Admitted]:
@@ -279,7 +299,7 @@ class Dispatch:
         try:
             if principal.key is not None:
                 limits = limits_of_key(principal.key)
-                await self._admit([limit for limit in limits if spends or limit.unit == "requests"])
+                await self._accounts.admit([limit for limit in limits if spends or limit.unit == "requests"])
             yield admitted
         finally:
             self._admission.leave(admitted)
@@ -291,17 +311,17 @@ class Dispatch:
     async def start(self, resolved: Resolved, view: View) -> Running:
         """Load, check, count and begin: to be entered at once. Raises InputError, LimitExceeded, Forbidden, StateError
         and what loading raises."""
-        catalyst = await self._loaded(resolved, view)
+        try:
+            catalyst = await self.prepared(resolved, view)
+        except ArtifactError:
+            if (place := await next_place(resolved, self._way, hold=False)) is None:
+                raise
+            resolved, catalyst = place.resolved, place.catalyst
         principal, reference = resolved.request.principal, resolved.component.reference
-        if catalyst.reference != str(reference):  # a newer one was installed since
-            principal.require_catalyst(Reference.parse(catalyst.reference))
-        await self._check(resolved, catalyst)
-        if principal.proof is not None:  # reading the request may have taken minutes
-            principal.require_still((await self._catalog.current()).keys, time.time())
         limits = [] if principal.key is None else [one for one in limits_of_key(principal.key) if one.unit == "tokens"]
         if self.budgets:
             limits += limits_of_budget(self.budgets, reference.any_version)
-        held = await self._reserve(limits, resolved) if limits else _NOTHING
+        held = await self._accounts.reserve(limits, partial(self._estimate, resolved)) if limits else _NOTHING
         try:
             running = Running(self, resolved, catalyst, held)
         except BaseException:
@@ -313,15 +333,17 @@ class Dispatch:
             observer.started()
         return running
 
-    async def _loaded(self, resolved: Resolved, view: View) -> Catalyst:
-        """The request's catalyst. It may have to be compiled, which goes on where the request has no time for it."""
-        try:
-            async with asyncio.timeout(resolved.request.timeout_s):
-                return await self._catalog.catalyst(view, resolved.reference)
-        except TimeoutError:
-            raise DeadlineExceeded(
-                "the catalyst was still loading when the time of the run was over", hint="try again: it goes on loading"
-            ) from None
+    async def prepared(self, resolved: Resolved, view: View) -> Catalyst:
+        """The request's catalyst, once the input and the caller are checked. It may have to be compiled, which goes on
+        where the request has no time for it. Raises what `start` does."""
+        principal, reference = resolved.request.principal, resolved.component.reference
+        catalyst = await self._catalog.catalyst(view, resolved.reference, resolved.request.timeout_s)
+        if catalyst.reference != str(reference):  # a newer one was installed since
+            principal.require_catalyst(Reference.parse(catalyst.reference))
+        await self._check(resolved, catalyst)
+        if principal.proof is not None:  # reading the request may have taken minutes
+            principal.require_still((await self._catalog.current()).keys, time.time())
+        return catalyst
 
     async def run(self, request: OperationRequest, view: View) -> Result:
         """The result, whatever its status. Cancelled with its task. Raises HostError."""
@@ -341,33 +363,30 @@ class Dispatch:
         the key's: a key without any left gets LimitExceeded, and nothing is recorded. Raises StateError."""
         if principal is not None and not admitted:
             try:
-                await self._admit([limit for limit in limits_of_key(principal.key) if limit.unit == "requests"])
+                await self._accounts.admit(
+                    [limit for limit in limits_of_key(principal.key) if limit.unit == "requests"]
+                )
             except LimitExceeded as exceeded:
                 return exceeded
-        await self._catalog.record_refusal(principal, request_id, route, error)
+        detail = {"key": principal.id if principal else "", "request": request_id, "route": route}
+        await self.record(Event("request.refused", "", "deny", error.message, detail))
         return error
 
-    def cancel(self, ids: Collection[str]) -> None:
-        """Cancel those of the runs that are this process's."""
-        for ident in ids:
-            if (running := self._running.get(ident)) is not None:
-                running.cancel()
+    async def record(self, event: Event) -> None:
+        """Raises AuditError, StateError."""
+        await self._catalog.record(event)
 
-    async def end(self) -> None:
-        """Cancel every run, and return once all have ended."""
-        self.cancel(tuple(self._running))
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_LONGEST_END_S):
-                await self._idle.wait()
-
-    @property
-    def running(self) -> Mapping[str, Running]:
-        """This process's runs, by their ids."""
-        return self._running
-
-    def goes_on(self, running: Running, before: str) -> None:
-        """Called by a Running that has another run in place of `before`."""
-        self._running[running.id] = self._running.pop(before, running)
+    async def moved(self, running: Running) -> Place | None:
+        """Called by a Running whose last target failed: the next one, or None. The budget of the one that failed gets
+        back what it held, unless the work may have been done there."""
+        if (place := await next_place(running.resolved, self._way)) is None:
+            return None
+        for observer in self._observers:
+            observer.moved(running)
+        own, rest = part_of(running.held, running.resolved.component.reference.any_version)
+        if running.tried[-1].cause != "timeout":
+            await self._accounts.release(own)
+        return replace(place, held=Reservation((*rest.held, *place.held.held)))
 
     def first_event(self, running: Running, after_s: float) -> None:
         """Called by a Running at its first event."""
@@ -418,30 +437,13 @@ class Dispatch:
         admitted = resolved.request.admitted
         return await (aside(work) if admitted is None else admitted.off_loop(work))
 
-    async def _admit(self, limits: Sequence[Limit]) -> None:
-        """Raises LimitExceeded, StateError."""
-        if (exceeded := await self._accounts.admit(limits)) is not None:
-            raise self._over(exceeded)
+    async def _reserve_budget(self, resolved: Resolved) -> Reservation:
+        """What the budget of the request's catalyst has to have; the key's is held already."""
+        limits = limits_of_budget(self.budgets, resolved.component.reference.any_version)
+        return await self._accounts.reserve(limits, partial(self._estimate, resolved))
 
-    async def _reserve(self, limits: Sequence[Limit], resolved: Resolved) -> Reservation:
-        """Admit the run, and hold the tokens that it may cost. Raises LimitExceeded, StateError."""
-        if not any(limit.unit == "tokens" for limit in limits):
-            await self._admit(limits)
-            return _NOTHING
-        cost = await self._off_loop(resolved, resolved.estimate) if resolved.request.large else resolved.estimate()
-        found = await self._accounts.reserve(limits, cost)
-        if isinstance(found, Exceeded):
-            raise self._over(found)
-        return found
-
-    def _over(self, exceeded: Exceeded) -> LimitExceeded:
-        limit, needed = exceeded.limit, exceeded.needed
-        self._note_refused(limit.unit)
-        hint = "the operation's own bound, like max_tokens, says how long the answer may be" if needed > 1 else None
-        said = f"{limit.subject} has spent its {limit.quota} {limit.unit}"
-        if needed > 1:
-            said = f"{limit.subject} has no {needed} {limit.unit} left of its {limit.quota}, which the request may cost"
-        return LimitExceeded(said, unit=limit.unit, retry_after_s=exceeded.retry_after_s, hint=hint)
+    async def _estimate(self, resolved: Resolved) -> Estimate:
+        return await self._off_loop(resolved, resolved.estimate) if resolved.request.large else resolved.estimate()
 
     def _note_refused(self, unit: str) -> None:
         for observer in self._observers:

@@ -22,8 +22,8 @@ _log = logging.getLogger(__name__)
 
 async def list_models(dispatch: Dispatch, view: View, asked: OperationRequest) -> dict[str, Json]:
     """The answer to `asked`, which names no catalyst: every model of the key that its provider lists and that is routed
-    to that provider, and the aliases. A provider that fails is left out, unless all fail: then raises the error of the
-    first. Raises NotFound where none lists models."""
+    to that provider, the aliases, and the models that have several targets. A provider that fails is left out, unless
+    all fail: then raises the error of the first. Raises NotFound where none lists models."""
     principal = asked.principal
     principal.require("run")
     references = [one for one in view.routing.references if _lists_models(one, view, principal)]
@@ -34,7 +34,7 @@ async def list_models(dispatch: Dispatch, view: View, asked: OperationRequest) -
         result = await dispatch.run(replace(asked, target=reference, operation=openai.LIST_MODELS), view)
         result.raise_for_status()
         models = openai.models_of(result.data)
-        return [one for one in models if view.routing.of_model(one["id"]).reference == reference]
+        return [one for one in models if view.routing.has(reference, one["id"])]
 
     answers = await asyncio.gather(*map(listed, references), return_exceptions=True)
     _raise_if_all_failed(answers)
@@ -45,11 +45,17 @@ async def list_models(dispatch: Dispatch, view: View, asked: OperationRequest) -
     for alias, model in sorted(view.routing.aliases.items()):
         if principal.may_ask(alias):
             found[alias] = openai.alias_entry(alias, model)
+    for name, group in sorted(view.routing.failover.items()):
+        if not name.endswith("*") and name not in found and principal.may_ask(name):
+            found[name] = openai.alias_entry(name, group.targets[0].model or name)
     return openai.model_list(list(found.values()))
 
 
 def _lists_models(reference: Reference, view: View, principal: Principal) -> bool:
-    component = view.component(reference)
+    try:
+        component = view.component(reference)
+    except NotFound:
+        return False
     return openai.LIST_MODELS in operations_of(component) and principal.may_use(component.reference)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import random
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, TypeAlias
@@ -18,12 +19,13 @@ from host.core.headers import without_controls
 from host.core.names import Reference
 from host.core.operation import Attachment, Mention
 from host.core.strict_json import Json, as_written
-from host.errors import InputError, NotFound
+from host.errors import Forbidden, HostError, InputError, NotFound
 from host.runtime.threads import Share
 from host.service.dialects import openai
 from host.service.dialects.dialect import Dialect, Estimate, Tokens
 from host.service.operations import input_schema_of, operation_of, properties_of
 from host.service.principal import Principal
+from host.service.targets import Draw, Failover, ModelTarget, group_of
 
 if TYPE_CHECKING:
     from host.service.limits import Budget
@@ -48,17 +50,28 @@ class Routed:
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """Which catalyst answers for a model: the longest prefix of its name decides, else the default.
+    """Which catalyst answers for a model: its `failover`, else the longest prefix of its name, else the default.
 
     `prefix_map`: the beginning of a model's name -> the catalyst that has it; `aliases`: another name -> the model;
-    `default`: the catalyst for all other models, and for requests without a model. Raises InputError for an alias of an
-    alias."""
+    `default`: the catalyst for all other models, and for requests without a model; `failover`: a model's name, or the
+    beginning of one with `*` behind it -> the targets that have it. `draw` chooses between targets. Raises InputError
+    for an alias of an alias, and where the name of a target or of a `failover` is one."""
 
     prefix_map: Mapping[str, Reference] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
     default: Reference | None = None
+    failover: Mapping[str, Failover] = field(default_factory=dict)
+    draw: Draw = field(default=random.random, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        for name, group in self.failover.items():
+            for model in (name, *(one.model for one in group.targets)):
+                if model in self.aliases:
+                    raise InputError(
+                        f"{model!r} is an alias, for {self.aliases[model]!r}",
+                        field=f"failover.{name}",
+                        hint="name the model",
+                    )
         for alias in self.aliases:
             if self.aliases[alias] in self.aliases:
                 raise InputError(
@@ -74,6 +87,8 @@ class Routing:
     def of_model(self, name: str) -> Routed:
         """Raises NotFound where no catalyst has the model."""
         model = self.model(name)
+        if self.failover and (group := group_of(model, self.failover)) is not None:
+            return Routed(group.targets[0].reference, group.targets[0].model or model)
         prefix = max((one for one in self.prefix_map if model.startswith(one)), key=len, default=None)
         reference = self.default if prefix is None else self.prefix_map[prefix]
         if reference is None:
@@ -84,6 +99,15 @@ class Routing:
                 hint=f"prefixes that one has: {known}",
             )
         return Routed(reference, model)
+
+    def has(self, reference: Reference, model: str) -> bool:
+        """Whether requests for this model, by its own name, go to this catalyst, or may."""
+        if self.failover and (group := group_of(model, self.failover)) is not None:
+            return any(one.reference == reference and one.model in ("", model) for one in group.targets)
+        try:
+            return self.of_model(model).reference == reference
+        except NotFound:
+            return False
 
     def of_rest(self) -> Reference:
         """The catalyst for a request without a model. Raises NotFound."""
@@ -98,7 +122,15 @@ class Routing:
     def references(self) -> tuple[Reference, ...]:
         """Every catalyst of this routing once, the default first."""
         named = ([self.default] if self.default else []) + list(self.prefix_map.values())
+        named += [target.reference for group in self.failover.values() for target in group.targets]
         return tuple(dict.fromkeys(named))
+
+    @property
+    def alternatives(self) -> tuple[tuple[Reference, ...], ...]:
+        """For each group of requests the catalysts that may answer them, of which one has to be there."""
+        alone = [one for one in (self.default, *self.prefix_map.values()) if one is not None]
+        groups = (tuple([target.reference for target in group.targets]) for group in self.failover.values())
+        return (*((one,) for one in dict.fromkeys(alone)), *groups)
 
     def with_default(self, reference: Reference | None) -> Routing:
         """With `reference` as the default, if no catalyst was named at all."""
@@ -166,7 +198,8 @@ class OperationRequest:
 class Resolved:
     """A request that the caller may make, at one catalyst. In `params`, or in `more` of a whole input, models have
     their own names in place of aliases. `reference` is for loading the catalyst, `component` what it named at the time;
-    `spec` is None for an operation that the component does not list, and for a whole input."""
+    `spec` is None for an operation that the component does not list, and for a whole input. `others` are the targets of
+    its `failover` that come next."""
 
     request: OperationRequest
     reference: Reference
@@ -178,6 +211,8 @@ class Resolved:
     stream: bool
     attachments: Mapping[str, Attachment]
     dialect: Dialect = openai
+    failover: Failover | None = None
+    others: tuple[ModelTarget, ...] = ()
 
     @property
     def flows(self) -> bool:
@@ -281,12 +316,15 @@ class TokenCount:
         return found is not None
 
 
-def resolve(request: OperationRequest, catalog: InstalledComponents) -> Resolved:
+def resolve(request: OperationRequest, catalog: InstalledComponents, at: ModelTarget | None = None) -> Resolved:
     """The steps before a run, in this order: the caller may run operations; the target is an installed component; the
     caller may use that; the component has the operation; the caller may run that one; the caller may use the models
-    that the parameters name. Raises Forbidden, NotFound, InputError."""
+    that the parameters name. With `at`, the target is that one; without it, where there are several, the first that the
+    caller may use. Raises Forbidden, NotFound, InputError."""
     request.principal.require("run")
-    reference = _catalyst_of(request.target, catalog.routing)
+    if at is None and catalog.routing.failover and (found := _among_targets(request, catalog)) is not None:
+        return found
+    reference = _catalyst_of(request.target, catalog.routing) if at is None else at.reference
     component = catalog.component(reference)
     request.principal.require_catalyst(component.reference)
     understood = _understood(request, reference, component)
@@ -297,13 +335,29 @@ def resolve(request: OperationRequest, catalog: InstalledComponents) -> Resolved
     if request.query:
         _check_query(understood)
     given = understood.params if understood.operation else understood.more
-    checked = _with_own_names(understood, given, catalog.routing)
+    checked = _with_own_names(understood, given, catalog.routing, at)
     if not understood.operation:
         return replace(understood, more=checked)
     if not request.inline_files:
         return replace(understood, params=checked)
     params, attachments = taken_out(understood.spec, checked)
     return replace(understood, params=params, attachments=attachments)
+
+
+def _among_targets(request: OperationRequest, catalog: InstalledComponents) -> Resolved | None:
+    """The request at the first target that the caller may use; None where its model has no `failover`."""
+    routing = catalog.routing
+    if not isinstance(request.target, str):
+        return None
+    if (group := group_of(routing.model(request.target), routing.failover)) is None:
+        return None
+    order, errors = group.order(routing.draw), list[HostError]()
+    for number, target in enumerate(order, 1):
+        try:
+            return replace(resolve(request, catalog, target), failover=group, others=order[number:])
+        except (Forbidden, NotFound) as error:
+            errors.append(error)
+    raise errors[0]
 
 
 def _catalyst_of(target: CatalystOrModel, routing: Routing) -> Reference:
@@ -331,18 +385,24 @@ def _understood(request: OperationRequest, reference: Reference, component: Comp
     return Resolved(request, reference, component, operation, spec, params, more, stream, request.attachments)
 
 
-def _with_own_names(resolved: Resolved, given: Mapping[str, Json], routing: Routing) -> Mapping[str, Json]:
-    """`given` with each model's own name in place of its alias. A key for some models may name those alone, and has to
-    name one unless the operation takes none. Raises Forbidden, InputError."""
+def _with_own_names(
+    resolved: Resolved, given: Mapping[str, Json], routing: Routing, at: ModelTarget | None
+) -> Mapping[str, Json]:
+    """`given` with each model's own name in place of its alias, and the name that the target `at` has for it. A key for
+    some models may name those alone, and has to name one unless the operation takes none. Raises Forbidden,
+    InputError."""
     principal, spec = resolved.request.principal, resolved.spec
-    if not routing.aliases and not principal.for_some_models:
+    if not routing.aliases and not principal.for_some_models and (at is None or not at.model):
         return given
+    asked = resolved.request.target
+    renamed = {routing.model(asked): at.model} if at is not None and at.model and isinstance(asked, str) else {}
     found = dict(given)
     for name in resolved.dialect.model_params(spec, given):
         if not isinstance(model := given[name], str):
             raise InputError(f"{name} must be a string", field=f"params.{name}" if spec else name)
-        found[name] = routing.model(model)
-        principal.require_model(model, found[name])
+        own = routing.model(model)
+        found[name] = renamed.get(own, own)
+        principal.require_model(model, own, renamed.get(own, own))
     if principal.for_some_models:
         for other in resolved.dialect.other_models(given):
             if not isinstance(other, str):

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from host.capabilities.exchange import RateMeter
+from host.capabilities.rate import RateMeter
 from host.core.sliding_window import LocalLimiter
 from host.policy.document import RateLimit
 

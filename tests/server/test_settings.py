@@ -78,6 +78,10 @@ def test_a_file_in_each_form_says_the_same(tmp_path: Path, name: str, text: str)
     assert settings.max_body_bytes == 1_000_000
 
 
+def failover(**target: Any) -> dict[str, Any]:
+    return {"targets": [{"catalyst": "c:local.openai", **target}]}
+
+
 @pytest.mark.parametrize(
     ("document", "field"),
     [
@@ -94,9 +98,20 @@ def test_a_file_in_each_form_says_the_same(tmp_path: Path, name: str, text: str)
             {"budgets": {"c:a.b": {"requests": "lots"}}}, "budgets.c:a.b.requests", id="a budget that is none"
         ),
         pytest.param({"budgets": {"c:a.b": {"calls": "1/1m"}}}, "budgets.c:a.b.calls", id="a budget of nothing"),
+        pytest.param({"failover": {"m": {"targets": []}}}, "failover.m", id="no targets"),
+        pytest.param({"failover": {"m": {"targets": [{}]}}}, "failover.m.targets.0.catalyst", id="a target of nothing"),
+        pytest.param({"failover": {"m": failover(weight=0)}}, "failover.m.targets.0", id="a weight of nothing"),
+        pytest.param({"failover": {"m": failover(weight=-1)}}, "failover.m.targets.0", id="a weight below nothing"),
+        pytest.param({"failover": {"m": failover(weight=10**30)}}, "failover.m.targets.0", id="a weight without end"),
+        pytest.param({"failover": {"m": failover(weights=1)}}, "failover.m.targets.0.weights", id="a target's slip"),
+        pytest.param({"failover": {"m": {**failover(), "on": ["4xx"]}}}, "failover.m.on", id="on mistakes"),
+        pytest.param({"failover": {"*": failover()}}, "failover.*", id="targets for whatever is asked"),
+        pytest.param({"failover": {"a*b": failover()}}, "failover.a*b", id="a * within a name"),
+        pytest.param({"failover": {"m": failover(), "n": failover(model="a")}, "aliases": {"a": "m"}}, "failover.n",
+                     id="a loop of an alias and a target"),
         pytest.param([], None, id="no table at all"),
     ],
-)
+)  # fmt: skip
 def test_a_mistake_is_named(document: Any, field: str | None) -> None:
     with pytest.raises(InputError) as raised:
         ServerSettings.from_document(document)

@@ -43,7 +43,7 @@ def stuck() -> Iterator[Stuck]:
 def test_an_answer_waits_for_its_count_once_however_many_limits_do_not_answer(
     stuck: Stuck, answer: StoredAnswer | None
 ) -> None:
-    accounts = Accounts(cast("Limiter", stuck))
+    accounts = Accounts(cast("Limiter", stuck), print)
     catalyst = Reference.parse("c:local.openai")
     tokens = Tokens(100, 100)
     began = time.monotonic()

@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from host.core.names import Reference
 from host.errors import DeadlineExceeded
-from host.service.dispatch import Dispatch
+from host.service.catalog import Catalog
 
 
-class _Compiling:
-    """A catalog whose catalyst is there once `done` is set."""
+class _NotLoaded:
+    """A view."""
 
-    def __init__(self) -> None:
-        self.done = asyncio.Event()
-
-    async def catalyst(self, view: Any, reference: Any) -> str:
-        await asyncio.shield(self.done.wait())
-        return f"{reference}, compiled"
+    def loaded(self, reference: Reference) -> None: ...
 
 
 def test_a_request_ends_at_its_timeout_and_the_next_finds_what_was_compiled() -> None:
-    async def requests() -> str:
-        dispatch: Any = object.__new__(Dispatch)
-        dispatch._catalog = catalog = _Compiling()  # all that loading asks for
-        resolved = SimpleNamespace(reference="c:local.x", request=SimpleNamespace(timeout_s=0.05))
+    async def requests() -> Any:
+        view: Any = _NotLoaded()
+        reference, compiled = Reference.parse("c:local.x"), asyncio.get_running_loop().create_future()
+        catalog: Any = object.__new__(Catalog)
+        catalog._loading = {(view, reference): compiled}  # all that loading asks for
         with pytest.raises(DeadlineExceeded, match="loading"):
-            await dispatch._loaded(resolved, None)
-        catalog.done.set()
-        found: str = await dispatch._loaded(resolved, None)
-        return found
+            await catalog.catalyst(view, reference, 0.05)
+        compiled.set_result("compiled")
+        return await catalog.catalyst(view, reference, 0.05)
 
-    assert asyncio.run(requests()) == "c:local.x, compiled"
+    assert asyncio.run(requests()) == "compiled"

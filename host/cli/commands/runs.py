@@ -169,6 +169,8 @@ def _page(run: RunSummary | None, records: Sequence[Record], why: Mapping[str, J
         for name, value in asked.items():
             if value:
                 yield f"{name:9}  {one_line(value)}"
+        if isinstance(first := run.caller.get("first"), str):
+            yield f"attempt    {one_line(str(run.caller.get('attempt')))} of a request; the first was {one_line(first)}"
         yield f"outcome    {one_line(run.outcome)}" + (f" after {_seconds(run.duration_s)}" if run.duration_s else "")
         if run.outcome == "unfinished":
             goes_on = run.running(time.time())

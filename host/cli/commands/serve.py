@@ -199,6 +199,8 @@ def _catalog(workspace: Workspace, settings: ServerSettings) -> list[str]:
     for reference in routing.references:
         workspace.components.resolve(reference)
     lines = [f"models {prefix}… by {reference}" for prefix, reference in sorted(routing.prefix_map.items())]
+    for model, group in sorted(routing.failover.items()):
+        lines.append(f"model {model} by {', '.join(str(one.reference) for one in group.targets)}")
     if routing.default is not None:
         lines.append(f"{'other' if lines else 'all'} models by {routing.default}")
     if not lines:

@@ -15,15 +15,15 @@ from host.core import environment
 from host.server.asgi import context_of, principal_of
 from host.server.observability.readiness import Readiness
 from host.server.settings import ServerSettings
-from host.service.accounts import Ended
+from host.service.accounts import Ended, Observer
 from host.service.catalog import Catalog
-from host.service.dispatch import Observer, Running
+from host.service.dispatch import Running
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 
-class Metrics(Observer):
+class Metrics(Observer[Running]):
     """One per process. Labels have few values: an operation has its name only if a manifest lists it."""
 
     def __init__(self) -> None:
@@ -50,6 +50,10 @@ class Metrics(Observer):
         self._tokens = Counter(
             "catalyst_host_tokens", "Tokens, as the answers say.", ("catalyst", "direction"), registry=own
         )
+        self._moved = Counter(
+            "catalyst_host_moved", "Requests that an upstream did not serve, and that went on to the next target.",
+            ("catalyst", "cause"), registry=own,
+        )  # fmt: skip
         self._refused = Counter("catalyst_host_refused", "Requests refused, by reason.", ("reason",), registry=own)
         self._running = Gauge("catalyst_host_running", "Runs under way.", registry=own, multiprocess_mode="livesum")
 
@@ -65,6 +69,12 @@ class Metrics(Observer):
 
     def first_event(self, running: Running, after_s: float) -> None:
         self._first_s.labels(running.catalyst.reference).observe(after_s)
+
+    def moved(self, running: Running) -> None:
+        catalyst, tried = running.catalyst.reference, running.tried[-1]
+        spec = running.catalyst.operation(running.resolved.operation)
+        self._moved.labels(catalyst, tried.cause).inc()
+        self._runs.labels(catalyst, spec.name if spec else "other", tried.outcome).inc()
 
     def ended(self, running: Running, how: Ended) -> None:
         catalyst = running.catalyst.reference

@@ -1,7 +1,8 @@
 """Whether a request could be answered now: what `/ready` says.
 
-A request needs the state to be as the operator left it, the catalysts of the routing to load, a record to be written
-before its run, the keys of the state to open, and the place that counts limits to answer. All of that is tried.
+A request needs the state to be as the operator left it, the catalysts of the routing to load (of several for one model,
+one of them), a record to be written before its run, the keys of the state to open, and the place that counts limits to
+answer. All of that is tried.
 Whatever hangs, the answer comes within `READY_S`, and it is at most `FRESH_S` old: probes cost one short transaction a
 second.
 """
@@ -14,11 +15,13 @@ from typing import TYPE_CHECKING, Final
 
 from host.errors import Busy, HostError
 from host.runtime.workspace import Workspace
-from host.service.catalog import Catalog
+from host.service.catalog import Catalog, View
 from host.service.limits import Limiter
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Sequence
+
+    from host.core.names import Reference
 
 READY_S: Final = 1.5  # most probes wait for one or two seconds
 FRESH_S: Final = 1.0
@@ -54,7 +57,7 @@ class Readiness:
             waited: list[Awaitable[object]] = [
                 self._catalog.off_loop(self._workspace.audit_log.check_writable),
                 self._catalog.off_loop(self._limiter.check),
-                *(self._catalog.catalyst(view, reference) for reference in view.routing.references),
+                *(self._loadable(view, some) for some in view.routing.alternatives),
             ]
             for one in await asyncio.gather(*waited, return_exceptions=True):
                 if isinstance(one, BaseException):
@@ -62,6 +65,13 @@ class Readiness:
         except HostError as error:
             return error.code
         return None
+
+    async def _loadable(self, view: View, some: Sequence[Reference]) -> None:
+        """Raises the first one's error where none of these catalysts loads."""
+        loads = (self._catalog.catalyst(view, one) for one in some)
+        errors = [one for one in await asyncio.gather(*loads, return_exceptions=True) if isinstance(one, BaseException)]
+        if len(errors) == len(some):
+            raise errors[0]
 
     def _looked(self, task: asyncio.Task[str | None]) -> None:
         self._looking = None

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 from host.core import environment, installation
 from host.core.waiting import start
 from host.errors import StateError
-from host.service.accounts import Ended
-from host.service.dispatch import Observer, Running
+from host.service.accounts import Ended, Observer
+from host.service.dispatch import Running
 
 if TYPE_CHECKING:
     from host.server.asgi import Scope
@@ -28,7 +28,7 @@ def open_tracing() -> Tracing | None:
     return Tracing() if environment.traces_wanted() else None
 
 
-class Tracing(Observer):
+class Tracing(Observer[Running]):
     """One per process."""
 
     def __init__(self) -> None:

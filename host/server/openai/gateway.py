@@ -64,6 +64,7 @@ PREFIX = "/v1"
 VIA = "gateway"
 CATALYST = "x-catalyst"  # of a request: the catalyst for it, whatever its model; of an answer: the one that answered
 RUN = "x-catalyst-run"
+TRIED = "x-catalyst-tried"  # the targets that did not serve the request: catalyst, run, and what came of it
 _DOCUMENT_S = 0.25  # that the head of a stream waits: what is called a stream may be an error, which has a status then
 
 
@@ -143,7 +144,8 @@ class Gateway:
                         return
                     result = await running.result()
             finally:
-                context.run = running.id  # another one where the upstream was asked once more
+                context.run = running.id  # another one where an upstream was asked once more
+                context.catalyst = running.catalyst.reference if running.tried else context.catalyst
             if not result.ok:
                 note_failure(context, result)
             body, media_type = whole(result, resolved.spec)
@@ -281,7 +283,8 @@ def _require_route(principal: Principal, matched: Matched) -> None:
 
 
 def _about(running: Running) -> dict[str, str]:
-    return {CATALYST: running.catalyst.reference, RUN: running.id}
+    shown = {CATALYST: running.catalyst.reference, RUN: running.id}
+    return {**shown, TRIED: ", ".join(map(str, running.tried))} if running.tried else shown
 
 
 def _reference(given: str) -> Reference:

@@ -77,6 +77,11 @@ def limits_of_budget(budgets: Mapping[Reference, Budget], catalyst: Reference) -
     return _limits(f"catalyst:{catalyst}", budget.requests, budget.tokens, f"the catalyst {catalyst}")
 
 
+def is_of_budget(limit: Limit, catalyst: Reference) -> bool:
+    """Whether it is one of `limits_of_budget`."""
+    return limit.name.startswith(f"catalyst:{catalyst}:")
+
+
 def _limits(name: str, requests: Quota | None, tokens: Quota | None, subject: str) -> list[Limit]:
     found = []
     if requests is not None:

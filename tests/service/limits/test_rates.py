@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from host import Host
-from host.capabilities.exchange import RateMeter
+from host.capabilities.rate import RateMeter
 from host.errors import StateError
 from host.policy.document import RateLimit
 from host.service.limits import Exceeded, Limit, Limiter

@@ -1,0 +1,54 @@
+"""Whether a request to an upstream may be sent a second time, to it or to another: the one rule of all that repeat.
+
+A request may be repeated if nothing of it was sent, if its method is idempotent (RFC 9110, 9.2.2), if it carries an
+idempotency key, or if the answer says that it was not processed. Anything else may have been done, and paid for,
+already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final, Literal, TypeAlias, get_args
+
+Cause: TypeAlias = Literal["network", "timeout", "5xx", "429", "circuit_open"]
+"""Why an upstream did not serve a request, where that is not the caller's doing: it could not be reached or broke off,
+took too long, answered with an error of its own, has too many requests, or was not asked because it fails too often."""
+
+CAUSES: Final[tuple[Cause, ...]] = get_args(Cause)
+IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # RFC 9110, 9.2.2
+_KEYS: Final = ("idempotency-key", "x-idempotency-key")
+_NOT_PROCESSED: Final = (408, 425, 429)  # RFC 9110, 15.5.9; RFC 8470, 5.2; RFC 6585, 4
+_UNAVAILABLE: Final = 503  # with a time to try again (RFC 9110, 10.2.3 and 15.6.4)
+_OF_KINDS: Final[Mapping[str, Cause]] = {
+    "http_error": "network",
+    "dns_error": "network",
+    "timeout": "timeout",
+    "circuit_open": "circuit_open",
+}
+
+
+def may_repeat(method: str, headers: Iterable[tuple[str, str]]) -> bool:
+    """Whether a request may be repeated whatever became of it. `headers` are its names and values."""
+    return method in IDEMPOTENT or any(name.lower() in _KEYS for name, _ in headers)
+
+
+def was_not_processed(status: int, headers: Iterable[tuple[str, str]]) -> bool:
+    """Whether an answer says that its request was not processed. `headers` are the answer's, with lower-case names."""
+    said = dict(headers)
+    if said.get("x-should-retry", "").strip().lower() == "true":  # `false` only says not to ask this upstream again
+        return True
+    return status in _NOT_PROCESSED or (status == _UNAVAILABLE and ("retry-after" in said or "retry-after-ms" in said))
+
+
+def cause_of_status(status: int) -> Cause | None:
+    """None for a status that is no failure of the upstream."""
+    if status == 429:
+        return "429"
+    if status == 408:
+        return "timeout"
+    return "5xx" if status >= 500 else None
+
+
+def cause_of_kind(kind: str) -> Cause | None:
+    """The same for a request without an answer: `kind` is an error type of wit/README.md."""
+    return _OF_KINDS.get(kind)

@@ -1,0 +1,443 @@
+"""Several catalysts for one model: which one answers, what the caller sees, and attacks on the way between them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import tomllib
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+
+from host.component.manifest import embed, embedded_text
+from host.component.wasm import MANIFEST_SECTION, append_section
+from host.core.names import Reference, SecretName
+from host.core.quantities import Quota
+from host.fakes import FakeOpenAI
+from host.fakes.openai.faults import Fault
+from host.runtime.workspace import Workspace
+from host.server import Application, ServerSettings
+from host.service.limits import limits_of_budget, limits_of_key
+from host.service.limits.store import StoreLimiter
+from host.store.audit_log.records import run as run_of
+from tests.conftest import ROOT, the_master_key_in_a_file
+from tests.server.conftest import OPENAI, Server, install, send_to, until
+from tests.server.engine import SharedLoader
+from tests.service.limits.levels import levels
+
+SECOND, THIRD, UNAPPROVED = map(Reference.parse, ("c:local.azure", "c:local.third", "c:local.unapproved"))
+README = (ROOT / "host" / "server" / "README.md").read_text()
+SHOWN = tomllib.loads(README.partition("```toml\n")[2].partition("```")[0])
+PLAIN: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
+KEYED = {"idempotency-key": "once"}
+CHAT = "/v1/chat/completions"
+
+
+def group(*targets: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"targets": list(targets), **more}
+
+
+FIRST_OF_TWO = {"catalyst": str(OPENAI)}, {"catalyst": str(SECOND), "model": "gpt-4o"}
+SETTINGS = ServerSettings.from_document(
+    {
+        "default": str(OPENAI),
+        "aliases": {"fast": "two"},
+        "failover": {
+            **SHOWN["failover"],
+            "two": group({"catalyst": str(OPENAI), "model": "gpt-4o-mini"}, FIRST_OF_TWO[1]),
+            "gpt-4o*": group(*FIRST_OF_TWO),
+            "reckless": group(
+                {"catalyst": str(OPENAI), "model": "gpt-4o-mini"}, FIRST_OF_TWO[1], unsafe_repeat=True
+            ),
+            "only429": group({"catalyst": str(OPENAI), "model": "gpt-4o-mini"}, FIRST_OF_TWO[1], on=["429"]),
+            "three": group(*({"catalyst": str(one), "model": "gpt-4o"} for one in (OPENAI, SECOND, THIRD))),
+            "waiting": group(*({"catalyst": str(one), "model": "gpt-4o"} for one in (UNAPPROVED, SECOND))),
+            "then-waiting": group(*({"catalyst": str(one), "model": "gpt-4o"} for one in (OPENAI, UNAPPROVED, SECOND))),
+            "gone": group(*({"catalyst": str(one), "model": "gpt-4o"} for one in (UNAPPROVED, Reference.parse("c:local.none")))),
+        },
+        "budgets": {
+            str(OPENAI): {"tokens": "1M/1d"},
+            str(SECOND): {"tokens": "2M/1d"},
+            str(THIRD): {"tokens": "1/1d"},
+        },
+    }
+)  # fmt: skip
+
+
+@dataclass
+class Place:
+    """A server with three catalysts, each at a fake of its own."""
+
+    server: Server
+    workspace: Workspace
+    fakes: dict[Reference, FakeOpenAI]
+    headers: dict[str, str] = field(default_factory=dict)
+    numbers: Iterator[int] = field(default_factory=count)
+
+    def post(self, model: str, headers: dict[str, str] | None = None, path: str = CHAT, **more: Any) -> httpx2.Response:
+        body = {"model": model, **PLAIN, **more}
+        return self.server.post(path, json=body, headers={**self.headers, **(headers or {})})
+
+    def asked(self) -> list[int]:
+        """How many requests each upstream had."""
+        return [len(fake.requests) for fake in self.fakes.values()]
+
+    def fails(self, at: Reference, **fault: Any) -> None:
+        self.fakes[at].script([Fault(**{"times": None, **fault})])
+
+    def models(self, at: Reference) -> list[str]:
+        return [one["body"]["model"] for one in self.fakes[at].requests]
+
+    def key(self, **more: Any) -> Any:
+        key, text = self.workspace.api_keys.create(name=f"ci-{next(self.numbers)}", type="secret", **more)
+        self.headers = {"authorization": f"Bearer {text}"}
+        self.server.up_to_date()
+        return key
+
+    def budgets(self) -> list[float]:
+        """What was spent at the first and the second target."""
+        return [self.spent(limits_of_budget(SETTINGS.budgets, one)) for one in (OPENAI, SECOND)]
+
+    def spent(self, limits: Any) -> float:
+        return levels(StoreLimiter(self.workspace.counters), [one for one in limits if one.unit == "tokens"])[0]
+
+
+def named(openai_file: Path, folder: Path, reference: Reference) -> Path:
+    """The same component by another name."""
+    wasm = openai_file.read_bytes()
+    text = embedded_text(wasm) or b""
+    file = folder / f"{reference.name}.wasm"
+    manifest = {**json.loads(text), "id": reference.subject}
+    file.write_bytes(
+        embed(wasm.removesuffix(append_section(b"", MANIFEST_SECTION, text)), json.dumps(manifest).encode())
+    )
+    return file
+
+
+@pytest.fixture(scope="module")
+def installed(installed_state: Path, openai_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("targets") / "state"
+    shutil.copytree(installed_state, folder)
+    with pytest.MonkeyPatch.context() as patch, Workspace.open(folder) as opened, the_master_key_in_a_file():
+        patch.setattr("host.runtime.host.Loader", SharedLoader)
+        opened.grants.grant(UNAPPROVED, SecretName.parse("OPENAI_API_KEY"))  # so its bytes wait for the operator
+        for one in (SECOND, THIRD, UNAPPROVED):
+            install(opened, named(openai_file, folder, one), "http://127.0.0.1:9")
+        assert [one.reference.name for one in opened.components.all() if not one.approved] == ["unapproved"]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def fakes() -> Iterator[dict[Reference, FakeOpenAI]]:
+    with ExitStack() as stack:
+        yield {one: stack.enter_context(FakeOpenAI(port=0)) for one in (OPENAI, SECOND, THIRD)}
+
+
+@contextmanager
+def opened(installed: Path, folder: Path, fakes: dict[Reference, FakeOpenAI]) -> Iterator[Place]:
+    shutil.copytree(installed, folder)
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+        patch.setattr("host.runtime.host.Loader", SharedLoader)
+        workspace = stack.enter_context(Workspace.open(folder))
+        for reference, fake in fakes.items():
+            send_to(workspace, reference, fake.url)
+        application = Application(SETTINGS, state_dir=folder, workspace=workspace)
+        stack.callback(application.close)
+        yield Place(stack.enter_context(closing(Server(application))), workspace, fakes)
+
+
+@pytest.fixture(scope="module")
+def places(
+    installed: Path, tmp_path_factory: pytest.TempPathFactory, fakes: dict[Reference, FakeOpenAI]
+) -> Iterator[tuple[Place, Place]]:
+    """One without API keys, and one with."""
+    folder = tmp_path_factory.mktemp("places")
+    with opened(installed, folder / "one", fakes) as one, opened(installed, folder / "other", fakes) as other:
+        yield one, other
+
+
+@pytest.fixture(autouse=True)
+def reset(fakes: dict[Reference, FakeOpenAI]) -> None:
+    for fake in fakes.values():
+        fake.reset()
+
+
+@pytest.fixture
+def place(places: tuple[Place, Place]) -> Place:
+    return places[0]
+
+
+@pytest.fixture
+def keyed(places: tuple[Place, Place]) -> Place:
+    return places[1]
+
+
+@pytest.fixture
+def own(installed: Path, tmp_path: Path, fakes: dict[Reference, FakeOpenAI]) -> Iterator[Place]:
+    """For a test that changes policies."""
+    with opened(installed, tmp_path / "state", fakes) as one:
+        yield one
+
+
+FAULTS: dict[str, dict[str, Any]] = {
+    "cut before an answer": {"cut_before_headers": True},
+    "500": {"status": 500},
+    "503 for now": {"status": 503, "headers": {"retry-after": "1"}},
+    "429": {"status": 429},
+    "x-should-retry": {"status": 500, "headers": {"x-should-retry": "true"}},
+}
+
+
+class TestMoved:
+    @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+    @pytest.mark.parametrize("fault", FAULTS)
+    @pytest.mark.parametrize("keyed", [False, True], ids=["without a key", "with an idempotency key"])
+    def test_a_request_goes_to_the_next_target_if_it_may_be_repeated(
+        self, place: Place, fault: str, keyed: bool, stream: bool
+    ) -> None:
+        place.fails(OPENAI, **FAULTS[fault])
+        moved = keyed or fault in ("503 for now", "429", "x-should-retry")
+        answer = place.post("two", KEYED if keyed else None, stream=stream)
+        assert answer.status_code == (200 if moved else 500 if fault == "500" else 502)
+        assert place.asked() == [1, int(moved), 0]
+        assert answer.headers["x-catalyst"].startswith(str(SECOND if moved else OPENAI))
+        if moved:
+            assert place.models(SECOND) == ["gpt-4o"]
+            assert (b"data: [DONE]" in answer.content) is stream
+        else:
+            assert "x-catalyst-tried" not in answer.headers
+
+    def test_with_unsafe_repeat_also_what_the_first_may_have_done(self, place: Place) -> None:
+        place.fails(OPENAI, status=500)
+        assert place.post("reckless").status_code == 200
+        assert place.asked() == [1, 1, 0]
+
+    def test_what_was_not_sent_goes_on(self, own: Place) -> None:
+        send_to(own.workspace, OPENAI, "http://127.0.0.1:9")
+        own.server.up_to_date()
+        assert own.post("two").status_code == 200
+        assert own.asked() == [0, 1, 0]
+
+    def test_a_target_that_does_not_answer_in_time_is_left_for_the_next(self, own: Place) -> None:
+        own.workspace.policies.set(OPENAI, "first_byte_timeout", "200ms")
+        own.server.up_to_date()
+        own.fails(OPENAI, delay_s=5.0)
+        assert own.post("two").status_code == 504  # it may have been done, so the next one is not asked
+        assert own.post("two", KEYED).status_code == 200
+        assert own.asked() == [2, 1, 0]
+
+    @pytest.mark.parametrize("status", [400, 401, 404, 409, 422])
+    def test_a_mistake_goes_nowhere_else(self, place: Place, status: int) -> None:
+        place.fails(OPENAI, status=status)
+        assert place.post("two", KEYED).status_code == status
+        assert place.asked() == [1, 0, 0]
+
+    def test_only_on_the_failures_that_are_listed(self, place: Place) -> None:
+        place.fails(OPENAI, status=500)
+        assert place.post("only429", KEYED).status_code == 500
+        place.fakes[OPENAI].reset()
+        place.fails(OPENAI, status=429)
+        assert place.post("only429", KEYED).status_code == 200
+
+    def test_a_stream_does_not_move_on_after_its_first_event(self, place: Place) -> None:
+        place.fails(OPENAI, cut_after_events=2)
+        answer = place.post("two", KEYED, stream=True)
+        assert answer.status_code == 200
+        assert b"event: error" in answer.content
+        assert place.asked() == [1, 0, 0]
+
+    def test_a_refusal_by_the_policy_goes_nowhere_else(self, own: Place) -> None:
+        own.workspace.policies.set(OPENAI, "allowed_domains", ["other.example"])
+        own.server.up_to_date()
+        assert own.post("two", KEYED).status_code == 403
+        assert own.asked() == [0, 0, 0]
+
+    def test_a_catalyst_that_the_caller_names_has_no_other(self, place: Place) -> None:
+        place.fails(OPENAI, status=429)
+        assert place.post("two", {"x-catalyst": str(OPENAI)}).status_code == 429
+        assert place.asked() == [1, 0, 0]
+
+    def test_as_the_readme_shows_it(self, place: Place) -> None:
+        place.fails(OPENAI, status=429)
+        assert place.post("gpt-4o").status_code == 200
+        assert (place.models(OPENAI), place.models(SECOND)) == (["gpt-4o"], ["gpt-4o-eu"])
+
+    def test_by_an_alias_and_by_the_beginning_of_a_name(self, place: Place) -> None:
+        place.fails(OPENAI, status=429)
+        assert place.post("fast").status_code == 200
+        assert place.post("gpt-4o-2024").status_code == 200
+        assert place.models(OPENAI) == ["gpt-4o-mini", "gpt-4o-2024"]
+        assert place.models(SECOND) == ["gpt-4o", "gpt-4o"]
+
+
+class TestSeen:
+    def test_the_answer_and_the_log_tell_the_whole_way(self, place: Place) -> None:
+        place.fails(OPENAI, status=429)
+        place.fails(SECOND, status=503, headers={"retry-after": "9"})
+        send_to(place.workspace, THIRD, place.fakes[THIRD].url)
+        answer = place.post("three", max_tokens=1)
+        assert answer.status_code == 429  # the third has no budget left for it
+        tried = [one.split() for one in answer.headers["x-catalyst-tried"].split(", ")]
+        assert [(one.rpartition(":")[0], came) for one, _, came in tried] == [
+            (str(OPENAI), "429"),
+            (str(SECOND), "503"),
+        ]
+        assert answer.headers["x-catalyst-run"] == tried[0][1]
+        first, second = (run_of(place.workspace.database, run) for _, run, _ in tried)
+        assert second[0] is not None
+        assert (second[0].caller["attempt"], second[0].caller["first"]) == (2, tried[0][1])
+        moved = next(record for record in first[1] if record.kind == "run.moved")
+        assert (moved.rule, moved.detail["as"]) == ("429", tried[1][1])
+
+    def test_all_targets_are_down_and_the_first_one_s_error_is_told(self, place: Place) -> None:
+        place.fails(OPENAI, status=429, body={"error": {"message": "the first"}})
+        place.fails(SECOND, status=500)
+        sdk = openai.OpenAI(base_url=f"{place.server.url}/v1", api_key="k", max_retries=0)
+        with sdk, pytest.raises(openai.RateLimitError, match="the first") as raised:
+            sdk.chat.completions.create(model="two", **PLAIN)
+        assert "500" in raised.value.response.headers["x-catalyst-tried"]
+        assert raised.value.response.headers["x-catalyst"].startswith(str(OPENAI))
+
+    def test_a_mistake_that_the_next_target_finds_is_told_by_that_one(self, place: Place) -> None:
+        place.fails(OPENAI, status=429)
+        place.fails(SECOND, status=400, body={"error": {"message": "no such parameter"}})
+        answer = place.post("two")
+        assert (answer.status_code, answer.json()["error"]["message"]) == (400, "no such parameter")
+
+    def test_metrics_and_usage_count_each_once(self, keyed: Place) -> None:
+        key = keyed.key(scopes=["run", "metrics"])
+        keyed.fails(OPENAI, status=429)
+        assert keyed.post("two").status_code == 200
+        text = keyed.server.get("/metrics", headers=keyed.headers).text
+        assert f'catalyst_host_moved_total{{catalyst="{OPENAI}:0.1.0",cause="429"}} 1.0' in text
+        until(lambda: bool(keyed.workspace.usage.totals(key=key.id)))
+        assert [(one.catalyst, one.requests, one.failed) for one in keyed.workspace.usage.totals(key=key.id)] == [
+            (f"{SECOND}:0.1.0", 1, 0)
+        ]
+
+    def test_models_are_listed_with_those_of_several_targets(self, place: Place) -> None:
+        ids = [one["id"] for one in place.server.get("/v1/models").json()["data"]]
+        assert {"two", "three", "fast", "gpt-4o"} <= {*ids}
+        assert "gpt-4o*" not in ids
+        assert len(ids) == len({*ids})
+
+
+class TestHeld:
+    def test_what_is_held_is_settled_once_where_the_answer_came_from(self, keyed: Place) -> None:
+        key = keyed.key(token_budget=Quota.parse("1M/1d"))
+        keyed.fails(OPENAI, status=429)
+        before = keyed.budgets()
+        usage = keyed.post("two").json()["usage"]["total_tokens"]
+        assert keyed.spent(limits_of_key(key)) == usage
+        assert keyed.budgets() == [before[0], before[1] + usage]
+
+    def test_where_all_fail_nothing_is_spent(self, keyed: Place) -> None:
+        key = keyed.key(token_budget=Quota.parse("1M/1d"))
+        for one in (OPENAI, SECOND):
+            keyed.fails(one, status=429)
+        before = keyed.budgets()
+        assert keyed.post("two").status_code == 429
+        assert (keyed.spent(limits_of_key(key)), keyed.budgets()) == (0, before)
+
+    def test_a_request_under_way_counts_once_for_its_key(self, keyed: Place) -> None:
+        keyed.key(concurrency=1)
+        keyed.fails(OPENAI, status=429)
+        assert [keyed.post("two").status_code for _ in range(3)] == [200] * 3
+        assert not keyed.server.application.dispatch.running
+
+    def test_who_leaves_in_between_starts_nothing_more(self, keyed: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+        dispatch = keyed.server.application.dispatch
+        before = keyed.budgets()
+        reached, go_on = threading.Event(), threading.Event()
+        moved = dispatch.moved
+
+        async def slowly(running: Any) -> Any:
+            reached.set()
+            found = await moved(running)
+            while not go_on.is_set():
+                await __import__("asyncio").sleep(0.01)
+            return found
+
+        monkeypatch.setattr(dispatch, "moved", slowly)
+        keyed.fails(OPENAI, status=429)
+        answers: list[httpx2.Response] = []
+        asking = threading.Thread(target=lambda: answers.append(keyed.post("two")))
+        asking.start()
+        assert reached.wait(30)
+        (ident,) = dispatch.running
+        dispatch.cancel([ident])
+        go_on.set()
+        asking.join(30)
+        assert answers[0].status_code == 409
+        assert keyed.asked() == [1, 0, 0]
+        assert keyed.budgets() == before
+
+
+class TestAttacks:
+    def test_failover_does_not_reach_a_catalyst_that_the_key_is_not_for(self, keyed: Place) -> None:
+        keyed.key(catalysts=[OPENAI])
+        keyed.fails(OPENAI, status=429)
+        answer = keyed.post("two")
+        assert answer.status_code == 429
+        assert keyed.asked() == [1, 0, 0]
+
+    def test_a_key_for_the_second_target_alone_does_not_ask_the_first(self, keyed: Place) -> None:
+        keyed.key(catalysts=[SECOND])
+        assert keyed.post("two").status_code == 200
+        assert keyed.asked() == [0, 1, 0]
+
+    def test_a_key_for_none_of_them_is_refused(self, keyed: Place) -> None:
+        keyed.key(catalysts=[THIRD])
+        assert keyed.post("two").status_code == 403
+        assert keyed.asked() == [0, 0, 0]
+
+    def test_a_key_for_another_model_does_not_get_one_by_the_name_of_a_target(self, keyed: Place) -> None:
+        keyed.key(models=["gpt-3.5*"])
+        assert keyed.post("two").status_code == 403
+        keyed.key(models=["two"])
+        keyed.fails(OPENAI, status=429)
+        assert keyed.post("two").status_code == 200
+
+    @pytest.mark.parametrize("model", ["waiting", "then-waiting"])
+    def test_a_target_that_is_not_approved_is_never_run(self, place: Place, model: str) -> None:
+        place.fails(OPENAI, status=429)
+        assert place.post(model).status_code == 200
+        assert place.asked() == [int(model == "then-waiting"), 1, 0]
+
+    def test_without_a_target_that_may_run_the_caller_hears_of_the_first(self, place: Place) -> None:
+        answer = place.post("gone")
+        assert answer.status_code == 503
+        assert "approve" in json.dumps(answer.json())
+
+    def test_a_key_that_was_revoked_meanwhile_asks_nobody_else(self, keyed: Place) -> None:
+        key = keyed.key()
+        keyed.fails(OPENAI, status=429, delay_s=1.0)
+        answers: list[httpx2.Response] = []
+        asking = threading.Thread(target=lambda: answers.append(keyed.post("two")))
+        asking.start()
+        until(lambda: keyed.asked()[0] == 1)
+        keyed.workspace.api_keys.revoke(key.id)
+        asking.join(30)
+        assert answers[0].status_code == 401
+        assert keyed.asked() == [1, 0, 0]
+
+
+class TestReady:
+    def test_one_target_of_several_that_cannot_run_leaves_the_server_ready(self, own: Place) -> None:
+        application = own.server.application
+        routing = application.settings.routing
+        view = application.catalog
+        view._routing = replace(routing, failover={"waiting": routing.failover["waiting"]})
+        view._view = None
+        application.readiness._until = 0.0
+        assert own.server.get("/ready").status_code == 200
+        view._routing, view._view, application.readiness._until = routing, None, 0.0
+        assert (own.server.get("/ready").status_code, own.server.get("/ready").json()["code"]) == (503, "not_approved")

@@ -9,8 +9,9 @@ from catalyst.sdk import Call, Misconfigured, api, config, run_operations
 from catalyst.sdk.operation import Table
 
 VERSION = "0.1.0"
+KEY = "OPENAI_API_KEY"
 
-TABLE = Table(OPERATIONS)
+TABLE = Table(declared=OPERATIONS)
 
 _OWN = ("authorization", "user-agent", "content-type")
 _HEADER_OF = {"organization": "OpenAI-Organization", "project": "OpenAI-Project"}
@@ -23,12 +24,13 @@ def dispatch(call: Call) -> dict[str, Any]:
     settings = config.get()
     server = server_of(settings)
     request = server.placed(request, call)
-    headers = headers_of(server, settings, call.headers)
+    headers = headers_of(server, settings, call.headers, request.secret or KEY)
     return api.perform(request, base_url=server.base_url, headers=headers, text_of=text_of)
 
 
-def headers_of(server: Server, settings: dict[str, Any], forwarded: dict[str, str]) -> dict[str, str]:
-    """Returns the headers of a request: `forwarded` from the caller's, and over them those of every request.
+def headers_of(server: Server, settings: dict[str, Any], forwarded: dict[str, str], secret: str) -> dict[str, str]:
+    """Returns the headers of a request: `forwarded` from the caller's, and over them those of every request, with the
+    key that `secret` names.
 
     What the operator has set for `organization` and `project` counts, and not the caller's. Raises HostRefused if the
     key is not granted, Misconfigured if a setting is not a text.
@@ -37,7 +39,7 @@ def headers_of(server: Server, settings: dict[str, Any], forwarded: dict[str, st
     headers = {
         **{name: value for name, value in forwarded.items() if name not in own},
         **server.headers,
-        **server.credentials("OPENAI_API_KEY"),
+        **server.credentials(secret),
         "User-Agent": f"catalyst-openai/{VERSION}",
     }
     for name, header in _HEADER_OF.items():

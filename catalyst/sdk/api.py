@@ -16,8 +16,8 @@ TextOf: TypeAlias = Callable[[dict[str, Any]], str | Iterable[Piece]]
 
 
 def perform(request: Prepared, *, base_url: str, headers: Mapping[str, str], text_of: TextOf) -> dict[str, Any]:
-    """Sends `request` and returns its result. `text_of` returns the text in an event of a stream, or the texts of
-    several choices.
+    """Sends `request` and returns its result. `headers` stand over the request's own. `text_of` returns the text in an
+    event of a stream, or the texts of several choices.
 
     A JSON answer is `{"$json": id}`, a binary one `{"$attachment": id, "content_type", "size"}`: their bytes never
     enter the sandbox. On a host without attachments, they are the document itself and
@@ -27,7 +27,9 @@ def perform(request: Prepared, *, base_url: str, headers: Mapping[str, str], tex
     Raises HostRefused, and UpstreamError: also for an answer that reports an error, broke off within an event, or is a
     page in place of JSON.
     """
-    url, headers = base_url + request.target, {**request.headers, **headers}
+    told = {name.lower() for name in headers}
+    own = {"Accept": "application/json", **request.headers}
+    url, headers = base_url + request.target, {**{k: v for k, v in own.items() if k.lower() not in told}, **headers}
     if request.stream:
         return _stream(request, url, headers, text_of)
     stays = http.ATTACHMENTS and request.answer != "text"
@@ -74,7 +76,13 @@ def _text(response: Response) -> str:
     return response.text
 
 
-_SHAPES: dict[str, Callable[[Response], Any]] = {"json": _json, "binary": _binary, "text": _text}
+def _empty(response: Response) -> Any:
+    """What an API says where nothing is promised: a document is handed on, anything else is `{}`."""
+    is_json = "json" in response.headers.get("content-type", "")
+    return _json(response) if is_json else {}
+
+
+_SHAPES: dict[str, Callable[[Response], Any]] = {"json": _json, "binary": _binary, "text": _text, "empty": _empty}
 
 
 def _stream(request: Prepared, url: str, headers: Mapping[str, str], text_of: TextOf) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """`cyfr:http/fetch`: requests and whole responses; and the encoding of URLs and forms."""
 
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,9 +16,11 @@ _interface = interface("fetch")
 ATTACHMENTS = output.AVAILABLE or config.AVAILABLE or log.AVAILABLE
 """Whether bodies can stay with the host. Only a host that can do so offers imports from `catalyst:host`."""
 
+_HALF = re.compile("[\ud800-\udfff]")
 _UNRESERVED = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"  # RFC 3986, section 2.3
 _SEGMENT = _UNRESERVED + b"!$&'()*+,;=:@"  # section 3.3
 _QUOTED = [chr(byte) if byte in _UNRESERVED else f"%{byte:02X}" for byte in range(256)]
+_QUOTED_IN_QUERY = [*_QUOTED[:32], "+", *_QUOTED[33:]]  # the form encoding of a blank, as the official SDK has it
 _QUOTED_IN_SEGMENT = [chr(byte) if byte in _SEGMENT else f"%{byte:02X}" for byte in range(256)]
 
 
@@ -110,7 +113,7 @@ def as_json(
     message: dict[str, Any] = {"method": method, "url": url, "headers": dict(headers or {})}
     if json is not None:
         message["headers"].setdefault("Content-Type", "application/json")
-        message["body"] = _serialise(json)
+        message["body"] = serialised(json)
     elif isinstance(body, bytes):
         message["body"] = b64encode(body).decode()
         message["body_encoding"] = "base64"
@@ -126,15 +129,25 @@ def as_json(
 def path(template: str, **parameters: Any) -> str:
     """Returns the path, for example `/files/a%2Fb` for `path("/files/{file_id}", file_id="a/b")`.
 
-    A value is always one segment. Raises Invalid if it is no string, is empty, or is a dot segment (RFC 3986,
-    section 3.3): URL parsers resolve these even in encoded form.
+    A value is one segment; of `{+name}` it is several, with slashes between them. Raises Invalid if it is neither a
+    string nor an integer, or a segment is empty or a dot segment (RFC 3986, section 3.3): URL parsers resolve these
+    even in encoded form.
     """
-    return template.format(**{name: _segment(name, value) for name, value in parameters.items()})
+    for name, value in parameters.items():
+        if f"{{+{name}}}" in template:
+            several = "/".join(_segment(name, one) for one in value.split("/")) if isinstance(value, str) else ""
+            template = template.replace(f"{{+{name}}}", several or _segment(name, value))
+        else:
+            template = template.replace(f"{{{name}}}", _segment(name, value))
+    return template
 
 
 def query(parameters: Mapping[str, Any]) -> str:
     """Returns `?a=1&b[]=x&b[]=y&c[d]=true`, percent-encoded, or "" for no parameters. See `fields`."""
-    pairs = [f"{quote(name, name)}={quote(name, text)}" for name, text in fields(parameters)]
+    pairs = [
+        f"{quote(name, name, _QUOTED_IN_QUERY)}={quote(name, text, _QUOTED_IN_QUERY)}"
+        for name, text in fields(parameters)
+    ]
     return "?" + "&".join(pairs) if pairs else ""
 
 
@@ -156,6 +169,8 @@ def quote(name: str, text: str, quoted: list[str] = _QUOTED) -> str:
 
 
 def _segment(name: str, value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
     if not isinstance(value, str):
         raise Invalid(name, f"{name} must be a string")
     if value in ("", ".", ".."):
@@ -174,8 +189,13 @@ def _flatten(name: str, value: Any) -> Iterator[tuple[str, str]]:
         yield name, value if isinstance(value, str) else dumps(value)
 
 
-def _serialise(document: Any) -> str:
+def serialised(document: Any) -> str:
+    """The JSON of a value as the official SDK writes it: without blanks, and with letters of all languages as they
+    are. Raises Invalid for NaN and infinity."""
     try:
-        return dumps(document, allow_nan=False, separators=(",", ":"))
+        text = dumps(document, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
     except ValueError:
         raise Invalid("params", "params holds a number that JSON has no way to write") from None
+    if not text.isascii() and _HALF.search(text):  # half of a surrogate pair is in no encoding
+        return dumps(document, allow_nan=False, separators=(",", ":"))
+    return text

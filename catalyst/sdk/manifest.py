@@ -1,14 +1,12 @@
-"""Rows of the table from the `operations` of the manifest, so that each operation is declared once.
+"""Rows of the table from the operations that a catalyst declares, so that each operation is declared once.
 
-The manifest is read when a module calls `declared_operations` at its top level: while the component is built. A running
+The files are read when a module calls `declared_operations` at its top level: while the component is built. A running
 component has the rows and no files.
 """
 
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
-
-from catalyst.sdk.operation import Operation
 
 _TYPES = {
     "string": "str",
@@ -18,39 +16,45 @@ _TYPES = {
     "array": "list",
     "object": "object",
 }
-_FILE = "#/$defs/file"  # the schema of a file in `$defs` of an operation's `params`
+_FILE = "#/$defs/file"  # the schema of a file in `$defs`
+_COLUMNS = ("method", "path", "request", "response", "stream", "headers", "parts", "without_files", "secret", "renamed")
 
 
-def declared_operations(
-    module: str,
-    *,
-    optional: str = "",
-    plain: Mapping[str, str] | None = None,
-    renamed: Mapping[str, Mapping[str, str]] | None = None,
-) -> list[Operation]:
-    """A row for each of the `operations` in the `manifest.json` beside `module` (a `__file__`).
+def declared_operations(module: str, *, optional: str = "") -> str:
+    """The text for a Table, from `operations` in the `operations.json` beside `module` (a `__file__`), or else in its
+    `manifest.json`: a line for each operation, and for each alias.
 
-    The rows check the parameters that the schema requires. `optional` names further parameters to check, separated by
-    blanks. `plain` and `renamed` are columns that a manifest lacks, by the operation's name: see Operation.
+    The rows check the parameters that the schemas require. `optional` names further parameters to check, separated by
+    blanks. Operations without a route have no row.
     """
-    path = module.rpartition("/")[0] + "/manifest.json"
-    with open(path, encoding="utf-8") as file:  # noqa: PTH123 - pathlib would stay in every component
-        declared = json.load(file)["operations"]
-    return [
-        Operation(
-            row["method"],
-            name,
-            row["path"],
-            request=row.get("request", "none"),
-            response=row.get("response", "json"),
-            stream=row.get("stream", False),
-            params=" ".join(_checked(row, optional.split())),
-            aliases=" ".join(row.get("aliases", ())),
-            plain=(plain or {}).get(name, ""),
-            renamed=(renamed or {}).get(name, {}),
+    declared = _read(module.rpartition("/")[0])
+    lines = []
+    for name, one in declared.items():
+        if "path" not in one:
+            continue
+        row: dict[str, Any] = {"name": name, **{column: one[column] for column in _COLUMNS if one.get(column)}}
+        columns = {
+            "params": _checked(one, optional.split()),
+            "query": one.get("query", ()),
+            "plain": one.get("plain", ()),
+        }
+        row.update({column: " ".join(words) for column, words in columns.items()})
+        lines.append(
+            f"{name}\t{json.dumps({key: value for key, value in row.items() if value}, separators=(',', ':'))}"
         )
-        for name, row in declared.items()
-    ]
+        lines += [f"{alias}\t{name}" for alias in one.get("aliases", ())]
+    return "\n" + "\n".join(lines) + "\n"
+
+
+def _read(folder: str) -> dict[str, Any]:
+    for name in ("operations.json", "manifest.json"):
+        try:
+            with open(f"{folder}/{name}", encoding="utf-8") as file:  # noqa: PTH123 - pathlib would stay in every component
+                found: dict[str, Any] = json.load(file).get("operations", {})
+                return found
+        except FileNotFoundError:
+            continue
+    return {}
 
 
 def _checked(row: Mapping[str, Any], optional: list[str]) -> Iterator[str]:
@@ -60,12 +64,19 @@ def _checked(row: Mapping[str, Any], optional: list[str]) -> Iterator[str]:
     required = schema.get("required") or schema.get("else", {}).get("required", ())  # in `else`: `if` has another way
     wanted = {**dict.fromkeys(required, ":"), **{name: "?:" for name in optional if name not in required}}
     for name, mark in wanted.items():
-        if name in properties and f"{{{name}}}" not in row["path"]:  # the row adds those in the path itself
-            yield f"{name}{mark}{_types(properties[name])}"
+        if name not in properties:
+            continue
+        types = _types(properties[name])
+        in_path = not {f"{{{name}}}", f"{{+{name}}}"}.isdisjoint(row["path"].partition("?")[0].split("/"))
+        if types and not (in_path and types == "str"):  # the row adds those in the path itself
+            yield f"{name}{mark}{types}"
 
 
 def _types(schema: Mapping[str, Any]) -> str:
+    """The types of a schema, `|` between them; "" where it leaves them open."""
     if schema.get("$ref") == _FILE:
         return "file"
-    types = schema["type"]
-    return "|".join(_TYPES[one] for one in ([types] if isinstance(types, str) else types) if one != "null")
+    found = [_types(one) for one in schema.get("anyOf", ())]
+    types = schema.get("type", ())
+    found += [_TYPES[one] for one in ([types] if isinstance(types, str) else types) if one != "null"]
+    return "|".join(dict.fromkeys(found)) if all(found) else ""

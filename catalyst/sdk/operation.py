@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from difflib import get_close_matches
+from json import loads
 from string import Formatter
 from typing import Any, Literal, NamedTuple
 
@@ -61,7 +62,8 @@ class Prepared(NamedTuple):
     """A checked request.
 
     `target` is path and query, `content` the keyword arguments of `http.request` for the body, `answer` the kind of
-    the answer. `headers` say what the body is, where `http.request` cannot tell. `answers` is how many were asked for.
+    the answer. `headers` are the operation's own, and say what the body is where `http.request` cannot tell. `answers`
+    is how many were asked for. `secret` is the name of the secret to send, where it is not the usual one.
     """
 
     method: str
@@ -71,6 +73,7 @@ class Prepared(NamedTuple):
     stream: bool
     headers: dict[str, str] = {}  # noqa: RUF012 - never changed
     answers: int = 1
+    secret: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,20 +81,28 @@ class Operation:
     """One row.
 
     `name`: the operation. `aliases`: other names for it, separated by blanks. `path`: a template such as
-    `/files/{file_id}`. `params`: the parameters to check (see Parameter) besides those in the path; others pass
-    unchecked. `query`: the parameters for the URL; without a body, all are. `renamed`: other spellings of parameters,
-    `{spelling: name}`. `plain`: the values of the parameter `response_format` with a text answer in place of JSON.
+    `/files/{file_id}`, in which slashes stay where it says `{+name}`; it may end in a query that is always sent.
+    `params`: the parameters to check (see Parameter); those in the path are texts if it does not say more; others pass
+    unchecked. `query`: the parameters for the URL; without a body, all are. `headers`: what is always sent, by name,
+    or `{"param": name}` for a parameter's value. `parts`: the media types of parameters in a form or a raw body.
+    `without_files`: "json" if a form without files is sent as JSON. `secret`: the name of the secret to send.
+    `renamed`: other spellings of parameters, `{spelling: name}`. `plain`: the values of the parameter
+    `response_format` with a text answer in place of JSON.
     """
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
     name: str
     path: str
     _: KW_ONLY
-    request: Literal["none", "json", "multipart"] = "none"
-    response: Literal["json", "binary", "text"] = "json"
-    stream: bool = False
+    request: Literal["none", "json", "multipart", "raw"] = "none"
+    response: Literal["json", "binary", "text", "empty"] = "json"
+    stream: bool | Literal["always"] = False
     params: str = ""
     query: str = ""
+    headers: Mapping[str, Any] = field(default_factory=dict)
+    parts: Mapping[str, str] = field(default_factory=dict)
+    without_files: str = ""
+    secret: str = ""
     plain: str = ""
     aliases: str = ""
     renamed: Mapping[str, str] = field(default_factory=dict)
@@ -101,10 +112,13 @@ class Operation:
 
     def __post_init__(self) -> None:
         put = object.__setattr__  # for a frozen dataclass; parses the columns once and not for each call
-        in_path = tuple(name for _, name, _, _ in Formatter().parse(self.path) if name)
-        columns = (*(f"{name}:str" for name in in_path), *self.params.split())
+        in_path = tuple(name.removeprefix("+") for _, name, _, _ in Formatter().parse(self.path) if name)
+        listed = tuple(map(Parameter.parse, self.params.split()))
+        typed = {one.name for one in listed}
         put(self, "_in_path", in_path)
-        put(self, "_parameters", tuple(map(Parameter.parse, columns)))
+        put(
+            self, "_parameters", (*(Parameter(name, False, ("str",)) for name in in_path if name not in typed), *listed)
+        )
         put(self, "_in_query", frozenset(self.query.split()))
 
     def prepare(
@@ -116,12 +130,7 @@ class Operation:
         Raises Invalid for the first parameter that is missing or wrong.
         """
         given = {self.renamed.get(name, name): value for name, value in params.items()}
-        if self.stream:
-            stream = self._streams(given.pop("stream", None)) or stream
-            if stream and (self.request != "none" or not _STREAM.search(query)):
-                given["stream"] = True
-        elif stream or given.get("stream") is True:
-            raise Invalid("stream", f"{self.name} cannot stream")
+        stream = self._streams(given, query, wanted=stream)
         parts = given.pop("multipart") if self.request == "multipart" and _are_parts(given.get("multipart")) else None
         named = given if parts is None else {**_named(parts), **given}
         for parameter in self._parameters:
@@ -130,49 +139,101 @@ class Operation:
         answer = "text" if named.get("response_format") in self.plain.split() else self.response
 
         answers = _number_of_answers(named.get("n"))
-        in_path = {name: given.pop(name) for name in self._in_path}
+        target = http.path(self.path, **{name: given.pop(name) for name in self._in_path})
+        headers = dict(self._headers(given))
         in_query = {name: given.pop(name) for name in list(given) if self.request == "none" or name in self._in_query}
-        target = http.path(self.path, **in_path) + http.query(in_query)
-        if query:
-            target += ("&" if in_query else "?") + query
+        for text in (http.query(in_query)[1:], query):
+            if text:
+                target += ("&" if "?" in target else "?") + text
         if self.request == "json" and body is not None:
-            return Prepared(self.method, target, {"body": body}, answer, stream, _JSON, answers)
-        if self.request == "json":
-            content: dict[str, Any] = {"json": given}
-        elif self.request == "multipart":
-            content = {"multipart": [*(parts or ()), *_parts(given)]}
+            headers, content = {**_JSON, **headers}, {"body": body}
         else:
-            content = {}
-        return Prepared(self.method, target, content, answer, stream, answers=answers)
+            content, more = self._content(given, parts)
+            headers.update(more)
+        return Prepared(self.method, target, content, answer, stream, headers, answers, self.secret)
 
-    def _streams(self, value: Any) -> bool:
+    def _streams(self, given: dict[str, Any], query: str, *, wanted: bool) -> bool:
+        """Whether events are asked for; the request then says so as well. `stream: false` is sent as it was given."""
+        value = given.get("stream")
+        if not self.stream:
+            if wanted or value is True:
+                raise Invalid("stream", f"{self.name} cannot stream")
+            return False
+        if self.stream == "always":
+            return True
+        if value in ("true", "false") and self.request in ("none", "multipart"):
+            value = value == "true"
         if value is not None and not isinstance(value, bool):
             raise Invalid("stream", "stream must be true or false")
-        return bool(value)
+        if (wanted or value) and (self.request != "none" or not _STREAM.search(query)):
+            given["stream"] = True
+        return wanted or bool(value)
+
+    def _headers(self, given: dict[str, Any]) -> Iterator[tuple[str, str]]:
+        """Yields the operation's own headers, and takes those out of `given` that are parameters."""
+        for name, value in self.headers.items():
+            if isinstance(value, str):
+                yield name, value
+                continue
+            parameter = value["param"]
+            told = given.pop(parameter, None)
+            texts = told if isinstance(told, list) else [told]
+            if told is not None and not all(isinstance(text, str) for text in texts):
+                raise Invalid(parameter, f"{parameter} must be a string, or an array of strings")
+            if told:
+                yield name, ",".join(texts)
+
+    def _content(
+        self, given: dict[str, Any], parts: list[dict[str, Any]] | None
+    ) -> tuple[dict[str, Any], dict[str, str]]:
+        """The arguments of `http.request` for the body, and the headers that say what it is."""
+        if self.request == "none":
+            return {}, {}
+        if self.request == "raw" and list(given) == list(self.parts)[:1]:
+            [(name, content_type), *_] = self.parts.items()
+            if not isinstance(given[name], str):
+                raise Invalid(name, f"{name} must be a string")
+            return {"body": given[name]}, {"Content-Type": content_type}
+        if self.request == "json" or (self.without_files and parts is None and not any(map(_has_file, given.values()))):
+            return {"json": given}, {}
+        return {"multipart": [*(parts or ()), *form(given, self.parts)]}, {}
 
 
 class Table:
-    """Operations by name and alias."""
+    """Operations by name and alias: `operations` are rows; `declared` is the text of `declared_operations`, in which
+    a row is found by its name and parsed when it is asked for: a run needs one of hundreds."""
 
-    def __init__(self, operations: Iterable[Operation]) -> None:
+    def __init__(self, operations: Iterable[Operation] = (), declared: str = "") -> None:
         self._rows: dict[str, Operation] = {}
+        self._declared = declared
         for operation in operations:
             for name in (operation.name, *operation.aliases.split()):
-                if name in self._rows:
+                if name in self._rows or self._line(name):
                     raise ValueError(f"two operations are called {name}")
                 self._rows[name] = operation
 
     @property
     def names(self) -> list[str]:
-        return sorted(self._rows)
+        return sorted([*self._rows, *(line.partition("\t")[0] for line in self._declared.splitlines() if line)])
 
     def find(self, name: str) -> Operation:
         """Raises Invalid for an unknown name, with the nearest names."""
         if (operation := self._rows.get(name)) is not None:
             return operation
-        near = get_close_matches(name[:100], self._rows, n=3, cutoff=0.4)
+        if line := self._line(name):
+            row = line if line.startswith("{") else self._line(line)
+            return Operation(**loads(row))
+        near = get_close_matches(name[:100], self.names, n=3, cutoff=0.4)
         hint = f"; did you mean {', '.join(near)}?" if near else ""
         raise Invalid("operation", f"unknown operation {name[:100]!r}{hint}")
+
+    def _line(self, name: str) -> str:
+        """What stands after the name in its line: a row in JSON, or the name of one. "" if there is none."""
+        start = self._declared.find(f"\n{name}\t") if name.isprintable() else -1
+        if start < 0:
+            return ""
+        start += len(name) + 2
+        return self._declared[start : self._declared.index("\n", start)]
 
 
 def _is(kind: str, value: Any) -> bool:
@@ -216,16 +277,30 @@ def _named(parts: list[dict[str, Any]]) -> dict[str, Any]:
     return named
 
 
-def _parts(params: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yields multipart parts for parameters: files, lists of files as `name[]`, everything else as in `http.fields`."""
+def form(params: Mapping[str, Any], types: Mapping[str, str] = {}) -> Iterator[dict[str, Any]]:
+    """Yields the parts of a form in the order of the official SDK: first fields as in `http.fields`, those of one name
+    together, then files, and of several in one parameter each as `name[]`; then what has a media type in `types`."""
+    fields: dict[str, list[str]] = {}
+    files: list[dict[str, Any]] = []
+    typed: list[dict[str, Any]] = []
     for name, value in params.items():
         if _is_file(value):
-            yield _file_part(name, value)
+            files.append(_file_part(name, value))
         elif isinstance(value, list) and any(map(_is_file, value)):
-            for item in value:
-                yield from _parts({f"{name}[]": item})
+            files += [one for item in value for one in form({f"{name}[]": item})]
+        elif name in types:
+            text = http.serialised(value) if types[name] == _JSON["Content-Type"] else value
+            typed.append({"name": name, "value": text, "content_type": types[name]})
         else:
-            yield from ({"name": key, "value": text} for key, text in http.fields({name: value}))
+            for key, text in http.fields({name: value}):
+                fields.setdefault(key, []).append(text)
+    yield from ({"name": name, "value": text} for name, texts in fields.items() for text in texts)
+    yield from files
+    yield from typed
+
+
+def _has_file(value: Any) -> bool:
+    return _is_file(value) or (isinstance(value, list) and any(map(_is_file, value)))
 
 
 def _file_part(name: str, value: dict[str, Any]) -> dict[str, Any]:

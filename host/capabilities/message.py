@@ -211,22 +211,30 @@ def _multipart(fields: FieldReader, held: Attachments, check_size: Callable[[int
 def _part(part: FieldReader, held: Attachments) -> tuple[str, tuple[Any, ...]]:
     """One part as httpx2 takes it: name, then file name, content and type (RFC 7578)."""
     name, given = _required(part, "name"), part.given
+    kind = _media_type(part)
     if isinstance(value := given.get("value"), str):
-        return name, (None, value.encode("utf-8", "replace"))
-    filename, content_type = given.get("filename"), given.get("content_type")
+        return name, (None, value.encode("utf-8", "replace"), *kind)
+    filename = given.get("filename")
     if given.get("attachment") is not None:
         found = _attached(part, "attachment", held)
         content = found.data
-        filename, content_type = filename or found.filename, content_type or found.content_type
+        filename = filename or found.filename
+        kind = kind or ((found.content_type,) if found.content_type else ())
     elif isinstance(given.get("data"), str):
         content = _decoded(part, "data")
     else:
         raise _malformed(part.at, "has no value, data or attachment that is a string")
-    filename = filename if isinstance(filename, str) and filename else name
-    content_type = content_type if isinstance(content_type, str) and content_type else "application/octet-stream"
-    if not content_type.isprintable() or not content_type.isascii():
+    return name, (filename if isinstance(filename, str) and filename else name, content, *kind)
+
+
+def _media_type(part: FieldReader) -> tuple[str, ...]:
+    """The part's own type; of a file without one, httpx2 takes that of the end of its name, as the OpenAI SDK does."""
+    given = part.given.get("content_type")
+    if not isinstance(given, str) or not given:
+        return ()
+    if not given.isprintable() or not given.isascii():
         raise part.error("content_type", "is not a media type")
-    return name, (filename, content, content_type)
+    return (given,)
 
 
 def _attached(fields: FieldReader, name: str, held: Attachments) -> Attachment:

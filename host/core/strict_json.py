@@ -425,7 +425,7 @@ def _whole(text: str) -> int | float:
 
 _FOREIGN = json.JSONDecoder(parse_int=_whole, strict=False)
 _BLANK: Callable[[str, int], Any] = re.compile(r"[ \t\n\r]*+").match
-write_strictly = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+write_strictly = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _SCAN_ONCE = _decoder(_each_once).scan_once  # type: ignore[attr-defined]  # as below
 _SCAN = _decoder().scan_once  # type: ignore[attr-defined]  # the library's own; typeshed does not list it
 _DECODE = _decoder().decode  # made once: making one takes as long as reading a short text

@@ -245,15 +245,16 @@ def test_a_mistake_names_the_option_and_the_remedy(
     assert [words for words in said if words not in ran.err] == []
 
 
-def test_an_input_that_is_not_of_the_manifests_form_names_the_field_and_what_comes_near(
-    program: Any, openai_file: Path
-) -> None:
-    ran = program("run", openai_file, "--input", '{"operation": "models.lits"}')
+def test_an_input_that_is_not_of_the_manifests_form_names_the_field(program: Any, openai_file: Path) -> None:
+    ran = program("run", openai_file, "--input", '{"operation": 5}')
     assert (ran.status, ran.out) == (2, "")
-    assert ran.err == (
-        'error: operation is "models.lits", which is none of the 24 that it may be\n'
-        "hint: did you mean models.list, models.get, models.retrieve?\n"
-    )
+    assert ran.err.startswith("error: operation ")
+
+
+def test_an_operation_that_was_misspelt_is_answered_with_the_nearest_ones(program: Any, openai_file: Path) -> None:
+    ran = program("run", openai_file, "--input", '{"operation": "models.lits"}')
+    assert ran.status == 1
+    assert "did you mean models.list" in ran.out + ran.err
 
 
 def test_a_component_that_is_not_there_is_a_mistake(process: Any) -> None:

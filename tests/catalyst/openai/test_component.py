@@ -32,7 +32,8 @@ IMPORT_OF = {  # by its name in a manifest
 
 def build(world):
     """The component for `world`, built once per content of its sources."""
-    sources = sorted([*ROOT.glob("wit/**/*.wit"), *ROOT.glob("catalyst/**/*.py"), MANIFEST])
+    declared = [MANIFEST, MANIFEST.with_name("operations.json")]
+    sources = sorted([*ROOT.glob("wit/**/*.wit"), *ROOT.glob("catalyst/**/*.py"), *declared])
     digest = hashlib.sha256(world.encode())
     for source in sources:
         digest.update(f"{source.relative_to(ROOT)}\0{source.read_text()}\0".encode())
@@ -43,7 +44,7 @@ def build(world):
             stage = Path(folder)
             shutil.copytree(ROOT / "catalyst" / "sdk", stage / "catalyst" / "sdk")
             shutil.copy(ROOT / "catalyst" / "__init__.py", stage / "catalyst")
-            for file in (*MANIFEST.parent.glob("*.py"), MANIFEST):
+            for file in (*MANIFEST.parent.glob("*.py"), *declared):
                 shutil.copy(file, stage)
             command = [str(Path(sys.executable).with_name("componentize-py")), "-q", "-d", "wit", "-w", world]
             command += ["componentize", "--stub-wasi", "app", "-p", folder, "-o", f"{folder}/built.wasm"]

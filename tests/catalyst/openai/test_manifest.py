@@ -1,8 +1,9 @@
-"""The rows of the OpenAI catalyst's table come from its manifest, and the schemas describe the parameters."""
+"""The rows of the OpenAI catalyst's table come from its declaration, and the schemas describe the parameters."""
 
 import functools
 import inspect
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -10,15 +11,14 @@ import jsonschema
 import openai
 import pytest
 
-from host.component.manifest import Manifest
 from host.component.schema import InputSchema
 from host.errors import InputError
 from tests.catalyst.openai import test_requests
 
-MANIFEST = Path(__file__).parents[3] / "catalyst" / "openai" / "manifest.json"
-OPERATIONS = Manifest.parse(MANIFEST.read_bytes()).operations
-SCHEMAS = {name: InputSchema.compile(one.params, f"operations.{name}.params") for name, one in OPERATIONS.items()}
-NAMES = {alias: name for name, one in OPERATIONS.items() for alias in (name, *one.aliases)}
+ROOT = Path(__file__).parents[3]
+MANIFEST = ROOT / "catalyst" / "openai" / "manifest.json"
+DECLARED = json.loads(MANIFEST.with_name("operations.json").read_bytes())
+NAMES = {alias: name for name, one in DECLARED["operations"].items() for alias in (name, *one.get("aliases", ()))}
 
 HELLO = [{"role": "user", "content": "Hello"}]
 TEXT = {"type": "text", "text": "What is this?"}
@@ -47,9 +47,29 @@ SAMPLES = ["x", "", 5, 0.5, True, False, [], {}, FILE, {"data": 5}, {"data": "AA
 """One or more of each type that a parameter may have; what is in a list is the schema's business alone."""
 
 
+def whole(schema):
+    """The schema with the definitions that it refers to."""
+    found, new = {}, [schema]
+    while new:
+        text = json.dumps(new)
+        names = {name for name in re.findall(r'"#/\$defs/([^"]+)"', text) if name not in found}
+        new = [found.setdefault(name, DECLARED["$defs"][name]) for name in names]
+    return {**schema, "$defs": found}
+
+
+@functools.cache
+def params_of(name):
+    return whole(DECLARED["operations"][name]["params"])
+
+
+@functools.cache
+def compiled(name):
+    return InputSchema.compile(params_of(name), f"operations.{name}.params")
+
+
 def accepted(name, params):
     try:
-        SCHEMAS[name].check(params, "params")
+        compiled(name).check(params, "params")
     except InputError:
         return False
     return True
@@ -57,7 +77,7 @@ def accepted(name, params):
 
 def valid(name, params):
     """A second opinion: `jsonschema`, which knows nothing of attachments."""
-    return jsonschema.Draft202012Validator(OPERATIONS[name].params).is_valid(params)
+    return jsonschema.Draft202012Validator(params_of(name)).is_valid(params)
 
 
 @pytest.fixture(scope="session")
@@ -65,43 +85,40 @@ def signatures():
     """The parameters of the official SDK's methods, those of the transport left out."""
     transport = {"extra_headers", "extra_query", "extra_body", "timeout"}
     with openai.OpenAI(api_key="sk-test") as client:
-        methods = {name: functools.reduce(getattr, name.split("."), client) for name in OPERATIONS}
+        methods = {name: functools.reduce(getattr, name.split("."), client) for name in LEAST}
         return {name: set(inspect.signature(one).parameters) - transport for name, one in methods.items()}
 
 
-# The rows that the manifest makes.
+# The rows that the declaration makes.
 
 
-def test_the_operations_are_the_rows_of_the_table(guest):
-    rows = guest("operations").OPERATIONS
-    assert list(OPERATIONS) == [row.name for row in rows]
-    for row in rows:
-        one = OPERATIONS[row.name]
-        assert (one.method, one.path, one.request, one.response, one.stream) == (
-            row.method,
-            row.path,
-            row.request,
-            row.response,
-            row.stream,
-        )
-        assert list(one.aliases) == row.aliases.split()
-        assert one.in_path == row._in_path
-
-
-def test_the_names_in_the_schema_of_the_input_are_those_of_the_operations():
-    schema = Manifest.parse(MANIFEST.read_bytes()).schemas["input"]
-    assert schema["properties"]["operation"]["enum"] == sorted(NAMES)
+def test_every_operation_with_a_route_is_a_row_of_the_table(guest):
+    table = guest().TABLE
+    assert table.names == sorted(name for name, of in NAMES.items() if "path" in DECLARED["operations"][of])
+    for name, one in DECLARED["operations"].items():
+        if "path" in one:
+            row = table.find(name)
+            assert (one["method"], one["path"], one.get("request", "none"), one.get("response", "json")) == (
+                row.method,
+                row.path,
+                row.request,
+                row.response,
+            )
+            assert all(table.find(alias) == row for alias in one.get("aliases", ()))
 
 
 def test_the_schemas_describe_every_parameter_that_the_table_knows(guest):
-    for row in guest("operations").OPERATIONS:
-        described = OPERATIONS[row.name].params.get("properties", {})
-        known = {*(parameter.name for parameter in row._parameters), *row._in_query, *row.renamed}
-        assert known <= described.keys()
-        assert ("stream" in described) is row.stream
+    for name, one in DECLARED["operations"].items():
+        if "path" not in one:
+            continue
+        row, described = guest().TABLE.find(name), one["params"].get("properties", {})
+        headers = [value["param"] for value in row.headers.values() if isinstance(value, dict)]
+        known = {*(parameter.name for parameter in row._parameters), *row._in_query, *row.renamed, *row.parts, *headers}
+        assert known <= described.keys(), name
+        assert ("stream" in described) is (row.stream is True), name
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", LEAST)
 def test_a_parameter_that_the_table_checks_is_required_and_typed_alike_in_the_schema(guest, name):
     table = guest().TABLE
     invalid = sys.modules["catalyst.sdk"].Invalid  # imported for this test alone
@@ -123,46 +140,47 @@ def test_a_parameter_that_the_table_checks_is_required_and_typed_alike_in_the_sc
 
 def test_the_schemas_describe_every_parameter_of_the_official_sdk(signatures):
     for name, parameters in signatures.items():
-        assert parameters <= OPERATIONS[name].params.get("properties", {}).keys(), name
+        assert parameters <= params_of(name).get("properties", {}).keys(), name
 
 
 # Each schema is one, and says enough.
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
-def test_a_schema_is_one_of_draft_2020_12(name):
-    jsonschema.Draft202012Validator.check_schema(OPERATIONS[name].params)
+def test_every_schema_is_one_of_draft_2020_12_that_a_host_takes():
+    for name in DECLARED["operations"]:
+        jsonschema.Draft202012Validator.check_schema(params_of(name))
+        compiled(name)
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
-def test_an_operation_and_its_parameters_are_described_in_few_words(name):
-    assert 10 < len(OPERATIONS[name].description) < 120
-    for parameter, schema in OPERATIONS[name].params.get("properties", {}).items():
-        assert schema.get("description") or "$ref" in schema, parameter
+def test_operations_and_their_parameters_are_described_in_few_words():
+    for name, one in DECLARED["operations"].items():
+        assert 10 < len(one["description"]) < 120, name
+        for parameter, schema in one["params"].get("properties", {}).items():
+            assert schema.get("description") or "$ref" in schema, (name, parameter)
 
 
-def test_the_manifest_is_not_too_large():
-    assert MANIFEST.stat().st_size < 150_000
+def test_the_declaration_is_not_too_large():
+    assert MANIFEST.with_name("operations.json").stat().st_size < 500_000
 
 
 # What they accept.
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", LEAST)
 def test_what_is_required_is_enough_and_what_nobody_knows_passes(name):
     for params in (LEAST[name], {**LEAST[name], "not_yet_invented": {"a": [None]}}):
         assert accepted(name, params)
         assert valid(name, params)
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", LEAST)
 def test_null_is_the_same_as_leaving_a_parameter_out(name):
-    for parameter in OPERATIONS[name].params.get("properties", {}):
+    for parameter in params_of(name).get("properties", {}):
         if parameter not in LEAST[name]:
             assert accepted(name, {**LEAST[name], parameter: None}), parameter
 
 
-@pytest.mark.parametrize("name", [name for name in OPERATIONS if "model" in LEAST[name]])
+@pytest.mark.parametrize("name", [name for name in LEAST if "model" in LEAST[name]])
 def test_a_model_is_any_text(name):
     for model in ("gpt-9-ultra", "ft:gpt-4o:org::id", "llama3.2:3b", "a/b c"):
         assert accepted(name, {**LEAST[name], "model": model})
@@ -257,7 +275,7 @@ GOOD = [
 @pytest.mark.parametrize(("name", "more"), GOOD)
 def test_good_parameters_are_accepted(name, more):
     params = {**LEAST[name], **more}
-    SCHEMAS[name].check(params, "params")
+    compiled(name).check(params, "params")
     assert valid(name, params)
 
 
@@ -353,7 +371,7 @@ BAD = [
 def test_bad_parameters_are_refused_and_the_field_is_named(name, more, field):
     params = {**LEAST[name], **more}
     with pytest.raises(InputError) as error:
-        SCHEMAS[name].check(params, "params")
+        compiled(name).check(params, "params")
     assert error.value.field == f"params.{field}"
     assert not valid(name, params)
 
@@ -365,6 +383,6 @@ def test_bad_parameters_are_refused_and_the_field_is_named(name, more, field):
 def test_what_is_required_is_missed(name, params, field):
     for given in (params, {key: value for key, value in params.items() if key != field}):
         with pytest.raises(InputError) as error:
-            SCHEMAS[name].check(given, "params")
+            compiled(name).check(given, "params")
         assert error.value.field == f"params.{field}"
         assert not valid(name, given)

@@ -1,33 +1,34 @@
 """What leaves the OpenAI catalyst, operation by operation."""
 
-import functools
 import json
-import warnings
 from pathlib import Path
 
-import httpx2
-import openai
 import pytest
 
 BASE = "https://api.openai.com/v1"
-HEADERS = {"Authorization": "Bearer placeholder-1", "User-Agent": "catalyst-openai/0.1.0"}
+HEADERS = {
+    "Accept": "application/json",
+    "Authorization": "Bearer placeholder-1",
+    "User-Agent": "catalyst-openai/0.1.0",
+}
 JSON = {**HEADERS, "Content-Type": "application/json"}
 KEPT = {"response_encoding": "attachment", "error_encoding": "text"}
+BYTES = "application/octet-stream"
 CHAT = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hi"}]}
 AUDIO = {"$attachment": "a1", "filename": "a.mp3", "content_type": "audio/mpeg"}
 AUDIO_PART = {"name": "file", "attachment": "a1", "filename": "a.mp3", "content_type": "audio/mpeg"}
 
 
-def get(path, **more):
-    return {"method": "GET", "url": BASE + path, "headers": HEADERS, **KEPT, **more}
+def get(path, *, accept="application/json", **more):
+    return {"method": "GET", "url": BASE + path, "headers": {**HEADERS, "Accept": accept}, **KEPT, **more}
 
 
-def delete(path):
-    return {**get(path), "method": "DELETE"}
+def delete(path, **more):
+    return {**get(path, **more), "method": "DELETE"}
 
 
-def post(path, body, **more):
-    return {"method": "POST", "url": BASE + path, "headers": JSON, "body": body, **KEPT, **more}
+def post(path, body, *, accept="application/json", **more):
+    return {"method": "POST", "url": BASE + path, "headers": {**JSON, "Accept": accept}, "body": body, **KEPT, **more}
 
 
 def upload(path, *parts, kept=True):
@@ -52,8 +53,8 @@ def value(name, text):
         pytest.param(
             "chat.completions.create",
             {**CHAT, "stream": False},
-            post("/chat/completions", CHAT),
-            id="no stream is none",
+            post("/chat/completions", {**CHAT, "stream": False}),
+            id="no stream is sent as it is given",
         ),
         ("completions.create", {"model": "m", "prompt": "p"}, post("/completions", {"model": "m", "prompt": "p"})),
         (
@@ -65,7 +66,7 @@ def value(name, text):
         ("responses.create", {"prompt": {"id": "p"}}, post("/responses", {"prompt": {"id": "p"}})),
         ("responses.get", {"response_id": "r/1"}, get("/responses/r%2F1")),
         ("responses.retrieve", {"response_id": "r", "include": ["a"]}, get("/responses/r?include%5B%5D=a")),
-        ("responses.delete", {"response_id": "r"}, delete("/responses/r")),
+        ("responses.delete", {"response_id": "r"}, delete("/responses/r", accept="*/*")),
         ("models.list", None, get("/models")),
         ("models.list", {}, get("/models")),
         ("models.get", {"model_id": "ft:gpt-4o:org"}, get("/models/ft:gpt-4o:org")),
@@ -77,22 +78,22 @@ def value(name, text):
         (
             "audio.speech",
             {"model": "m", "input": "i", "voice": "alloy"},
-            post("/audio/speech", {"model": "m", "input": "i", "voice": "alloy"}, relay=True),
+            post("/audio/speech", {"model": "m", "input": "i", "voice": "alloy"}, accept=BYTES, relay=True),
         ),
         (
             "audio.speech.create",
             {"model": "m", "input": "i", "voice": {"id": "v"}},
-            post("/audio/speech", {"model": "m", "input": "i", "voice": {"id": "v"}}, relay=True),
+            post("/audio/speech", {"model": "m", "input": "i", "voice": {"id": "v"}}, accept=BYTES, relay=True),
         ),
         (
             "audio.transcriptions",
             {"file": AUDIO, "model": "whisper-1", "timestamp_granularities": ["word"], "temperature": 0.5},
             upload(
                 "/audio/transcriptions",
-                AUDIO_PART,
                 value("model", "whisper-1"),
                 value("timestamp_granularities[]", "word"),
                 value("temperature", "0.5"),
+                AUDIO_PART,
             ),
         ),
         pytest.param(
@@ -100,9 +101,9 @@ def value(name, text):
             {"file": {"data": "AAAA"}, "model": "m", "response_format": "srt"},
             upload(
                 "/audio/transcriptions",
-                {"name": "file", "filename": "upload", "data": "AAAA"},
                 value("model", "m"),
                 value("response_format", "srt"),
+                {"name": "file", "filename": "upload", "data": "AAAA"},
                 kept=False,
             ),
             id="an answer in plain text is asked for as text",
@@ -122,22 +123,22 @@ def value(name, text):
         (
             "audio.translations",
             {"file": AUDIO, "model": "m"},
-            upload("/audio/translations", AUDIO_PART, value("model", "m")),
+            upload("/audio/translations", value("model", "m"), AUDIO_PART),
         ),
         (
             "audio.translations.create",
             {"file": AUDIO, "model": "m"},
-            upload("/audio/translations", AUDIO_PART, value("model", "m")),
+            upload("/audio/translations", value("model", "m"), AUDIO_PART),
         ),
         (
             "files.create",
             {"file": AUDIO, "purpose": "batch", "expires_after": {"anchor": "created_at", "seconds": 3600}},
             upload(
                 "/files",
-                AUDIO_PART,
                 value("purpose", "batch"),
                 value("expires_after[anchor]", "created_at"),
                 value("expires_after[seconds]", "3600"),
+                AUDIO_PART,
             ),
         ),
         ("files.list", {}, get("/files")),
@@ -148,7 +149,7 @@ def value(name, text):
         ),
         ("files.get", {"file_id": "f"}, get("/files/f")),
         ("files.retrieve", {"file_id": "../models"}, get("/files/..%2Fmodels")),
-        ("files.content", {"file_id": "f"}, get("/files/f/content", relay=True)),
+        ("files.content", {"file_id": "f"}, get("/files/f/content", accept="application/binary", relay=True)),
         ("files.delete", {"file_id": "f"}, delete("/files/f")),
     ],
 )
@@ -187,7 +188,7 @@ def test_a_stream_may_be_asked_for_in_a_url_and_in_a_form(call, world, sse):
     world.stream(sse({"a": 1}))
     call("audio.transcriptions", {"file": AUDIO, "model": "m"}, stream=True)
     assert world.streams[0]["url"] == f"{BASE}/responses/r?stream=true"
-    assert world.streams[1]["multipart"] == [AUDIO_PART, value("model", "m"), value("stream", "true")]
+    assert world.streams[1]["multipart"] == [value("model", "m"), value("stream", "true"), AUDIO_PART]
 
 
 @pytest.mark.parametrize(
@@ -281,12 +282,6 @@ def test_a_mistake_of_the_operator_is_a_500_that_names_the_setting_and_sends_not
     assert world.requests == []
 
 
-def test_every_operation_has_a_row_in_this_file(guest):
-    rows = test_an_operation_is_one_request.pytestmark[0].args[1]
-    called = {row.values[0] if hasattr(row, "values") else row[0] for row in rows}
-    assert called == set(guest().TABLE.names)
-
-
 @pytest.fixture
 def manifest(guest):
     return json.loads((Path(guest().__file__).parent / "manifest.json").read_text())
@@ -300,25 +295,5 @@ def test_the_examples_of_the_manifest_are_operations_that_can_be_done(guest, man
 
 
 def test_the_manifest_says_what_the_catalyst_is(guest, manifest):
-    assert manifest["schema"]["input"]["properties"]["operation"]["enum"] == guest().TABLE.names
     assert manifest["version"] == guest().VERSION
     assert manifest["defaults"]["base_url"] == guest("servers").BASE_URL
-
-
-def test_every_operation_is_the_request_that_the_official_sdk_makes(guest):
-    sent = []
-
-    def upstream(request):
-        kind = "multipart" if request.headers.get("content-type", "").startswith("multipart/form-data") else "json"
-        sent.append((request.method, request.url.path, kind if request.content else "none"))
-        return httpx2.Response(200, json={"data": [{"embedding": [0.5]}]})
-
-    example = {"str": "x", "list": [], "file": b"x"}
-    http_client = openai.DefaultHttpxClient(transport=httpx2.MockTransport(upstream))
-    with openai.OpenAI(api_key="sk-test", base_url=BASE, http_client=http_client) as client, warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        for row in guest().OPERATIONS:
-            method = functools.reduce(getattr, row.name.split("."), client)
-            arguments = {p.name: example[p.types[0]] for p in row._parameters if not p.optional}
-            method(**arguments)
-            assert sent.pop() == (row.method, "/v1" + row.path.format(**arguments), row.request)

@@ -18,7 +18,8 @@ def sent(call, world, settings, operation="chat.completions.create", params=CHAT
     result = call(operation, params)
     assert result["status"] == 200, result
     [request] = world.requests
-    headers = {name: text for name, text in request["headers"].items() if name not in ("Content-Type", "User-Agent")}
+    of_all = ("Accept", "Content-Type", "User-Agent")
+    headers = {name: text for name, text in request["headers"].items() if name not in of_all}
     return request["url"], headers
 
 

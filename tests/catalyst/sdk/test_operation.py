@@ -111,9 +111,107 @@ def test_a_stream_that_is_no_boolean_is_refused(operation, refusal):
     assert error["param"] == "stream"
 
 
-def test_no_stream_is_not_mentioned_to_the_upstream(operation):
-    prepared = row(operation, request="json", stream=True).prepare({"stream": False})
-    assert (prepared.stream, prepared.content) == (False, {"json": {}})
+@pytest.mark.parametrize(("params", "body"), [({"stream": False}, {"stream": False}), ({}, {})])
+def test_no_stream_is_sent_as_it_was_given(operation, params, body):
+    prepared = row(operation, request="json", stream=True).prepare(params)
+    assert (prepared.stream, prepared.content) == (False, {"json": body})
+
+
+def test_what_answers_with_events_alone_streams_unasked_and_sends_no_word_of_it(operation):
+    prepared = row(operation, method="GET", stream="always").prepare({"after": "e1"})
+    assert (prepared.stream, prepared.target) == (True, "/a?after=e1")
+
+
+def test_headers_are_fixed_or_the_value_of_a_parameter(operation):
+    headers = {"OpenAI-Beta": "assistants=v2", "Idempotency-Key": {"param": "key"}, "Betas": {"param": "betas"}}
+    beta = row(operation, request="json", headers=headers)
+    prepared = beta.prepare({"key": "k", "betas": ["a", "b"], "x": 1})
+    assert prepared.headers == {"OpenAI-Beta": "assistants=v2", "Idempotency-Key": "k", "Betas": "a,b"}
+    assert prepared.content == {"json": {"x": 1}}
+    assert beta.prepare({"key": None}).headers == {"OpenAI-Beta": "assistants=v2"}
+
+
+def test_a_header_that_is_no_text_is_refused_by_the_name_of_its_parameter(operation, refusal):
+    beta = row(operation, request="json", headers={"Idempotency-Key": {"param": "key"}})
+    assert refusal(lambda: beta.prepare({"key": 5}))["param"] == "key"
+
+
+CALL = {"request": "raw", "parts": {"sdp": "application/sdp", "session": "application/json"}, "params": "sdp:str"}
+
+
+def test_a_raw_body_is_the_first_parameter_alone(operation):
+    prepared = row(operation, **CALL).prepare({"sdp": "v=0"})
+    assert (prepared.content, prepared.headers) == ({"body": "v=0"}, {"Content-Type": "application/sdp"})
+
+
+def test_beside_others_it_is_a_part_of_a_form_with_its_media_type(operation):
+    prepared = row(operation, **CALL).prepare({"sdp": "v=0", "session": {"a": [1, "é"]}})
+    assert prepared.content["multipart"] == [
+        {"name": "sdp", "value": "v=0", "content_type": "application/sdp"},
+        {"name": "session", "value": '{"a":[1,"é"]}', "content_type": "application/json"},
+    ]
+
+
+def test_fields_of_one_name_are_together_and_files_come_last(operation):
+    file = {"$attachment": "a1"}
+    params = {"image": [file, file], "a": [{"x": 1, "y": 2}, {"x": 3}], "mask": file, "b": "z"}
+    parts = row(operation, request="multipart").prepare(params).content["multipart"]
+    assert [part["name"] for part in parts] == ["a[][x]", "a[][x]", "a[][y]", "b", "image[]", "image[]", "mask"]
+
+
+def test_a_form_without_files_is_json_where_the_row_says_so(operation):
+    upload = row(operation, request="multipart", without_files="json")
+    assert upload.prepare({"file_id": "f"}).content == {"json": {"file_id": "f"}}
+    assert "multipart" in upload.prepare({"file": {"data": "AAAA"}}).content
+
+
+def test_a_query_that_is_always_sent_comes_first(operation):
+    beta = row(operation, method="GET", path="/a/{id}?beta=true")
+    assert beta.prepare({"id": "1", "x": "y"}, query="z=1").target == "/a/1?beta=true&x=y&z=1"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "target"),
+    [
+        ("/a/{id}", "b/c", "/a/b%2Fc"),
+        ("/a/{+id}", "b/c d", "/a/b/c%20d"),
+        ("/a/{id}/{id2}", "{id2}", "/a/%7Bid2%7D/x"),
+    ],
+)
+def test_slashes_stay_where_the_path_says_so(operation, path, value, target):
+    assert (
+        row(operation, path=path).prepare({"id": value, "id2": "x"} if "id2" in path else {"id": value}).target
+        == target
+    )
+
+
+@pytest.mark.parametrize("value", ["a//b", "a/../b", "..", "/a", ""])
+def test_nobody_gets_out_of_a_path_that_keeps_slashes(operation, refusal, value):
+    assert refusal(lambda: row(operation, path="/a/{+id}").prepare({"id": value}))["param"] == "id"
+
+
+def test_a_number_in_a_path_is_taken_where_the_row_says_so(operation, refusal):
+    assert row(operation, path="/a/{id}", params="id:int").prepare({"id": 5}).target == "/a/5"
+    assert refusal(lambda: row(operation, path="/a/{id}").prepare({"id": 5}))["param"] == "id"
+
+
+DECLARED = """
+a.b\t{"name":"a.b","method":"GET","path":"/a"}
+a.c\ta.b
+a.bc\t{"name":"a.bc","method":"POST","path":"/b","params":"x:str"}
+"""
+
+
+def test_a_declared_row_is_found_by_its_name_and_its_aliases(operation):
+    table = operation.Table(declared=DECLARED)
+    assert table.names == ["a.b", "a.bc", "a.c"]
+    assert table.find("a.b") == table.find("a.c") == operation.Operation("GET", "a.b", "/a")
+    assert table.find("a.bc").path == "/b"
+
+
+@pytest.mark.parametrize("name", ["", "a", "a.", "a.b\t{", 'a.b\t{"name"', "\n", "a.b\n", "method"])
+def test_no_part_of_the_table_is_a_name(operation, refusal, name):
+    assert refusal(lambda: operation.Table(declared=DECLARED).find(name))["param"] == "operation"
 
 
 @pytest.mark.parametrize(

@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Artifact",
+    "AsyncEventConnection",
     "AsyncEventStream",
     "Attachment",
     "CancelToken",
     "Catalyst",
+    "Closed",
     "CompileLimits",
     "Counting",
     "Declared",
@@ -33,6 +35,7 @@ __all__ = [
     "DomainPattern",
     "Effective",
     "Event",
+    "EventConnection",
     "EventStream",
     "Exceeded",
     "Execution",

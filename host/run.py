@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from host.core.audit import Event, EventKind, LogLine, Meters, Sink
+from host.core.conversation import Conversation
 from host.core.limits import Limits
 from host.core.operation import Attachments
 from host.core.repeating import Cause
@@ -198,6 +199,7 @@ class Run:
         self.logs: list[LogLine] = []
         self.report: GuestReport | None = None
         self.streams: dict[str, Closable] = {}
+        self.conversation: Conversation | None = None  # with a caller who exchanges messages
         self.stream_end: StreamEnd | None = None  # of the last stream that was relayed
         self.stopped: Stop | None = None
         self.fault: BaseException | None = None

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import realtime
 from operations import OPERATIONS
 from servers import Server, server_of
 
@@ -19,6 +20,12 @@ _HEADER_OF = {"organization": "OpenAI-Organization", "project": "OpenAI-Project"
 
 def dispatch(call: Call) -> dict[str, Any]:
     """Performs one operation. Parameters are checked before the key is read, and the key before anything is sent."""
+    if call.operation in realtime.SOCKETS:
+        settings = config.get()
+        server = server_of(settings)
+        target = realtime.target_of(call, server)
+        headers = headers_of(server, settings, call.headers, KEY)
+        return realtime.converse(server.base_url + target, call, headers)
     operation = TABLE.find(call.operation)
     request = operation.prepare(call.params, stream=call.stream, query=call.query, body=call.body)
     settings = config.get()

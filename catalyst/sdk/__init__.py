@@ -1,7 +1,7 @@
 """The SDK for catalysts in Python.
 
 entry.py      makes a function the component's export
-http.py, streaming.py, secrets.py, output.py, config.py, log.py
+http.py, streaming.py, websocket.py, secrets.py, output.py, config.py, log.py
               the contract's interfaces, one module each
 operation.py  operations as rows of a table
 api.py        sends an operation's request and shapes the answer
@@ -11,7 +11,7 @@ surroundings.py
               what the standard library finds in a sandbox
 
 A module works without its import in the manifest: `config` is empty, `output` and `log` do nothing, and `http`,
-`streaming` and `secrets` raise HostRefused. A new interface is a module here, named like its capability in
+`streaming`, `websocket` and `secrets` raise HostRefused. A new interface is a module here, named like its capability in
 `host/capabilities/`. It imports the standard library, `wit_world` and itself.
 """
 

@@ -28,6 +28,7 @@ _STATUS_OF = {
     "method_blocked": 403,
     "private_ip_blocked": 403,
     "secret_denied": 403,
+    "no_caller": 400,
     "request_too_large": 413,
     "rate_limited": 429,
     "timeout": 504,

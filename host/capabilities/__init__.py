@@ -8,11 +8,11 @@ import `egress` and everything below it. A new capability is a new module here, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 from host.capabilities.config import ConfigReader
-from host.capabilities.exchange import Exchange, Upstream
+from host.capabilities.exchange import Exchange, LiveUpstream, Upstream
 from host.capabilities.http import Fetch
 from host.capabilities.log import LogWriter
 from host.capabilities.output import Output
@@ -21,8 +21,13 @@ from host.capabilities.streaming import Streaming
 from host.core.names import SecretName
 from host.core.sliding_window import RequestLimiter
 from host.core.strict_json import Json
+from host.core.wit import WEBSOCKET
+from host.egress import EgressClient
 from host.policy.permissions import Grant
 from host.secrets.value import SecretValue
+
+if TYPE_CHECKING:
+    from host.capabilities.websocket import Sockets
 
 
 class Capability(Protocol):
@@ -37,12 +42,13 @@ def configure(
     grant: Grant,
     *,
     upstream: Upstream,
+    sockets: Callable[[], Sockets],
     secrets: Mapping[SecretName, SecretValue],
     config: Mapping[str, Json],
     limiter: RequestLimiter | None = None,
 ) -> dict[str, Mapping[str, Any]]:
     """Interface -> function -> implementation, for the interfaces in the grant and no others. `upstream` gets its
-    requests; `limiter` counts them, in place of a window of its own."""
+    requests, what `sockets` returns its connections; `limiter` counts both, in place of a window of its own."""
     exchange = Exchange(grant, upstream, limiter)
     offered: tuple[Capability, ...] = (
         Fetch(exchange),
@@ -52,4 +58,15 @@ def configure(
         ConfigReader(config),
         LogWriter(),
     )
+    if WEBSOCKET in grant.interfaces:
+        from host.capabilities.websocket import WebSockets  # noqa: PLC0415 - most catalysts open none
+
+        offered = (*offered, WebSockets(exchange, sockets()))
     return {one.interface: one.functions() for one in offered if one.interface in grant.interfaces}
+
+
+def live_sockets(upstream: LiveUpstream, grant: Grant, client: EgressClient) -> Sockets:
+    """Where connections go over the network."""
+    from host.capabilities.websocket import LiveSockets  # noqa: PLC0415 - as above
+
+    return LiveSockets(upstream, grant, client)

@@ -77,7 +77,7 @@ class UpstreamAnswer:
         """`redactor` knows the secrets of the origin. `failed` makes the GuestError of what went wrong. Raises
         GuestError, with the answer closed, for one that cannot be searched."""
         self.status = raw.status
-        self.headers = _joined(redactor, raw.headers)
+        self.headers = joined(redactor, raw.headers)
         self.ended = False
         self._run = run
         self._raw = raw
@@ -187,7 +187,7 @@ class Exchange:
         self._upstream = upstream
         self._meter = RateMeter(grant.reference, grant.rate, limiter)
         self._bound: dict[Origin, tuple[str, ...]] = {}  # the secrets of an origin, which do not change
-        self._any_method = grant.methods.issuperset(METHODS)
+        self.any_method = grant.methods.issuperset(METHODS)
 
     def begin(self, run: Run, text: str) -> tuple[RequestMessage, UpstreamAnswer]:
         """Send the request that the guest's message `text` describes. Returns the message and the answer, which is to
@@ -233,14 +233,14 @@ class Exchange:
             raise GuestError.denied(decision, subject(message.method, target))
         for name, value in message.headers:
             if name.lower().translate(SPELLING) in METHOD_OVERRIDES:
-                self._check_override(message, value)
+                self.check_override(message, value)
         check = partial(check_size, self.grant, message.method, target)
         body, content_type = read_body(message, run.attachments, check)
         check(len(body))
-        if not self._any_method:
+        if not self.any_method:
             given_type = next((value for name, value in message.headers if spelled(name) == "content-type"), "")
             for method in methods_in_fields(target.path_query, content_type or given_type, body):
-                self._check_override(message, method)
+                self.check_override(message, method)
         self.check_count(run, message)
         shown = {"method": message.method, "url": target.shown, "request_bytes": len(body)}
         destination = self.grant.destination(target)
@@ -253,7 +253,7 @@ class Exchange:
             headers = (*others, ("Content-Type", content_type))
         return UpstreamRequest(message.method, target, destination, headers, body)
 
-    def _check_override(self, message: RequestMessage, method: str) -> None:
+    def check_override(self, message: RequestMessage, method: str) -> None:
         """Raises GuestError where `method`, which a server may take for the request's own, is not allowed."""
         method = method.strip().upper()
         if isinstance(decision := decide(message.target, method, self.grant), Deny):
@@ -278,7 +278,7 @@ class Exchange:
         has the error with that."""
         run.unserved = cause_of_kind(error.kind)
         destination, words = self.grant.destination(target), error.message
-        if destination is not target or error.limit:
+        if destination is not target or (error.kind == "timeout" and error.limit):
             words = error.naming(target.at.endpoint)
             detail = {"type": error.kind, "url": target.shown, "sent_to": destination.origin}
             run.audit("http.request", rule=f"failed: {error.message}", detail=detail)
@@ -286,7 +286,7 @@ class Exchange:
             case "private_ip_blocked":
                 return recorded(run, GuestError.denied(deny_address(target.at, words, self.grant), target.shown))
             case "response_too_large":
-                remedy = f"raise max_response_size in the policy of {self.grant.reference}"
+                remedy = f"raise {error.limit or 'max_response_size'} in the policy of {self.grant.reference}"
                 refusal = Refusal(error.kind, target.shown, words, remedy)
                 return recorded(run, GuestError.refused(refusal))
             case "timeout" if error.limit:
@@ -311,7 +311,7 @@ def recorded(run: Run, error: GuestError) -> GuestError:
     return error
 
 
-def _joined(redactor: Redactor, headers: Fields) -> dict[str, str]:
+def joined(redactor: Redactor, headers: Fields) -> dict[str, str]:
     joined: dict[str, str] = {}
     for name, value in headers:
         joined[name] = f"{joined[name]}, {value}" if name in joined else value
@@ -368,7 +368,6 @@ class LiveUpstream:
     def send(self, run: Run, request: UpstreamRequest) -> RawAnswer:
         if run.placeholders.names:
             request = self.with_secrets(run, request)
-        check_size(self._grant, request.method, request.target, len(request.body))
         most, waits = run.limits.max_response_bytes, run.limits
         outgoing = Outgoing(request.method, request.destination, request.headers, request.body, most, waits)
         run.meters.sent_bytes += len(request.body)
@@ -406,6 +405,7 @@ class LiveUpstream:
         if in_body := [grant for grant in grants if "body" in grant.places]:
             kind = next((value for name, value in headers if name.lower() == "content-type"), "")
             body, found = self.substitution(run, in_body).apply_bytes(body, kind)
+            check_size(self._grant, request.method, request.target, len(body))
             used |= found
         if used:
             _check_no_override(request, given, plain)
@@ -478,14 +478,14 @@ def _check_no_override(request: UpstreamRequest, headers: Fields, plain: Sequenc
             raise GuestError.refused(refusal)
 
 
-def check_not_moved(name: str, value: str, placeholders: Collection[str]) -> None:
+def check_not_moved(name: str, value: str, placeholders: Collection[str], most: int = _MOST_BEFORE) -> None:
     """Raises GuestError where much stands before the last of the `placeholders` in a header's `value`, or one is there
     twice: where an upstream shows a header's first characters, the guest would choose how many are of the secret. The
     base64 of Basic is not looked into: names of users have any length."""
     rest = value
     for placeholder in sorted(placeholders, key=value.find):
         before, found, behind = rest.partition(placeholder)
-        if found and (len(before) > _MOST_BEFORE or placeholder in behind):
-            rule = f"holds a secret twice, or behind more than {_MOST_BEFORE} characters"
+        if found and (len(before) > most or placeholder in behind):
+            rule = f"holds a secret twice, or behind more than {most} characters"
             raise GuestError("http_error", f"the header {name[:80]} {rule}")
         rest = before + behind

@@ -51,6 +51,7 @@ _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,40}\Z")  # a token of RFC 91
 _MAX_VALUES = 100_000  # of JSON, in one message; a multipart upload has four a part
 _ESCAPED = bytes(range(32)) + b'"\\'
 _ESCAPED_LONGER = bytes(range(32)).translate(None, b"\b\t\n\f\r")  # as \u0001
+_PLAIN = {"ws": "http", "wss": "https"}  # the scheme of the request that opens it (RFC 6455, 3)
 _ENCODINGS: tuple[ResponseEncoding, ...] = ("text", "base64", "attachment")
 
 
@@ -73,14 +74,7 @@ def read_message(text: str, check: Callable[[], object] | None = None) -> Reques
     """Reads a request; a long one in pieces, before each of which `check` is called. A field that is null counts as
     missing; unknown fields are passed over. Raises GuestError (http_error; request_too_large for a message that is
     longer than its room)."""
-    if isinstance(text, Cut):
-        rule = f"its message of {text.size} bytes is longer than max_request_size allows"
-        raise GuestError.refused(Refusal("request_too_large", "a request", rule, "raise max_request_size"))
-    try:
-        given = parse_object(text, "the request", most=_MAX_VALUES, check=check)
-    except InputError as error:
-        raise GuestError("http_error", error.message) from None
-    fields = FieldReader({name: value for name, value in given.items() if value is not None}, error=_malformed)
+    fields = _message(text, "max_request_size", check)
     method, url = _required(fields, "method"), _required(fields, "url")
     if not _METHOD.match(method):
         raise _malformed("method", "is not an HTTP method")
@@ -102,6 +96,61 @@ def read_message(text: str, check: Callable[[], object] | None = None) -> Reques
         relay=fields.given.get("relay") is True,
         answers=answers if isinstance(answers := fields.given.get("answers"), int) else 1,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectMessage(RequestMessage):
+    """A guest's wish for a WebSocket, read: a GET, whose `target` is http where the URL was ws, https where it was
+    wss. `subprotocols` are offered in their order."""
+
+    subprotocols: tuple[str, ...] = ()
+
+    @property
+    def shown(self) -> str:
+        """The URL, as `Target.shown`."""
+        return "ws" + self.target.shown.removeprefix("http")
+
+
+def read_connect(text: str, check: Callable[[], object] | None = None) -> ConnectMessage:
+    """Reads what `catalyst:host/websocket` connects to. As `read_message`."""
+    fields = _message(text, "max_request_size", check)
+    scheme, separator, rest = _required(fields, "url").partition("://")
+    if not separator or scheme.lower() not in _PLAIN:
+        raise _malformed("url:", "the URL of a WebSocket begins with wss:// or ws://")
+    try:
+        target = Target.parse(f"{_PLAIN[scheme.lower()]}://{rest}")
+    except UrlError as error:
+        raise _malformed("url:", error.reason) from None
+    headers, offered = _headers(fields.table("headers")), fields.texts("subprotocols")
+    relay = fields.given.get("relay") is True
+    return ConnectMessage("GET", target, headers, fields, relay=relay, subprotocols=offered)
+
+
+def read_socket_message(text: str, held: Attachments, check: Callable[[], object] | None = None) -> str | bytes:
+    """Reads a message for a WebSocket: `text`, `data` in base64, or an `attachment`, which is sent as data.
+    Raises GuestError."""
+    fields = _message(text, "max_message_size", check)
+    kinds = [name for name in ("text", "data", "attachment") if name in fields]
+    if len(kinds) != 1:
+        raise _malformed("the message", "has one of text, data and attachment")
+    match kinds[0]:
+        case "text":
+            return clean_text(fields.text("text"))
+        case "data":
+            return _decoded(fields, "data")
+        case _:
+            return _attached(fields, "attachment", held).data
+
+
+def _message(text: str, limit: str, check: Callable[[], object] | None) -> FieldReader:
+    if isinstance(text, Cut):
+        rule = f"its message of {text.size} bytes is longer than {limit} allows"
+        raise GuestError.refused(Refusal("request_too_large", "a request", rule, f"raise {limit}"))
+    try:
+        given = parse_object(text, "the request", most=_MAX_VALUES, check=check)
+    except InputError as error:
+        raise GuestError("http_error", error.message) from None
+    return FieldReader({name: value for name, value in given.items() if value is not None}, error=_malformed)
 
 
 def read_body(

@@ -18,7 +18,7 @@ from host.core.fields import FieldReader
 from host.core.headers import HEADER, secret_header
 from host.core.names import Reference, SecretName, check_version
 from host.core.strict_json import Json, parse_object
-from host.core.wit import CAPABILITIES, FETCH, SECRETS, STREAMING
+from host.core.wit import CAPABILITIES, FETCH, SECRETS, STREAMING, WEBSOCKET
 from host.errors import HostError, InputError, ManifestError
 
 FILES = ("cyfr-manifest.json", "manifest.json")
@@ -31,7 +31,7 @@ FIELDS = (
 )
 
 _NOTHING = Passes()
-_GUARDED = frozenset({FETCH, STREAMING, SECRETS})  # a manifest has to name these to use them
+_GUARDED = frozenset({FETCH, STREAMING, SECRETS, WEBSOCKET})  # a manifest has to name these to use them
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +54,11 @@ class Manifest:
     """A manifest, read.
 
     `id` is `type:namespace.name`; a manifest may leave out the type and the namespace (`local`), or write CYFR's
-    `publisher` and `name`. `wasi` maps a capability (http, streaming, secrets, output, config, log) to whether the
-    catalyst uses it. `secrets` may also be in CYFR's `setup`. `domains` None sets no bound; `{config.KEY}` in it stands
-    for the host of the URL that the operator's config has under KEY. `operations` are ours, by name, `passes` too.
-    `schemas` are JSON Schemas of input, output and config. Fields that this host does not know are passed over.
+    `publisher` and `name`. `wasi` maps a capability (http, streaming, secrets, output, config, log, websocket) to
+    whether the catalyst uses it. `secrets` may also be in CYFR's `setup`. `domains` None sets no bound; `{config.KEY}`
+    in it stands for the host of the URL that the operator's config has under KEY. `operations` are ours, by name,
+    `passes` too. `schemas` are JSON Schemas of input, output and config. Fields that this host does not know are passed
+    over.
     """
 
     id: str = ""

@@ -18,6 +18,7 @@ RunKind = Literal[
     "run.refused",
     "run.moved",
     "http.request",
+    "websocket.closed",
     "secret.use",
     "secret.reveal",
     "log",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Literal, NamedTuple, TypeAlias
 
-Type = Literal["string", "bool", "u64", "list<u8>", "result<string, string>"]
+Type = Literal["string", "bool", "u32", "u64", "list<u8>", "result<string, string>"]
 
 
 class Ok(NamedTuple):
@@ -59,6 +59,7 @@ SECRETS = "cyfr:secrets/read@0.1.0"
 OUTPUT = "catalyst:host/output@0.1.0"
 CONFIG = "catalyst:host/config@0.1.0"
 LOG = "catalyst:host/log@0.1.0"
+WEBSOCKET = "catalyst:host/websocket@0.1.0"
 RUN = "cyfr:catalyst/run@0.1.0"
 
 _KIB = 1024
@@ -74,6 +75,12 @@ IMPORTS: dict[str, dict[str, Signature]] = {
     CONFIG: {"get": Signature((), "string")},
     LOG: {  # a guest's report of its own end does not count as a message
         "write": Signature(("string", "string"), None, (Room(64), Room(64 * _KIB, "max_log_bytes", 10)))
+    },
+    WEBSOCKET: {
+        "connect": Signature(("string",), "string", (Room(128 * _KIB),)),
+        "send": Signature(("string", "string"), "string", (_NAME, Room(64 * _KIB, "max_message_bytes", 14))),
+        "receive": Signature(("string", "u32"), "string", (_NAME, Room(0))),
+        "close": _HANDLE,
     },
 }
 EXPORTS: dict[str, dict[str, Signature]] = {RUN: {"run": Signature(("string",), "string")}}
@@ -105,6 +112,7 @@ CAPABILITIES: dict[str, str] = {
     "output": OUTPUT,
     "config": CONFIG,
     "log": LOG,
+    "websocket": WEBSOCKET,
 }
 
 # Of WASI, what a Rust build asks for and what gives no authority: clocks and random numbers, the exit of the guest

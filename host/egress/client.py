@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Final
+from typing import TYPE_CHECKING, Final, overload
 from weakref import finalize
 
 from host.core.limits import Limits
@@ -21,8 +21,12 @@ from host.egress.socket import AddressPolicy, Deadline, Wait
 from host.egress.tls import Contexts, TlsByOrigin, system_tls
 from host.policy.urls import Target
 
+if TYPE_CHECKING:
+    from host.egress.websocket import WebSocket
+
 MAX_CONNECTIONS: Final = 100
 _ERRORS: Final = 400
+_SWITCHING: Final = 101  # the answer that opens a WebSocket
 
 
 _WAITS: Final = Limits()
@@ -103,11 +107,47 @@ class EgressClient:
                 raise
         return self._exchange(self._pool.lend(outgoing.target.at, unused=True), outgoing, fields, clock)
 
+    def connect(self, outgoing: Outgoing, subprotocols: Sequence[str], clock: Deadline) -> WebSocket | Answer:
+        """Open a WebSocket by `outgoing`, a GET without a body, over a connection of its own. Returns the answer where
+        that is no 101. The request is sent once. Raises EgressError."""
+        from host.egress import websocket  # noqa: PLC0415 - most catalysts open none, and it loads wsproto
+
+        fields = outgoing_fields(outgoing.method, outgoing.target, outgoing.headers, outgoing.body)
+        fields, accept = websocket.handshake_fields(fields, subprotocols)
+        connection = self._pool.lend(outgoing.target.at, unused=True)
+
+        def opened(raw: RawFields) -> WebSocket:
+            headers, chosen = websocket.accepted(raw, subprotocols, accept, connection.wire.at)
+            return websocket.WebSocket(connection, headers, chosen, outgoing.waits, self._take_back)
+
+        return self._exchange(connection, outgoing, fields, clock, opened)
+
     def close(self) -> None:
         """Close all connections. Sending afterwards is an EgressError."""
         self._pool.close()
 
-    def _exchange(self, connection: Connection, outgoing: Outgoing, fields: RawFields, clock: Deadline) -> Answer:
+    @overload
+    def _exchange(self, connection: Connection, outgoing: Outgoing, fields: RawFields, clock: Deadline) -> Answer: ...
+
+    @overload
+    def _exchange(
+        self,
+        connection: Connection,
+        outgoing: Outgoing,
+        fields: RawFields,
+        clock: Deadline,
+        opened: Callable[[RawFields], WebSocket],
+    ) -> WebSocket | Answer: ...
+
+    def _exchange(
+        self,
+        connection: Connection,
+        outgoing: Outgoing,
+        fields: RawFields,
+        clock: Deadline,
+        opened: Callable[[RawFields], WebSocket] | None = None,
+    ) -> WebSocket | Answer:
+        """`opened` makes a WebSocket of the fields of a 101, which no other request gets."""
         wire = connection.wire
         limit: failures.WaitLimit = "connect_timeout"
         seconds = outgoing.waits.connect_timeout_s
@@ -119,6 +159,8 @@ class EgressClient:
                 wait = Wait(clock, seconds)
                 connection.send(outgoing.method, outgoing.target.path_query, fields, outgoing.body, wait)
                 status, raw = connection.receive_head(wait)
+            if opened is not None and status == _SWITCHING:
+                return opened(raw)
             bodiless = outgoing.method == "HEAD" or status in (204, 304)
             return Answer(
                 status=status,

@@ -19,6 +19,7 @@ from host.policy.urls import Origin
 KEEP_IDLE_S: Final = 15.0  # shorter than what servers commonly keep, so that they seldom hang up on a request
 _READ_BYTES: Final = 64 * 1024
 _ONE_WRITE_BYTES: Final = 64 * 1024  # up to this size, head and body leave in one packet train
+_INTERIM: Final = frozenset({100, *range(102, 200)})
 _MAX_INTERIM_RESPONSES: Final = 10  # 1xx; a server that sends more means to keep us busy
 
 
@@ -49,11 +50,12 @@ class Connection:
                 self.wire.write(piece or b"", clock)
 
     def receive_head(self, clock: Deadline) -> tuple[int, list[tuple[bytes, bytes]]]:
-        """Status and fields (lower-case names, in order) of the final response."""
+        """Status and fields (lower-case names, in order) of the final response. That is 101 too, which comes only where
+        the request asked for another protocol."""
         self.wire.doing = "answer"
         for _ in range(_MAX_INTERIM_RESPONSES):
             event = self._next(clock)
-            if isinstance(event, h11.Response):
+            if isinstance(event, h11.Response | h11.InformationalResponse) and event.status_code not in _INTERIM:
                 self.wire.doing = "body"
                 return event.status_code, list(event.headers)
         raise EgressError("http_error", "{} sent too many interim responses", self.wire.at)
@@ -67,6 +69,11 @@ class Connection:
                 return b""
             if isinstance(event, h11.Data) and event.data:
                 return bytes(event.data)
+
+    @property
+    def behind(self) -> bytes:
+        """What has come behind the head of a 101: it is in the other protocol."""
+        return self._http.trailing_data[0]
 
     def ends_here(self) -> bool:
         """Whether the rest of the body has already come: then the connection can be used again, with the body

@@ -46,8 +46,9 @@ _LOST: Mapping[Doing, str] = {
 class EgressError(Exception):
     """`kind` is an error type of wit/README.md, or `cancelled`. `message` is `words`, with `at`, a `host:port`, in
     place of the first `{}`, or the host alone in place of `{host}`. A guest may see it, unless the operator sent its
-    request to another host: then it sees `naming` the first. `limit` is the limit of one wait that was over
-    (`idle_timeout`), "" for anything else; it was `waited_s`. `sent`: some of the request may have been sent."""
+    request to another host: then it sees `naming` the first. `limit` is the policy's limit that was over
+    (`idle_timeout`, `max_message_size`), "" where `kind` says it; of one wait it was `waited_s`. `sent`: some of the
+    request may have been sent."""
 
     def __init__(self, kind: Kind, words: str, at: str = "", *, limit: str = "", waited_s: float = 0.0) -> None:
         self.limit = limit
@@ -124,6 +125,12 @@ def not_public(at: str) -> EgressError:
 
 def too_large(limit: int) -> EgressError:
     return EgressError("response_too_large", f"the response is larger than {limit} bytes")
+
+
+def too_much(limit: int, name: str) -> EgressError:
+    """A message of a WebSocket, or all of them, over the policy's limit `name`."""
+    what = "a message" if name == "max_message_size" else "what came over the connection"
+    return EgressError("response_too_large", f"{what} is larger than {limit} bytes", limit=name)
 
 
 def translated(error: Exception, at: str, doing: Doing = "answer") -> EgressError:

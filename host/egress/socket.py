@@ -28,6 +28,8 @@ from host.policy.urls import Origin
 _WRITE_BYTES: Final = 256 * 1024  # at once; the deadline is checked between two writes
 
 _LOOKUP_S: Final = 5.0  # for a name: the system's own resolver waits longer for a server that does not answer
+_LOOK_S: Final = 0.05  # how often one that is not read is looked at, whose other side has gone
+_NOT_NOW: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _LONGEST_WAIT_S: Final = 3_600.0  # sockets refuse to wait for infinity
 
 
@@ -180,6 +182,43 @@ class Socket:
             while unsent:
                 unsent = unsent[self._within(clock).send(unsent[:_WRITE_BYTES]) :]
 
+    def read_now(self, size: int) -> bytes | None:
+        """Up to `size` bytes that are there; None where there are none, empty at the end of the connection."""
+        with self._translating():
+            try:
+                read = self._now().recv(size)
+            except _NOT_NOW:
+                return None
+        if self._aborted:
+            raise failures.cancelled()
+        return read
+
+    def write_now(self, data: bytearray) -> int:
+        """How many bytes at the beginning of `data` the system takes without waiting. After 0 the next call is to begin
+        with the same bytes: TLS may have encrypted them already."""
+        with self._translating(), memoryview(data) as view:
+            try:
+                return self._now().send(view[:_WRITE_BYTES])
+            except _NOT_NOW:
+                return 0
+
+    def wait(self, clock: Deadline, seconds: float, *, reading: bool, writing: bool, wake: int | None = None) -> None:
+        """Wait until it can be read or written, where that is wanted, or the descriptor `wake` can be read; at most for
+        so many seconds."""
+        with self._translating():
+            waited = self._now()
+            seconds = min(seconds, self.check(clock))
+            if reading and isinstance(waited, ssl.SSLSocket) and waited.pending():
+                return
+            poll = select.poll()
+            if wake is not None:
+                poll.register(wake, select.POLLIN)
+            poll.register(waited, (select.POLLIN if reading else 0) | (select.POLLOUT if writing else 0))
+            found = dict(poll.poll(math.ceil(seconds * 1_000)))
+            if not reading and found.keys() == {waited.fileno()} and not found[waited.fileno()] & select.POLLOUT:
+                poll.unregister(waited)  # the other side has gone, which shows at the next read
+                poll.poll(math.ceil(min(seconds, _LOOK_S) * 1_000))
+
     def _resolve(self, lookups: Lookups, clock: Deadline) -> tuple[Address, ...]:
         if not isinstance(self.origin.host, Domain):
             return (self.origin.host,)
@@ -239,6 +278,13 @@ class Socket:
             )
         wrapped.settimeout(left(clock, self.at, self.doing))
         wrapped.do_handshake()
+
+    def _now(self) -> socket.socket:
+        """The socket, for operations that do not wait."""
+        if self._socket is None or self._aborted:
+            raise failures.cancelled()
+        self._socket.settimeout(0.0)
+        return self._socket
 
     def _within(self, clock: Deadline) -> socket.socket:
         """The socket, for one operation that ends with the run's time."""

@@ -170,6 +170,9 @@ class Policy:
     max_output_size: str | int = _DEFAULT.max_output_bytes
     max_http_requests: int = _DEFAULT.max_http_requests
     max_streams: int = _DEFAULT.max_streams
+    max_connections: int = _DEFAULT.max_connections
+    max_message_size: str | int = _DEFAULT.max_message_bytes
+    max_connection_size: str | int = _DEFAULT.max_connection_bytes
 
     def __post_init__(self) -> None:
         for name, check in _CHECKS.items():
@@ -221,6 +224,9 @@ class Policy:
                 max_output_bytes=parse_size(self.max_output_size),
                 max_http_requests=self.max_http_requests,
                 max_streams=self.max_streams,
+                max_connections=self.max_connections,
+                max_message_bytes=parse_size(self.max_message_size),
+                max_connection_bytes=parse_size(self.max_connection_size),
             ),
         )
 
@@ -320,6 +326,9 @@ _CHECKS: Mapping[str, Callable[[Any], object]] = {
     "max_output_size": parse_size,
     "max_http_requests": parse_count,
     "max_streams": parse_count,
+    "max_connections": parse_count,
+    "max_message_size": parse_size,
+    "max_connection_size": parse_size,
 }
 
 

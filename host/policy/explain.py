@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from host.core.headers import HEADER
-from host.core.wit import CAPABILITIES, CONFIG, FETCH, LOG, OUTPUT, SECRETS, STREAMING, WASI_INERT
+from host.core.wit import CAPABILITIES, CONFIG, FETCH, LOG, OUTPUT, SECRETS, STREAMING, WASI_INERT, WEBSOCKET
 from host.policy.document import PLACES, SecretGrant, listed_places
 from host.policy.permissions import Grant, overlap
 
@@ -19,6 +19,7 @@ _TITLES = {
     OUTPUT: "events to its caller",
     CONFIG: "its configuration",
     LOG: "log messages",
+    WEBSOCKET: "WebSockets",
 }
 _PLACES = {"header": "a header", "url": "the URL", "body": "the body"}
 _INERT = "inert: no directory is opened"
@@ -53,7 +54,7 @@ def list_permissions(imports: Iterable[str], grant: Grant) -> Iterator[Permissio
         title = _TITLES[interface]
         if interface not in imported:
             yield Permission(title, interface, imported=False, can=False)
-        elif interface in (FETCH, STREAMING):
+        elif interface in (FETCH, STREAMING, WEBSOCKET):
             domains, open_ = _domains(grant)
             yield Permission(title, interface, imported=True, can=bool(domains), granted=domains, asked=open_)
         elif interface == SECRETS:

@@ -44,7 +44,8 @@ from host.errors import (
 )
 from host.policy.permissions import Grant
 from host.run import CancelToken, Counting, Overdue, Piece, Placeholders, Run, RunStopped
-from host.runtime.deployment import Deployment
+from host.runtime.connections import _Connecting
+from host.runtime.deployment import Deployment, schema_of, settings_of
 from host.runtime.events import AsyncEventStream, Channel, EventStream, RunEnd
 from host.runtime.threads import RunExecutor, Share, on_run_thread
 from host.sandbox import Instances, Loaded
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 
-class Catalyst:
+class Catalyst(_Connecting):
     """A loaded catalyst with its authority. It runs any number of operations, on any number of threads, each in a
     sandbox of its own. Made by `Host.load`."""
 
@@ -87,17 +88,23 @@ class Catalyst:
         )
         tls = deployment.tls()
         self._tls = tls.digests
-        upstream = LiveUpstream(grant, egress.client(reach, tls), granted)
+        client = egress.client(reach, tls)
+        upstream = LiveUpstream(grant, client, granted)
         functions = capabilities.configure(
-            grant, upstream=upstream, secrets=granted, config=deployment.config, limiter=limiter
+            grant,
+            upstream=upstream,
+            sockets=partial(capabilities.live_sockets, upstream, grant, client),
+            secrets=granted,
+            config=deployment.config,
+            limiter=limiter,
         )
         self._instances: Instances = loaded.link(functions)
-        self._input = _schema(artifact.manifest, "input")
+        self._input = schema_of(artifact.manifest, "input")
         self.operations: Mapping[str, OperationSpec] = artifact.manifest.operations if artifact.manifest else {}
         self.passes = artifact.manifest.passes if artifact.manifest else Passes()
         self._named = {alias: one for one in self.operations.values() for alias in (one.name, *one.aliases)}
         self._params: dict[str, InputSchema] = {}  # compiled when they are first asked for
-        _schema(artifact.manifest, "config").check(_settings(artifact.manifest, deployment.config), "config")
+        schema_of(artifact.manifest, "config").check(settings_of(artifact.manifest, deployment.config), "config")
 
     def __repr__(self) -> str:
         return f"<Catalyst {self.reference} ({self.digest.short})>"
@@ -356,13 +363,15 @@ class Catalyst:
         if share is None:
             share = Share.of_embedder(str((run.caller or {}).get("key", "")), self.reference)
         with ExitStack() as stack:
-            stack.callback(run.close)
             if cancel is not None:
                 stack.enter_context(cancel.watched(run.cancel))
             run.audit("run.started", detail=self._begun(run))
             try:
                 stack.enter_context(self._executor.slots.taken(run, share))
-                outcome = _read(self._instances.run(text, run), run)
+                try:
+                    outcome = _read(self._instances.run(text, run), run)
+                finally:
+                    run.close()  # what is recorded of it comes before the end of the run
             except BaseException as error:
                 run.audit_end({"error": _code(error)}, failure=_why(error))
                 if run.refusals and isinstance(error, GuestException | GuestTrap):
@@ -477,16 +486,6 @@ def _read(output: str, run: Run) -> Outcome:
 def _streamed(operation: Input, given: dict[str, Json]) -> dict[str, Json]:
     """The input, asking for events unless it says itself that it wants none."""
     return {**given, "stream": True} if isinstance(operation, Operation) else {"stream": True, **given}
-
-
-def _schema(manifest: Manifest | None, name: str) -> InputSchema:
-    """The manifest's schema for `input` or `config`. Raises ManifestError."""
-    return InputSchema.compile(manifest.schemas.get(name, True) if manifest else True, f"schema.{name}")
-
-
-def _settings(manifest: Manifest | None, config: Mapping[str, Json]) -> dict[str, Json]:
-    """The config as the catalyst sees it: with its own defaults, which it fills in itself."""
-    return {**(manifest.defaults if manifest else {}), **config}
 
 
 def _seconds(timeout: str | float) -> float:

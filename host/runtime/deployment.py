@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from host.component.manifest import Manifest
+from host.component.schema import InputSchema
 from host.core.audit import Both, Sink
 from host.core.limits import Limits
 from host.core.names import SecretName
@@ -196,3 +197,13 @@ def _binding(name: SecretName, secret: Secret) -> SecretGrant | None:
         raise InputError(f"secret {name}: domains are a list", field="domains", hint=f'domains=["{secret.domains}"]')
     domains = None if secret.domains is None else tuple(DomainPattern.parse(domain) for domain in secret.domains)
     return SecretGrant(name, domains, places, secret.reveal)
+
+
+def schema_of(manifest: Manifest | None, name: str) -> InputSchema:
+    """The manifest's schema for `input` or `config`. Raises ManifestError."""
+    return InputSchema.compile(manifest.schemas.get(name, True) if manifest else True, f"schema.{name}")
+
+
+def settings_of(manifest: Manifest | None, config: Mapping[str, Json]) -> dict[str, Json]:
+    """The config as the catalyst sees it: with its own defaults, which it fills in itself."""
+    return {**(manifest.defaults if manifest else {}), **config}

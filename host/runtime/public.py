@@ -15,6 +15,7 @@ from host.core.audit import LogLine as LogLine
 from host.core.audit import Meters as Meters
 from host.core.audit import NullSink as NullSink
 from host.core.audit import Sink as Sink
+from host.core.conversation import Closed as Closed
 from host.core.limits import Limits as Limits
 from host.core.names import Digest as Digest
 from host.core.names import Domain as Domain
@@ -45,6 +46,8 @@ from host.policy.urls import Target as Target
 from host.run import CancelToken as CancelToken
 from host.run import Counting as Counting
 from host.runtime.catalyst import Catalyst as Catalyst
+from host.runtime.connections import AsyncEventConnection as AsyncEventConnection
+from host.runtime.connections import EventConnection as EventConnection
 from host.runtime.deployment import Secret as Secret
 from host.runtime.events import AsyncEventStream as AsyncEventStream
 from host.runtime.events import EventStream as EventStream

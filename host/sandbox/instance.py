@@ -34,6 +34,7 @@ _MAX_CUT = 1 << 20  # of a text that is too long, as much is shown to its functi
 _LONGEST_END_S = 5.0  # of a run that is stuck outside its guest: its thread is left to the end of the process
 _STRING = ffi.WASMTIME_COMPONENT_STRING.value
 _BOOL = ffi.WASMTIME_COMPONENT_BOOL.value
+_U32 = ffi.WASMTIME_COMPONENT_U32.value
 _U64 = ffi.WASMTIME_COMPONENT_U64.value
 _U8 = ffi.WASMTIME_COMPONENT_U8.value
 _LIST = ffi.WASMTIME_COMPONENT_LIST.value
@@ -344,8 +345,8 @@ class _NotAString(Exception):
 
 def _take(value: Any, room: int) -> str | int:
     """The argument in `value`: a string, see `_take_string`, or a number."""
-    if value.kind == _U64:
-        number: int = value.of.u64
+    if value.kind in (_U32, _U64):
+        number: int = value.of.u32 if value.kind == _U32 else value.of.u64
         return number
     return _take_string(value, room)
 

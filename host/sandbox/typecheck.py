@@ -164,6 +164,8 @@ def _type(kind: ValType | None) -> str:
             return "string"
         case Bool():
             return "bool"
+        case U32():
+            return "u32"
         case U64():
             return "u64"
         case BorrowType():

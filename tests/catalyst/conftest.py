@@ -9,8 +9,8 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).parents[2]
-INTERFACES = ("fetch", "streaming", "read", "output", "config", "log")
-GUEST = frozenset({"catalyst", "app", "operations", "servers", "wit_world", "componentize_py_types"})
+INTERFACES = ("fetch", "streaming", "read", "output", "config", "log", "websocket")
+GUEST = frozenset({"catalyst", "app", "operations", "realtime", "servers", "wit_world", "componentize_py_types"})
 
 
 class Refused(Exception):
@@ -36,6 +36,10 @@ class World:
         self.answers = []
         self.opened = {"handle": "h1", "status": 200, "headers": {}}
         self.reads = []
+        self.connected = []
+        self.connection = {"handle": "w1", "subprotocol": "", "headers": {}, "relay": True}
+        self.sent = []
+        self.received = []
 
     def answer(self, body="{}", status=200, **more):
         self.answers.append({"status": status, "headers": {}, "body": body, **more})
@@ -55,6 +59,12 @@ class World:
             "read": {"get": self._secret},
             "output": {"emit": self._emit},
             "config": {"get": lambda: json.dumps(self.settings)},
+            "websocket": {
+                "connect": self._connect,
+                "send": lambda handle, text: self.sent.append(json.loads(text)) or '{"ok": true}',
+                "receive": lambda handle, timeout_ms: json.dumps(self.received.pop(0)),
+                "close": self._close,
+            },
             "log": {"write": lambda level, message: self.logged.append((level, message))},
         }[interface]
 
@@ -73,6 +83,10 @@ class World:
     def _close(self, handle):
         self.closed.append(handle)
         return '{"ok": true}'
+
+    def _connect(self, text):
+        self.connected.append(json.loads(text))
+        return json.dumps(self.connection)
 
     def _secret(self, name):
         if name not in self.secrets:

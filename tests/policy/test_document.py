@@ -44,6 +44,9 @@ max_response_size = 2_000_000
 max_output_size = "3MB"
 max_http_requests = 5
 max_streams = 1
+max_connections = 2
+max_message_size = "1MB"
+max_connection_size = "9MB"
 
 [upstreams]
 "https://api.openai.com" = "http://127.0.0.1:8080"
@@ -84,6 +87,9 @@ def test_every_field_in_toml() -> None:
         max_output_bytes=3_000_000,
         max_http_requests=5,
         max_streams=1,
+        max_connections=2,
+        max_message_bytes=1_000_000,
+        max_connection_bytes=9_000_000,
     )
 
 

@@ -36,11 +36,19 @@ EXAMPLES: Final[Mapping[str, Json]] = {
     "max_output_size": "16MB",
     "max_http_requests": 64,
     "max_streams": 3,
+    "max_connections": 3,
+    "max_message_size": "16MB",
+    "max_connection_size": "256MB",
 }
 _DURATIONS = frozenset(
     {"timeout", "stream_timeout", "connect_timeout", "first_byte_timeout", "idle_timeout", "cpu_time"}
 )
-_SIZES = frozenset({"max_memory_bytes", "max_request_size", "max_response_size", "max_output_size"})
+_SIZES = frozenset(
+    {
+        *("max_memory_bytes", "max_request_size", "max_response_size", "max_output_size"),
+        *("max_message_size", "max_connection_size"),
+    }
+)
 _OPENING = tuple('[{"')
 
 

@@ -27,6 +27,7 @@ IMPORT_OF = {  # by its name in a manifest
     "output": "catalyst:host/output@0.1.0",
     "config": "catalyst:host/config@0.1.0",
     "log": "catalyst:host/log@0.1.0",
+    "websocket": "catalyst:host/websocket@0.1.0",
 }
 
 

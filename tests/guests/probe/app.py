@@ -15,7 +15,7 @@ from json import dumps, loads
 
 from componentize_py_types import Err
 from wit_world import exports
-from wit_world.imports import config, fetch, log, output, streaming
+from wit_world.imports import config, fetch, log, output, streaming, websocket
 from wit_world.imports import read as secrets
 
 _REFERENCE = re.compile(r"\$(\d+)(?:\.([$\w]+))?")
@@ -65,6 +65,10 @@ CALLS = {
     "output.emit": output.emit,
     "config.get": config.get,
     "log.write": log.write,
+    "websocket.connect": websocket.connect,
+    "websocket.send": websocket.send,
+    "websocket.receive": lambda handle, ms: websocket.receive(handle, int(ms)),
+    "websocket.close": websocket.close,
     "echo": str,
 }
 

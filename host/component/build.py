@@ -1,9 +1,9 @@
 """From a folder of Python to a component: `host build`.
 
-The folder has `app.py` (the entry module) and `cyfr-manifest.json` or `manifest.json`. componentize-py imports every
-interface of the world that it builds against, and a component's imports are its capabilities. So the world has the
-interfaces that the manifest requests and no others. The top level of the guest's modules runs during the build and may
-read the files of the folder, its manifest among them.
+The folder has `app.py` (the entry module) and `cyfr-manifest.json` or `manifest.json`; `operations.json` too, if there
+are many operations. componentize-py imports every interface of the world that it builds against, and a component's
+imports are its capabilities. So the world has the interfaces that the manifest requests and no others. The top level of
+the guest's modules runs during the build and may read the files of the folder, its manifest among them.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from host.component import sbom
-from host.component.manifest import FIELDS, Manifest, embed, text_beside
-from host.component.operations import malformed
+from host.component.manifest import FIELDS, Manifest, ManifestFiles, embed, files_beside
+from host.component.operation_schemas import OperationSchemas, malformed
 from host.component.wasm import NOTICE_SECTION, SBOM_SECTION, append_section
 from host.core import environment, installation
 from host.core.fields import FieldReader
@@ -47,8 +47,9 @@ _SKIPPED = shutil.ignore_patterns("__pycache__", ".*", "*.pyc", "tests", "node_m
 def build(directory: Path) -> bytes:
     """The component of the catalyst in `directory`, with its manifest, its SBOM and metadata inside. Two builds of
     the same source differ in their bytes, and not in these. Raises BuildError, ManifestError, InputError."""
-    manifest_text = _manifest_text(directory)
-    manifest = Manifest.parse(manifest_text)
+    files = _files(directory)
+    manifest = Manifest.parse(files.text, OperationSchemas(lambda: files.schemas))
+    manifest.check_schemas()
     if not (directory / f"{ENTRY}.py").is_file():
         raise InputError(f"{directory} has no {ENTRY}.py", hint="that is the module whose class Run is the catalyst")
     with tempfile.TemporaryDirectory(prefix="host-build-") as temporary:
@@ -66,19 +67,19 @@ def build(directory: Path) -> bytes:
         parts = sbom.compose(wasm, manifest, stage, own=own, sdk=sdk)
     wasm = append_section(wasm, SBOM_SECTION, parts)
     wasm = append_section(wasm, NOTICE_SECTION, _shipped("catalyst/NOTICE").read_bytes())
-    return embed(wasm, manifest_text)
+    return embed(wasm, *files)
 
 
 def misspelt(directory: Path) -> Iterator[tuple[str, str]]:
     """Unknown fields of the manifest that resemble a known one, each with the known name. Raises ManifestError,
     InputError."""
-    fields = FieldReader(parse_object(_manifest_text(directory), "the manifest", names_once=True), error=malformed)
+    fields = FieldReader(parse_object(_files(directory).text, "the manifest", names_once=True), error=malformed)
     yield from ((name, near) for name, near in fields.unknown(FIELDS) if near)
 
 
-def _manifest_text(directory: Path) -> bytes:
-    if (text := text_beside(directory)) is not None:
-        return text
+def _files(directory: Path) -> ManifestFiles:
+    if (found := files_beside(directory)) is not None:
+        return found
     raise InputError(
         f"{directory} has no manifest.json",
         hint='at least {"id": "catalyst:local.name", "version": "0.1.0", "wasi": {"http": true, "log": true}}',

@@ -3,17 +3,28 @@ ours and CYFR's.
 
 It is a custom section of the component, `catalyst:manifest`, or a file beside it (`cyfr-manifest.json`,
 `manifest.json`). Only the embedded one is in force: it has the component's digest and signature. `embed` and
-`self_contained` put a manifest into a component.
+`self_contained` put a manifest into a component. A file `operations.json` beside it has the operations, where there are
+many: their schemas go into a section of their own (`host.component.operation_schemas`).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
-from host.component.operations import OperationSpec, Passes, malformed, read_operations, read_passes
-from host.component.wasm import MANIFEST_SECTION, MAX_SECTION_BYTES, append_section, custom_sections
+from host.component.operation_schemas import OperationSchemas, malformed, names_of, section_of, unused
+from host.component.operations import OperationSpec, Passes, read_operations, read_passes
+from host.component.wasm import (
+    MANIFEST_SECTION,
+    MAX_SCHEMAS_BYTES,
+    MAX_SECTION_BYTES,
+    SCHEMAS_SECTION,
+    append_section,
+    only_section,
+)
 from host.core.fields import FieldReader
 from host.core.headers import HEADER, secret_header
 from host.core.names import Reference, SecretName, check_version
@@ -23,6 +34,10 @@ from host.errors import HostError, InputError, ManifestError
 
 FILES = ("cyfr-manifest.json", "manifest.json")
 """The names of a manifest file beside a component; the first that exists counts."""
+
+OPERATIONS_FILE = "operations.json"
+"""The file beside a manifest with its operations: `operations` and `websockets`, by name; `$defs`, schemas that they
+share."""
 
 FIELDS = (
     *("id", "type", "version", "description", "license", "authors", "homepage", "source"),
@@ -77,15 +92,17 @@ class Manifest:
     schemas: Mapping[str, Json] = field(default_factory=dict)
     defaults: Mapping[str, Json] = field(default_factory=dict)
     examples: Sequence[Mapping[str, Json]] = ()
+    operation_schemas: OperationSchemas | None = field(default=None, compare=False)
 
     def __repr__(self) -> str:
         """Its name only: it may have hundreds of operations."""
         return f"<Manifest {self.reference}>" if self.id else "<Manifest>"
 
     @classmethod
-    def parse(cls, text: str | bytes) -> Manifest:
-        """Raises ManifestError, which names the field, also for a name that one object has twice: readers differ in
-        which of the two they take. `host.component.schema` reads the schemas themselves."""
+    def parse(cls, text: str | bytes, schemas: OperationSchemas | None = None) -> Manifest:
+        """The manifest in `text`; `schemas` has the operations' schemas that are apart. Raises ManifestError, which
+        names the field, also for a name that one object has twice: readers differ in which of the two they take.
+        `check_schemas` reads the schemas themselves."""
         try:
             fields = FieldReader(parse_object(text, "the manifest", names_once=True), error=malformed)
             named = _named(fields)
@@ -98,11 +115,12 @@ class Manifest:
                 wasi=_flags(fields.table("wasi")),
                 secrets=tuple(_need(at, one) for at, one in secrets.items("secrets")),
                 domains=fields.texts("domains") if fields.given.get("domains") is not None else None,
-                operations=read_operations(fields.given.get("operations", {})),
+                operations=read_operations(fields.given.get("operations", {}), schemas),
                 passes=read_passes(fields.table("passes")),
                 schemas=_schemas(fields.table("schema")),
                 defaults=fields.table("defaults").given,
                 examples=tuple(one for _, one in fields.items("examples") if isinstance(one, dict)),
+                operation_schemas=schemas,
             )
         except ManifestError:
             raise
@@ -112,14 +130,33 @@ class Manifest:
     @classmethod
     def embedded(cls, wasm: bytes) -> Manifest | None:
         """The manifest in a component, or None. Raises ManifestError, NotAComponent."""
-        text = embedded_text(wasm)
-        return None if text is None else cls.parse(text)
+        text, schemas = embedded_text(wasm), embedded_schemas(wasm)
+        if text is None:
+            if schemas:
+                raise ManifestError("the component has schemas of operations, and no manifest")
+            return None
+        return cls.parse(text, OperationSchemas(lambda: schemas))
 
     @classmethod
     def beside(cls, path: Path) -> Manifest | None:
         """The manifest in the folder `path`, or in the folder of the file `path`. Raises ManifestError."""
-        text = text_beside(path)
-        return None if text is None else cls.parse(text)
+        if (found := files_beside(path)) is None:
+            return None
+        schemas = found.schemas
+        return cls.parse(found.text, OperationSchemas(lambda: schemas))
+
+    def check_schemas(self) -> None:
+        """Read every schema, which takes long: for whoever builds a component, or installs one. Raises ManifestError,
+        which names the field, also where the schemas of operations that are apart are not those of the manifest."""
+        from host.component.schema import InputSchema  # noqa: PLC0415 - no run needs all of them
+
+        for name, one in self.operations.items():
+            InputSchema.compile(schema := one.params, f"operations.{name}.params")
+            if names_of(schema) != one.parameters:
+                raise malformed(f"operations.{name}.parameters", "are not those of its schema")
+        apart = [name for name, one in self.operations.items() if isinstance(one.schema, OperationSchemas)]
+        for name in unused(self.operation_schemas.lines, apart) if self.operation_schemas else ():
+            raise ManifestError(f"the component has a schema of {name[:80]!r}, which is no operation of its manifest")
 
     @property
     def reference(self) -> Reference | None:
@@ -142,36 +179,89 @@ class Manifest:
                 )
 
 
+class ManifestFiles(NamedTuple):
+    """What stands beside a component: the manifest's `text`, and the `schemas` of its operations as the section for
+    them; none where they are in the manifest."""
+
+    text: bytes
+    schemas: bytes = b""
+
+
 def embedded_text(wasm: bytes) -> bytes | None:
-    """The text of the manifest in a component, or None. Raises ManifestError for two manifests, since readers could
-    differ over which counts, and for one of more than MAX_SECTION_BYTES; NotAComponent."""
-    found = [content for name, content in custom_sections(wasm) if name == MANIFEST_SECTION]
-    if len(found) > 1:
-        raise ManifestError("the component has more than one manifest")
-    if found and len(found[0]) > MAX_SECTION_BYTES:
-        raise ManifestError(f"the manifest is larger than {MAX_SECTION_BYTES} bytes")
-    return found[0] if found else None
+    """The text of the manifest in a component, or None. Raises ManifestError for two manifests, and for one of more
+    than MAX_SECTION_BYTES; NotAComponent."""
+    return only_section(wasm, MANIFEST_SECTION, "manifest")
+
+
+def embedded_schemas(wasm: bytes) -> bytes:
+    """The section with the operations' schemas; b"" without one. Raises ManifestError for two of them, and for one of
+    more than MAX_SCHEMAS_BYTES; NotAComponent."""
+    return only_section(wasm, SCHEMAS_SECTION, "section of schemas") or b""
+
+
+def files_beside(path: Path) -> ManifestFiles | None:
+    """The manifest in the folder `path`, or in the folder of the file `path`, with the operations beside it. Raises
+    ManifestError."""
+    if (text := text_beside(path)) is None:
+        return None
+    operations = _read_file(_folder(path) / OPERATIONS_FILE, MAX_SCHEMAS_BYTES)
+    return ManifestFiles(text) if operations is None else _joined(text, operations)
 
 
 def text_beside(path: Path) -> bytes | None:
-    """The text of the manifest in the folder `path`, or in the folder of the file `path`, without a byte order mark.
-    Raises ManifestError."""
-    folder = path if path.is_dir() else path.parent
-    for file in (folder / name for name in FILES):
-        try:
-            with file.open("rb") as opened:
-                text = opened.read(MAX_SECTION_BYTES + 1)
-            text.decode()
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise ManifestError(f"cannot read {str(file)!r}: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise ManifestError(f"{file} is not UTF-8") from None
-        if len(text) > MAX_SECTION_BYTES:
-            raise ManifestError(f"{file} is larger than {MAX_SECTION_BYTES} bytes")
-        return text.removeprefix(b"\xef\xbb\xbf")
+    """The text of the manifest's own file, without a byte order mark. Raises ManifestError."""
+    for name in FILES:
+        if (text := _read_file(_folder(path) / name, MAX_SECTION_BYTES)) is not None:
+            return text
     return None
+
+
+def _folder(path: Path) -> Path:
+    return path if path.is_dir() else path.parent
+
+
+def _read_file(file: Path, most: int) -> bytes | None:
+    try:
+        with file.open("rb") as opened:
+            text = opened.read(most + 1)
+        text.decode()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ManifestError(f"cannot read {str(file)!r}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ManifestError(f"{file} is not UTF-8") from None
+    if len(text) > most:
+        raise ManifestError(f"{file} is larger than {most} bytes")
+    return text.removeprefix(b"\xef\xbb\xbf")
+
+
+def _joined(text: bytes, operations: bytes) -> ManifestFiles:
+    """The manifest with an index of the operations, and their schemas apart. Raises ManifestError."""
+    try:
+        manifest = parse_object(text, "the manifest", names_once=True)
+        declared = FieldReader(parse_object(operations, OPERATIONS_FILE, names_once=True), error=malformed)
+    except InputError as error:
+        raise ManifestError(error.message) from None
+    if "operations" in manifest:
+        raise ManifestError(
+            f"the manifest has operations, and {OPERATIONS_FILE} beside it too", hint="keep one of them"
+        )
+    rows: dict[str, Json] = {}
+    for field_name, more in (("operations", {}), ("websockets", {"websocket": True})):
+        for name, one in declared.table(field_name).tables():
+            if name in rows:
+                raise malformed(f"websockets.{name[:80]}", "is an operation already")
+            rows[name] = {**one.given, **more}
+    schemas = section_of(rows, declared.table("$defs").given)
+    index = {name: _index(row) for name, row in rows.items()}
+    return ManifestFiles(json.dumps({**manifest, "operations": index}, separators=(",", ":")).encode(), schemas)
+
+
+def _index(row: Mapping[str, Json]) -> dict[str, Json]:
+    """The row of an operation with the names of its parameters in place of their schema."""
+    without = {name: value for name, value in row.items() if name not in ("params", "parameters")}
+    return {**without, "parameters": names_of(row["params"])} if "params" in row else without
 
 
 _TEXTS = ("description", "license", "authors", "homepage", "source")
@@ -236,12 +326,14 @@ def _headers(fields: FieldReader) -> Iterator[str]:
                 raise fields.error("in", f"is not acceptable: {error.message}") from None
 
 
-def embed(wasm: bytes, manifest_text: bytes) -> bytes:
-    """The component with this manifest inside. The fields that other WebAssembly tools read are in sections of their
-    own (WebAssembly tool-conventions, named like OCI's annotations). Raises ManifestError, also for a component that
-    has a manifest."""
+def embed(wasm: bytes, manifest_text: bytes, schemas: bytes = b"") -> bytes:
+    """The component with this manifest inside, and with the section `schemas` of its operations. The fields that other
+    WebAssembly tools read are in sections of their own (WebAssembly tool-conventions, named like OCI's annotations).
+    Raises ManifestError, also for a component that has a manifest."""
     manifest = Manifest.parse(manifest_text)
-    if embedded_text(wasm) is not None:
+    if len(manifest_text) > MAX_SECTION_BYTES:
+        raise ManifestError(f"the manifest is larger than {MAX_SECTION_BYTES} bytes")
+    if embedded_text(wasm) is not None or embedded_schemas(wasm):
         raise ManifestError("the component has a manifest already")
     for section, value in (
         ("version", manifest.version),
@@ -253,6 +345,7 @@ def embed(wasm: bytes, manifest_text: bytes) -> bytes:
     ):
         if value:
             wasm = append_section(wasm, section, value.encode())
+    wasm = append_section(wasm, SCHEMAS_SECTION, schemas) if schemas else wasm
     return append_section(wasm, MANIFEST_SECTION, manifest_text)
 
 
@@ -265,7 +358,8 @@ def self_contained(wasm: bytes, path: Path) -> bytes:
         return wasm
     inside = embedded_text(wasm)
     if inside is None:
-        return embed(wasm, beside)
+        files = files_beside(path) or ManifestFiles(beside)
+        return embed(wasm, *files)
     if inside != beside and (differences := tuple(_beyond(Manifest.parse(inside), Manifest.parse(beside)))):
         raise ManifestError(
             f"the manifest beside the component differs from the one inside: {'; '.join(differences)}",

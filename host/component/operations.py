@@ -1,26 +1,36 @@
-"""The operations that a manifest declares: their names, HTTP routes and parameters."""
+"""The operations that a manifest declares: their names, HTTP routes and parameters.
+
+A component may have hundreds of them. Their schemas are long, and a run needs one of them at most, so they may stand in
+a section of their own (`host.component.operation_schemas`): `OperationSpec.params` reads one when it is asked for.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias, get_args
 
+from host.component.operation_schemas import OperationSchemas, malformed, names_of
 from host.core.fields import FieldReader
 from host.core.headers import forwarded_header
+from host.core.names import SecretName
 from host.core.strict_json import Json
 from host.errors import InputError, ManifestError
 
 RouteMethod: TypeAlias = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
-RequestKind: TypeAlias = Literal["none", "json", "multipart"]
-ResponseKind: TypeAlias = Literal["json", "binary", "text"]
+RequestKind: TypeAlias = Literal["none", "json", "multipart", "raw"]
+ResponseKind: TypeAlias = Literal["json", "binary", "text", "empty"]
 
 MAX_OPERATIONS: Final = 2_000
 _NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\Z")
-_PATH = re.compile(r"(/(?!\.{1,2}(/|\Z))([A-Za-z0-9_.:-]+|\{[A-Za-z_][A-Za-z0-9_]*\}))+\Z")  # no dot segments
-_PLACE = re.compile(r"\{\w+\}")
+_PATH = re.compile(
+    r"(/(?!\.{1,2}(/|\Z))([A-Za-z0-9_.:-]+|\{\+?[A-Za-z_][A-Za-z0-9_]*\}))+"  # no dot segments
+    r"(\?[A-Za-z0-9_]+=[A-Za-z0-9_.-]*(&[A-Za-z0-9_]+=[A-Za-z0-9_.-]*)*)?\Z"
+)
+_PLACE = re.compile(r"\{\+?(\w+)\}")
 _LONGEST = 200
+_ALWAYS: Final = "always"
 _METHODS: Final[tuple[RouteMethod, ...]] = get_args(RouteMethod)
 _REQUESTS: Final[tuple[RequestKind, ...]] = get_args(RequestKind)
 _RESPONSES: Final[tuple[ResponseKind, ...]] = get_args(ResponseKind)
@@ -31,9 +41,15 @@ class OperationSpec:
     """One of a manifest's `operations`.
 
     `method` and `path` are its route below an API's base, such as `POST /chat/completions` or `GET /models/{model}`;
-    both are empty for an operation without a route. `request` is the place of the parameters that are not in the path:
-    for `none` the query. `response` is the form of the answer. `stream` is whether callers may ask for events. `params`
-    is the JSON Schema of the operation's `params`; `aliases` are other names.
+    both are empty for an operation without a route. The value of `{+path}` may have slashes. A path may end in a query
+    that is always sent. `request` is the place of the parameters that are not in the path, in `query` or in headers
+    (`in_headers`): for `none` the query, for `raw` one of them is the body. `parts` has the media types of parameters
+    that are a part of a form, or the body. `without_files`: the request of a form that has no file in it. `response` is
+    the form of the answer. `stream` is whether callers may ask for events, `always_streams` whether there is nothing
+    else. `secret` is the secret that it uses, "" for the manifest's first. `websocket`: it is a connection.
+
+    `parameters` are the names that the schema of `params` lists, None where it lists none. `params` is the schema
+    itself, read when it is asked for; `aliases` are other names of the operation.
     """
 
     name: str
@@ -43,9 +59,27 @@ class OperationSpec:
     request: RequestKind = "none"
     response: ResponseKind = "json"
     stream: bool = False
-    params: Json = True
+    schema: Json | OperationSchemas = field(default=True, repr=False)
     aliases: tuple[str, ...] = ()
     in_path: tuple[str, ...] = field(default=(), compare=False)
+    parameters: tuple[str, ...] | None = field(default=None, compare=False)
+    query: tuple[str, ...] = ()
+    in_headers: tuple[str, ...] = ()
+    parts: Mapping[str, str] = field(default_factory=dict)
+    without_files: RequestKind | None = None
+    secret: str = ""
+    always_streams: bool = False
+    websocket: bool = False
+
+    @property
+    def params(self) -> Json:
+        """The JSON Schema of the operation's `params`. Raises ManifestError where it cannot be read."""
+        return self.schema.of(self.name) if isinstance(self.schema, OperationSchemas) else self.schema
+
+    @property
+    def route(self) -> str:
+        """Its path without the query that it may end with; "" for what no HTTP request reaches."""
+        return "" if self.websocket else self.path.partition("?")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +108,13 @@ def read_passes(fields: FieldReader) -> Passes:
     return Passes(fields.flag("query", default=False), fields.flag("body", default=False), headers)
 
 
-def read_operations(given: Json) -> Mapping[str, OperationSpec]:
-    """The operations by name, in the manifest's order. No two share a name, an alias or a route. Raises
-    ManifestError."""
+def read_operations(given: Json, schemas: OperationSchemas | None = None) -> Mapping[str, OperationSpec]:
+    """The operations by name, in the manifest's order. No two share a name or an alias. `schemas` has those schemas
+    that are apart. Raises ManifestError."""
     fields = FieldReader(given, error=malformed, at="operations")
     if len(fields.given) > MAX_OPERATIONS:
         raise ManifestError(f"the manifest: operations are more than {MAX_OPERATIONS}")
-    found = {name: _read(name, one) for name, one in fields.tables()}
+    found = {name: _read(name, one, schemas) for name, one in fields.tables()}
     names = set(found)
     routes: dict[str, str] = {}
     for one in found.values():
@@ -89,25 +123,50 @@ def read_operations(given: Json) -> Mapping[str, OperationSpec]:
                 raise malformed(f"operations.{one.name}.aliases:", f"{alias} is taken already")
             names.add(alias)
         route = f"{one.method} {_PLACE.sub('{}', one.path)}"
-        if one.path and (other := routes.setdefault(route, one.name)) != one.name:
+        if one.route and (other := routes.setdefault(route, one.name)) != one.name:
             raise malformed(f"operations.{one.name}.path:", f"{one.method} {one.path} is operations.{other} already")
     return found
 
 
-def _read(name: str, fields: FieldReader) -> OperationSpec:
+def routed(operations: Iterable[OperationSpec]) -> Iterator[OperationSpec]:
+    """The operations that requests of a server run, one for each route. Of those that differ in the query of their path
+    alone it is the one without a query: the request's own query goes on."""
+    found: dict[str, OperationSpec] = {}
+    for one in operations:
+        if one.route:
+            at = f"{one.method} {_PLACE.sub('{}', one.route)}"
+            if at not in found or "?" not in one.path:
+                found[at] = one
+    yield from found.values()
+
+
+def _read(name: str, fields: FieldReader, schemas: OperationSchemas | None) -> OperationSpec:
     """The operation from the fields that the manifest has under `name`. Fields that this host does not know are passed
     over. Raises ManifestError, which names the field."""
     if not _is_name(name):
         raise malformed(fields.at, "is no name of an operation: words with dots between them")
+    given = fields.given
     method, path = fields.choice("method", _METHODS, default=""), fields.text("path", default="")
-    in_path = tuple(part[1:-1] for part in path.split("/") if part.startswith("{"))
-    if path and (len(path) > _LONGEST or not _PATH.match(path) or len(set(in_path)) < len(in_path)):
+    in_path = tuple(_PLACE.findall(path)) if "{" in path else ()
+    wrong = len(path) > _LONGEST or len(set(in_path)) < len(in_path) or path.count("{+") > 1
+    if path and (wrong or not _PATH.match(path)):
         raise fields.error("path", "is no path like /models/{model}")
     if bool(method) != bool(path):
         raise fields.error("path" if method else "method", "is missing: a route has both")
     aliases = fields.of_kind("aliases", list, "a list of names", default=[])
     if not all(isinstance(one, str) and _is_name(one) for one in aliases):
         raise fields.error("aliases", "is not a list of names")
+    stream = fields.of_kind("stream", (bool, str), 'true, false or "always"', default=False)
+    if isinstance(stream, str) and stream != _ALWAYS:
+        raise fields.error("stream", f'is true, false or "{_ALWAYS}"')
+    schema: Json | OperationSchemas = True
+    parameters: tuple[str, ...] | None = None
+    if "params" in given:
+        schema = fields.of_kind("params", (dict, bool), "a schema: an object, true or false", default=True)
+        parameters = names_of(schema)
+    elif "parameters" in given:  # the schema is in the section
+        parameters = fields.texts("parameters") if given["parameters"] is not None else None
+        schema = schemas if schemas is not None else True
     return OperationSpec(
         name=name,
         description=fields.text("description", default=""),
@@ -115,16 +174,35 @@ def _read(name: str, fields: FieldReader) -> OperationSpec:
         path=path,
         request=fields.choice("request", _REQUESTS, default="none"),
         response=fields.choice("response", _RESPONSES, default="json"),
-        stream=fields.flag("stream", default=False),
-        params=fields.of_kind("params", (dict, bool), "a schema: an object, true or false", default=True),
+        stream=bool(stream),
+        schema=schema,
         aliases=tuple(aliases),
         in_path=in_path,
+        parameters=parameters,
+        query=fields.texts("query") if "query" in given else (),
+        in_headers=_in_headers(fields.table("headers")) if "headers" in given else (),
+        parts=_parts(fields.table("parts")) if "parts" in given else {},
+        without_files=fields.choice("without_files", _REQUESTS, default="none") if "without_files" in given else None,
+        secret=_secret(fields) if "secret" in given else "",
+        always_streams=stream == _ALWAYS,
+        websocket="websocket" in given and fields.flag("websocket"),
     )
 
 
-def malformed(at: str, problem: str) -> ManifestError:
-    """The error for a problem of the manifest's field at the path `at`."""
-    return ManifestError(f"the manifest: {at} {problem}")
+def _in_headers(fields: FieldReader) -> tuple[str, ...]:
+    """The parameters that are sent as headers: `{"OpenAI-Beta": {"param": "betas"}}`. The others are fixed texts."""
+    return tuple(fields.table(name).text("param") for name, one in fields.given.items() if not isinstance(one, str))
+
+
+def _parts(fields: FieldReader) -> Mapping[str, str]:
+    return {name: fields.text(name) for name in fields.given}
+
+
+def _secret(fields: FieldReader) -> str:
+    try:
+        return str(SecretName.parse(fields.text("secret")))
+    except InputError as error:
+        raise fields.error("secret", f"is not acceptable: {error.message}") from None
 
 
 def _is_name(text: str) -> bool:

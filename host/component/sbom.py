@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from host.component.manifest import Manifest
-from host.component.wasm import MAX_SECTION_BYTES, SBOM_SECTION, custom_sections
+from host.component.wasm import SBOM_SECTION, only_section
 from host.core import installation
 from host.core.strict_json import parse_object
 from host.errors import InputError, ManifestError
@@ -96,15 +96,10 @@ def document_of(
 def embedded(wasm: bytes) -> Mapping[str, Any] | None:
     """The document in a component, or None. It is what its builder says, and nothing checks it. Raises ManifestError
     for two of them, and for what is no JSON object; NotAComponent."""
-    found = [content for name, content in custom_sections(wasm) if name == SBOM_SECTION]
-    if not found:
+    if (text := only_section(wasm, SBOM_SECTION, "SBOM")) is None:
         return None
-    if len(found) > 1:
-        raise ManifestError("the component has more than one SBOM")
-    if len(found[0]) > MAX_SECTION_BYTES:
-        raise ManifestError(f"the SBOM is larger than {MAX_SECTION_BYTES} bytes")
     try:
-        return parse_object(found[0], "the SBOM", names_once=True)
+        return parse_object(text, "the SBOM", names_once=True)
     except InputError as error:
         raise ManifestError(error.message) from None
 

@@ -13,16 +13,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from host.errors import ContractError, NotAComponent
+from host.errors import ContractError, ManifestError, NotAComponent
 
 COMPONENT_PREAMBLE = b"\0asm\x0d\0\x01\0"
 CORE_PREAMBLE = b"\0asm\x01\0\0\0"
 
 MANIFEST_SECTION = "catalyst:manifest"
+SCHEMAS_SECTION = "catalyst:schemas"
 SBOM_SECTION = "catalyst:sbom"
 NOTICE_SECTION = "catalyst:notice"
 
 MAX_SECTION_BYTES = 1 << 20
+MAX_SCHEMAS_BYTES = 4 << 20
+"""Of the section with the operations' schemas: 400 operations of a large API take some 700 KiB."""
 
 _CUSTOM, _MODULE, _COMPONENT, _START, _IMPORTS, _EXPORTS = 0, 1, 4, 9, 10, 11
 _NAMES: Final = {
@@ -61,9 +64,9 @@ def check_component(wasm: bytes) -> None:
 
 
 def custom_sections(wasm: bytes) -> Iterator[tuple[str, bytes]]:
-    """Name and content of each custom section of the outermost component, in order; of a section larger than 1 MiB only
-    that much and a byte, by which it is known. Raises NotAComponent where the sections don't add up, ContractError for
-    too many."""
+    """Name and content of each custom section of the outermost component, in order; of a section larger than
+    `most_bytes` of its name only that much and a byte, by which it is known. Raises NotAComponent where the sections
+    don't add up, ContractError for too many."""
     check_component(wasm)
     at, found = len(COMPONENT_PREAMBLE), 0
     while at < len(wasm):
@@ -80,8 +83,24 @@ def custom_sections(wasm: bytes) -> Iterator[tuple[str, bytes]]:
             if content > end:
                 raise NotAComponent("a custom section of the component is malformed")
             name = wasm[name_start : min(content, name_start + MAX_SECTION_BYTES)].decode("utf-8", "replace")
-            yield name, wasm[content : min(end, content + MAX_SECTION_BYTES + 1)]
+            yield name, wasm[content : min(end, content + most_bytes(name) + 1)]
         at = end
+
+
+def most_bytes(section: str) -> int:
+    """That a custom section of this name may have."""
+    return MAX_SCHEMAS_BYTES if section == SCHEMAS_SECTION else MAX_SECTION_BYTES
+
+
+def only_section(wasm: bytes, section: str, what: str) -> bytes | None:
+    """The content of the custom section of this name; None without one. Raises ManifestError for two of them, since
+    readers could differ over which counts, and for one that is too large; NotAComponent."""
+    found = [content for name, content in custom_sections(wasm) if name == section]
+    if len(found) > 1:
+        raise ManifestError(f"the component has more than one {what}")
+    if found and len(found[0]) > most_bytes(section):
+        raise ManifestError(f"the {what} is larger than {most_bytes(section)} bytes")
+    return found[0] if found else None
 
 
 def read_outline(wasm: bytes) -> Outline:

@@ -450,8 +450,8 @@ def _body_of(operation: OperationSpec, params: Mapping[str, Json], *, stream: bo
     has not."""
     written = params if isinstance(params, WrittenObject) else None
     body: Mapping[str, Json] = params
-    if operation.in_path:
-        body = {name: one for name, one in params.items() if name not in operation.in_path}
+    if elsewhere := {*operation.in_path, *operation.query, *operation.in_headers}:
+        body = {name: one for name, one in params.items() if name not in elsewhere}
     said = _NOT_SAID if written is None else written.was("stream", _NOT_SAID)
     if said is not _NOT_SAID and "stream" not in body and (said is True) == stream:
         body = {**body, "stream": said}

@@ -172,6 +172,8 @@ class Workspace:
         named = reference or named_by(wasm)
         with self._refusals(named):
             verified = self._verify(wasm, bundles, named, source, older=older)
+            if verified.artifact.manifest is not None:
+                verified.artifact.manifest.check_schemas()
             self.protect(loader)
             loaded = loader.load(verified.artifact, wasi=wasi)
         component = self.components.register(

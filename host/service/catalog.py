@@ -191,7 +191,7 @@ def completed(routing: Routing, components: Iterable[Component], order: Iterable
 
 
 def _has_routes(component: Component) -> bool:
-    return any(spec.path for spec in operations_of(component).values())
+    return any(spec.route for spec in operations_of(component).values())
 
 
 def _by_reference(components: Iterable[Component]) -> dict[Reference, Component]:

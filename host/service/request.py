@@ -382,6 +382,7 @@ def _understood(request: OperationRequest, reference: Reference, component: Comp
         if request.operation is None and spec is not None and spec.stream and params.get("stream") is True:
             stream = True  # where OpenAI's API has it
             params = as_written({name: value for name, value in params.items() if name != "stream"}, params)
+    stream = stream or (spec is not None and spec.always_streams)
     return Resolved(request, reference, component, operation, spec, params, more, stream, request.attachments)
 
 

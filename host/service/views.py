@@ -6,7 +6,7 @@ A view holds every field that any face shows, and no secret. A field has one nam
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from host.component.manifest import Manifest
@@ -55,12 +55,20 @@ def of_installed(installed: Installed) -> Facts:
     return {**of_component(installed.component), "signers": list(installed.signers)}
 
 
-def of_manifest(manifest: Manifest | None) -> Facts | None:
-    return None if manifest is None else asdict(manifest)
+def of_manifest(manifest: Manifest | None, *, whole: bool = False) -> Facts | None:
+    """The operations in it have their schemas only where it is asked for `whole`: they are long."""
+    if manifest is None:
+        return None
+    facts = asdict(replace(manifest, operations={}, operation_schemas=None))
+    del facts["operation_schemas"]
+    operations = {name: of_operation(one, whole=whole) for name, one in manifest.operations.items()}
+    return {**facts, "operations": operations}
 
 
-def of_operation(spec: OperationSpec) -> Facts:
-    return {one.name: getattr(spec, one.name) for one in fields(spec)}
+def of_operation(spec: OperationSpec, *, whole: bool = True) -> Facts:
+    """With the schema of its `params`, if `whole`."""
+    facts = {one.name: getattr(spec, one.name) for one in fields(spec) if one.name != "schema"}
+    return {**facts, "params": spec.params} if whole else facts
 
 
 def of_catalyst(catalyst: Catalyst) -> Facts:

@@ -32,6 +32,7 @@ from host.errors import HostError, InputError, NotApproved, NotFound, StateError
 from host.policy.diff import Difference, PermissionRequest
 from host.store.audit_log.log import AuditLog, Change
 from host.store.blobs import Blobs, store_artifact, store_bundles
+from host.store.manifests import Manifests, ReadsManifest, without_schemas
 from host.store.provenance import (
     GRANTING,
     PIN,
@@ -81,11 +82,6 @@ def latest(found: Iterable[Component]) -> Component:
 
 def _rank(one: Component) -> tuple[bool, Any, str]:
     return not is_prerelease(one.reference.version), order(one.reference.version), str(one.reference)
-
-
-def parse_manifest(text: str) -> Manifest | None:
-    """A manifest as it is stored: "" for none."""
-    return Manifest.parse(text) if text else None
 
 
 LOCAL: Final = "local"
@@ -172,8 +168,9 @@ def review(connection: Connection, component: Component, config: Mapping[str, Js
     after = PermissionRequest.of(component.imports, component.manifest, config)
     if row is None:
         return Review(component, None, Difference.between(PermissionRequest.nothing(), after))
-    before = PermissionRequest.of(json.loads(row.imports), parse_manifest(row.manifest), config)
-    return Review(component, Digest.parse(row.digest), Difference.between(before, after))
+    manifest = without_schemas(digest := Digest.parse(row.digest), row.manifest)
+    before = PermissionRequest.of(json.loads(row.imports), manifest, config)
+    return Review(component, digest, Difference.between(before, after))
 
 
 def has_grants(connection: Connection, reference: Reference) -> bool:
@@ -189,6 +186,7 @@ class Components:
     def __init__(self, audit_log: AuditLog, blobs: Blobs) -> None:
         self._audit_log = audit_log
         self._blobs = blobs
+        self._manifests = Manifests(blobs)
 
     # reading
 
@@ -212,13 +210,14 @@ class Components:
     def versions(self, reference: Reference) -> list[Component]:
         """All versions of the reference, or the one version that it names: twice, if other bytes of it wait."""
         with self._audit_log.database.reading() as connection:
-            return _of(connection, reference)
+            return _of(connection, reference, self._manifests.read)
 
     def all(self) -> list[Component]:
         """All components, sorted by subject, then by version with the highest first. Bytes that wait beside approved
         ones come after them."""
         with self._audit_log.database.reading() as connection:
-            found = _found(connection)
+            found = _found(connection, read=self._manifests.read)
+        self._manifests.keep({one.digest for one in found})
         by_version = sorted(found, key=lambda one: (order(one.reference.version), one.approved), reverse=True)
         return sorted(by_version, key=lambda one: one.reference.subject)
 
@@ -424,37 +423,39 @@ _WAITING: Final = (
 )
 
 
-def _of(connection: Connection, reference: Reference) -> list[Component]:
+def _of(connection: Connection, reference: Reference, read: ReadsManifest = without_schemas) -> list[Component]:
     """The versions of the reference, or the one that it names."""
-    found = _found(connection, reference)
+    found = _found(connection, reference, read)
     return [one for one in found if reference.version in ("", one.reference.version)]
 
 
-def _found(connection: Connection, of: Reference | None = None) -> list[Component]:
+def _found(
+    connection: Connection, of: Reference | None = None, read: ReadsManifest = without_schemas
+) -> list[Component]:
     """What is installed, and what waits beside it: of one subject, or of all."""
     installed, waiting = _INSTALLED, _WAITING
     if of is not None:
         installed = installed.where(components.c.subject == of.subject)
         waiting = waiting.where(settings.c.subject == of.subject)
-    found = [_component(row) for row in connection.execute(installed)]
+    found = [_component(row, read) for row in connection.execute(installed)]
     names: dict[Reference, list[Component]] = {}
     for one in found:
         names.setdefault(one.reference.any_version, []).append(one)
     serving = {name: latest(some).reference for name, some in names.items()}
     found = [replace(one, serves=one.approved and serving[one.reference.any_version] == one.reference) for one in found]
-    return [*found, *(_component(row, **json.loads(row.value)) for row in connection.execute(waiting))]
+    return [*found, *(_component(row, read, **json.loads(row.value)) for row in connection.execute(waiting))]
 
 
-def _component(row: Any, **noted: Any) -> Component:
+def _component(row: Any, read: ReadsManifest, **noted: Any) -> Component:
     """`noted` is the rest of the row, of bytes that wait. Raises StateError for a row that this program does not
     write."""
     try:
         row_has: Mapping[str, Any] = {"approved": False, "pinned": False, **row._mapping, **noted}  # noqa: SLF001 - SQLAlchemy's name for it
         return Component(
             reference=Reference.parse(row.subject).at(check_version(row.version)),
-            digest=Digest.parse(row.digest),
+            digest=(digest := Digest.parse(row.digest)),
             size=int(row.size),
-            manifest=parse_manifest(row.manifest),
+            manifest=read(digest, row.manifest),
             imports=tuple(map(str, json.loads(row.imports))),
             source=str(row_has["source"]),
             registered_at=float(row_has["registered_at"]),
@@ -495,6 +496,5 @@ def _raise_newest(change: Change, reference: Reference) -> None:
 
 
 def _searched(component: Component) -> str:
-    manifest = component.manifest
-    secrets = [secret.name for secret in manifest.secrets] if manifest else []
+    secrets = [secret.name for secret in component.manifest.secrets] if component.manifest else []
     return " ".join([str(component.reference), component.description, *component.imports, *secrets]).lower()

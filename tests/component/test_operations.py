@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from host.component.manifest import Manifest
-from host.component.operations import MAX_OPERATIONS, OperationSpec, read_operations
+from host.component.operations import MAX_OPERATIONS, OperationSpec, read_operations, routed
 from host.errors import ManifestError
 
 CHAT = {
@@ -39,7 +40,7 @@ def test_an_operation_with_every_field() -> None:
             request="json",
             response="json",
             stream=True,
-            params={"type": "object", "required": ["model"]},
+            schema={"type": "object", "required": ["model"]},
             aliases=("chat", "chat.create"),
         )
     }
@@ -67,6 +68,8 @@ def test_fields_that_are_not_known_are_passed_over() -> None:
         pytest.param("/files/{file_id}/content", ("file_id",), id="in the middle"),
         pytest.param("/v1.1/a_b/{_a}/{b2}", ("_a", "b2"), id="several"),
         pytest.param("/a/b:cancel", (), id="a literal with a colon"),
+        pytest.param("/a/{+b}/c/{d}", ("b", "d"), id="one whose value may have slashes"),
+        pytest.param("/a/{b}?beta=true&c=", ("b",), id="before a query that is always sent"),
         pytest.param("/.well-known/..a/...", (), id="dots that are no dot segments"),
     ],
 )
@@ -79,8 +82,8 @@ def test_every_method_that_a_route_may_have(method: str) -> None:
     assert read(method=method, path="/x").method == method
 
 
-@pytest.mark.parametrize("request_", ["none", "json", "multipart"])
-@pytest.mark.parametrize("response", ["json", "binary", "text"])
+@pytest.mark.parametrize("request_", ["none", "json", "multipart", "raw"])
+@pytest.mark.parametrize("response", ["json", "binary", "text", "empty"])
 def test_every_form_of_request_and_response(request_: str, response: str) -> None:
     one = read(request=request_, response=response)
     assert (one.request, one.response) == (request_, response)
@@ -103,6 +106,13 @@ def test_params_are_any_schema(params: Any) -> None:
                 "request": ("form", "", None, True, {}),
                 "response": ("stream", "", None, 5, []),
                 "stream": ("true", 1, None, []),
+                "query": ("a", None, [5]),
+                "headers": (5, [], {"a": 5}, {"a": {}}, {"a": {"param": 5}}),
+                "parts": (5, ["a"], {"a": 5}),
+                "without_files": ("form", 5),
+                "secret": (5, "", "a b", None),
+                "websocket": ("true", None),
+                "parameters": (5, "a", [5]),
                 "params": ("object", None, 5, []),
                 "aliases": ("a", None, {"a": 1}, [5], [""], ["a b"], ["a..b"], ["a", "a"], ["x"], ["a\n"], ["é"]),
             }.items()
@@ -113,8 +123,39 @@ def test_params_are_any_schema(params: Any) -> None:
         *(
             pytest.param({"method": "GET", "path": path}, "operations.x.path", id=f"the path {path[:20]!r}")
             for path in (
-                *("x", "/", "x/", "/x/", "//x", "/x//y", "/x y", "/x?y=1", "/x#y", "/é", "/x\n", "/%2e%2e/x", "\\x"),
-                *("/{}", "/{a b}", "/{1}", "/{a", "/a}", "/x{a}", "/{a}x", "/{a}{b}", "/{a!r}", "/{a.b}", "/{a:path}"),
+                *(
+                    "x",
+                    "/",
+                    "x/",
+                    "/x/",
+                    "//x",
+                    "/x//y",
+                    "/x y",
+                    "/x?y",
+                    "/x?",
+                    "/x?y=1#z",
+                    "/x?y=1?",
+                    "/x#y",
+                    "/é",
+                    "/x\n",
+                    "/%2e%2e/x",
+                    "\\x",
+                ),
+                *(
+                    "/{}",
+                    "/{a b}",
+                    "/{1}",
+                    "/{a",
+                    "/a}",
+                    "/x{a}",
+                    "/{a}x",
+                    "/{a}{b}",
+                    "/{++a}",
+                    "/{a+}",
+                    "/{a!r}",
+                    "/{a.b}",
+                    "/{a:path}",
+                ),
                 *("/.", "/..", "/../x", "/x/..", "/x/./y", "/{a}/{a}", "/" + "x" * 200, "https://x.test/x"),
             )
         ),
@@ -123,7 +164,13 @@ def test_params_are_any_schema(params: Any) -> None:
 def test_a_wrong_field_is_named(fields: dict[str, Any], named: str) -> None:
     with pytest.raises(ManifestError) as error:
         read(**fields)
-    assert str(error.value).replace(":", " ").startswith(f"the manifest  {named} ")
+    assert (
+        str(error.value)
+        .replace(":", " ")
+        .replace(".", " ")
+        .replace("[", " ")
+        .startswith(f"the manifest  {named} ".replace(".", " "))
+    )
 
 
 @pytest.mark.parametrize("name", ["", " ", "a b", ".", "a.", ".a", "a..b", "a/b", "a\n", "é", "\ud800", "a" * 201, "*"])
@@ -204,6 +251,38 @@ def test_a_manifest_that_is_nested_too_deeply_is_an_error() -> None:
         Manifest.parse(f'{{"operations": {{"x": {{"params": {schema}}}}}}}')
 
 
+def test_what_a_row_says_of_its_request() -> None:
+    one = read(
+        request="raw",
+        response="empty",
+        stream="always",
+        query=["include"],
+        headers={"Accept": "application/sdp", "OpenAI-Beta": {"param": "betas"}},
+        parts={"sdp": "application/sdp"},
+        without_files="json",
+        secret="OPENAI_ADMIN_KEY",
+        websocket=True,
+    )
+    assert (one.query, one.in_headers, one.parts) == (("include",), ("betas",), {"sdp": "application/sdp"})
+    assert (one.stream, one.always_streams, one.without_files) == (True, True, "json")
+    assert (one.secret, one.websocket) == ("OPENAI_ADMIN_KEY", True)
+
+
+def test_of_one_route_requests_run_the_operation_without_a_query_of_its_own() -> None:
+    found = read_operations(
+        {
+            "beta.create": {"method": "POST", "path": "/x?beta=true"},
+            "create": {"method": "POST", "path": "/x"},
+            "other": {"method": "POST", "path": "/x?other=true"},
+            "beta.list": {"method": "GET", "path": "/y/{a}?beta=true"},
+            "connect": {"method": "GET", "path": "/x", "websocket": True},
+            "nowhere": {},
+        }
+    )
+    assert [(one.name, one.route) for one in routed(found.values())] == [("create", "/x"), ("beta.list", "/y/{a}")]
+    assert found["connect"].route == ""
+
+
 NAMES = st.sampled_from(["a", "a.b", "c", "", "a b"])
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.sampled_from(["GET", "/a", "/{a}", "json"]),
@@ -236,4 +315,4 @@ def test_any_value_is_operations_or_a_manifest_error(given_: Any) -> None:
     assert len(names) == len(set(names))
     for one in found.values():
         assert bool(one.method) == bool(one.path)
-        assert all(f"/{{{name}}}" in one.path for name in one.in_path)
+        assert all(re.search(rf"/\{{\+?{name}\}}", one.path) for name in one.in_path)

@@ -120,10 +120,10 @@ def test_what_was_not_gathered_has_neither(data: Any, dialect: Dialect) -> None:
 
 # models
 
-CHAT = OperationSpec("chat", method="POST", path="/chat", request="json", params={"properties": {"model": {}}})
+CHAT = OperationSpec("chat", method="POST", path="/chat", request="json", parameters=("model",))
 MODEL = OperationSpec("models.get", method="GET", path="/models/{model}", in_path=("model",))
 FILES = OperationSpec("files.list", method="GET", path="/files")
-FORM = OperationSpec("form", method="POST", path="/form", request="multipart", params={"properties": {"model": {}}})
+FORM = OperationSpec("form", method="POST", path="/form", request="multipart", parameters=("model",))
 OPEN = OperationSpec("open", method="POST", path="/open", request="json")
 
 

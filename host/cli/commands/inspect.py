@@ -70,7 +70,7 @@ def inspect(*, source: tuple[str, ...], only_sbom: bool, in_json: bool, **author
 def _catalyst_facts(catalyst: Catalyst) -> dict[str, Any]:
     from host.service import views  # noqa: PLC0415 - not for `--help`
 
-    known, manifest = views.of_catalyst(catalyst), views.of_manifest(catalyst.manifest)
+    known, manifest = views.of_catalyst(catalyst), views.of_manifest(catalyst.manifest, whole=True)
     shown = views.picked(known, "digest", "size", "imports", "exports")
     return {**shown, "manifest": manifest, **views.picked(known, "authority", "limits"), "sbom": _sbom(catalyst)[0]}
 
@@ -110,7 +110,7 @@ def _show_refused(path: str, refused: ArtifactError, *, in_json: bool) -> None:
     digest = str(Digest.of(wasm))
     if in_json:
         facts = {"digest": digest, "size": len(wasm), "imports": outline.imports, "exports": outline.exports}
-        put(as_json({"error": refused.as_dict(), **facts, "manifest": views.of_manifest(manifest)}))
+        put(as_json({"error": refused.as_dict(), **facts, "manifest": views.of_manifest(manifest, whole=True)}))
         sys.exit(refused.exit_status)
     put("\n".join(_refused_page(path, manifest, digest, len(wasm), outline)))
 

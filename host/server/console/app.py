@@ -271,7 +271,7 @@ class Console:
         spec = operations_of(component).get(request.path_params["name"])
         if spec is None:
             raise NotFound(f"{component.reference} has no such operation", field="name")
-        return views.of_operation(component.manifest, spec)
+        return await self._catalog.off_loop(lambda: views.of_operation(component.manifest, spec))
 
     # keys
 

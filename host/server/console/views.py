@@ -57,7 +57,7 @@ def of_operation(manifest: Manifest | None, spec: OperationSpec) -> Facts:
 
 
 def _listed(spec: OperationSpec) -> Facts:
-    return picked(views.of_operation(spec), *_OPERATION)
+    return picked(views.of_operation(spec, whole=False), *_OPERATION)
 
 
 def of_usage(rows: Iterable[Used], days: int) -> Facts:

@@ -130,7 +130,7 @@ def _manifest(manifest: Manifest, operation: Json) -> dict[str, Any]:
         )
     facts = views.of_manifest(manifest) or {}
     operations = [
-        picked(views.of_operation(one), *_OPERATION, *(("params",) if one is wanted else ()))
+        picked(views.of_operation(one, whole=one is wanted), *_OPERATION, *(("params",) if one is wanted else ()))
         for one in manifest.operations.values()
     ]
     return {**picked(facts, *_MANIFEST, *_MORE_OF_MANIFEST), "operations": operations}

@@ -336,6 +336,8 @@ def whole(result: Result, spec: OperationSpec | None) -> tuple[bytes, str]:
         return result.document, result.content_type if _JSON_TYPE.match(result.content_type) else JSON
     if not result.ok:
         return encoded(of_upstream(result.error)), JSON
+    if spec is not None and spec.response == "empty":
+        return b"", JSON
     match result.data:
         case {"$attachment": str(ident), **more} if ident in result.attachments:
             held = result.attachments[ident]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeAlias
 from urllib.parse import parse_qsl, quote, unquote
 
-from host.component.operations import OperationSpec
+from host.component.operations import OperationSpec, routed
 from host.core.headers import without_controls
 from host.core.names import Reference
 from host.core.operation import Attachment, Mention
-from host.core.strict_json import Json
+from host.core.strict_json import Json, parse_json
 from host.errors import InputError, NotFound, UnsupportedMedia
 from host.server.asgi import LARGE_BYTES, Receive, Scope, header, read_body, read_json
 from host.server.openai.forms import read_form, text_of
@@ -23,8 +25,10 @@ _IN_QUERY = "%[]!$&'()*+,;=:@/?"  # RFC 3986, 3.4; brackets are sent by most cli
 _CHARSET = re.compile(r"""charset\s*=\s*["']?([\w.:-]+)""", re.IGNORECASE)
 _AS_ASCII = frozenset({"us-ascii", "ascii", "iso-8859-1", "latin1", "windows-1252"})
 _BOOLEANS = {"true": True, "false": False}
-_NAMED = re.compile(r"\{\w+\}")
+_NAMED = re.compile(r"\{(\+?)\w+\}")
+_MOST_STEPS = 128  # of a path: no operation's has more
 _MODEL = ("/{model}", "/{model_id}")
+_FORM = "multipart/form-data"
 _UNNAMED = frozenset({"", ".", ".."})  # no steps of a name: a path with them is another path (RFC 3986, 6.2.2.3)
 
 
@@ -73,31 +77,76 @@ class Matched:
         return dict(zip(spec.in_path, self.values, strict=True))
 
 
+class _Step:
+    """Where a path has come to, step by step. `literals` are the words that may come next; `named` comes after any
+    other step (`{name}`), and `rest` after one or more (`{+name}`). `methods` are the routes that end here."""
+
+    __slots__ = ("literals", "methods", "named", "rest")
+
+    def __init__(self) -> None:
+        self.literals: dict[str, _Step] = {}
+        self.named: _Step | None = None
+        self.rest: _Step | None = None
+        self.methods: dict[str, Route] = {}
+
+    def reach(self, step: str) -> _Step:
+        """Where the step of a shape leads."""
+        if step == "{}":
+            self.named = self.named or _Step()
+            return self.named
+        if step == "{+}":
+            self.rest = self.rest or _Step()
+            return self.rest
+        return self.literals.setdefault(step, _Step())
+
+    def ends(self, steps: Sequence[str], at: int = 0, values: tuple[str, ...] = ()) -> Iterator[_End]:
+        """The routes of the steps from `at` on, with the values of their names: a word before any step, that before
+        several, and few of them before many."""
+        if at == len(steps):
+            if self.methods:
+                yield self.methods, values
+            return
+        step = steps[at]
+        if (literal := self.literals.get(step)) is not None:
+            yield from literal.ends(steps, at + 1, values)
+        if self.named is not None and step:
+            yield from self.named.ends(steps, at + 1, (*values, unquote(step)))
+        if self.rest is not None:
+            for end in range(at + 1, len(steps) + 1):
+                value = unquote("/".join(steps[at:end]))
+                if _UNNAMED.isdisjoint(value.split("/")):
+                    yield from self.rest.ends(steps, end, (*values, value))
+
+
+_End: TypeAlias = tuple[dict[str, "Route"], tuple[str, ...]]
+
+
 class Routes:
-    """The routes of all catalysts, from their operations by references with a version. A path without parameters comes
-    before one with them: `/files/search` before `/files/{file_id}`. A model's name at the end of a path may have
-    slashes, where no other route has as many steps: `/models/meta-llama/Llama-3`."""
+    """The routes of all catalysts, from their operations by references with a version. A word in a path comes before a
+    name: `/files/search` before `/files/{file_id}`. A model's name at the end of a path may have slashes, where no
+    other route has as many steps: `/models/meta-llama/Llama-3`. However many routes there are, a path is found in as
+    many looks as it has steps."""
 
     def __init__(self, declared: Iterable[tuple[Reference, Iterable[OperationSpec]]]) -> None:
         self._exact: dict[str, dict[str, Route]] = {}
-        self._named: dict[int, list[tuple[list[str], dict[str, Route]]]] = {}  # by the number of steps
+        self._root = _Step()
         self._of_models: list[tuple[str, dict[str, Route]]] = []  # by what stands before the model
         shapes: dict[str, dict[str, Route]] = {}
         for reference, specs in declared:
-            for spec in (one for one in specs if one.path):
-                shape = _NAMED.sub("{}", spec.path)
+            for spec in routed(specs):
+                shape = _NAMED.sub(r"{\1}", spec.route)
                 methods = shapes.setdefault(shape, {})
-                methods.setdefault(spec.method, Route(spec.method, spec.path, {})).specs[reference] = spec
+                methods.setdefault(spec.method, Route(spec.method, spec.route, {})).specs[reference] = spec
         for shape, methods in shapes.items():
             if shape.count("{}") == 1 and next(iter(methods.values())).template.endswith(_MODEL):
                 self._of_models.append((shape.removesuffix("{}"), methods))
-            if "{}" in shape:
-                steps = shape.split("/")
-                self._named.setdefault(len(steps), []).append((steps, methods))
-            else:
+            if "{" not in shape:
                 self._exact[shape] = methods
-        for found in self._named.values():
-            found.sort(key=lambda one: one[0].count("{}"))
+            else:
+                step = self._root
+                for name in shape.split("/"):
+                    step = step.reach(name)
+                step.methods = methods
 
     def find(self, method: str, path: str) -> Matched | Sequence[str]:
         """The route of `path`, which is as it was sent; else the methods of this path, none for an unknown path. HEAD
@@ -106,23 +155,18 @@ class Routes:
         if (methods := self._exact.get(path)) is not None and method in methods:
             return Matched(methods[method])
         allowed = set(methods or ())
-        steps = path.split("/")
-        for template, others in self._named.get(len(steps), ()):
-            pairs = list(zip(template, steps, strict=True))
-            if not all(step if name == "{}" else name == step for name, step in pairs):
-                continue
+        steps = path.split("/", _MOST_STEPS)
+        if len(steps) > _MOST_STEPS:
+            return sorted(allowed)
+        for others, values in self._root.ends(steps):
             if method in others:
-                return Matched(others[method], tuple(unquote(step) for name, step in pairs if name == "{}"))
+                return Matched(others[method], values)
             allowed |= others.keys()
         for before, others in self._of_models if not allowed else ():
             model = unquote(path.removeprefix(before))
-            if path.startswith(before) and not _UNNAMED.intersection(model.split("/")):
+            if path.startswith(before) and _UNNAMED.isdisjoint(model.split("/")):
                 return Matched(others[method], (model,)) if method in others else sorted(others)
         return sorted(allowed)
-
-    def __iter__(self) -> Iterator[Route]:
-        for methods in (*self._exact.values(), *(one[1] for found in self._named.values() for one in found)):
-            yield from methods.values()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,20 +190,28 @@ async def read_content(scope: Scope, receive: Receive, spec: OperationSpec, most
     query, fields = read_query(scope["query_string"]) if scope["query_string"] else ("", {})
     params: dict[str, Json] = fields if spec.request == "none" else {}
     attachments: dict[str, Attachment] = {}
-    if spec.request == "multipart":
-        if kind != "multipart/form-data":
-            raise InputError(
-                f"the body has to be multipart/form-data, and is {kind[:100] or 'of no type'}", field="body"
-            )
-        params, attachments = await admitted.off_loop(lambda: _form(given, body)) if large else _form(given, body)
-    elif spec.request == "json" and body:
-        if kind and kind != "application/json" and not kind.endswith("+json"):
+    request = spec.request
+    if request == "multipart" and spec.without_files == "json" and _is_json(kind):
+        request = "json"
+    if request == "multipart" or (request == "raw" and kind == _FORM):
+        if kind != _FORM:
+            raise InputError(f"the body has to be {_FORM}, and is {kind[:100] or 'of no type'}", field="body")
+        read = partial(_form, given, body, spec.parts)
+        params, attachments = await admitted.off_loop(read) if large else read()
+    elif request == "raw":
+        params = {next(iter(spec.parts), "body"): text_of(body)}
+    elif request == "json" and body:
+        if kind and not _is_json(kind):
             raise InputError(f"the body has to be application/json, and is {kind[:100]}", field="body")
         if "charset" in given.lower():
             _check_charset(given, body)
         params = await read_json(body, "the body", admitted, written=True)
     flagged = spec.stream or spec.request == "json"  # else `stream` is a field like any other
     return Content(params, query, attachments, flagged and _stream(params), large=large)
+
+
+def _is_json(kind: str) -> bool:
+    return kind == "application/json" or kind.endswith("+json")
 
 
 def _check_charset(content_type: str, body: bytes) -> None:
@@ -191,13 +243,15 @@ def read_query(text: bytes) -> tuple[str, dict[str, Json]]:
     return quote(query, safe=_IN_QUERY), _gathered(pairs)
 
 
-def _form(content_type: str, body: bytes) -> tuple[dict[str, Json], dict[str, Attachment]]:
-    """The fields of a form as parameters, and its files as attachments that the parameters name."""
+def _form(content_type: str, body: bytes, types: Mapping[str, str]) -> tuple[dict[str, Json], dict[str, Attachment]]:
+    """The fields of a form as parameters, and its files as attachments that the parameters name. `types` are the media
+    types of fields: one of JSON is read."""
     pairs: list[tuple[str, Json]] = []
     attachments: dict[str, Attachment] = {}
     for part in read_form(content_type, body):
         if part.filename is None:
-            pairs.append((part.name, text_of(part.content)))
+            text = text_of(part.content)
+            pairs.append((part.name, parse_json(text, part.name) if _is_json(types.get(part.name, "")) else text))
         else:
             ident = f"file{len(attachments)}"
             attachments[ident] = Attachment(part.content, without_controls(part.filename), _plain(part.content_type))

@@ -77,10 +77,10 @@ def names_unseen(spec: OperationSpec | None, given: Mapping[str, Json], schema: 
 def _names_its_own(spec: OperationSpec | None, given: Mapping[str, Json]) -> bool:
     """Whether the request has the very parameter that the operation takes its model from."""
     found = model_params(spec, given)
-    properties = _properties(spec.params) if spec is not None else None
+    listed = spec.parameters if spec is not None else None
     if spec is None or spec.path.startswith(_PATH):
         return bool(found)
-    return "model" in found or ("model_id" in found and properties is not None and "model" not in properties)
+    return "model" in found or ("model_id" in found and listed is not None and "model" not in listed)
 
 
 def _hides(spec: OperationSpec, given: Mapping[str, Json]) -> bool:
@@ -141,9 +141,9 @@ def _takes_none(spec: OperationSpec | None, schema: Json) -> bool:
         return properties is not None and "model" not in properties
     if spec.path.startswith(_PATH):
         return False
-    if not isinstance(spec.params, dict):
+    if spec.parameters is None:
         return spec.method in ("GET", "DELETE")
-    return "model" not in (_properties(spec.params) or {})
+    return "model" not in spec.parameters
 
 
 def _properties(schema: Json) -> Mapping[str, Json] | None:

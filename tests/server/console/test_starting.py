@@ -12,7 +12,7 @@ from host.server.console.views import starting
 
 
 def spec(params: Any, **more: Any) -> OperationSpec:
-    return OperationSpec("do.it", params=params, **more)
+    return OperationSpec("do.it", schema=params, **more)
 
 
 def test_an_example_of_the_manifest_comes_first() -> None:

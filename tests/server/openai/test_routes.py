@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from host.component.operations import OperationSpec, read_operations
@@ -28,6 +30,11 @@ ROUTES = Routes(
                 spec("files.content", "GET", "/files/{file_id}/content"),
                 spec("parts.get", "GET", "/files/{file_id}/{part}"),
                 spec("models.get", "GET", "/models/{model}"),
+                spec("trees.get", "GET", "/trees/{+path}"),
+                spec("trees.leaves", "GET", "/trees/{+path}/leaves"),
+                spec("trees.roots", "GET", "/trees/{name}/roots"),
+                spec("beta.files.list", "GET", "/files?beta=true"),
+                spec("only.beta", "PUT", "/only/{id}?beta=true"),
                 spec("models.delete", "DELETE", "/models/{model}"),
                 OperationSpec("without.route"),
             ],
@@ -56,6 +63,13 @@ ROUTES = Routes(
         pytest.param(
             "DELETE", "/models/ft:gpt-4o:acme::x/y", "models.delete", ("ft:gpt-4o:acme::x/y",), id="by its method"
         ),
+        pytest.param("GET", "/trees/oak", "trees.get", ("oak",), id="a rest of one step"),
+        pytest.param("GET", "/trees/a/b%2Fc/d", "trees.get", ("a/b/c/d",), id="a rest of several"),
+        pytest.param("GET", "/trees/a/b/leaves", "trees.leaves", ("a/b",), id="a rest before a word"),
+        pytest.param("GET", "/trees/leaves", "trees.get", ("leaves",), id="a rest that is such a word"),
+        pytest.param("GET", "/trees/a/roots", "trees.roots", ("a",), id="one step before a rest"),
+        pytest.param("GET", "/trees/a/b/roots", "trees.get", ("a/b/roots",), id="a rest where one step is too few"),
+        pytest.param("PUT", "/only/x", "only.beta", ("x",), id="a route with a query of its own, if there is no other"),
         pytest.param("GET", "/files/%E2%82%AC", "files.get", ("€",), id="a value in UTF-8"),
     ],
 )
@@ -76,6 +90,13 @@ def test_a_path_is_an_operation(method: str, path: str, name: str, values: tuple
         pytest.param("GET", "/files/a/b/c", [], id="one step too many"),
         pytest.param("GET", "/FILES", [], id="letters are as they are written"),
         pytest.param("GET", "without.route", [], id="what has no route"),
+        pytest.param("GET", "/trees/", [], id="an empty rest is none"),
+        pytest.param("GET", "/trees/../files", [], id="a rest does not climb"),
+        pytest.param("GET", "/trees/a/%2e%2e/b", [], id="nor with dots that are encoded"),
+        pytest.param("GET", "/trees/a%2f..%2fb", [], id="nor with slashes that are"),
+        pytest.param("GET", "/trees/a//b", [], id="a rest has no empty step"),
+        pytest.param("GET", "/trees" + "/a" * 127, [], id="a path of more steps than any operation has"),
+        pytest.param("GET", "/trees" + "/a" * 100_000, [], id="a path without end"),
     ],
 )
 def test_what_is_none_says_what_there_is(method: str, path: str, allowed: list[str]) -> None:
@@ -96,8 +117,19 @@ def test_a_catalyst_without_the_route_is_told_who_has_it() -> None:
         matched.route.spec(ONE)
 
 
-def test_all_routes_are_listed_once() -> None:
-    assert len({str(route) for route in ROUTES}) == len(list(ROUTES)) == 9
+def test_a_path_is_found_in_as_many_looks_however_many_routes_there_are() -> None:
+    def looks(count: int) -> int:
+        many = [spec(f"o{n}.get", "GET", f"/o{n}/{{a}}/x/{{b}}") for n in range(count)]
+        routes, found = Routes([(ONE, many)]), []
+        sys.setprofile(lambda frame, event, _: found.append(frame) if event == "call" else None)
+        try:
+            matched = routes.find("GET", f"/o{count - 1}/1/x/2")
+        finally:
+            sys.setprofile(None)
+        assert isinstance(matched, Matched)
+        return len(found)
+
+    assert looks(1_000) == looks(10)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from host.component import sbom
 from host.component.manifest import FIELDS, Manifest, ManifestFiles, embed, files_beside
-from host.component.operation_schemas import OperationSchemas, malformed
+from host.component.operation_schemas import malformed
 from host.component.wasm import NOTICE_SECTION, SBOM_SECTION, append_section
 from host.core import environment, installation
 from host.core.fields import FieldReader
@@ -48,7 +48,7 @@ def build(directory: Path) -> bytes:
     """The component of the catalyst in `directory`, with its manifest, its SBOM and metadata inside. Two builds of
     the same source differ in their bytes, and not in these. Raises BuildError, ManifestError, InputError."""
     files = _files(directory)
-    manifest = Manifest.parse(files.text, OperationSchemas(lambda: files.schemas))
+    manifest = Manifest.parse(files.text, lambda: files.schemas)
     manifest.check_schemas()
     if not (directory / f"{ENTRY}.py").is_file():
         raise InputError(f"{directory} has no {ENTRY}.py", hint="that is the module whose class Run is the catalyst")

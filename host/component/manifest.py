@@ -10,7 +10,7 @@ many: their schemas go into a section of their own (`host.component.operation_sc
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -92,20 +92,20 @@ class Manifest:
     schemas: Mapping[str, Json] = field(default_factory=dict)
     defaults: Mapping[str, Json] = field(default_factory=dict)
     examples: Sequence[Mapping[str, Json]] = ()
-    operation_schemas: OperationSchemas | None = field(default=None, compare=False)
+    apart: Json = field(default=None, repr=False, compare=False)  # OperationSchemas, of a manifest that has them
 
     def __repr__(self) -> str:
         """Its name only: it may have hundreds of operations."""
         return f"<Manifest {self.reference}>" if self.id else "<Manifest>"
 
     @classmethod
-    def parse(cls, text: str | bytes, schemas: OperationSchemas | None = None) -> Manifest:
-        """The manifest in `text`; `schemas` has the operations' schemas that are apart. Raises ManifestError, which
-        names the field, also for a name that one object has twice: readers differ in which of the two they take.
-        `check_schemas` reads the schemas themselves."""
+    def parse(cls, text: str | bytes, schemas: Callable[[], bytes] | None = None) -> Manifest:
+        """The manifest in `text`; `schemas` gives the section with the operations' schemas that are apart. Raises
+        ManifestError, which names the field, also for a name that one object has twice: readers differ in which of the
+        two they take. `check_schemas` reads the schemas themselves."""
         try:
             fields = FieldReader(parse_object(text, "the manifest", names_once=True), error=malformed)
-            named = _named(fields)
+            named, apart = _named(fields), None if schemas is None else OperationSchemas(schemas)
             secrets = fields if "secrets" in fields else fields.table("setup")
             return cls(
                 id=named.subject if named else "",
@@ -115,12 +115,12 @@ class Manifest:
                 wasi=_flags(fields.table("wasi")),
                 secrets=tuple(_need(at, one) for at, one in secrets.items("secrets")),
                 domains=fields.texts("domains") if fields.given.get("domains") is not None else None,
-                operations=read_operations(fields.given.get("operations", {}), schemas),
+                operations=read_operations(fields.given.get("operations", {}), apart),
                 passes=read_passes(fields.table("passes")),
                 schemas=_schemas(fields.table("schema")),
                 defaults=fields.table("defaults").given,
                 examples=tuple(one for _, one in fields.items("examples") if isinstance(one, dict)),
-                operation_schemas=schemas,
+                apart=apart,
             )
         except ManifestError:
             raise
@@ -135,7 +135,7 @@ class Manifest:
             if schemas:
                 raise ManifestError("the component has schemas of operations, and no manifest")
             return None
-        return cls.parse(text, OperationSchemas(lambda: schemas))
+        return cls.parse(text, lambda: schemas)
 
     @classmethod
     def beside(cls, path: Path) -> Manifest | None:
@@ -143,7 +143,7 @@ class Manifest:
         if (found := files_beside(path)) is None:
             return None
         schemas = found.schemas
-        return cls.parse(found.text, OperationSchemas(lambda: schemas))
+        return cls.parse(found.text, lambda: schemas)
 
     def check_schemas(self) -> None:
         """Read every schema, which takes long: for whoever builds a component, or installs one. Raises ManifestError,
@@ -155,7 +155,7 @@ class Manifest:
             if names_of(schema) != one.parameters:
                 raise malformed(f"operations.{name}.parameters", "are not those of its schema")
         apart = [name for name, one in self.operations.items() if isinstance(one.schema, OperationSchemas)]
-        for name in unused(self.operation_schemas.lines, apart) if self.operation_schemas else ():
+        for name in unused(self.apart.lines, apart) if self.apart is not None else ():
             raise ManifestError(f"the component has a schema of {name[:80]!r}, which is no operation of its manifest")
 
     @property
@@ -243,10 +243,8 @@ def _joined(text: bytes, operations: bytes) -> ManifestFiles:
         declared = FieldReader(parse_object(operations, OPERATIONS_FILE, names_once=True), error=malformed)
     except InputError as error:
         raise ManifestError(error.message) from None
-    if "operations" in manifest:
-        raise ManifestError(
-            f"the manifest has operations, and {OPERATIONS_FILE} beside it too", hint="keep one of them"
-        )
+    if "operations" in manifest:  # which count then
+        return ManifestFiles(text)
     rows: dict[str, Json] = {}
     for field_name, more in (("operations", {}), ("websockets", {"websocket": True})):
         for name, one in declared.table(field_name).tables():

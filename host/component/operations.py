@@ -46,7 +46,8 @@ class OperationSpec:
     (`in_headers`): for `none` the query, for `raw` one of them is the body. `parts` has the media types of parameters
     that are a part of a form, or the body. `without_files`: the request of a form that has no file in it. `response` is
     the form of the answer. `stream` is whether callers may ask for events, `always_streams` whether there is nothing
-    else. `secret` is the secret that it uses, "" for the manifest's first. `websocket`: it is a connection.
+    else. `secret` is the secret that it uses, "" for the manifest's first. `websocket`: it is a connection. `route` is
+    `path` without its query, "" for what no HTTP request reaches.
 
     `parameters` are the names that the schema of `params` lists, None where it lists none. `params` is the schema
     itself, read when it is asked for; `aliases` are other names of the operation.
@@ -59,7 +60,7 @@ class OperationSpec:
     request: RequestKind = "none"
     response: ResponseKind = "json"
     stream: bool = False
-    schema: Json | OperationSchemas = field(default=True, repr=False)
+    schema: Json = field(default=True, repr=False)  # or OperationSchemas, which has it
     aliases: tuple[str, ...] = ()
     in_path: tuple[str, ...] = field(default=(), compare=False)
     parameters: tuple[str, ...] | None = field(default=None, compare=False)
@@ -70,16 +71,15 @@ class OperationSpec:
     secret: str = ""
     always_streams: bool = False
     websocket: bool = False
+    route: str = field(init=False, default="", compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "route", "" if self.websocket else self.path.partition("?")[0])
 
     @property
     def params(self) -> Json:
         """The JSON Schema of the operation's `params`. Raises ManifestError where it cannot be read."""
         return self.schema.of(self.name) if isinstance(self.schema, OperationSchemas) else self.schema
-
-    @property
-    def route(self) -> str:
-        """Its path without the query that it may end with; "" for what no HTTP request reaches."""
-        return "" if self.websocket else self.path.partition("?")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ def _read(name: str, fields: FieldReader, schemas: OperationSchemas | None) -> O
     stream = fields.of_kind("stream", (bool, str), 'true, false or "always"', default=False)
     if isinstance(stream, str) and stream != _ALWAYS:
         raise fields.error("stream", f'is true, false or "{_ALWAYS}"')
-    schema: Json | OperationSchemas = True
+    schema: Json = True
     parameters: tuple[str, ...] | None = None
     if "params" in given:
         schema = fields.of_kind("params", (dict, bool), "a schema: an object, true or false", default=True)

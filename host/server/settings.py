@@ -8,6 +8,7 @@ max_body_size = "64MB"
 max_bodies_size = "512MB"                 # of all requests under way in a process; a key has half at most
 max_unknown_connections = 512             # in each process, before a request on them was authenticated
 max_unknown_connections_per_address = 64
+mcp_tools = ["chat.*", "files.*"]         # what MCP lists, where there are more than 40 tools
 limits = "redis://cache.internal/0"       # counts requests and tokens; default: the state's database
 
 [prefix_map]                              # the beginning of a model's name: its catalyst
@@ -59,6 +60,7 @@ from host.service.limits import Budget
 from host.service.principal import MOST_BYTES
 from host.service.request import Routing
 from host.service.targets import Failover, ModelTarget
+from host.store.access.api_keys import operation_glob
 
 MAX_BODY_BYTES = 64 * 1024 * 1024  # audio has up to 25 MB, and base64 adds a third
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\sA-Z]+\Z")  # a browser's extension has one with a scheme of its own
@@ -68,7 +70,8 @@ _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\sA-Z]+\Z")  # a browser's exten
 class ServerSettings:
     """`allowed_hosts` are names in the Host header, `*` for any; `budgets` are by references without a version;
     `limits_url` may hold a password. `max_connections` 0: as many as descriptors
-    allow. `anonymous` admits callers on the loopback interface while there is no key."""
+    allow. `mcp_tools` are globs over operations: which of them MCP lists where there are too many to list them all.
+    `anonymous` admits callers on the loopback interface while there is no key."""
 
     routing: Routing = field(default_factory=Routing)
     budgets: Mapping[Reference, Budget] = field(default_factory=dict)
@@ -80,6 +83,7 @@ class ServerSettings:
     max_connections: int = 0
     max_unknown_connections: int = MOST_UNKNOWN
     max_unknown_connections_per_address: int = MOST_UNKNOWN_OF_ADDRESS
+    mcp_tools: tuple[str, ...] = ()
     limits_url: str | None = field(default=None, repr=False)
     anonymous: bool = True
 
@@ -131,6 +135,7 @@ class ServerSettings:
             max_connections=given.max_connections,
             max_unknown_connections=given.max_unknown_connections,
             max_unknown_connections_per_address=given.max_unknown_connections_per_address,
+            mcp_tools=tuple(_named("mcp_tools", partial(operation_glob, text)) for text in given.mcp_tools),
             limits_url=given.limits,
         )
 
@@ -189,6 +194,7 @@ class _Document(_Strict):
     max_connections: int = Field(0, ge=0)
     max_unknown_connections: int = Field(MOST_UNKNOWN, ge=1)
     max_unknown_connections_per_address: int = Field(MOST_UNKNOWN_OF_ADDRESS, ge=1)
+    mcp_tools: list[str] = Field(default_factory=list)
     limits: str | None = None
 
 

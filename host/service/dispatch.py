@@ -93,7 +93,7 @@ class Running:
 
     def _begun(self, resolved: Resolved, catalyst: Catalyst) -> AsyncEventStream:
         self.resolved, self.catalyst, spec = resolved, catalyst, resolved.spec
-        self._reads = spec is not None and (spec.method == "GET" or spec.path.endswith("/cancel"))
+        self._reads = spec is not None and (spec.method == "GET" or spec.route.endswith("/cancel"))
         self._counted = TokenCount(resolved.dialect)
         params, self._hides_count = resolved.params, False
         if self._asks_count:

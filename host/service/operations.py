@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from typing import Final
 
 from host.component.operations import OperationSpec
+from host.core.fields import did_you_mean
 from host.core.strict_json import Json
+from host.errors import NotFound
 from host.store.components import Component
 
 _ROWS: Final = (
@@ -42,6 +46,39 @@ def operation_of(component: Component, name: str) -> OperationSpec | None:
     if (found := known.get(name)) is not None:
         return found
     return next((one for one in known.values() if name in one.aliases), None)
+
+
+MOST_LISTED: Final = 40
+"""Operations that are listed one by one where nobody asked for all of them."""
+
+
+def kinds_of(operations: Iterable[str]) -> Mapping[str, int]:
+    """How many operations there are of each kind, which is the first word of their names."""
+    return Counter(name.partition(".")[0] for name in operations)
+
+
+def matching(operations: Mapping[str, OperationSpec], pattern: str) -> list[OperationSpec]:
+    """The operations that `pattern` means: a glob over their names and aliases, or words that begin them (`files` is
+    `files.*`)."""
+    globs = (pattern, f"{pattern}.*")
+
+    def fits(one: OperationSpec) -> bool:
+        return any(fnmatchcase(name, glob) for name in (one.name, *one.aliases) for glob in globs)
+
+    return [one for one in operations.values() if fits(one)]
+
+
+def described(operations: Mapping[str, OperationSpec], name: str, of: str) -> OperationSpec:
+    """The operation of this name or alias. Raises NotFound, with the nearest name of the catalyst `of`."""
+    for one in operations.values():
+        if name in (one.name, *one.aliases):
+            return one
+    known = (known for one in operations.values() for known in (one.name, *one.aliases))
+    raise NotFound(
+        f"{of} has no operation {name[:80]!r}",
+        field="operation",
+        hint=did_you_mean(name, known, f"it has {', '.join(f'{kind}.*' for kind in kinds_of(operations))}"[:300]),
+    )
 
 
 def input_schema_of(component: Component) -> Json:

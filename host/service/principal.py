@@ -31,6 +31,7 @@ ANONYMOUS_SCOPES: frozenset[KeyScope] = frozenset({"run", "runs", "components", 
 
 
 _MODEL = re.compile(r"[A-Za-z0-9@][A-Za-z0-9._:/@+~-]*")  # no blank, and none of `,?#%`, which some take apart
+_WILDCARD = re.compile(r"[*?\[]")
 _READING = ("list", "get", "retrieve")  # the last words of operations that read, where nothing says their method
 
 
@@ -102,15 +103,21 @@ class Principal:
         return plain and any(fnmatchcase(model, glob) for glob in self.key.models)
 
     def may_operate(self, operation: str, spec: OperationSpec | None = None) -> bool:
-        """Whether the key is for this operation; "" stands for the whole input of a catalyst that takes none. `spec` is
-        the operation's, where it is known: then its name counts, and not the alias that the caller gave.
+        """Whether the caller may run this operation; "" stands for the whole input of a catalyst that takes none.
+        `spec` is the operation's, where it is known: then its name counts, and not the alias that the caller gave.
 
-        A public key without operations only reads. One with operations deletes only where a glob names the deletion:
-        `files.delete` does, `files.*` does not."""
+        An operation with a secret of its own, such as an administrator's, is only for a key with a glob that names its
+        kind: `admin.*` does, `*` and `*.list` do not. A public key without operations only reads. One with operations
+        deletes only where a glob names the deletion: `files.delete` does, `files.*` does not."""
+        apart = spec is not None and bool(spec.secret)
         if self.key is None:
-            return True
+            return not (apart and self.anonymous)
         name = spec.name if spec else operation
         globs, public = self.key.operations, self.key.type == "public"
+        if apart:
+            globs = tuple(glob for glob in globs if _names_kind(glob, name))
+            if not globs:
+                return False
         if not globs:
             return not public or _reads(name, spec)
         if public and _deletes(name, spec):
@@ -126,6 +133,11 @@ class Principal:
         """Raises Forbidden. See `may_operate`."""
         if not self.may_operate(operation, spec):
             name = (spec.name if spec else operation)[:200]
+            if self.key is None:
+                raise Forbidden(
+                    f"the operation {name!r} uses a secret of its own, and takes a key that names it",
+                    hint=f"the operator makes one: host key create --name NAME --operation {name}",
+                )
             raise Forbidden(
                 f"the key {self.name!r} is not for the operation {name!r}",
                 hint=f"the operator widens it: host key update {self.id} --operation {name or repr('*')}",
@@ -155,6 +167,12 @@ _WITH: dict[KeyScope, str] = {
     "metrics": "--type secret --scope metrics",
     "manage": "--type admin --scope manage",
 }
+
+
+def _names_kind(glob: str, operation: str) -> bool:
+    """Whether the glob has the operation's first word, or all of it."""
+    kind, dot, _ = operation.partition(".")
+    return glob == operation or (bool(dot) and _WILDCARD.split(glob, 1)[0].startswith(f"{kind}."))
 
 
 def _reads(operation: str, spec: OperationSpec | None) -> bool:

@@ -59,8 +59,8 @@ def of_manifest(manifest: Manifest | None, *, whole: bool = False) -> Facts | No
     """The operations in it have their schemas only where it is asked for `whole`: they are long."""
     if manifest is None:
         return None
-    facts = asdict(replace(manifest, operations={}, operation_schemas=None))
-    del facts["operation_schemas"]
+    facts = asdict(replace(manifest, operations={}, apart=None))
+    del facts["apart"]
     operations = {name: of_operation(one, whole=whole) for name, one in manifest.operations.items()}
     return {**facts, "operations": operations}
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection
 from typing import TypeAlias
 
 from host.component.manifest import Manifest, embedded_schemas
-from host.component.operation_schemas import OperationSchemas
 from host.core.names import Digest
 from host.errors import StateError
 from host.store.blobs import Blobs
@@ -35,7 +34,7 @@ class Manifests:
         if not text:
             return None
         if (found := self._known.get((digest, text))) is None:
-            found = Manifest.parse(text, OperationSchemas(lambda: self._schemas(digest)))
+            found = Manifest.parse(text, lambda: self._schemas(digest))
             self._known[digest, text] = found
         return found
 

@@ -39,6 +39,18 @@ def test_the_page_says_who_signed_what_is_more_what_is_less_and_what_is_granted(
     ]
 
 
+def test_the_page_says_what_keys_may_run_that_they_could_not_before(program: Any, tool: Any) -> None:
+    before = {"files.list": {"method": "GET", "path": "/files"}}
+    more = {f"admin.{n}": {"method": "GET", "path": f"/admin/{n}", "secret": "ADMIN"} for n in ("a", "b")}
+    program("register", tool(domains=["old.example"], operations=before))
+    program("policy", "set", "c:local.tool", "allowed_domains", '["old.example"]')
+    operations = {**before, "chat": {"method": "POST", "path": "/chat"}, **more}
+    program("register", tool(domains=["new.example"], operations=operations), "--replace")
+    shown = program("approve", "c:local.tool").out
+    assert "\nit has 3 more operations: chat.* (1), admin.* (2)\n" in shown
+    assert "API keys without --operation may run them, but for those with the secret ADMIN;" in shown
+
+
 @pytest.mark.usefixtures("waiting")
 @pytest.mark.parametrize("answer", ["", "n"])
 def test_on_a_terminal_nothing_but_a_yes_approves(program: Any, terminal: Any, answer: str) -> None:

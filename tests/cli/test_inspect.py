@@ -69,6 +69,9 @@ def test_its_examples_can_be_pasted_into_run(program: Any, openai_file: Path) ->
     assert '\n  --input \'{"operation":"models.list"}\'\n' in page
 
 
+MORE = "  --operation '*' lists each, 'KIND.*' those of a kind; a whole name shows one with its parameters"
+
+
 def listed(page: str) -> list[str]:
     """What the page says of operations: how many there are, then a line each."""
     return page.partition("\nwhat it can do: ")[2].partition("\n\n")[0].splitlines()
@@ -100,13 +103,70 @@ def test_of_many_operations_the_page_has_how_many_there_are_of_each_kind(program
     many = {f"{kind}.things.n{n}": {} for kind, count in (("chat", 3), ("admin", 397)) for n in range(count)}
     page = program("inspect", with_operations(tmp_path, many)).out
     assert [line.split() for line in listed(page)[:3]] == [["400", "operations"], ["chat", "3"], ["admin", "397"]]
-    assert listed(page)[3:] == ["  each is in --json"]
+    assert listed(page)[3:] == [MORE]
 
 
 def test_of_very_many_kinds_the_page_stays_a_page(program: Any, tmp_path: Path) -> None:
     page = program("inspect", with_operations(tmp_path, {f"k{n}.x": {} for n in range(400)})).out
-    assert len(listed(page)) == 42
-    assert listed(page)[-1] == "  and 360 other kinds; each is in --json"
+    assert len(listed(page)) == 43
+    assert listed(page)[-2:] == ["  and 360 other kinds", MORE]
+
+
+ROWS: dict[str, Any] = {
+    "files.list": {"method": "GET", "path": "/files", "aliases": ["files.all"]},
+    "files.create": {
+        "description": "Keep a file",
+        "method": "POST",
+        "path": "/files",
+        "request": "multipart",
+        "params": {"required": ["file"], "properties": {"file": {}}},
+    },
+    "filed.away": {},
+    "admin.keys.list": {"method": "GET", "path": "/keys", "secret": "ADMIN_KEY"},
+    "events.watch": {"method": "GET", "path": "/events", "stream": "always"},
+    "talk": {"method": "GET", "path": "/talk", "websocket": True},
+}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        pytest.param("*", list(ROWS), id="all"),
+        pytest.param("files.*", ["files.list", "files.create"], id="a pattern"),
+        pytest.param("files", ["files.list", "files.create"], id="a kind"),
+        pytest.param("*.list", ["files.list", "admin.keys.list"], id="a pattern over ends"),
+        pytest.param("files.a*", ["files.list"], id="a pattern over an alias"),
+    ],
+)
+def test_operations_are_listed_by_a_pattern(program: Any, tmp_path: Path, pattern: str, names: list[str]) -> None:
+    file = with_operations(tmp_path, ROWS)
+    said = program("inspect", file, "--operation", pattern)
+    assert [line.split()[0] for line in said.out.splitlines()] == names
+    in_json = json.loads(program("inspect", file, "--json", "--operation", pattern).out)
+    assert list(in_json) == names
+    assert all("params" not in one for one in in_json.values())
+
+
+def test_a_line_says_what_is_special_about_an_operation(program: Any, tmp_path: Path) -> None:
+    lines = program("inspect", with_operations(tmp_path, ROWS), "--operation", "*").out.splitlines()
+    assert [line.partition("(")[2] for line in lines] == ["", "", "", "with ADMIN_KEY)", "streams)", "a WebSocket)"]
+
+
+def test_an_operation_that_there_is_not_is_answered_with_the_nearest(program: Any, tmp_path: Path) -> None:
+    said = program("inspect", with_operations(tmp_path, ROWS), "--operation", "file.create")
+    assert said.status == 2
+    assert "has no operation 'file.create'" in said.err
+    assert "did you mean files.create?" in said.err
+
+
+def test_one_operation_is_shown_with_its_parameters(program: Any, tmp_path: Path) -> None:
+    file = with_operations(tmp_path, ROWS)
+    page = program("inspect", file, "--operation", "files.create").out
+    assert page.splitlines()[:2] == ["files.create", "Keep a file"]
+    assert "\nroute    POST /files\nrequest  multipart\nanswer   json\n" in page
+    assert json.loads(page.partition("\nparams\n")[2]) == ROWS["files.create"]["params"]
+    found = json.loads(program("inspect", file, "--operation", "files.all", "--json").out)
+    assert (found["name"], found["params"], found["parameters"]) == ("files.list", True, None)
 
 
 def test_in_json_each_operation_has_all_that_the_manifest_says_of_it(

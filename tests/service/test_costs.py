@@ -110,6 +110,8 @@ class TestBeforeTheRun:
             pytest.param("/moderations", {"input": "a" * 400}, 100, id="a moderation"),
             pytest.param("/videos", {"prompt": "a", "seconds": "12"}, 12_000, id="a video"),
             pytest.param("/realtime/client_secrets", {}, 10_000, id="a way past this host"),
+            pytest.param("/live/sessions", {}, 10_000, id="another"),
+            pytest.param("/realtime/calls/{call_id}/accept", {}, 10_000, id="a call that begins"),
         ],
     )  # fmt: skip
     def test_everything_that_is_paid_for_costs_something(self, path: str, params: Any, least: int) -> None:

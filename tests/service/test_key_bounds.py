@@ -12,7 +12,7 @@ import pytest
 from host.component.manifest import Manifest
 from host.core.names import Digest, Reference
 from host.errors import Forbidden, HostError, InputError
-from host.service.principal import OPERATOR, Principal
+from host.service.principal import ANONYMOUS_SCOPES, OPERATOR, Principal
 from host.service.request import OperationRequest, Resolved, Routing, resolve
 from host.store.access.api_keys import ApiKey
 from host.store.components import Component
@@ -45,7 +45,21 @@ OPERATIONS: dict[str, Any] = {
     "models.list": {"method": "GET", "path": "/models"},
     "models.retrieve": {"method": "GET", "path": "/models/{model}"},
     "models.delete": {"method": "DELETE", "path": "/models/{model}"},
+    "videos.edit": {**BARE, "path": "/videos/edits"},
+    "agents.sessions.create": {**BARE, "path": "/agents/sessions"},
+    "agents.sessions.events.create": {**BARE, "path": "/agents/sessions/{session_id}/events"},
+    "live.create": {**BARE, "path": "/live/sessions"},
+    "responses.connect": {"method": "GET", "path": "/responses", "websocket": True},
+    "beta.responses.create": {**JSON, "path": "/responses?beta=true"},
 }
+ADMIN: dict[str, Any] = {
+    "admin.projects.list": {"method": "GET", "path": "/organization/projects", "secret": "ADMIN_KEY"},
+    "admin.projects.create": {
+        "method": "POST", "path": "/organization/projects", "secret": "ADMIN_KEY", "aliases": ["projects.create"],
+    },
+    "admin.projects.delete": {"method": "DELETE", "path": "/organization/projects/{id}", "secret": "ADMIN_KEY"},
+    "administer": {"method": "GET", "path": "/organization", "secret": "ADMIN_KEY"},
+}  # fmt: skip
 
 
 def installed(name: str, **manifest: Any) -> Component:
@@ -55,6 +69,7 @@ def installed(name: str, **manifest: Any) -> Component:
 
 
 LISTED = installed("listed", operations=OPERATIONS)
+GROWN = installed("grown", operations={**OPERATIONS, **ADMIN})
 UNLISTED = installed("unlisted", schema={"input": {"properties": {"text": {}}}})  # takes no operations
 
 
@@ -62,7 +77,7 @@ class Catalog:
     routing = Routing(aliases={"fast": "gpt-4o-mini"}, default=LISTED.reference.any_version)
 
     def component(self, reference: Reference) -> Component:
-        return UNLISTED if reference.name == "unlisted" else LISTED
+        return {"unlisted": UNLISTED, "grown": GROWN}.get(reference.name, LISTED)
 
 
 def holder(kind: str = "secret", *, models: Sequence[str] = (), operations: Sequence[str] = ()) -> Principal:
@@ -160,6 +175,57 @@ class TestAPublicKey:
                 asked(holder("public"), name, target=target)
 
 
+class TestAnUpgradeWithMoreOperations:
+    """A key of today, after its catalyst has an administrator's operations as well."""
+
+    @pytest.mark.parametrize("operation", [*ADMIN, "projects.create"])
+    @pytest.mark.parametrize(
+        ("kind", "globs"),
+        [
+            pytest.param("secret", (), id="a key for all operations"),
+            pytest.param("admin", (), id="an admin key"),
+            pytest.param("public", (), id="a public key, which reads"),
+            pytest.param("secret", ("*",), id="a glob over everything"),
+            pytest.param("secret", ("*.list", "*.create", "*.delete"), id="globs over the ends of names"),
+            pytest.param("secret", ("a*", "?dmin.*", "[a]dmin.*", "admin*"), id="globs that begin before the kind ends"),
+            pytest.param("secret", ("projects.*", "projects.create"), id="globs over an alias"),
+            pytest.param("secret", ("files.*", "chat.*"), id="globs over others"),
+            pytest.param("public", ("admin", "administer.*"), id="names that are nearly the kind"),
+        ],
+    )  # fmt: skip
+    def test_no_key_has_the_administrators_operations_that_did_not_name_them(
+        self, kind: str, globs: tuple[str, ...], operation: str
+    ) -> None:
+        with pytest.raises(Forbidden):
+            asked(holder(kind, operations=globs), operation, target=GROWN.reference)
+        with pytest.raises(Forbidden):
+            asked(holder(kind, operations=globs), None, target=GROWN.reference, more={"operation": operation})
+
+    @pytest.mark.parametrize("glob", ["admin.*", "admin.projects.*", "admin.projects.list", "admin.*.list"])
+    def test_a_key_that_names_them_has_them(self, glob: str) -> None:
+        asked(holder(operations=(glob,)), "admin.projects.list", target=GROWN.reference)
+        asked(holder(operations=("administer",)), "administer", target=GROWN.reference)
+
+    def test_a_public_key_that_names_the_kind_deletes_none_of_it(self) -> None:
+        public = holder("public", operations=("admin.*",))
+        asked(public, "admin.projects.list", target=GROWN.reference)
+        with pytest.raises(Forbidden):
+            asked(public, "admin.projects.delete", target=GROWN.reference)
+
+    @pytest.mark.parametrize("operation", ADMIN)
+    def test_a_caller_without_a_key_has_none_of_them_and_the_operator_has_all(self, operation: str) -> None:
+        anonymous = Principal(None, ANONYMOUS_SCOPES, anonymous=True)
+        with pytest.raises(Forbidden, match="takes a key that names it"):
+            asked(anonymous, operation, target=GROWN.reference)
+        asked(anonymous, "files.list", target=GROWN.reference)
+        asked(OPERATOR, operation, target=GROWN.reference)
+
+    @pytest.mark.parametrize("operation", OPERATIONS)
+    def test_what_a_key_had_it_still_has(self, operation: str) -> None:
+        for globs in ((), ("*",), (operation,)):
+            asked(holder(operations=globs), operation, {"model": "m", "file_id": "f"}, target=GROWN.reference)
+
+
 MINI = {"model": "gpt-4o-mini"}
 FUNCTION = {"type": "function", "function": {"name": "f", "parameters": {"properties": {"model": {"const": "gpt-5"}}}}}
 
@@ -226,6 +292,11 @@ class TestModels:
             pytest.param("realtime.sessions.create", {}, id="a session past this host"),
             pytest.param("realtime.client_secrets.create", {"session": MINI}, id="a way in for one"),
             pytest.param("videos.remix", {"prompt": "a"}, id="more of a video"),
+            pytest.param("videos.edit", {"prompt": "a"}, id="another one of a video"),
+            pytest.param("agents.sessions.create", {"input": "a"}, id="an agent, which has a model"),
+            pytest.param("agents.sessions.events.create", {"session_id": "s"}, id="more for an agent"),
+            pytest.param("live.create", {}, id="a live session"),
+            pytest.param("responses.connect", {}, id="a connection, whose messages name models"),
             pytest.param("models.retrieve", {"model": "gpt-5"}, id="another one in the path"),
             pytest.param("models.delete", {"model": "gpt-4o-mini/../gpt-5"}, id="a path that goes up"),
             pytest.param("images.generate", {"prompt": "a cat"}, id="the provider's default"),

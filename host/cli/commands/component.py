@@ -12,7 +12,7 @@ import click
 
 from host.cli.inputs import opened, source_named
 from host.cli.options import allow_import_option, json_option, yes_option
-from host.cli.output.component import as_facts, next_step, serving_line, state_of, waiting_line
+from host.cli.output.component import as_facts, more_operations, next_step, serving_line, state_of, waiting_line
 from host.cli.output.terminal import (
     ProgressBars,
     agree,
@@ -260,7 +260,10 @@ def _reviewed(workspace: Workspace, component: Component) -> Component:
 def _approved(workspace: Workspace, installed: Installed, *, yes: bool, in_json: bool = False) -> bool:
     """Show what the approval allows, ask for it unless `yes`, and approve. Returns whether it was."""
     component = installed.component
-    for line in _page(workspace.review(component), installed):
+    review = workspace.review(component)
+    versions = workspace.components.versions(component.reference.any_version)
+    before = next((one for one in versions if one.digest == review.before), None)
+    for line in (*_page(review, installed), *more_operations(before, component)):
         (say if in_json else put)(as_line(line))
     if not yes and not (may_ask() and confirmed("Approve these bytes?")):
         return False

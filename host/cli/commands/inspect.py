@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from host.cli.inputs import is_reference, source_named
-from host.cli.options import json_option, permission_options
+from host.cli.options import aliased_option, json_option, permission_options
 from host.cli.output import missing_permissions
 from host.cli.output.terminal import as_json, as_typed, errors_shown, local_time, one_line, put, size
 from host.cli.permissions import RunPermissions, read_permissions
@@ -39,8 +38,22 @@ _LISTED = 40  # operations, or kinds of them
 @click.argument("source", metavar="FILE|REF", nargs=-1, required=True)
 @permission_options
 @click.option("--sbom", "only_sbom", is_flag=True, help="Print the SBOM in the component alone: CycloneDX, JSON.")
+@aliased_option(
+    "--operation",
+    "pattern",
+    aliases=["--operations"],
+    metavar="GLOB",
+    help="List these operations alone, '*' or 'files.*'; a whole name shows one with its parameters.",
+)
 @json_option
-def inspect(*, source: tuple[str, ...], only_sbom: bool, in_json: bool, **authority: Any) -> None:
+def inspect(
+    *,
+    source: tuple[str, ...],
+    only_sbom: bool,
+    pattern: str | None,
+    in_json: bool,
+    **authority: Any,
+) -> None:
     """Show the component in FILE, or the one that is installed under REF: its requests, and what it could reach with
     these options of `host run`. FILE may be `openai`, which comes with this program."""
     with errors_shown(in_json=in_json):
@@ -58,6 +71,9 @@ def inspect(*, source: tuple[str, ...], only_sbom: bool, in_json: bool, **author
                 raise
             if only_sbom:
                 put(_sbom_alone(catalyst, name))
+                return
+            if pattern is not None:
+                put(_operations_alone(catalyst.operations, name, pattern, in_json=in_json))
                 return
             rows = tuple(list_permissions(catalyst.imports, catalyst.grant))
             installation = kept.installation() if kept else {}
@@ -237,21 +253,64 @@ def _detail(row: Permission) -> tuple[str, ...]:
     return (*row.granted, *refused) or ("" if row.can else "nothing is granted",)
 
 
+def _operations_alone(operations: Mapping[str, OperationSpec], of: str, pattern: str, *, in_json: bool) -> str:
+    """The operation of this name with its parameters, or those of a pattern. Raises NotFound."""
+    from host.service import views  # noqa: PLC0415 - not for `--help`
+    from host.service.operations import described, matching  # noqa: PLC0415 - as above
+
+    found = matching(operations, pattern)
+    if not found or any(pattern in (one.name, *one.aliases) for one in found):
+        one = described(operations, pattern, of)
+        return as_json(views.of_operation(one)) if in_json else "\n".join(_described_lines(one))
+    if in_json:
+        return as_json({one.name: views.of_operation(one, whole=False) for one in found})
+    width = max(len(one.name) for one in found)
+    return "\n".join(_operation_line(one, width) for one in found)
+
+
+def _described_lines(spec: OperationSpec) -> Iterator[str]:
+    yield one_line(spec.name + (f", also {', '.join(spec.aliases)}" if spec.aliases else ""))
+    yield one_line(spec.description)
+    yield ""
+    for what, said in (
+        ("route", f"{spec.method} {spec.path}" + (" (a WebSocket)" if spec.websocket else "")),
+        ("request", spec.request),
+        ("answer", spec.response + ("" if not spec.stream else ", events" if not spec.always_streams else ": events")),
+        ("secret", spec.secret),
+    ):
+        if said.strip():
+            yield f"{what:9}{one_line(said)}"
+    yield from ("", "params", as_json(spec.params))
+
+
 def _operation_lines(operations: Mapping[str, OperationSpec]) -> Iterator[str]:
-    """Each operation with its route; of many, the number of each kind, which is the first word of their names."""
+    """Each operation with its route; of many, the number of each kind."""
     if not operations:
         return
+    from host.service.operations import kinds_of  # noqa: PLC0415 - not for `--help`
+
     yield ""
     yield f"what it can do: {len(operations)} operation{'s' if len(operations) > 1 else ''}"
     if len(operations) <= _LISTED:
         width = max(map(len, operations))
-        for name, one in operations.items():
-            yield f"  {name:{width}}  {one.method:6} {one.path}{' (streams)' if one.stream else ''}".rstrip()
+        yield from (f"  {_operation_line(one, width)}" for one in operations.values())
         return
-    kinds = Counter(name.partition(".")[0] for name in operations)
+    kinds = kinds_of(operations)
     for kind, count in list(kinds.items())[:_LISTED]:
         yield f"  {kind:22} {count}"
-    yield f"  {f'and {len(kinds) - _LISTED} other kinds; ' if len(kinds) > _LISTED else ''}each is in --json"
+    if len(kinds) > _LISTED:
+        yield f"  and {len(kinds) - _LISTED} other kinds"
+    yield "  --operation '*' lists each, 'KIND.*' those of a kind; a whole name shows one with its parameters"
+
+
+def _operation_line(spec: OperationSpec, width: int) -> str:
+    marks = [
+        *(["streams"] if spec.stream else []),
+        *(["a WebSocket"] if spec.websocket else []),
+        *([f"with {spec.secret}"] if spec.secret else []),
+    ]
+    more = f" ({', '.join(marks)})" if marks else ""
+    return f"{spec.name:{width}}  {spec.method:6} {spec.path}{more}".rstrip()
 
 
 def _next_lines(catalyst: Catalyst, granted: RunPermissions) -> Iterator[str]:

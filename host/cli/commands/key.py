@@ -71,7 +71,7 @@ _BOUNDS: Final = (
         multiple=True,
         metavar="GLOB",
         help="Only this operation: models.list, chat.*.",
-        show_default="all; for a public key those that read",
+        show_default="all without a secret of their own; for a public key those that read",
     ),
     aliased_option(
         "--model",

@@ -236,12 +236,19 @@ class _DesktopClients(click.Command):
 @click.command("mcp", cls=_DesktopClients, short_help="Serve MCP to a desktop client, over standard input and output.")
 @click.option("--reference", "references", multiple=True, metavar="REF", help="Only this catalyst.", show_default="all")
 @click.option(
+    "--tool",
+    "listed",
+    multiple=True,
+    metavar="GLOB",
+    help="Where there are more than 40 tools, list these operations, like 'chat.*'; the others are found by search.",
+)
+@click.option(
     "--manage",
     is_flag=True,
     help="Add the tools that set secrets and policies. Careful: an agent may obey texts of strangers.",
 )
 @_log_level_option("warning", "The least that is logged, on standard error.")
-def mcp(*, references: tuple[str, ...], manage: bool, log_level: str) -> None:
+def mcp(*, references: tuple[str, ...], listed: tuple[str, ...], manage: bool, log_level: str) -> None:
     """Serve the installed catalysts as tools, by the Model Context Protocol, to the program that starts this one. Each
     run is in a sandbox, with the grants of its catalyst and nothing else.
 
@@ -264,6 +271,7 @@ def mcp(*, references: tuple[str, ...], manage: bool, log_level: str) -> None:
         try:
             from host.server.mcp.stdio import serve_standard_streams  # noqa: PLC0415 - as above
             from host.server.observability import logs  # noqa: PLC0415 - not for `--help`
+            from host.store.access.api_keys import operation_glob  # noqa: PLC0415 - brings SQLAlchemy
         except ModuleNotFoundError as error:
             raise StateError(
                 f"this needs {error.name}, which is not installed", hint=installation.remedy("serve")
@@ -279,7 +287,7 @@ def mcp(*, references: tuple[str, ...], manage: bool, log_level: str) -> None:
         if sys.stdin.isatty():
             say("reading MCP messages from standard input, which a client usually writes (Ctrl-D ends it)")
         logs.configure(level=log_level, in_json=not sys.stderr.isatty())
-        serve_standard_streams(only, manage=manage)
+        serve_standard_streams(only, listed=[operation_glob(text) for text in listed], manage=manage)
 
 
 @click.group("fake", short_help="Run a stand-in for an outside service.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from host.cli.output.terminal import as_line, say
@@ -27,6 +28,23 @@ def as_facts(component: Component) -> dict[str, Any]:
 
     facts = views.picked(views.of_component(component), *_SHOWN)
     return {**facts, "manifest": views.of_manifest(component.manifest)}
+
+
+def more_operations(before: Component | None, after: Component) -> Iterator[str]:
+    """The operations that `after` has in addition, and who may run them."""
+    had = before.manifest.operations if before and before.manifest else {}
+    has = after.manifest.operations if after.manifest else {}
+    more = [one for name, one in has.items() if name not in had]
+    if before is None or not more:
+        return
+    from host.service.operations import kinds_of  # noqa: PLC0415 - a run shows no component
+
+    kinds = ", ".join(f"{kind}.* ({count})" for kind, count in kinds_of(one.name for one in more).items())
+    yield ""
+    yield f"it has {len(more)} more operation{'s' if len(more) > 1 else ''}: {kinds}"
+    apart = dict.fromkeys(one.secret for one in more if one.secret)
+    but = f", but for those with the secret {', '.join(apart)}" if apart else ""
+    yield f"  API keys without --operation may run them{but}; a public key those that read (`host key list`)"
 
 
 def next_step(workspace: Workspace, component: Component) -> str:

@@ -31,7 +31,10 @@ _RUN: Final = (
     *("requests", "denied", "caller", "operation", "model", "input_tokens", "output_tokens"),
 )
 _RECORD: Final = ("seq", "at", "kind", "decision", "rule", "detail")
-_OPERATION: Final = ("name", "description", "method", "path", "request", "response", "stream")
+_OPERATION: Final = (
+    *("name", "description", "method", "path", "request", "response"),
+    *("stream", "websocket", "secret"),
+)
 
 
 def of_run(run: RunSummary, now: float) -> Facts:
@@ -43,8 +46,11 @@ def of_record(record: Record) -> Facts:
 
 
 def of_component(component: Component) -> Facts:
+    """`example` is the operation of the manifest's first example: one to begin with."""
     operations = [_listed(one) for one in operations_of(component).values()]
-    return {**picked(views.of_component(component), *_COMPONENT), "operations": operations}
+    inputs = [one.get("input") for one in (component.manifest.examples if component.manifest else ())]
+    example = next((str(one["operation"]) for one in inputs if isinstance(one, dict) and "operation" in one), "")
+    return {**picked(views.of_component(component), *_COMPONENT), "operations": operations, "example": example}
 
 
 def of_catalyst(catalyst: Catalyst) -> Facts:

@@ -8,6 +8,7 @@ execution_tool.py    the tool `execution`: runs
 component_tool.py    the tool `component`
 management_tools.py  the tools `secret`, `policy` and `audit`
 operation_tools.py   a tool for each operation of each catalyst: its name, its parameters, its calls
+tool_search.py       the tool `tools_search`: finds those that are not listed
 run_tool.py          one run, with progress notifications
 results.py           a result, or an error, as the result of a tool
 """

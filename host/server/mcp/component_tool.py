@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from mcp_types import CallToolResult
 
 from host.component.manifest import Manifest
+from host.component.operations import OperationSpec
 from host.core.names import Reference, looks_like_oci
 from host.core.strict_json import Json
 from host.errors import InputError, NotFound
@@ -18,6 +19,7 @@ from host.server.mcp import results
 from host.server.mcp.tool import BuiltIn, ToolCall, in_turn, parameters, text
 from host.service import views
 from host.service.catalog import Catalog
+from host.service.operations import MOST_LISTED, described, kinds_of, matching
 from host.service.principal import Principal
 from host.service.views import picked
 from host.store.components import Component
@@ -32,7 +34,7 @@ _PARAMETERS: Final = parameters(
     action={"enum": ["search", "inspect"], "description": "What to do"},
     query=text("Of search: words", maxLength=500),
     reference=text("Of inspect: like c:local.openai or c:local.openai:0.1.0"),
-    operation=text("Of inspect: the name of an operation, to see its parameters as well"),
+    operation=text("Of inspect: the name of an operation, to see its parameters as well; or a pattern, like files.*"),
 )
 
 
@@ -77,7 +79,8 @@ class ComponentTool:
             call.principal.require_catalyst(component.reference)
             raise NotFound(f"there is no {reference} here", field="reference")
         installed, catalyst, versions = await in_turn(call, lambda _: self._read(call, component))
-        facts = _inspected(installed, catalyst, call.arguments.get("operation"))
+        operation = call.arguments.get("operation")
+        facts = await self._catalog.off_loop(lambda: _inspected(installed, catalyst, operation))
         if not call.principal.may("manage"):  # where the operator sends requests is not for others
             facts["authority"] = [
                 {**row, "granted": list(map(without_destination, row["granted"]))} for row in facts["authority"]
@@ -111,8 +114,15 @@ _OPERATION: Final = ("name", "description", "method", "path", "stream")
 
 
 def _listed(component: Component) -> dict[str, Json]:
-    operations = list(component.manifest.operations) if component.manifest else []
-    return {**picked(views.of_component(component), *_LISTED), "operations": operations}
+    operations = component.manifest.operations if component.manifest else {}
+    return {**picked(views.of_component(component), *_LISTED), **_names(operations)}
+
+
+def _names(operations: Mapping[str, OperationSpec]) -> dict[str, Json]:
+    """Of many operations, how many of each kind there are."""
+    if len(operations) > MOST_LISTED:
+        return {"operation_kinds": dict(kinds_of(operations))}
+    return {"operations": list(operations)}
 
 
 def _inspected(installed: Installed, catalyst: Catalyst, operation: Json) -> dict[str, Any]:
@@ -121,16 +131,18 @@ def _inspected(installed: Installed, catalyst: Catalyst, operation: Json) -> dic
     return {**known, **picked(views.of_catalyst(catalyst), *_CATALYST), "manifest": manifest}
 
 
-def _manifest(manifest: Manifest, operation: Json) -> dict[str, Any]:
-    """Of the operations, only the one that is named has its parameters: they are long. Raises NotFound."""
-    wanted = next((one for one in manifest.operations.values() if operation in (one.name, *one.aliases)), None)
-    if operation is not None and wanted is None:
-        raise NotFound(
-            f"it has no operation {str(operation)[:80]!r}", field="operation", hint="inspect without one lists them"
-        )
-    facts = views.of_manifest(manifest) or {}
-    operations = [
-        picked(views.of_operation(one, whole=one is wanted), *_OPERATION, *(("params",) if one is wanted else ()))
-        for one in manifest.operations.values()
-    ]
-    return {**picked(facts, *_MANIFEST, *_MORE_OF_MANIFEST), "operations": operations}
+def _manifest(manifest: Manifest, wanted: Json) -> dict[str, Any]:
+    """Of the operations, only one that is `wanted` by its name has its parameters: they are long. Of many, those are
+    listed that it is a pattern of. Raises NotFound."""
+    facts, operations = views.of_manifest(manifest) or {}, manifest.operations
+    shown = {**picked(facts, *_MANIFEST, *_MORE_OF_MANIFEST)}
+    if wanted is None:
+        many = len(operations) > MOST_LISTED
+        return {**shown, **(_names(operations) if many else {"operations": list(map(_row, operations.values()))})}
+    if any(char in str(wanted) for char in "*?["):
+        return {**shown, "operations": list(map(_row, matching(operations, str(wanted))))}
+    return {**shown, "operations": [_row(described(operations, str(wanted), "it"), whole=True)]}
+
+
+def _row(spec: OperationSpec, *, whole: bool = False) -> dict[str, Json]:
+    return picked(views.of_operation(spec, whole=whole), *_OPERATION, *(("params",) if whole else ()))

@@ -69,7 +69,7 @@ class McpEndpoint:
         self._catalog = catalog
         self._dispatch = dispatch
         self._settings = settings
-        tools = ToolServer(catalog, dispatch, workspace)
+        tools = ToolServer(catalog, dispatch, workspace, listed=settings.mcp_tools)
         self._json, self._events = (
             StreamableHTTPSessionManager(
                 tools.server,

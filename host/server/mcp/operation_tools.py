@@ -2,7 +2,8 @@
 
 The name of a tool has letters, digits, `_` and `-`, at most 60 of them, and begins with a letter: every client and
 model takes it, also behind the name of a server. It depends on the installed catalysts alone, and not on the caller.
-The parameters are those of the operation, with files in base64, as `tool_schemas` shows them.
+The parameters are those of the operation, with files in base64, as `tool_schemas` shows them. Where there are more
+tools than clients take, some are listed, and `tool_search` finds the others.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Any, Final
 
 from mcp_types import CallToolResult, Tool, ToolAnnotations
@@ -23,7 +26,7 @@ from host.server.mcp import results
 from host.server.mcp.run_tool import run_tool
 from host.server.mcp.tool import ToolCall, off_loop
 from host.server.mcp.tool_schemas import ToolSchema
-from host.service.catalog import View
+from host.service.catalog import Catalog, View
 from host.service.dispatch import Dispatch
 from host.service.operations import input_schema_of, properties_of
 from host.service.principal import Principal
@@ -115,38 +118,78 @@ def _with_files(schema: Json) -> Json:
     return schema
 
 
-@dataclass(frozen=True, slots=True)
-class OperationTool:
-    """The tool of one operation. `spec` is None for a catalyst that takes no operations: the arguments are its whole
-    input."""
+MOST_TOOLS: Final = 40
+"""That are listed for one caller."""
 
+
+@dataclass(frozen=True)
+class OperationTool:
+    """The tool `name` of one operation. `spec` is None for a catalyst that takes no operations: the arguments are its
+    whole input. Its schema is read when it is first shown or called, which may take a look at the stored bytes."""
+
+    name: str
     component: Component
     spec: OperationSpec | None
-    shown: Tool
-    parameters: ToolSchema
+
+    @cached_property
+    def parameters(self) -> ToolSchema:
+        if self.spec is None:
+            return ToolSchema(document_schema(input_schema_of(self.component)))
+        return ToolSchema(input_schema(self.spec))
+
+    @property
+    def is_read(self) -> bool:
+        """Whether its schema was read."""
+        return "parameters" in self.__dict__
+
+    @property
+    def description(self) -> str:
+        if self.spec is None:
+            said = self.component.description or f"Runs {self.reference}"
+        else:
+            said = self.spec.description or f"The operation {self.spec.name} of {self.reference}"
+        return said if len(said) <= LONGEST_DESCRIPTION else f"{said[: LONGEST_DESCRIPTION - 1]}…"
+
+    @cached_property
+    def shown(self) -> Tool:
+        spec, title, hints = self.spec, None, ToolAnnotations(open_world_hint=True)
+        if spec is not None:
+            title = f"{self.component.reference.name}: {spec.name}"
+            hints = ToolAnnotations(
+                read_only_hint=spec.method == "GET",
+                destructive_hint=spec.method == "DELETE",
+                idempotent_hint=spec.method in ("GET", "PUT", "DELETE"),
+                open_world_hint=True,
+            )
+        schema = self.parameters.shown
+        return Tool(name=self.name, title=title, description=self.description, input_schema=schema, annotations=hints)
 
     @property
     def reference(self) -> Reference:
         """Without a version: the latest, which may not be older than one that was there before."""
         return self.component.reference.any_version
 
-    def offered(self, principal: Principal) -> bool:
-        """Whether the caller may use it."""
+    def may_be_used(self, principal: Principal) -> bool:
         name = self.spec.name if self.spec else ""
         return principal.may_use(self.component.reference) and principal.may_operate(name, self.spec)
 
 
 class Operations:
-    """The tools of one View. `only` narrows to some catalysts; `taken` are names of other tools."""
+    """The tools of one View. `only` narrows to some catalysts; `taken` are names of other tools. `listed` are globs
+    over names of operations: what is listed where there are too many tools to list them all; empty: those that the
+    manifest has examples of, and those with the shortest names."""
 
-    def __init__(self, view: View, taken: Collection[str], only: Collection[Reference] = ()) -> None:
-        listed = list(_operations(view.components))
+    def __init__(
+        self, view: View, taken: Collection[str], only: Collection[Reference] = (), listed: Sequence[str] = ()
+    ) -> None:
+        self._globs = listed
+        found = list(_operations(view.components))
         named = names(
-            ((component.reference.any_version, spec.name if spec else "") for component, spec in listed), taken
+            ((component.reference.any_version, spec.name if spec else "") for component, spec in found), taken
         )
         self._by_name: Mapping[str, OperationTool] = {
-            name: _tool(name, component, spec)
-            for component, spec in listed
+            name: OperationTool(name, component, spec)
+            for component, spec in found
             if _among(component.reference, only)
             for name in [named[component.reference.any_version, spec.name if spec else ""]]
         }
@@ -154,21 +197,50 @@ class Operations:
     def find(self, name: str) -> OperationTool | None:
         return self._by_name.get(name)
 
-    def of(self, principal: Principal) -> list[Tool]:
+    def offered(self, principal: Principal) -> Sequence[OperationTool]:
         """The tools that the caller may use."""
         if not principal.may("run"):
             return []
-        return [one.shown for one in self._by_name.values() if one.offered(principal)]
+        return [one for one in self._by_name.values() if one.may_be_used(principal)]
+
+    def listed(self, principal: Principal, room: int) -> tuple[Sequence[OperationTool], bool]:
+        """The tools that the caller is shown, at most so many as there is `room` for; and whether these are all that
+        the caller may use."""
+        offered = self.offered(principal)
+        if len(offered) <= room:
+            return offered, True
+        if self._globs:
+            return [one for one in offered if _fits(one, self._globs)][:room], False
+        first = sorted(offered, key=_rank)[:room]
+        return [one for one in offered if one in first], False
+
+
+def _fits(tool: OperationTool, globs: Sequence[str]) -> bool:
+    return any(fnmatchcase(tool.spec.name if tool.spec else "", glob) for glob in globs)
+
+
+def _rank(tool: OperationTool) -> tuple[bool, bool, int]:
+    """What people begin with comes first: what the manifest has an example of, then what has few words in its name; and
+    last what uses a secret of its own, such as an administrator's."""
+    spec, manifest = tool.spec, tool.component.manifest
+    if spec is None or manifest is None:
+        return False, False, 0
+    inputs = (example.get("input") for example in manifest.examples)
+    shown = {one.get("operation") for one in inputs if isinstance(one, dict)}
+    return bool(spec.secret), shown.isdisjoint((spec.name, *spec.aliases)), spec.name.count(".")
 
 
 class OperationCalls:
     """Calls operations' tools."""
 
-    def __init__(self, dispatch: Dispatch) -> None:
+    def __init__(self, catalog: Catalog, dispatch: Dispatch) -> None:
+        self._catalog = catalog
         self._dispatch = dispatch
 
     async def __call__(self, tool: OperationTool, call: ToolCall) -> CallToolResult:
         """Raises HostError."""
+        if not tool.is_read:
+            await self._catalog.off_loop(lambda: tool.parameters)
         resolved = await off_loop(call, lambda: self._dispatch.resolve(_request(tool, call), call.view))
         return results.of_operation(await run_tool(self._dispatch, call, resolved))
 
@@ -209,27 +281,6 @@ def _operations(components: Iterable[Component]) -> Iterator[tuple[Component, Op
                 yield component, spec
         elif (properties := properties_of(input_schema_of(component))) is not None and "operation" not in properties:
             yield component, None
-
-
-def _tool(name: str, component: Component, spec: OperationSpec | None) -> OperationTool:
-    catalyst = component.reference.any_version
-    hints = ToolAnnotations(open_world_hint=True)
-    if spec is None:
-        parameters = ToolSchema(document_schema(input_schema_of(component)))
-        title, said = None, component.description or f"Runs {catalyst}"
-    else:
-        parameters = ToolSchema(input_schema(spec))
-        title = f"{component.reference.name}: {spec.name}"
-        said = spec.description or f"The operation {spec.name} of {catalyst}"
-        hints = ToolAnnotations(
-            read_only_hint=spec.method == "GET",
-            destructive_hint=spec.method == "DELETE",
-            idempotent_hint=spec.method in ("GET", "PUT", "DELETE"),
-            open_world_hint=True,
-        )
-    said = said if len(said) <= LONGEST_DESCRIPTION else f"{said[: LONGEST_DESCRIPTION - 1]}…"
-    shown = Tool(name=name, title=title, description=said, input_schema=parameters.shown, annotations=hints)
-    return OperationTool(component, spec, shown, parameters)
 
 
 def _among(reference: Reference, only: Collection[Reference]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -17,7 +17,6 @@ from mcp_types import (
     CallToolResult,
     ListToolsResult,
     PaginatedRequestParams,
-    Tool,
 )
 
 from host.core.names import Reference
@@ -29,8 +28,10 @@ from host.server.mcp import results
 from host.server.mcp.component_tool import ComponentTool
 from host.server.mcp.execution_tool import ExecutionTool
 from host.server.mcp.management_tools import Management
-from host.server.mcp.operation_tools import OperationCalls, Operations
+from host.server.mcp.operation_tools import MOST_TOOLS, OperationCalls, Operations, OperationTool
 from host.server.mcp.tool import BuiltIn, Report, ToolCall, off_loop
+from host.server.mcp.tool_search import DOTTED, ToolSearch
+from host.server.mcp.tool_search import NAME as SEARCH
 from host.service.catalog import Catalog, View
 from host.service.dispatch import Dispatch
 from host.service.principal import Principal
@@ -39,14 +40,14 @@ NAME = "catalyst-host"
 _INSTRUCTIONS = """\
 Each tool named after a catalyst runs one of its operations in a sandbox of its own, which reaches only what the \
 operator granted; a denial says what would allow it. `execution` runs any operation by name, and shows and ends runs; \
-`component` finds catalysts and shows what they can reach."""
+`component` finds catalysts and shows what they can reach; `tools_search`, where it is listed, finds further tools."""
 
 _log = logging.getLogger(__name__)
 
 
 class ToolServer:
     """One per process. `local` is the caller where there is no HTTP request: the user of this process. `only` narrows
-    to some catalysts; empty: all."""
+    to some catalysts; empty: all. `listed` are the globs of `Operations`."""
 
     def __init__(
         self,
@@ -56,18 +57,21 @@ class ToolServer:
         *,
         local: Principal | None = None,
         only: Collection[Reference] = (),
+        listed: Sequence[str] = (),
     ) -> None:
         self._catalog = catalog
         self._dispatch = dispatch
         self._local = local
         self._only = only
+        self._listed = listed
         own = [
             ExecutionTool(catalog, dispatch, workspace, only).tool(),
             ComponentTool(catalog, workspace, only).tool(),
             *Management(catalog, workspace).tools(),
         ]
         self._own = {one.name: one for one in own}
-        self._calls = OperationCalls(dispatch)
+        self._search = ToolSearch(catalog, self._of).tool()
+        self._calls = OperationCalls(catalog, dispatch)
         self._operations: tuple[View, Operations] | None = None
         self.server: Server[Any] = Server(
             NAME,
@@ -84,7 +88,11 @@ class ToolServer:
         del params
         principal, _ = self._asker(ctx)
         try:
-            return ListToolsResult(tools=self._tools(await self._catalog.current(), principal))
+            view = await self._catalog.current()
+            listed = self._tools(view, principal)
+            if not all(isinstance(one, BuiltIn) or one.is_read for one in listed):
+                await self._catalog.off_loop(lambda: [one.shown for one in listed])
+            return ListToolsResult(tools=[one.shown for one in listed])
         except HostError as error:
             shown = results.facts_of(error)
             raise MCPError(INTERNAL_ERROR, str(shown["message"]), shown) from None
@@ -112,7 +120,8 @@ class ToolServer:
 
     async def _answered(self, name: str, call: ToolCall) -> CallToolResult:
         """Raises HostError; MCPError for an unknown tool, and for arguments that do not fit it."""
-        if (own := self._own.get(name)) is not None:
+        own = self._search if name in (SEARCH, DOTTED) else self._own.get(name)
+        if own is not None:
             own.require(call.principal)
             await off_loop(call, partial(_check, own, call))
             return await own.call(call)
@@ -121,13 +130,17 @@ class ToolServer:
             raise MCPError(INVALID_PARAMS, f"there is no tool {name[:80]!r}", {"field": "name"})
         return await self._calls(tool, call)
 
-    def _tools(self, view: View, principal: Principal) -> list[Tool]:
-        own = [one.shown for one in self._own.values() if one.listed(principal)]
-        return own + self._of(view).of(principal)
+    def _tools(self, view: View, principal: Principal) -> list[BuiltIn | OperationTool]:
+        own = [one for one in self._own.values() if one.listed(principal)]
+        operations, whole = self._of(view).listed(principal, MOST_TOOLS - len(own))
+        if not whole:
+            operations, _ = self._of(view).listed(principal, MOST_TOOLS - len(own) - 1)
+            own.append(self._search)
+        return [*own, *operations]
 
     def _of(self, view: View) -> Operations:
         if self._operations is None or self._operations[0] is not view:
-            self._operations = view, Operations(view, self._own.keys(), self._only)
+            self._operations = view, Operations(view, {*self._own, SEARCH}, self._only, self._listed)
         return self._operations[1]
 
     def _asker(self, ctx: Any) -> tuple[Principal, RequestContext]:

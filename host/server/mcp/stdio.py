@@ -14,7 +14,7 @@ import math
 import os
 import select
 import threading
-from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, BinaryIO, Final
@@ -252,19 +252,22 @@ def _standard_streams() -> Iterator[tuple[BinaryIO, BinaryIO]]:
 SCOPES: Final[frozenset[KeyScope]] = frozenset({"run", "runs", "components"})
 
 
-def serve_standard_streams(only: Collection[Reference] = (), *, manage: bool = False) -> None:
-    """Serve until standard input ends, or the process is interrupted. `only` narrows to some catalysts; with `manage`
-    the user can set secrets and policies as well. Raises HostError."""
+def serve_standard_streams(
+    only: Collection[Reference] = (), *, listed: Sequence[str] = (), manage: bool = False
+) -> None:
+    """Serve until standard input ends, or the process is interrupted. `only` narrows to some catalysts, `listed` are
+    the globs of `Operations`; with `manage` the user can set secrets and policies as well. Raises HostError."""
     with suppress(KeyboardInterrupt):
-        asyncio.run(_serve(only, manage=manage))
+        asyncio.run(_serve(only, listed, manage=manage))
 
 
-async def _serve(only: Collection[Reference], *, manage: bool) -> None:
+async def _serve(only: Collection[Reference], listed: Sequence[str], *, manage: bool) -> None:
     application = Application()
     try:
         async with application.alive():
             local = Principal(None, SCOPES | {"manage"} if manage else SCOPES)
-            tools = ToolServer(application.catalog, application.dispatch, application.workspace, local=local, only=only)
+            catalog, dispatch, workspace = application.catalog, application.dispatch, application.workspace
+            tools = ToolServer(catalog, dispatch, workspace, local=local, only=only, listed=listed)
             await serve(tools.server)
     finally:
         application.close()

@@ -71,7 +71,7 @@ class Matched:
 
     def spec(self, reference: Reference) -> OperationSpec:
         """The operation at this catalyst. Raises NotFound."""
-        return self.route.spec(reference)
+        return self.route.specs.get(reference) or self.route.spec(reference)
 
     def in_path(self, spec: OperationSpec) -> dict[str, Json]:
         return dict(zip(spec.in_path, self.values, strict=True))
@@ -201,7 +201,7 @@ async def read_content(scope: Scope, receive: Receive, spec: OperationSpec, most
     elif request == "raw":
         params = {next(iter(spec.parts), "body"): text_of(body)}
     elif request == "json" and body:
-        if kind and not _is_json(kind):
+        if kind not in ("", "application/json") and not _is_json(kind):
             raise InputError(f"the body has to be application/json, and is {kind[:100]}", field="body")
         if "charset" in given.lower():
             _check_charset(given, body)

@@ -41,7 +41,10 @@ _BOUNDS: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "/threads/{}/runs": (("max_completion_tokens",), ()),
 }
 _LATER_PATHS: Final = frozenset(
-    {"/batches", "/evals/{}/runs", "/fine_tuning/jobs", "/threads/runs", "/threads/{}/runs"}
+    {
+        *("/batches", "/evals/{}/runs", "/fine_tuning/jobs", "/threads/runs", "/threads/{}/runs"),
+        *("/agents/sessions", "/agents/sessions/{}/events", "/agents/automations/{}/invocations"),
+    }
 )
 _KEPT_AT: Final[Mapping[str, str]] = {  # where an object of each kind is read
     "response": "/responses/{}",
@@ -56,16 +59,20 @@ _ENDS: Final = frozenset({"completed", "incomplete", "failed", "cancelled", "exp
 _FREE: Final = re.compile(
     r"/(files|uploads|vector_stores(?!/\{\}/search)|conversations|assistants|threads(?!/runs|/\{\}/runs\Z)|models|evals\Z"
     r"|organization|projects|batches/\{\}|chat/completions/\{\}|responses/\{\}/cancel|responses/input_tokens"
-    r"|fine_tuning/jobs/\{\}|fine_tuning/checkpoints|containers/\{\}|realtime/calls/\{\}|videos/\{\}\Z).*"
+    r"|fine_tuning/jobs/\{\}|fine_tuning/checkpoints|containers/\{\}|videos/\{\}\Z"
+    r"|(realtime/calls|live/sessions)/\{\}/(hangup|refer|reject)\Z|skills|vaults|webhook_endpoints"
+    r"|agents/environments|audio/voice_consents).*"
 )
 
 # before the run
 
 
 def estimate(spec: OperationSpec | None, params: Mapping[str, Json], attachments: Mapping[str, Attachment]) -> Estimate:
+    if spec is not None and spec.websocket:
+        return Estimate(1, _SESSION)
     if spec is not None and spec.method in ("GET", "DELETE"):
         return Estimate()
-    path = _NAMES.sub("{}", spec.path) if spec is not None else ""
+    path = _NAMES.sub("{}", spec.route) if spec is not None else ""
     if _FREE.fullmatch(path):
         return Estimate()
     given = max(1, _content(params.values()))
@@ -84,7 +91,7 @@ def estimate(spec: OperationSpec | None, params: Mapping[str, Json], attachments
             return Estimate(given, _VIDEO_A_SECOND * (_number(params.get("seconds")) or 4))
         case "/containers":
             return Estimate(given, _CONTAINER)
-        case _ if path.startswith("/realtime/"):
+        case _ if path.startswith(("/realtime/", "/live/")):
             return Estimate(given, _SESSION)
         case _ if path in _LATER_PATHS:
             return Estimate(given, likely=_LATER, text=True)
@@ -164,7 +171,7 @@ def answer_of(spec: OperationSpec | None, params: Mapping[str, Json], document: 
     if spec is None or not isinstance(found, dict):
         return None
     ident, kind = found.get("id"), str(found.get("object"))
-    place, path = _KEPT_AT.get(kind, ""), _NAMES.sub("{}", spec.path)
+    place, path = _KEPT_AT.get(kind, ""), _NAMES.sub("{}", spec.route)
     if not (place and isinstance(ident, str) and ident):
         return None
     again = path in (place, f"{place}/cancel")
@@ -180,4 +187,4 @@ def answer_of(spec: OperationSpec | None, params: Mapping[str, Json], document: 
 
 
 def comes_later(spec: OperationSpec | None, params: Mapping[str, Json]) -> bool:
-    return params.get("background") is True and spec is not None and spec.path == "/responses"
+    return params.get("background") is True and spec is not None and spec.route == "/responses"

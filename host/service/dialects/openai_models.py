@@ -41,11 +41,11 @@ _FUNCTIONS: Final = (  # of a tool without a type
     frozenset({"name", "description", "input_schema", "cache_control"}),
     frozenset({"functionDeclarations", "function_declarations"}),
 )
-# Routes that use a model of something kept: a batch's lines, an evaluation's graders, an assistant, a video; and those
-# that hand out a way past this host.
+# Routes that use a model of something kept: a batch's lines, an evaluation's graders, an assistant, an agent, a video;
+# and those that hand out a way past this host.
 _HIDING: Final = re.compile(
     r"/(batches|threads/(\{\w+\}/)?runs(/\{\w+\}/submit_tool_outputs)?|evals(/\{\w+\}/runs)?|chatkit/sessions"
-    r"|videos/\{\w+\}/\w+|realtime/.*|responses/\{\w+\}/(?!cancel\Z)\w+|vector_stores/\{\w+\}/search"
+    r"|videos/(\{\w+\}/\w+|edits|extensions)|(realtime|live|agents)/.*|responses/\{\w+\}/(?!cancel\Z)\w+|vector_stores/\{\w+\}/search"
     r"|fine_tuning/jobs/\{\w+\}/resume)"
 )
 _PURPOSES: Final = frozenset({"assistants", "vision", "user_data", "fine-tune"})  # of files that name no model
@@ -67,6 +67,8 @@ def other_models(given: Mapping[str, Json]) -> Iterator[Json]:
 def names_unseen(spec: OperationSpec | None, given: Mapping[str, Json], schema: Json) -> bool:
     if spec is not None and spec.request == "multipart" and given.get("multipart") is not None:
         return True  # a form that is made ready stands in place of all other parameters
+    if spec is not None and spec.websocket:
+        return True  # its messages name models, and they are not read
     if spec is not None and spec.method not in ("GET", "DELETE") and _hides(spec, given):
         return True
     if any(_kept(name, value) for _, name, value in _fields(given)):
@@ -84,10 +86,10 @@ def _names_its_own(spec: OperationSpec | None, given: Mapping[str, Json]) -> boo
 
 
 def _hides(spec: OperationSpec, given: Mapping[str, Json]) -> bool:
-    if _HIDING.fullmatch(spec.path) or (spec.path == "/responses" and given.get("prompt")):
+    if _HIDING.fullmatch(spec.route) or (spec.route == "/responses" and given.get("prompt")):
         return True
     purpose = given.get("purpose")
-    return spec.path in ("/files", "/uploads") and not (isinstance(purpose, str) and purpose in _PURPOSES)
+    return spec.route in ("/files", "/uploads") and not (isinstance(purpose, str) and purpose in _PURPOSES)
 
 
 def _kept(name: str, value: Json) -> bool:

@@ -365,7 +365,7 @@ def _checked(key: ApiKey) -> ApiKey:
         ip_allowlist=tuple(dict.fromkeys(key.ip_allowlist)),
         models=tuple(dict.fromkeys(map(_check_glob, key.models))),
         catalysts=tuple(dict.fromkeys(map(_check_catalyst, key.catalysts))),
-        operations=tuple(dict.fromkeys(map(_check_operation, key.operations))),
+        operations=tuple(dict.fromkeys(map(operation_glob, key.operations))),
     )
 
 
@@ -386,7 +386,8 @@ def _check_end(expires_at: float | None, now: float) -> float | None:
     return expires_at
 
 
-def _check_operation(text: str) -> str:
+def operation_glob(text: str) -> str:
+    """`text`, if it is a name of an operation or a pattern of names. Raises InputError."""
     if not _OPERATIONS.match(text):
         raise InputError(
             f"{text[:80]!r} names no operations",
@@ -472,7 +473,7 @@ def _key(row: Row[Any]) -> ApiKey:
             expires_at=row.expires_at,
             revoked_at=row.revoked_at,
             rotated_at=row.rotated_at,
-            operations=tuple(_check_operation(one.removeprefix(_OPERATION)) for one in operations),
+            operations=tuple(operation_glob(one.removeprefix(_OPERATION)) for one in operations),
             concurrency=int(numbers[0].removeprefix(_CONCURRENCY)) if numbers else None,
         )
     except (HostError, ValueError, TypeError, AttributeError) as error:

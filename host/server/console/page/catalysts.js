@@ -1,7 +1,7 @@
 // What is installed, and what each can and cannot reach.
 
 import { get } from "./api.js";
-import { badge, bytes, code, count, empty, fill, h, notice, seconds, sync, time } from "./dom.js";
+import { MANY, badge, byKind, bytes, code, count, empty, fill, h, notice, seconds, sync, time } from "./dom.js";
 
 const MIB = 1024 * 1024;
 
@@ -36,12 +36,17 @@ function authority(found) {
 function operations(one) {
   if (!one.operations.length) return null;
   const play = `#/playground/${encodeURIComponent(one.reference)}`;
-  return h("details.operations", {},
-    h("summary", {}, `${count(one.operations.length)} operation${one.operations.length === 1 ? "" : "s"}`),
-    h("ul", {}, one.operations.map((op) => h("li", { title: op.description || null },
-      one.approved ? h("a", { href: `${play}/${encodeURIComponent(op.name)}` }, op.name) : op.name,
-      op.path && h("span.route", {}, `${op.method} ${op.path}`),
-      op.stream && h("span.muted", {}, "streams")))));
+  const list = (some) => h("ul", {}, some.map((op) => h("li", { title: op.description || null },
+    one.approved && !op.websocket ? h("a", { href: `${play}/${encodeURIComponent(op.name)}` }, op.name) : op.name,
+    op.path && h("span.route", {}, `${op.method} ${op.path}`),
+    op.stream && h("span.muted", {}, "streams"),
+    op.websocket && h("span.muted", {}, "WebSocket"),
+    op.secret && h("span.muted", {}, op.secret))));
+  const folded = (title, some) => h("details.operations", {},
+    h("summary", {}, `${title}${count(some.length)} operation${some.length === 1 ? "" : "s"}`), list(some));
+  if (one.operations.length <= MANY) return folded("", one.operations);
+  return [h("h3", {}, `${count(one.operations.length)} operations`),
+    [...byKind(one.operations)].map(([kind, some]) => folded(`${kind}: `, some))];
 }
 
 function card(one, serving, open) {

@@ -112,6 +112,16 @@ export function bytes(value) {
 
 // Small parts that several views have.
 
+export const MANY = 40; // operations: more of them are shown by their kinds
+export function byKind(operations) {
+  const kinds = new Map();
+  for (const one of operations) {
+    const kind = one.name.split(".")[0];
+    kinds.set(kind, [...(kinds.get(kind) ?? []), one]);
+  }
+  return kinds;
+}
+
 export const badge = (kind, text) => h(`span.badge.${kind}`, {}, text);
 export const empty = (said, ...what) => h("div.empty", {}, h("p", {}, said), what.length && h("p.next", {}, ...what));
 export const code = (text) => h("code", {}, text);

@@ -1,7 +1,7 @@
 // One operation of one catalyst: run from here, its events shown as they arrive.
 
 import { get, lines, post } from "./api.js";
-import { badge, bytes, code, count, empty, field, fill, h, json, notice, plain, seconds, since, now } from "./dom.js";
+import { MANY, badge, byKind, bytes, code, count, empty, field, fill, h, json, notice, plain, seconds, since, now } from "./dom.js";
 
 const MOST_SHOWN = 500; // events; what comes later is counted
 
@@ -104,10 +104,13 @@ export function playground(place, [wanted, operation]) {
 
   async function operations(name) {
     const found = all.find((one) => one.reference === catalyst.value);
-    fill(op, found.operations.map((one) => h("option", { value: one.name }, one.name)),
-      !found.operations.length && h("option", { value: "" }, "none: it takes its input as it is"));
-    const streaming = found.operations.find((one) => one.stream);
-    op.value = found.operations.some((one) => one.name === name) ? name : (streaming ?? found.operations[0])?.name ?? "";
+    const playable = found.operations.filter((one) => !one.websocket);
+    const options = (some) => some.map((one) => h("option", { value: one.name }, one.name));
+    fill(op, playable.length <= MANY ? options(playable)
+      : [...byKind(playable)].map(([kind, some]) => h("optgroup", { label: kind }, options(some))),
+      !playable.length && h("option", { value: "" }, "none: it takes its input as it is"));
+    const first = playable.find((one) => one.name === found.example) ?? playable.find((one) => one.stream) ?? playable[0];
+    op.value = playable.some((one) => one.name === name) ? name : first?.name ?? "";
     if (op.value) await chosen();
     else asItIs();
   }

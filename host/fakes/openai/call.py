@@ -15,6 +15,8 @@ from typing import Any, NoReturn, TypeVar
 from host.fakes.messages import FakeRequest, FakeResponse, MultipartError, Part, parse_multipart
 from host.fakes.openai import errors
 from host.fakes.openai.realtime.state import RealtimeState
+from host.fakes.openai.specification import ApiOperation
+from host.fakes.openai.store import Store
 
 T = TypeVar("T")
 
@@ -25,29 +27,31 @@ _UNREADABLE = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass
 class StoredResponse:
-    """A response of `/v1/responses` in the state. `input` are its own items, `conversation` all items up to it."""
+    """A response of `/v1/responses` in the state. `input` are its own items, `conversation` all items up to it.
 
-    response: dict[str, Any]
+    `before` are the statuses that it still goes through in the background: the first is the one that it has.
+    """
+
+    response: dict[str, Any]  # as it is in the end
     input: list[dict[str, Any]]
     conversation: list[dict[str, Any]]
+    before: list[str] = field(default_factory=list)
 
 
 @dataclass
 class FakeState:
     """The state that outlives a request. `next_number` makes the identifiers of equal requests differ."""
 
-    files: dict[str, tuple[dict[str, Any], bytes]] = field(default_factory=dict)  # by id: the file object, the content
+    objects: Store = field(default_factory=Store)
     responses: dict[str, StoredResponse] = field(default_factory=dict)  # by id, the newest 10,000
     realtime: RealtimeState = field(default_factory=RealtimeState)
-    numbers: int = 0
 
     def next_number(self) -> int:
-        self.numbers += 1
-        return self.numbers
+        return self.objects.next_number()
 
-    def store(self, stored: StoredResponse) -> None:
+    def keep(self, stored: StoredResponse) -> None:
         self.responses[stored.response["id"]] = stored
         if len(self.responses) > _MAX_RESPONSES:
             del self.responses[next(iter(self.responses))]
@@ -55,11 +59,17 @@ class FakeState:
 
 @dataclass(frozen=True)
 class ApiCall:
-    """One request, with the parameters in its path."""
+    """One request, with the parameters in its path and its operation. `api` answers other requests as part of it."""
 
     request: FakeRequest
     state: FakeState
     path: dict[str, str] = field(default_factory=dict)
+    operation: ApiOperation | None = None
+    api: Callable[[FakeRequest], FakeResponse] | None = None
+
+    @property
+    def store(self) -> Store:
+        return self.state.objects
 
     @cached_property
     def params(self) -> Params:
@@ -74,8 +84,18 @@ class ApiCall:
     def form(self) -> Form:
         return Form.of(self.request)
 
+    @property
+    def is_form(self) -> bool:
+        return self.request.headers.get("content-type", "").lower().startswith("multipart/")
+
+    @property
+    def files(self) -> dict[str, Part]:
+        """The files of a form by name; none of a body in JSON."""
+        return {name.removesuffix("[]"): part for name, part in self.form.files.items()} if self.is_form else {}
+
 
 Handler = Callable[[ApiCall], FakeResponse]
+EndpointTable = Mapping[str, Mapping[str, Handler]]  # by path, with {names} for parameters, and by method
 
 
 @dataclass(frozen=True)
@@ -84,6 +104,7 @@ class Form:
 
     params: Params
     files: dict[str, Part]
+    parts: list[Part]
 
     @classmethod
     def of(cls, request: FakeRequest) -> Form:
@@ -98,7 +119,8 @@ class Form:
                 values.setdefault(part.name.removesuffix("[]"), []).append(text)
             else:
                 values[part.name] = text
-        return cls(Params(values, textual=True), {part.name: part for part in parts if part.filename is not None})
+        files = [part for part in parts if part.filename is not None]
+        return cls(Params(values, textual=True), {part.name: part for part in files}, files)
 
     def file(self, name: str) -> Part:
         if name not in self.files:
@@ -126,11 +148,29 @@ class Params:
     def __contains__(self, name: str) -> bool:
         return self._values.get(name) is not None
 
-    def all(self) -> dict[str, Any]:
-        return dict(self._values)
-
     def raw(self, name: str) -> Any:
         return self._values.get(name)
+
+    def all(self) -> dict[str, Any]:
+        """Every parameter that is given."""
+        return {name: value for name, value in self._values.items() if value is not None}
+
+    def typed(self, types: Mapping[str, str]) -> Params:
+        """Textual parameters as values of `types` (what is expected: the names), with `a[b]` as what is within `a`.
+
+        A value that is no text of its type stays as it is, for a check to refuse.
+        """
+        expected = {name: words for words, names in types.items() for name in names.split()}
+        values: dict[str, Any] = {}
+        for name, value in self._values.items():
+            key, bracket, inner = name.partition("[")
+            if bracket:
+                within = values.setdefault(key, {})
+                if isinstance(within, dict):
+                    within[inner.rstrip("]")] = _value_of_text(value, "an integer")
+            else:
+                values[name] = _value_of_text(value, expected.get(name, "a string"))
+        return Params(values)
 
     def required(self, name: str) -> Any:
         if name not in self:
@@ -219,6 +259,16 @@ class Params:
         if not isinstance(value, kind):
             raise errors.wrong_type(name, expected, value)
         return value
+
+
+def _value_of_text(text: Any, expected: str) -> Any:
+    if not isinstance(text, str) or "a string" in expected.split(" or "):
+        return text
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return text if isinstance(value, str) else value
 
 
 def _refuse_constant(name: str) -> NoReturn:

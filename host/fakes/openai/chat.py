@@ -12,9 +12,9 @@ from host.fakes.messages import FakeResponse
 from host.fakes.openai import errors
 from host.fakes.openai.call import ApiCall, Params
 from host.fakes.openai.parameters import CHAT, check_types
+from host.fakes.openai.store import CREATED, Stored
 from host.fakes.openai.structured import forced_function, function_arguments, function_of, instance
 from host.fakes.openai.text import (
-    CREATED,
     DONE,
     GeneratedText,
     alternatives,
@@ -98,23 +98,31 @@ def create_chat_completion(call: ApiCall) -> FakeResponse:
     messages = _messages(params)
     check_sampling(params)
     seed = seed_of("chat", model, messages, params.integer("seed", None, low=-(2**63)))
+    kept = params.flag("store")
     choices = _choices(params, messages, seed)
     usage = completion_usage(sum(count(text) for text in _texts(messages)), sum(c.tokens_spent for c in choices))
     shared = {
-        "id": identifier("chatcmpl-", seed),
+        "id": identifier("chatcmpl-", seed_of(seed.hex(), call.store.next_number()) if kept else seed),
         "created": CREATED,
         "model": model,
         "service_tier": "default",
         "system_fingerprint": identifier("fp_", seed_of(model), 10),
     }
+    answered = [choice.whole() for choice in choices]
+    if kept:
+        whole = {
+            "object": "chat.completion",
+            "choices": answered,
+            "usage": usage,
+            "metadata": params.mapping("metadata"),
+        }
+        call.store.put(call.request.path, Stored({**shared, **whole}))
     if params.flag("stream"):
         with_usage = params.mapping("stream_options").get("include_usage") is True
         return event_stream(_events(shared, choices, usage if with_usage else None))
     if "stream_options" in params:
         raise errors.wrong_value("stream_options", "it is only allowed when 'stream' is enabled.")
-    return FakeResponse.json(
-        {**shared, "object": "chat.completion", "choices": [choice.whole() for choice in choices], "usage": usage}
-    )
+    return FakeResponse.json({**shared, "object": "chat.completion", "choices": answered, "usage": usage})
 
 
 def _events(shared: dict[str, Any], choices: list[_Choice], usage: dict[str, Any] | None) -> Iterator[bytes]:

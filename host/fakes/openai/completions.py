@@ -10,8 +10,8 @@ from host.fakes.messages import FakeResponse
 from host.fakes.openai import errors
 from host.fakes.openai.call import ApiCall, Params
 from host.fakes.openai.parameters import COMPLETIONS, check_types
+from host.fakes.openai.store import CREATED
 from host.fakes.openai.text import (
-    CREATED,
     DONE,
     GeneratedText,
     alternatives,

@@ -19,12 +19,15 @@ _PREFIX = "/__parlel/"
 
 
 class Control:
-    """The handlers. `reset` returns the fake to its initial state."""
+    """The handlers. `reset` returns the fake to its initial state; `advance` sets its clock forward by seconds."""
 
-    def __init__(self, request_log: RequestLog, script: FaultScript, reset: Callable[[], None]) -> None:
+    def __init__(
+        self, request_log: RequestLog, script: FaultScript, reset: Callable[[], None], advance: Callable[[int], int]
+    ) -> None:
         self._request_log = request_log
         self._script = script
         self._reset = reset
+        self._advance = advance
 
     @staticmethod
     def owns(path: str) -> bool:
@@ -40,6 +43,7 @@ class Control:
                 "requests": f"{_PREFIX}requests",
                 "faults": f"{_PREFIX}faults",
                 "reset": f"{_PREFIX}reset",
+                "clock": f"{_PREFIX}clock",
             }
         )
 
@@ -51,6 +55,14 @@ class Control:
         del call
         self._reset()
         return FakeResponse.json({"status": "ok"})
+
+    def clock(self, call: ApiCall) -> FakeResponse:
+        del call
+        return FakeResponse.json({"now": self._advance(0)})
+
+    def advance(self, call: ApiCall) -> FakeResponse:
+        """The body is `{"seconds": N}`."""
+        return FakeResponse.json({"now": self._advance(call.params.integer("seconds", 0, low=0))})
 
     def requests(self, call: ApiCall) -> FakeResponse:
         del call

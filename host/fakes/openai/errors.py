@@ -70,6 +70,15 @@ def missing_key() -> ApiError:
     return ApiError(401, message, headers={"www-authenticate": "Bearer"})
 
 
+def wrong_key(*, admin: bool) -> ApiError:
+    """For an operation that takes an admin key, or one that takes none."""
+    scope, kind = (
+        ("api.management", "an admin key") if admin else ("api.model.request", "a project's key, and no admin key")
+    )
+    message = f"You have insufficient permissions for this operation. Missing scopes: {scope}. It takes {kind}."
+    return ApiError(403, message, code="missing_scope")
+
+
 def missing(param: str) -> ApiError:
     return ApiError(400, f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")
 

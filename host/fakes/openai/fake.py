@@ -2,93 +2,154 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any
 from urllib.parse import unquote
 
 from host.fakes.messages import FakeRequest, FakeResponse
-from host.fakes.openai import analysis, chat, completions, errors, media, resources, responses
-from host.fakes.openai.call import ApiCall, FakeState, Handler
+from host.fakes.openai import (
+    agents,
+    analysis,
+    batches,
+    completions,
+    containers,
+    conversations,
+    errors,
+    evals,
+    files,
+    fine_tuning,
+    live,
+    media,
+    models,
+    organization,
+    responses,
+    rest,
+    runs,
+    skills,
+    stored_chats,
+    threads,
+    vector_stores,
+    videos,
+    webhooks,
+)
+from host.fakes.openai.call import ApiCall, EndpointTable, FakeState, Handler
 from host.fakes.openai.control import Control, preflight
 from host.fakes.openai.faults import Fault, FaultScript
 from host.fakes.openai.realtime import calls, secrets
 from host.fakes.openai.realtime.sockets import faulty, open_socket
 from host.fakes.openai.shapes import SHAPES, Shape
+from host.fakes.openai.specification import operations
 from host.fakes.request_log import RequestLog
 from host.fakes.server import LoopbackServer
 from host.fakes.websocket import FakeSocket, is_upgrade
 
-EndpointTable = dict[str, dict[str, Handler]]
+# The endpoints with a handler of their own. Every other operation of the specification has the one of rest.py.
+_OWN: tuple[EndpointTable, ...] = (
+    {
+        "/v1/completions": {"POST": completions.create_completion},
+        "/v1/embeddings": {"POST": analysis.embed},
+        "/v1/moderations": {"POST": analysis.moderate},
+        "/v1/realtime/client_secrets": {"POST": secrets.create_client_secret},
+        "/v1/realtime/translations/client_secrets": {"POST": secrets.create_translation_secret},
+        "/v1/realtime/sessions": {"POST": secrets.create_session},
+        "/v1/realtime/transcription_sessions": {"POST": secrets.create_transcription_session},
+        "/v1/realtime/calls": {"POST": calls.create_call},
+        "/v1/realtime/calls/{call_id}/accept": {"POST": calls.accept_call},
+        "/v1/realtime/calls/{call_id}/reject": {"POST": calls.reject_call},
+        "/v1/realtime/calls/{call_id}/refer": {"POST": calls.refer_call},
+        "/v1/realtime/calls/{call_id}/hangup": {"POST": calls.hang_up},
+    },
+    agents.ENDPOINTS,
+    batches.ENDPOINTS,
+    containers.ENDPOINTS,
+    conversations.ENDPOINTS,
+    evals.ENDPOINTS,
+    files.ENDPOINTS,
+    fine_tuning.ENDPOINTS,
+    live.ENDPOINTS,
+    media.ENDPOINTS,
+    models.ENDPOINTS,
+    organization.ENDPOINTS,
+    responses.ENDPOINTS,
+    runs.ENDPOINTS,
+    skills.ENDPOINTS,
+    stored_chats.ENDPOINTS,
+    threads.ENDPOINTS,
+    vector_stores.ENDPOINTS,
+    videos.ENDPOINTS,
+    webhooks.ENDPOINTS,
+)
 
-_API: EndpointTable = {
-    "/v1/chat/completions": {"POST": chat.create_chat_completion},
-    "/v1/completions": {"POST": completions.create_completion},
-    "/v1/embeddings": {"POST": analysis.embed},
-    "/v1/models": {"GET": resources.list_models},
-    "/v1/models/{model}": {"GET": resources.retrieve_model},
-    "/v1/images/generations": {"POST": media.generate_image},
-    "/v1/moderations": {"POST": analysis.moderate},
-    "/v1/audio/speech": {"POST": media.speech},
-    "/v1/audio/transcriptions": {"POST": media.transcribe},
-    "/v1/audio/translations": {"POST": media.translate},
-    "/v1/files": {"GET": resources.list_files, "POST": resources.create_file},
-    "/v1/files/{file_id}": {"GET": resources.retrieve_file, "DELETE": resources.delete_file},
-    "/v1/files/{file_id}/content": {"GET": resources.file_content},
-    "/v1/responses": {"POST": responses.create_response},
-    "/v1/responses/{response_id}": {"GET": responses.retrieve_response, "DELETE": responses.delete_response},
-    "/v1/responses/{response_id}/input_items": {"GET": responses.list_input_items},
-    "/v1/realtime/client_secrets": {"POST": secrets.create_client_secret},
-    "/v1/realtime/translations/client_secrets": {"POST": secrets.create_translation_secret},
-    "/v1/realtime/sessions": {"POST": secrets.create_session},
-    "/v1/realtime/transcription_sessions": {"POST": secrets.create_transcription_session},
-    "/v1/realtime/calls": {"POST": calls.create_call},
-    "/v1/realtime/calls/{call_id}/accept": {"POST": calls.accept_call},
-    "/v1/realtime/calls/{call_id}/reject": {"POST": calls.reject_call},
-    "/v1/realtime/calls/{call_id}/refer": {"POST": calls.refer_call},
-    "/v1/realtime/calls/{call_id}/hangup": {"POST": calls.hang_up},
-    "/images/{name}": {"GET": media.download_image},
-}
+
+@cache
+def _api() -> EndpointTable:
+    """Every endpoint of the API."""
+    table: dict[str, dict[str, Handler]] = {}
+    for own in _OWN:
+        for path, methods in own.items():
+            table.setdefault(path, {}).update(methods)
+    for (method, path), operation in operations().items():
+        if method not in table.setdefault(path, {}):
+            table[path][method] = rest.handler(operation)
+    return table
 
 
 class EndpointRoutes:
-    """Finds the handler for a method and path."""
+    """Finds the handler for a method and path: a tree of the steps of the paths, in which a name comes before a
+    parameter."""
 
     def __init__(self, table: EndpointTable) -> None:
-        self._exact = table
-        self._templates = [(path.split("/"), methods) for path, methods in table.items() if "{" in path]
+        self._tree: dict[str | None, Any] = {}  # at None: the paths that end there
+        for path in table:
+            node = self._tree
+            for step in path.split("/"):
+                node = node.setdefault("{}" if step[:1] == "{" else step, {})
+            node.setdefault(None, []).append(path)
+        self._table = table
 
-    def find(self, method: str, path: str) -> tuple[Handler, dict[str, str]]:
-        """Returns the handler and the decoded parameters of the path. HEAD is handled like GET.
+    def find(self, method: str, path: str) -> tuple[Handler, str, dict[str, str]]:
+        """Returns the handler, its path with {names}, and the decoded parameters. HEAD is handled like GET.
 
         Raises ApiError: 404 for an unknown path, 405 for a method that the path does not have.
         """
-        methods, parameters = self._at(method, path)
-        handler = methods.get("GET" if method == "HEAD" else method)
-        if handler is None:
-            message = f"Not allowed to {method} on {path} (HINT: Perhaps you meant to use a different HTTP method?)"
-            allowed = {"allow": ", ".join(sorted(methods))}
-            raise errors.ApiError(405, message, code="method_not_supported", headers=allowed)
-        return handler, parameters
-
-    def _at(self, method: str, path: str) -> tuple[dict[str, Handler], dict[str, str]]:
-        if path in self._exact:
-            return self._exact[path], {}
         steps = path.split("/")
-        for template, methods in self._templates:
-            if len(template) == len(steps):
-                pairs = list(zip(template, steps, strict=True))
-                if all(name == step or (name[:1] == "{" and step) for name, step in pairs):
-                    return methods, {name[1:-1]: unquote(step) for name, step in pairs if name[:1] == "{"}
-        raise errors.not_found(f"Invalid URL ({method} {path})")
+        templates = list(self._below(self._tree, steps, 0))
+        if not templates:
+            raise errors.not_found(f"Invalid URL ({method} {path})")
+        asked = "GET" if method == "HEAD" else method
+        template = next((one for one in templates if asked in self._table[one]), None)
+        if template is None:
+            message = f"Not allowed to {method} on {path} (HINT: Perhaps you meant to use a different HTTP method?)"
+            allowed = {"allow": ", ".join(sorted({name for one in templates for name in self._table[one]}))}
+            raise errors.ApiError(405, message, code="method_not_supported", headers=allowed)
+        pairs = zip(template.split("/"), steps, strict=True)
+        return (
+            self._table[template][asked],
+            template,
+            {name[1:-1]: unquote(step) for name, step in pairs if name[:1] == "{"},
+        )
+
+    def _below(self, node: dict[str | None, Any], steps: list[str], at: int) -> Iterator[str]:
+        if at == len(steps):
+            yield from node.get(None, ())
+            return
+        for name in (steps[at], "{}") if steps[at] else ("",):
+            if name in node:
+                yield from self._below(node[name], steps, at + 1)
 
 
 class FakeOpenAI(LoopbackServer):
     """A deterministic OpenAI on 127.0.0.1: `with FakeOpenAI() as fake:`, then `base_url=fake.url + "/v1"`.
 
     Equal requests get equal answers, made from a hash of the request; "in 500 words" in the last message sets the
-    length. Any non-empty bearer token is accepted. Each instance has its own port (0: a free one), state and thread.
-    With `shape`, one of SHAPES, it has the paths, keys and errors of another server.
+    length. Administration takes a bearer token that begins with `sk-admin`, everything else any other one. Each
+    instance has its own port (0: a free one), state, clock and thread.
+
+    What OpenAI does in the background goes on by one step each time that somebody asks for its object. The clock
+    stands still until `advance`, which is how uploads, containers and the like expire. With `shape`, one of SHAPES,
+    it has the paths, keys and errors of another server.
     """
 
     def __init__(self, port: int = 0, *, shape: str = "") -> None:
@@ -110,8 +171,12 @@ class FakeOpenAI(LoopbackServer):
         return self._api.request_log.entries()
 
     def reset(self) -> None:
-        """Forgets requests, faults, files and responses, and restarts the numbering."""
+        """Forgets requests, faults and everything stored, sets the clock back and restarts the numbering."""
         self._api.reset()
+
+    def advance(self, seconds: int) -> None:
+        """Sets the fake's clock forward."""
+        self._api.advance(seconds)
 
     def script(self, rules: Iterable[Fault | Mapping[str, Any]]) -> None:
         """Appends faults, each a `Fault` or a mapping of its fields. Raises InputError, and then appends none."""
@@ -131,14 +196,19 @@ class _Api:
         self.script = FaultScript()
         self._state = FakeState()
         self._answered = 0
-        self._control = Control(self.request_log, self.script, self.reset)
-        self._routes = EndpointRoutes({**_API, **_control_table(self._control)})
+        self._control = Control(self.request_log, self.script, self.reset, self.advance)
+        self._routes = EndpointRoutes({**_api(), **_control_table(self._control)})
 
     def reset(self) -> None:
         self.request_log.clear()
         self.script.clear()
         self._state = FakeState()
         self._answered = 0
+
+    def advance(self, seconds: int) -> int:
+        """Returns the new time."""
+        self._state.objects.now += seconds
+        return self._state.objects.now
 
     def respond(self, request: FakeRequest) -> FakeResponse | FakeSocket:
         if request.method == "OPTIONS":
@@ -175,10 +245,11 @@ class _Api:
 
     def _route(self, request: FakeRequest) -> FakeResponse:
         try:
-            handler, parameters = self._routes.find(request.method, request.path)
+            handler, template, parameters = self._routes.find(request.method, request.path)
+            operation = operations().get(("GET" if request.method == "HEAD" else request.method, template))
             if request.path.startswith("/v1/"):
-                _check_authorization(request)
-            response = handler(ApiCall(request, self._state, parameters))
+                _check_authorization(request, admin=operation is not None and operation.admin)
+            response = handler(ApiCall(request, self._state, parameters, operation, self._route))
             return response if self._shape is None else self._shape.added(response)
         except errors.ApiError as error:
             return error.response()
@@ -195,11 +266,16 @@ class _Api:
         return replace(response, headers={**response.headers, **added})
 
 
-def _check_authorization(request: FakeRequest) -> None:
-    """Raises ApiError (401) without a bearer token (RFC 6750, section 2.1). Every token is accepted."""
+def _check_authorization(request: FakeRequest, *, admin: bool) -> None:
+    """Raises ApiError: 401 without a bearer token (RFC 6750, section 2.1), 403 with one of the wrong kind.
+
+    Administration takes tokens that begin with `sk-admin`, and nothing else does. Every other token is accepted.
+    """
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise errors.missing_key()
+    if admin is not token.strip().startswith("sk-admin"):
+        raise errors.wrong_key(admin=admin)
 
 
 def _control_table(control: Control) -> EndpointTable:
@@ -207,6 +283,7 @@ def _control_table(control: Control) -> EndpointTable:
         "/": {"GET": control.metadata},
         "/health": {"GET": control.health},
         "/__parlel/reset": {"POST": control.reset},
+        "/__parlel/clock": {"GET": control.clock, "POST": control.advance},
         "/__parlel/requests": {"GET": control.requests, "DELETE": control.clear_requests},
         "/__parlel/faults": {
             "GET": control.faults,

@@ -1,6 +1,7 @@
 """Images and audio (platform.openai.com/docs/api-reference/images and …/audio).
 
-POST /v1/images/generations, GET /images/{name}.png, POST /v1/audio/{speech,transcriptions,translations}.
+POST /v1/images/{generations,edits,variations}, GET /images/{name}.png, POST
+/v1/audio/{speech,transcriptions,translations}.
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ import hashlib
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from host.fakes.messages import FakeResponse
-from host.fakes.openai import errors
-from host.fakes.openai.call import ApiCall, Params
+from host.fakes.openai import errors, rest
+from host.fakes.openai.call import ApiCall, EndpointTable, Params
 from host.fakes.openai.parameters import IMAGES, SPEECH, check_types
-from host.fakes.openai.text import CREATED, count, event, event_stream, identifier, seed_of, sentence, tokens
+from host.fakes.openai.store import CREATED
+from host.fakes.openai.text import count, event, event_stream, identifier, seed_of, sentence, tokens
 
 # images
 
@@ -29,19 +31,39 @@ def generate_image(call: ApiCall) -> FakeResponse:
     params = call.params
     prompt = params.required_text("prompt")
     check_types(params, IMAGES)
+    return _pictures(call, params, "generation", prompt)
+
+
+def edit_image(call: ApiCall) -> FakeResponse:
+    """The pictures depend on the uploads too."""
+    params = rest.body(call)
+    return _pictures(call, params, "edit", params.required_text("prompt"), _uploads(call))
+
+
+def vary_image(call: ApiCall) -> FakeResponse:
+    return _pictures(call, rest.body(call), "variation", "", _uploads(call))
+
+
+def _uploads(call: ApiCall) -> list[str]:
+    parts = call.form.parts if call.is_form else []
+    return [hashlib.sha256(part.content).hexdigest() for part in parts]
+
+
+def _pictures(call: ApiCall, params: Params, kind: str, prompt: str, uploads: Sequence[str] = ()) -> FakeResponse:
     model = params.text("model", "dall-e-2")
     newer = model.startswith("gpt-image")  # these give no URLs, and count tokens
     form = params.choice("response_format", ("url", "b64_json"), "b64_json" if newer else "url")
     size = params.text("size", "1024x1024")
     if not _SIZE.match(size):
         raise errors.unsupported("size", size, ("256x256", "512x512", "1024x1024", "1024x1536", "1536x1024", "auto"))
-    seed = seed_of("image", model, prompt, size)
+    seed = seed_of("image", model, prompt, size, *([kind, *uploads] if uploads else []))
     names = [identifier("img-", seed_of(seed.hex(), index)) for index in range(params.integer("n", 1, high=10))]
     if params.flag("stream"):
         if not newer:
             raise errors.wrong_value("stream", "it is only allowed for GPT image models.")
         partial = params.integer("partial_images", 0, low=0, high=3)
-        return event_stream(_image_events(params, names, partial, _image_usage(count(prompt), len(names))))
+        spent = _image_usage(count(prompt), len(names))
+        return event_stream(_image_events(params, f"image_{kind}", names, partial, spent))
     revised = {"revised_prompt": prompt} if model == "dall-e-3" else {}
     data = [
         {**revised, "b64_json": base64.b64encode(png(name)).decode()}
@@ -53,7 +75,7 @@ def generate_image(call: ApiCall) -> FakeResponse:
     return FakeResponse.json({"created": CREATED, "data": data, **usage})
 
 
-def _image_events(params: Params, names: list[str], partial: int, usage: dict[str, Any]) -> Iterator[bytes]:
+def _image_events(params: Params, kind: str, names: list[str], partial: int, usage: dict[str, Any]) -> Iterator[bytes]:
     """Pictures on their way and whole ones; on its way a picture is another one."""
     shown = {
         "created_at": CREATED,
@@ -62,13 +84,13 @@ def _image_events(params: Params, names: list[str], partial: int, usage: dict[st
         "background": params.choice("background", ("transparent", "opaque", "auto"), "auto"),
         "output_format": params.choice("output_format", ("png", "webp", "jpeg"), "png"),
     }
+    part, whole = f"{kind}.partial_image", f"{kind}.completed"
     for name in names:
         for index in range(partial):
             picture = base64.b64encode(png(f"{name}-{index}")).decode()
-            kind = "image_generation.partial_image"
-            yield event({"type": kind, "b64_json": picture, **shown, "partial_image_index": index}, kind)
-        kind = "image_generation.completed"
-        yield event({"type": kind, "b64_json": base64.b64encode(png(name)).decode(), **shown, "usage": usage}, kind)
+            yield event({"type": part, "b64_json": picture, **shown, "partial_image_index": index}, part)
+        picture = base64.b64encode(png(name)).decode()
+        yield event({"type": whole, "b64_json": picture, **shown, "usage": usage}, whole)
 
 
 def download_image(call: ApiCall) -> FakeResponse:
@@ -232,3 +254,14 @@ def _clock(seconds: float, point: str) -> str:
         f"{milliseconds // 3_600_000:02}:{milliseconds // 60_000 % 60:02}:"
         f"{milliseconds // 1000 % 60:02}{point}{milliseconds % 1000:03}"
     )
+
+
+ENDPOINTS: EndpointTable = {
+    "/v1/images/generations": {"POST": generate_image},
+    "/v1/images/edits": {"POST": edit_image},
+    "/v1/images/variations": {"POST": vary_image},
+    "/images/{name}": {"GET": download_image},
+    "/v1/audio/speech": {"POST": speech},
+    "/v1/audio/transcriptions": {"POST": transcribe},
+    "/v1/audio/translations": {"POST": translate},
+}

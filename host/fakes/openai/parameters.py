@@ -90,6 +90,8 @@ def check_types(params: Params, types: Types) -> None:
         for name in names.split():
             if not _fits(value := params.raw(name), expected):
                 raise errors.wrong_type(name, expected, value)
+            if expected == "an array of objects":
+                params.objects(name)
     for name, expected in (("metadata", "a string"), ("stream_options", "a boolean")):
         if name in types.get("an object", "").split():
             for key, value in params.mapping(name).items():

@@ -1,109 +1,204 @@
-"""Files and models (platform.openai.com/docs/api-reference/files and …/models)."""
+"""The particulars of each kind of stored object: its identifiers, its usual fields, what becomes of it.
+
+A collection that is not here has identifiers with its own name before them, and its objects have the fields that their
+makers give.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
 
-from host.fakes.messages import FakeResponse
-from host.fakes.openai import errors
-from host.fakes.openai.call import ApiCall
-from host.fakes.openai.text import CREATED, identifier, page, seed_of
-
-# files: two uploads of the same bytes are two files
-
-_PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
+NOW: Final[Any] = object()  # in a table of fields: the time at which they are set
 
 
-def create_file(call: ApiCall) -> FakeResponse:
-    form = call.form
-    upload = form.file("file")
-    form.params.required("purpose")
-    file_id = identifier("file-", seed_of("file", call.state.next_number()))
-    lifetime_s = form.params.integer("expires_after[seconds]", None, low=3600, high=2_592_000)
-    shown = {
-        "id": file_id,
-        "object": "file",
-        "bytes": len(upload.content),
-        "created_at": CREATED,
-        **({"expires_at": CREATED + lifetime_s} if lifetime_s else {}),
-        "filename": upload.filename,
-        "purpose": form.params.choice("purpose", _PURPOSES, ""),
-        "status": "processed",
-    }
-    call.state.files[file_id] = (shown, upload.content)
-    return FakeResponse.json(shown)
+@dataclass(frozen=True)
+class Resource:
+    """What is particular to the objects of a collection."""
+
+    prefix: str = ""  # of identifiers
+    fields: Mapping[str, Any] = field(default_factory=dict)  # that a new one has if its maker did not say another
+    key: str | None = None  # the parameter that is the identifier, of things that are made elsewhere
+    steps: tuple[Mapping[str, Any], ...] = ()  # the fields that it takes on, one step each time that it is looked at
+    actions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by verb: the fields that it takes on
+    seeds: tuple[str, ...] = ()  # the identifiers of those that are there from the beginning
+    oldest_first: bool = False  # how they are listed
+    lasts_s: int | None = None  # until it expires
+    when_expired: Mapping[str, Any] | None = None  # the fields that it then takes on; None: it is gone
+    word: str = "object"  # in errors
 
 
-def list_files(call: ApiCall) -> FakeResponse:
-    purpose = call.query.text("purpose", None)
-    shown = [file for file, _ in call.state.files.values() if purpose in {None, file["purpose"]}]
-    return FakeResponse.json(page(shown, call.query, default=10_000, most=10_000))
+def resource(template: str) -> Resource:
+    """Of a collection, by its path with names for parameters."""
+    if template in RESOURCES:
+        return RESOURCES[template]
+    name = template.rpartition("/")[2].removesuffix("s")
+    return Resource(prefix=f"{name}_", word=name.replace("_", " "))
 
 
-def retrieve_file(call: ApiCall) -> FakeResponse:
-    return FakeResponse.json(_file(call)[0])
-
-
-def delete_file(call: ApiCall) -> FakeResponse:
-    file, _ = _file(call)
-    del call.state.files[file["id"]]
-    return FakeResponse.json({"id": file["id"], "object": "file", "deleted": True})
-
-
-def file_content(call: ApiCall) -> FakeResponse:
-    return FakeResponse(200, {"content-type": "application/octet-stream"}, _file(call)[1])
-
-
-def _file(call: ApiCall) -> tuple[dict[str, Any], bytes]:
-    file_id = call.path["file_id"]
-    if file_id not in call.state.files:
-        raise errors.not_found(f"No such File object: {file_id}", param="id")
-    return call.state.files[file_id]
-
-
-# models: a list for show, since generation accepts every model's name
-
-MODELS = (
-    "gpt-4",
-    "gpt-4-turbo",
-    "gpt-4-turbo-preview",
-    "gpt-4o",
-    "gpt-4o-mini",
-    "gpt-4o-mini-tts",
-    "gpt-4o-transcribe",
-    "gpt-4.1",
-    "gpt-4.1-mini",
-    "gpt-5",
-    "gpt-5-mini",
-    "gpt-5.1",
-    "gpt-3.5-turbo",
-    "gpt-3.5-turbo-16k",
-    "gpt-3.5-turbo-instruct",
-    "text-embedding-ada-002",
-    "text-embedding-3-small",
-    "text-embedding-3-large",
-    "dall-e-2",
-    "dall-e-3",
-    "gpt-image-1",
-    "tts-1",
-    "tts-1-hd",
-    "whisper-1",
-    "omni-moderation-latest",
+_USD_MONTH: Final = {"currency": "USD", "interval": "month"}
+_ORGANIZATION: Final = "/v1/organization"
+_PROJECT: Final = "/v1/organization/projects/{project_id}"
+_SESSION: Final = "/v1/agents/sessions/{session_id}"
+_PERSON: Final = {"name": "Ada Lovelace", "email": "ada@example.com", "role": "owner"}
+_ROLE: Final = Resource(
+    "role_", {"permissions": [], "resource_type": "api.organization", "predefined_role": False}, word="role"
 )
+_ITEM: Final = Resource("item_", {"type": "message", "role": "user", "content": [], "status": "completed"}, word="item")
+_TURN: Final = Resource("turn_", {"status": "completed"}, seeds=("turn_1",), word="turn")
 
-
-def list_models(call: ApiCall) -> FakeResponse:
-    del call
-    return FakeResponse.json({"object": "list", "data": [_model(name) for name in MODELS]})
-
-
-def retrieve_model(call: ApiCall) -> FakeResponse:
-    name = call.path["model"]
-    if name not in MODELS:
-        message = f"The model '{name}' does not exist or you do not have access to it."
-        raise errors.not_found(message, param="model", code="model_not_found")
-    return FakeResponse.json(_model(name))
-
-
-def _model(name: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": CREATED, "owned_by": "openai"}
+RESOURCES: Final[Mapping[str, Resource]] = {
+    # administration
+    f"{_ORGANIZATION}/admin_api_keys": Resource(
+        "key_", {"redacted_value": "sk-admin-…abcd", "value": "sk-admin-fake"}, word="admin API key"
+    ),
+    f"{_ORGANIZATION}/certificates": Resource("cert_", {"active": False}, word="certificate"),
+    f"{_ORGANIZATION}/external_keys": Resource("ek_", word="external key"),
+    f"{_ORGANIZATION}/external_storage": Resource(
+        "es_", {"status": "pending"}, actions={"validate": {"status": "validated"}}, word="external storage"
+    ),
+    f"{_ORGANIZATION}/groups": Resource("group_", {"group_type": "group", "is_scim_managed": False}, word="group"),
+    f"{_ORGANIZATION}/groups/{{group_id}}/users": Resource(key="user_id", fields=_PERSON, word="user"),
+    f"{_ORGANIZATION}/groups/{{group_id}}/roles": Resource(key="role_id", word="role"),
+    f"{_ORGANIZATION}/invites": Resource(
+        "invite-",
+        {"status": "pending", "projects": []},
+        lasts_s=604_800,
+        when_expired={"status": "expired"},
+        word="invite",
+    ),
+    f"{_ORGANIZATION}/projects": Resource(
+        "proj_", {"status": "active"}, actions={"archive": {"status": "archived", "archived_at": NOW}}, word="project"
+    ),
+    f"{_PROJECT}/api_keys": Resource(
+        "key_", {"redacted_value": "sk-…abcd", "owner_project_access": "active"}, seeds=("key_1",), word="API key"
+    ),
+    f"{_PROJECT}/certificates": Resource("cert_", {"active": False}, word="certificate"),
+    f"{_PROJECT}/groups": Resource(key="group_id", fields={"group_type": "group"}, word="group"),
+    f"{_PROJECT}/groups/{{group_id}}/roles": Resource(key="role_id", word="role"),
+    f"{_PROJECT}/rate_limits": Resource(
+        "rl_",
+        {"model": "gpt-4o", "max_requests_per_1_minute": 500, "max_tokens_per_1_minute": 30_000},
+        seeds=("rl_gpt-4o",),
+        word="rate limit",
+    ),
+    f"{_PROJECT}/roles": _ROLE,
+    f"{_PROJECT}/service_accounts": Resource("svc_acct_", {"role": "member"}, word="service account"),
+    f"{_PROJECT}/service_accounts/{{service_account_id}}/api_keys": Resource(
+        "key_", {"value": "sk-svcacct-fake"}, word="API key"
+    ),
+    f"{_PROJECT}/spend_alerts": Resource("alert_", word="spend alert"),
+    f"{_PROJECT}/users": Resource("user-", key="user_id", fields={"added_at": NOW, **_PERSON}, word="user"),
+    f"{_PROJECT}/users/{{user_id}}/roles": Resource(key="role_id", word="role"),
+    f"{_ORGANIZATION}/roles": _ROLE,
+    f"{_ORGANIZATION}/spend_alerts": Resource("alert_", word="spend alert"),
+    f"{_ORGANIZATION}/users": Resource("user-", {"added_at": NOW, **_PERSON}, seeds=("user-1", "user-2"), word="user"),
+    f"{_ORGANIZATION}/users/{{user_id}}/roles": Resource(key="role_id", word="role"),
+    f"{_ORGANIZATION}/workload_identity_providers": Resource(
+        "wip_", {"enabled": True}, word="workload identity provider"
+    ),
+    f"{_ORGANIZATION}/audit_logs": Resource("audit_log-", {"effective_at": NOW}, word="audit log"),
+    # settings: the fields that they begin with
+    f"{_ORGANIZATION}/data_retention": Resource(fields={"type": "modified_abuse_monitoring"}),
+    f"{_ORGANIZATION}/spend_limit": Resource(fields={**_USD_MONTH, "threshold_amount": 100_000}),
+    f"{_PROJECT}/data_retention": Resource(fields={"type": "organization_default"}),
+    f"{_PROJECT}/spend_limit": Resource(fields={**_USD_MONTH, "threshold_amount": 100_000}),
+    # files and knowledge
+    "/v1/files": Resource("file-", word="File object"),
+    "/v1/uploads": Resource("upload_", when_expired={"status": "expired"}, word="upload"),
+    "/v1/uploads/{upload_id}/parts": Resource("part_", word="part"),
+    "/v1/containers": Resource(
+        "cntr_",
+        {"object": "container", "status": "running"},
+        lasts_s=1_200,
+        when_expired={"status": "expired"},
+        word="container",
+    ),
+    "/v1/containers/{container_id}/files": Resource("cfile_", {"source": "user"}, word="container file"),
+    "/v1/vector_stores": Resource("vs_", when_expired={"status": "expired"}, word="vector store"),
+    "/v1/vector_stores/{vector_store_id}/files": Resource("file-", word="vector store file"),
+    "/v1/vector_stores/{vector_store_id}/file_batches": Resource("vsfb_", word="vector store file batch"),
+    "/v1/skills": Resource("skill_", word="skill"),
+    "/v1/skills/{skill_id}/versions": Resource(word="skill version"),
+    # assistants
+    "/v1/assistants": Resource("asst_", {"tools": []}, word="assistant"),
+    "/v1/threads": Resource("thread_", word="thread"),
+    "/v1/threads/{thread_id}/messages": Resource("msg_", word="message"),
+    "/v1/threads/{thread_id}/runs": Resource("run_", lasts_s=600, when_expired={"status": "expired"}, word="run"),
+    "/v1/threads/{thread_id}/runs/{run_id}/steps": Resource("step_", word="run step"),
+    # work in the background
+    "/v1/batches": Resource("batch_", when_expired={"status": "expired"}, word="batch"),
+    "/v1/evals": Resource("eval_", oldest_first=True, word="eval"),
+    "/v1/evals/{eval_id}/runs": Resource(
+        "evalrun_", actions={"cancel": {"status": "canceled"}}, oldest_first=True, word="eval run"
+    ),
+    "/v1/evals/{eval_id}/runs/{run_id}/output_items": Resource("outputitem_", oldest_first=True, word="output item"),
+    "/v1/fine_tuning/jobs": Resource("ftjob-", word="fine-tuning job"),
+    "/v1/fine_tuning/jobs/{fine_tuning_job_id}/events": Resource("ftevent-", word="event"),
+    "/v1/fine_tuning/jobs/{fine_tuning_job_id}/checkpoints": Resource("ftckpt_", word="checkpoint"),
+    "/v1/fine_tuning/checkpoints/{fine_tuned_model_checkpoint}/permissions": Resource("cp_", word="permission"),
+    # agents
+    "/v1/agents": Resource("agent_", word="agent"),
+    "/v1/agents/automations": Resource(
+        "auto_",
+        {"status": "active"},
+        actions={"pause": {"status": "paused"}, "resume": {"status": "active"}},
+        word="automation",
+    ),
+    "/v1/agents/automations/{automation_id}/invocations": Resource(
+        "inv_",
+        {"status": "queued"},
+        steps=({"status": "completed"},),
+        word="invocation",
+    ),
+    "/v1/agents/environments": Resource(
+        "env_", {"status": "pending"}, steps=({"status": "ready"},), word="environment"
+    ),
+    "/v1/agents/environments/{environment_id}/files": Resource("efile_", word="environment file"),
+    "/v1/agents/environments/templates": Resource("envt_", word="environment template"),
+    "/v1/agents/sessions": Resource(
+        "sess_", {"status": "idle", "required_actions": [], "vault_ids": []}, word="session"
+    ),
+    f"{_SESSION}/artifacts": Resource(
+        "artifact_", {"path": "/workspace/result.txt", "size_bytes": 7}, seeds=("artifact_1",), word="artifact"
+    ),
+    f"{_SESSION}/items": _ITEM,
+    f"{_SESSION}/subagents": Resource("subagent_", {"status": "active"}, seeds=("subagent_1",), word="subagent"),
+    f"{_SESSION}/subagents/{{subagent_id}}/items": _ITEM,
+    f"{_SESSION}/subagents/{{subagent_id}}/turns": _TURN,
+    f"{_SESSION}/subagents/{{subagent_id}}/turns/{{turn_id}}/items": _ITEM,
+    f"{_SESSION}/traces": Resource("trace_", {"otlp": {}}, word="trace"),
+    f"{_SESSION}/turns": Resource("turn_", {"status": "in_progress"}, word="turn"),
+    f"{_SESSION}/turns/{{turn_id}}/items": _ITEM,
+    "/v1/vaults": Resource("vault_", word="vault"),
+    "/v1/vaults/{vault_id}/credentials": Resource("cred_", word="credential"),
+    # ChatKit
+    "/v1/chatkit/sessions": Resource(
+        "cksess_",
+        {"status": "active"},
+        actions={"cancel": {"status": "cancelled"}},
+        lasts_s=600,
+        when_expired={"status": "expired"},
+        word="ChatKit session",
+    ),
+    "/v1/chatkit/threads": Resource("cthr_", seeds=("cthr_1",), word="ChatKit thread"),
+    "/v1/chatkit/threads/{thread_id}/items": Resource(
+        "cthi_", {"type": "chatkit.user_message"}, seeds=("cthi_1",), word="item"
+    ),
+    # conversations
+    "/v1/conversations": Resource("conv_", word="conversation"),
+    "/v1/conversations/{conversation_id}/items": Resource("item_", word="conversation item"),
+    # media
+    "/v1/videos": Resource("video_", word="video"),
+    "/v1/videos/characters": Resource("char_", word="character"),
+    # the rest
+    "/v1/live/sessions": Resource("live_", word="live session"),
+    "/v1/audio/voice_consents": Resource("cons_", word="voice consent"),
+    "/v1/audio/voices": Resource("voice_", word="voice"),
+    "/v1/safety/alerts": Resource("alert_", seeds=("alert_1",), word="safety alert"),
+    "/v1/safety/cases": Resource("case_", seeds=("case_1",), word="safety case"),
+    "/v1/webhook_endpoints": Resource(
+        "we_", {"signing_secret": "whsec_ZmFrZQ==", "signing_secret_hint": "whsec_Zm"}, word="webhook endpoint"
+    ),
+}

@@ -6,16 +6,16 @@ A stream is made from the finished response (…/responses-streaming): named eve
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from host.fakes.messages import FakeResponse
-from host.fakes.openai import errors
-from host.fakes.openai.call import ApiCall, Params, StoredResponse
+from host.fakes.openai import conversations, errors
+from host.fakes.openai.call import ApiCall, EndpointTable, Params, StoredResponse
 from host.fakes.openai.parameters import RESPONSES, check_types
+from host.fakes.openai.store import CREATED
 from host.fakes.openai.structured import forced_function, function_arguments, function_of, instance
 from host.fakes.openai.text import (
-    CREATED,
     GeneratedText,
     check_sampling,
     count,
@@ -45,7 +45,11 @@ def _events(response: dict[str, Any], after: int = -1) -> Iterator[bytes]:
 def _named_events(response: dict[str, Any]) -> Iterator[_Event]:
     started = {**response, "status": "in_progress", "output": [], "incomplete_details": None}
     del started["usage"]
-    yield "created", {"response": started}
+    if response["background"]:
+        yield "created", {"response": {**started, "status": "queued"}}
+        yield "queued", {"response": {**started, "status": "queued"}}
+    else:
+        yield "created", {"response": started}
     yield "in_progress", {"response": started}
     for index, item in enumerate(response["output"]):
         inside = {"item_id": item["id"], "output_index": index}
@@ -76,13 +80,16 @@ def _message_events(item: dict[str, Any], inside: dict[str, Any]) -> Iterator[_E
 _FORMATS = ("text", "json_object", "json_schema")
 
 
+_BACKGROUND = ("queued", "in_progress")
+
+
 def create_response(call: ApiCall) -> FakeResponse:
     params = call.params
     params.required_text("model")
     check_types(params, RESPONSES)
     check_sampling(params)
     items = _input_items(params.required("input"))
-    before = _previous(call).conversation if "previous_response_id" in params else []
+    before, conversation_id = _before(call)
     instructions = params.text("instructions", None)
     seed = seed_of("response", params.raw("model"), instructions, [_without_ids(item) for item in (*before, *items)])
     own_seed = seed_of(seed.hex(), call.state.next_number())
@@ -91,19 +98,75 @@ def create_response(call: ApiCall) -> FakeResponse:
     text = generate_text(answer, limit=params.integer("max_output_tokens", None))
     item = _call_item(function, seed, own_seed) if function else _message_item(text, own_seed)
     spent = count(item["arguments"]) if function else len(text.tokens)
-    read = count(instructions or "") + sum(count(said) for each in (*before, *items) for said in _texts(each))
-    response = _response(params, own_seed, [item], _usage(read, spent))
-    if "store" not in params or params.flag("store"):
-        numbered = [{"id": identifier("msg_", seed_of(own_seed.hex(), at)), **each} for at, each in enumerate(items)]
-        call.state.store(StoredResponse(response, numbered, [*before, *items, item]))
-    return event_stream(_events(response)) if params.flag("stream") else FakeResponse.json(response)
+    response = _response(params, own_seed, [item], _usage(_read(instructions, (*before, *items)), spent))
+    stored = StoredResponse(response, _numbered(items, own_seed), [*before, *items, item])
+    if conversation_id is not None:
+        response["conversation"] = {"id": conversation_id}
+        conversations.add_items(call, conversation_id, [*items, item])
+    if kept := "store" not in params or params.flag("store"):
+        call.state.keep(stored)
+    if params.flag("background"):
+        if not kept:
+            raise errors.wrong_value("background", "a response in the background has to be stored.")
+        stored.before = [] if params.flag("stream") else list(_BACKGROUND)
+    return event_stream(_events(response)) if params.flag("stream") else FakeResponse.json(_as_it_is(stored))
+
+
+def _before(call: ApiCall) -> tuple[list[dict[str, Any]], str | None]:
+    """The items before those of the request, and the conversation that they are of."""
+    match call.params.raw("conversation"):
+        case None:
+            return (_previous(call).conversation if "previous_response_id" in call.params else []), None
+        case {"id": str() as name} | (str() as name):
+            if "previous_response_id" in call.params:
+                raise errors.wrong_value("previous_response_id", "it is not allowed together with 'conversation'.")
+            return conversations.items_of(call, name), name
+        case other:
+            raise errors.wrong_type("conversation.id", "a string", other)
+
+
+def _numbered(items: list[dict[str, Any]], own_seed: bytes) -> list[dict[str, Any]]:
+    """Items with identifiers, their texts as parts."""
+    numbered = []
+    for at, item in enumerate(items):
+        content = item.get("content")
+        parts = {"content": [{"type": "input_text", "text": content}]} if isinstance(content, str) else {}
+        numbered.append({"id": identifier("msg_", seed_of(own_seed.hex(), at)), **item, **parts})
+    return numbered
+
+
+def _read(instructions: str | None, items: Iterable[dict[str, Any]]) -> int:
+    """The tokens of what the model reads."""
+    return count(instructions or "") + sum(count(said) for each in items for said in _texts(each))
+
+
+def _as_it_is(stored: StoredResponse) -> dict[str, Any]:
+    """The response as it is by now: without output while it is made in the background."""
+    if not stored.before:
+        return stored.response
+    unfinished = {name: value for name, value in stored.response.items() if name != "usage"}
+    return {**unfinished, "status": stored.before[0], "output": [], "incomplete_details": None}
 
 
 def retrieve_response(call: ApiCall) -> FakeResponse:
-    response = _stored(call).response
+    stored = _stored(call)
     if call.query.flag("stream"):
-        return event_stream(_events(response, call.query.integer("starting_after", -1, low=0)))
-    return FakeResponse.json(response)
+        stored.before = []
+        return event_stream(_events(stored.response, call.query.integer("starting_after", -1, low=0)))
+    if stored.before:
+        stored.before.pop(0)
+    return FakeResponse.json(_as_it_is(stored))
+
+
+def cancel_response(call: ApiCall) -> FakeResponse:
+    """Ends a response in the background. One that has ended stays as it is."""
+    stored = _stored(call)
+    if not stored.response["background"]:
+        raise errors.ApiError(400, "Cannot cancel a synchronous response.", param="response_id")
+    if stored.before:
+        stored.response = {**_as_it_is(stored), "status": "cancelled"}
+        stored.before = []
+    return FakeResponse.json(stored.response)
 
 
 def delete_response(call: ApiCall) -> FakeResponse:
@@ -114,6 +177,33 @@ def delete_response(call: ApiCall) -> FakeResponse:
 
 def list_input_items(call: ApiCall) -> FakeResponse:
     return FakeResponse.json(page(_stored(call).input, call.query, default=20, most=100))
+
+
+def count_input_tokens(call: ApiCall) -> FakeResponse:
+    params = call.params if call.request.body else Params({})
+    items = _input_items(params.raw("input")) if "input" in params else []
+    before = _before(call)[0] if call.request.body else []
+    tokens_read = _read(params.text("instructions", None), (*before, *items))
+    return FakeResponse.json({"object": "response.input_tokens", "input_tokens": tokens_read})
+
+
+def compact(call: ApiCall) -> FakeResponse:
+    """One item in place of all that was said."""
+    params = call.params
+    params.required_text("model")
+    items = [*_before(call)[0], *(_input_items(params.raw("input")) if "input" in params else [])]
+    own_seed = seed_of("compaction", call.state.next_number())
+    hidden = identifier("", seed_of("compacted", items), 64)
+    item = {"id": identifier("cmp_", own_seed), "type": "compaction", "encrypted_content": hidden}
+    return FakeResponse.json(
+        {
+            "id": identifier("resp_", own_seed),
+            "object": "response.compaction",
+            "created_at": call.store.now,
+            "output": [item],
+            "usage": _usage(_read(params.text("instructions", None), items), 1),
+        }
+    )
 
 
 def _stored(call: ApiCall) -> StoredResponse:
@@ -202,7 +292,7 @@ def _response(params: Params, own_seed: bytes, output: list[dict[str, Any]], usa
         "object": "response",
         "created_at": CREATED,
         "status": "incomplete" if incomplete else "completed",
-        "background": False,
+        "background": params.flag("background"),
         "error": None,
         "incomplete_details": {"reason": "max_output_tokens"} if incomplete else None,
         "instructions": params.raw("instructions"),
@@ -234,3 +324,13 @@ def _usage(read: int, spent: int) -> dict[str, Any]:
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": read + spent,
     }
+
+
+ENDPOINTS: EndpointTable = {
+    "/v1/responses": {"POST": create_response},
+    "/v1/responses/compact": {"POST": compact},
+    "/v1/responses/input_tokens": {"POST": count_input_tokens},
+    "/v1/responses/{response_id}": {"GET": retrieve_response, "DELETE": delete_response},
+    "/v1/responses/{response_id}/cancel": {"POST": cancel_response},
+    "/v1/responses/{response_id}/input_items": {"GET": list_input_items},
+}

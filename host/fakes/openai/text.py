@@ -16,7 +16,6 @@ from host.fakes.messages import FakeResponse, encode_json
 from host.fakes.openai import errors
 from host.fakes.openai.call import Params
 
-CREATED = 1_700_000_000  # the `created` of every object: with a clock, two test runs would differ
 _MAX_WORDS = 100_000
 
 # 64 words, so that six bits choose one. Some are not ASCII, to catch clients that split UTF-8.
@@ -135,20 +134,24 @@ def check_sampling(params: Params) -> None:
     params.text("user", "")
 
 
-def page(items: list[dict[str, Any]], query: Params, *, default: int, most: int) -> dict[str, Any]:
-    """Returns the page of `items` (oldest first) for `limit`, `order` (default: newest first) and `after` of the query.
+def page(
+    items: list[dict[str, Any]], query: Params, *, default: int, most: int, oldest_first: bool = False
+) -> dict[str, Any]:
+    """Returns the page of `items` (oldest first) for `limit`, `order`, `after` and `before` of the query.
 
-    Raises ApiError (400) for an unknown `after`.
+    The order is newest first, where the query does not say another, or `oldest_first`. Raises ApiError (400) for an
+    unknown `after` or `before`.
     """
     limit = query.integer("limit", default, high=most)
-    ordered = items if query.choice("order", ("asc", "desc"), "desc") == "asc" else items[::-1]
-    after = query.text("after", None)
-    if after is not None:
-        places = [at for at, item in enumerate(ordered) if item["id"] == after]
-        if not places:
-            raise errors.wrong_value("after", "no object has this ID.")
-        ordered = ordered[places[0] + 1 :]
-    shown = ordered[:limit]
+    order = query.choice("order", ("asc", "desc"), "asc" if oldest_first else "desc")
+    ordered = items if order == "asc" else items[::-1]
+    if (after := _place(ordered, query, "page" if "page" in query else "after")) is not None:
+        ordered = ordered[after + 1 :]
+    if (before := _place(ordered, query, "before")) is not None:
+        ordered = ordered[:before]
+        shown = ordered[-limit:]
+    else:
+        shown = ordered[:limit]
     return {
         "object": "list",
         "data": shown,
@@ -156,3 +159,12 @@ def page(items: list[dict[str, Any]], query: Params, *, default: int, most: int)
         "last_id": shown[-1]["id"] if shown else None,
         "has_more": len(ordered) > limit,
     }
+
+
+def _place(ordered: list[dict[str, Any]], query: Params, name: str) -> int | None:
+    if (identifier_of := query.text(name, None)) is None:
+        return None
+    places = [at for at, item in enumerate(ordered) if item["id"] == identifier_of]
+    if not places:
+        raise errors.wrong_value(name, "no object has this ID.")
+    return places[0]

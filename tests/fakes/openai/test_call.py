@@ -19,7 +19,7 @@ def test_only_the_newest_responses_are_kept(monkeypatch):
     monkeypatch.setattr(call, "_MAX_RESPONSES", 2)
     state = FakeState()
     for number in range(4):
-        state.store(StoredResponse({"id": str(number)}, [], []))
+        state.keep(StoredResponse({"id": str(number)}, [], []))
     assert list(state.responses) == ["2", "3"]
 
 

@@ -56,9 +56,9 @@ def test_an_unknown_path_is_a_404(http, path):
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("GET", CHAT, "POST"),
+        ("GET", "/v1/completions", "POST"),
         ("PUT", "/v1/files", "GET, POST"),
-        ("POST", "/v1/models/gpt-4o", "GET"),
+        ("POST", "/v1/models/gpt-4o", "DELETE, GET"),
         ("DELETE", "/health", "GET"),
     ],
 )

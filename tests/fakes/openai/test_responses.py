@@ -64,7 +64,7 @@ def test_a_response_that_is_not_stored_cannot_be_retrieved(client):
 def test_the_items_it_was_asked_with_are_listed(client):
     items = [{"role": "user", "content": "one"}, {"role": "user", "content": "two"}]
     listed = client.responses.input_items.list(ask(client, input=items).id, order="asc")
-    assert [item.content for item in listed] == ["one", "two"]
+    assert [item.content[0].text for item in listed] == ["one", "two"]
     assert len({item.id for item in listed}) == 2
 
 

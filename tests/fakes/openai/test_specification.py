@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, get_args
 
 import httpx2
@@ -12,11 +11,11 @@ import pytest
 from openai import types as sdk
 from openai.types import audio, chat, responses
 from openai.types.chat import ChatCompletionChunk
-from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from host.component.manifest import Manifest
 from host.fakes.openai import parameters
 from tests.conftest import ROOT
+from tests.fakes.openai.strictness import mistakes
 
 CHAT = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Say hello"}]}
 TOOL = {
@@ -31,15 +30,6 @@ FLAT_TOOL = {
     "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
 }
 PICTURE = {"model": "gpt-image-1", "prompt": "a cat"}
-
-# What the specification lets be null, where it is not left out.
-NULLABLE = {
-    *("content", "refusal", "logprobs", "finish_reason", "error", "incomplete_details", "instructions"),
-    *("max_output_tokens", "previous_response_id", "reasoning.effort", "reasoning.summary"),
-}
-
-# Fields that OpenAI's own examples have, and the SDK's models have not.
-OF_EXAMPLES = {"store", "task"}
 
 
 def posted(path: str, body: Any) -> Callable[[httpx2.Client], httpx2.Response]:
@@ -120,42 +110,6 @@ STREAMS: dict[str, tuple[Callable[[httpx2.Client], httpx2.Response], Any]] = {
     "images": (posted("/images/generations", {**PICTURE, "stream": True, "partial_images": 2}), sdk.ImageGenStreamEvent),
     "transcriptions": (spoken("/audio/transcriptions", stream="true"), audio.TranscriptionStreamEvent),
 }  # fmt: skip
-
-
-_adapter = functools.cache(TypeAdapter)  # a model of many events takes half a second to build
-
-
-def mistakes(value: Any, kind: Any) -> list[str]:
-    """What the SDK's model `kind` has against `value`: missing and mistyped fields, fields that it does not know, and
-    null where the specification has none."""
-    try:
-        read = _adapter(kind).validate_python(value, strict=False)
-    except ValidationError as error:
-        return [str(error)]
-    return [*_unknown(read, ""), *_nulls(value, "")]
-
-
-def _unknown(read: Any, at: str) -> Iterator[str]:
-    if isinstance(read, BaseModel):
-        yield from (f"{at}.{name} is not known" for name in (read.model_extra or {}).keys() - OF_EXAMPLES)
-        for name in type(read).model_fields:
-            yield from _unknown(getattr(read, name), f"{at}.{name}")
-    elif isinstance(read, list):
-        for one in read:
-            yield from _unknown(one, f"{at}[]")
-
-
-def _nulls(value: Any, at: str) -> Iterator[str]:
-    for name, one in value.items() if isinstance(value, dict) else ():
-        if (
-            one is None
-            and not {name, f"{at}.{name}".lstrip(".")} & NULLABLE
-            and f"{at[at.rfind('.') + 1 :]}.{name}" not in NULLABLE
-        ):
-            yield f"{at}.{name} is null"
-        yield from _nulls(one, f"{at}.{name}")
-    for one in value if isinstance(value, list) else ():
-        yield from _nulls(one, at)
 
 
 @pytest.mark.parametrize("of", ANSWERS)

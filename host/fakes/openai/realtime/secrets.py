@@ -10,7 +10,8 @@ from host.fakes.openai import errors
 from host.fakes.openai.call import ApiCall, Params
 from host.fakes.openai.realtime import settings
 from host.fakes.openai.realtime.translation import described
-from host.fakes.openai.text import CREATED, identifier, seed_of
+from host.fakes.openai.store import CREATED
+from host.fakes.openai.text import identifier, seed_of
 
 _SECONDS: Final = 600
 _MODEL: Final = "gpt-realtime"
@@ -51,7 +52,8 @@ def _of_beta(call: ApiCall, kind: settings.SessionKind) -> FakeResponse:
     value = _number(call, "ek_")
     secret = {"value": value, "expires_at": CREATED + _SECONDS}
     call.state.realtime.client_secrets[value] = {name: one for name, one in given.items() if name != "model"}
-    session.pop("id", None)
+    for name in ("id", "model"):  # which the answer's model has not
+        session.pop(name, None)
     return FakeResponse.json({**session, "client_secret": secret})
 
 

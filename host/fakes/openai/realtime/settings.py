@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 
 from host.fakes.openai import errors
 from host.fakes.openai.realtime.events import merged
-from host.fakes.openai.text import CREATED
+from host.fakes.openai.store import CREATED
 
 EXPIRES_AT: Final = CREATED + 1_800
 _PCM: Final = {"type": "audio/pcm", "rate": 24_000}

@@ -15,7 +15,8 @@ from openai.types.beta import realtime as beta
 from websockets.sync.client import ClientConnection
 
 from tests.fakes.openai.realtime.conftest import Dial
-from tests.fakes.openai.test_specification import FLAT_TOOL, mistakes
+from tests.fakes.openai.strictness import mistakes
+from tests.fakes.openai.test_specification import FLAT_TOOL
 
 SOUND = base64.b64encode(bytes(9_600)).decode()  # 200 ms
 TOOL = {key: value for key, value in FLAT_TOOL.items() if key != "strict"}

@@ -18,7 +18,7 @@ from host.fakes import FakeOpenAI
 from tests.fakes.conftest import Raw
 from tests.fakes.openai.realtime.conftest import Dial
 from tests.fakes.openai.realtime.test_events import OF_EXAMPLES, WITHOUT_SPEECH_DETECTION, talk
-from tests.fakes.openai.test_specification import mistakes
+from tests.fakes.openai.strictness import mistakes
 
 AT = "/realtime?model=gpt-realtime"
 

@@ -22,7 +22,7 @@ class Resource:
     key: str | None = None  # the parameter that is the identifier, of things that are made elsewhere
     steps: tuple[Mapping[str, Any], ...] = ()  # the fields that it takes on, one step each time that it is looked at
     actions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by verb: the fields that it takes on
-    seeds: tuple[str, ...] = ()  # the identifiers of those that are there from the beginning
+    seeds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # those that are there from the beginning
     oldest_first: bool = False  # how they are listed
     lasts_s: int | None = None  # until it expires
     when_expired: Mapping[str, Any] | None = None  # the fields that it then takes on; None: it is gone
@@ -41,12 +41,13 @@ _USD_MONTH: Final = {"currency": "USD", "interval": "month"}
 _ORGANIZATION: Final = "/v1/organization"
 _PROJECT: Final = "/v1/organization/projects/{project_id}"
 _SESSION: Final = "/v1/agents/sessions/{session_id}"
-_PERSON: Final = {"name": "Ada Lovelace", "email": "ada@example.com", "role": "owner"}
+_ADA: Final = {"name": "Ada Lovelace", "email": "ada@example.com", "role": "owner"}
+_ALAN: Final = {"name": "Alan Turing", "email": "alan@example.com", "role": "reader"}
 _ROLE: Final = Resource(
     "role_", {"permissions": [], "resource_type": "api.organization", "predefined_role": False}, word="role"
 )
 _ITEM: Final = Resource("item_", {"type": "message", "role": "user", "content": [], "status": "completed"}, word="item")
-_TURN: Final = Resource("turn_", {"status": "completed"}, seeds=("turn_1",), word="turn")
+_TURN: Final = Resource("turn_", {"status": "completed"}, seeds={"turn_1": {}}, word="turn")
 
 RESOURCES: Final[Mapping[str, Resource]] = {
     # administration
@@ -59,7 +60,7 @@ RESOURCES: Final[Mapping[str, Resource]] = {
         "es_", {"status": "pending"}, actions={"validate": {"status": "validated"}}, word="external storage"
     ),
     f"{_ORGANIZATION}/groups": Resource("group_", {"group_type": "group", "is_scim_managed": False}, word="group"),
-    f"{_ORGANIZATION}/groups/{{group_id}}/users": Resource(key="user_id", fields=_PERSON, word="user"),
+    f"{_ORGANIZATION}/groups/{{group_id}}/users": Resource(key="user_id", word="user"),
     f"{_ORGANIZATION}/groups/{{group_id}}/roles": Resource(key="role_id", word="role"),
     f"{_ORGANIZATION}/invites": Resource(
         "invite-",
@@ -72,7 +73,7 @@ RESOURCES: Final[Mapping[str, Resource]] = {
         "proj_", {"status": "active"}, actions={"archive": {"status": "archived", "archived_at": NOW}}, word="project"
     ),
     f"{_PROJECT}/api_keys": Resource(
-        "key_", {"redacted_value": "sk-…abcd", "owner_project_access": "active"}, seeds=("key_1",), word="API key"
+        "key_", {"redacted_value": "sk-…abcd", "owner_project_access": "active"}, seeds={"key_1": {}}, word="API key"
     ),
     f"{_PROJECT}/certificates": Resource("cert_", {"active": False}, word="certificate"),
     f"{_PROJECT}/groups": Resource(key="group_id", fields={"group_type": "group"}, word="group"),
@@ -80,7 +81,7 @@ RESOURCES: Final[Mapping[str, Resource]] = {
     f"{_PROJECT}/rate_limits": Resource(
         "rl_",
         {"model": "gpt-4o", "max_requests_per_1_minute": 500, "max_tokens_per_1_minute": 30_000},
-        seeds=("rl_gpt-4o",),
+        seeds={"rl_gpt-4o": {}},
         word="rate limit",
     ),
     f"{_PROJECT}/roles": _ROLE,
@@ -89,11 +90,13 @@ RESOURCES: Final[Mapping[str, Resource]] = {
         "key_", {"value": "sk-svcacct-fake"}, word="API key"
     ),
     f"{_PROJECT}/spend_alerts": Resource("alert_", word="spend alert"),
-    f"{_PROJECT}/users": Resource("user-", key="user_id", fields={"added_at": NOW, **_PERSON}, word="user"),
+    f"{_PROJECT}/users": Resource("user-", key="user_id", fields={"added_at": NOW}, word="user"),
     f"{_PROJECT}/users/{{user_id}}/roles": Resource(key="role_id", word="role"),
     f"{_ORGANIZATION}/roles": _ROLE,
     f"{_ORGANIZATION}/spend_alerts": Resource("alert_", word="spend alert"),
-    f"{_ORGANIZATION}/users": Resource("user-", {"added_at": NOW, **_PERSON}, seeds=("user-1", "user-2"), word="user"),
+    f"{_ORGANIZATION}/users": Resource(
+        "user-", {"added_at": NOW}, seeds={"user-1": _ADA, "user-2": _ALAN}, word="user"
+    ),
     f"{_ORGANIZATION}/users/{{user_id}}/roles": Resource(key="role_id", word="role"),
     f"{_ORGANIZATION}/workload_identity_providers": Resource(
         "wip_", {"enabled": True}, word="workload identity provider"
@@ -161,10 +164,10 @@ RESOURCES: Final[Mapping[str, Resource]] = {
         "sess_", {"status": "idle", "required_actions": [], "vault_ids": []}, word="session"
     ),
     f"{_SESSION}/artifacts": Resource(
-        "artifact_", {"path": "/workspace/result.txt", "size_bytes": 7}, seeds=("artifact_1",), word="artifact"
+        "artifact_", {"path": "/workspace/result.txt", "size_bytes": 7}, seeds={"artifact_1": {}}, word="artifact"
     ),
     f"{_SESSION}/items": _ITEM,
-    f"{_SESSION}/subagents": Resource("subagent_", {"status": "active"}, seeds=("subagent_1",), word="subagent"),
+    f"{_SESSION}/subagents": Resource("subagent_", {"status": "active"}, seeds={"subagent_1": {}}, word="subagent"),
     f"{_SESSION}/subagents/{{subagent_id}}/items": _ITEM,
     f"{_SESSION}/subagents/{{subagent_id}}/turns": _TURN,
     f"{_SESSION}/subagents/{{subagent_id}}/turns/{{turn_id}}/items": _ITEM,
@@ -182,9 +185,9 @@ RESOURCES: Final[Mapping[str, Resource]] = {
         when_expired={"status": "expired"},
         word="ChatKit session",
     ),
-    "/v1/chatkit/threads": Resource("cthr_", seeds=("cthr_1",), word="ChatKit thread"),
+    "/v1/chatkit/threads": Resource("cthr_", seeds={"cthr_1": {}}, word="ChatKit thread"),
     "/v1/chatkit/threads/{thread_id}/items": Resource(
-        "cthi_", {"type": "chatkit.user_message"}, seeds=("cthi_1",), word="item"
+        "cthi_", {"type": "chatkit.user_message"}, seeds={"cthi_1": {}}, word="item"
     ),
     # conversations
     "/v1/conversations": Resource("conv_", word="conversation"),
@@ -196,8 +199,8 @@ RESOURCES: Final[Mapping[str, Resource]] = {
     "/v1/live/sessions": Resource("live_", word="live session"),
     "/v1/audio/voice_consents": Resource("cons_", word="voice consent"),
     "/v1/audio/voices": Resource("voice_", word="voice"),
-    "/v1/safety/alerts": Resource("alert_", seeds=("alert_1",), word="safety alert"),
-    "/v1/safety/cases": Resource("case_", seeds=("case_1",), word="safety case"),
+    "/v1/safety/alerts": Resource("alert_", seeds={"alert_1": {}}, word="safety alert"),
+    "/v1/safety/cases": Resource("case_", seeds={"case_1": {}}, word="safety case"),
     "/v1/webhook_endpoints": Resource(
         "we_", {"signing_secret": "whsec_ZmFrZQ==", "signing_secret_hint": "whsec_Zm"}, word="webhook endpoint"
     ),

@@ -183,8 +183,8 @@ def _seed(call: ApiCall, template: str, place: str) -> None:
     """Puts into a collection what is there from the beginning, when somebody first asks for it."""
     if place not in call.store.collections:
         call.store.collections[place] = {}
-        for name in resource(_of_projects(template)).seeds:
-            make(call, template, {}, id=name)
+        for name, fields in resource(_of_projects(template)).seeds.items():
+            make(call, template, fields, id=name)
 
 
 def find(call: ApiCall, template: str, name: str) -> Stored:

@@ -17,7 +17,7 @@ _SKILLS = "/v1/skills"
 _SKILL = "/v1/skills/{skill_id}"
 _VERSIONS = f"{_SKILL}/versions"
 _VERSION = f"{_VERSIONS}/{{version}}"
-_ENTRY = re.compile(r"^(name|description):[ \t]*(.+?)[ \t]*$", re.MULTILINE)  # of the head of a SKILL.md
+_ENTRY = re.compile(r"^(name|description):[ \t]*(.+?)[ \t]*$", re.MULTILINE)  # of a head
 _MOMENT = (2023, 11, 14, 22, 13, 20)  # of every file in an archive, so that equal skills are equal bytes
 
 
@@ -46,9 +46,13 @@ def _parts(call: ApiCall) -> list[Part]:
 
 
 def _said(parts: Iterable[Part]) -> dict[str, Any]:
-    """The name and description in the head of the skill's SKILL.md."""
-    texts = [part.content.decode("utf-8", "replace") for part in parts if (part.filename or "").endswith("SKILL.md")]
+    """The name and description in the head of the file `skill.md`, in capitals or not."""
+    texts = [part.content.decode("utf-8", "replace") for part in parts if _is_head(part)]
     return {"name": "skill", "description": "", **dict(_ENTRY.findall(texts[0] if texts else ""))}
+
+
+def _is_head(part: Part) -> bool:
+    return (part.filename or "").lower().endswith("skill.md")
 
 
 def _add_version(call: ApiCall, number: str, parts: Iterable[Part]) -> Stored:

@@ -299,10 +299,18 @@ def _small(schema: Any) -> Any:
         for name, value in schema.items()
         if name not in words and not (name == "additionalProperties" and value is True)
     }
+    if "anyOf" in small:
+        small["anyOf"] = _in_order(small["anyOf"])
     if len(options := small.get("anyOf", ())) == 1:
         del small["anyOf"]
         small |= options[0]
     return small
+
+
+def _in_order(options: list[Any]) -> list[Any]:
+    """Options of plain types by their names: Python has one union of the same types, in the order of the first to ask."""
+    plain = iter(sorted(one["type"] for one in options if one.keys() == {"type"}))
+    return [{"type": next(plain)} if one.keys() == {"type"} else one for one in options]
 
 
 def document() -> str:

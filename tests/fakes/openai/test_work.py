@@ -10,7 +10,6 @@ import openai
 import pytest
 from openai import AssistantEventHandler
 from openai.types.beta.assistant_stream_event import AssistantStreamEvent
-from typing_extensions import override
 
 from tests.fakes.openai.strictness import mistakes
 
@@ -186,15 +185,12 @@ class Heard(AssistantEventHandler):
         self.calls: list[Any] = []
         self.ended: list[str] = []
 
-    @override
     def on_text_delta(self, delta, snapshot):
         self.text += delta.value
 
-    @override
     def on_tool_call_done(self, tool_call):
         self.calls.append(tool_call)
 
-    @override
     def on_message_done(self, message):
         self.ended.append(message.content[0].text.value)
 

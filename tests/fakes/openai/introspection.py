@@ -284,7 +284,7 @@ def _choices(schema: Any, known: dict[str, Any]) -> list[str]:
     options = list(_options(schema, known))
     if not all(one.get("type") == "string" and ("enum" in one or "const" in one) for one in options):
         return []
-    return [name for one in options for name in one.get("enum", [one.get("const")])]
+    return sorted({name for one in options for name in one.get("enum", [one.get("const")])})
 
 
 def _small(schema: Any) -> Any:
@@ -299,18 +299,13 @@ def _small(schema: Any) -> Any:
         for name, value in schema.items()
         if name not in words and not (name == "additionalProperties" and value is True)
     }
-    if "anyOf" in small:
-        small["anyOf"] = _in_order(small["anyOf"])
+    for name in ("anyOf", "oneOf", "enum"):  # Python has one union of equal members, in the order of the first to ask
+        if name in small:
+            small[name] = sorted(small[name], key=json.dumps)
     if len(options := small.get("anyOf", ())) == 1:
         del small["anyOf"]
         small |= options[0]
     return small
-
-
-def _in_order(options: list[Any]) -> list[Any]:
-    """Options of plain types by their names: Python has one union of the same types, in the order of the first to ask."""
-    plain = iter(sorted(one["type"] for one in options if one.keys() == {"type"}))
-    return [{"type": next(plain)} if one.keys() == {"type"} else one for one in options]
 
 
 def document() -> str:

@@ -26,6 +26,7 @@ HostError                          code                   blame     exit
 │   ├── GuestTrap                  guest_trap             guest     4     trapped
 │   └── Cancelled                  cancelled              caller    4     the caller cancelled the run
 ├── RegistryError                  registry_failed        upstream  1     an OCI registry refused or failed
+├── TokenUnavailable               token_unavailable      upstream  1     no token that is valid can be had
 ├── ArtifactError                  artifact_unacceptable  guest     5     the host does not run these bytes
 │   ├── NotAComponent              not_a_component        guest     5     not a WebAssembly component binary
 │   ├── ContractError              contract_mismatch      guest     5     imports or exports differ from the contract
@@ -400,6 +401,14 @@ class RegistryError(HostError):
     def __init__(self, message: str, *, status: int | None = None, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.status = status
+
+
+class TokenUnavailable(HostError):
+    """A secret's source gives no token, and the last one is no longer valid."""
+
+    code = "token_unavailable"
+    blame = "upstream"
+    exit_status = 1
 
 
 class StateError(HostError):

@@ -20,13 +20,15 @@ from typing import Any, Final, Literal, Protocol, TypeAlias
 from host.core.audit import Event, EventKind, LogLine, Meters, Sink
 from host.core.conversation import Conversation
 from host.core.limits import Limits
+from host.core.names import SecretName
 from host.core.operation import Attachments
 from host.core.repeating import Cause
 from host.core.sse import Comment, ServerSentEvent
 from host.core.strict_json import Json, parse_json, write_json
 from host.core.wit import Cut
-from host.errors import AuditError, InputError, Refusal
+from host.errors import AuditError, HostError, InputError, Refusal, UpstreamTimeout
 from host.secrets.redaction import Redactor
+from host.secrets.value import SecretValue
 
 MAX_EVENTS = 1_000  # kept with the result; the sink has all
 MAX_LINES = 1_000  # messages of a guest; more are dropped and counted
@@ -206,6 +208,8 @@ class Run:
         self.overdue: Overdue | None = None  # until the next request
         self.unserved: Cause | None = None  # why the last request was not served
         self.once_only = False  # whether one was sent that may not be sent again
+        self.tokens: dict[SecretName, SecretValue] = {}  # those that expire: the run keeps the ones that it began with
+        self.unavailable: HostError | None = None  # why a token that it asked for cannot be had
         self.flows = False  # whether the answer has begun to flow to the caller
         self._sink = sink
         self.blocked_requests = 0  # refused before they were sent; they count towards max_http_requests
@@ -247,6 +251,14 @@ class Run:
         if guest >= max(upstream, caller):
             return "guest"
         return "upstream" if upstream >= caller else "caller"
+
+    @property
+    def behind(self) -> HostError | None:
+        """What is known to be behind a failure of the run, where nothing was refused it."""
+        late = self.overdue
+        if self.unavailable is not None or late is None or self.refusals:
+            return self.unavailable
+        return UpstreamTimeout(late.words, limit=late.limit, waited_s=late.waited_s, hint=late.remedy)
 
     @property
     def elapsed_s(self) -> float:

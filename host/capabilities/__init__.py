@@ -24,6 +24,7 @@ from host.core.strict_json import Json
 from host.core.wit import WEBSOCKET
 from host.egress import EgressClient
 from host.policy.permissions import Grant
+from host.run import Run
 from host.secrets.value import SecretValue
 
 if TYPE_CHECKING:
@@ -45,15 +46,17 @@ def configure(
     sockets: Callable[[], Sockets],
     secrets: Mapping[SecretName, SecretValue],
     config: Mapping[str, Json],
+    obtain: Callable[[Run, SecretName], None] | None = None,
     limiter: RequestLimiter | None = None,
 ) -> dict[str, Mapping[str, Any]]:
     """Interface -> function -> implementation, for the interfaces in the grant and no others. `upstream` gets its
-    requests, what `sockets` returns its connections; `limiter` counts both, in place of a window of its own."""
+    requests, what `sockets` returns its connections; `limiter` counts both, in place of a window of its own.
+    `obtain`: see Secrets."""
     exchange = Exchange(grant, upstream, limiter)
     offered: tuple[Capability, ...] = (
         Fetch(exchange),
         Streaming(exchange, grant),
-        Secrets(grant, secrets),
+        Secrets(grant, secrets, obtain),
         Output(),
         ConfigReader(config),
         LogWriter(),

@@ -440,8 +440,9 @@ class LiveUpstream:
         return tuple(headers), used
 
     def substitution(self, run: Run, grants: Sequence[SecretGrant]) -> Substitution:
-        by_name = run.placeholders.by_name
-        return Substitution({by_name[str(grant.name)]: self._secrets[grant.name] for grant in grants})
+        by_name, tokens = run.placeholders.by_name, run.tokens
+        values = {grant.name: tokens.get(grant.name) or self._secrets.get(grant.name) for grant in grants}
+        return Substitution({by_name[str(name)]: value for name, value in values.items() if value is not None})
 
     def _note_misdirected(self, run: Run, request: UpstreamRequest) -> None:
         """Refuse each placeholder that is still there: its secret is not bound to this domain, or not to this place in

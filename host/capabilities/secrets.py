@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from host.core.names import SecretName
 from host.core.wit import SECRETS, Err, Ok
-from host.errors import InputError, Refusal
+from host.egress import Deadline
+from host.errors import HostError, InputError, Refusal
 from host.policy.permissions import Grant, decide_secret
 from host.run import Run
+from host.secrets.redaction import Redactor
 from host.secrets.value import SecretValue
 
 
 class Secrets:
     interface = SECRETS
 
-    def __init__(self, grant: Grant, secrets: Mapping[SecretName, SecretValue]) -> None:
+    def __init__(
+        self,
+        grant: Grant,
+        secrets: Mapping[SecretName, SecretValue],
+        obtain: Callable[[Run, SecretName], None] | None = None,
+    ) -> None:
+        """`secrets` are the values that stay. `obtain` puts any other, a token that expires, into `Run.tokens`, or
+        raises HostError."""
         self._grant = grant
         self._secrets = secrets
+        self._obtain = obtain
 
     def functions(self) -> Mapping[str, Any]:
         return {"get": self.get}
@@ -33,11 +43,20 @@ class Secrets:
         if isinstance(decision, Refusal):
             return self._refused(run, name, decision)
         granted = self._grant.secrets[name]
+        if name not in self._secrets and self._obtain is not None:
+            try:
+                self._obtain(run, name)
+            except HostError as error:
+                run.unavailable = error
+                run.audit("secret.use", "deny", error.message, {"secret": str(name)})
+                return Err(f"token-unavailable: {error.message}")
         if run.first_use(str(name)):
             run.audit(
                 "secret.reveal" if granted.reveal else "secret.use", "allow", decision.rule, {"secret": str(name)}
             )
-        return Ok(self._secrets[name].reveal() if granted.reveal else run.placeholders.by_name[str(name)])
+        if granted.reveal:
+            return Ok((run.tokens.get(name) or self._secrets[name]).reveal())
+        return Ok(run.placeholders.by_name[str(name)])
 
     def _refused(self, run: Run, name: SecretName, refusal: Refusal) -> Err:
         if run.first_use(str(name)):
@@ -46,3 +65,47 @@ class Secrets:
             else:
                 run.refuse("secret.use", refusal)
         return Err(f"access-denied: {name} not granted to {self._grant.reference}")
+
+
+class ExpiringToken(Protocol):
+    """A secret whose value is renewed. Thread-safe."""
+
+    @property
+    def known(self) -> tuple[SecretValue, ...]:
+        """The values that an answer may show: the last one, and the one before it."""
+        ...
+
+    def obtain(self, clock: Deadline) -> SecretValue:
+        """A value that is valid now. Raises HostError."""
+        ...
+
+
+class CatalystSecrets:
+    """The secrets of one loaded catalyst: `values`, and `tokens` that expire. Thread-safe."""
+
+    def __init__(self, values: Mapping[SecretName, SecretValue], tokens: Mapping[SecretName, ExpiringToken]) -> None:
+        self._values = values
+        self._tokens = tokens
+        self._made: tuple[tuple[SecretValue, ...], dict[str, str], Redactor] | None = None
+
+    def redactor(self, by_name: Mapping[str, str]) -> Redactor:
+        """For a run with these placeholders: it knows each value, and of each token the last two."""
+        known = [(name, value) for name, token in self._tokens.items() for value in token.known]
+        made = self._made
+        if made is None or not _same(made[0], [value for _, value in known]):
+            keys = {f"{name} {number}": (str(name), value) for number, (name, value) in enumerate(known)}
+            values = {str(name): value for name, value in self._values.items()}
+            redactor = Redactor({**values, **{key: value for key, (_, value) in keys.items()}})
+            names = {**{name: name for name in values}, **{key: name for key, (name, _) in keys.items()}}
+            made = self._made = tuple(value for _, value in known), names, redactor
+        return made[2].renamed({key: by_name[name] for key, name in made[1].items()})
+
+    def obtain(self, run: Run, name: SecretName) -> None:
+        """Let `run` use the token `name`, for as long as it goes on. Raises HostError."""
+        if name not in run.tokens:
+            run.tokens[name] = self._tokens[name].obtain(run)
+            run.redactor = self.redactor(run.placeholders.by_name)
+
+
+def _same(some: tuple[SecretValue, ...], others: list[SecretValue]) -> bool:
+    return len(some) == len(others) and all(one is other for one, other in zip(some, others, strict=True))

@@ -158,7 +158,7 @@ class InstalledTarget:
 
     def _find(self, name: str) -> OfferedSecret | None:
         found = self._workspace.sources.find(SecretName.parse(name))
-        return OfferedSecret(found.value, f"the one in {found}") if found else None
+        return OfferedSecret(found.value, f"the one in {found}") if found and found.value else None
 
     def installation(self) -> dict[str, Any]:
         """Facts of the installation: reference, source, registered_at, approved, serves, pinned, signers (ids of keys),

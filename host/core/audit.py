@@ -40,6 +40,7 @@ ChangeKind = Literal[
     "config.changed",
     "import.changed",
     "secret.set",
+    "secret.refreshed",
     "secret.deleted",
     "secret.granted",
     "secret.revoked",

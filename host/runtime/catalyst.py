@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from host import capabilities
 from host.capabilities.exchange import LiveUpstream
+from host.capabilities.secrets import CatalystSecrets
 from host.component.manifest import Manifest
 from host.component.operations import OperationSpec, Passes
 from host.component.schema import InputSchema
@@ -40,10 +41,9 @@ from host.errors import (
     MemoryExceeded,
     PolicyError,
     TooLarge,
-    UpstreamTimeout,
 )
 from host.policy.permissions import Grant
-from host.run import CancelToken, Counting, Overdue, Piece, Placeholders, Run, RunStopped
+from host.run import CancelToken, Counting, Piece, Placeholders, Run, RunStopped
 from host.runtime.connections import _Connecting
 from host.runtime.deployment import Deployment, schema_of, settings_of
 from host.runtime.events import AsyncEventStream, Channel, EventStream, RunEnd
@@ -81,8 +81,10 @@ class Catalyst(_Connecting):
         self._sink = deployment.sink
         self._artifact = artifact
         self._digest = str(artifact.digest)
-        granted = {name: deployment.secrets[name] for name in grant.secrets}
+        granted = {name: deployment.secrets[name] for name in grant.secrets if name in deployment.secrets}
         self._redactor = Redactor({str(name): value for name, value in granted.items()})
+        tokens = {name: deployment.tokens[name] for name in grant.secrets if name not in granted}
+        self._expiring = CatalystSecrets(granted, tokens) if tokens else None
         reach = AddressPolicy(
             private=grant.private, mapped=frozenset(str(origin) for origin in grant.upstreams.values())
         )
@@ -96,6 +98,7 @@ class Catalyst(_Connecting):
             sockets=partial(capabilities.live_sockets, upstream, grant, client),
             secrets=granted,
             config=deployment.config,
+            obtain=self._expiring.obtain if self._expiring else None,
             limiter=limiter,
         )
         self._instances: Instances = loaded.link(functions)
@@ -261,7 +264,8 @@ class Catalyst(_Connecting):
         placeholders = Placeholders()
         for name in self.grant.secrets:
             placeholders.bind(str(name), new_placeholder())
-        redactor = self._redactor.renamed(placeholders.by_name)
+        renamed = self._redactor.renamed if self._expiring is None else self._expiring.redactor
+        redactor = renamed(placeholders.by_name)
         run = Run(
             limits=limits,
             sink=self._sink,
@@ -374,21 +378,21 @@ class Catalyst(_Connecting):
                     run.close()  # what is recorded of it comes before the end of the run
             except BaseException as error:
                 run.audit_end({"error": _code(error)}, failure=_why(error))
+                if isinstance(error, GuestException | GuestTrap) and run.behind is not None:
+                    raise self._recorded(run.behind, run) from error
                 if run.refusals and isinstance(error, GuestException | GuestTrap):
                     raise self._recorded(Denied(run.refusals), run) from error
-                if run.overdue is not None and isinstance(error, GuestException | GuestTrap):
-                    raise self._recorded(_late(run.overdue), run) from error
                 if isinstance(error, MemoryExceeded) and len(text) * _TIMES_OF_INPUT > run.limits.max_memory_bytes:
                     raise self._recorded(self._too_large(len(text), run), run) from error
                 raise self._recorded(error, run)  # noqa: B904 - the same exception
             failed = not 200 <= outcome.status < 300
-            late = _late(run.overdue) if failed and run.overdue is not None and not run.refusals else None
-            how = {"status": outcome.status} if late is None else {"error": late.code}
-            why = outcome.error if late is None else late.as_dict()
+            behind = run.behind if failed else None
+            how = {"status": outcome.status} if behind is None else {"error": behind.code}
+            told = outcome.error if behind is None else behind.as_dict()
             document = outcome.data if outcome.brief is None else outcome.brief
-            run.audit_end(how, document=document, failure=why if failed else None)
-        if late is not None:
-            raise self._recorded(late, run)
+            run.audit_end(how, document=document, failure=told if failed else None)
+        if behind is not None:
+            raise self._recorded(behind, run)
         result = outcome.result(self._record(run))
         if failed and run.refusals:
             raise self._recorded(Denied(run.refusals, result), run)
@@ -433,10 +437,6 @@ class Catalyst(_Connecting):
 
 def _taken(into: Callable[[bytes], object], piece: Piece) -> bool:
     return not isinstance(piece, bytes) or into(piece) is not False
-
-
-def _late(overdue: Overdue) -> UpstreamTimeout:
-    return UpstreamTimeout(overdue.words, limit=overdue.limit, waited_s=overdue.waited_s, hint=overdue.remedy)
 
 
 _TIMES_OF_INPUT: Final = 16  # that a guest's memory may be larger than an input that fills it

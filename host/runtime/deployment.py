@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from host.capabilities.secrets import ExpiringToken
 from host.component.manifest import Manifest
 from host.component.schema import InputSchema
 from host.core.audit import Both, Sink
@@ -26,6 +27,7 @@ from host.secrets.value import SecretValue, weakness
 from host.trust.artifact import Artifact
 
 if TYPE_CHECKING:
+    from host.runtime.tokens import TokenKeeper
     from host.runtime.workspace import Installed, Workspace
 
 
@@ -89,10 +91,11 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """`reference` is how messages name it. `secrets` are the values that there are, `bindings` the names that are
-    granted, with where each may go. `given` are those that the caller of `Host.load` gave a value of. `keys` are the
-    kept secrets that are private keys of its TLS, which it does not see. `sink` gets the events of its runs, and is
-    None where nobody keeps them. `stored` is the policy in the store, None for a bare file."""
+    """`reference` is how messages name it. `secrets` are the values that there are, `tokens` the secrets that expire,
+    `bindings` the names that are granted, with where each may go. `given` are those that the caller of `Host.load` gave
+    a value of. `keys` are the kept secrets that are private keys of its TLS, which it does not see. `sink` gets the
+    events of its runs, and is None where nobody keeps them. `stored` is the policy in the store, None for a bare
+    file."""
 
     artifact: Artifact
     reference: str
@@ -105,6 +108,7 @@ class Deployment:
     stored: Effective | None = None
     given: frozenset[SecretName] = frozenset()
     keys: Mapping[SecretName, SecretValue] = field(default_factory=dict)
+    tokens: Mapping[SecretName, ExpiringToken] = field(default_factory=dict)
 
     @classmethod
     def of_file(cls, artifact: Artifact, reference: str, given: Given, sink: Sink | None) -> Deployment:
@@ -123,13 +127,19 @@ class Deployment:
         )
 
     @classmethod
-    def of_installed(cls, installed: Installed, given: Given, workspace: Workspace, sink: Sink | None) -> Deployment:
+    def of_installed(
+        cls, installed: Installed, given: Given, workspace: Workspace, sink: Sink | None, tokens: TokenKeeper
+    ) -> Deployment:
         """What is kept for it, with what is `given` added: a policy takes the place of the kept one. Its runs are
         recorded in the workspace's audit log as well. Raises StateError."""
         bindings = {**installed.secrets, **{name: one for name, one in given.bindings.items() if one is not None}}
-        secrets = dict(given.secrets)
+        secrets, held = dict(given.secrets), dict[SecretName, ExpiringToken]()
         for name in installed.secrets:
-            if name not in secrets and (found := workspace.sources.find(name)) is not None:
+            if name in secrets or (found := workspace.sources.find(name)) is None:
+                continue
+            if found.source is not None:
+                held[name] = tokens.held(name, str(installed.reference.any_version), found.source)
+            elif found.value is not None:
                 secrets[name] = found.value
         policy = given.policy or installed.effective.policy
         wanted = {rule.key_name for rule in policy.terms().tls.values()}
@@ -145,7 +155,8 @@ class Deployment:
             sink=workspace.audit_log if sink is None else Both(sink, workspace.audit_log),
             stored=installed.effective,
             given=frozenset(given.secrets),
-            keys={name: one.value for name, one in kept.items() if one is not None},
+            keys={name: one.value for name, one in kept.items() if one is not None and one.value is not None},
+            tokens=held,
         )
 
     @property
@@ -155,15 +166,18 @@ class Deployment:
     def grant(self, imports: Iterable[str], ceiling: Limits) -> Grant:
         """What it may do: what it imports, and its manifest asks for, and the operator granted. Raises PolicyError (for
         a given secret that could go to several domains, too), ManifestError, InputError."""
+        there = self.secrets.keys() | self.tokens.keys()
         grant = compute_grant(
             reference=self.reference,
             interfaces=imports,
             requested=requested_by(self.manifest, self.config),
             policy=self.policy,
-            secrets={name: binding for name, binding in self.bindings.items() if name in self.secrets},
+            secrets={
+                name: binding for name, binding in self.bindings.items() if name in self.secrets.keys() | self.tokens
+            },
             ceiling=ceiling,
             stored=self.stored,
-            valueless=self.bindings.keys() - self.secrets.keys(),
+            valueless=self.bindings.keys() - there,
         )
         for name in self.given:
             check_bound(name, grant)

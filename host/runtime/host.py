@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -27,6 +28,7 @@ from host.secrets.value import SecretValue
 from host.trust.artifact import Artifact, admit, read_component
 
 if TYPE_CHECKING:
+    from host.runtime.tokens import TokenKeeper
     from host.runtime.workspace import Installed, Workspace
 
 
@@ -115,7 +117,7 @@ class Host:
                 source = admit(read_component(source))
         if isinstance(source, Artifact):
             return Deployment.of_file(source, reference or source.digest.short, given, self._sink)
-        return Deployment.of_installed(source, given, self.workspace, self._sink)
+        return Deployment.of_installed(source, given, self.workspace, self._sink, self._token_keeper)
 
     @property
     def workspace(self) -> Workspace:
@@ -126,6 +128,12 @@ class Host:
             if self._workspace is None:
                 self._workspace = self._own.enter_context(Workspace.open(self._state_dir))
             return self._workspace
+
+    @cached_property
+    def _token_keeper(self) -> TokenKeeper:
+        from host.runtime.tokens import TokenKeeper  # noqa: PLC0415 - a file has no tokens that expire
+
+        return TokenKeeper(self.workspace, self._egress)
 
     def installed(self, reference: str | Reference, *, approved: bool = True) -> Installed:
         """The installed component `reference` (`c:local.openai`, or `oci://…`, which is pulled), verified, for `load`;
@@ -144,6 +152,8 @@ class Host:
     def close(self) -> None:
         """Cancel all runs, wait for them, and release everything. Any number of times."""
         self._executor.close()
+        if "_token_keeper" in vars(self):
+            self._token_keeper.close()
         self._egress.close()
         self._loader.close()
         self._own.close()

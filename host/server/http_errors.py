@@ -29,6 +29,7 @@ from host.errors import (
     SandboxError,
     ShuttingDown,
     StateError,
+    TokenUnavailable,
     TooLarge,
     Unauthenticated,
     UnsupportedMedia,
@@ -55,6 +56,7 @@ _TABLE: Final[Mapping[type[HostError], int]] = {
     Cancelled: 409,  # by somebody else: a client that left is not answered
     SandboxError: 500,
     RegistryError: 502,
+    TokenUnavailable: 503,
     BuildError: 400,
     ArtifactError: 503,
     Busy: 503,
@@ -90,6 +92,8 @@ def words_outside(error: HostError) -> str | None:
             return f"the upstream {_WAITED.get(error.limit, _WAITED['timeout'])} {error.waited_s:g} s"
         case CallerTimeout():
             return error.message
+        case TokenUnavailable():
+            return "the catalyst's credentials cannot be renewed now"
     if error.blame == "host":
         return "the server cannot do this now"
     return f"the catalyst failed: {error.code}" if error.blame == "guest" else None
@@ -135,7 +139,7 @@ def headers_of(error: HostError) -> Iterator[tuple[str, str]]:
     match error:
         case LimitExceeded():
             yield "retry-after", str(max(1, ceil(error.retry_after_s)))
-        case StateError():  # Busy, too
+        case StateError() | TokenUnavailable():  # Busy, too
             yield "retry-after", "1"
         case Denied() if status_of(error) == 429:
             yield "retry-after", "1"

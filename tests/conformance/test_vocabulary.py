@@ -17,6 +17,7 @@ from host.cli.options import AliasedOption
 WORDS = {
     "ADDRESS": "an IP address or a name to listen on",
     "CIDR": "a network: 10.0.0.0/8",
+    "COMMAND": "a program and its arguments",
     "DATE": "2026-11-20, or 2026-11-20T17:00",
     "DIGEST": "sha256:…",
     "DIR": "a folder",
@@ -41,7 +42,7 @@ WORDS = {
     "PREFIX": "of a model's name",
     "REF": "a reference: c:local.openai:0.1.0",
     "REGISTRY": "of OCI",
-    "SCOPE": "of an API key",
+    "SCOPE": "of an API key, or of a token",
     "SIZE": "64MB, 16MiB",
     "SOURCE": "of a secret's value",
     "TAG": "of OCI",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import shlex
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,7 @@ from host.cli.inputs import opened, source_named
 from host.cli.options import HIDDEN, HiddenText, aliased_option, json_option, yes_option
 from host.cli.output.terminal import agree, as_json, as_line, errors_shown, local_time, one_line, put, say, table
 from host.cli.secret_values import parse_assignment, read_value
+from host.cli.token_sources import TokenWords, token_options
 from host.core.audit import Event
 from host.core.fields import did_you_mean
 from host.core.names import Reference, SecretName
@@ -48,16 +49,28 @@ def secret() -> None:
     show_default="asked for on a terminal, else -",
 )
 @click.option("--weak", is_flag=True, help="Keep it although it can be guessed.")
+@token_options
 @json_option
-def set_(*, word: HiddenText, source: HiddenText | None, weak: bool, in_json: bool) -> None:
+def set_(*, word: HiddenText, source: HiddenText | None, weak: bool, in_json: bool, **tokens: Any) -> None:
     """Keep a secret. It replaces one of the same name. Without --from, the value is typed unseen on a terminal, or read
     from standard input.
 
     NAME=VALUE works too, but then the shell's history has the value, and for a moment every program on this machine can
     see it.
-    """
+
+    With --oauth or --exec, tokens take the place of a value. They are renewed before they expire:
+
+    \b
+    host secret set AZURE_TOKEN --exec \\
+        'az account get-access-token --scope https://ai.azure.com/.default'
+    host secret set GATEWAY_TOKEN --client-id host \\
+        --oauth https://login.acme.example/oauth2/token
+    """  # noqa: D301 - the escapes are click's: these lines are not rewrapped
     with errors_shown(in_json=in_json):
         name, given = parse_assignment(word)
+        if (kept := _set_source(name, TokenWords(**tokens), given is None and source is None and not weak)) is not None:
+            put(as_json(kept)) if in_json else _say_source(name, kept)
+            return
         if given is not None and source is not None:
             raise InputError("NAME=VALUE does not go with --from", field="--from")
         value = read_value(name, source) if given is None else given
@@ -78,6 +91,25 @@ def set_(*, word: HiddenText, source: HiddenText | None, weak: bool, in_json: bo
         say(f"used by {_names(granted)}" if granted else f"next: host secret grant REF {name}")
 
 
+def _set_source(name: SecretName, words: TokenWords, alone: bool) -> dict[str, object] | None:
+    """Keep the source that `words` describe, and return the facts; None where they describe none."""
+    found = words.source(name)
+    if found is None:
+        return None
+    if not alone:
+        raise InputError("--oauth and --exec take the place of a value, of --from and of --weak", field="NAME")
+    with opened() as workspace:
+        workspace.vault.set_source(name, found)
+        used = [str(one.reference) for one in _granted(workspace)[name]]
+    return {"name": str(name), "source": str(found), "used_by": used}
+
+
+def _say_source(name: SecretName, kept: Mapping[str, object]) -> None:
+    say(as_line(f"{name} is kept: {kept['source']}"))
+    used = kept["used_by"]
+    say(f"used by {', '.join(used)}" if isinstance(used, list) and used else f"next: host secret grant REF {name}")
+
+
 @secret.command("get", short_help="Show that a secret is kept.")
 @click.argument("name", metavar="NAME")
 @click.option("--reveal", is_flag=True, help="Show the value itself. It asks first, and the audit log records it.")
@@ -89,6 +121,11 @@ def get(*, name: str, reveal: bool, yes: bool, in_json: bool) -> None:
         parsed = SecretName.parse(name)
         with opened() as workspace:
             value = workspace.vault.get(OPERATOR, parsed)
+            if value is None and (tokens := workspace.vault.source(parsed)) is not None:
+                if reveal:
+                    raise InputError(f"{parsed} has no value of its own: {tokens}", field="--reveal")
+                put(as_json({"name": str(parsed), "source": str(tokens)}) if in_json else one_line(str(tokens)))
+                return
             if value is None:
                 raise _not_kept(workspace, parsed, f"host secret which {parsed} looks everywhere")
             if reveal:
@@ -318,9 +355,13 @@ def _place(found: Found) -> dict[str, str]:
 
 def _answer(found: tuple[Found, ...]) -> Iterator[str]:
     first, *others = found
-    yield one_line(f"{first} ({masked(first.value)})")
+    yield one_line(f"{first}{_shown(first)}")
     for one in others:
-        yield one_line(f"not used: {one} ({masked(one.value)})")
+        yield one_line(f"not used: {one}{_shown(one)}")
+
+
+def _shown(found: Found) -> str:
+    return f" ({masked(found.value)})" if found.value else ""
 
 
 def _not_kept(workspace: Workspace, name: SecretName, hint: str) -> NotFound:

@@ -33,9 +33,15 @@ from host.store.tables import secrets as rows
 from host.store.vault.aead import DecryptionFailed, decrypt, encrypt
 from host.store.vault.keys import DataKey, Keys
 from host.store.vault.master import KeyPlace
+from host.store.vault.tokens import Token, TokenSource, digest_of, read_source, write_source
 from host.trust.keys import Algorithm, PublicKey, SigningKey
 
-_CHANGES: Final[tuple[EventKind, ...]] = ("secret.set", "secret.deleted", "key.rotated", "audit.pruned")
+_CHANGES: Final[tuple[EventKind, ...]] = (
+    *("secret.set", "secret.refreshed", "secret.deleted"),
+    *("key.rotated", "audit.pruned"),
+)
+_TOKENS: Final = "tokens"  # the owner of tokens in use, each by the names of its secret and of who uses it
+_SOURCE: Final = b"\0"  # before a source of tokens in place of a value: no value begins so
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +78,61 @@ class Vault:
         """Store `value`, in place of one with that name. A text with line breaks, such as a PEM, has to be stored as
         base64."""
         with self._audit_log.changing() as change:
-            others = [one for one in self._verified(change.connection, owner) if one.name != str(name)]
-            new = self._encrypted(change.connection, owner, str(name), value.reveal().encode(), time.time())
-            self._put(change, "secret.set", owner, str(name), [*others, new])
+            rows = self._replacing(change, owner, str(name), value.reveal().encode())
+            self._put(change, "secret.set", owner, str(name), rows)
 
     def get(self, owner: str, name: SecretName) -> SecretValue | None:
+        """None also where a source of tokens is kept in place of a value."""
         with self._audit_log.database.reading() as connection:
-            for one in self._verified(connection, owner):
-                if one.name == str(name):
-                    return SecretValue(self._decrypted(connection, owner, one).decode())
+            found = self._found(connection, owner, str(name))
+        return None if found is None or found.startswith(_SOURCE) else SecretValue(found.decode())
+
+    def set_source(self, name: SecretName, source: TokenSource) -> None:
+        """Keep `source`, of tokens that expire, in place of a value of the operator's secret `name`."""
+        with self._audit_log.changing() as change:
+            rows = self._replacing(change, OPERATOR, str(name), _SOURCE + write_source(source).encode())
+            self._put(change, "secret.set", OPERATOR, str(name), rows)
+
+    def source(self, name: SecretName) -> TokenSource | None:
+        """None where there is a value, or nothing."""
+        with self._audit_log.database.reading() as connection:
+            return self._source(connection, name)
+
+    def token(self, name: SecretName, user: str) -> Token | None:
+        """The last token of the secret `name` for `user`, a component without its version."""
+        with self._audit_log.database.reading() as connection:
+            found = self._found(connection, _TOKENS, f"{name}@{user}")
+        return None if found is None else Token.parse(found.decode())
+
+    def keep_token(self, name: SecretName, user: str, token: Token, source: TokenSource) -> None:
+        """Keep `token`, and `source` as it is now: its refresh token may be another. Does nothing where the operator
+        has set something else meanwhile."""
+        with self._audit_log.changing() as change:
+            before = self._source(change.connection, name)
+            if before is None or digest_of(before) != token.source:
+                return
+            rows = self._replacing(change, _TOKENS, f"{name}@{user}", token.sealed_text().encode())
+            digests = {_TOKENS: self._write(change, _TOKENS, rows)}
+            if source != before:
+                rows = self._replacing(change, OPERATOR, str(name), _SOURCE + write_source(source).encode())
+                digests[OPERATOR] = self._write(change, OPERATOR, rows)
+            detail = {"name": str(name), "reference": user, "expires_at": round(token.expires_at), "seals": digests}
+            change.record(Event("secret.refreshed", "", detail=detail))
+
+    def _source(self, connection: Connection, name: SecretName) -> TokenSource | None:
+        found = self._found(connection, OPERATOR, str(name))
+        return read_source(found[1:].decode()) if found is not None and found.startswith(_SOURCE) else None
+
+    def _found(self, connection: Connection, owner: str, name: str) -> bytes | None:
+        for one in self._verified(connection, owner):
+            if one.name == name:
+                return self._decrypted(connection, owner, one)
         return None
+
+    def _replacing(self, change: Change, owner: str, name: str, value: bytes) -> list[_Row]:
+        """All rows of `owner`, with `value` as the one of that name."""
+        others = [one for one in self._verified(change.connection, owner) if one.name != name]
+        return [*others, self._encrypted(change.connection, owner, name, value, time.time())]
 
     def names(self, owner: str) -> list[tuple[SecretName, float]]:
         """Sorted, each with the time of its last change in Unix seconds."""

@@ -20,6 +20,7 @@ from host.core.names import SecretName
 from host.errors import InputError
 from host.secrets.value import OPERATOR, SecretValue
 from host.store.vault.secrets import Vault
+from host.store.vault.tokens import TokenSource
 
 _MAX_BYTES = 1 << 20
 _LINE = re.compile(
@@ -105,15 +106,18 @@ SecretPlace = Literal["given", "store", "environment", "file"]
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A value, and the place that it comes from."""
+    """A value, and the place that it comes from. In the store there may be a `source` of tokens in its place: then
+    `value` is None."""
 
-    value: SecretValue
+    value: SecretValue | None
     place: SecretPlace
     path: Path | None = None  # of the file
+    source: TokenSource | None = None
 
     def __str__(self) -> str:
         words = {"given": "the program", "store": "the store", "environment": "the environment"}
-        return words.get(self.place) or f"the file {self.path}"
+        said = words.get(self.place) or f"the file {self.path}"
+        return f"{said}: {self.source}" if self.source else said
 
 
 class SecretSources:
@@ -145,6 +149,8 @@ class SecretSources:
             yield Found(given[name], "given")
         if stored := self._vault.get(OPERATOR, name):
             yield Found(stored, "store")
+        elif source := self._vault.source(name):
+            yield Found(None, "store", source=source)
         if text := environment.optional(str(name)):
             yield Found(_from_variable(name, text), "environment")
         if self.file and (value := self.file.value(name)):

@@ -164,7 +164,9 @@ class Calling:
             ceiling=CEILING,
         )
         self.answer = answer
-        functions = configure(grant, upstream=self, secrets=values, config={})
+        functions = configure(
+            grant, upstream=self, sockets=lambda: pytest.fail("it opens none"), secrets=values, config={}
+        )
         placeholders = Placeholders()
         for name in names:
             placeholders.bind(str(name), new_placeholder())

@@ -74,7 +74,9 @@ class Calling:
             ceiling=CEILING,
         )
         values = {NAME: SecretValue(TOKEN)}
-        self._functions = configure(grant, upstream=upstream, secrets=values, config={})
+        self._functions = configure(
+            grant, upstream=upstream, sockets=lambda: pytest.fail("it opens none"), secrets=values, config={}
+        )
         placeholders = Placeholders()
         placeholders.bind("TOKEN", new_placeholder())
         redactor = Redactor({placeholders.by_name["TOKEN"]: values[NAME]})

@@ -50,6 +50,9 @@ from host.store.vault.secrets import Vault as Vault
 from host.store.vault.sources import Found as Found
 from host.store.vault.sources import SecretsFile as SecretsFile
 from host.store.vault.sources import SecretSources as SecretSources
+from host.store.vault.tokens import CommandSource as CommandSource
+from host.store.vault.tokens import OAuthSource as OAuthSource
+from host.store.vault.tokens import Token as Token
 from host.trust.keys import PublicKey as PublicKey
 from host.trust.keys import SigningKey as SigningKey
 from host.trust.verification import Rule as Rule

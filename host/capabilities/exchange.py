@@ -441,8 +441,13 @@ class LiveUpstream:
 
     def substitution(self, run: Run, grants: Sequence[SecretGrant]) -> Substitution:
         by_name, tokens = run.placeholders.by_name, run.tokens
-        values = {grant.name: tokens.get(grant.name) or self._secrets.get(grant.name) for grant in grants}
-        return Substitution({by_name[str(name)]: value for name, value in values.items() if value is not None})
+        return Substitution(
+            {
+                by_name[str(grant.name)]: value
+                for grant in grants
+                if (value := tokens.get(grant.name) or self._secrets.get(grant.name)) is not None
+            }
+        )
 
     def _note_misdirected(self, run: Run, request: UpstreamRequest) -> None:
         """Refuse each placeholder that is still there: its secret is not bound to this domain, or not to this place in

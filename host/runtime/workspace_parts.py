@@ -51,6 +51,7 @@ from host.store.vault.sources import Found as Found
 from host.store.vault.sources import SecretsFile as SecretsFile
 from host.store.vault.sources import SecretSources as SecretSources
 from host.store.vault.tokens import CommandSource as CommandSource
+from host.store.vault.tokens import Issued as Issued
 from host.store.vault.tokens import OAuthSource as OAuthSource
 from host.store.vault.tokens import Token as Token
 from host.trust.keys import PublicKey as PublicKey

@@ -384,10 +384,10 @@ class Effective:
     policy: Policy
     origins: Mapping[str, str]
 
-    def adding(self, field: Literal["allowed_domains", "allowed_methods", "allowed_private"], entry: str) -> str:
-        """The command that adds `entry` to the list `field` and removes no other entry. It sets the field where it was
+    def adding(self, field: Literal["allowed_domains", "allowed_methods", "allowed_private"], *more: str) -> str:
+        """The command that adds `more` to the list `field` and removes no other entry. It sets the field where it was
         set, else for all versions."""
-        entries = [*getattr(self.policy, field), entry]
+        entries = [*getattr(self.policy, field), *more]
         if len(entries) > _MOST_SHOWN:
             return shlex.join(["host", "policy", "edit", self._scope(field)])
         return self.setting(field, json.dumps(entries))

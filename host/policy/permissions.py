@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from host.component.manifest import Manifest
 from host.core.limits import Limits
@@ -31,7 +31,7 @@ from host.policy.document import (
     default_binding,
     listed_places,
 )
-from host.policy.urls import DomainPattern, Origin, Target, UrlError
+from host.policy.urls import DomainPattern, Origin, Target, UrlError, UrlHost
 
 _CONFIG_DOMAIN = re.compile(r"\{config\.([A-Za-z_][A-Za-z0-9_]*)\}\Z")
 
@@ -274,7 +274,7 @@ def decide(target: Target, method: str, grant: Grant) -> Decision:
     for domain in grant.domains:
         if domain.matches(target):
             return Allow(f"allowed_domains: {domain}")
-    return _deny_domain(str(pattern_for(target)), grant)
+    return _deny_domain(target, grant)
 
 
 def _deny_method(method: str, grant: Grant) -> Deny:
@@ -285,26 +285,40 @@ def _deny_method(method: str, grant: Grant) -> Deny:
     return Deny("method_blocked", "method not granted", remedy, guest_remedy=guest_remedy)
 
 
-def _deny_domain(wanted: str, grant: Grant) -> Deny:
-    option = f"add --allow-domain {wanted}"
-    keep = (
-        f"run: {grant.stored.adding('allowed_domains', wanted)}"
-        if grant.stored
-        else f'in the policy of {grant.reference}: allowed_domains = ["{wanted}"]'
-    )
+_LOCALHOST: Final = ("127.0.0.0/8", "::1")  # the addresses of that name (RFC 6761, 6.3)
+
+
+def _near(host: UrlHost) -> bool:
+    return isinstance(host, Domain) and (host.value == "localhost" or host.value.endswith(".localhost"))
+
+
+def _deny_domain(target: Target, grant: Grant) -> Deny:
+    wanted = str(pattern_for(target))
+    near = _LOCALHOST if _near(target.host) else ()
+    option = f"add --allow-domain {wanted}" + "".join(f" --allow-private {network}" for network in near)
+    if grant.stored:
+        keep = f"run: {grant.stored.adding('allowed_domains', wanted)}"
+        more = [one for one in near if one not in grant.stored.policy.allowed_private]
+        keep += f" && {grant.stored.adding('allowed_private', *more)}" if more else ""
+    else:
+        keep = f'in the policy of {grant.reference}: allowed_domains = ["{wanted}"]'
+        keep += f" and allowed_private = {json.dumps(list(near))}" if near else ""
     return Deny("domain_blocked", "domain not granted", f"{option}, or {keep}", guest_remedy=option)
 
 
 def deny_address(at: Origin, rule: str, grant: Grant) -> Deny:
     """The denial of a connection to `at`, whose address is not public. For a name it does not tell the address."""
-    if isinstance(at.host, Domain):
-        option, network = "add --allow-private with its network, such as 127.0.0.0/8", "NETWORK"
+    networks: tuple[str, ...]
+    if _near(at.host):
+        option, networks = f"add --allow-private {' --allow-private '.join(_LOCALHOST)}", _LOCALHOST
+    elif isinstance(at.host, Domain):
+        option, networks = "add --allow-private with its network, such as 127.0.0.0/8", ("NETWORK",)
     elif allowed(at.host, (ip_network(at.host),)):
-        option, network = f"add --allow-private {at.host}", str(at.host)
+        option, networks = f"add --allow-private {at.host}", (str(at.host),)
     else:
         return Deny("private_ip_blocked", rule, "no grant can allow it", grantable=False)
     guest_remedy = f"{option}, or map its origin with --upstream"
-    keep = f", or run: {grant.stored.adding('allowed_private', network)}" if grant.stored else ""
+    keep = f", or run: {grant.stored.adding('allowed_private', *networks)}" if grant.stored else ""
     return Deny("private_ip_blocked", rule, guest_remedy + keep, guest_remedy=guest_remedy)
 
 

@@ -190,7 +190,39 @@ def test_the_guest_is_not_told_what_else_is_granted() -> None:
         assert "add --allow-" in denied.to_guest("GET x")
 
 
+def test_for_localhost_one_remedy_allows_the_name_and_its_addresses() -> None:
+    """The name, and then the addresses that it has: an operator of a local server would meet two denials."""
+    denied = decided("http://localhost:11434/v1/models", kept=True, allowed_domains=["a.test"])
+    assert isinstance(denied, Deny)
+    option, _, lines = denied.remedy.partition(", or run: ")
+    assert option == "add --allow-domain http://localhost:11434 --allow-private 127.0.0.0/8 --allow-private ::1"
+    then = {name: value for line in lines.split(" && ") for name, value in pasted(f", or run: {line}").items()}
+    assert then == {
+        "allowed_domains": ["a.test", "http://localhost:11434"],
+        "allowed_private": ["127.0.0.0/8", "::1"],
+    }
+    known = decided("http://localhost:1/", kept=True, allowed_private=["127.0.0.0/8", "::1"])
+    assert isinstance(known, Deny)
+    assert "&&" not in known.remedy
+    assert known.guest_remedy == "add --allow-domain http://localhost:1 --allow-private 127.0.0.0/8 --allow-private ::1"
+
+
+def test_a_file_for_localhost_is_told_both_lines_of_its_policy() -> None:
+    denied = decided("http://ollama.localhost:11434/")
+    assert isinstance(denied, Deny)
+    assert denied.remedy.endswith(
+        'allowed_domains = ["http://ollama.localhost:11434"] and allowed_private = ["127.0.0.0/8", "::1"]'
+    )
+
+
 class TestAnAddressThatIsNotPublic:
+    def test_that_of_localhost_is_no_secret(self) -> None:
+        denied = deny_address(Origin.parse("http://localhost:11434"), "not public", granted(kept=True))
+        assert denied.guest_remedy == (
+            "add --allow-private 127.0.0.0/8 --allow-private ::1, or map its origin with --upstream"
+        )
+        assert pasted(denied.remedy) == {"allowed_private": ["127.0.0.0/8", "::1"]}
+
     def test_a_literal_one_is_named(self) -> None:
         denied = deny_address(Origin.parse("http://[fd00::1]:8080"), "not public", granted(kept=True))
         assert denied.guest_remedy == "add --allow-private fd00::1, or map its origin with --upstream"

@@ -304,7 +304,12 @@ def fake() -> None:
     show_default="OpenAI's own",
 )
 def openai(port: int, shape: str | None) -> None:
-    """Serve an OpenAI API whose answers depend on the requests alone: no key, no cost, no network."""
+    """Serve an OpenAI API whose answers depend on the requests alone: no key, no cost, no network.
+
+    It has every operation of the official SDK. What is made there stays until it is deleted, expires or the fake ends.
+    Administration takes a key that begins with `sk-admin`. Requests to /__parlel/faults script faults, those to
+    /__parlel/clock set the clock forward, and /__parlel/requests has what arrived.
+    """
     from host.fakes import FakeOpenAI  # noqa: PLC0415 - only this fake needs it
 
     with errors_shown():

@@ -35,6 +35,18 @@ def test_reset_forgets_everything_and_counts_from_one_again(http):
     assert http.get("/v1/files").json()["data"] == []
 
 
+def test_the_clock_stands_still_until_it_is_set_forward(http):
+    made = http.post(
+        "/v1/files", data={"purpose": "batch", "expires_after[seconds]": "3600"}, files={"file": b"x"}
+    ).json()
+    assert http.get("/__parlel/clock").json() == {"now": made["created_at"]}
+    assert http.post("/__parlel/clock", json={"seconds": 3600}).json() == {"now": made["expires_at"]}
+    assert http.get(f"/v1/files/{made['id']}").status_code == 404
+    assert http.post("/__parlel/clock", json={"seconds": -1}).json()["error"]["param"] == "seconds"
+    http.post("/__parlel/reset")
+    assert http.get("/__parlel/clock").json() == {"now": made["created_at"]}
+
+
 def test_faults_are_added_listed_and_cleared(http):
     assert http.post("/__parlel/faults", json=RULES[:1]).json()["count"] == 1
     assert http.post("/__parlel/faults", json=RULES[1]).json() == {"faults": RULES, "count": 2}

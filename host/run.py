@@ -304,6 +304,14 @@ class Run:
         if self.check() is not None:
             raise RunStopped
 
+    def wait(self, seconds: float) -> None:
+        """Returns after that time. Raises RunStopped as soon as the run must end."""
+        if seconds > 0:
+            woken = threading.Event()
+            with self.interruptible(woken.set):
+                woken.wait(min(seconds, max(0.0, self.remaining())))
+        self.go_on()
+
     # cancellation
 
     def cancel(self) -> None:

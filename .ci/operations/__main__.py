@@ -3,6 +3,7 @@
     python .ci/operations                 from the official Python SDK that is installed
     python .ci/operations --openapi FILE  from an OpenAPI document
     python .ci/operations --check         says whether the file is what it would make
+    python .ci/operations --to FILE       writes another file
 
 catalyst/openai/words.json has what a person wrote: better descriptions and schemas, other names, operations that are
 more than one request. It counts where the two differ.
@@ -11,6 +12,7 @@ more than one request. It counts where the two differ.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import sys
 from collections.abc import Iterable, Mapping
@@ -25,6 +27,7 @@ _FIELDS = (
     *("description", "method", "path", "request", "query", "headers", "parts", "without_files", "response", "stream"),
     *("secret", "websocket", "aliases", "renamed", "plain", "paginated", "deprecated", "params"),
 )  # in this order
+_LOCAL = ("operations", "webhooks")  # what is no request, and so in no document
 _DEFAULTS = {"request": "none", "response": "json", "stream": False, "aliases": [], "headers": {}, "query": []}
 _FILE_SCHEMA = {
     "type": "object",
@@ -54,12 +57,28 @@ def declaration(rows: Iterable[dict[str, Any]], sockets: Iterable[dict[str, Any]
         else:
             same.setdefault("aliases", []).append(row["name"])
     for name, by_hand in written["operations"].items():
-        found[name] = _joined(found.get(name, {"name": name}), by_hand, definitions)
+        if by_hand.get("like") in found:
+            found[name] = _like(name, found[by_hand["like"]], by_hand)
+        elif name in found or ("params" in by_hand and name.partition(".")[0] in _LOCAL):
+            found[name] = _joined(found.get(name, {"name": name}), by_hand, definitions)
     definitions.update(shared())
     operations = {name: _operation(row, written) for name, row in sorted(found.items())}
     websockets = {row["name"]: _operation(row, written) for row in sorted(sockets, key=lambda one: one["name"])}
     _without_twins([*operations.values(), *websockets.values()], definitions)
     return {"operations": operations, "websockets": websockets, "$defs": dict(sorted(definitions.items()))}
+
+
+def _like(name: str, row: Mapping[str, Any], by_hand: Mapping[str, Any]) -> dict[str, Any]:
+    """An operation of several requests, with the parameters of another one: `without` some, and `also` others."""
+    params = copy.deepcopy(row["params"])
+    properties = params["properties"] | by_hand.get("also", {})
+    without = by_hand.get("without", ())
+    also = [one for one in by_hand.get("also", ()) if one not in by_hand.get("required", ())]
+    required = [one for one in params.get("required", ()) if one not in (*without, *also)]
+    required += [one for one in by_hand.get("required", ()) if one not in required]
+    properties = {one: schema for one, schema in properties.items() if one not in without}
+    made = {"type": "object", **({"required": required} if required else {}), "properties": properties}
+    return {"name": name, "description": by_hand["description"], "params": made}
 
 
 def _joined(row: dict[str, Any], by_hand: Mapping[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
@@ -86,7 +105,9 @@ def _operation(row: dict[str, Any], written: Mapping[str, Any]) -> dict[str, Any
     """The row as it is written: fields in one order, none that only repeats the default, and everything described."""
     row.setdefault("description", words.operation(row["name"], row.get("path", ""), written["nouns"]))
     for name, schema in row.get("params", {}).get("properties", {}).items():
-        by_hand = written["operations"].get(row["name"], {}).get("params", {}).get("properties", {})
+        own = written["operations"].get(row["name"], {})
+        whose = written["operations"].get(own.get("like"), own)
+        by_hand = whose.get("params", {}).get("properties", {}).keys() | own.get("also", {}).keys()
         if name not in by_hand and ("$ref" not in schema or "type" in schema):
             values = f" ({schema['description']})" if "description" in schema else ""
             schema["description"] = words.parameter(row["name"], name, written["parameters"]) + values
@@ -186,6 +207,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--openapi", type=Path, metavar="FILE", help="an OpenAPI document, JSON")
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if the file is another")
+    parser.add_argument("--to", type=Path, default=FILE, metavar="FILE", help="what is written")
     options = parser.parse_args()
     if options.openapi:
         import openapi
@@ -198,7 +220,7 @@ def main() -> int:
             return 0
         print(f"{FILE} is not what this makes: run python .ci/operations", file=sys.stderr)
         return 1
-    FILE.write_text(made, encoding="utf-8")
+    options.to.write_text(made, encoding="utf-8")
     return 0
 
 

@@ -1,18 +1,29 @@
 """The OpenAI catalyst: the entry module of its component."""
 
+from collections.abc import Mapping
 from typing import Any
 
+import catalog
 import realtime
+import webhooks
+from helpers import HELPERS
 from operations import OPERATIONS
 from servers import Server, server_of
 
-from catalyst.sdk import Call, Misconfigured, api, config, run_operations
+from catalyst.sdk import Call, Invalid, Misconfigured, api, config, run_operations
 from catalyst.sdk.operation import Table
 
 VERSION = "0.1.0"
 KEY = "OPENAI_API_KEY"
 
 TABLE = Table(declared=OPERATIONS)
+LOCAL = {
+    "operations.list": catalog.listed,
+    "operations.describe": catalog.described,
+    "webhooks.verify_signature": webhooks.verified,
+    "webhooks.unwrap": webhooks.unwrapped,
+}
+"""Operations that send nothing."""
 
 _OWN = ("authorization", "user-agent", "content-type")
 _HEADER_OF = {"organization": "OpenAI-Organization", "project": "OpenAI-Project"}
@@ -26,13 +37,37 @@ def dispatch(call: Call) -> dict[str, Any]:
         target = realtime.target_of(call, server)
         headers = headers_of(server, settings, call.headers, KEY)
         return realtime.converse(server.base_url + target, call, headers)
+    if (local := LOCAL.get(call.operation)) is not None:
+        return local(call.params)
+    if (helper := HELPERS.get(call.operation)) is not None:
+        if call.stream:
+            raise Invalid("stream", f"{call.operation} cannot stream")
+        return helper(_Session(call), call.params)
+    return _performed(call)
+
+
+class _Session:
+    """Performs the operations of a helper, for the caller of `call`."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self.sizes: Mapping[str, int] = call.sizes
+
+    def ask(self, operation: str, params: dict[str, Any], after_ms: int = 0) -> dict[str, Any]:
+        one = Call(operation, params, stream=False, headers=self._call.headers)
+        return _performed(one, parsed=True, after_ms=after_ms)
+
+
+def _performed(call: Call, *, parsed: bool = False, after_ms: int = 0) -> dict[str, Any]:
     operation = TABLE.find(call.operation)
     request = operation.prepare(call.params, stream=call.stream, query=call.query, body=call.body)
     settings = config.get()
     server = server_of(settings)
     request = server.placed(request, call)
     headers = headers_of(server, settings, call.headers, request.secret or KEY)
-    return api.perform(request, base_url=server.base_url, headers=headers, text_of=text_of)
+    return api.perform(
+        request, base_url=server.base_url, headers=headers, text_of=text_of, parsed=parsed, after_ms=after_ms
+    )
 
 
 def headers_of(server: Server, settings: dict[str, Any], forwarded: dict[str, str], secret: str) -> dict[str, str]:

@@ -15,9 +15,18 @@ Piece: TypeAlias = tuple[int, str] | tuple[int, str, tuple[int, int]]
 TextOf: TypeAlias = Callable[[dict[str, Any]], str | Iterable[Piece]]
 
 
-def perform(request: Prepared, *, base_url: str, headers: Mapping[str, str], text_of: TextOf) -> dict[str, Any]:
+def perform(
+    request: Prepared,
+    *,
+    base_url: str,
+    headers: Mapping[str, str],
+    text_of: TextOf,
+    parsed: bool = False,
+    after_ms: int = 0,
+) -> dict[str, Any]:
     """Sends `request` and returns its result. `headers` stand over the request's own. `text_of` returns the text in an
-    event of a stream, or the texts of several choices.
+    event of a stream, or the texts of several choices. `parsed` asks for the value of a JSON answer, which a catalyst
+    reads itself; `after_ms` is how long the host waits first.
 
     A JSON answer is `{"$json": id}`, a binary one `{"$attachment": id, "content_type", "size"}`: their bytes never
     enter the sandbox. On a host without attachments, they are the document itself and
@@ -32,13 +41,14 @@ def perform(request: Prepared, *, base_url: str, headers: Mapping[str, str], tex
     url, headers = base_url + request.target, {**{k: v for k, v in own.items() if k.lower() not in told}, **headers}
     if request.stream:
         return _stream(request, url, headers, text_of)
-    stays = http.ATTACHMENTS and request.answer != "text"
+    stays = http.ATTACHMENTS and request.answer != "text" and not parsed
     response = http.request(
         request.method,
         url,
         headers=headers,
         response="attachment" if stays else "bytes" if request.answer == "binary" else "text",
         relay=request.answer == "binary",
+        after_ms=after_ms,
         **request.content,
     )
     if not response.ok:

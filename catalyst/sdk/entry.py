@@ -31,7 +31,7 @@ class Call(NamedTuple):
 
     `query`: the text of its query, without `?`. `headers`: the headers to send on, with names in lower case. `body`:
     `{"$attachment": id}` for the text of its JSON body; `params` are brief then: lists and objects in them are empty,
-    and long texts cut.
+    and long texts cut. `sizes` has the size of each attachment in `params`, where the host says it.
     """
 
     operation: str
@@ -40,6 +40,7 @@ class Call(NamedTuple):
     query: str = ""
     headers: dict[str, str] = {}  # noqa: RUF012 - never changed
     body: dict[str, str] | None = None
+    sizes: dict[str, int] = {}  # noqa: RUF012 - never changed
 
     @classmethod
     def parse(cls, document: dict[str, Any]) -> "Call":
@@ -62,7 +63,7 @@ class Call(NamedTuple):
             raise Invalid("headers", "headers must be an object of strings")
         if body is not None and not (isinstance(body, dict) and isinstance(body.get("$attachment"), str)):
             raise Invalid("body", 'body must be {"$attachment": id}')
-        return cls(operation, params, stream, query, headers, body)
+        return cls(operation, params, stream, query, headers, body, _sizes(document.get("attachments")))
 
 
 def run(function: Callable[[dict[str, Any]], Any]) -> type[exports.Run]:
@@ -91,6 +92,11 @@ def run(function: Callable[[dict[str, Any]], Any]) -> type[exports.Run]:
 def run_operations(function: Callable[[Call], Any]) -> type[exports.Run]:
     """`run` for a function of a Call. Input that is no operation gives status 400."""
     return run(lambda document: function(Call.parse(document)))
+
+
+def _sizes(given: Any) -> dict[str, int]:
+    told = given.items() if isinstance(given, dict) else ()
+    return {ident: one["size"] for ident, one in told if isinstance(one, dict) and isinstance(one.get("size"), int)}
 
 
 class _NoImport:

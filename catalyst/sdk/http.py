@@ -69,13 +69,15 @@ def request(
     multipart: list[dict[str, Any]] | None = None,
     response: Literal["text", "bytes", "attachment"] = "text",
     relay: bool = False,
+    after_ms: int = 0,
 ) -> Response:
     """Sends a request and returns its response, whatever its status.
 
     Takes at most one of `json` (a value), `body` (text, bytes or `{"$attachment": id}`) and `multipart` (parts as in
     wit/README.md). `response` is the form of the response's body: an attachment stays with the host, but the body of an
     error answer comes as text. With `relay` the host hands an attachment's bytes to a caller who takes them as they
-    come; the attachment that is left is empty then, and `size` is theirs. Raises HostRefused.
+    come; the attachment that is left is empty then, and `size` is theirs. `after_ms`: the host waits so long first,
+    within the run's time. Raises HostRefused.
     """
     if _interface is None:
         raise HostRefused("http_error", "the manifest does not ask for http")
@@ -87,6 +89,8 @@ def request(
         message["error_encoding"] = "text"
         if relay:
             message["relay"] = True
+    if after_ms:
+        message["after_ms"] = after_ms
     answer = loads(_interface.request(dumps(message)))
     if "error" in answer:
         raise HostRefused.of(answer["error"])

@@ -20,15 +20,15 @@ _FILE = "#/$defs/file"  # the schema of a file in `$defs`
 _COLUMNS = ("method", "path", "request", "response", "stream", "headers", "parts", "without_files", "secret", "renamed")
 
 
-def declared_operations(module: str, *, optional: str = "") -> str:
-    """The text for a Table, from `operations` in the `operations.json` beside `module` (a `__file__`), or else in its
-    `manifest.json`: a line for each operation, and for each alias.
+def declared_operations(module: str, *, optional: str = "") -> dict[str, str]:
+    """What a Table is made of, from `operations` in the `operations.json` beside `module` (a `__file__`), or else in
+    its `manifest.json`: by name the row as JSON, and by alias the name.
 
     The rows check the parameters that the schemas require. `optional` names further parameters to check, separated by
     blanks. Operations without a route have no row.
     """
     declared = _read(module.rpartition("/")[0])
-    lines = []
+    rows = {}
     for name, one in declared.items():
         if "path" not in one:
             continue
@@ -39,11 +39,9 @@ def declared_operations(module: str, *, optional: str = "") -> str:
             "plain": one.get("plain", ()),
         }
         row.update({column: " ".join(words) for column, words in columns.items()})
-        lines.append(
-            f"{name}\t{json.dumps({key: value for key, value in row.items() if value}, separators=(',', ':'))}"
-        )
-        lines += [f"{alias}\t{name}" for alias in one.get("aliases", ())]
-    return "\n" + "\n".join(lines) + "\n"
+        rows[name] = json.dumps({key: value for key, value in row.items() if value}, separators=(",", ":"))
+        rows.update(dict.fromkeys(one.get("aliases", ()), name))
+    return rows
 
 
 def _read(folder: str) -> dict[str, Any]:

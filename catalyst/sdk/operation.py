@@ -31,6 +31,7 @@ _WORDS = {
 _JSON = {"Content-Type": "application/json"}
 _STREAM = re.compile(r"(?:^|&)stream=")
 _FILE_KEYS = frozenset({"$attachment", "data", "filename", "content_type"})
+_RANGE = "range"  # of an attachment: where the part of it begins and ends
 
 
 class Parameter(NamedTuple):
@@ -200,40 +201,31 @@ class Operation:
 
 
 class Table:
-    """Operations by name and alias: `operations` are rows; `declared` is the text of `declared_operations`, in which
-    a row is found by its name and parsed when it is asked for: a run needs one of hundreds."""
+    """Operations by name and alias: `operations` are rows; `declared` are those of `declared_operations`, of which a
+    row is parsed when it is asked for: a run needs one of hundreds."""
 
-    def __init__(self, operations: Iterable[Operation] = (), declared: str = "") -> None:
+    def __init__(self, operations: Iterable[Operation] = (), declared: Mapping[str, str] | None = None) -> None:
         self._rows: dict[str, Operation] = {}
-        self._declared = declared
+        self._declared = declared or {}
         for operation in operations:
             for name in (operation.name, *operation.aliases.split()):
-                if name in self._rows or self._line(name):
+                if name in self._rows or name in self._declared:
                     raise ValueError(f"two operations are called {name}")
                 self._rows[name] = operation
 
     @property
     def names(self) -> list[str]:
-        return sorted([*self._rows, *(line.partition("\t")[0] for line in self._declared.splitlines() if line)])
+        return sorted([*self._rows, *self._declared])
 
     def find(self, name: str) -> Operation:
         """Raises Invalid for an unknown name, with the nearest names."""
         if (operation := self._rows.get(name)) is not None:
             return operation
-        if line := self._line(name):
-            row = line if line.startswith("{") else self._line(line)
-            return Operation(**loads(row))
+        if (row := self._declared.get(name)) is not None:
+            return Operation(**loads(row if row.startswith("{") else self._declared[row]))
         near = get_close_matches(name[:100], self.names, n=3, cutoff=0.4)
         hint = f"; did you mean {', '.join(near)}?" if near else ""
         raise Invalid("operation", f"unknown operation {name[:100]!r}{hint}")
-
-    def _line(self, name: str) -> str:
-        """What stands after the name in its line: a row in JSON, or the name of one. "" if there is none."""
-        start = self._declared.find(f"\n{name}\t") if name.isprintable() else -1
-        if start < 0:
-            return ""
-        start += len(name) + 2
-        return self._declared[start : self._declared.index("\n", start)]
 
 
 def _is(kind: str, value: Any) -> bool:
@@ -243,10 +235,10 @@ def _is(kind: str, value: Any) -> bool:
 
 
 def _is_file(value: Any) -> bool:
-    if not isinstance(value, dict) or not value.keys() <= _FILE_KEYS:
+    if not isinstance(value, dict) or not value.keys() - {_RANGE} <= _FILE_KEYS:
         return False
     one_source = ("$attachment" in value) != ("data" in value)
-    return one_source and all(isinstance(text, str) for text in value.values())
+    return one_source and all(isinstance(text, str) for name, text in value.items() if name != _RANGE)
 
 
 def _number_of_answers(given: Any) -> int:

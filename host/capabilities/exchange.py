@@ -195,6 +195,8 @@ class Exchange:
         run.unserved = None
         try:
             message = read_message(text, run.go_on)
+            if message.after_ms:
+                run.wait(message.after_ms / 1_000)
             request = self._allowed(run, message)
         except GuestError as error:
             run.blocked_requests += error.refusal is not None

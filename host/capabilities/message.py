@@ -48,6 +48,7 @@ class GuestError(Exception):
 
 ResponseEncoding = Literal["text", "base64", "attachment"]
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,40}\Z")  # a token of RFC 9110, 5.6.2, of a length to be shown
+MAX_WAIT_MS = 600_000  # before one request
 _MAX_VALUES = 100_000  # of JSON, in one message; a multipart upload has four a part
 _ESCAPED = bytes(range(32)) + b'"\\'
 _ESCAPED_LONGER = bytes(range(32)).translate(None, b"\b\t\n\f\r")  # as \u0001
@@ -58,7 +59,8 @@ _ENCODINGS: tuple[ResponseEncoding, ...] = ("text", "base64", "attachment")
 @dataclass(frozen=True, slots=True)
 class RequestMessage:
     """A request of a guest, read. `response_encoding` is the form of the answer's body; `error_encoding` the form for
-    answers outside 2xx. `read_body` decodes the body from `fields`, after the request was allowed."""
+    answers outside 2xx. `after_ms` is how long to wait first. `read_body` decodes the body from `fields`, after the
+    request was allowed."""
 
     method: str
     target: Target
@@ -68,6 +70,7 @@ class RequestMessage:
     error_encoding: ResponseEncoding = "text"
     relay: bool = False
     answers: int = 1
+    after_ms: int = 0
 
 
 def read_message(text: str, check: Callable[[], object] | None = None) -> RequestMessage:
@@ -95,6 +98,7 @@ def read_message(text: str, check: Callable[[], object] | None = None) -> Reques
         error_encoding=fields.choice("error_encoding", _ENCODINGS, default=response),
         relay=fields.given.get("relay") is True,
         answers=answers if isinstance(answers := fields.given.get("answers"), int) else 1,
+        after_ms=_wait(fields) if "after_ms" in fields.given else 0,
     )
 
 
@@ -234,8 +238,16 @@ def _required(fields: FieldReader, name: str) -> str:
     return text
 
 
+def _wait(fields: FieldReader) -> int:
+    match fields.given.get("after_ms", 0):
+        case int(given) if 0 <= given <= MAX_WAIT_MS and not isinstance(given, bool):
+            return given
+    raise _malformed("after_ms", f"is no number of milliseconds from 0 to {MAX_WAIT_MS}")
+
+
 def _headers(fields: FieldReader) -> tuple[tuple[str, str], ...]:
-    headers = tuple([(name, fields.text(name)) for name in fields.given])
+    given = fields.given.items()
+    headers = tuple([(name, value if isinstance(value, str) else fields.text(name)) for name, value in given])
     if sum([len(name) + len(value) for name, value in headers]) > MAX_HEAD_BYTES:  # before secrets make it longer
         raise GuestError("http_error", f"a request has at most {MAX_HEAD_BYTES} bytes of headers")
     return headers
@@ -266,7 +278,7 @@ def _part(part: FieldReader, held: Attachments) -> tuple[str, tuple[Any, ...]]:
     filename = given.get("filename")
     if given.get("attachment") is not None:
         found = _attached(part, "attachment", held)
-        content = found.data
+        content = _ranged(part, found.data)
         filename = filename or found.filename
         kind = kind or ((found.content_type,) if found.content_type else ())
     elif isinstance(given.get("data"), str):
@@ -274,6 +286,16 @@ def _part(part: FieldReader, held: Attachments) -> tuple[str, tuple[Any, ...]]:
     else:
         raise _malformed(part.at, "has no value, data or attachment that is a string")
     return name, (filename if isinstance(filename, str) and filename else name, content, *kind)
+
+
+def _ranged(part: FieldReader, data: bytes) -> bytes:
+    """The bytes that the part asks for: `range` is where they begin, and where they end."""
+    if (given := part.given.get("range")) is None:
+        return data
+    match given:
+        case [int(start), int(end)] if 0 <= start < end <= len(data) and bool not in map(type, given):
+            return data[start:end]
+    raise part.error("range", f"is not [start, end] within the {len(data)} bytes of the attachment")
 
 
 def _media_type(part: FieldReader) -> tuple[str, ...]:

@@ -171,6 +171,9 @@ def write_input(
             shown["content_type"] = attachment.content_type
         ids[name] = shown
     check_depth(value, "the input")
+    if ids and isinstance(value.get("operation"), str) and "attachments" not in value:
+        sizes = {str(shown["$attachment"]): len(given[name].data) for name, shown in ids.items()}
+        value = {**value, "attachments": {ident: {"size": size} for ident, size in sizes.items()}}
     used: set[str] = set()
     text = _written(value)
     if ids or '"$attachment"' in text:

@@ -152,6 +152,10 @@ MALFORMED_MESSAGES = [
         "multipart[0].content_type",
         id="a part's type with a line break",
     ),
+    *(
+        pytest.param(asking(after_ms=given), "after_ms", id=f"a wait of {given!r}")
+        for given in (-1, 600_001, 0.5, True, "5", [])
+    ),
 ]
 
 
@@ -556,6 +560,46 @@ def test_an_attachment_goes_out_as_a_part_under_its_own_name(host: Host) -> None
         )
         [part] = _parts(server.requests[0])
     assert (part.filename, part.content_type, part.content) == ("clip.wav", "audio/wav", BINARY)
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ([0, 4], b"0123"),
+        ([4, 10], b"456789"),
+        ([9, 10], b"9"),
+        pytest.param([10, 10], None, id="nothing"),
+        pytest.param([5, 11], None, id="beyond the end"),
+        pytest.param([-5, 5], None, id="from the end"),
+        pytest.param([5, 4], None, id="backwards"),
+        pytest.param([False, True], None, id="flags"),
+        pytest.param([0, 4, 8], None, id="three numbers"),
+        pytest.param("0-4", None, id="a text"),
+    ],
+)
+def test_a_part_may_be_a_range_of_an_attachment(host: Host, given: object, sent: bytes | None) -> None:
+    part = {"name": "file", "attachment": "$0.$attachment", "range": given}
+    calls = [["echo", {"$attachment": "up"}], ["fetch.request", asking(method="POST", multipart=[part])]]
+    with serving(response()) as server:
+        result = probe(host, origin_of(server)).run({"calls": calls}, attachments={"up": b"0123456789"})
+        if sent is None:
+            assert server.requests == []
+            assert error_type(result.data[1]) == "http_error"
+        else:
+            [found] = _parts(server.requests[0])
+            assert found.content == sent
+
+
+def test_a_value_of_a_form_may_have_a_media_type_and_a_file_gets_that_of_its_name(host: Host) -> None:
+    parts = [
+        {"name": "session", "value": "{}", "content_type": "application/json"},
+        {"name": "a", "data": "AA==", "filename": "a.png"},
+        {"name": "b", "data": "AA=="},
+    ]
+    with serving(response()) as server:
+        fetched(probe(host, origin_of(server)), asking(method="POST", multipart=parts))
+        found = [(part.filename, part.content_type) for part in _parts(server.requests[0])]
+    assert found == [(None, "application/json"), ("a.png", "image/png"), ("b", "application/octet-stream")]
 
 
 def test_an_attachment_goes_out_as_a_whole_body(host: Host) -> None:

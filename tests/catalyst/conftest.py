@@ -10,7 +10,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 INTERFACES = ("fetch", "streaming", "read", "output", "config", "log", "websocket")
-GUEST = frozenset({"catalyst", "app", "operations", "realtime", "servers", "wit_world", "componentize_py_types"})
+GUEST = frozenset(
+    {"catalyst", "app", "operations", "realtime", "servers", "helpers", "catalog", "webhooks"}
+    | {"wit_world", "componentize_py_types"}
+)
 
 
 class Refused(Exception):

@@ -1,3 +1,5 @@
+import timeit
+
 import pytest
 
 
@@ -195,11 +197,11 @@ def test_a_number_in_a_path_is_taken_where_the_row_says_so(operation, refusal):
     assert refusal(lambda: row(operation, path="/a/{id}").prepare({"id": 5}))["param"] == "id"
 
 
-DECLARED = """
-a.b\t{"name":"a.b","method":"GET","path":"/a"}
-a.c\ta.b
-a.bc\t{"name":"a.bc","method":"POST","path":"/b","params":"x:str"}
-"""
+DECLARED = {
+    "a.b": '{"name":"a.b","method":"GET","path":"/a"}',
+    "a.c": "a.b",
+    "a.bc": '{"name":"a.bc","method":"POST","path":"/b","params":"x:str"}',
+}
 
 
 def test_a_declared_row_is_found_by_its_name_and_its_aliases(operation):
@@ -209,86 +211,18 @@ def test_a_declared_row_is_found_by_its_name_and_its_aliases(operation):
     assert table.find("a.bc").path == "/b"
 
 
-@pytest.mark.parametrize("name", ["", "a", "a.", "a.b\t{", 'a.b\t{"name"', "\n", "a.b\n", "method"])
-def test_no_part_of_the_table_is_a_name(operation, refusal, name):
-    assert refusal(lambda: operation.Table(declared=DECLARED).find(name))["param"] == "operation"
+def test_a_declared_name_is_not_taken_again(operation):
+    with pytest.raises(ValueError, match=r"called a\.c"):
+        operation.Table([row(operation, name="a.c")], DECLARED)
 
 
-@pytest.mark.parametrize(
-    ("params", "parts"),
-    [
-        pytest.param({"a": "x", "b": True}, [("a", "x"), ("b", "true")], id="words and booleans"),
-        pytest.param({"a": ["x", "y"], "b": []}, [("a[]", "x"), ("a[]", "y")], id="lists repeat with brackets"),
-        pytest.param({"a": {"k": 1.5}}, [("a[k]", "1.5")], id="objects nest"),
-        pytest.param({"a": None}, [], id="null is left out"),
-    ],
-)
-def test_forms_are_written_as_the_official_sdk_does(operation, params, parts):
-    prepared = row(operation, request="multipart").prepare(params)
-    assert prepared.content == {"multipart": [{"name": name, "value": value} for name, value in parts]}
+def test_a_row_costs_about_the_same_among_hundreds_as_among_a_few(guest, operation):
+    rows = guest("operations").OPERATIONS
+    assert len(rows) > 390
 
+    def seconds(declared):
+        table = operation.Table(declared=declared)
+        return min(timeit.repeat(lambda: table.find("webhooks.update"), number=100, repeat=7))
 
-def test_files_become_parts_with_a_name(operation):
-    files = {"a": {"$attachment": "a1"}, "b": {"data": "AAAA", "filename": "b.png", "content_type": "image/png"}}
-    assert row(operation, request="multipart").prepare(files).content["multipart"] == [
-        {"name": "a", "attachment": "a1", "filename": "upload"},
-        {"name": "b", "data": "AAAA", "filename": "b.png", "content_type": "image/png"},
-    ]
-
-
-def test_a_list_of_files_becomes_as_many_parts(operation):
-    files = {"image": [{"$attachment": "a1"}, {"$attachment": "a2"}]}
-    assert [part["name"] for part in row(operation, request="multipart").prepare(files).content["multipart"]] == [
-        "image[]",
-        "image[]",
-    ]
-
-
-def test_ready_made_parts_are_sent_as_they_are_before_the_other_parameters(operation):
-    parts = [{"name": "file", "data": "AAAA", "filename": "a.mp3"}, {"name": "model", "value": "whisper-1"}]
-    params = {"multipart": parts, "language": "de"}
-    prepared = row(operation, request="multipart", params="file:file model:str").prepare(params)
-    assert prepared.content == {"multipart": [*parts, {"name": "language", "value": "de"}]}
-
-
-@pytest.mark.parametrize(
-    ("parts", "field"),
-    [
-        pytest.param({}, "file", id="a field that is called so"),
-        pytest.param(["a"], "file", id="fields that are called so"),
-        pytest.param([{"value": "x"}], "multipart", id="a part without a name"),
-        pytest.param([], "file", id="no parts at all"),
-        pytest.param([{"name": "model", "value": "m"}], "file", id="parts without the file"),
-        pytest.param([{"name": "file", "attachment": "a1"}], "model", id="parts without the model"),
-        pytest.param([{"name": "file"}, {"name": "model", "value": "m"}], "file", id="a file without content"),
-        pytest.param([{"name": "file", "value": "x"}, {"name": "model", "value": "m"}], "file", id="a file as text"),
-    ],
-)
-def test_ready_made_parts_are_checked_like_parameters(operation, refusal, parts, field):
-    upload = row(operation, request="multipart", params="file:file model:str")
-    assert refusal(lambda: upload.prepare({"multipart": parts}))["param"] == field
-
-
-@pytest.mark.parametrize(("asked", "answer"), [(None, "json"), ("json", "json"), ("srt", "text"), (["srt"], "json")])
-def test_a_response_format_in_plain_text_is_expected_as_text(operation, asked, answer):
-    prepared = row(operation, request="json", plain="text srt vtt").prepare({"response_format": asked})
-    assert prepared.answer == answer
-
-
-def test_two_operations_of_one_name_are_a_mistake_of_the_table(operation):
-    with pytest.raises(ValueError, match="called b"):
-        operation.Table([row(operation, name="a", aliases="b"), row(operation, name="b")])
-
-
-def test_an_unknown_operation_is_refused_with_the_nearest_names(operation, refusal):
-    table = operation.Table([row(operation, name=name) for name in ("files.list", "files.get", "chat.create")])
-    error = refusal(lambda: table.find("file.list"))
-    assert error["param"] == "operation"
-    assert "files.list" in error["message"]
-    assert "chat" not in error["message"]
-
-
-def test_an_operation_like_no_other_gets_no_advice(operation, refusal):
-    message = refusal(lambda: operation.Table([row(operation, name="files.list")]).find("zzz" * 100))["message"]
-    assert "did you mean" not in message
-    assert len(message) < 200
+    few = dict(list(rows.items())[-18:])
+    assert seconds(rows) < 3 * seconds(few)

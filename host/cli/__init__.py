@@ -45,6 +45,7 @@ _COMMANDS: Mapping[str, Mapping[str, str]] = {
         "serve": "serve:serve",
         "mcp": "serve:mcp",
         "key": "key:key",
+        "health": "health:health",
     },
     "Hand on": {
         "sign": "sign:sign",

@@ -26,6 +26,7 @@ from host.store import schema
 from host.store.access.api_keys import ApiKeys
 from host.store.access.cancellations import Cancellations
 from host.store.access.counters import Counters
+from host.store.access.made_objects import MadeObjects
 from host.store.access.usage import Usage
 from host.store.audit_log.log import AuditLog
 from host.store.blobs import Blobs
@@ -92,6 +93,7 @@ class Workspace:
         self.usage = Usage(database)
         self.counters = Counters(database, keys=self.keys)
         self.cancellations = Cancellations(database)
+        self.made_objects = MadeObjects(database)
 
     def __repr__(self) -> str:
         return f"<Workspace in {self.state_dir}>"

@@ -20,6 +20,7 @@ from host.store.access.cancellations import Cancellations as Cancellations
 from host.store.access.counters import Counters as Counters
 from host.store.access.counters import Slot as Slot
 from host.store.access.counters import Tally as Tally
+from host.store.access.made_objects import MadeObjects as MadeObjects
 from host.store.access.usage import Usage as Usage
 from host.store.access.usage import Used as Used
 from host.store.audit_log.chain import Checkpoint as Checkpoint

@@ -31,8 +31,10 @@ from host.server.settings import ServerSettings
 from host.service.accounts import Observer
 from host.service.catalog import Catalog
 from host.service.dispatch import Dispatch, Running, UsageRecorder
+from host.service.health import HealthBook
 from host.service.limits import open_limiter
 from host.service.principal import Admission
+from host.service.stored_objects import StoredObjects
 
 _log = logging.getLogger("host.server")
 
@@ -83,7 +85,13 @@ class Application:
             self.limiter = limiter
             admission = Admission(self.settings.max_bodies_bytes)
             stack.callback(admission.close)
-            self.dispatch = Dispatch(self.catalog, limiter, usage, observers, self.settings.budgets, admission)
+            self.health = HealthBook() if self.settings.health_checks_s else None
+            if self.health is not None:
+                observers.append(self.health)
+            objects = StoredObjects(self.catalog, self.workspace.made_objects, self.settings.routing)
+            if objects.active:
+                observers.append(objects)
+            self.dispatch = Dispatch(self.catalog, limiter, usage, observers, self.settings.budgets, admission, objects)
             self._own = stack.pop_all()
         self.ending: Callable[[], object] = lambda: None
         """Called when it has taken its last request, before it ends runs and closes what it has."""
@@ -106,12 +114,12 @@ class Application:
         self._own.close()
 
     def _composed(self) -> Middleware:
-        probes = Probes(self.catalog, self.metrics, self.settings, self.readiness)
+        probes = Probes(self.catalog, self.metrics, self.settings, self.readiness, self.health)
         routes = [
             Mount("/v1", app=Gateway(self.catalog, self.dispatch, self.settings)),
             *(Route(path, self._mcp) for path in ("/mcp", "/mcp/")),  # a redirect would lose the body of a POST
             *probes.routes(),
-            *Console(self.catalog, self.dispatch, self.workspace, self.settings).routes(),
+            *Console(self.catalog, self.dispatch, self.workspace, self.settings, self.health).routes(),
         ]
         inner: App = Router(routes=routes, default=_nothing_here, redirect_slashes=False)
         if self.settings.cors_origins:
@@ -138,7 +146,7 @@ class Application:
     async def alive(self) -> AsyncIterator[None]:
         """While it serves, over HTTP or not. It loads the catalysts of the routing first, cancels runs that another
         process was asked to cancel, and closes everything at the end."""
-        watching = asyncio.get_running_loop().create_task(self._watch())
+        watching = asyncio.gather(self._watch(), self._check_health())
         try:
             await self._warm_up()
             yield
@@ -164,6 +172,15 @@ class Application:
                 await self.catalog.catalyst(view, reference)
             except HostError as error:
                 _log.warning("not ready: %s", error)
+
+    async def _check_health(self) -> None:
+        """Ask the upstreams of the routing now and then."""
+        while self.health is not None and (pause_s := self.settings.health_checks_s):
+            try:
+                self.metrics.checked(await self.health.check(self.catalog))
+            except HostError as error:
+                _log.warning("health cannot be checked: %s", error.code)
+            await asyncio.sleep(pause_s)
 
     async def _watch(self) -> None:
         """Cancel the runs that another process, or another machine, was asked to cancel, and those of keys and sessions

@@ -10,6 +10,7 @@ max_unknown_connections = 512             # in each process, before a request on
 max_unknown_connections_per_address = 64
 mcp_tools = ["chat.*", "files.*"]         # what MCP lists, where there are more than 40 tools
 limits = "redis://cache.internal/0"       # counts requests and tokens; default: the state's database
+health_checks = "1m"                      # asks the upstreams of the routing so often for their models; default: never
 
 [prefix_map]                              # the beginning of a model's name: its catalyst
 gpt = "c:local.openai"
@@ -51,11 +52,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from host.core.fields import did_you_mean
 from host.core.names import Reference
-from host.core.quantities import Quota, parse_size
+from host.core.quantities import Quota, parse_duration, parse_size
 from host.core.repeating import CAUSES
 from host.core.strict_json import parse_json
 from host.errors import HostError, InputError
 from host.server.connections import MOST_UNKNOWN, MOST_UNKNOWN_OF_ADDRESS
+from host.service.health import LEAST_PAUSE_S
 from host.service.limits import Budget
 from host.service.principal import MOST_BYTES
 from host.service.request import Routing
@@ -85,6 +87,7 @@ class ServerSettings:
     max_unknown_connections_per_address: int = MOST_UNKNOWN_OF_ADDRESS
     mcp_tools: tuple[str, ...] = ()
     limits_url: str | None = field(default=None, repr=False)
+    health_checks_s: float | None = None
     anonymous: bool = True
 
     @classmethod
@@ -137,6 +140,7 @@ class ServerSettings:
             max_unknown_connections_per_address=given.max_unknown_connections_per_address,
             mcp_tools=tuple(_named("mcp_tools", partial(operation_glob, text)) for text in given.mcp_tools),
             limits_url=given.limits,
+            health_checks_s=None if given.health_checks is None else _pause(given.health_checks),
         )
 
     def with_routes(
@@ -196,6 +200,7 @@ class _Document(_Strict):
     max_unknown_connections_per_address: int = Field(MOST_UNKNOWN_OF_ADDRESS, ge=1)
     mcp_tools: list[str] = Field(default_factory=list)
     limits: str | None = None
+    health_checks: str | None = None
 
 
 def _model_at(loc: Sequence[int | str]) -> type[_Strict]:
@@ -254,6 +259,16 @@ def _failover(name: str, given: _Failover) -> Failover:
     on = frozenset(cause for cause in CAUSES if cause in given.on)
     found: Failover = _named(name, partial(Failover, tuple(targets), on, given.unsafe_repeat))
     return found
+
+
+def _pause(text: str) -> float:
+    """Between two checks of health."""
+    seconds: float = _named("health_checks", lambda: parse_duration(text))
+    if seconds < LEAST_PAUSE_S:
+        raise InputError(
+            f"health_checks: {text} is too often", field="health_checks", hint=f"{LEAST_PAUSE_S:g}s, or more"
+        )
+    return seconds
 
 
 def _quota(name: str, text: str | None) -> Quota | None:

@@ -27,7 +27,7 @@ from host.runtime.threads import Workers
 from host.service.dialects.dialect import MOST_TOKENS, Estimate, StoredAnswer, Tokens
 from host.service.limits import Exceeded, Limit, Limiter, Reservation
 
-R = TypeVar("R")
+R_contra = TypeVar("R_contra", contravariant=True)
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Ended:
     answer: StoredAnswer | None = None
 
 
-class Observer(Generic[R]):
+class Observer(Generic[R_contra]):
     """Sees what the dispatch does with runs, and changes nothing. Methods are called on the event loop, and must not
     block."""
 
@@ -58,13 +58,13 @@ class Observer(Generic[R]):
     def refused(self, unit: str) -> None:
         """A request was over a limit that counts `unit`."""
 
-    def first_event(self, running: R, after_s: float) -> None:
+    def first_event(self, running: R_contra, after_s: float) -> None:
         """The first event of a run came, `after_s` seconds after the run began."""
 
-    def moved(self, running: R) -> None:
+    def moved(self, running: R_contra) -> None:
         """The upstream of the last target that was `tried` did not serve the request: another one is asked."""
 
-    def ended(self, running: R, how: Ended) -> None:
+    def ended(self, running: R_contra, how: Ended) -> None:
         """A run ended."""
 
 

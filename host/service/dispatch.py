@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from host.core.audit import Event
 from host.core.names import Reference
 from host.core.operation import Result
-from host.core.strict_json import as_written, parse_json, write_json
+from host.core.strict_json import Json, as_written, parse_json, write_json
 from host.core.waiting import start
 from host.errors import (
     ArtifactError,
@@ -53,6 +53,7 @@ from host.service.failover import Place, Tried, Way, begun, cause_to_move, next_
 from host.service.limits import Budget, Limiter, Reservation, limits_of_budget, limits_of_key
 from host.service.principal import Admission, Admitted, Principal
 from host.service.request import OperationRequest, Resolved, TokenCount, resolve
+from host.service.stored_objects import StoredObjects
 from host.service.under_way import UnderWay
 from host.store.access.usage import Usage, Used
 
@@ -61,7 +62,6 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-
 _log = logging.getLogger(__name__)
 
 _SLOW_S: Final = 0.05  # a check that takes longer leaves the event loop
@@ -69,6 +69,7 @@ _SLOW_S: Final = 0.05  # a check that takes longer leaves the event loop
 _MAY_HAVE_COST: Final = tuple(one.code for one in (Cancelled, DeadlineExceeded, UpstreamTimeout, CallerTimeout))
 _LEAST_S: Final = 0.001  # of a run
 _NOTHING: Final = Reservation()
+_EVERY_S, _LAST_S = 1.0, 2.0  # between two writes of the usage, and for the last
 
 
 class Running:
@@ -86,7 +87,7 @@ class Running:
         self.tried: list[Tried] = []  # before the target that is asked now
         self._told: tuple[HostError, AsyncEventStream, Resolved, Catalyst] | None = None  # the first of these
         self._handed = False  # whether the caller has a part of the answer
-        self._first = ""  # the event that says which answer this is, where that goes on without its request
+        self._begins = ""  # the first event
         self._asks_count = resolved.stream and bool(held.held or resolved.request.counts_tokens)
         self._stream = self._begun(resolved, catalyst)
         self.id = self._stream.id
@@ -122,6 +123,11 @@ class Running:
         return self._counted.tokens
 
     @property
+    def said(self) -> Json:
+        """The answer, or its first event. Raises InputError, StateError."""
+        return parse_json(self._begins, "the event") if self._begins else self._stream.result.known
+
+    @property
     def upstream_end(self) -> StreamEnd | None:
         """How the upstream's stream ended that the host relayed; None where it relayed none to its end."""
         return upstream_end(self._stream)
@@ -150,8 +156,7 @@ class Running:
             if isinstance(one, bytes) or is_event(one):
                 if not self.events:
                     self._dispatch.first_event(self, time.monotonic() - self._began)
-                    if self.resolved.comes_later and isinstance(one, str):
-                        self._first = one
+                    self._begins = one if isinstance(one, str) else ""
                 self.events += 1
             if not (self._hides_count and is_event(one) and self.resolved.dialect.only_counts(one)):
                 shown.append(one)
@@ -259,7 +264,7 @@ class Running:
         """What was read, as far as the answer says. A stream that is left early says it in its first event."""
         dialect, spec, params = self.resolved.dialect, self.resolved.spec, self.resolved.params
         with suppress(InputError, StateError):  # there is no result
-            event = self._counted.said or self._first
+            event = self._counted.said or (self._begins if self.resolved.comes_later else "")
             said = parse_json(event, "the event") if event else self._stream.result.known
             return dialect.answer_of(spec, params, said)
         return None
@@ -276,11 +281,13 @@ class Dispatch(UnderWay["Running"]):
         observers: Sequence[Observer[Running]],
         budgets: Mapping[Reference, Budget],
         admission: Admission,
+        objects: StoredObjects,
     ) -> None:
         self._catalog = catalog
         self._accounts = Accounts(limiter, self._note_refused)
         self._usage = usage
         self._observers = observers
+        self._objects = objects
         self.budgets = budgets
         self._admission = admission
         self._way = Way(catalog.current, self.prepared, self._reserve_budget)
@@ -311,6 +318,8 @@ class Dispatch(UnderWay["Running"]):
     async def start(self, resolved: Resolved, view: View) -> Running:
         """Load, check, count and begin: to be entered at once. Raises InputError, LimitExceeded, Forbidden, StateError
         and what loading raises."""
+        if self._objects.active:
+            resolved = await self._objects.pinned(resolved, view)
         try:
             catalyst = await self.prepared(resolved, view)
         except ArtifactError:
@@ -377,8 +386,8 @@ class Dispatch(UnderWay["Running"]):
         await self._catalog.record(event)
 
     async def moved(self, running: Running) -> Place | None:
-        """Called by a Running whose last target failed: the next one, or None. The budget of the one that failed gets
-        back what it held, unless the work may have been done there."""
+        """Called by a Running whose last target failed: the next one, or None. What the failed one's budget holds is
+        given back, unless the work may have been done."""
         if (place := await next_place(running.resolved, self._way)) is None:
             return None
         for observer in self._observers:
@@ -450,13 +459,9 @@ class Dispatch(UnderWay["Running"]):
             observer.refused(unit)
 
 
-_EVERY_S, _LAST_S = 1.0, 2.0
-
-
 class UsageRecorder:
     """Usage by day, key and catalyst, for people to look at: gathered in memory, and written every second. One per
-    process, thread-safe.
-    A process that is killed loses up to a second of it. Limits are counted elsewhere, at once."""
+    process, thread-safe. A process that is killed loses up to a second of it. Limits are counted elsewhere, at once."""
 
     def __init__(self, usage: Usage) -> None:
         self._usage = usage

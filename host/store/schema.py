@@ -34,7 +34,11 @@ from sqlalchemy import Connection, Table, text
 from host.errors import StateError
 
 FILES: Final = Path(__file__).parent / "migrations"  # with the schema of each dialect: `sqlite.schema`
-EARLIER: Final[tuple[str, ...]] = ("",)
+EARLIER: Final[tuple[str, ...]] = (
+    "",
+    "4c2b9ea7877aef5b751e8b5bc7e0fb6095a8b14b6b6f6181f105f2000307c69c",
+    "dd7f61d578c63e1d146653124ee768f7b945a8dbc596b45e317e7e168d17735b",
+)
 """Digests of the schemas before this one; "": it was no part of the state digest."""
 
 _MOST_NAMED: Final = 5

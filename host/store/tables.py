@@ -233,6 +233,17 @@ cancellations = Table(
     Column("asked_at", Double, nullable=False),
 )
 
+# Where an object of an upstream is, by a digest of its id and of the API key that made it.
+made_objects = Table(
+    "made_objects",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("key", Text, nullable=False),  # "": none
+    Column("place", Text, nullable=False),  # a reference without a version
+    Column("made_at", Double, nullable=False),
+    Index("ix_made_objects_key_made_at", "key", "made_at"),
+)
+
 # The audit log: each row's mac covers the row and the mac of the row before it (host.store.audit_log.log).
 audit = Table(
     "audit",

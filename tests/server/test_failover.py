@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import threading
@@ -17,6 +18,7 @@ import httpx2
 import openai
 import pytest
 
+from host.cli.commands.health import health
 from host.component.manifest import embed, embedded_text
 from host.component.wasm import MANIFEST_SECTION, append_section
 from host.core.names import Reference, SecretName
@@ -25,6 +27,7 @@ from host.fakes import FakeOpenAI
 from host.fakes.openai.faults import Fault
 from host.runtime.workspace import Workspace
 from host.server import Application, ServerSettings
+from host.service.health import check
 from host.service.limits import limits_of_budget, limits_of_key
 from host.service.limits.store import StoreLimiter
 from host.store.audit_log.records import run as run_of
@@ -94,7 +97,7 @@ class Place:
         self.fakes[at].script([Fault(**{"times": None, **fault})])
 
     def models(self, at: Reference) -> list[str]:
-        return [one["body"]["model"] for one in self.fakes[at].requests]
+        return [one["body"]["model"] for one in self.fakes[at].requests if one["body"]]
 
     def key(self, **more: Any) -> Any:
         key, text = self.workspace.api_keys.create(name=f"ci-{next(self.numbers)}", type="secret", **more)
@@ -142,14 +145,16 @@ def fakes() -> Iterator[dict[Reference, FakeOpenAI]]:
 
 
 @contextmanager
-def opened(installed: Path, folder: Path, fakes: dict[Reference, FakeOpenAI]) -> Iterator[Place]:
+def opened(
+    installed: Path, folder: Path, fakes: dict[Reference, FakeOpenAI], settings: ServerSettings = SETTINGS
+) -> Iterator[Place]:
     shutil.copytree(installed, folder)
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         patch.setattr("host.runtime.host.Loader", SharedLoader)
         workspace = stack.enter_context(Workspace.open(folder))
         for reference, fake in fakes.items():
             send_to(workspace, reference, fake.url)
-        application = Application(SETTINGS, state_dir=folder, workspace=workspace)
+        application = Application(settings, state_dir=folder, workspace=workspace)
         stack.callback(application.close)
         yield Place(stack.enter_context(closing(Server(application))), workspace, fakes)
 
@@ -362,8 +367,7 @@ class TestHeld:
         async def slowly(running: Any) -> Any:
             reached.set()
             found = await moved(running)
-            while not go_on.is_set():
-                await __import__("asyncio").sleep(0.01)
+            await asyncio.to_thread(go_on.wait, 30)
             return found
 
         monkeypatch.setattr(dispatch, "moved", slowly)
@@ -430,6 +434,62 @@ class TestAttacks:
         assert keyed.asked() == [1, 0, 0]
 
 
+class TestStored:
+    """The fake's ids are numbers: each fake has a response of the same id."""
+
+    def test_a_request_for_an_object_goes_where_it_was_made(self, place: Place) -> None:
+        place.fails(OPENAI, status=429)
+        made = place.post("two", path="/v1/responses", input="Hi").json()["id"]
+        place.fakes[OPENAI]._api.script.clear()
+        before = place.asked()
+        assert place.server.get(f"/v1/responses/{made}").status_code == 200
+        follows = place.post("two", path="/v1/responses", input="And?", previous_response_id=made)
+        assert follows.headers["x-catalyst"].startswith(str(SECOND))
+        assert [now - then for now, then in zip(place.asked(), before, strict=True)] == [0, 2, 0]
+        assert place.models(SECOND)[-1] == "gpt-4o"
+
+    def test_it_goes_nowhere_else_when_that_fails(self, place: Place) -> None:
+        place.fails(OPENAI, status=429)
+        made = place.post("two", path="/v1/responses", input="Hi").json()["id"]
+        place.fakes[OPENAI]._api.script.clear()
+        place.fails(SECOND, status=429)
+        answer = place.post("two", path="/v1/responses", input="And?", previous_response_id=made)
+        assert answer.status_code == 429
+        assert place.asked()[0] == 1
+
+    def test_a_streamed_response_is_remembered_by_its_first_event(self, place: Place) -> None:
+        place.fails(OPENAI, status=429)
+        stream = place.post("two", path="/v1/responses", input="Hi", stream=True).text
+        made = json.loads(stream.partition("data: ")[2].partition("\n")[0])["response"]["id"]
+        answer = place.server.get(f"/v1/responses/{made}")
+        assert answer.headers["x-catalyst"].startswith(str(SECOND))
+
+    def test_other_workers_know_it_too(self, place: Place) -> None:
+        place.fails(OPENAI, status=429)
+        made = place.post("two", path="/v1/responses", input="Hi").json()["id"]
+        objects = place.server.application.dispatch._objects
+        until(lambda: not objects._writing)
+        objects._recent.clear()
+        assert place.server.get(f"/v1/responses/{made}").headers["x-catalyst"].startswith(str(SECOND))
+
+    def test_another_key_cannot_learn_where_an_id_is(self, keyed: Place) -> None:
+        keyed.key()
+        keyed.fails(OPENAI, status=429)
+        made = keyed.post("two", path="/v1/responses", input="Hi").json()["id"]
+        keyed.key()
+        guessed = keyed.server.get(f"/v1/responses/{made}", headers=keyed.headers)
+        unknown = keyed.server.get("/v1/responses/resp_unknown", headers=keyed.headers)
+        assert [one.headers["x-catalyst"] for one in (guessed, unknown)] == [f"{OPENAI}:0.1.0"] * 2
+
+    def test_an_object_at_a_catalyst_that_the_key_lost_is_refused(self, keyed: Place) -> None:
+        key = keyed.key()
+        keyed.fails(OPENAI, status=429)
+        made = keyed.post("two", path="/v1/responses", input="Hi").json()["id"]
+        keyed.workspace.api_keys.update(key.id, catalysts=[OPENAI])
+        keyed.server.up_to_date()
+        assert keyed.server.get(f"/v1/responses/{made}", headers=keyed.headers).status_code == 403
+
+
 class TestReady:
     def test_one_target_of_several_that_cannot_run_leaves_the_server_ready(self, own: Place) -> None:
         application = own.server.application
@@ -441,3 +501,64 @@ class TestReady:
         assert own.server.get("/ready").status_code == 200
         view._routing, view._view, application.readiness._until = routing, None, 0.0
         assert (own.server.get("/ready").status_code, own.server.get("/ready").json()["code"]) == (503, "not_approved")
+
+
+class TestHealth:
+    @pytest.fixture
+    def watched(self, installed: Path, tmp_path: Path, fakes: dict[Reference, FakeOpenAI]) -> Iterator[Place]:
+        fakes[SECOND].script([Fault(path="/v1/models", status=503, times=None)])
+        groups = {name: one for name, one in SETTINGS.routing.failover.items() if name != "gone"}
+        settings = replace(SETTINGS, routing=replace(SETTINGS.routing, failover=groups), health_checks_s=3600.0)
+        with opened(installed, tmp_path / "state", fakes, settings) as one:
+            until(lambda: bool(one.server.get("/ready").json().get("catalysts")))
+            yield one
+
+    def test_one_ill_upstream_is_shown_and_leaves_the_server_ready(self, watched: Place) -> None:
+        watched.fails(OPENAI, status=429, path=CHAT)
+        assert watched.post("two").status_code == 200
+        answer = watched.server.get("/ready")
+        assert (answer.status_code, answer.json()["status"]) == (200, "ready")
+        shown = {one["reference"]: one for one in answer.json()["catalysts"]}
+        first, second = shown[f"{OPENAI}:0.1.0"], shown[f"{SECOND}:0.1.0"]
+        assert (first["check"]["state"], first["runs"], first["failed"], first["last_failure"]) == ("ok", 1, 1, "429")
+        assert (second["check"]["state"], second["check"]["cause"], second["runs"]) == ("ill", "503", 1)
+        assert shown[str(UNAPPROVED)]["check"]["cause"] == "not_approved"
+        summary, _ = run_of(watched.workspace.database, second["check"]["run"])
+        assert summary is not None
+        assert dict(summary.caller) == {"via": "health", "operation": "models.list"}
+        text = watched.server.get("/metrics").text
+        assert f'catalyst_host_upstream_up{{catalyst="{OPENAI}:0.1.0"}} 1.0' in text
+        assert f'catalyst_host_upstream_up{{catalyst="{SECOND}:0.1.0"}} 0.0' in text
+        _, text = watched.workspace.api_keys.create(name="operator", type="admin")
+        watched.server.up_to_date()
+        listed = watched.server.get("/console/api/catalysts", headers={"authorization": f"Bearer {text}"}).json()
+        assert {one["reference"]: one["health"] for one in listed["catalysts"] if one["approved"]} == {
+            name: one for name, one in shown.items() if name != str(UNAPPROVED)
+        }
+        watched.key()
+        assert watched.server.get("/ready").json() == {"status": "ready"}  # to anybody
+        watched.key(scopes=["metrics"])
+        assert "catalysts" in watched.server.get("/ready", headers=watched.headers).json()
+
+    def test_the_command_asks_each_and_names_the_cause(
+        self, watched: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setenv("HOST_STATE_DIR", str(watched.workspace.state_dir))
+        with pytest.raises(SystemExit) as ended:
+            health.main(["--json"], prog_name="host health")
+        found = {one["reference"]: one for one in json.loads(capsys.readouterr().out)}
+        assert (found[f"{OPENAI}:0.1.0"]["state"], found[f"{SECOND}:0.1.0"]["cause"], ended.value.code) == (
+            "ok",
+            "503",
+            1,
+        )
+        with pytest.raises(SystemExit) as ended:
+            health.main([str(OPENAI)], prog_name="host health")
+        assert ended.value.code == 0
+        assert "ok" in capsys.readouterr().out
+
+    def test_an_upstream_that_hangs_ends_with_its_check(self, own: Place) -> None:
+        own.fails(OPENAI, delay_s=30.0)
+        view = own.server.application.host.load(OPENAI)
+        found = asyncio.run(check(view, 0.3))
+        assert (found.state, found.cause) == ("ill", "upstream_timeout")

@@ -109,6 +109,8 @@ def failover(**target: Any) -> dict[str, Any]:
         pytest.param({"failover": {"a*b": failover()}}, "failover.a*b", id="a * within a name"),
         pytest.param({"failover": {"m": failover(), "n": failover(model="a")}, "aliases": {"a": "m"}}, "failover.n",
                      id="a loop of an alias and a target"),
+        pytest.param({"health_checks": "1ms"}, "health_checks", id="checks without a pause"),
+        pytest.param({"health_checks": "often"}, "health_checks", id="a pause that is none"),
         pytest.param([], None, id="no table at all"),
     ],
 )  # fmt: skip

@@ -26,8 +26,9 @@ from host.server.http_errors import headers_of, shown_outside, status_of
 from host.server.settings import ServerSettings
 from host.service.catalog import Catalog, View
 from host.service.dispatch import Dispatch
+from host.service.health import HealthBook
 from host.service.operations import operations_of
-from host.service.views import of_key
+from host.service.views import Facts, of_key
 from host.store.audit_log import records as runs
 from host.store.components import Component
 
@@ -94,10 +95,18 @@ _Managed: TypeAlias = Callable[[Request, Visitor], Awaitable[Json | _Answer]]
 class Console:
     """One per process, for its event loop."""
 
-    def __init__(self, catalog: Catalog, dispatch: Dispatch, workspace: Workspace, settings: ServerSettings) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        dispatch: Dispatch,
+        workspace: Workspace,
+        settings: ServerSettings,
+        health: HealthBook | None = None,
+    ) -> None:
         self._catalog = catalog
         self._dispatch = dispatch
         self._workspace = workspace
+        self._health = health
         self._access = Access(catalog, workspace, settings)
         self._playground = Playground(catalog, dispatch, settings)
         self._assets = Assets()
@@ -240,7 +249,14 @@ class Console:
     async def catalysts(self, request: Request, visitor: Visitor) -> Json:
         del request, visitor
         view = await self._catalog.current()
-        return {"now": time.time(), "catalysts": [views.of_component(one) for one in view.all]}
+        found = [{**views.of_component(one), **self._healthy(one)} for one in view.all]
+        return {"now": time.time(), "catalysts": found}
+
+    def _healthy(self, component: Component) -> Facts:
+        """The health of its upstreams, where the operator asks for checks and the component may run."""
+        if self._health is None or not component.approved:
+            return {}
+        return {"health": self._health.of(str(component.reference))}
 
     async def catalyst(self, request: Request, visitor: Visitor) -> Json:
         """Its permissions, also where it was not approved and cannot be run."""

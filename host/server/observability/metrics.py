@@ -5,6 +5,8 @@ Several workers count in files that they share (`environment.share_metrics`), an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.requests import Request
@@ -12,12 +14,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from host.core import environment
+from host.errors import HostError
 from host.server.asgi import context_of, principal_of
 from host.server.observability.readiness import Readiness
 from host.server.settings import ServerSettings
 from host.service.accounts import Ended, Observer
 from host.service.catalog import Catalog
 from host.service.dispatch import Running
+from host.service.health import Health, HealthBook
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -54,6 +58,10 @@ class Metrics(Observer[Running]):
             "catalyst_host_moved", "Requests that an upstream did not serve, and that went on to the next target.",
             ("catalyst", "cause"), registry=own,
         )  # fmt: skip
+        self._up = Gauge(
+            "catalyst_host_upstream_up", "1 if the latest check of health found the upstream well, else 0.",
+            ("catalyst",), registry=own, multiprocess_mode="livemin",
+        )  # fmt: skip
         self._refused = Counter("catalyst_host_refused", "Requests refused, by reason.", ("reason",), registry=own)
         self._running = Gauge("catalyst_host_running", "Runs under way.", registry=own, multiprocess_mode="livesum")
 
@@ -69,6 +77,12 @@ class Metrics(Observer[Running]):
 
     def first_event(self, running: Running, after_s: float) -> None:
         self._first_s.labels(running.catalyst.reference).observe(after_s)
+
+    def checked(self, found: Sequence[Health]) -> None:
+        """The latest checks of health."""
+        for one in found:
+            if one.state != "unchecked":
+                self._up.labels(one.reference).set(one.state == "ok")
 
     def moved(self, running: Running) -> None:
         catalyst, tried = running.catalyst.reference, running.tried[-1]
@@ -97,8 +111,18 @@ class Metrics(Observer[Running]):
 
 
 class Probes:
-    def __init__(self, catalog: Catalog, counted: Metrics, settings: ServerSettings, readiness: Readiness) -> None:
+    """`health` None: the operator asks for no checks."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        counted: Metrics,
+        settings: ServerSettings,
+        readiness: Readiness,
+        health: HealthBook | None = None,
+    ) -> None:
         self._catalog = catalog
+        self._health = health
         self._metrics = counted
         self._settings = settings
         self._readiness = readiness
@@ -116,11 +140,20 @@ class Probes:
         return JSONResponse({"status": "ok"})
 
     async def ready(self, request: Request) -> Response:
-        """A request could be answered now. Anybody may ask, so a failure shows its code alone."""
+        """A request could be answered now. Anybody may ask, so a failure shows its code alone. Those who may read the
+        metrics see the health of each catalyst, which does not decide the answer."""
         context_of(request.scope).route = "GET /ready"
-        if (code := await self._readiness.failure()) is not None:
-            return JSONResponse({"status": "unavailable", "code": code}, 503)
-        return JSONResponse({"status": "ready"})
+        code = await self._readiness.failure()
+        shown = {"status": "ready"} if code is None else {"status": "unavailable", "code": code}
+        seen = {"catalysts": self._health.all()} if self._health is not None and await self._may_see(request) else {}
+        return JSONResponse({**shown, **seen}, 200 if code is None else 503)
+
+    async def _may_see(self, request: Request) -> bool:
+        try:
+            view = await self._catalog.current()
+            return principal_of(request.scope, view.keys, self._settings).may("metrics")
+        except HostError:
+            return False
 
     async def metrics(self, request: Request) -> Response:
         context_of(request.scope).route = "GET /metrics"

@@ -146,6 +146,16 @@ class Dialect(Protocol):
         """The events in data that were gathered so."""
         ...
 
+    # stored objects
+
+    def ids_of(self, spec: OperationSpec | None, params: Mapping[str, Json]) -> Sequence[str]:
+        """The ids of stored objects that a request names: in its path first, then anywhere in its parameters."""
+        ...
+
+    def ids_made(self, spec: OperationSpec | None, params: Mapping[str, Json], document: Json) -> Sequence[str]:
+        """The ids of the objects that an answer, or the first event of one, says that there are."""
+        ...
+
     # models
 
     def model_of(self, path: str, in_path: Sequence[str], params: Mapping[str, Json]) -> str | None:

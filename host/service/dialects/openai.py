@@ -12,7 +12,7 @@ from typing import Any, Final
 from host.core.sse import Texts
 from host.core.strict_json import Json, parse_json
 from host.errors import InputError
-from host.service.dialects import openai_costs, openai_models
+from host.service.dialects import openai_costs, openai_models, openai_objects
 from host.service.dialects.dialect import MOST_TOKENS, Tokens, count_of
 
 _TOKENS_A_SECOND = 10  # of sound
@@ -167,6 +167,11 @@ def _number(value: Json) -> int:
 def _text(value: Json) -> str:
     return value if isinstance(value, str) else ""
 
+
+# stored objects
+
+ids_of = openai_objects.ids_of
+ids_made = openai_objects.ids_made
 
 # models
 

@@ -49,12 +49,18 @@ function operations(one) {
     [...byKind(one.operations)].map(([kind, some]) => folded(`${kind}: `, some))];
 }
 
+function ill(health) {
+  const check = health && health.check;
+  if (check && check.state === "ill") return badge("deny", `its upstream is ill: ${check.cause}`);
+  return health && health.failed > 0 && badge("deny", `${count(health.failed)} of ${count(health.runs)} runs failed lately`);
+}
+
 function card(one, serving, open) {
   const body = h("div.body");
   const box = h("details.catalyst", {}, h("summary", {},
     h("span.name", {}, one.subject), h("span.version", {}, one.version),
     !one.approved && badge("deny", "waits for approval"), one.serves && badge("allow", one.pinned ? "serves, pinned" : "serves"),
-    h("span.about", {}, one.description)), body);
+    ill(one.health), h("span.about", {}, one.description)), body);
   box.addEventListener("toggle", () => { if (box.open && !body.firstChild) load(); });
 
   async function load() {

@@ -1,0 +1,66 @@
+"""`host health`: whether the upstreams of installed catalysts answer."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from host.cli.inputs import blaming, opened
+from host.cli.options import json_option
+from host.cli.output.terminal import as_json, errors_shown, one_line, put, say, table, terminal_width
+from host.core.names import Reference
+from host.core.quantities import parse_duration
+from host.errors import HostError
+
+if TYPE_CHECKING:
+    from host.runtime.host import Host
+    from host.service.health import Health
+
+_ILL = 1  # the exit status
+
+
+@click.command("health", short_help="Ask whether the upstreams of catalysts answer.")
+@click.argument("reference", metavar="[REF]", required=False)
+@click.option("--timeout", default="10s", show_default=True, metavar="DURATION", help="For each; at most 10s.")
+@json_option
+def health(*, reference: str | None, timeout: str, in_json: bool) -> None:
+    """Ask the upstream of REF, or of every approved catalyst, for its models, which costs nothing. Each check is a run
+    with a record. The exit status is 1 where one does not answer as it should."""
+    with errors_shown(in_json=in_json):
+        from host.runtime.host import Host  # noqa: PLC0415 - not for `--help`
+
+        with blaming("--timeout"):
+            timeout_s = parse_duration(timeout)
+        with opened() as workspace, Host(workspace=workspace) as host:
+            if reference is not None:
+                names = [workspace.components.resolve(Reference.parse(reference)).reference]
+            else:
+                names = [one.reference for one in workspace.components.all() if one.approved and one.serves]
+            found = _checked(host, names, timeout_s)
+        if in_json:
+            put(as_json([one.as_dict() for one in found]))
+        elif not found:
+            say("nothing is installed yet")
+        else:
+            rows = ([one.reference, one.state, f"{one.took_s:.3f} s", one.cause, one_line(one.words)] for one in found)
+            for line in table(("reference", "health", "took", "cause", "words"), rows, width=terminal_width()):
+                put(line)
+    if any(one.state == "ill" for one in found):
+        sys.exit(_ILL)
+
+
+def _checked(host: Host, names: list[Reference], timeout_s: float) -> list[Health]:
+    """The health of each. One that does not load is ill, too."""
+    from host.service.health import Health, check_all  # noqa: PLC0415 - not for `--help`
+
+    catalysts, found = [], {}
+    for name in names:
+        try:
+            catalysts.append(host.load(name))
+        except HostError as error:
+            found[str(name)] = Health(str(name), "ill", error.code, str(error))
+    found |= {one.reference: one for one in asyncio.run(check_all(catalysts, timeout_s))}
+    return [found[str(name)] for name in names if str(name) in found]

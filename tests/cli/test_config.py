@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -62,6 +63,34 @@ def test_a_mistake_in_one_sets_none(typed: Typed, words: list[str]) -> None:
     ran = typed("set", ALL, *words)
     assert (ran.exit_code, ran.stdout) == (2, "")
     assert shown(typed) == {}
+
+
+SCHEMA = {
+    "config": {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["base_url", "region"],
+        "properties": {"base_url": {"type": "string"}, "region": {"type": "string"}, "retries": {"type": "integer"}},
+    }
+}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        pytest.param(["base_ur=https://a.test"], "did you mean base_url?", id="a slip in a key"),
+        pytest.param(["retries=2"], "config.retries", id="a text for a number"),
+        pytest.param(["region=eu", "retries:=[]"], "config.retries", id="one of several"),
+    ],
+)
+def test_what_the_manifest_does_not_take_is_not_set(
+    typed: Typed, program: Callable[..., Any], tool: Callable[..., Path], words: list[str], says: str
+) -> None:
+    program("register", tool(id="catalyst:local.openai", schema=SCHEMA))
+    ran = typed("set", ALL, *words)
+    assert (ran.exit_code, says in ran.stderr) == (2, True), ran.stderr
+    assert shown(typed) == {}
+    assert typed("set", ALL, "region", "eu").exit_code == 0  # base_url may come later
 
 
 def test_a_version_reads_its_own_over_what_is_set_for_all(typed: Typed) -> None:

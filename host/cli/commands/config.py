@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from host.cli.inputs import blaming, opened
@@ -11,6 +13,9 @@ from host.cli.output.terminal import agree, as_json, errors_shown, put, say, tab
 from host.cli.permissions import parse_setting
 from host.core.names import Reference
 from host.core.strict_json import Json
+
+if TYPE_CHECKING:
+    from host.runtime.workspace import Workspace
 
 
 @click.group("config", short_help="Keep what each component may read.")
@@ -28,11 +33,12 @@ def set_(*, reference: str, words: tuple[str, ...], in_json: bool) -> None:
 
     \b
     host config set c:local.openai base_url https://llm.example/v1
-    host config set c:local.openai base_url=https://llm.example/v1 retries:=2
+    host config set c:local.openai organization=org-1 headers:='{"X-Team": "a"}'
     """  # noqa: D301 - the escape is click's: this paragraph is not rewrapped
     with errors_shown(in_json=in_json):
         named, given = Reference.parse(reference), _given(words)
         with opened() as workspace:
+            _check(workspace, named, given)
             workspace.config.update(named, given)
             say_strange(workspace, named)
         if in_json:
@@ -81,6 +87,18 @@ def unset(*, reference: str, key: str | None, yes: bool, in_json: bool) -> None:
             say(f"no longer set for {named}: {', '.join(gone)}")
         else:
             say(f"{key} was not set for {named}" if key else f"nothing was set for {named}")
+
+
+def _check(workspace: Workspace, reference: Reference, given: dict[str, Json]) -> None:
+    """Raises InputError where a manifest says what may be set, and one of the `given` keys or values is not that. Keys
+    may be set one by one, so that none is missing here."""
+    from host.component.schema import InputSchema  # noqa: PLC0415 - for a component that is there
+
+    for component in workspace.components.versions(reference)[-1:]:
+        schema = component.manifest.schemas.get("config") if component.manifest else None
+        if isinstance(schema, dict):
+            any_of_them = {word: one for word, one in schema.items() if word != "required"}
+            InputSchema.compile(any_of_them, "schema.config").check(given, "config")
 
 
 def _given(words: tuple[str, ...]) -> dict[str, Json]:

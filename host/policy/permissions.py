@@ -360,7 +360,7 @@ def decide_secret(name: SecretName, grant: Grant) -> Allow | Refusal:
     keep = (
         f"run: host secret grant {grant.stored.reference.any_version} {name}"
         if grant.stored
-        else "hand it over as secrets={…}"
+        else f'in Python secrets={{"{name}": …}}'
     )
     return Refusal("secret_denied", f"secret {name}", "not granted", f"add --secret {name}, or {keep}")
 

@@ -487,3 +487,9 @@ def test_a_grant_is_what_it_was_when_it_was_made() -> None:
     upstreams.clear()
     assert len(grant.upstreams) == 1
     assert replace(grant) == grant
+
+
+def test_for_a_secret_of_a_file_the_remedy_is_said_for_the_program_and_for_python() -> None:
+    refused = decide_secret(SecretName("API_KEY"), granted())
+    assert isinstance(refused, Refusal)
+    assert refused.remedy == 'add --secret API_KEY, or in Python secrets={"API_KEY": …}'

@@ -17,7 +17,7 @@ from host.core.operation import Result
 from host.core.repeating import Cause
 from host.core.sse import Comment
 from host.core.strict_json import Json, parse_json
-from host.errors import GuestException, InputError, OperationFailed, StateError, UpstreamTimeout
+from host.errors import GuestException, InputError, SandboxError, StateError, UpstreamTimeout
 from host.run import Piece, Run, Stop, StreamEnd
 
 _AHEAD = 64  # events that may wait to be consumed; then the run waits, and so does its upstream
@@ -290,6 +290,9 @@ def unserved(stream: _Stream, error: BaseException) -> tuple[Cause | None, bool]
     """Why the upstream did not serve the run that ended in `error`, None where it did or the fault is not its own; and
     whether the run may have done there what may not be done twice."""
     run = stream._run  # noqa: SLF001 - as above
-    if run.refusals or not isinstance(error, OperationFailed | UpstreamTimeout | GuestException):
+    of_the_host = isinstance(error, SandboxError | StateError) and not isinstance(
+        error, UpstreamTimeout | GuestException
+    )
+    if run.refusals or of_the_host:
         return None, run.once_only
     return run.unserved, run.once_only

@@ -295,6 +295,10 @@ class Run:
         """CPU seconds of the run's thread since the guest began; 0 before that."""
         return max(0.0, time.thread_time() - self._cpu_started)
 
+    def excuse(self, cpu_s: float) -> None:
+        """So much CPU time of this thread was the host's own work, which does not grow with what the guest does."""
+        self._cpu_started += cpu_s
+
     def redacted(self, text: str) -> str:
         """`text` without secrets. Raises RunStopped if the run must end before that is done."""
         return self.redactor.text(text, self.go_on)

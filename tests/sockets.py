@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from wsproto import ConnectionType
-from wsproto.connection import Connection
+from wsproto.connection import Connection, ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, TextMessage
 
 from tests.egress.conftest import Peer, Server
@@ -36,6 +36,9 @@ class SocketPeer:
         self._waiting: list[Event] = []
 
     def send(self, message: str | bytes) -> None:
+        """To nobody, where the client's close frame has come."""
+        if self.frames.state is not ConnectionState.OPEN:
+            return
         event = TextMessage(data=message) if isinstance(message, str) else BytesMessage(data=message)
         self.peer.send(self.frames.send(event))
 
@@ -72,7 +75,7 @@ class SocketPeer:
                     self.peer.send(self.frames.send(event.response()))
                 case CloseConnection():
                     with_code = event
-                    if self.frames.state.name == "REMOTE_CLOSING":
+                    if self.frames.state is ConnectionState.REMOTE_CLOSING:
                         self.peer.send(self.frames.send(event.response()))
                     return with_code
                 case None:

@@ -354,6 +354,7 @@ class WebSockets:
         the other one, and holds up no message of its own. Raises GuestError."""
         raw, listens, full_since = socket.raw, True, 0.0
         while True:
+            began = time.thread_time()
             caller.attend()
             while raw.unsent < _UNSENT_BYTES and not raw.closing and (said := caller.heard()) is not None:
                 if isinstance(said, Closed):
@@ -365,7 +366,8 @@ class WebSockets:
             if not listens:
                 raw.begin_close(Closed(GOING_AWAY))
             if raw.ended and (caller.has_room or not listens):
-                caller.closed(socket.ending())
+                end = socket.ending()
+                caller.closed(Closed(end.code, run.redacted(end.reason)))
                 return _closed(socket)
             now = time.monotonic()
             full_since = 0.0 if caller.has_room else full_since or now
@@ -378,6 +380,7 @@ class WebSockets:
             else:
                 wait_s = _TURN_S if not full_since else full_since + run.limits.idle_timeout_s - now
                 socket.turn(wait_s, reading=caller.has_room and raw.has_room, wake=caller.fileno())
+            run.excuse(time.thread_time() - began)
 
 
 def _handed(run: Run, caller: Conversation, message: SocketMessage) -> bool:

@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from host.cli import conversation
 from host.cli.inputs import OutputFile, blaming, read_bytes, write_output
 from host.cli.output import missing_permissions
 from host.cli.output.terminal import as_json, document_text, may_ask, put, say, say_logs, say_rerouted
@@ -21,6 +22,7 @@ from host.core.strict_json import Json
 from host.errors import Denied, InputError, OperationFailed, StateError
 
 if TYPE_CHECKING:
+    from host.runtime.catalyst import Catalyst
     from host.runtime.events import EventStream
 
 _INPUT_HINT = 'JSON like {"operation": "models.list"}, @FILE, or - for standard input'
@@ -54,7 +56,9 @@ def execute(
         granted = missing_permissions.ask(manifest, granted, target.name)
     with target.catalyst(granted) as catalyst, sink or nullcontext():
         try:
-            if stream:
+            if stream and conversation.connects(catalyst, given_input):
+                result = _converse(target, catalyst, job, from_input=input_ == "-", in_json=in_json)
+            elif stream:
                 with target.stream(catalyst, job) as events:
                     result = _show_events(events, in_json=in_json)
             else:
@@ -67,6 +71,19 @@ def execute(
         say_rerouted(result.execution)
         say_logs(result.execution)
     return 0 if result.ok else 1
+
+
+def _converse(target: RunTarget, catalyst: Catalyst, job: Job, *, from_input: bool, in_json: bool) -> Result:
+    if from_input or job.attachments:
+        field = "--input" if from_input else "--attach"
+        hint = "--input JSON or @FILE: standard input has the events" if from_input else "send the bytes in events"
+        raise InputError(f"{field} does not go with a connection", field=field, hint=hint)
+    with target.connect(catalyst, job) as connection:
+        result = conversation.show_conversation(connection)
+    if in_json or not result.ok:
+        last = result.as_dict()
+        put(as_json({**last, "execution": _record(result)} if in_json else last, pretty=False))
+    return result
 
 
 def _show_events(events: EventStream, *, in_json: bool) -> Result:

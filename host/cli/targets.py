@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from host.core.operation import Attachment, Result
     from host.core.strict_json import Json
     from host.runtime.catalyst import Catalyst
+    from host.runtime.connections import EventConnection
     from host.runtime.events import EventStream
     from host.runtime.host import Host
     from host.runtime.loader import Loader
@@ -64,6 +65,10 @@ class RunTarget(Protocol):
 
     def stream(self, catalyst: Catalyst, job: Job) -> EventStream:
         """The events of one run. Raises what `Catalyst.stream` does."""
+        ...
+
+    def connect(self, catalyst: Catalyst, job: Job) -> EventConnection:
+        """The connection that one run opens. Raises what `Catalyst.connect` does."""
         ...
 
     def hint(self, granted: RunPermissions, refusals: Sequence[Refusal]) -> str | None:
@@ -105,6 +110,9 @@ class FileTarget:
 
     def stream(self, catalyst: Catalyst, job: Job) -> EventStream:
         return catalyst.stream(job.input, timeout=job.timeout_s, attachments=job.attachments)
+
+    def connect(self, catalyst: Catalyst, job: Job) -> EventConnection:
+        return catalyst.connect(job.input, timeout=job.timeout_s)
 
     def hint(self, granted: RunPermissions, refusals: Sequence[Refusal]) -> str | None:
         return missing_permissions.unmet(self.manifest, granted).hint(refusals)
@@ -197,6 +205,11 @@ class InstalledTarget:
         from host.service import local  # noqa: PLC0415 - see FileTarget
 
         return local.stream(self._resolved(job), catalyst)
+
+    def connect(self, catalyst: Catalyst, job: Job) -> EventConnection:
+        from host.service import local  # noqa: PLC0415 - see FileTarget
+
+        return local.connect(self._resolved(job), catalyst)
 
     def _resolved(self, job: Job) -> Resolved:
         from host.service.local import resolve_local  # noqa: PLC0415 - see FileTarget

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from host.core.operation import Result
     from host.runtime.catalyst import Catalyst
+    from host.runtime.connections import EventConnection
     from host.runtime.events import EventStream
     from host.store.components import Component
 
@@ -46,6 +47,16 @@ def stream(resolved: Resolved, catalyst: Catalyst) -> EventStream:
         resolved.input(),
         timeout=resolved.request.timeout_s,
         attachments=resolved.attachments,
+        caller=resolved.caller(),
+        counting=TokenCount(resolved.dialect),
+    )
+
+
+def connect(resolved: Resolved, catalyst: Catalyst) -> EventConnection:
+    """The connection. Raises what `Catalyst.connect` does."""
+    return catalyst.connect(
+        resolved.input(),
+        timeout=resolved.request.timeout_s,
         caller=resolved.caller(),
         counting=TokenCount(resolved.dialect),
     )

@@ -22,7 +22,11 @@ from host.cli.output.terminal import errors_shown
 @click.option("--input", "input_", required=True, metavar="JSON|@FILE|-", help="The operation: a JSON object.")
 @permission_options
 @click.option("--attach", multiple=True, metavar="NAME=FILE", help='Bytes for {"$attachment": NAME} in the input.')
-@click.option("--stream", is_flag=True, help="Print events as they arrive, one JSON text a line.")
+@click.option(
+    "--stream",
+    is_flag=True,
+    help="Print events as they arrive, one JSON text a line. Of a connection, send those of standard input.",
+)
 @output_option("Write the result to this file, the bytes themselves if it is binary; - is standard output.")
 @click.option(
     "--timeout", metavar="DURATION", help="The time for the whole run: 500ms, 30s, 5m.", show_default="the policy's"

@@ -34,9 +34,8 @@ def dispatch(call: Call) -> dict[str, Any]:
     if call.operation in realtime.SOCKETS:
         settings = config.get()
         server = server_of(settings)
-        target = realtime.target_of(call, server)
-        headers = headers_of(server, settings, call.headers, KEY)
-        return realtime.converse(server.base_url + target, call, headers)
+        request = realtime.prepared(call, server)
+        return realtime.converse(request, server, headers_of(server, settings, call.headers, KEY))
     if (local := LOCAL.get(call.operation)) is not None:
         return local(call.params)
     if (helper := HELPERS.get(call.operation)) is not None:

@@ -20,14 +20,14 @@ _FILE = "#/$defs/file"  # the schema of a file in `$defs`
 _COLUMNS = ("method", "path", "request", "response", "stream", "headers", "parts", "without_files", "secret", "renamed")
 
 
-def declared_operations(module: str, *, optional: str = "") -> dict[str, str]:
-    """What a Table is made of, from `operations` in the `operations.json` beside `module` (a `__file__`), or else in
-    its `manifest.json`: by name the row as JSON, and by alias the name.
+def declared_operations(module: str, *, optional: str = "", of: str = "operations") -> dict[str, str]:
+    """What a Table is made of, from `operations` (or `of`) in the `operations.json` beside `module` (a `__file__`), or
+    else in its `manifest.json`: by name the row as JSON, and by alias the name.
 
     The rows check the parameters that the schemas require. `optional` names further parameters to check, separated by
     blanks. Operations without a route have no row.
     """
-    declared = _read(module.rpartition("/")[0])
+    declared = _read(module.rpartition("/")[0], of)
     rows = {}
     for name, one in declared.items():
         if "path" not in one:
@@ -44,11 +44,11 @@ def declared_operations(module: str, *, optional: str = "") -> dict[str, str]:
     return rows
 
 
-def _read(folder: str) -> dict[str, Any]:
+def _read(folder: str, part: str) -> dict[str, Any]:
     for name in ("operations.json", "manifest.json"):
         try:
             with open(f"{folder}/{name}", encoding="utf-8") as file:  # noqa: PTH123 - pathlib would stay in every component
-                found: dict[str, Any] = json.load(file).get("operations", {})
+                found: dict[str, Any] = json.load(file).get(part, {})
                 return found
         except FileNotFoundError:
             continue

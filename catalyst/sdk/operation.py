@@ -217,6 +217,9 @@ class Table:
     def names(self) -> list[str]:
         return sorted([*self._rows, *self._declared])
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._rows or name in self._declared
+
     def find(self, name: str) -> Operation:
         """Raises Invalid for an unknown name, with the nearest names."""
         if (operation := self._rows.get(name)) is not None:

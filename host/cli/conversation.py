@@ -41,7 +41,7 @@ def connects(catalyst: Catalyst, operation: Mapping[str, Json]) -> bool:
     if WEBSOCKET not in catalyst.imports or not isinstance(name, str):
         return False
     spec = catalyst.operation(name)
-    return name.endswith(".connect") if spec is None else getattr(spec, "websocket", False)
+    return name.endswith(".connect") if spec is None else spec.websocket
 
 
 class Speaker:

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from tests.conftest import ROOT
+
 END = {"closed": {"code": 1000, "reason": ""}, "sent": 2, "received": 3}
 BASE = "wss://api.openai.com/v1"
 
@@ -42,6 +44,12 @@ def test_a_missing_parameter_is_named_and_nothing_is_opened(call, world, operati
     assert world.connected == []
 
 
+def test_the_connections_are_those_that_are_declared(guest) -> None:
+    declared = json.loads((ROOT / "catalyst" / "openai" / "operations.json").read_text())["websockets"]
+    assert guest("realtime").SOCKETS.names == sorted(declared)
+    assert len(declared) == 8
+
+
 def test_a_base_url_over_http_connects_by_ws(call, world) -> None:
     world.received, world.settings = [END], {"base_url": "http://localhost:8000/v1"}
     assert call("responses.connect")["status"] == 200
@@ -54,7 +62,7 @@ def test_azure_names_the_deployment_and_the_version(call, world) -> None:
     world.settings = {**azure, "deployments": {"gpt-realtime": "mine"}}
     assert call("realtime.connect", {"model": "gpt-realtime"})["status"] == 200
     [asked] = world.connected
-    assert asked["url"].endswith("/openai/realtime?deployment=mine&api-version=2026-01-01")
+    assert asked["url"].endswith("/openai/realtime?model=gpt-realtime&deployment=mine&api-version=2026-01-01")
     assert asked["headers"]["api-key"] == "placeholder-1"
 
 

@@ -178,7 +178,7 @@ class WebSocket:
             if not self.ended:
                 self._keep_alive(time.monotonic(), wire.at)
         except ConnectionLostError:
-            self.end = self._closing or Closed(ABNORMAL)
+            self.end = self.end or self._closing or Closed(ABNORMAL)
         except EgressError as error:
             self._failure = error
             raise
@@ -199,8 +199,14 @@ class WebSocket:
         self._take_back(connection, usable=False)
 
     def _move(self, connection: Connection, *, reading: bool) -> bool:
-        """Write and read what goes without waiting. Returns whether anything was read."""
-        self._write(connection)
+        """Write and read what goes without waiting. Returns whether anything was read. What the other side said before
+        it hung up is read also where it takes no more."""
+        try:
+            self._write(connection)
+        except ConnectionLostError:
+            while not self.ended and (data := connection.wire.read_now(_READ_BYTES)):
+                self._take_in(data)
+            raise
         read = False
         for _ in range(_READS_A_TURN if reading else 0):
             if (data := connection.wire.read_now(_READ_BYTES)) is None:

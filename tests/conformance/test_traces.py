@@ -49,12 +49,15 @@ def parsed(trace: Trace) -> int:
 
 
 PARSES = ("core/strict_json.py", "parse_json")
+EPOCH = ("sandbox/instance.py", "_on_epoch")
+CALLS_OF_A_TICK = 3  # itself, Run.check, and the CPU time
 CHECKS = ("component/schema.py", "InputSchema.check")
 
 
 def test_a_chat_completion_passes_through_few_files_and_calls(chat_by_gateway: Trace) -> None:
     assert len(chat_by_gateway.files) <= MOST_FILES_OF_A_REQUEST, chat_by_gateway.table()
-    assert 100 < chat_by_gateway.calls <= MOST_CALLS_OF_A_REQUEST, chat_by_gateway.table()
+    ticks = chat_by_gateway.by_function[EPOCH] * CALLS_OF_A_TICK  # a busy machine has more of them
+    assert 100 < chat_by_gateway.calls - ticks <= MOST_CALLS_OF_A_REQUEST, chat_by_gateway.table()
 
 
 def test_each_text_is_parsed_once_and_the_request_checked_once(chat_by_gateway: Trace) -> None:

@@ -14,6 +14,7 @@ import pytest
 from host.core.conversation import Closed, SocketMessage
 from host.core.limits import Limits
 from host.egress import AddressPolicy, Answer, Egress, EgressClient, EgressError, Outgoing
+from host.egress.failures import ConnectionLostError
 from host.egress.websocket import WebSocket
 from host.policy.urls import Target
 from tests.conftest import slack
@@ -212,6 +213,21 @@ def test_the_end_has_its_code(serve: Any, connect: Any, clock: StopClock, frames
     assert received(socket, clock) == end
     socket.put("late")  # to nobody
     assert (socket.unsent, socket.sent) == (0, 0) or socket.end == end
+
+
+def test_what_was_said_counts_though_the_other_side_takes_no_more(
+    serve: Any, connect: Any, clock: StopClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve(sending(frame(0x81, b"1") + frame(0x88, b"\x03\xe8"), hang=False))
+    socket = connect(server)
+    assert server.hung_up.wait(10)
+
+    def gone(data: bytearray) -> int:
+        raise ConnectionLostError(server.url())
+
+    monkeypatch.setattr(socket._connection.wire, "write_now", gone)
+    socket.put("x")
+    assert [received(socket, clock), received(socket, clock)] == ["1", Closed(1000)]
 
 
 def test_our_end_is_answered_and_what_comes_before_that_is_kept(serve: Any, connect: Any, clock: StopClock) -> None:

@@ -25,7 +25,9 @@ def converse(request: Prepared, server: Server, headers: dict[str, str]) -> dict
     messages sent and received. Raises HostRefused, and UpstreamError where the API opens no connection, or ends it in
     an error."""
     url = "ws" + (server.base_url + request.target).removeprefix("http")
-    with websocket.connect(url, headers={**request.headers, **headers}, relay=True) as connection:
+    given = {name.lower() for name in headers}
+    fixed = {name: value for name, value in request.headers.items() if name.lower() not in given}
+    with websocket.connect(url, headers={**fixed, **headers}, relay=True) as connection:
         end = connection.wait()
     if not end.ok:
         message = end.reason or f"the connection ended with the code {end.code}"

@@ -27,6 +27,7 @@ from host.capabilities.message import ConnectMessage, GuestError, decode_body, r
 from host.core.conversation import GOING_AWAY, TOO_BIG, Closed, Conversation, SocketMessage, size_of
 from host.core.headers import METHOD_OVERRIDES, methods_in_fields, spelled
 from host.core.names import SecretName
+from host.core.repeating import cause_of_status
 from host.core.strict_json import Json, write_json
 from host.core.wit import WEBSOCKET
 from host.egress import Deadline, EgressClient, EgressError, Outgoing
@@ -264,6 +265,7 @@ class WebSockets:
         return write_json({"ok": True})
 
     def _connected(self, run: Run, text: str) -> dict[str, Json]:
+        run.unserved = None
         try:
             message = read_connect(text, run.go_on)
             self._check_room(run, message)
@@ -282,6 +284,7 @@ class WebSockets:
         try:
             raw = self._sockets.open(run, request, message.subprotocols)
             if not isinstance(raw, RawSocket):
+                run.unserved = cause_of_status(raw.status)
                 return _refused(UpstreamAnswer(run, raw, redactor, failed), message)
         except EgressError as error:
             raise failed(error) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from host.core.conversation import NORMAL, Closed, SocketMessage, size_of
 from host.core.operation import Result
@@ -306,11 +306,27 @@ class _Connecting:
     ) -> AsyncEventConnection:
         """`connect` for async code. `checked`: the caller has called `check`. `share` says what the run's slot counts
         for."""
-        run = self._new_run(timeout, caller, counting)
-        text = self._text(operation, run, None, stream=True, checked=checked)
-        connection = AsyncEventConnection(lambda told: (run, self._conversing(run, text, cancel, share, told)))
+        given: dict[str, Any] = {"timeout": timeout, "cancel": cancel, "caller": caller, "counting": counting}
+        connection = self.connecting(operation, checked=checked, share=share, **given)
         await connection.opening()
         return connection
+
+    def connecting(
+        self,
+        operation: Input,
+        *,
+        timeout: str | float | None = None,
+        cancel: CancelToken | None = None,
+        caller: Mapping[str, Json] | None = None,
+        counting: Counting | None = None,
+        checked: bool = False,
+        share: Share | None = None,
+    ) -> AsyncEventConnection:
+        """The connection of `aconnect` before it is open: to be awaited by its `opening`. Called in a running event
+        loop. Its run has begun, and can be cancelled."""
+        run = self._new_run(timeout, caller, counting)
+        text = self._text(operation, run, None, stream=True, checked=checked)
+        return AsyncEventConnection(lambda told: (run, self._conversing(run, text, cancel, share, told)))
 
     def _conversing(
         self,

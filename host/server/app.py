@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Mount, Route, Router
+from starlette.routing import Mount, Route, Router, WebSocketRoute
 
 from host.errors import HostError, NotFound, Unauthenticated
 from host.runtime.host import Host
@@ -27,6 +27,7 @@ from host.server.observability.readiness import Readiness
 from host.server.observability.tracing import open_tracing
 from host.server.openai import Gateway
 from host.server.openai.gateway import CATALYST, RUN, TRIED
+from host.server.realtime import RealtimeEndpoint
 from host.server.settings import ServerSettings
 from host.service.accounts import Observer
 from host.service.catalog import Catalog
@@ -116,6 +117,7 @@ class Application:
     def _composed(self) -> Middleware:
         probes = Probes(self.catalog, self.metrics, self.settings, self.readiness, self.health)
         routes = [
+            WebSocketRoute("/v1/{path:path}", RealtimeEndpoint(self.catalog, self.dispatch, self.settings)),
             Mount("/v1", app=Gateway(self.catalog, self.dispatch, self.settings)),
             *(Route(path, self._mcp) for path in ("/mcp", "/mcp/")),  # a redirect would lose the body of a POST
             *probes.routes(),
@@ -213,10 +215,8 @@ class Application:
 
 
 async def _nothing_here(scope: Scope, receive: Receive, send: Send) -> None:
-    del receive
-    if scope["type"] == "http":
-        raise NotFound(f"there is nothing at {scope['path'][:200]!r}", hint=_PLACES)
-    await send({"type": "websocket.close", "code": 1000})
+    del receive, send
+    raise NotFound(f"there is nothing at {scope['path'][:200]!r}", hint=_PLACES)
 
 
 def create_app(

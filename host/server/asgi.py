@@ -285,7 +285,7 @@ def _too_large(most: int) -> TooLarge:
 
 UNANSWERED: Final = 499  # as nginx logs a client that left before the answer
 _KEY: Final = "catalyst_host.request"
-_LOGGED: Final = ("key", "catalyst", "operation", "run", "error", "reason")
+_LOGGED: Final = ("key", "catalyst", "operation", "run", "closed", "error", "reason")
 _LONGEST_REASON: Final = 500
 
 
@@ -293,7 +293,8 @@ _LONGEST_REASON: Final = 500
 class RequestContext:
     """One request. `route` is the route that matched, never the path; None stands for what is not known yet.
 
-    `status` is that of the answer, `error` the code of the error in it, `reason` its words for the log. `large` says
+    `status` is that of the answer, `closed` the code that a WebSocket ended with. `error` is the code of the error in
+    the answer, `reason` its words for the log. `large` says
     that the body takes long to read, `left` that the client left before the end of the answer. `admitted` is there
     while the request is under way. `arguments` are those of an MCP tool, where the SDK was not given them.
     """
@@ -305,6 +306,7 @@ class RequestContext:
     operation: str | None = None
     run: str | None = None
     status: int = UNANSWERED
+    closed: int | None = None
     error: str | None = None
     reason: str | None = None
     large: bool = False
@@ -340,6 +342,7 @@ def context_of(scope: Scope) -> RequestContext:
     return found
 
 
+KEY_PROTOCOL: Final = "openai-insecure-api-key."  # as OpenAI's own clients send it from a browser
 _FORWARDED = frozenset({b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via"})
 _MAKE = "the operator makes them: host key create"
 _HINT = f"send one: Authorization: Bearer host_sk_…; {_MAKE}"
@@ -371,9 +374,13 @@ def holder(text: str, scope: Scope, keys: KeyRing, settings: ServerSettings) -> 
 
 
 def bearer(scope: Scope) -> str | None:
-    """The bearer token (RFC 6750, section 2.1). One in the URL does not count: URLs are logged."""
+    """The bearer token (RFC 6750, section 2.1), or the key that a browser's WebSocket has among its subprotocols. One
+    in the URL does not count: URLs are logged."""
     scheme, _, text = (header(scope, "authorization") or "").partition(" ")
-    return text.strip() or None if scheme.lower() == "bearer" else None
+    if scheme.lower() == "bearer":
+        return text.strip() or None
+    offered = scope.get("subprotocols", ())
+    return next((one.removeprefix(KEY_PROTOCOL) for one in offered if one.startswith(KEY_PROTOCOL)), None) or None
 
 
 def on_this_machine(scope: Scope) -> bool:

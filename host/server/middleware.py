@@ -1,5 +1,5 @@
-"""Around every request: its id, its log line, its metrics and its span; the check of its host and its origin; and an
-answer for every error.
+"""Around every request, also one for a WebSocket: its id, its log line, its metrics and its span; the check of its host
+and its origin; and an answer for every error.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import re
 import secrets
 import time
 from http import HTTPStatus
+from typing import Final
 from urllib.parse import urlsplit
 
 from host.core.waiting import lacking
@@ -39,6 +40,7 @@ _ID = re.compile(r"[A-Za-z0-9_.:-]{8,128}\Z")
 _ID_HEADER, _OWN_ID_HEADER = b"x-request-id", b"x-catalyst-request-id"
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]", ""})  # "": of a client of HTTP/1.0, or a Unix socket
+UPGRADED: Final = 101
 _HEALTH = "/health"
 _OPEN = frozenset({_HEALTH, "/ready"})  # probes come by address
 _SAFE = (
@@ -62,8 +64,11 @@ class Middleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+            if scope["type"] != "websocket":
+                await self._app(scope, receive, send)
+                return
+            scope["method"] = "GET"
+            send = _denying(send, able="websocket.http.response" in (scope.get("extensions") or {}))
         began = time.monotonic()
         context = context_of(scope)
         given = header(scope, "x-request-id") or ""
@@ -102,6 +107,9 @@ class Middleware:
                 return
             _log.exception("the request failed")
             context.failed("internal_error", f"a fault of the server: {type(failure).__name__}")
+            if context.status == UPGRADED:
+                await send({"type": "websocket.close", "code": 1011})
+                return
             if context.status != UNANSWERED:
                 raise  # in the middle of an answer: the connection breaks off, so that the client sees that it is cut
             said = f"the server failed (its log has {context.request_id})"
@@ -166,13 +174,33 @@ def _with_headers(context: RequestContext, send: Send, *, echoes: bool) -> Send:
     `echoes` it is the one that the client gave."""
 
     async def sent(message: Message) -> None:
-        if message["type"] == "http.response.start":
+        if message["type"] == "websocket.accept":
+            context.status = UPGRADED
+            message["headers"] = [*message.get("headers", ()), (_ID_HEADER, context.request_id.encode())]
+        elif message["type"] == "http.response.start":
             context.status = message["status"]
             ident, headers = context.request_id.encode(), message["headers"]
             named = _ID_HEADER in dict(headers)
             if named and echoes:
                 headers, named = [field for field in headers if field[0] != _ID_HEADER], False
             message["headers"] = [*headers, (_OWN_ID_HEADER if named else _ID_HEADER, ident), *_SAFE]
+        await send(message)
+
+    return sent
+
+
+def _denying(send: Send, *, able: bool) -> Send:
+    """`send` for a request for a WebSocket: an answer over HTTP refuses it (the WebSocket Denial Response of ASGI). A
+    server that is not `able` to do that refuses with 403."""
+
+    async def sent(message: Message) -> None:
+        if message["type"].startswith("http.response."):
+            if not able:
+                if message["type"] == "http.response.body":
+                    return
+                message = {"type": "websocket.close", "code": 1008}
+            else:
+                message = {**message, "type": f"websocket.{message['type']}"}
         await send(message)
 
     return sent

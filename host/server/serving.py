@@ -47,6 +47,7 @@ from host.server.asgi import context_of, peer
 from host.server.connections import Connections, raise_descriptors
 from host.server.observability import logs
 from host.server.settings import ServerSettings
+from host.server.sockets import OPTIONS, SocketProtocol, StuckReader
 from host.service.limits import open_limiter
 
 _log = logging.getLogger("host.server")
@@ -72,13 +73,14 @@ class Protocol(HttpToolsProtocol):
         self.known = False
         self.idle = True
         self.address: IPv4Address | IPv6Address | None = None
-        self._stuck: asyncio.TimerHandle | None = None
+        self._stuck: StuckReader | None = None
         self._waiting: asyncio.TimerHandle | None = None
         self._unread = 0  # bytes since the parser last understood some
         self._fields = 0  # bytes of this request's headers
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         super().connection_made(transport)
+        self._stuck = StuckReader(self.loop, transport, WRITE_S)
         self._wait()
         self.address = peer({"client": self.client})
         if not self._all.arrived(self):
@@ -92,21 +94,33 @@ class Protocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """The client does not read."""
         super().pause_writing()
-        if self._stuck is None:
-            self._watch_reader()
-
-    def _watch_reader(self, before: int | None = None) -> None:
-        left = self.transport.get_write_buffer_size()
-        if before is not None and left >= before:
-            self.transport.abort()
-        else:
-            self._stuck = self.loop.call_later(WRITE_S, self._watch_reader, left)
+        if self._stuck is not None:
+            self._stuck.paused()
 
     def resume_writing(self) -> None:
         super().resume_writing()
         if self._stuck is not None:
-            self._stuck.cancel()
-            self._stuck = None
+            self._stuck.resumed()
+
+    def handle_websocket_upgrade(self) -> None:
+        """The connection becomes a WebSocket, and counts as it did. One on which an answer is still on its way does
+        not: the two would be one stream of bytes."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.send_400_response("The connection cannot be upgraded before the answers to earlier requests.")
+            return
+        try:
+            dict(self.headers).get(b"host", b"").decode("idna")
+        except UnicodeError:
+            self.send_400_response("The Host header is no name.")
+            return
+        super().handle_websocket_upgrade()
+        follower = self.transport.get_protocol()
+        if isinstance(follower, SocketProtocol) and self._stuck is not None:
+            follower.taken_over(self._stuck, self._became_known, partial(self._all.left, self))
+
+    def _became_known(self) -> None:
+        self.known = True
+        self._all.answered(self)
 
     def on_response_complete(self) -> None:
         self.known = self.known or context_of(self.scope).principal is not None  # type: ignore[arg-type]  # a TypedDict
@@ -364,7 +378,7 @@ def _config(serving: Serving, app: Callable[..., object], *, factory: bool = Fal
         workers=serving.workers,
         loop="uvloop",
         http=partial(Protocol, connections=_connections(serving.settings)),  # type: ignore[arg-type]  # it makes one
-        ws="none",
+        **OPTIONS,
         lifespan="on",
         log_config=None,
         access_log=False,

@@ -95,6 +95,15 @@ class Accounts:
             raise self._over(found)
         return found
 
+    async def reserve_more(self, held: Reservation, tokens: int) -> None:
+        """Count so many tokens more for a run that holds some. Raises LimitExceeded where a limit has no room: then
+        they are counted all the same, since they were spent. Raises StateError, Busy."""
+        limits = [one.limit for one in held.held]
+        found = await self._counting.answer(lambda: self._limiter.reserve(limits, tokens, tokens), ANSWER_S)
+        if isinstance(found, Exceeded):
+            await self._counting.answer(lambda: self._limiter.spend(limits, tokens), ANSWER_S)
+            raise self._over(found)
+
     async def release(self, held: Reservation) -> None:
         """Nothing ran."""
         await self._settle(held, 0)

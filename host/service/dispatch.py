@@ -63,7 +63,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
-
 _SLOW_S: Final = 0.05  # a check that takes longer leaves the event loop
 # The upstream may have done all of its work:
 _MAY_HAVE_COST: Final = tuple(one.code for one in (Cancelled, DeadlineExceeded, UpstreamTimeout, CallerTimeout))
@@ -285,6 +284,7 @@ class Dispatch(UnderWay["Running"]):
     ) -> None:
         self._catalog = catalog
         self._accounts = Accounts(limiter, self._note_refused)
+        self.hold_more = self._accounts.reserve_more
         self._usage = usage
         self._observers = observers
         self._objects = objects
@@ -315,7 +315,7 @@ class Dispatch(UnderWay["Running"]):
         """See `host.service.request.resolve`: apart from `start`, so that a face can log what fails to start."""
         return resolve(request, view)
 
-    async def start(self, resolved: Resolved, view: View) -> Running:
+    async def start(self, resolved: Resolved, view: View, kind: type[Running] = Running) -> Running:
         """Load, check, count and begin: to be entered at once. Raises InputError, LimitExceeded, Forbidden, StateError
         and what loading raises."""
         if self._objects.active:
@@ -332,7 +332,7 @@ class Dispatch(UnderWay["Running"]):
             limits += limits_of_budget(self.budgets, reference.any_version)
         held = await self._accounts.reserve(limits, partial(self._estimate, resolved)) if limits else _NOTHING
         try:
-            running = Running(self, resolved, catalyst, held)
+            running = kind(self, resolved, catalyst, held)
         except BaseException:
             await self._accounts.release(held)  # nothing ran
             raise

@@ -177,7 +177,7 @@ def _names_kind(glob: str, operation: str) -> bool:
 
 def _reads(operation: str, spec: OperationSpec | None) -> bool:
     if spec is not None and spec.method:
-        return spec.method == "GET"
+        return spec.method == "GET" and not spec.websocket
     return operation.rpartition(".")[2] in _READING
 
 

@@ -20,6 +20,7 @@ from host.fakes import FakeOpenAI
 from host.runtime.workspace import Workspace
 from host.secrets.value import OPERATOR, SecretValue
 from host.server import Application, ServerSettings
+from host.server.sockets import OPTIONS
 from tests.conftest import KEY, fresh_state, the_master_key_in_a_file
 from tests.server.engine import SharedLoader
 
@@ -44,7 +45,7 @@ class Server:
         self.port = self._listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         config = uvicorn.Config(
-            application, http="httptools", ws="none", lifespan="on", log_config=None, access_log=False,
+            application, http="httptools", **OPTIONS, lifespan="on", log_config=None, access_log=False,
             proxy_headers=False, server_header=False, timeout_graceful_shutdown=10,
         )  # fmt: skip
         self._server = uvicorn.Server(config)

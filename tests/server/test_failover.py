@@ -17,6 +17,8 @@ from typing import Any
 import httpx2
 import openai
 import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from host.cli.commands.health import health
 from host.component.manifest import embed, embedded_text
@@ -562,3 +564,21 @@ class TestHealth:
         view = own.server.application.host.load(OPENAI)
         found = asyncio.run(check(view, 0.3))
         assert (found.state, found.cause) == ("ill", "upstream_timeout")
+
+
+@pytest.mark.parametrize("fault", [{"status": 503}, {"status": 429}, {"cut_before_headers": True}])
+def test_a_websocket_that_the_first_upstream_does_not_open_is_opened_by_the_next(place: Place, fault: Any) -> None:
+    place.fails(OPENAI, path="/v1/realtime", **fault)
+    url = f"ws://127.0.0.1:{place.server.port}/v1/realtime?model=gpt-4o"
+    with connect(url, proxy=None) as line:
+        assert json.loads(line.recv(timeout=60))["type"] == "session.created"
+    assert place.asked() == [1, 1, 0]
+
+
+def test_one_that_both_refuse_is_refused_as_the_first_one_did(place: Place) -> None:
+    for at, status in ((OPENAI, 503), (SECOND, 500)):
+        place.fails(at, path="/v1/realtime", status=status)
+    with pytest.raises(InvalidStatus) as caught:
+        connect(f"ws://127.0.0.1:{place.server.port}/v1/realtime?model=gpt-4o", proxy=None)
+    assert caught.value.response.status_code == 503
+    assert place.asked() == [1, 1, 0]

@@ -50,6 +50,8 @@ OPERATIONS: dict[str, Any] = {
     "agents.sessions.events.create": {**BARE, "path": "/agents/sessions/{session_id}/events"},
     "live.create": {**BARE, "path": "/live/sessions"},
     "responses.connect": {"method": "GET", "path": "/responses", "websocket": True},
+    "realtime.connect": {"method": "GET", "path": "/realtime", "websocket": True},
+    "live.sideband.connect": {"method": "GET", "path": "/live/sessions/{session_id}/attach", "websocket": True},
     "beta.responses.create": {**JSON, "path": "/responses?beta=true"},
 }
 ADMIN: dict[str, Any] = {
@@ -296,7 +298,10 @@ class TestModels:
             pytest.param("agents.sessions.create", {"input": "a"}, id="an agent, which has a model"),
             pytest.param("agents.sessions.events.create", {"session_id": "s"}, id="more for an agent"),
             pytest.param("live.create", {}, id="a live session"),
-            pytest.param("responses.connect", {}, id="a connection, whose messages name models"),
+            pytest.param("realtime.connect", {}, id="a connection without a model"),
+            pytest.param("realtime.connect", {"model": "gpt-5"}, id="a connection with another one"),
+            pytest.param("realtime.connect", {"model": "gpt-4o-mini", "call_id": "c"}, id="the one of a call"),
+            pytest.param("live.sideband.connect", {"session_id": "s"}, id="the one of another connection"),
             pytest.param("models.retrieve", {"model": "gpt-5"}, id="another one in the path"),
             pytest.param("models.delete", {"model": "gpt-4o-mini/../gpt-5"}, id="a path that goes up"),
             pytest.param("images.generate", {"prompt": "a cat"}, id="the provider's default"),
@@ -312,6 +317,10 @@ class TestModels:
         if isinstance(params.get("model") or "", str):
             asked(OPERATOR, operation, params)  # it is the key that this is about
             asked(holder(), operation, params)
+
+    def test_it_opens_a_connection_whose_first_message_has_to_name_one(self) -> None:
+        asked(holder(models=("gpt-4o-mini",)), "responses.connect", {})
+        asked(holder(models=("gpt-4o-mini",)), "realtime.connect", {"model": "gpt-4o-mini"})
 
     @pytest.mark.parametrize(
         "model",

@@ -169,7 +169,7 @@ class Gateway:
         named = header(scope, CATALYST)
         return OperationRequest(
             principal=admitted.principal,
-            target=model if named is None else _reference(named),
+            target=model if named is None else reference_of(named),
             operation=matched,
             params=content.params,
             query=content.query,
@@ -287,7 +287,8 @@ def _about(running: Running) -> dict[str, str]:
     return {**shown, TRIED: ", ".join(map(str, running.tried))} if running.tried else shown
 
 
-def _reference(given: str) -> Reference:
+def reference_of(given: str) -> Reference:
+    """The catalyst that the header CATALYST names. Raises InputError."""
     try:
         return Reference.parse(given)
     except InputError as error:

@@ -127,16 +127,18 @@ class Routes:
     other route has as many steps: `/models/meta-llama/Llama-3`. However many routes there are, a path is found in as
     many looks as it has steps."""
 
-    def __init__(self, declared: Iterable[tuple[Reference, Iterable[OperationSpec]]]) -> None:
+    def __init__(self, declared: Iterable[tuple[Reference, Iterable[OperationSpec]]], *, sockets: bool = False) -> None:
+        """`sockets`: the routes of WebSockets, in place of those of requests."""
         self._exact: dict[str, dict[str, Route]] = {}
         self._root = _Step()
         self._of_models: list[tuple[str, dict[str, Route]]] = []  # by what stands before the model
         shapes: dict[str, dict[str, Route]] = {}
         for reference, specs in declared:
-            for spec in routed(specs):
-                shape = _NAMED.sub(r"{\1}", spec.route)
+            for spec in [one for one in specs if one.websocket] if sockets else routed(specs):
+                route = spec.path.partition("?")[0] if sockets else spec.route
+                shape = _NAMED.sub(r"{\1}", route)
                 methods = shapes.setdefault(shape, {})
-                methods.setdefault(spec.method, Route(spec.method, spec.route, {})).specs[reference] = spec
+                methods.setdefault(spec.method, Route(spec.method, route, {})).specs[reference] = spec
         for shape, methods in shapes.items():
             if shape.count("{}") == 1 and next(iter(methods.values())).template.endswith(_MODEL):
                 self._of_models.append((shape.removesuffix("{}"), methods))

@@ -101,6 +101,10 @@ class Dialect(Protocol):
         """The same of an event's JSON text, which is parsed only where it can hold a count."""
         ...
 
+    def tokens_of_message(self, message: str, before: Tokens | None) -> Tokens | None:
+        """The count of a session after an upstream's message, from the one `before` it; None where it adds nothing."""
+        ...
+
     def estimate(
         self, spec: OperationSpec | None, params: Mapping[str, Json], attachments: Mapping[str, Attachment]
     ) -> Estimate:
@@ -169,6 +173,10 @@ class Dialect(Protocol):
 
     def other_models(self, given: Mapping[str, Json]) -> Iterable[Json]:
         """What stands in any other place where a provider looks for a model's name: texts, or what should be one."""
+        ...
+
+    def message_hides(self, spec: OperationSpec | None, event: Mapping[str, Json]) -> bool:
+        """Whether a caller's message in a session could use a model that it does not name."""
         ...
 
     def names_unseen(self, spec: OperationSpec | None, given: Mapping[str, Json], schema: Json) -> bool:

@@ -25,6 +25,12 @@ _CACHED = ("cache_creation_input_tokens", "cache_read_input_tokens")  # Anthropi
 LIST_MODELS: Final = "models.list"
 
 _TEXT_EVENTS = ("response.output_text.delta", "transcript.text.delta")
+_ENDS_OF_ANSWERS: Final = frozenset(
+    {
+        *("response.done", "response.completed", "response.incomplete", "response.failed"),
+        "conversation.item.input_audio_transcription.completed",
+    }
+)
 _MODEL_PATH = "/models/{"
 _ADDED = ("", "stream_options")
 _COUNTS_WHEN_ASKED = ("chat.completions.create", "completions.create")
@@ -87,6 +93,29 @@ def tokens_of_event(event: str) -> Tokens | None:
         return tokens_of_document(parse_json(event, "the event"))
     except InputError:
         return None
+
+
+def tokens_of_message(message: str, before: Tokens | None) -> Tokens | None:
+    """Each response says what it cost, as does each transcript. Of a session that is counted in seconds each message
+    says how many there were."""
+    if '"usage"' not in message and '"elapsed_ms"' not in message:
+        return None
+    try:
+        event = parse_json(message, "the event")
+    except InputError:
+        return None
+    if not isinstance(event, dict):
+        return None
+    known = before or Tokens()
+    usage = event.get("usage")
+    seconds = usage.get("seconds") if isinstance(usage, dict) and "type" not in usage else None
+    if seconds is None and "elapsed_ms" in event:
+        seconds = count_of(event["elapsed_ms"]) / 1_000
+    if seconds is not None:
+        return known.merged(Tokens(min(count_of(seconds) * _TOKENS_A_SECOND, MOST_TOKENS), 0))
+    if event.get("type") not in _ENDS_OF_ANSWERS or (found := tokens_of_document(event)) is None:
+        return None
+    return _sum((known, found))
 
 
 estimate = openai_costs.estimate
@@ -188,6 +217,7 @@ def model_of(path: str, in_path: Sequence[str], params: Mapping[str, Json]) -> s
 model_params = openai_models.model_params
 other_models = openai_models.other_models
 names_unseen = openai_models.names_unseen
+message_hides = openai_models.message_hides
 
 
 def models_of(document: Json) -> list[dict[str, Any]]:

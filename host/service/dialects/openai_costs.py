@@ -69,7 +69,7 @@ _FREE: Final = re.compile(
 
 def estimate(spec: OperationSpec | None, params: Mapping[str, Json], attachments: Mapping[str, Attachment]) -> Estimate:
     if spec is not None and spec.websocket:
-        return Estimate(1, _SESSION)
+        return Estimate(1, likely=_SESSION)
     if spec is not None and spec.method in ("GET", "DELETE"):
         return Estimate()
     path = _NAMES.sub("{}", spec.route) if spec is not None else ""

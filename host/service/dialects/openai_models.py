@@ -48,6 +48,8 @@ _HIDING: Final = re.compile(
     r"|videos/(\{\w+\}/\w+|edits|extensions)|(realtime|live|agents)/.*|responses/\{\w+\}/(?!cancel\Z)\w+|vector_stores/\{\w+\}/search"
     r"|fine_tuning/jobs/\{\w+\}/resume)"
 )
+# Where an event has to name its model, since nothing before it did: by path and type, the object that has it.
+_FIRST: Final = {("/responses", "response.create"): "", ("/live/sessions", "session.start"): "session"}
 _PURPOSES: Final = frozenset({"assistants", "vision", "user_data", "fine-tune"})  # of files that name no model
 
 
@@ -68,12 +70,30 @@ def names_unseen(spec: OperationSpec | None, given: Mapping[str, Json], schema: 
     if spec is not None and spec.request == "multipart" and given.get("multipart") is not None:
         return True  # a form that is made ready stands in place of all other parameters
     if spec is not None and spec.websocket:
-        return True  # its messages name models, and they are not read
+        return _opens_unseen(spec, given)
     if spec is not None and spec.method not in ("GET", "DELETE") and _hides(spec, given):
         return True
     if any(_kept(name, value) for _, name, value in _fields(given)):
         return True
     return not (_names_its_own(spec, given) or _takes_none(spec, schema))
+
+
+def _opens_unseen(spec: OperationSpec, given: Mapping[str, Json]) -> bool:
+    """Whether a connection uses a model that neither its request names nor its first event has to: that of a session or
+    a call of another connection, or one that the provider chooses."""
+    if spec.in_path or given.get("call_id"):
+        return True
+    return not any(path == spec.path for path, _ in _FIRST) and not given.get("model")
+
+
+def message_hides(spec: OperationSpec | None, event: Mapping[str, Json]) -> bool:
+    """A stored prompt, a hosted tool; and the first event of a session whose request names no model, without one."""
+    first = _FIRST.get((spec.path if spec else "", str(event.get("type"))))
+    if first is not None:
+        holder = event.get(first) if first else event
+        if not isinstance(holder, dict) or not isinstance(holder.get("model"), str):
+            return True
+    return any(_kept(name, value) for _, name, value in _fields(event))
 
 
 def _names_its_own(spec: OperationSpec | None, given: Mapping[str, Json]) -> bool:

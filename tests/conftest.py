@@ -12,6 +12,7 @@ import functools
 import gc
 import hashlib
 import importlib.util
+import json
 import os
 import shutil
 import signal
@@ -19,7 +20,7 @@ import ssl
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -33,6 +34,8 @@ from wasmtime import wat2wasm
 
 from host import Host
 from host.component.build import build
+from host.component.manifest import Manifest, embed, embedded_schemas, embedded_text
+from host.component.wasm import MANIFEST_SECTION, SCHEMAS_SECTION, append_section
 from host.core.names import Digest
 from host.fakes import FakeOpenAI
 from host.runtime.loader import _PURPOSE
@@ -276,6 +279,26 @@ def with_packages(name: str, folder: Path, *options: str) -> Path:
             subprocess.run(install, cwd=place, check=True, capture_output=True, timeout=600)
             stamp.write_text(lock)
     return place
+
+
+def without_manifest(wasm: bytes) -> bytes:
+    """The component without its manifest, and without the schemas of its operations."""
+    for section, content in ((MANIFEST_SECTION, embedded_text(wasm)), (SCHEMAS_SECTION, embedded_schemas(wasm))):
+        if content:
+            wasm = wasm.removesuffix(append_section(b"", section, content))
+    return wasm
+
+
+def with_other_manifest(wasm: bytes, manifest: Mapping[str, Any]) -> bytes:
+    """The component with another manifest, and with the schemas that it had."""
+    return embed(without_manifest(wasm), json.dumps(manifest).encode(), embedded_schemas(wasm))
+
+
+def openai_manifest() -> Manifest:
+    """The manifest of the OpenAI catalyst's sources, with its operations and their schemas."""
+    found = Manifest.beside(ROOT / "catalyst" / "openai")
+    assert found is not None
+    return found
 
 
 @pytest.fixture(scope="session")

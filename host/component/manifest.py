@@ -243,8 +243,9 @@ def _joined(text: bytes, operations: bytes) -> ManifestFiles:
         declared = FieldReader(parse_object(operations, OPERATIONS_FILE, names_once=True), error=malformed)
     except InputError as error:
         raise ManifestError(error.message) from None
-    if "operations" in manifest:  # which count then
-        return ManifestFiles(text)
+    if "operations" in manifest:
+        said = f"the manifest has operations, and {OPERATIONS_FILE} beside it too"
+        raise ManifestError(said, hint="keep one of them")
     rows: dict[str, Json] = {}
     for field_name, more in (("operations", {}), ("websockets", {"websocket": True})):
         for name, one in declared.table(field_name).tables():

@@ -27,7 +27,8 @@ def test_with_nothing_granted_it_reaches_nobody(program: Any, openai_file: Path)
     assert table(ran.out) == {
         "HTTP requests": ("no", "api.openai.com is asked for, not granted"),
         "streamed answers": ("no", "api.openai.com is asked for, not granted"),
-        "secrets": ("no", "OPENAI_API_KEY is asked for, not granted"),
+        "WebSockets": ("no", "api.openai.com is asked for, not granted"),
+        "secrets": ("no", "OPENAI_ADMIN_KEY is asked for, not granted"),
         "events to its caller": ("yes", ""),
         "its configuration": ("yes", ""),
         "log messages": ("yes", ""),
@@ -84,10 +85,14 @@ def with_operations(folder: Path, operations: dict[str, Any]) -> Path:
     return folder / "x.wasm"
 
 
-def test_the_page_has_each_operation_with_its_route(program: Any, openai_file: Path) -> None:
-    first, *lines = listed(program("inspect", openai_file).out)
-    assert first == "18 operations"
-    assert len(lines) == 18
+def test_the_page_has_each_operation_with_its_route(program: Any, tmp_path: Path) -> None:
+    rows = {
+        "chat.completions.create": {"method": "POST", "path": "/chat/completions", "stream": True},
+        "files.list": {"method": "GET", "path": "/files"},
+        "files.delete": {"method": "DELETE", "path": "/files/{file_id}"},
+    }
+    first, *lines = listed(program("inspect", with_operations(tmp_path, rows)).out)
+    assert first == "3 operations"
     words = [line.split() for line in lines]
     assert words[0] == ["chat.completions.create", "POST", "/chat/completions", "(streams)"]
     assert words[-1] == ["files.delete", "DELETE", "/files/{file_id}"]
@@ -173,7 +178,7 @@ def test_in_json_each_operation_has_all_that_the_manifest_says_of_it(
     program: Any, openai_file: Path, tmp_path: Path
 ) -> None:
     found = json.loads(program("inspect", openai_file, "--json").out)["manifest"]["operations"]
-    assert len(found) == 18
+    assert len(found) > 390
     assert found["models.retrieve"]["aliases"] == ["models.get"]
     assert found["models.retrieve"]["in_path"] == ["model"]
     assert found["chat.completions.create"]["params"]["required"] == ["model", "messages"]

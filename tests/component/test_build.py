@@ -9,6 +9,7 @@ import pytest
 
 from host import Host
 from host.component import build as builder
+from host.component.manifest import files_beside
 from host.component.wasm import custom_sections
 from host.errors import BuildError, InputError, ManifestError
 from tests.conftest import GUESTS, ROOT, python_guest
@@ -25,9 +26,20 @@ def folder_of(place: Path, manifest: object = MANIFEST, **modules: str) -> Path:
     return place
 
 
-def test_the_manifest_is_inside_word_for_word(openai_wasm: bytes) -> None:
-    found = [content for name, content in custom_sections(openai_wasm) if name == "catalyst:manifest"]
-    assert found == [(ROOT / "catalyst" / "openai" / "manifest.json").read_bytes()]
+def test_the_manifest_is_inside_word_for_word() -> None:
+    wasm = python_guest(GUESTS / "raises")
+    found = [content for name, content in custom_sections(wasm) if name == "catalyst:manifest"]
+    assert found == [(GUESTS / "raises" / "manifest.json").read_bytes()]
+
+
+def test_of_many_operations_the_index_and_the_schemas_are_inside(openai_wasm: bytes) -> None:
+    files = files_beside(ROOT / "catalyst" / "openai")
+    assert files is not None
+    sections = dict(custom_sections(openai_wasm))
+    assert (sections["catalyst:manifest"], sections["catalyst:schemas"]) == files
+    index = json.loads(files.text)["operations"]
+    assert len(index) > 390
+    assert not [name for name, row in index.items() if "params" in row]
 
 
 @pytest.mark.parametrize(

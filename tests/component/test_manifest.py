@@ -36,7 +36,7 @@ def test_an_empty_manifest_asks_for_nothing() -> None:
 def test_the_openai_catalysts_own_manifest() -> None:
     manifest = Manifest.parse((ROOT / "catalyst/openai/manifest.json").read_bytes())
     assert manifest.interfaces() == tuple(CAPABILITIES.values())
-    assert [need.name for need in manifest.secrets] == ["OPENAI_API_KEY"]
+    assert [need.name for need in manifest.secrets if need.required] == ["OPENAI_API_KEY"]
     assert manifest.domains == ("api.openai.com", "{config.base_url}")
 
 

@@ -232,6 +232,7 @@ def test_what_is_wrong_with_any_schema_is_found_before_a_component_is_installed(
 @pytest.mark.parametrize(
     ("declared", "manifest", "said"),
     [
+        pytest.param(DECLARED, {"operations": {}}, "beside it too", id="operations in both files"),
         pytest.param([], {}, "operations.json is a JSON array", id="no object"),
         pytest.param({"operations": []}, {}, "operations is a JSON array", id="no operations"),
         pytest.param({"operations": {"x": 5}}, {}, "operations.x is a JSON", id="no operation"),

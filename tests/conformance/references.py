@@ -83,9 +83,9 @@ def public_names() -> Rows:
 
 
 def operations() -> Rows:
-    manifest = json.loads((ROOT / "catalyst/openai/manifest.json").read_text())
+    declared = json.loads((ROOT / "catalyst/openai/operations.json").read_text())
     rows = {}
-    for name, spec in manifest["operations"].items():
+    for name, spec in {**declared["operations"], **declared["websockets"]}.items():
         route = f"`{spec['method']} /v1{spec['path']}`" if "path" in spec else ""
         required = ", ".join(f"`{one}`" for one in spec.get("params", {}).get("required", []))
         answer = spec.get("response", "json") + (", events" if spec.get("stream") else "")

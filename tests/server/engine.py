@@ -8,12 +8,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from host.component.manifest import embedded_text
-from host.component.wasm import MANIFEST_SECTION, append_section
 from host.runtime.loader import Loader
 from host.sandbox import CompileLimits, Loaded, Sandbox
 from host.trust.artifact import Artifact
-from tests.conftest import CACHE
+from tests.conftest import CACHE, without_manifest
 
 
 class _Borrowed(Sandbox):
@@ -35,8 +33,7 @@ class _Lender:
     def load(self, artifact: Artifact, wasi: frozenset[str]) -> Loaded:
         found = self._by_artifact.get((artifact.digest, wasi))
         if found is None:
-            manifest = append_section(b"", MANIFEST_SECTION, embedded_text(artifact.wasm) or b"")
-            code = hashlib.sha256(artifact.wasm.removesuffix(manifest)).digest(), wasi
+            code = hashlib.sha256(without_manifest(artifact.wasm)).digest(), wasi
             found = self._by_code.get(code) or self.loader.load(artifact, wasi=wasi)
             if artifact.manifest is not None:
                 artifact.manifest.check_imports(found.imports)

@@ -21,8 +21,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from host.cli.commands.health import health
-from host.component.manifest import embed, embedded_text
-from host.component.wasm import MANIFEST_SECTION, append_section
+from host.component.manifest import embedded_text
 from host.core.names import Reference, SecretName
 from host.core.quantities import Quota
 from host.fakes import FakeOpenAI
@@ -33,7 +32,7 @@ from host.service.health import check
 from host.service.limits import limits_of_budget, limits_of_key
 from host.service.limits.store import StoreLimiter
 from host.store.audit_log.records import run as run_of
-from tests.conftest import ROOT, the_master_key_in_a_file
+from tests.conftest import ROOT, the_master_key_in_a_file, with_other_manifest
 from tests.server.conftest import OPENAI, Server, install, send_to, until
 from tests.server.engine import SharedLoader
 from tests.service.limits.levels import levels
@@ -121,9 +120,7 @@ def named(openai_file: Path, folder: Path, reference: Reference) -> Path:
     text = embedded_text(wasm) or b""
     file = folder / f"{reference.name}.wasm"
     manifest = {**json.loads(text), "id": reference.subject}
-    file.write_bytes(
-        embed(wasm.removesuffix(append_section(b"", MANIFEST_SECTION, text)), json.dumps(manifest).encode())
-    )
+    file.write_bytes(with_other_manifest(wasm, manifest))
     return file
 
 

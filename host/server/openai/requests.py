@@ -209,7 +209,8 @@ async def read_content(scope: Scope, receive: Receive, spec: OperationSpec, most
             _check_charset(given, body)
         params = await read_json(body, "the body", admitted, written=True)
     flagged = spec.stream or spec.request == "json"  # else `stream` is a field like any other
-    return Content(params, query, attachments, flagged and _stream(params), large=large)
+    stream = flagged and _stream(params, keep=request == "multipart")
+    return Content(params, query, attachments, stream, large=large)
 
 
 def _is_json(kind: str) -> bool:
@@ -225,12 +226,15 @@ def _check_charset(content_type: str, body: bytes) -> None:
         raise UnsupportedMedia(f"JSON is read in UTF-8, and not in {charset[:40] or 'another charset'}", field="body")
 
 
-def _stream(params: dict[str, Json]) -> bool:
-    """Takes `stream` out of `params`: an operation has it beside them."""
-    value = params.pop("stream", None)
+def _stream(params: dict[str, Json], *, keep: bool) -> bool:
+    """Takes `stream` out of `params`: an operation has it beside them. With `keep` it stays in its place, as the flag
+    that it is: a form has an order."""
+    value = params.get("stream") if keep else params.pop("stream", None)
     value = _BOOLEANS.get(value, value) if isinstance(value, str) else value
     if value is not None and not isinstance(value, bool):
         raise InputError("stream must be true or false", field="stream")
+    if keep and value is not None:
+        params["stream"] = value
     return value is True
 
 

@@ -12,9 +12,8 @@ from openai import types as sdk
 from openai.types import audio, chat, responses
 from openai.types.chat import ChatCompletionChunk
 
-from host.component.manifest import Manifest
 from host.fakes.openai import parameters
-from tests.conftest import ROOT
+from tests.conftest import openai_manifest
 from tests.fakes.openai.strictness import mistakes
 
 CHAT = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Say hello"}]}
@@ -168,7 +167,7 @@ def test_images_are_streamed_as_parts_and_whole(http: httpx2.Client) -> None:
 
 # types
 
-OPERATIONS = Manifest.parse((ROOT / "catalyst/openai/manifest.json").read_bytes()).operations
+OPERATIONS = openai_manifest().operations
 BODIES = {
     "chat.completions.create": (CHAT, parameters.CHAT),
     "completions.create": ({"model": "m", "prompt": "Once"}, parameters.COMPLETIONS),

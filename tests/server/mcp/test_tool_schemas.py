@@ -14,15 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from host.component.manifest import Manifest
 from host.component.schema import InputSchema
 from host.errors import InputError
 from host.server.mcp.execution_tool import _PARAMETERS as EXECUTION
 from host.server.mcp.operation_tools import input_schema
 from host.server.mcp.tool_schemas import DEEPEST, ToolSchema
-from tests.conftest import ROOT
+from tests.conftest import openai_manifest
 
-OPERATIONS = Manifest.parse((ROOT / "catalyst/openai/manifest.json").read_bytes()).operations
+OPERATIONS = openai_manifest().operations
 TYPES = {"object", "array", "string", "integer", "number", "boolean", "null"}
 KEYWORDS = {
     *("type", "anyOf", "title", "description", "default", "enum", "format", "pattern"),

@@ -12,15 +12,14 @@ from typing import Any
 
 import pytest
 
-from host.component.manifest import embed, embedded_text
-from host.component.wasm import MANIFEST_SECTION, append_section
+from host.component.manifest import embed, embedded_schemas, embedded_text
 from host.core.names import Reference
 from host.fakes import FakeOpenAI
 from host.runtime.workspace import Workspace
 from host.server import ServerSettings
 from host.store.audit_log.records import runs
 from tests.cli.conftest import Upstream
-from tests.conftest import KEY, wat
+from tests.conftest import KEY, wat, with_other_manifest
 from tests.server.conftest import OPENAI, PATIENCE_S, Server, install, until
 from tests.server.engine import SharedLoader
 
@@ -302,7 +301,8 @@ class TestWhatTheHostRefuses:
         manifest = json.loads(embedded_text(openai_wasm) or b"")
         manifest |= {"domains": ["elsewhere.example"], "version": "9.9.9"}
         file = workspace.state_dir / "other.wasm"
-        file.write_bytes(embed(wat("hostile/returns_not_json"), json.dumps(manifest).encode()))
+        schemas = embedded_schemas(openai_wasm)
+        file.write_bytes(embed(wat("hostile/returns_not_json"), json.dumps(manifest).encode(), schemas))
         loader = SharedLoader()
         try:
             assert not workspace.register(file, loader).approved
@@ -385,9 +385,7 @@ def other_name(openai_file: Path, workspace: Workspace, reference: Reference) ->
 
 def with_manifest(wasm: bytes, manifest: dict[str, Any], file: Path) -> Path:
     """The component with another manifest, in `file`."""
-    section = append_section(b"", MANIFEST_SECTION, embedded_text(wasm) or b"")
-    assert wasm.endswith(section)
-    file.write_bytes(embed(wasm.removesuffix(section), json.dumps(manifest).encode()))
+    file.write_bytes(with_other_manifest(wasm, manifest))
     return file
 
 

@@ -170,6 +170,7 @@ def test_a_form_has_fields_lists_and_files() -> None:
         "include": ["a", "b"],
         "chunking_strategy[type]": "server_vad",
         "file": {"$attachment": "file0"},
+        "stream": True,
     }
     assert content.attachments == {"file0": Attachment(b"RIFF\0", "a€.wav", "audio/wav")}
 

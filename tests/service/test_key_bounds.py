@@ -304,7 +304,6 @@ class TestModels:
             pytest.param("realtime.connect", {"model": "gpt-4o-mini", "call_id": "c"}, id="the one of a call"),
             pytest.param("live.sideband.connect", {"session_id": "s"}, id="the one of another connection"),
             pytest.param("threads.runs.submit_tool_outputs_and_poll", {"run_id": "r"}, id="several requests in one"),
-            pytest.param("responses.connect", {}, id="a connection, whose messages name models"),
             pytest.param("models.retrieve", {"model": "gpt-5"}, id="another one in the path"),
             pytest.param("models.delete", {"model": "gpt-4o-mini/../gpt-5"}, id="a path that goes up"),
             pytest.param("images.generate", {"prompt": "a cat"}, id="the provider's default"),

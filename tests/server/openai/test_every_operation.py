@@ -42,12 +42,12 @@ def through(workspace: Workspace, server: Server, recorder: Any) -> Iterator[dic
         yield dict(SDK.methods(client))
 
 
-def sent_by(recorder: Any, methods: dict[str, Any], row: dict[str, Any], *, stream: bool) -> Sent | str:  # noqa: F811
-    """What arrives for all parameters; or the error."""
+def sent_by(recorder: Any, methods: dict[str, Any], row: dict[str, Any], given: Any) -> Sent | str:  # noqa: F811
+    """What arrives for the arguments; or the error."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
-            call(methods, row, arguments_of(row, least=False, stream=stream))
+            call(methods, row, given)
         except openai.APIError as error:
             recorder.sent.clear()
             return f"{type(error).__name__}: {error}"
@@ -62,7 +62,8 @@ def differences(
     *,
     stream: bool,
 ) -> Iterator[str]:
-    theirs, ours = (sent_by(recorder, one, row, stream=stream) for one in (methods, through))
+    given = arguments_of(row, least=False, stream=stream)
+    theirs, ours = (sent_by(recorder, one, row, given) for one in (methods, through))
     if isinstance(ours, str) or isinstance(theirs, str):
         if ours != theirs:
             yield f"{row['name']}: {ours!r}, and without us {theirs!r}"

@@ -12,6 +12,7 @@ HostError                          code                   blame     exit
 │   ├── Forbidden                  forbidden              caller    3     the key lacks the permission
 │   └── LimitExceeded              limit_exceeded         caller    3     the key or the catalyst is over its limit
 ├── OperationFailed                operation_failed       upstream  1     a stream ended in an error status
+├── CircuitOpen                    circuit_open           upstream  1     an upstream that fails is not asked
 ├── SandboxError                   sandbox_failed         guest     4     the guest did not return
 │   ├── DeadlineExceeded           deadline_exceeded      guest     4     over the wall-clock limit
 │   │   ├── UpstreamTimeout        upstream_timeout       upstream  4     an upstream took too long
@@ -250,6 +251,22 @@ class OperationFailed(HostError):
         error = result.error if isinstance(result.error, dict) else {}
         super().__init__(f"status {result.status}: {error.get('message') or result.error}")
         self.result = result
+
+
+class CircuitOpen(HostError):
+    """The run failed because its upstream has failed too often, and is not asked now. `retry_after_s` is the time until
+    a request is let through."""
+
+    code = "circuit_open"
+    blame = "upstream"
+    exit_status = 1
+
+    def __init__(self, message: str, *, retry_after_s: float, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**super().as_dict(), "retry_after_s": self.retry_after_s}
 
 
 class SandboxError(HostError):

@@ -26,7 +26,7 @@ from host.core.repeating import Cause
 from host.core.sse import Comment, ServerSentEvent
 from host.core.strict_json import Json, parse_json, write_json
 from host.core.wit import Cut
-from host.errors import AuditError, HostError, InputError, Refusal, UpstreamTimeout
+from host.errors import AuditError, CircuitOpen, HostError, InputError, Refusal, UpstreamTimeout
 from host.secrets.redaction import Redactor
 from host.secrets.value import SecretValue
 
@@ -210,6 +210,7 @@ class Run:
         self.once_only = False  # whether one was sent that may not be sent again
         self.tokens: dict[SecretName, SecretValue] = {}  # those that expire: the run keeps the ones that it began with
         self.unavailable: HostError | None = None  # why a token that it asked for cannot be had
+        self.circuit: CircuitOpen | None = None  # until the next request that is sent
         self.flows = False  # whether the answer has begun to flow to the caller
         self._sink = sink
         self.blocked_requests = 0  # refused before they were sent; they count towards max_http_requests
@@ -256,8 +257,10 @@ class Run:
     def behind(self) -> HostError | None:
         """What is known to be behind a failure of the run, where nothing was refused it."""
         late = self.overdue
-        if self.unavailable is not None or late is None or self.refusals:
+        if self.unavailable is not None or self.refusals:
             return self.unavailable
+        if self.circuit is not None or late is None:
+            return self.circuit
         return UpstreamTimeout(late.words, limit=late.limit, waited_s=late.waited_s, hint=late.remedy)
 
     @property
@@ -414,6 +417,10 @@ class Run:
             "sent_bytes": self.meters.sent_bytes,
             "received_bytes": self.meters.received_bytes,
         }
+        if self.meters.retries:
+            spent["retries"] = self.meters.retries
+        if self.meters.waited_s:
+            spent["waited_s"] = round(self.meters.waited_s, 6)
         self.audit("run.ended", detail={**end, **counted, **spent})
 
     def refuse(self, kind: EventKind, refusal: Refusal) -> None:

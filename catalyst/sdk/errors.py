@@ -8,6 +8,7 @@ CatalystError
 """
 
 from collections.abc import Mapping
+from math import ceil
 from typing import Any
 
 from catalyst.sdk import sse
@@ -20,6 +21,8 @@ BODY_LIMIT = 64 * 1024  # characters of an error's body that is handed on as it 
 _RELEVANT = ("retry-after", "retry-after-ms", "x-should-retry", "x-request-id")
 _PREFIXES = ("openai-", "x-ratelimit-")  # the second of headers about the rest of a limit and its next window
 
+_LONGEST_S = 10**9  # of a time after which to try again
+
 _MESSAGE_NAMES = ("message", "detail", "error_description", "error", "errors", "msg", "reason", "title", "description")
 _MESSAGES_SHOWN = 5
 
@@ -31,6 +34,7 @@ _STATUS_OF = {
     "no_caller": 400,
     "request_too_large": 413,
     "rate_limited": 429,
+    "circuit_open": 503,
     "timeout": 504,
 }
 
@@ -69,14 +73,17 @@ class Misconfigured(CatalystError):
 class HostRefused(CatalystError):
     """`kind` is the host's error type (wit/README.md), or `secret_denied`."""
 
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(_STATUS_OF.get(kind, 502), {"type": kind, "message": message})
+    def __init__(self, kind: str, message: str, retry_after_s: float | None = None) -> None:
+        headers = None if retry_after_s is None else {"retry-after": str(max(1, ceil(retry_after_s)))}
+        super().__init__(_STATUS_OF.get(kind, 502), {"type": kind, "message": message}, headers)
 
     @classmethod
     def of(cls, error: Any) -> "HostRefused":
-        """The exception for the `error` of a host's answer: `{"type", "message"}`, or a string."""
+        """The exception for the `error` of a host's answer: `{"type", "message", "retry_after_s"?}`, or a string."""
         if isinstance(error, dict):
-            return cls(str(error.get("type", "http_error")), str(error.get("message", "")))
+            after = error.get("retry_after_s")
+            known = float(after) if isinstance(after, int | float) and 0 <= after < _LONGEST_S else None
+            return cls(str(error.get("type", "http_error")), str(error.get("message", "")), known)
         return cls("http_error", str(error))
 
 

@@ -12,12 +12,13 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from host.capabilities.config import ConfigReader
-from host.capabilities.exchange import Exchange, LiveUpstream, Upstream
+from host.capabilities.exchange import Exchange, LiveUpstream
 from host.capabilities.http import Fetch
 from host.capabilities.log import LogWriter
 from host.capabilities.output import Output
 from host.capabilities.secrets import Secrets
 from host.capabilities.streaming import Streaming
+from host.capabilities.upstream import Upstream
 from host.core.names import SecretName
 from host.core.sliding_window import RequestLimiter
 from host.core.strict_json import Json

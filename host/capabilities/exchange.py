@@ -9,10 +9,10 @@ import time
 from codecs import getincrementaldecoder
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from typing import Protocol
 
+from host.capabilities.attempts import Attempts, note_status
 from host.capabilities.message import (
     BodyDecoder,
     GuestError,
@@ -24,6 +24,7 @@ from host.capabilities.message import (
     unformed,
 )
 from host.capabilities.rate import RateMeter
+from host.capabilities.upstream import RawAnswer, Upstream, UpstreamRequest
 from host.core.headers import (
     CREDENTIALS,
     HEADER,
@@ -35,10 +36,11 @@ from host.core.headers import (
 )
 from host.core.names import SecretName
 from host.core.quantities import as_duration
-from host.core.repeating import IDEMPOTENT, cause_of_kind, cause_of_status, may_repeat, was_not_processed
+from host.core.repeating import IDEMPOTENT, cause_of_kind, may_repeat
 from host.core.sliding_window import RequestLimiter
 from host.core.strict_json import write_json
 from host.egress import Deadline, EgressClient, EgressError, Outgoing
+from host.egress.breaker import Pass
 from host.egress.headers import Fields
 from host.errors import InputError, Refusal
 from host.policy.document import METHODS, SecretGrant
@@ -186,6 +188,7 @@ class Exchange:
         self.grant = grant
         self._upstream = upstream
         self._meter = RateMeter(grant.reference, grant.rate, limiter)
+        self._attempts = Attempts(grant, upstream, limiter, self._count_again)
         self._bound: dict[Origin, tuple[str, ...]] = {}  # the secrets of an origin, which do not change
         self.any_method = grant.methods.issuperset(METHODS)
 
@@ -193,28 +196,40 @@ class Exchange:
         """Send the request that the guest's message `text` describes. Returns the message and the answer, which is to
         be closed. Raises GuestError, with any refusal recorded."""
         run.unserved = None
+        attempts = self._attempts
+        first: RawAnswer | EgressError | None = None
         try:
             message = read_message(text, run.go_on)
             if message.after_ms:
                 run.wait(message.after_ms / 1_000)
-            request = self._allowed(run, message)
+            request, passed = self._allowed(run, message)
         except GuestError as error:
-            run.blocked_requests += error.refusal is not None
+            run.unserved = "circuit_open" if error.kind == "circuit_open" else None
+            run.blocked_requests += error.refusal is not None or error.kind == "circuit_open"
             raise recorded(run, error) from None
-        redactor, run.overdue = self.redactor_for(run, message.target), None
-        failed = partial(self.failed, run, message.target, redactor)
+        redactor, run.overdue, run.circuit = self.redactor_for(run, message.target), None, None
+        failed: Callable[[EgressError], GuestError] = partial(self.failed, run, message.target, redactor)
         try:
-            raw = self._upstream.send(run, request)
-            if raw.status >= _ERRORS:
-                _note_status(run, request, raw)
+            if attempts.repeats:
+                attempts.begun.append((time.monotonic(), run.caller.get("key") if run.caller else None))
+            if not attempts.guarded:
+                try:
+                    first = self._upstream.send(run, request)
+                except EgressError as error:
+                    first = error
+            if first is None or isinstance(first, EgressError) or first.status >= _ERRORS:
+                first = attempts.send(run, request, passed, first)
+            if passed is not None:
+                failed = attempts.watching(run, passed, failed)
+            if first.status >= _ERRORS:
+                note_status(run, request, first)
             elif request.method not in IDEMPOTENT:
                 run.once_only = True
-            return message, UpstreamAnswer(run, raw, redactor, failed)
+            return message, UpstreamAnswer(run, first, redactor, failed)
         except EgressError as error:
             run.once_only |= error.sent and not may_repeat(request.method, request.headers)
             raise failed(error) from None
         except GuestError as error:
-            run.unserved = "circuit_open" if error.kind == "circuit_open" else None
             raise recorded(run, error) from None
 
     def redactor_for(self, run: Run, target: Target) -> Redactor:
@@ -227,8 +242,8 @@ class Exchange:
             return run.redactor
         return run.redactor.limited([run.placeholders.by_name[name] for name in names])
 
-    def _allowed(self, run: Run, message: RequestMessage) -> UpstreamRequest:
-        """The request of `message`, decided, counted and recorded. Raises GuestError."""
+    def _allowed(self, run: Run, message: RequestMessage) -> tuple[UpstreamRequest, Pass | None]:
+        """The request of `message`, decided, let through, counted and recorded. Raises GuestError."""
         target = message.target
         decision = decide(target, message.method, self.grant)
         if isinstance(decision, Deny):
@@ -243,9 +258,12 @@ class Exchange:
             given_type = next((value for name, value in message.headers if spelled(name) == "content-type"), "")
             for method in methods_in_fields(target.path_query, content_type or given_type, body):
                 self.check_override(message, method)
-        self.check_count(run, message)
+        destination, passed = self.grant.destination(target), None
+        if self._attempts.guarded:
+            passed = self._enter(run, message, destination, len(body))
+        else:
+            self.check_count(run, message)
         shown = {"method": message.method, "url": target.shown, "request_bytes": len(body)}
-        destination = self.grant.destination(target)
         if destination is not target:
             shown["sent_to"] = destination.origin
         run.audit("http.request", "allow", decision.rule, shown)
@@ -253,7 +271,17 @@ class Exchange:
         if content_type:
             others = (field for field in headers if field[0].lower() != "content-type")
             headers = (*others, ("Content-Type", content_type))
-        return UpstreamRequest(message.method, target, destination, headers, body)
+        return UpstreamRequest(message.method, target, destination, headers, body), passed
+
+    def _enter(self, run: Run, message: RequestMessage, destination: Target, size: int) -> Pass | None:
+        """Raises GuestError."""
+        passed = self._attempts.enter(run, message.method, message.target, destination, size)
+        try:
+            self.check_count(run, message)
+        except GuestError:
+            self._attempts.leave(passed)
+            raise
+        return passed
 
     def check_override(self, message: RequestMessage, method: str) -> None:
         """Raises GuestError where `method`, which a server may take for the request's own, is not allowed."""
@@ -273,6 +301,15 @@ class Exchange:
             remedy = f"or raise rate_limit in the policy of {self.grant.reference}"
             raise GuestError.refused(Refusal("rate_limited", subject(message.method, message.target), rule, remedy))
         run.meters.http_requests += 1
+
+    def _count_again(self, run: Run) -> bool:
+        """Count one more sending of a request. Returns whether there was room for it."""
+        if run.meters.http_requests + run.blocked_requests >= self.grant.limits.max_http_requests:
+            return False
+        if self.grant.rate is not None and self._meter.take() is not None:
+            return False
+        run.meters.http_requests += 1
+        return True
 
     def failed(self, run: Run, target: Target, redactor: Redactor, error: EgressError) -> GuestError:
         """The GuestError for `error`, which may quote the answer; a recorded refusal where a policy could allow what
@@ -299,13 +336,6 @@ class Exchange:
                 return GuestError("timeout" if error.kind == "cancelled" else error.kind, redactor.text(words))
 
 
-def _note_status(run: Run, request: UpstreamRequest, raw: RawAnswer) -> None:
-    """Keep what an error's status says: who failed, and whether the request may be sent again."""
-    run.unserved = cause_of_status(raw.status)
-    if not (was_not_processed(raw.status, raw.headers) or may_repeat(request.method, request.headers)):
-        run.once_only = True
-
-
 def recorded(run: Run, error: GuestError) -> GuestError:
     """`error`, once its refusal, if it has one, is recorded."""
     if error.refusal is not None:
@@ -319,44 +349,6 @@ def joined(redactor: Redactor, headers: Fields) -> dict[str, str]:
         joined[name] = f"{joined[name]}, {value}" if name in joined else value
     redacted: dict[str, str] = redactor.json(joined)
     return redacted
-
-
-@dataclass(frozen=True, slots=True)
-class UpstreamRequest:
-    """An allowed request, with placeholders. `target` is the URL that the guest named, `destination` the one that the
-    operator sends it to (most often the same)."""
-
-    method: str
-    target: Target
-    destination: Target
-    headers: Fields = field(repr=False)
-    body: bytes = field(repr=False)
-
-
-class RawAnswer(Protocol):
-    """A response that has begun, as the upstream sent it. `headers` have lower-case names. To be closed."""
-
-    status: int
-    headers: Fields
-
-    def read(self, clock: Deadline, max_bytes: int = ...) -> bytes:
-        """The next bytes of the body as soon as there are any; empty at the end. Raises EgressError."""
-        ...
-
-    def close(self) -> None: ...
-
-
-class Upstream(Protocol):
-    """Where allowed requests go: the seam between the host and an upstream. Thread-safe.
-
-    What crosses it holds placeholders, never secrets: `LiveUpstream` puts the values in below it, at the last moment.
-    An implementation that records or replays stands in its place and never sees a secret in a request. What comes back
-    is the upstream's own text, which may echo a secret: UpstreamAnswer redacts it, whichever implementation it came
-    from, and a recorder redacts what it writes with `run.redactor`."""
-
-    def send(self, run: Run, request: UpstreamRequest) -> RawAnswer:
-        """Send `request` and return once the response has begun. Raises EgressError, GuestError."""
-        ...
 
 
 class LiveUpstream:

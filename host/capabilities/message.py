@@ -16,7 +16,7 @@ from typing import Any, Literal
 from host.core.fields import FieldReader
 from host.core.headers import ANSWER_FORMS, SPELLING, without_charset
 from host.core.operation import Attachment, Attachments
-from host.core.strict_json import clean_text, parse_object, write_json
+from host.core.strict_json import Json, clean_text, parse_object, write_json
 from host.core.wit import Cut
 from host.egress.headers import MAX_HEAD_BYTES
 from host.errors import InputError, Refusal
@@ -26,24 +26,31 @@ from host.policy.urls import Target, UrlError
 
 class GuestError(Exception):
     """An error for the guest. A capability raises it, and it becomes a value before the guest sees it. `kind` is an
-    error type of the contract. `refusal` is set if the host refused the request."""
+    error type of the contract. `refusal` is set if the host refused the request, `retry_after_s` where there is a time
+    after which it may fare better."""
 
-    def __init__(self, kind: str, message: str, *, refusal: Refusal | None = None) -> None:
+    def __init__(
+        self, kind: str, message: str, *, refusal: Refusal | None = None, retry_after_s: float | None = None
+    ) -> None:
         super().__init__(message)
         self.kind = kind
         self.message = message
         self.refusal = refusal
+        self.retry_after_s = retry_after_s
 
     @classmethod
-    def refused(cls, refusal: Refusal) -> GuestError:
-        return cls(refusal.kind, str(refusal), refusal=refusal)
+    def refused(cls, refusal: Refusal, retry_after_s: float | None = None) -> GuestError:
+        return cls(refusal.kind, str(refusal), refusal=refusal, retry_after_s=retry_after_s)
 
     @classmethod
     def denied(cls, deny: Deny, subject: str) -> GuestError:
         return cls(deny.kind, deny.to_guest(subject), refusal=deny.refusal(subject))
 
     def as_json(self) -> str:
-        return write_json({"error": {"type": self.kind, "message": clean_text(self.message)[:1_000]}})
+        error: dict[str, Json] = {"type": self.kind, "message": clean_text(self.message)[:1_000]}
+        if self.retry_after_s is not None:
+            error["retry_after_s"] = round(self.retry_after_s, 3)
+        return write_json({"error": error})
 
 
 ResponseEncoding = Literal["text", "base64", "attachment"]

@@ -16,14 +16,13 @@ from typing import Any, Final, Protocol, runtime_checkable
 from host.capabilities.exchange import (
     Exchange,
     LiveUpstream,
-    RawAnswer,
     UpstreamAnswer,
-    UpstreamRequest,
     check_not_moved,
     joined,
     recorded,
 )
 from host.capabilities.message import ConnectMessage, GuestError, decode_body, read_connect, read_socket_message
+from host.capabilities.upstream import RawAnswer, UpstreamRequest
 from host.core.conversation import GOING_AWAY, TOO_BIG, Closed, Conversation, SocketMessage, size_of
 from host.core.headers import METHOD_OVERRIDES, methods_in_fields, spelled
 from host.core.names import SecretName

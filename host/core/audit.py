@@ -9,8 +9,10 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal, Protocol, TypeAlias, get_args
 
-# `run.refused` counts the denials of a run beyond those that have a record each, `run.failed` has its error and the log
-# of the guest: see host.run. `run.moved` says as which run its request went on: see host.service.failover.
+# `http.waited` is written before a wait, `http.given_up` where a failed request is not repeated although it could be;
+# `breaker.probed` before the one request that an open circuit lets through. `run.refused` counts the denials of a run
+# beyond those that have a record each, `run.failed` has its error and the log of the guest: see host.run.
+# `run.moved` says as which run its request went on: see host.service.failover.
 RunKind = Literal[
     "run.started",
     "run.failed",
@@ -18,6 +20,11 @@ RunKind = Literal[
     "run.refused",
     "run.moved",
     "http.request",
+    "http.waited",
+    "http.given_up",
+    "breaker.opened",
+    "breaker.probed",
+    "breaker.closed",
     "websocket.closed",
     "secret.use",
     "secret.reveal",
@@ -90,7 +97,10 @@ class LogLine:
 class Meters:
     """The consumption of a run so far. Times in seconds, sizes in bytes."""
 
-    http_requests: int = 0
+    http_requests: int = 0  # repeats included
+    retries: int = 0
+    opened_circuits: int = 0  # by a failure of this run
+    closed_circuits: int = 0
     host_calls: int = 0
     sent_bytes: int = 0
     received_bytes: int = 0
@@ -100,6 +110,7 @@ class Meters:
     cpu_time_s: float = 0.0
     sandbox_time_s: float = 0.0
     upstream_time_s: float = 0.0  # that it waited for upstreams
+    waited_s: float = 0.0  # of that, before repeats, and for room under the policy's throttle
     caller_time_s: float = 0.0  # that it waited for its caller to take events
 
 

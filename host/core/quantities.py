@@ -66,6 +66,15 @@ def parse_count(given: object) -> int:
     raise PolicyError(f"{shown(given)} is not a count", hint="a whole number, 0 or more")
 
 
+def parse_share(given: object) -> float:
+    """A part of a whole, 0 to 1, from a text like `20%` or `0.5%`. Raises PolicyError."""
+    if isinstance(given, str) and given.endswith("%") and (found := _NUMBER.match(given[:-1])) and not found[3]:
+        share = float(given[:-1]) / 100
+        if share <= 1:
+            return share
+    raise PolicyError(f"{shown(given)} is not a share", hint="like 20%: 0% to 100%")
+
+
 def examples(units: Iterable[str]) -> str:
     """One quantity in each of `units`, as a hint names them: `500ms, 30s, 5m or 1h`."""
     *first, last = (_EXAMPLES[unit] for unit in units)

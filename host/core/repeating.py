@@ -17,7 +17,7 @@ took too long, answered with an error of its own, has too many requests, or was 
 CAUSES: Final[tuple[Cause, ...]] = get_args(Cause)
 IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # RFC 9110, 9.2.2
 _KEYS: Final = ("idempotency-key", "x-idempotency-key")
-_NOT_PROCESSED: Final = (408, 425, 429)  # RFC 9110, 15.5.9; RFC 8470, 5.2; RFC 6585, 4
+_NOT_PROCESSED: Final = (408, 421, 425, 429)  # RFC 9110, 15.5.9 and 15.5.20; RFC 8470, 5.2; RFC 6585, 4
 _UNAVAILABLE: Final = 503  # with a time to try again (RFC 9110, 10.2.3 and 15.6.4)
 _OF_KINDS: Final[Mapping[str, Cause]] = {
     "http_error": "network",
@@ -29,7 +29,7 @@ _OF_KINDS: Final[Mapping[str, Cause]] = {
 
 def may_repeat(method: str, headers: Iterable[tuple[str, str]]) -> bool:
     """Whether a request may be repeated whatever became of it. `headers` are its names and values."""
-    return method in IDEMPOTENT or any(name.lower() in _KEYS for name, _ in headers)
+    return method in IDEMPOTENT or any(name.lower() in _KEYS and value.strip() for name, value in headers)
 
 
 def was_not_processed(status: int, headers: Iterable[tuple[str, str]]) -> bool:

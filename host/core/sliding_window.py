@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, runtime_checkable
 
 from host.core.quantities import Quota
 
@@ -100,6 +100,16 @@ class RequestLimiter(Protocol):
         then nothing is admitted."""
 
 
+@runtime_checkable
+class TokenLimiter(RequestLimiter, Protocol):
+    """Thread-safe."""
+
+    def reserve(self, limits: Sequence[Limit], needed: int, likely: int) -> Reservation | Exceeded:
+        """As `admit`, and hold tokens of each limit of "tokens": `likely` many, or as many as it has room for, but at
+        least `needed`. If one has no room for `needed`, nothing is counted. With 0 of both no room is needed. What is
+        held counts as spent until its window is over."""
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """The sliding window counter: the counts of the last fixed window and of this one, whose share `passed` (0 to 1) is
@@ -142,20 +152,32 @@ def place(now: float, window_s: float) -> tuple[int, float]:
 
 @dataclass(slots=True)
 class Log:
-    """The sliding window log: the times of the requests within one window. No window anywhere holds more than the
+    """The sliding window log: when how much was counted within one window. No window anywhere holds more than the
     quota. It takes as much memory as the quota admits requests."""
 
-    times: deque[float] = field(default_factory=deque)
+    entries: deque[tuple[float, int]] = field(default_factory=deque)
+    total: int = 0
 
-    def wait_s(self, quota: Quota, now: float) -> float:
-        """0 if there is room for one more at `now`; else the seconds until the oldest request leaves the window."""
-        while self.times and now - self.times[0] >= quota.window_s:
-            self.times.popleft()
-        return 0.0 if len(self.times) < quota.amount else quota.window_s - (now - self.times[0])
+    def wait_s(self, quota: Quota, now: float, needed: int = 1) -> float:
+        """0 if there is room for `needed` more at `now`; else the seconds until enough has left the window, and the
+        whole window where that is never so."""
+        while self.entries and now - self.entries[0][0] >= quota.window_s:
+            self.total -= self.entries.popleft()[1]
+        over = self.total + needed - quota.amount
+        if over <= 0:
+            return 0.0
+        for at, amount in self.entries:
+            if (over := over - amount) <= 0:
+                return quota.window_s - (now - at)
+        return quota.window_s
+
+    def add(self, now: float, amount: int) -> None:
+        self.entries.append((now, amount))
+        self.total += amount
 
 
 class LocalLimiter:
-    """Counts requests in this process, exactly. `clock` returns seconds from any beginning."""
+    """Counts in this process, exactly. `clock` returns seconds from any beginning."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -164,13 +186,24 @@ class LocalLimiter:
 
     def admit(self, limits: Sequence[Limit]) -> Exceeded | None:
         """As `RequestLimiter` says."""
+        found = self.reserve(limits, 1, 0)
+        return found if isinstance(found, Exceeded) else None
+
+    def reserve(self, limits: Sequence[Limit], needed: int, likely: int) -> Reservation | Exceeded:
+        """As `TokenLimiter` says. What is held is not given back."""
         with self._lock:
             now = self._clock()
+            rooms = [1 if limit.unit == "requests" else needed for limit in limits]
             logs = [self._logs.setdefault(limit.counter, Log()) for limit in limits]
-            waits = [log.wait_s(limit.quota, now) for limit, log in zip(limits, logs, strict=True)]
+            waits = [
+                log.wait_s(limit.quota, now, room) if room else 0.0
+                for limit, log, room in zip(limits, logs, rooms, strict=True)
+            ]
             if any(waits):
-                return longest(Exceeded(limit, wait) for limit, wait in zip(limits, waits, strict=True) if wait)
+                refused = zip(limits, waits, rooms, strict=True)
+                return longest(Exceeded(limit, wait, room) for limit, wait, room in refused if wait) or Reservation()
             for limit, log in zip(limits, logs, strict=True):
-                if limit.unit == "requests":
-                    log.times.append(now)
-            return None
+                amount = 1 if limit.unit == "requests" else min(likely, limit.quota.amount - log.total)
+                if amount > 0:
+                    log.add(now, amount)
+            return Reservation()

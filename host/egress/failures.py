@@ -48,9 +48,13 @@ class EgressError(Exception):
     place of the first `{}`, or the host alone in place of `{host}`. A guest may see it, unless the operator sent its
     request to another host: then it sees `naming` the first. `limit` is the policy's limit that was over
     (`idle_timeout`, `max_message_size`), "" where `kind` says it; of one wait it was `waited_s`. `sent`: some of the
-    request may have been sent."""
+    request may have been sent. `passing`: the next request may not have it."""
 
-    def __init__(self, kind: Kind, words: str, at: str = "", *, limit: str = "", waited_s: float = 0.0) -> None:
+    def __init__(
+        self, kind: Kind, words: str, at: str = "", *, limit: str = "", waited_s: float = 0.0, passing: bool = False
+    ) -> None:
+        self.passing = passing or kind in ("timeout", "dns_error")
+        self.of_upstream = bool(at) and kind in ("http_error", "dns_error", "timeout")  # and not of this side
         self.limit = limit
         self.waited_s = waited_s
         self.sent = True
@@ -81,7 +85,7 @@ class ConnectionLostError(EgressError):
 
     def __init__(self, at: str, doing: Doing = "answer", *, reset: bool = False) -> None:
         how = "reset" if reset else "closed"
-        super().__init__("http_error", f"{{}} {how} the connection {_LOST[doing]}", at)
+        super().__init__("http_error", f"{{}} {how} the connection {_LOST[doing]}", at, passing=True)
 
 
 def beside_a_proxy(host: str) -> str:
@@ -157,10 +161,10 @@ def translated(error: Exception, at: str, doing: Doing = "answer") -> EgressErro
             said = _NO_TLS if reason in _FROM_PLAIN_HTTP else reason.replace("_", " ").lower()
             if reason == _NO_CERTIFICATE:
                 said = "it asks for a certificate (tls.ORIGIN.client_certificate in the policy)"
-            return EgressError("http_error", f"TLS with {{}} failed: {said}", at)
+            return EgressError("http_error", f"TLS with {{}} failed: {said}", at, passing=reason != _NO_CERTIFICATE)
         case OSError():
             said = os.strerror(error.errno) if error.errno else type(error).__name__
-            return EgressError("http_error", f"{{}} can't be reached: {said.lower()}", at)
+            return EgressError("http_error", f"{{}} can't be reached: {said.lower()}", at, passing=True)
         case h11.RemoteProtocolError():
             said = _malformed(error, doing)
             return EgressError("http_error", f"{{}} did not answer in acceptable HTTP/1.1: {said}", at)

@@ -23,11 +23,20 @@ from host.core.limits import Limits
 from host.core.names import Reference, SecretName
 from host.core.quantities import Quota, parse_count, parse_duration, parse_size
 from host.core.strict_json import Json, parse_json
-from host.errors import HostError, InputError, PolicyError
+from host.errors import InputError, PolicyError
+from host.policy.reliability import (
+    Breaker,
+    Retries,
+    Throttle,
+    in_field,
+    read_breaker,
+    read_retries,
+    read_throttle,
+)
 from host.policy.tls import TlsRule, check_path
-from host.policy.urls import DomainPattern, Origin, Target, UrlError
+from host.policy.urls import DomainPattern, Origin, Target
 
-T = TypeVar("T", bound="Policy | RateLimit | SecretRule | TlsRule")
+T = TypeVar("T", bound="Policy | RateLimit | SecretRule | Retries | Breaker | Throttle | TlsRule")
 
 Method = Literal["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"]
 METHODS: tuple[Method, ...] = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS")
@@ -66,12 +75,12 @@ class SecretRule:
     reveal: bool = False
 
     def __post_init__(self) -> None:
-        with _field("domains"):
+        with in_field("domains"):
             _each(() if self.domains is None else self.domains, DomainPattern.parse)
-        with _field("in"):
+        with in_field("in"):
             _each(self.places, str)
             read_places(self.places)
-        with _field("reveal"):
+        with in_field("reveal"):
             _instance(bool, self.reveal)
 
 
@@ -109,9 +118,9 @@ class RateLimit:
     window: str | float
 
     def __post_init__(self) -> None:
-        with _field("requests"):
+        with in_field("requests"):
             parse_count(self.requests)
-        with _field("window"):
+        with in_field("window"):
             parse_duration(self.window)
 
     @property
@@ -135,6 +144,9 @@ class Terms:
     forward_headers: frozenset[str]
     secrets: Mapping[SecretName, SecretGrant]
     rate: RateLimit | None
+    retries: Retries | None
+    breaker: Breaker | None
+    throttle: Throttle | None
     limits: Limits
 
 
@@ -158,6 +170,9 @@ class Policy:
     forward_headers: Sequence[str] = ()
     secrets: Mapping[str, SecretRule] = field(default_factory=dict)
     rate_limit: RateLimit | None = None
+    retries: int | bool | Retries = 0
+    breaker: bool | Breaker = False
+    throttle: Throttle | Literal[False] = False
     timeout: str | float = _DEFAULT.timeout_s
     stream_timeout: str | float = _DEFAULT.stream_timeout_s
     connect_timeout: str | float = _DEFAULT.connect_timeout_s
@@ -176,7 +191,7 @@ class Policy:
 
     def __post_init__(self) -> None:
         for name, check in _CHECKS.items():
-            with _field(name):
+            with in_field(name):
                 check(getattr(self, name))
 
     def __repr__(self) -> str:
@@ -211,6 +226,9 @@ class Policy:
             forward_headers=frozenset(map(forwarded_header, self.forward_headers)),
             secrets={SecretName.parse(name): _secret_grant(name, rule) for name, rule in self.secrets.items()},
             rate=self.rate_limit,
+            retries=read_retries(self.retries),
+            breaker=read_breaker(self.breaker),
+            throttle=read_throttle(self.throttle),
             limits=Limits(
                 timeout_s=parse_duration(self.timeout),
                 stream_timeout_s=parse_duration(self.stream_timeout),
@@ -239,22 +257,6 @@ def default_binding(domains: Sequence[DomainPattern]) -> tuple[DomainPattern, ..
 def _secret_grant(name: str, rule: SecretRule) -> SecretGrant:
     bound = None if rule.domains is None else tuple(DomainPattern.parse(text) for text in rule.domains)
     return SecretGrant(SecretName.parse(name), bound, read_places(rule.places), rule.reveal)
-
-
-class _field:  # noqa: N801 - a context manager, used like a function
-    """Names the field in the errors that are raised inside."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        match error:
-            case HostError() | UrlError():
-                said = error.message if isinstance(error, HostError) else error.reason
-                hint = error.hint if isinstance(error, HostError) else None
-                raise PolicyError(f"{self._name}: {said}", field=self._name, hint=hint) from None
 
 
 def _each(given: object, parse: Callable[[Any], object]) -> None:
@@ -314,6 +316,9 @@ _CHECKS: Mapping[str, Callable[[Any], object]] = {
     "forward_headers": lambda given: _each(given, forwarded_header),
     "secrets": lambda given: _pairs(given, SecretName.parse, lambda one: _instance(SecretRule, one)),
     "rate_limit": lambda given: _instance(RateLimit | None, given),
+    "retries": read_retries,
+    "breaker": read_breaker,
+    "throttle": read_throttle,
     "timeout": parse_duration,
     "stream_timeout": parse_duration,
     "connect_timeout": parse_duration,
@@ -357,6 +362,12 @@ def _part(name: str, value: Json, given: FieldReader) -> Any:
             return [value]
         case "rate_limit" if value is not None:
             return _read(RateLimit, given.table(name))
+        case "retries" if isinstance(value, dict):
+            return _read(Retries, given.table(name))
+        case "breaker" if isinstance(value, dict):
+            return _read(Breaker, given.table(name))
+        case "throttle" if isinstance(value, dict):
+            return _read(Throttle, given.table(name))
         case "secrets":
             return {secret: _read(SecretRule, rule) for secret, rule in given.table(name).tables()}
         case "tls":

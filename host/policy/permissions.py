@@ -31,6 +31,7 @@ from host.policy.document import (
     default_binding,
     listed_places,
 )
+from host.policy.reliability import Breaker, Retries, Throttle
 from host.policy.urls import DomainPattern, Origin, Target, UrlError, UrlHost
 
 _CONFIG_DOMAIN = re.compile(r"\{config\.([A-Za-z_][A-Za-z0-9_]*)\}\Z")
@@ -157,6 +158,9 @@ class Grant:
     secrets: Mapping[SecretName, SecretGrant]
     rate: RateLimit | None
     limits: Limits
+    retries: Retries | None = None
+    breaker: Breaker | None = None
+    throttle: Throttle | None = None
     forwards: frozenset[str] = frozenset()
     requested: Requested = field(default_factory=Requested)
     stored: Effective | None = None
@@ -210,6 +214,9 @@ def compute_grant(
         secrets=wanted,
         rate=terms.rate,
         limits=terms.limits.narrowed(ceiling),
+        retries=terms.retries,
+        breaker=terms.breaker,
+        throttle=terms.throttle,
         forwards=_forwards(terms, requested, wanted.values()),
         requested=requested,
         stored=stored,

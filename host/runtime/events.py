@@ -96,6 +96,7 @@ class _Stream:
 
     def __init__(self, run: Run, channel: Channel[RunEnd]) -> None:
         self._run = run
+        self.meters = run.meters  # of the run, until now
         self._channel = channel
         self._ended = False
         self._result: Result | None = None

@@ -39,6 +39,9 @@ from host.policy.document import Terms as Terms
 from host.policy.permissions import Declared as Declared
 from host.policy.permissions import Grant as Grant
 from host.policy.permissions import Requested as Requested
+from host.policy.reliability import Breaker as Breaker
+from host.policy.reliability import Retries as Retries
+from host.policy.reliability import Throttle as Throttle
 from host.policy.tls import TlsRule as TlsRule
 from host.policy.urls import DomainPattern as DomainPattern
 from host.policy.urls import Origin as Origin

@@ -15,6 +15,7 @@ from host.errors import (
     Busy,
     CallerTimeout,
     Cancelled,
+    CircuitOpen,
     CpuTimeExceeded,
     DeadlineExceeded,
     Denied,
@@ -50,6 +51,7 @@ _TABLE: Final[Mapping[type[HostError], int]] = {
     LimitExceeded: 429,
     RequestRefused: 403,
     Denied: 403,
+    CircuitOpen: 503,
     CallerTimeout: 408,
     DeadlineExceeded: 504,
     CpuTimeExceeded: 504,
@@ -90,6 +92,8 @@ def words_outside(error: HostError) -> str | None:
             return _ENDING
         case UpstreamTimeout():
             return f"the upstream {_WAITED.get(error.limit, _WAITED['timeout'])} {error.waited_s:g} s"
+        case CircuitOpen():
+            return f"the upstream failed too often, and is not asked again for {error.retry_after_s:.1f} s"
         case CallerTimeout():
             return error.message
         case TokenUnavailable():
@@ -137,7 +141,7 @@ def note_failure(context: RequestContext, failed: HostError | Result) -> None:
 def headers_of(error: HostError) -> Iterator[tuple[str, str]]:
     """The headers for that status: when to try again, and how to authenticate (RFC 9110, 10.2.3 and 11.6.1)."""
     match error:
-        case LimitExceeded():
+        case LimitExceeded() | CircuitOpen():
             yield "retry-after", str(max(1, ceil(error.retry_after_s)))
         case StateError() | TokenUnavailable():  # Busy, too
             yield "retry-after", "1"

@@ -109,7 +109,9 @@ class Running:
             caller |= {"attempt": len(self.tried) + 1, "first": self.tried[0].run}
             timeout_s = timeout_s and max(_LEAST_S, timeout_s - (time.monotonic() - self._began))
         options: dict[str, Any] = {"attachments": resolved.attachments, "timeout": timeout_s, **known}
-        return catalyst.astream(given, caller=caller, counting=self._counted, share=share, **options)
+        stream = catalyst.astream(given, caller=caller, counting=self._counted, share=share, **options)
+        self.meters = stream.meters
+        return stream
 
     def cancel(self, why: HostError | None = None) -> None:
         """End the run. Its caller gets `why`, or Cancelled."""

@@ -11,7 +11,7 @@ import pytest
 
 from host import Policy
 from host.capabilities import configure
-from host.capabilities.exchange import RawAnswer, Upstream, UpstreamRequest
+from host.capabilities.upstream import RawAnswer, Upstream, UpstreamRequest
 from host.core.limits import CEILING
 from host.core.names import SecretName
 from host.core.wit import FETCH, SECRETS, STREAMING

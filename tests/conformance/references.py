@@ -18,6 +18,7 @@ from typing import Any
 import host
 from host.core.quantities import as_duration, as_size
 from host.policy.document import METHODS, Policy, RateLimit, SecretRule
+from host.policy.reliability import Breaker, Retries, Throttle
 from host.policy.tls import TlsRule
 from tests.conftest import ROOT
 
@@ -35,6 +36,9 @@ def policy_fields() -> Rows:
             "secrets": (SecretRule, "secrets.NAME."),
             "rate_limit": (RateLimit, "rate_limit."),
             "tls": (TlsRule, "tls.ORIGIN."),
+            "retries": (Retries, "retries."),
+            "breaker": (Breaker, "breaker."),
+            "throttle": (Throttle, "throttle."),
         }
         if one.name in within:
             kind, prefix = within[one.name]
@@ -54,6 +58,8 @@ def _default(one: Field[Any]) -> str:
         return f"`{json.dumps(value)}`"
     if isinstance(value, int | float) and re.search(r"time", one.name):
         return f"`{as_duration(value)}`"
+    if isinstance(value, str):
+        return f"`{value}`"
     if isinstance(value, int) and re.search(r"bytes|size", one.name):
         return f"`{as_size(value)}`"
     if isinstance(value, int | float):

@@ -14,6 +14,7 @@ from host.server.openai.gateway import of_host
 from tests.server.openai.test_answers import result
 
 MORE: dict[str, dict[str, Any]] = {
+    "CircuitOpen": {"retry_after_s": 1.2},
     "LimitExceeded": {"unit": "tokens", "retry_after_s": 1.2},
     "GuestException": {"exception": "ValueError", "traceback": "/home/somebody/app.py"},
     "ContractError": {"subject": "x"},
@@ -54,6 +55,7 @@ def test_every_error_has_openais_shape_and_tells_nothing_of_the_inside(error: er
     [
         pytest.param(errors.LimitExceeded("x", unit="tokens", retry_after_s=1.2), 429, {"retry-after": "2"}, id="when to try again, rounded up"),
         pytest.param(errors.LimitExceeded("x", unit="tokens", retry_after_s=0), 429, {"retry-after": "1"}, id="and never at once"),
+        pytest.param(errors.CircuitOpen("x", retry_after_s=11.2), 503, {"retry-after": "12"}, id="an upstream that fails"),
         pytest.param(errors.Busy("x"), 503, {"retry-after": "1"}, id="busy"),
         pytest.param(errors.Unauthenticated("x"), 401, {"www-authenticate": 'Bearer realm="catalyst-host"'}, id="how to say who one is"),
         pytest.param(errors.Denied([Refusal("rate_limited", "x", "y")]), 429, {"retry-after": "1"}, id="a policy's rate"),

@@ -175,9 +175,24 @@ def _page(run: RunSummary | None, records: Sequence[Record], why: Mapping[str, J
         if run.outcome == "unfinished":
             goes_on = run.running(time.time())
             yield f"{'':10} {'it goes on' if goes_on else 'its process was killed, and what it logged went with it'}"
+        yield from _request_lines(records)
     yield from _failure_lines(why or {})
     yield ""
     yield from audit_table(records, of_one_run=True, width=terminal_width())
+
+
+def _request_lines(records: Sequence[Record]) -> Iterator[str]:
+    """What did not go at the first attempt, or not at once."""
+    end = next((record.detail for record in records if record.kind == "run.ended"), {})
+    repeats, waited, said = end.get("retries"), end.get("waited_s"), []
+    if repeats:
+        said.append(
+            f"{end.get('http_requests')}, of which {repeats} {'is a repeat' if repeats == 1 else 'are repeats'}"
+        )
+    if isinstance(waited, float):
+        said.append(f"waited {waited:.1f} s")
+    if said:
+        yield "requests   " + ", ".join(said)
 
 
 def _failure_lines(why: Mapping[str, Json]) -> Iterator[str]:

@@ -63,6 +63,17 @@ class Metrics(Observer[Running]):
             ("catalyst",), registry=own, multiprocess_mode="livemin",
         )  # fmt: skip
         self._refused = Counter("catalyst_host_refused", "Requests refused, by reason.", ("reason",), registry=own)
+        self._retries = Counter(
+            "catalyst_host_retries", "Requests to upstreams that were sent again.", ("catalyst",), registry=own
+        )
+        self._waited_s = Counter(
+            "catalyst_host_waited_seconds", "Waits before retries, and for room under a policy's throttle.",
+            ("catalyst",), registry=own,
+        )  # fmt: skip
+        self._circuits = Counter(
+            "catalyst_host_circuit_changes", "Circuits of breakers that opened or closed.", ("catalyst", "to"),
+            registry=own,
+        )  # fmt: skip
         self._running = Gauge("catalyst_host_running", "Runs under way.", registry=own, multiprocess_mode="livesum")
 
     def answered(self, route: str, method: str, status: int, took_s: float) -> None:
@@ -96,6 +107,13 @@ class Metrics(Observer[Running]):
         self._running.dec()
         self._runs.labels(catalyst, spec.name if spec else "other", how.outcome).inc()
         self._run_s.labels(catalyst).observe(how.took_s)
+        meters = running.meters
+        if meters.retries or meters.waited_s:
+            self._retries.labels(catalyst).inc(meters.retries)
+            self._waited_s.labels(catalyst).inc(meters.waited_s)
+        if meters.opened_circuits or meters.closed_circuits:
+            self._circuits.labels(catalyst, "open").inc(meters.opened_circuits)
+            self._circuits.labels(catalyst, "closed").inc(meters.closed_circuits)
         tokens = how.tokens
         if tokens.input or tokens.output:
             self._tokens.labels(catalyst, "input").inc(tokens.input)

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from host.core.leases import Leases
 from host.core.quantities import Quota
-from host.core.sliding_window import Exceeded, Limit, RequestLimiter, Reservation
+from host.core.sliding_window import Limit, Reservation, TokenLimiter
 from host.service.limits.redis import RedisLimiter
 from host.service.limits.store import StoreLimiter
 
@@ -27,16 +28,12 @@ class Budget:
     concurrency: int | None = None
 
 
-class Limiter(RequestLimiter, Protocol):
+class Limiter(TokenLimiter, Leases, Protocol):
     """Thread-safe. Its methods block until the counting is done, and raise StateError if the place that counts does not
     answer: then nothing is admitted.
 
     What is reserved counts as spent from then on. `settle` gives the rest back, or adds what was missing. A reservation
     that nobody settles, because the process was killed or the client left, stays spent until its window is over."""
-
-    def reserve(self, limits: Sequence[Limit], needed: int, likely: int) -> Reservation | Exceeded:
-        """As `admit`, and hold tokens of each limit of "tokens": `likely` many, or as many as it has room for, but at
-        least `needed`. If one has no room for `needed`, nothing is counted. With 0 of both no room is needed."""
 
     def settle(self, reservation: Reservation, tokens: int | None, answer: str = "", *, again: bool = False) -> int:
         """The request cost `tokens`; None: its answer does not say so yet, and what is held stays so.

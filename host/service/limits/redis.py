@@ -116,6 +116,21 @@ return dues
 )
 
 
+# A lease holds its end, in milliseconds of Unix time. KEYS: its name. ARGV: the time, or "" for Redis's own; the
+# seconds to take it for, "" to look only; 1 to take it also if it is not free. Returns the milliseconds for which it is
+# not free, 0 if it was taken now.
+_LEASE: Final = (
+    _CLOCK
+    + b"""
+local free_in = held(KEYS[1]) - now * 1000
+if ARGV[2] == '' or (free_in > 0 and ARGV[3] ~= '1') then return math.ceil(math.max(0, free_in)) end
+local length = tonumber(ARGV[2]) * 1000
+redis.call('SET', KEYS[1], string.format('%.0f', now * 1000 + length), 'PX', string.format('%.0f', length + 60000))
+return 0
+"""
+)
+
+
 class RedisLimiter:
     """A `host.service.limits.Limiter`. `clock` replaces Redis's time in tests."""
 
@@ -127,6 +142,7 @@ class RedisLimiter:
         self._clock = clock
         self._script = self._redis.register_script(_SCRIPT)
         self._settle = self._redis.register_script(_SETTLE)
+        self._lease = self._redis.register_script(_LEASE)
 
     @classmethod
     def open(cls, url: str, clock: Callable[[], float] | None = None) -> RedisLimiter:
@@ -179,6 +195,20 @@ class RedisLimiter:
         counted = [limit for limit in limits if limit.unit == "tokens"]
         if tokens > 0:
             self._run(counted, [tokens] * len(counted), spent=True)
+
+    def lease_left_s(self, name: str) -> float:
+        return self._leased(name, "")
+
+    def lease(self, name: str, seconds: float, *, anew: bool = False) -> float:
+        return self._leased(name, repr(seconds), anew=anew)
+
+    def release(self, name: str) -> None:
+        self._leased(name, "0", anew=True)
+
+    def _leased(self, name: str, seconds: str, *, anew: bool = False) -> float:
+        at = "" if self._clock is None else repr(self._clock())
+        with _translated_errors(self._place):
+            return int(self._lease(keys=[self._key(f"lease:{name}")], args=[at, seconds, int(anew)])) / 1_000
 
     def check(self) -> None:
         with _translated_errors(self._place):

@@ -42,7 +42,18 @@ class _SettleRequest:
         return tuple(found)
 
 
-_Counted: TypeAlias = Reservation | Exceeded | int | None
+@dataclass(frozen=True, slots=True)
+class _LeaseRequest:
+    """`seconds` None: only look; 0: release."""
+
+    name: str
+    seconds: float | None = None
+    anew: bool = False
+    limits: tuple[Limit, ...] = ()
+
+
+_Counted: TypeAlias = Reservation | Exceeded | float | None
+_Request: TypeAlias = _CountRequest | _SettleRequest | _LeaseRequest
 
 
 class StoreLimiter:
@@ -51,7 +62,7 @@ class StoreLimiter:
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
-        self._commits: GroupCommit[_CountRequest | _SettleRequest, _Counted] = GroupCommit(self._count, _explained)
+        self._commits: GroupCommit[_Request, _Counted] = GroupCommit(self._count, _explained)
 
     def admit(self, limits: Sequence[Limit]) -> Exceeded | None:
         answer = self._commits.submit(_CountRequest(tuple(limits)), left(ANSWER_S)) if limits else None
@@ -76,19 +87,30 @@ class StoreLimiter:
         if counted and tokens > 0:
             self._commits.submit(_CountRequest(counted, tokens), left(ANSWER_S))
 
+    def lease_left_s(self, name: str) -> float:
+        return self._leased(_LeaseRequest(name))
+
+    def lease(self, name: str, seconds: float, *, anew: bool = False) -> float:
+        return self._leased(_LeaseRequest(name, seconds, anew))
+
+    def release(self, name: str) -> None:
+        self._leased(_LeaseRequest(name, 0.0, anew=True))
+
+    def _leased(self, request: _LeaseRequest) -> float:
+        answer = self._commits.submit(request, left(ANSWER_S))
+        return answer if isinstance(answer, float) else 0.0
+
     def check(self) -> None:
         """Nothing to check: what writes to the database at all can count there."""
 
     def close(self) -> None:
         """Nothing to close: the database belongs to the workspace."""
 
-    def _count(self, requests: Sequence[_CountRequest | _SettleRequest]) -> list[_Counted]:
+    def _count(self, requests: Sequence[_Request]) -> list[_Counted]:
         """In their order; each request sees the counts of those before it."""
         with within(self._commits.patience_s()), self._counters.counting() as tally:
             counts = _Counts(tally, [limit for request in requests for limit in request.limits])
-            answers: list[_Counted] = [
-                _settled(one, counts) if isinstance(one, _SettleRequest) else _counted(one, counts) for one in requests
-            ]
+            answers = [_answered(one, counts, tally) for one in requests]
             tally.add(counts.added, counts.expires_at)
         return answers
 
@@ -137,6 +159,28 @@ class _Counts:
     def expires_at(self, slot: Slot) -> float:
         """Unix time: the end of the window after this one."""
         return (slot.window + 2) * self._lengths[slot.name]
+
+
+def _answered(request: _Request, counts: _Counts, tally: Tally) -> _Counted:
+    match request:
+        case _SettleRequest():
+            return _settled(request, counts)
+        case _LeaseRequest():
+            return _leased(request, tally)
+        case _CountRequest():
+            return _counted(request, counts)
+
+
+def _leased(request: _LeaseRequest, tally: Tally) -> float:
+    """A lease is a counter that holds its end, in milliseconds of Unix time."""
+    slot = Slot(f"lease:{request.name}", 0)
+    held = tally.counts({slot}).get(slot, 0)
+    free_in_s = max(0.0, held / 1_000 - tally.now)
+    if request.seconds is None or (free_in_s and not request.anew):
+        return free_in_s
+    until = tally.now + request.seconds
+    tally.add({slot: round(until * 1_000) - held}, lambda _: until)
+    return 0.0
 
 
 def _counted(request: _CountRequest, counts: _Counts) -> Reservation | Exceeded | None:

@@ -129,6 +129,7 @@ def test_only_2xx_is_ok(http, world, status, ok):
         ("method_blocked", 403),
         ("private_ip_blocked", 403),
         ("rate_limited", 429),
+        ("circuit_open", 503),
         ("timeout", 504),
         ("request_too_large", 413),
         ("response_too_large", 502),

@@ -187,3 +187,26 @@ def test_that_there_is_another_limiter_needs_nothing_of_redis() -> None:
     script = "import sys, host.service.limits; print({'redis', 'limits'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_a_lease_is_taken_by_one_and_free_after_its_time(opened: Callable[[], Limiter], clock: list[float]) -> None:
+    here, there = opened(), opened()
+    name = f"test:{next(_numbers)}"
+    assert here.lease_left_s(name) == 0
+    assert here.lease(name, 30.0) == 0
+    assert there.lease(name, 30.0) == pytest.approx(30.0)
+    clock[0] += 20
+    assert there.lease_left_s(name) == here.lease_left_s(name) == pytest.approx(10.0)
+    clock[0] += 10.001
+    assert there.lease(name, 5.0) == 0
+
+
+def test_a_lease_is_taken_anew_or_released_by_whoever_asks(opened: Callable[[], Limiter]) -> None:
+    here, there = opened(), opened()
+    name = f"test:{next(_numbers)}"
+    here.lease(name, 5.0)
+    assert there.lease(name, 60.0, anew=True) == 0
+    assert here.lease_left_s(name) == pytest.approx(60.0)
+    here.release(name)
+    assert there.lease_left_s(name) == 0
+    here.release(name)

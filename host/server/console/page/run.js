@@ -7,6 +7,8 @@ import { badge, bytes, code, count, fill, h, json, keyed, seconds, section, sinc
 const KINDS = {
   "run.started": "started", "run.ended": "ended", "http.request": "HTTP", "secret.use": "secret",
   "secret.reveal": "secret revealed", "run.refused": "refused", log: "log",
+  "http.waited": "waits", "http.given_up": "gave up", "breaker.opened": "circuit opened",
+  "breaker.probed": "circuit probed", "breaker.closed": "circuit closed",
 };
 
 // What of a record's detail makes its line; the rest is below it.
@@ -23,7 +25,14 @@ function line(record) {
     case "run.ended":
       return [detail.error ? `in ${detail.error}` : `with status ${detail.status}`];
     case "run.refused":
+    case "http.given_up":
       return [record.rule];
+    case "http.waited":
+      return [`${detail.wait_s} s: ${record.rule}`];
+    case "breaker.opened":
+    case "breaker.probed":
+    case "breaker.closed":
+      return [detail.origin ?? ""];
     case "run.started":
       return [detail.caller?.operation ?? detail.reference ?? ""];
     default:

@@ -64,7 +64,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 _SLOW_S: Final = 0.05  # a check that takes longer leaves the event loop
-# The upstream may have done all of its work:
 _MAY_HAVE_COST: Final = tuple(one.code for one in (Cancelled, DeadlineExceeded, UpstreamTimeout, CallerTimeout))
 _LEAST_S: Final = 0.001  # of a run
 _NOTHING: Final = Reservation()
@@ -103,14 +102,13 @@ class Running:
         given, caller = resolved.sent(params, catalyst.passes, catalyst.grant.forwards), resolved.caller()
         if caller and "headers" in given and resolved.operation:
             caller["headers"] = sorted(given["headers"])
-        known = {"asks": False, "checked": True, "takes_pieces": resolved.flows}
+        known: dict[str, Any] = {"asks": False, "checked": True, "takes_pieces": resolved.flows}
         share, timeout_s = resolved.share(self._dispatch.budgets), resolved.request.timeout_s
         if self.tried:
             caller |= {"attempt": len(self.tried) + 1, "first": self.tried[0].run}
             timeout_s = timeout_s and max(_LEAST_S, timeout_s - (time.monotonic() - self._began))
-        options: dict[str, Any] = {"attachments": resolved.attachments, "timeout": timeout_s, **known}
-        stream = catalyst.astream(given, caller=caller, counting=self._counted, share=share, **options)
-        self.meters = stream.meters
+        known |= {"attachments": resolved.attachments, "timeout": timeout_s, "counting": self._counted}
+        self.meters = (stream := catalyst.astream(given, caller=caller, share=share, **known)).meters
         return stream
 
     def cancel(self, why: HostError | None = None) -> None:

@@ -14,7 +14,8 @@ COMPONENT = ROOT / "dist" / "openai.wasm"
 _STAMP = COMPONENT.with_suffix(".made-from")
 EVERY_COMPONENT = (  # is made of these beside its own sources
     *("catalyst/sdk", "catalyst/NOTICE", "wit", "constraints.txt"),
-    *("host/component/build.py", "host/component/sbom.py", "host/core/wit.py"),
+    *("host/component/build.py", "host/component/manifest.py", "host/component/operations.py"),
+    *("host/component/sbom.py", "host/core/wit.py"),
 )
 
 

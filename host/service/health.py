@@ -89,6 +89,11 @@ async def check_all(catalysts: Sequence[Catalyst], timeout_s: float = CHECK_S) -
     return list(await asyncio.gather(*map(one, catalysts)))
 
 
+def checked(catalysts: Sequence[Catalyst], timeout_s: float = CHECK_S) -> list[Health]:
+    """`check_all`, for callers without an event loop."""
+    return asyncio.run(check_all(catalysts, timeout_s))
+
+
 class Seen(Protocol):
     """A run that has ended, as far as this module needs it."""
 

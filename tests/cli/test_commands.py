@@ -72,7 +72,7 @@ def test_inspect_takes_the_options_that_grant_authority_as_run_does() -> None:
         "allow_import",
     }
     assert {one.name for one in options(run)} >= granting
-    assert {one.name for one in options(inspect)} == granting | {"in_json", "only_sbom"}
+    assert {one.name for one in options(inspect)} == granting | {"in_json", "only_sbom", "pattern"}
 
 
 def test_the_version_is_the_packages(process: Any) -> None:

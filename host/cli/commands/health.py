@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import TYPE_CHECKING
 
@@ -54,7 +53,7 @@ def health(*, reference: str | None, timeout: str, in_json: bool) -> None:
 
 def _checked(host: Host, names: list[Reference], timeout_s: float) -> list[Health]:
     """The health of each. One that does not load is ill, too."""
-    from host.service.health import Health, check_all  # noqa: PLC0415 - not for `--help`
+    from host.service.health import Health, checked  # noqa: PLC0415 - not for `--help`
 
     catalysts, found = [], {}
     for name in names:
@@ -62,5 +61,5 @@ def _checked(host: Host, names: list[Reference], timeout_s: float) -> list[Healt
             catalysts.append(host.load(name))
         except HostError as error:
             found[str(name)] = Health(str(name), "ill", error.code, str(error))
-    found |= {one.reference: one for one in asyncio.run(check_all(catalysts, timeout_s))}
+    found |= {one.reference: one for one in checked(catalysts, timeout_s)}
     return [found[str(name)] for name in names if str(name) in found]

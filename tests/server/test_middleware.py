@@ -201,7 +201,7 @@ class TestTheLog:
         assert reason(lambda: server.post("/v1/chat/completions", json=private))[:2] == (400, "invalid_input")
         assert reason(lambda: server.post("/v1/chat/completions", content=b"{private"))[2]
         assert reason(lambda: server.get("/v1/private"))[:2] == (404, "unknown_url")
-        assert reason(lambda: server.get("/v1/chat/completions"))[:2] == (405, "method_not_supported")
+        assert reason(lambda: server.get("/v1/embeddings"))[:2] == (405, "method_not_supported")
         assert reason(lambda: server.get("/v1/models", headers={"host": "evil.example"}))[:2] == (421, "unknown_host")
         assert reason(lambda: server.get("/mcp"))[:2] == (405, "method_not_supported")
         message = {"jsonrpc": "2.0", "id": 1, "method": "private", "params": {"private": 1}}

@@ -308,7 +308,6 @@ def test_an_answer_that_is_no_json_is_an_error_of_the_upstream(
 @pytest.mark.parametrize(
     ("operation", "field"),
     [
-        pytest.param({"operation": ""}, "operation", id="an empty operation"),
         pytest.param({"params": {}}, "operation", id="no operation"),
         pytest.param({"operation": 5}, "operation", id="a number for an operation"),
         pytest.param({"operation": "models.list", "params": []}, "params", id="a list of params"),
@@ -328,6 +327,7 @@ def test_an_operation_that_was_misspelt_is_answered_with_the_nearest_ones(cataly
     result = catalyst.run({"operation": "models.lits"})
     assert result.status == 400
     assert "did you mean models.list" in result.error["message"]
+    assert catalyst.run({"operation": ""}).status == 400
     assert fake.requests == []
 
 

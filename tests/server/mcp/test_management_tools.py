@@ -213,8 +213,11 @@ def test_a_component_is_found_by_words_and_shown_with_its_authority(server: Serv
     assert rows["HTTP requests"]["can"]
     assert rows["files"]["can"] is False
     assert shown["manifest"]["id"] == "catalyst:local.openai"
-    assert "models.list" in {one["name"] for one in shown["manifest"]["operations"]}
-    assert "params" not in shown["manifest"]["operations"][0]
+    assert shown["manifest"]["operation_kinds"]["models"] == 3
+    some = {"action": "inspect", "reference": "c:local.openai", "operation": "models.*"}
+    rows = called(server, "component", some, bearer).structured_content["manifest"]["operations"]
+    assert "models.list" in {one["name"] for one in rows}
+    assert "params" not in rows[0]
 
 
 def test_an_operations_parameters_are_shown_where_one_asks(server: Server) -> None:

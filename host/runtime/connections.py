@@ -29,6 +29,7 @@ class _AnyConnection:
 
     def __init__(self, run: Run, dialogue: Dialogue) -> None:
         self._run = run
+        self.meters = run.meters  # of the run, until now
         self._dialogue = dialogue
         self._ended = False
 

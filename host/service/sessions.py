@@ -53,6 +53,7 @@ class RunningSession(Running):
         options: dict[str, Any] = {"caller": caller, "counting": self._counted, "checked": True}
         options["share"] = resolved.share(self._dispatch.budgets)
         self._line: AsyncEventConnection = catalyst.connecting(given, timeout=resolved.request.timeout_s, **options)
+        self.meters = self._line.meters
         return cast("AsyncEventStream", self._line)  # of which nothing is asked that a connection has not
 
     async def opening(self) -> None:

@@ -93,11 +93,11 @@ def _named(component: Component) -> str:
 
 
 def lacking(workspace: Workspace, component: Component) -> list[str]:
-    """The commands that grant all that the manifest of `component` requests and that is not granted yet."""
+    """The commands that grant all that the manifest of `component` requires and that is not granted yet."""
     reference, manifest, lines = component.reference, component.manifest, list[str]()
     scope = reference.any_version
     granted = {str(name) for name in workspace.grants.of(reference)}
-    for secret in manifest.secrets if manifest else ():
+    for secret in (one for one in (manifest.secrets if manifest else ()) if one.required):
         missing = [] if _is_found(workspace, secret.name) else [f"host secret set {secret.name}"]
         missing += [] if secret.name in granted else [f"host secret grant {scope} {secret.name}"]
         lines += ["; ".join(missing)] if missing else []

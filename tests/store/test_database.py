@@ -114,7 +114,7 @@ def as_0001_left_it(workspace: Workspace, raw: Callable[..., Any]) -> None:
     assert bytes(mac) == total.digest()
     raw("UPDATE state_seal SET mac = ?", before)
     workspace.audit_log.digest_file.replace(Checkpoint(seq, before), workspace.keys.decrypted[key])
-    for name in ("api_keys", "usage", "counters", "cancellations", "counter_seal"):
+    for name in ("api_keys", "usage", "counters", "cancellations", "counter_seal", "made_objects"):
         raw(f"DROP TABLE {name}")
     raw("UPDATE alembic_version SET version_num = '0001'")
 

@@ -72,9 +72,13 @@ class OperationSpec:
     always_streams: bool = False
     websocket: bool = False
     route: str = field(init=False, default="", compare=False)
+    outside_body: frozenset[str] = field(
+        init=False, default=frozenset(), compare=False
+    )  # parameters of a request with one
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "route", "" if self.websocket else self.path.partition("?")[0])
+        object.__setattr__(self, "outside_body", frozenset((*self.in_path, *self.query, *self.in_headers)))
 
     @property
     def params(self) -> Json:

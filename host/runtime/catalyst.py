@@ -318,7 +318,10 @@ class Catalyst(_Connecting):
             raise no_room("the request's body", len(body))
         short: dict[str, Json] = {}
         for name, one in params.items():
-            short[name] = one[:_LONGEST_BRIEF] if isinstance(one, str) else _EMPTY.get(type(one), one)
+            if name in found.outside_body:
+                short[name] = one
+            else:
+                short[name] = one[:_LONGEST_BRIEF] if isinstance(one, str) else _EMPTY.get(type(one), one)
         return write_input(
             {**given, "params": short, "body": {"$attachment": ident}}, run.attachments, {}, mentions=True
         )
@@ -450,8 +453,8 @@ def _body_of(operation: OperationSpec, params: Mapping[str, Json], *, stream: bo
     has not."""
     written = params if isinstance(params, WrittenObject) else None
     body: Mapping[str, Json] = params
-    if elsewhere := {*operation.in_path, *operation.query, *operation.in_headers}:
-        body = {name: one for name, one in params.items() if name not in elsewhere}
+    if outside := operation.outside_body:
+        body = {name: one for name, one in params.items() if name not in outside}
     said = _NOT_SAID if written is None else written.was("stream", _NOT_SAID)
     if said is not _NOT_SAID and "stream" not in body and (said is True) == stream:
         body = {**body, "stream": said}

@@ -6,12 +6,14 @@
                             └───────── it failed ───────────┘
 
 Each catalyst has breakers of its own, for each origin one. Failures of one API key alone open a circuit of that key: in
-the common one it counts for half of the failures at most. Where a limiter is shared, so are the counts of failures, the
+the common one it counts for half of the failures at most, and where its probe of that one fails, another's is the next.
+Where a limiter is shared, so are the counts of failures, the
 open circuits and the probe (see `host.core.leases`); each process looks once a second.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -46,7 +48,10 @@ class Circuit:
     ) -> None:
         self._open_name, self._probe_name = f"{name}:open", f"{name}:probe"
         self._pause_s, self._share, self._window_s = settings.pause_s, settings.least_share, settings.window_s
-        self._limits = _limits(f"{name}:failures", settings.failures - 1, settings.window_s)
+        self._closed_name = f"{name}:closed"
+        most, window_s = settings.failures - 1, settings.window_s
+        self._limits = _limits(f"{name}:failures", most, window_s)
+        self._limits_anew = _limits(f"{name}:failures:anew", most, window_s)  # for a window after it has closed
         self._limiter, self._leases, self._clock = limiter, leases, clock
         self._outcomes: deque[tuple[float, bool]] = deque(maxlen=_MOST_OUTCOMES)  # (when, whether it went well)
         self._look_at = 0.0
@@ -60,7 +65,7 @@ class Circuit:
             return Refused(max(self._leases.lease_left_s(self._probe_name), 0.001))
         if self._open or now >= self._look_at:
             self._look_at = now + _LOOK_S
-            self._open = self._leases.lease_left_s(self._open_name) > 0
+            self._open = self.is_open
         if not self._open:
             return False
         if not (wait := self._leases.lease(self._probe_name, self._pause_s)):
@@ -69,31 +74,50 @@ class Circuit:
         return Refused(wait)
 
     def leave(self) -> None:
-        """The probe was not sent: another request may be it."""
+        """The probe was not sent, or says nothing: another request may be it."""
+        self._refusing_until = 0.0
         self._leases.release(self._probe_name)
+
+    def pass_on(self) -> None:
+        """The probe failed, and that says nothing of others: it stays open, and another request may be the probe."""
+        self._leases.lease(self._open_name, self._pause_s + _FORGOTTEN_S, anew=True)
+        self.leave()
+
+    @property
+    def is_open(self) -> bool:
+        return self._leases.lease_left_s(self._open_name) > 0
 
     def went_well(self, *, probe: bool) -> bool:
         """Whether that closes it."""
-        if probe:
+        closes = probe and self.is_open
+        if closes:
             self._outcomes.clear()
             self._open, self._refusing_until = False, 0.0
+            self._leases.lease(self._closed_name, self._window_s, anew=True)
             self._leases.release(self._open_name)
             self._leases.release(self._probe_name)
         self._outcomes.append((self._clock(), True))
-        return probe
+        return closes
 
     def failed(self, *, probe: bool, counts: bool = True) -> bool:
         """Whether that opens it, or leaves it open after a probe. `counts`: as a failure of all, and not only here."""
         now = self._clock()
         self._outcomes.append((now, False))
-        if not probe:
-            if not counts or (self._limits and self._limiter.admit(self._limits) is None):
+        if not (probe and self.is_open):
+            if not counts:
+                return False
+            limits = self._limits_anew if self._leases.lease_left_s(self._closed_name) else self._limits
+            if limits and self._limiter.admit(limits) is None:
                 return False
             outcomes = [well for at, well in self._outcomes.copy() if at >= now - self._window_s]
             if outcomes.count(False) < self._share * len(outcomes):
                 return False
-            if self._leases.lease_left_s(self._open_name):  # since this request was sent
+            if self.is_open:  # since this request was sent
                 return False
+        return self.opened()
+
+    def opened(self) -> bool:
+        """Open it, and begin its pause anew."""
         self._leases.lease(self._probe_name, self._pause_s, anew=True)
         self._leases.lease(self._open_name, self._pause_s + _FORGOTTEN_S, anew=True)
         self._open = True
@@ -102,11 +126,14 @@ class Circuit:
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """A request that the circuits let through. `probing` are those whose probe it is."""
+    """A request that the circuits let through. `probing` are those whose probe it is, until the time `until`: then
+    another one may be it, and a failure counts as any request's. A success closes an open circuit even later: an
+    upstream may take longer than the pause."""
 
     origin: Origin
     key: str
     probing: tuple[Circuit, ...] = ()
+    until: float = math.inf
 
 
 class Breakers:
@@ -127,7 +154,7 @@ class Breakers:
 
     def enter(self, origin: Origin, key: str) -> Pass | Refused:
         """Raises StateError where what is shared cannot be read."""
-        probing: list[Circuit] = []
+        began, probing = self._clock(), list[Circuit]()
         for circuit in self._of(origin, key):
             entered = circuit.enter()
             if isinstance(entered, Refused):
@@ -136,12 +163,16 @@ class Breakers:
                 return entered
             if entered:
                 probing.append(circuit)
-        return Pass(origin, key, tuple(probing))
+        return Pass(origin, key, tuple(probing), began + self._settings.pause_s)
 
     def leave(self, passed: Pass) -> None:
         """The request was not sent."""
-        for circuit in passed.probing:
+        for circuit in self._probed(passed):
             circuit.leave()
+
+    def _probed(self, passed: Pass) -> tuple[Circuit, ...]:
+        """The circuits whose probe it still is."""
+        return passed.probing if self._clock() < passed.until else ()
 
     def went_well(self, passed: Pass) -> bool:
         """Whether a circuit closed."""
@@ -150,13 +181,16 @@ class Breakers:
 
     def failed(self, passed: Pass) -> bool:
         """Whether a circuit opened, or stays open."""
-        own = self._of(passed.origin, passed.key)
+        own, probed = self._of(passed.origin, passed.key), self._probed(passed)
+        if passed.key and own[-1] in probed and own[-1].is_open:
+            own[-1].pass_on()
+            return own[0].opened()
         counts = True
         if passed.key:
             half = (self._settings.failures + 1) // 2 if self._settings.failures > 1 else 0
             limits = _limits(f"{self._name(passed.origin)}:of:{passed.key}", half, self._settings.window_s)
             counts = bool(limits) and self._limiter.admit(limits) is None
-        found = [one.failed(probe=one in passed.probing, counts=counts or one is not own[-1]) for one in own]
+        found = [one.failed(probe=one in probed, counts=counts or one is not own[-1]) for one in own]
         return any(found)
 
     def _of(self, origin: Origin, key: str) -> list[Circuit]:

@@ -181,3 +181,90 @@ def test_a_guest_that_names_many_origins_is_remembered_for_some(place):
     for number in range(1_200):
         goes(one, at=Origin.parse(f"https://h{number}.test"))
     assert len(one._circuits) <= 1_000
+
+
+def open_for_all(one: Breakers) -> None:
+    for number in range(2):
+        fails(one, 3, f"before-{number}")
+    assert not goes(one, "other")
+
+
+def test_one_key_cannot_hold_the_circuit_open_for_others(place):
+    """Attack: a key that asks all the time, so that each probe is its own, and makes each fail."""
+    one = place.process()
+    open_for_all(one)
+    went = 0
+    for _ in range(100):
+        place.now += 6
+        fails(one, 1, "attacker")
+        went += goes(one, "other")
+    assert went >= 90
+
+
+def test_where_all_keys_fail_each_is_a_probe_once_in_a_pause(place):
+    one = place.process()
+    open_for_all(one)
+    for _ in range(5):
+        place.now += 30.1
+        assert sum(fails(one, 10, key) for key in ("a", "b", "c")) == 3
+
+
+def test_a_failed_probe_of_a_key_opens_nothing_that_closed_meanwhile(place):
+    one = place.process()
+    open_for_all(one)
+    place.now += 30.1
+    slow = one.enter(AT, "attacker")
+    assert isinstance(slow, Pass)
+    assert slow.probing
+    place.now += 30.1
+    assert goes(one, "other")
+    one.failed(slow)
+    assert goes(one, "other")
+    assert goes(one)
+
+
+def test_a_probe_that_fails_after_its_time_opens_nothing(place):
+    """Attack: an answer held back for an hour, that breaks off."""
+    one = place.process()
+    fails(one, 3)
+    place.now += 30.1
+    slow = one.enter(AT, "")
+    assert isinstance(slow, Pass)
+    place.now += 30.1
+    assert goes(one)
+    place.now += 3_600
+    assert one.failed(slow) is False
+    assert goes(one)
+
+
+def test_a_probe_that_is_not_sent_after_its_time_gives_back_no_place_of_another(place):
+    one = place.process()
+    fails(one, 3)
+    place.now += 30.1
+    slow = one.enter(AT, "")
+    place.now += 30.1
+    assert isinstance(one.enter(AT, ""), Pass)
+    assert isinstance(slow, Pass)
+    one.leave(slow)
+    assert isinstance(one.enter(AT, ""), Refused)
+
+
+def test_an_upstream_that_takes_longer_than_the_pause_is_not_left_alone_for_ever(place):
+    one = place.process()
+    fails(one, 3)
+    place.now += 30.1
+    probe = one.enter(AT, "")
+    assert isinstance(probe, Pass)
+    place.now += 45
+    assert one.went_well(probe) is True
+    assert goes(one)
+
+
+def test_failures_from_before_it_closed_do_not_open_it_again(place):
+    one = place.process()
+    fails(one, 3)
+    place.now += 30.1
+    assert goes(one)
+    assert fails(one, 2) == 2
+    assert goes(one)
+    assert fails(one, 5) == 1

@@ -17,7 +17,9 @@ from host.core.limits import Limits
 from host.core.names import SecretName
 from host.egress import AddressPolicy, Egress, EgressError, Outgoing, TlsByOrigin, TlsFiles
 from host.errors import TokenUnavailable
+from host.policy.addresses import Address
 from host.policy.tls import TlsRule
+from host.policy.urls import Origin
 from host.store.vault.tokens import (
     MAX_ANSWER_BYTES,
     CommandSource,
@@ -32,6 +34,8 @@ from host.store.vault.tokens import (
 MAX_S: Final = 20.0
 """How long asking may take."""
 
+_LOOK_S: Final = 0.005  # between two looks whether a program has ended that has closed its output
+_END_S: Final = 1.0  # for a program to end that was killed: one of another user cannot be
 _WAITS: Final = Limits(connect_timeout_s=5.0, first_byte_timeout_s=15.0, idle_timeout_s=5.0)
 
 
@@ -49,6 +53,13 @@ class _Until:
         return nullcontext()
 
 
+class _PrivateAlone(AddressPolicy):
+    """For plain http: no secret goes over a public network as it is, whatever a name resolves to."""
+
+    def accepts(self, origin: Origin, address: Address) -> bool:
+        return super().accepts(origin, address) and any(address in network for network in self.private)
+
+
 def ask(source: TokenSource, name: SecretName, egress: Egress, seconds: float = MAX_S) -> Issued:
     """A token of `source`, for the secret `name`. Raises TokenUnavailable, PolicyError."""
     match source:
@@ -62,15 +73,20 @@ def _ask_endpoint(source: OAuthSource, name: SecretName, egress: Egress, seconds
     target = source.target
     headers, body = source.request()
     default = TlsFiles.read(TlsRule(ca_file=source.ca_file), "") if source.ca_file else None
-    client = egress.client(AddressPolicy(private=source.networks), TlsByOrigin(default=default))
+    reach = AddressPolicy if target.scheme == "https" else _PrivateAlone
+    client = egress.client(reach(private=source.networks), TlsByOrigin(default=default))
     clock = _Until(seconds)
     try:
         answer = client.send(Outgoing("POST", target, headers, body, MAX_ANSWER_BYTES, _WAITS), clock)
         content_type = next((value for field, value in answer.headers if field == "content-type"), "")
         return read_token_answer(answer.status, content_type, answer.read_all(clock))
     except EgressError as error:
-        hint = "host secret set it again with --allow-private CIDR" if error.kind == "private_ip_blocked" else None
-        raise TokenUnavailable(f"no token for {name}: {error.message}", hint=hint) from None
+        hint, said = None, error.message
+        if error.kind == "private_ip_blocked":
+            hint = "host secret set it again with --allow-private CIDR"
+            if target.scheme != "https":
+                said = f"{target.at.endpoint} is asked over plain http, and at no address that --allow-private names"
+        raise TokenUnavailable(f"no token for {name}: {said}", hint=hint) from None
     except TokenAnswerError as error:
         raise TokenUnavailable(f"no token for {name} from {target.at.endpoint}: {error}") from None
     finally:
@@ -93,18 +109,19 @@ def _run_program(source: CommandSource, name: SecretName, seconds: float) -> Iss
     except OSError as error:
         said = os.strerror(error.errno or 0).lower()
         raise TokenUnavailable(f"no token for {name}: {source.program} cannot be run: {said}") from None
-    with process:
+    try:
         try:
             assert process.stdout is not None
             output = _read(process.stdout.fileno(), until)
-            _check_status(process.wait(max(0.0, until - time.monotonic())))
-            return read_printed(output, otherwise_s=source.life_s, now=time.time())
-        except subprocess.TimeoutExpired:
-            raise _no_token(name, source, f"it did not end within {seconds:g} s") from None
-        except TokenAnswerError as error:
-            raise _no_token(name, source, str(error)) from None
+            _await_end(process, until)
         finally:
             _end(process)
+        _check_status(process.returncode)
+        return read_printed(output, otherwise_s=source.life_s, now=time.time())
+    except subprocess.TimeoutExpired:
+        raise _no_token(name, source, f"it did not end within {seconds:g} s") from None
+    except TokenAnswerError as error:
+        raise _no_token(name, source, str(error)) from None
 
 
 def _no_token(name: SecretName, source: CommandSource, why: str) -> TokenUnavailable:
@@ -134,8 +151,19 @@ def _read(fd: int, until: float) -> bytes:
             raise TokenAnswerError(f"it printed more than {MAX_ANSWER_BYTES} bytes")
 
 
+def _await_end(process: subprocess.Popen[bytes], until: float) -> None:
+    """Its number stays its own, and that of its group, until `_end`. Raises TimeoutExpired."""
+    while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        if time.monotonic() >= until:
+            raise subprocess.TimeoutExpired("", 0)
+        time.sleep(_LOOK_S)
+
+
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """With all that it started, where it has not ended."""
-    if process.poll() is None:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
+    """With all that it started and left, also where it has ended itself. Nobody waits for what cannot be killed."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    assert process.stdout is not None
+    process.stdout.close()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_END_S)

@@ -151,16 +151,18 @@ class HeldToken:
 
     def _asked(self) -> Token:
         """The next token, kept and on record before it is used."""
-        vault = self._keeper.workspace.vault
-        if self._unkept is None:
-            source = vault.source(self._name)
-            if source is None or digest_of(source) != self.digest:
-                raise TokenUnavailable(f"no token for {self._name}: it was set anew", hint="run it again")
-            issued = token_requests.ask(source, self._name, self._keeper.egress)
-            now = self._keeper.now()
-            self._unkept = Token(issued.value, now, now + issued.life_s, self.digest), source.renewed(issued)
-        token, source = self._unkept
-        vault.keep_token(self._name, self._user, token, source)
+        if self._unkept is not None and (token := self._kept(*self._unkept)).is_usable(self._keeper.now()):
+            return token
+        source = self._keeper.workspace.vault.source(self._name)
+        if source is None or digest_of(source) != self.digest:
+            raise TokenUnavailable(f"no token for {self._name}: it was set anew", hint="run it again")
+        issued = token_requests.ask(source, self._name, self._keeper.egress)
+        now = self._keeper.now()
+        self._unkept = Token(issued.value, now, now + issued.life_s, self.digest), source.renewed(issued)
+        return self._kept(*self._unkept)
+
+    def _kept(self, token: Token, source: TokenSource) -> Token:
+        self._keeper.workspace.vault.keep_token(self._name, self._user, token, source)
         self._unkept = None
         return token
 

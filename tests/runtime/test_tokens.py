@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import signal
 import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -120,7 +123,13 @@ def oauth(endpoint: Endpoint, **fields: Any) -> OAuthSource:
 
 
 def held(keeper: TokenKeeper, source: TokenSource, user: str = USER) -> HeldToken:
-    keeper.workspace.vault.set_source(NAME, source)
+    return keeper.held(NAME, user, keeper.workspace.vault.set_source(NAME, source))
+
+
+def beside_it(keeper: TokenKeeper, user: str = USER) -> HeldToken:
+    """That token in another process, or for another user."""
+    source = keeper.workspace.vault.source(NAME)
+    assert source is not None
     return keeper.held(NAME, user, source)
 
 
@@ -253,8 +262,8 @@ def test_a_run_that_is_cancelled_waits_no_longer_and_ends_nothing_for_others(
 
 
 def test_each_component_has_a_token_of_its_own(keeper: TokenKeeper, endpoint: Endpoint) -> None:
-    source = oauth(endpoint)
-    one, other = held(keeper, source), keeper.held(NAME, "c:local.other", source)
+    one = held(keeper, oauth(endpoint))
+    other = beside_it(keeper, "c:local.other")
     assert obtained(one) != obtained(other)
 
 
@@ -264,7 +273,7 @@ def test_another_process_finds_the_token_in_the_vault(
     token = held(keeper, oauth(endpoint))
     first = obtained(token)
     beside = TokenKeeper(keeper.workspace, keeper.egress, lambda: now[0])
-    assert obtained(beside.held(NAME, USER, oauth(endpoint))) == first
+    assert obtained(beside_it(beside)) == first
     assert len(endpoint.forms) == 1
     beside.close()
 
@@ -274,10 +283,9 @@ def test_two_processes_that_renew_at_once_use_a_refresh_token_once(
 ) -> None:
     """The endpoint takes each refresh token once, and revokes all where one comes again, as RFC 6819, 5.2.2.3 has it."""
     endpoint.rotates = True
-    source = oauth(endpoint, refresh_token=SecretValue("refresh-0-0123456789"))
-    token = held(keeper, source)
+    token = held(keeper, oauth(endpoint, refresh_token=SecretValue("refresh-0-0123456789")))
     beside = TokenKeeper(keeper.workspace, keeper.egress, lambda: now[0])
-    other = beside.held(NAME, USER, source)
+    other = beside_it(beside)
     for _ in range(3):
         assert len(set(at_once(token, other))) == 1
         now[0] += HOUR
@@ -305,6 +313,17 @@ def test_a_source_that_was_set_anew_is_asked_and_the_old_token_is_not_used(
     assert obtained(held(keeper, oauth(endpoint, scope="other"))) != first
 
 
+def test_attack_the_token_of_an_account_that_the_operator_replaced_is_not_used_on(
+    keeper: TokenKeeper, endpoint: Endpoint
+) -> None:
+    """It differs in its refresh token alone; or not at all, where the operator wants to be rid of a token."""
+    first = obtained(held(keeper, oauth(endpoint, refresh_token=SecretValue("refresh-of-A-0123456789"))))
+    second = obtained(held(keeper, oauth(endpoint, refresh_token=SecretValue("refresh-of-B-0123456789"))))
+    third = obtained(held(keeper, oauth(endpoint, refresh_token=SecretValue("refresh-of-B-0123456789"))))
+    assert len({first, second, third}) == 3
+    assert [form["refresh_token"][0][11] for form in endpoint.forms] == ["A", "B", "B"]
+
+
 def test_a_token_that_could_not_be_kept_is_not_used_and_not_lost(
     keeper: TokenKeeper, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -321,6 +340,25 @@ def test_a_token_that_could_not_be_kept_is_not_used_and_not_lost(
     token._failed = None
     assert obtained(token) == issued(1)
     assert len(endpoint.forms) == 1
+
+
+def test_a_token_that_could_not_be_kept_until_its_end_is_not_used_and_its_refresh_token_is(
+    keeper: TokenKeeper, endpoint: Endpoint, now: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint.rotates = True
+    token = held(keeper, oauth(endpoint, refresh_token=SecretValue("refresh-0-0123456789")))
+
+    def broken(*given: object) -> None:
+        raise errors.StateError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(keeper.workspace.vault), "keep_token", broken)
+        with pytest.raises(errors.StateError, match="the disk is full"):
+            obtained(token)
+    token._failed = None
+    now[0] += HOUR
+    assert obtained(token) == issued(2)
+    assert [form["refresh_token"] for form in endpoint.forms] == [[f"refresh-{n}-0123456789"] for n in range(2)]
 
 
 ELSEWHERE = "Location: http://127.0.0.1:1/token\r\n"
@@ -353,10 +391,27 @@ def test_a_token_endpoint_at_a_private_address_is_asked_only_where_it_may_be(
     keeper: TokenKeeper, endpoint: Endpoint
 ) -> None:
     source = oauth(endpoint, private=("10.0.0.0/8",))
-    with pytest.raises(TokenUnavailable, match="not public") as caught:
+    with pytest.raises(TokenUnavailable, match="no address that --allow-private names") as caught:
         obtained(held(keeper, source))
     assert "--allow-private" in (caught.value.hint or "")
     assert endpoint.forms == []
+
+
+def test_attack_a_name_that_leads_a_plain_endpoint_to_a_public_address(
+    keeper: TokenKeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client's secret would go over a public network as it is."""
+    egress = Egress(resolver=lambda name: (ip_address("93.184.216.34"),))
+    monkeypatch.setattr(keeper, "egress", egress)
+    source = OAuthSource(
+        token_url="http://login.near.test/token",
+        client_id="host",
+        client_secret=SecretValue(CLIENT_SECRET),
+        private=("10.0.0.0/8",),
+    )
+    with pytest.raises(TokenUnavailable, match="over plain http, and at no address that --allow-private names"):
+        obtained(held(keeper, source))
+    egress.close()
 
 
 # programs
@@ -415,6 +470,50 @@ def test_attack_a_program_that_never_ends_is_ended_with_all_that_it_started(
     while alive(child) and time.monotonic() < ended:
         time.sleep(0.01)
     assert not alive(child)
+
+
+def test_attack_a_program_that_ends_and_leaves_something_that_holds_its_output(
+    program: Callable[[str], CommandSource], tmp_path: Path
+) -> None:
+    source = program(f"echo t0ken-0123456789; sleep 600 & echo $! > {tmp_path}/child")
+    with Egress_() as egress, pytest.raises(TokenUnavailable, match="did not end within 1 s"):
+        token_requests.ask(source, NAME, egress, seconds=1)
+    child = int((tmp_path / "child").read_text())
+    ended = time.monotonic() + slack(5)
+    while alive(child) and time.monotonic() < ended:
+        time.sleep(0.01)
+    assert not alive(child)
+
+
+def test_what_a_program_leaves_behind_ends_with_it(program: Callable[[str], CommandSource], tmp_path: Path) -> None:
+    source = program(f"sleep 600 >/dev/null & echo $! > {tmp_path}/child; echo t0ken-0123456789")
+    with Egress_() as egress:
+        assert token_requests.ask(source, NAME, egress).value.reveal() == "t0ken-0123456789"
+    child = int((tmp_path / "child").read_text())
+    ended = time.monotonic() + slack(5)
+    while alive(child) and time.monotonic() < ended:
+        time.sleep(0.01)
+    assert not alive(child)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_attack_nobody_waits_for_a_program_that_cannot_be_killed(
+    program: Callable[[str], CommandSource], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that runs as another user (set-user-ID)."""
+
+    def not_permitted(group: int, number: int) -> None:
+        raise PermissionError
+
+    source = program(f"echo $$ > {tmp_path}/own; exec sleep 600")
+    with monkeypatch.context() as patched, Egress_() as egress:
+        patched.setattr(token_requests.os, "killpg", not_permitted)
+        patched.setattr(token_requests, "_END_S", 0.05)
+        with pytest.raises(TokenUnavailable, match="did not end within"):
+            token_requests.ask(source, NAME, egress, seconds=0.5)
+    own = int((tmp_path / "own").read_text())
+    assert alive(own)  # and so nobody waited for it
+    os.kill(own, signal.SIGKILL)
 
 
 def test_a_program_that_has_gone_is_an_error_that_names_it(keeper: TokenKeeper) -> None:

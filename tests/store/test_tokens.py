@@ -253,8 +253,7 @@ def test_attack_no_value_that_is_set_counts_as_a_source(workspace: Workspace) ->
 def test_a_token_and_the_refresh_token_that_came_with_it_are_kept_in_one_change_and_on_record(
     workspace: Workspace,
 ) -> None:
-    source = oauth(refresh_token=SecretValue(REFRESH))
-    workspace.vault.set_source(NAME, source)
+    source = workspace.vault.set_source(NAME, oauth(refresh_token=SecretValue(REFRESH)))
     token = Token(SecretValue("t0ken-0123456789"), 1_000, 4_600, digest_of(source))
     renewed = source.renewed(read_token_answer(200, JSON, answer(refresh_token="n3xt-0123456789")))
     assert digest_of(renewed) == digest_of(source)
@@ -278,9 +277,27 @@ def test_a_token_of_a_source_that_was_set_anew_is_not_kept(workspace: Workspace)
     assert workspace.vault.source(NAME) == oauth()
 
 
+def test_attack_a_renewal_that_was_under_way_puts_back_no_account_that_the_operator_replaced(
+    workspace: Workspace,
+) -> None:
+    """A renewal takes up to 20 s: only the refresh token may be another when it ends."""
+    vault = workspace.vault
+    before = vault.set_source(NAME, oauth(refresh_token=SecretValue("refresh-of-A-0123456789")))
+    now = oauth(refresh_token=SecretValue("refresh-of-B-0123456789"))
+    vault.set_source(NAME, now)
+    issued = read_token_answer(200, JSON, answer(refresh_token="rotated-of-A-0123456789"))
+    vault.keep_token(NAME, USER, Token(issued.value, 1_000, 4_600, digest_of(before)), before.renewed(issued))
+    assert (vault.source(NAME), vault.token(NAME, USER)) == (now, None)
+
+
+def test_what_was_kept_before_sources_had_ids_can_be_read() -> None:
+    document = json.loads(write_source(oauth()))
+    del document["set_id"]
+    assert read_source(json.dumps(document)) == oauth()
+
+
 def test_new_keys_seal_sources_and_tokens_anew(workspace: Workspace) -> None:
-    source = oauth(refresh_token=SecretValue(REFRESH))
-    workspace.vault.set_source(NAME, source)
+    source = workspace.vault.set_source(NAME, oauth(refresh_token=SecretValue(REFRESH)))
     token = Token(SecretValue("t0ken-0123456789"), 1_000, 4_600, digest_of(source))
     workspace.vault.keep_token(NAME, USER, token, source)
     assert workspace.vault.rotate(new_master=True).secrets == 2

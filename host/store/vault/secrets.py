@@ -17,7 +17,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sqlalchemy import Connection, delete, insert, select
@@ -87,11 +87,14 @@ class Vault:
             found = self._found(connection, owner, str(name))
         return None if found is None or found.startswith(_SOURCE) else SecretValue(found.decode())
 
-    def set_source(self, name: SecretName, source: TokenSource) -> None:
-        """Keep `source`, of tokens that expire, in place of a value of the operator's secret `name`."""
+    def set_source(self, name: SecretName, source: TokenSource) -> TokenSource:
+        """Keep `source`, of tokens that expire, in place of a value of the operator's secret `name`. No token that was
+        had before is used any more. Returns it as it is kept."""
+        source = replace(source, set_id=secrets.token_hex(16))
         with self._audit_log.changing() as change:
             rows = self._replacing(change, OPERATOR, str(name), _SOURCE + write_source(source).encode())
             self._put(change, "secret.set", OPERATOR, str(name), rows)
+        return source
 
     def source(self, name: SecretName) -> TokenSource | None:
         """None where there is a value, or nothing."""

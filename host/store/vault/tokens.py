@@ -98,7 +98,8 @@ class OAuthSource:
     """An OAuth 2.0 token endpoint (RFC 6749), asked by client credentials (4.4), or with a `refresh_token` (6).
     `credentials` says where the client's own go: `basic` into a header (2.3.1), `body`. `more` are further parameters,
     like `audience`. `private` and `ca_file` are the policy of this one way out: as `allowed_private` and `ca_file` of
-    any policy. Raises InputError, which names the field."""
+    any policy. `set_id` is another one each time that the vault gets the source. Raises InputError, which names the
+    field."""
 
     token_url: str
     client_id: str
@@ -109,6 +110,7 @@ class OAuthSource:
     more: Mapping[str, str] = field(default_factory=dict)
     private: tuple[str, ...] = ()
     ca_file: str | None = None
+    set_id: str = field(default="", compare=False, repr=False)
 
     kind: ClassVar[str] = "oauth"
 
@@ -181,6 +183,7 @@ class CommandSource:
     argv: tuple[str, ...]
     environment: tuple[str, ...] = ()
     life_s: float = UNKNOWN_LIFE_S
+    set_id: str = field(default="", compare=False, repr=False)
 
     kind: ClassVar[str] = "exec"
 
@@ -233,7 +236,8 @@ def read_source(text: str) -> TokenSource:
 
 
 def digest_of(source: TokenSource) -> str:
-    """Of what the operator set. A refresh token that took the place of another changes nothing."""
+    """Of what the operator set, and of when: what was set again is another source, though only its refresh token is
+    another. A refresh token that took the place of another by a renewal changes nothing."""
     if isinstance(source, OAuthSource):
         source = replace(source, refresh_token=source.refresh_token and SecretValue("kept"))
     return hashlib.sha256(write_source(source).encode()).hexdigest()

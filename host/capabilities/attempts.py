@@ -10,6 +10,7 @@ sent, and the run gets what came of the last one.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -23,11 +24,13 @@ from host.core.sliding_window import LocalLimiter, RequestLimiter, TokenLimiter
 from host.egress import EgressError, retry
 from host.egress.breaker import Breakers, Pass, Refused
 from host.egress.throttle import Throttles
-from host.errors import CircuitOpen, Refusal
+from host.errors import AuditError, CircuitOpen, Refusal, StateError
 from host.policy.permissions import Grant
 from host.policy.reliability import Retries
 from host.policy.urls import Target
 from host.run import Run
+
+_log = logging.getLogger(__name__)
 
 _ERRORS: Final = 400
 _FAULTS: Final = 500  # and above: statuses of errors of the upstream itself
@@ -73,9 +76,9 @@ class Attempts:
             if isinstance(entered, Refused):
                 raise self._refused(run, method, target, entered)
             passed = entered
-            if passed.probing:
-                run.audit("breaker.probed", detail={"origin": destination.origin})
         try:
+            if passed is not None and passed.probing:
+                run.audit("breaker.probed", detail={"origin": destination.origin})
             if self._throttles is not None:
                 self._wait_for_room(run, method, target, destination, size)
         except BaseException:
@@ -93,7 +96,7 @@ class Attempts:
     ) -> RawAnswer:
         """Send `request`, and again as the policy says. `first` is what came of it, if it was sent already. Returns the
         last answer. Raises EgressError, GuestError."""
-        number, outcome = 1, self._once(run, request) if first is None else first
+        number, outcome = 1, self._once(run, request, passed) if first is None else first
         while True:
             try:
                 passed, again = self._next(run, request, passed, outcome, number)
@@ -103,7 +106,7 @@ class Attempts:
             if not again:
                 break
             _close(outcome)
-            number, outcome = number + 1, self._once(run, request)
+            number, outcome = number + 1, self._once(run, request, passed)
         if isinstance(outcome, EgressError):
             raise outcome
         return outcome
@@ -113,7 +116,12 @@ class Attempts:
     ) -> tuple[Pass | None, bool]:
         """Note the `outcome` of attempt `number`, and wait for another one, if there is to be one. Raises RunStopped
         where the run ends meanwhile."""
-        self._note(run, request, passed, outcome)
+        try:
+            self._note(run, request, passed, outcome)
+        except AuditError:
+            raise
+        except StateError as error:  # an answer that came is not thrown away because it cannot be counted
+            _log.warning("an outcome at %s is not counted for the others: %s", request.destination.origin, error)
         if (again := self._again(run, request, outcome, number)) is None:
             return None, False
         try:
@@ -135,11 +143,14 @@ class Attempts:
 
         return broke
 
-    def _once(self, run: Run, request: UpstreamRequest) -> RawAnswer | EgressError:
+    def _once(self, run: Run, request: UpstreamRequest, passed: Pass | None) -> RawAnswer | EgressError:
         try:
             return self._upstream.send(run, request)
         except EgressError as error:
             return error
+        except BaseException:  # refused before it was sent, or the run has ended
+            self.leave(passed)
+            raise
 
     def _again(
         self, run: Run, request: UpstreamRequest, outcome: RawAnswer | EgressError, number: int
@@ -192,7 +203,11 @@ class Attempts:
         detail: dict[str, Any] = {"method": request.method, "url": request.target.shown, "attempt": number}
         if request.destination is not request.target:
             detail["sent_to"] = request.destination.origin
-        run.audit("http.request", "allow", f"repeated after {again.after}", detail)
+        try:
+            run.audit("http.request", "allow", f"repeated after {again.after}", detail)
+        except BaseException:
+            self.leave(passed)
+            raise
         run.meters.retries += 1
         return passed
 

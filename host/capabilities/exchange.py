@@ -266,7 +266,11 @@ class Exchange:
         shown = {"method": message.method, "url": target.shown, "request_bytes": len(body)}
         if destination is not target:
             shown["sent_to"] = destination.origin
-        run.audit("http.request", "allow", decision.rule, shown)
+        try:
+            run.audit("http.request", "allow", decision.rule, shown)
+        except BaseException:
+            self._attempts.leave(passed)
+            raise
         headers = message.headers
         if content_type:
             others = (field for field in headers if field[0].lower() != "content-type")
@@ -278,7 +282,7 @@ class Exchange:
         passed = self._attempts.enter(run, message.method, message.target, destination, size)
         try:
             self.check_count(run, message)
-        except GuestError:
+        except BaseException:
             self._attempts.leave(passed)
             raise
         return passed

@@ -5,11 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from host import Breaker, CancelToken, Host, Retries, Throttle, errors
+from host.capabilities.attempts import Attempts
+from host.capabilities.message import GuestError
+from host.core.leases import LocalLeases
+from host.core.sliding_window import LocalLimiter
+from host.egress.breaker import Breakers, Pass, Refused
+from host.policy.urls import Target
+from host.run import Meters, RunStopped
 from tests.capabilities.test_fault_matrix import answering
 from tests.conftest import slack
 from tests.egress.conftest import Peer
@@ -303,3 +311,74 @@ def test_what_an_upstream_says_of_its_limits_is_kept_to(host: Host) -> None:
         assert len(server.requests) == 1
     assert "the upstream's requests" in last["error"]["message"]
     assert f"{ORIGIN}/x" in last["error"]["message"]
+
+
+# A probe of a circuit that is open, and what ends it before it says anything.
+
+AT = Target.parse(f"{ORIGIN}/v1")
+
+
+class Sent:
+    """An upstream that does what it is told, and its circuit, by a clock that a test moves."""
+
+    def __init__(self, does: Callable[[], Any], audit: Callable[..., None] = lambda *_, **__: None) -> None:
+        self.now = 1_000.0
+        self.leases = LocalLeases(lambda: self.now)
+        grant: Any = SimpleNamespace(retries=None, breaker=BREAKER, throttle=None, reference="c:local.probe")
+        upstream: Any = SimpleNamespace(send=lambda run, request: does())
+        self.attempts = Attempts(grant, upstream, None, lambda run: True)
+        limiter = LocalLimiter(lambda: self.now)
+        self.breakers = Breakers("c:local.probe", BREAKER, limiter, self.leases, lambda: self.now)
+        self.attempts._breakers = self.breakers
+        self.run: Any = SimpleNamespace(audit=audit, caller=None, circuit=None, meters=Meters())
+        for _ in range(2):
+            passed = self.breakers.enter(AT.at, "")
+            assert isinstance(passed, Pass)
+            self.breakers.failed(passed)
+        assert isinstance(self.breakers.enter(AT.at, ""), Refused)
+        self.now += BREAKER.pause_s + 1
+
+    def send(self) -> Any:
+        request: Any = SimpleNamespace(method="POST", headers=(), body=b"", target=AT, destination=AT)
+        return self.attempts.send(self.run, request, self.attempts.enter(self.run, "POST", AT, AT, 0))
+
+
+def raising(error: BaseException) -> Callable[..., Any]:
+    def raises(*_: object, **__: object) -> Any:
+        raise error
+
+    return raises
+
+
+@pytest.mark.parametrize(
+    "error",
+    [GuestError("not_granted", "no such secret"), RunStopped(), errors.AuditError("the disk is full")],
+    ids=repr,
+)
+def test_attack_a_probe_that_is_refused_before_it_is_sent_leaves_its_place_to_another(error: BaseException) -> None:
+    """Else a guest whose requests are never sent keeps a circuit open for all."""
+    sent = Sent(raising(error))
+    with pytest.raises(type(error)):
+        sent.send()
+    assert isinstance(sent.breakers.enter(AT.at, ""), Pass)
+
+
+def test_a_probe_that_cannot_be_recorded_leaves_its_place_to_another() -> None:
+    sent = Sent(lambda: None, raising(errors.AuditError("the disk is full")))
+    with pytest.raises(errors.AuditError):
+        sent.send()
+    assert isinstance(sent.breakers.enter(AT.at, ""), Pass)
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_an_answer_is_not_thrown_away_where_the_circuits_cannot_be_told_of_it(
+    status: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have been paid for, and its client would ask again."""
+    answer = SimpleNamespace(status=status, headers=())
+    sent = Sent(lambda: answer)
+    passed = sent.attempts.enter(sent.run, "POST", AT, AT, 0)
+    monkeypatch.setattr(sent.leases, "lease_left_s", raising(errors.StateError("the database does not answer")))
+    request: Any = SimpleNamespace(method="POST", headers=(), body=b"", target=AT, destination=AT)
+    assert sent.attempts.send(sent.run, request, passed) is answer
+    assert "the database does not answer" in caplog.text

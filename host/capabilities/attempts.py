@@ -19,7 +19,7 @@ from host.capabilities.message import GuestError, subject
 from host.capabilities.upstream import RawAnswer, Upstream, UpstreamRequest
 from host.core.leases import Leases, LocalLeases
 from host.core.quantities import as_duration
-from host.core.repeating import cause_of_status, may_repeat, was_not_processed
+from host.core.repeating import cause_of_status, may_move, was_not_processed
 from host.core.sliding_window import LocalLimiter, RequestLimiter, TokenLimiter
 from host.egress import EgressError, retry
 from host.egress.breaker import Breakers, Pass, Refused
@@ -280,9 +280,9 @@ def key_of(run: Run) -> str:
 
 
 def note_status(run: Run, request: UpstreamRequest, raw: RawAnswer) -> None:
-    """Keep what an error's status says: who failed, and whether the request may be sent again."""
+    """Keep what an error's status says: who failed, and whether the request may be sent to another."""
     run.unserved = cause_of_status(raw.status)
-    if not (was_not_processed(raw.status, raw.headers) or may_repeat(request.method, request.headers)):
+    if not (was_not_processed(raw.status, raw.headers) or may_move(request.method)):
         run.once_only = True
 
 

@@ -36,7 +36,7 @@ from host.core.headers import (
 )
 from host.core.names import SecretName
 from host.core.quantities import as_duration
-from host.core.repeating import IDEMPOTENT, cause_of_kind, may_repeat
+from host.core.repeating import IDEMPOTENT, cause_of_kind, may_move
 from host.core.sliding_window import RequestLimiter
 from host.core.strict_json import write_json
 from host.egress import Deadline, EgressClient, EgressError, Outgoing
@@ -227,7 +227,7 @@ class Exchange:
                 run.once_only = True
             return message, UpstreamAnswer(run, first, redactor, failed)
         except EgressError as error:
-            run.once_only |= error.sent and not may_repeat(request.method, request.headers)
+            run.once_only |= error.sent and not may_move(request.method)
             raise failed(error) from None
         except GuestError as error:
             raise recorded(run, error) from None

@@ -350,6 +350,7 @@ class WebSockets:
             refusal = Refusal("request_too_large", socket.target.shown, f"{what} over {most}", remedy)
             raise recorded(run, GuestError.refused(refusal))
         socket.put(message)
+        run.once_only = True
 
     def _relayed(self, run: Run, socket: OpenSocket, caller: Conversation) -> dict[str, Json]:
         """Hand the messages of each side to the other, until the connection has ended. A side that takes nothing stops

@@ -2,7 +2,7 @@
 
 A request may be repeated if nothing of it was sent, if its method is idempotent (RFC 9110, 9.2.2), if it carries an
 idempotency key, or if the answer says that it was not processed. Anything else may have been done, and paid for,
-already.
+already. An idempotency key is known to the origin that had it: no other one can tell by it that the work is done.
 """
 
 from __future__ import annotations
@@ -28,8 +28,14 @@ _OF_KINDS: Final[Mapping[str, Cause]] = {
 
 
 def may_repeat(method: str, headers: Iterable[tuple[str, str]]) -> bool:
-    """Whether a request may be repeated whatever became of it. `headers` are its names and values."""
+    """Whether a request may be repeated, at the same origin, whatever became of it. `headers` are its names and
+    values."""
     return method in IDEMPOTENT or any(name.lower() in _KEYS and value.strip() for name, value in headers)
+
+
+def may_move(method: str) -> bool:
+    """Whether a request may be sent to another origin whatever became of it at this one."""
+    return method in IDEMPOTENT
 
 
 def was_not_processed(status: int, headers: Iterable[tuple[str, str]]) -> bool:

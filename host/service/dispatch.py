@@ -18,7 +18,6 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from operator import add
@@ -31,7 +30,6 @@ from host.core.operation import Result
 from host.core.strict_json import Json, as_written, parse_json, write_json
 from host.core.waiting import start
 from host.errors import (
-    ArtifactError,
     CallerTimeout,
     Cancelled,
     DeadlineExceeded,
@@ -49,8 +47,8 @@ from host.runtime.events import KEEPALIVE, AsyncEventStream, is_event, pieces, u
 from host.runtime.threads import aside
 from host.service.accounts import Accounts, Ended, Observer
 from host.service.dialects.dialect import Estimate, StoredAnswer, Tokens
-from host.service.failover import Place, Tried, Way, begun, cause_to_move, next_place, part_of
-from host.service.limits import Budget, Limiter, Reservation, limits_of_budget, limits_of_key
+from host.service.failover import Place, Told, Tried, Way, begun, cause_to_move, first_place, next_place, part_of
+from host.service.limits import Budget, Limit, Limiter, Reservation, limits_of_budget, limits_of_key
 from host.service.principal import Admission, Admitted, Principal
 from host.service.request import OperationRequest, Resolved, TokenCount, resolve
 from host.service.stored_objects import StoredObjects
@@ -83,7 +81,7 @@ class Running:
         self.held = held
         self.events = 0
         self.tried: list[Tried] = []  # before the target that is asked now
-        self._told: tuple[HostError, AsyncEventStream, Resolved, Catalyst] | None = None  # the first of these
+        self._told: Told | None = None
         self._handed = False  # whether the caller has a part of the answer
         self._begins = ""  # the first event
         self._asks_count = resolved.stream and bool(held.held or resolved.request.counts_tokens)
@@ -198,27 +196,26 @@ class Running:
 
     async def _moved(self, error: HostError) -> bool:
         """Whether the request goes on at its next target, after `error` at this one."""
-        cause, moves = cause_to_move(self._stream, self.resolved, error)
+        cause, once_only, moves = cause_to_move(self._stream, self.resolved, error)
         if cause is None or self._handed or self._cancelled or not (moves or self.tried):
             return False
-        self.tried.append(Tried(self.catalyst.reference, self.id, self._outcome, cause))
-        self._told = self._told or (error, self._stream, self.resolved, self.catalyst)
+        self.tried.append(Tried(self.catalyst.reference, self.id, self._outcome, cause, once_only))
+        if self._told is None or once_only:
+            self._told = Told(error, self._stream, self.resolved, self.catalyst, self._outcome, self._unsent)
         if moves and (place := await self._dispatch.moved(self)) is not None:
-            self.held = place.held
             if self._cancelled:  # meanwhile
                 raise self._why or Cancelled("the run was cancelled")
             self._stream = self._begun(place.resolved, place.catalyst)
             self._dispatch.goes_on(self, self._stream.id)
             await self._dispatch.record(self.tried[-1].moved_to(self.catalyst.reference, self.id))
             return True
-        _, self._stream, self.resolved, self.catalyst = self._told  # what the first one said is the answer
-        self._outcome = self.tried[0].outcome
+        _, self._stream, self.resolved, self.catalyst, self._outcome, self._unsent = self._told
         self._dispatch.goes_on(self, self._stream.id)
         return False
 
     def _error(self, error: HostError) -> HostError:
-        """What the caller is told of `error`: of several targets that failed, what the first one said."""
-        return self._told[0] if self._told is not None and self._told[1] is self._stream else error
+        """What the caller is told of `error`."""
+        return self._told.error if self._told is not None and self._told.stream is self._stream else error
 
     async def __aenter__(self) -> Self:
         return self
@@ -290,7 +287,7 @@ class Dispatch(UnderWay["Running"]):
         self._objects = objects
         self.budgets = budgets
         self._admission = admission
-        self._way = Way(catalog.current, self.prepared, self._reserve_budget)
+        self._way = Way(catalog.current, self.prepared, self._reserve, self._accounts.release)
         super().__init__()
         self._slow: set[str] = set()  # digests of catalysts whose schemas take long
 
@@ -320,21 +317,14 @@ class Dispatch(UnderWay["Running"]):
         and what loading raises."""
         if self._objects.active:
             resolved = await self._objects.pinned(resolved, view)
+        if resolved.others:
+            place = await first_place(resolved, view, self._way)
+        else:
+            place = Place(resolved, await self.prepared(resolved, view), await self._reserve(resolved, True, True))
         try:
-            catalyst = await self.prepared(resolved, view)
-        except ArtifactError:
-            if (place := await next_place(resolved, self._way, hold=False)) is None:
-                raise
-            resolved, catalyst = place.resolved, place.catalyst
-        principal, reference = resolved.request.principal, resolved.component.reference
-        limits = [] if principal.key is None else [one for one in limits_of_key(principal.key) if one.unit == "tokens"]
-        if self.budgets:
-            limits += limits_of_budget(self.budgets, reference.any_version)
-        held = await self._accounts.reserve(limits, partial(self._estimate, resolved)) if limits else _NOTHING
-        try:
-            running = kind(self, resolved, catalyst, held)
+            running = kind(self, place.resolved, place.catalyst, place.held)
         except BaseException:
-            await self._accounts.release(held)  # nothing ran
+            await self._accounts.release(place.held)  # nothing ran
             raise
         self._running[running.id] = running
         self._idle.clear()
@@ -386,16 +376,17 @@ class Dispatch(UnderWay["Running"]):
         await self._catalog.record(event)
 
     async def moved(self, running: Running) -> Place | None:
-        """Called by a Running whose last target failed: the next one, or None. What the failed one's budget holds is
-        given back, unless the work may have been done."""
+        """Called by a Running whose last target failed: the next one, or None; it holds what it needs there then. What
+        the failed one's budget holds is given back, unless the work may have been done."""
         if (place := await next_place(running.resolved, self._way)) is None:
             return None
+        own, rest = part_of(running.held, running.resolved.component.reference.any_version)
+        running.held = Reservation((*rest.held, *place.held.held))  # before anything waits, and may be cancelled
         for observer in self._observers:
             observer.moved(running)
-        own, rest = part_of(running.held, running.resolved.component.reference.any_version)
-        if running.tried[-1].cause != "timeout":
+        if not running.tried[-1].once_only:
             await self._accounts.release(own)
-        return replace(place, held=Reservation((*rest.held, *place.held.held)))
+        return place
 
     def first_event(self, running: Running, after_s: float) -> None:
         """Called by a Running at its first event."""
@@ -446,10 +437,14 @@ class Dispatch(UnderWay["Running"]):
         admitted = resolved.request.admitted
         return await (aside(work) if admitted is None else admitted.off_loop(work))
 
-    async def _reserve_budget(self, resolved: Resolved) -> Reservation:
-        """What the budget of the request's catalyst has to have; the key's is held already."""
-        limits = limits_of_budget(self.budgets, resolved.component.reference.any_version)
-        return await self._accounts.reserve(limits, partial(self._estimate, resolved))
+    async def _reserve(self, resolved: Resolved, of_key: bool, of_budget: bool) -> Reservation:
+        """Hold what the request may cost, of its key and of its catalyst's budget."""
+        key, limits = resolved.request.principal.key, list[Limit]()
+        if of_key and key is not None:
+            limits += [one for one in limits_of_key(key) if one.unit == "tokens"]
+        if of_budget and self.budgets:
+            limits += limits_of_budget(self.budgets, resolved.component.reference.any_version)
+        return await self._accounts.reserve(limits, partial(self._estimate, resolved)) if limits else _NOTHING
 
     async def _estimate(self, resolved: Resolved) -> Estimate:
         return await self._off_loop(resolved, resolved.estimate) if resolved.request.large else resolved.estimate()

@@ -4,7 +4,8 @@ A request goes to the first target. If the upstream there does not serve it, it 
 own, whose record names the first; under the caller's scopes, which are checked for each; with what is held for it
 already. Nothing moves on once a part of an answer was handed out, after a mistake of the caller, when the run was
 cancelled, or where the upstream may have done the work. Where every target fails, the caller gets what the first one
-said. The budget of a target that failed is given back, unless the work may have been done there.
+said, or what the last one said that may have done the work: nobody is told to try again what may be done. The budget of
+a target that failed is given back, unless the work may have been done there.
 """
 
 from __future__ import annotations
@@ -12,13 +13,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from host.core.audit import Event
 from host.core.names import Reference
 from host.core.repeating import Cause
 from host.core.sliding_window import Reservation
-from host.errors import ArtifactError, Forbidden, HostError, InputError, LimitExceeded
+from host.errors import (
+    ArtifactError,
+    Busy,
+    DeadlineExceeded,
+    Forbidden,
+    HostError,
+    InputError,
+    LimitExceeded,
+    PolicyError,
+)
 from host.run import AnswerHead, Piece
 from host.runtime.events import KEEPALIVE, AsyncEventStream, pieces, unserved
 from host.service.limits.limiter import is_of_budget
@@ -31,19 +41,22 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _HEAD_S: Final = 15.0  # that the head of an answer waits
-_PASSED_OVER: Final = (ArtifactError, Forbidden, InputError, LimitExceeded)
+_PASSED_OVER: Final = (ArtifactError, Forbidden, InputError, LimitExceeded, Busy, DeadlineExceeded)
 """Errors of a target that cannot be asked: it is not installed or not approved, not the caller's to use, takes no such
-request, or has spent its budget. The next one is asked."""
+request, has spent its budget, or cannot be loaded now or in time. The next one is asked."""
+_DOES_NOT_LOAD: Final = (ArtifactError, PolicyError)
 
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """One target that did not serve a request: its catalyst, the run there, its outcome and the cause."""
+    """One target that did not serve a request: its catalyst, the run there, its outcome and the cause. `once_only`:
+    the work may have been done there."""
 
     catalyst: str
     run: str
     outcome: str
     cause: Cause
+    once_only: bool
 
     def moved_to(self, catalyst: str, run: str) -> Event:
         """For the record of this run: the request goes on as that one."""
@@ -51,6 +64,26 @@ class Tried:
 
     def __str__(self) -> str:
         return f"{self.catalyst} {self.run} {self.outcome}"
+
+
+class Told(NamedTuple):
+    """What the caller is told where every target fails: the error of one of them. `unsent`: no upstream had it."""
+
+    error: HostError
+    stream: AsyncEventStream
+    resolved: Resolved
+    catalyst: Catalyst
+    outcome: str
+    unsent: bool
+
+
+class Unserved(NamedTuple):
+    """Why an upstream did not serve a request, None where that is not its doing; whether it may have done what may not
+    be done twice; and whether the next target is asked because of it."""
+
+    cause: Cause | None
+    once_only: bool
+    moves: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,25 +98,43 @@ class Place:
 @dataclass(frozen=True, slots=True)
 class Way:
     """How to reach a target. `view` returns the catalog as it is now; `prepared` loads a catalyst, and checks the input
-    and the caller; `reserve` holds what the target's own budget has to have."""
+    and the caller; `reserve` holds what has to be left, of the caller's key and of the target's own budget, as said;
+    `release` gives that back."""
 
     view: Callable[[], Awaitable[View]]
     prepared: Callable[[Resolved, View], Awaitable[Catalyst]]
-    reserve: Callable[[Resolved], Awaitable[Reservation]]
+    reserve: Callable[[Resolved, bool, bool], Awaitable[Reservation]]
+    release: Callable[[Reservation], Awaitable[None]]
 
 
-def cause_to_move(stream: AsyncEventStream, resolved: Resolved, error: HostError) -> tuple[Cause | None, bool]:
-    """Why the upstream did not serve a request that ended in `error`, None where that is not the upstream's doing; and
-    whether the next target is asked because of it."""
+def cause_to_move(stream: AsyncEventStream, resolved: Resolved, error: HostError) -> Unserved:
+    """What the `error` in which a request ended says of its upstream."""
     if (group := resolved.failover) is None:
-        return None, False
+        return Unserved(None, False, False)
     cause, once_only = unserved(stream, error)
-    return cause, cause in group.on and (group.unsafe_repeat or not once_only)
+    return Unserved(cause, once_only, cause in group.on and (group.unsafe_repeat or not once_only))
 
 
-async def next_place(resolved: Resolved, way: Way, *, hold: bool = True) -> Place | None:
-    """The next target that can be asked, with its budget held if `hold`; None where there is none. Raises
-    Unauthenticated for a caller who is not let in any more, StateError."""
+async def first_place(resolved: Resolved, view: View, way: Way) -> Place:
+    """Where a request begins: at its first target, or at the next one where that does not load or has spent its budget.
+    All that it needs is held. Raises what the first one raised where no other can be asked."""
+    try:
+        catalyst = await way.prepared(resolved, view)
+        return Place(resolved, catalyst, await way.reserve(resolved, True, True))
+    except (ArtifactError, PolicyError, LimitExceeded):
+        if (place := await next_place(resolved, way)) is None:
+            raise
+    try:
+        of_key = await way.reserve(place.resolved, True, False)
+    except BaseException:
+        await way.release(place.held)
+        raise
+    return replace(place, held=Reservation((*of_key.held, *place.held.held)))
+
+
+async def next_place(resolved: Resolved, way: Way) -> Place | None:
+    """The next target that can be asked, with its budget held; None where there is none. Raises Unauthenticated for a
+    caller who is not let in any more, StateError."""
     others = resolved.others
     while others:
         target, others = others[0], others[1:]
@@ -92,7 +143,7 @@ async def next_place(resolved: Resolved, way: Way, *, hold: bool = True) -> Plac
             found = resolve(resolved.request, view, target)
             found = replace(found, failover=resolved.failover, others=others)
             catalyst = await way.prepared(found, view)
-            return Place(found, catalyst, await way.reserve(found) if hold else Reservation())
+            return Place(found, catalyst, await way.reserve(found, False, True))
         except _PASSED_OVER as error:
             _log.warning("the target %s is passed over: %s", target.reference, error.code)
     return None

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import socket
 import threading
 import tomllib
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -24,6 +25,7 @@ from host.cli.commands.health import health
 from host.component.manifest import embedded_text
 from host.core.names import Reference, SecretName
 from host.core.quantities import Quota
+from host.errors import Busy, DeadlineExceeded, PolicyError
 from host.fakes import FakeOpenAI
 from host.fakes.openai.faults import Fault
 from host.runtime.workspace import Workspace
@@ -63,6 +65,7 @@ SETTINGS = ServerSettings.from_document(
             ),
             "only429": group({"catalyst": str(OPENAI), "model": "gpt-4o-mini"}, FIRST_OF_TWO[1], on=["429"]),
             "three": group(*({"catalyst": str(one), "model": "gpt-4o"} for one in (OPENAI, SECOND, THIRD))),
+            "spent-first": group(*({"catalyst": str(one), "model": "gpt-4o"} for one in (THIRD, SECOND))),
             "waiting": group(*({"catalyst": str(one), "model": "gpt-4o"} for one in (UNAPPROVED, SECOND))),
             "then-waiting": group(*({"catalyst": str(one), "model": "gpt-4o"} for one in (OPENAI, UNAPPROVED, SECOND))),
             "gone": group(*({"catalyst": str(one), "model": "gpt-4o"} for one in (UNAPPROVED, Reference.parse("c:local.none")))),
@@ -208,7 +211,8 @@ class TestMoved:
         self, place: Place, fault: str, keyed: bool, stream: bool
     ) -> None:
         place.fails(OPENAI, **FAULTS[fault])
-        moved = keyed or fault in ("503 for now", "429", "x-should-retry")
+        """A key is known to the first upstream alone: the second one would do the work again."""
+        moved = fault in ("503 for now", "429", "x-should-retry")
         answer = place.post("two", KEYED if keyed else None, stream=stream)
         assert answer.status_code == (200 if moved else 500 if fault == "500" else 502)
         assert place.asked() == [1, int(moved), 0]
@@ -235,8 +239,9 @@ class TestMoved:
         own.server.up_to_date()
         own.fails(OPENAI, delay_s=5.0)
         assert own.post("two").status_code == 504  # it may have been done, so the next one is not asked
-        assert own.post("two", KEYED).status_code == 200
-        assert own.asked() == [2, 1, 0]
+        assert own.post("two", KEYED).status_code == 504
+        assert own.post("reckless").status_code == 200
+        assert own.asked() == [3, 1, 0]
 
     @pytest.mark.parametrize("status", [400, 401, 404, 409, 422])
     def test_a_mistake_goes_nowhere_else(self, place: Place, status: int) -> None:
@@ -303,12 +308,30 @@ class TestSeen:
 
     def test_all_targets_are_down_and_the_first_one_s_error_is_told(self, place: Place) -> None:
         place.fails(OPENAI, status=429, body={"error": {"message": "the first"}})
-        place.fails(SECOND, status=500)
+        place.fails(SECOND, status=503, headers={"retry-after": "9"})
         sdk = openai.OpenAI(base_url=f"{place.server.url}/v1", api_key="k", max_retries=0)
         with sdk, pytest.raises(openai.RateLimitError, match="the first") as raised:
             sdk.chat.completions.create(model="two", **PLAIN)
-        assert "500" in raised.value.response.headers["x-catalyst-tried"]
+        assert "503" in raised.value.response.headers["x-catalyst-tried"]
         assert raised.value.response.headers["x-catalyst"].startswith(str(OPENAI))
+
+    def test_of_several_that_fail_the_one_is_told_that_may_have_done_the_work(self, place: Place) -> None:
+        place.fails(OPENAI, status=429)
+        place.fails(SECOND, status=500)
+        answer = place.post("two")
+        assert answer.status_code == 500
+        assert answer.headers["x-catalyst"].startswith(str(SECOND))
+        assert [one.split()[2] for one in answer.headers["x-catalyst-tried"].split(", ")] == ["429", "500"]
+
+    def test_what_the_second_may_have_done_nobody_is_told_to_try_again(self, own: Place) -> None:
+        """The first one's 429 would say so: the work would be done, and paid for, twice."""
+        own.workspace.policies.set(SECOND, "first_byte_timeout", "200ms")
+        own.server.up_to_date()
+        own.fails(OPENAI, status=429)
+        own.fails(SECOND, delay_s=5.0)
+        assert own.post("two").status_code == 504
+        first, second = own.budgets()
+        assert (first, second > 0) == (0, True)  # what it may have cost stays spent
 
     def test_a_mistake_that_the_next_target_finds_is_told_by_that_one(self, place: Place) -> None:
         place.fails(OPENAI, status=429)
@@ -350,6 +373,48 @@ class TestHeld:
         before = keyed.budgets()
         assert keyed.post("two").status_code == 429
         assert (keyed.spent(limits_of_key(key)), keyed.budgets()) == (0, before)
+
+    def test_of_a_target_that_was_never_reached_nothing_stays_spent(self, own: Place) -> None:
+        own.workspace.policies.set(OPENAI, "connect_timeout", "200ms")
+        with socket.create_server(("127.0.0.1", 0)) as silent:  # which says no word of TLS
+            send_to(own.workspace, OPENAI, f"https://127.0.0.1:{silent.getsockname()[1]}")
+            own.server.up_to_date()
+            answer = own.post("two")
+        assert (answer.status_code, answer.headers["x-catalyst-tried"].split()[2]) == (200, "upstream_timeout")
+        assert own.budgets() == [0, answer.json()["usage"]["total_tokens"]]
+
+    def test_of_a_target_that_may_have_done_the_work_it_stays_spent(self, own: Place) -> None:
+        own.fails(OPENAI, cut_before_headers=True)
+        answer = own.post("reckless")
+        assert answer.status_code == 200
+        first, second = own.budgets()
+        assert (first > 0, second) == (True, answer.json()["usage"]["total_tokens"])
+
+    def test_attack_who_leaves_while_something_is_given_back_gets_it_once(
+        self, own: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Else the budget of one target grew with each such request, and that of the next one shrank."""
+        dispatch = own.server.application.dispatch
+        accounts, left = dispatch._accounts, threading.Event()
+        settle = accounts._settle
+
+        async def leaving(held: Any, tokens: Any, *more: Any, **named: Any) -> Any:
+            if not left.is_set():
+                left.set()
+                task = asyncio.current_task()
+                assert task is not None
+                task.cancel()
+            return await settle(held, tokens, *more, **named)
+
+        StoreLimiter(own.workspace.counters).spend(limits_of_budget(SETTINGS.budgets, OPENAI), 100_000)
+        before = own.budgets()
+        monkeypatch.setattr(accounts, "_settle", leaving)
+        own.fails(OPENAI, status=429)
+        with suppress(httpx2.HTTPError):
+            own.post("two")
+        until(lambda: left.is_set() and not dispatch.running)
+        until(lambda: own.budgets() == before)
+        assert own.asked() == [1, 0, 0]
 
     def test_a_request_under_way_counts_once_for_its_key(self, keyed: Place) -> None:
         keyed.key(concurrency=1)
@@ -414,6 +479,44 @@ class TestAttacks:
         place.fails(OPENAI, status=429)
         assert place.post(model).status_code == 200
         assert place.asked() == [int(model == "then-waiting"), 1, 0]
+
+    def test_a_first_target_whose_budget_is_spent_is_passed_over(self, keyed: Place) -> None:
+        key = keyed.key(token_budget=Quota.parse("1M/1d"))
+        before = keyed.budgets()
+        answer = keyed.post("spent-first")
+        usage = answer.json()["usage"]["total_tokens"]
+        assert keyed.asked() == [0, 1, 0]
+        assert (keyed.spent(limits_of_key(key)), keyed.budgets()) == (usage, [before[0], before[1] + usage])
+
+    def test_a_key_without_tokens_is_refused_at_every_target(self, keyed: Place) -> None:
+        keyed.key(token_budget=Quota.parse("2/1d"))
+        before = keyed.budgets()
+        assert keyed.post("two").status_code == 429
+        assert (keyed.asked(), keyed.budgets()) == ([0, 0, 0], before)
+
+    @pytest.mark.parametrize(
+        ("error", "at", "status"),
+        [
+            pytest.param(PolicyError("it cannot be read"), OPENAI, 200, id="a first one whose policy is none"),
+            pytest.param(Busy("no room to load it"), SECOND, 429, id="a next one that waits for others"),
+            pytest.param(DeadlineExceeded("it takes long"), SECOND, 429, id="a next one that loads for too long"),
+        ],
+    )
+    def test_a_target_that_does_not_load_is_passed_over(
+        self, place: Place, monkeypatch: pytest.MonkeyPatch, error: Exception, at: Reference, status: int
+    ) -> None:
+        dispatch = place.server.application.dispatch
+        way = dispatch._way
+
+        async def prepared(resolved: Any, view: Any) -> Any:
+            if resolved.component.reference.any_version == at:
+                raise error
+            return await way.prepared(resolved, view)
+
+        monkeypatch.setattr(dispatch, "_way", replace(way, prepared=prepared))
+        place.fails(OPENAI, status=429)
+        assert place.post("two").status_code == status
+        assert place.asked() == [int(at == SECOND), int(at == OPENAI), 0]
 
     def test_without_a_target_that_may_run_the_caller_hears_of_the_first(self, place: Place) -> None:
         answer = place.post("gone")

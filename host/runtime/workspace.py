@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from host.oci.blobs import Progress
     from host.oci.client import RegistryClient
     from host.runtime.loader import Loader
+    from host.store.state_digest import State
     from host.store.vault.master import MasterKey
     from host.store.vault.secrets import SigningKeys
 
@@ -338,11 +339,10 @@ class Workspace:
             pass
 
     @contextmanager
-    def sealed(self) -> Iterator[None]:
-        """Inside, all reads see one moment, whose state digest was checked. Raises StateError."""
+    def sealed(self) -> Iterator[State]:
+        """Inside, all reads see one moment, whose state digest was checked: of this. Raises StateError."""
         with self.database.snapshot() as connection:
-            self.audit_log.check(connection)
-            yield
+            yield self.audit_log.check(connection)
 
     def review(self, component: Component) -> Review:
         """What the approval of `component` would allow, compared with the approved version."""

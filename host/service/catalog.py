@@ -28,6 +28,8 @@ from host.service.operations import operations_of
 from host.service.request import Routing
 from host.store.access.api_keys import KeyRing
 from host.store.components import Component, latest
+from host.store.tables import seals
+from host.store.vault.secrets import TOKENS
 
 T = TypeVar("T")
 
@@ -45,9 +47,12 @@ class View:
     `components` are those that are approved: they alone have routes, operations and models, and count. `all` has those
     that wait for approval too, so that people see them and that errors name the remedy."""
 
-    def __init__(self, host: Host, workspace: Workspace, routing: Routing, stamp: object) -> None:
+    def __init__(
+        self, host: Host, workspace: Workspace, routing: Routing, stamp: object, tokens: str, rest: str
+    ) -> None:
         self._host = host
         self.stamp = stamp
+        self.tokens, self.rest = tokens, rest  # digests of what is kept of tokens, and of the state without it
         self.keys: KeyRing = workspace.api_keys.snapshot()
         self.all: Sequence[Component] = workspace.components.all()
         self.components: Sequence[Component] = [one for one in self.all if one.approved]
@@ -178,8 +183,12 @@ class Catalog:
         stamp = self._workspace.stamp()
         if self._view is not None and self._view.stamp == stamp:
             return self._view
-        with self._workspace.sealed():
-            return View(self._host, self._workspace, self._routing, self._workspace.stamp())
+        with self._workspace.sealed() as state:
+            stamp, (tokens, rest) = self._workspace.stamp(), state.apart(seals, owner=TOKENS)
+            if (view := self._view) is not None and view.tokens != tokens and view.rest == rest:
+                view.stamp, view.tokens = stamp, tokens  # a token was renewed: catalysts stay loaded
+                return view
+            return View(self._host, self._workspace, self._routing, stamp, tokens, rest)
 
 
 def completed(routing: Routing, components: Iterable[Component], order: Iterable[Reference]) -> Routing:

@@ -9,6 +9,7 @@ database but has no key can stop runs, and cannot widen them.
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import json
 from collections.abc import Mapping, Sequence
@@ -81,11 +82,15 @@ class State:
         A later table without rows is left out, so that a digest from before it existed still verifies. That hides
         nothing: each part names its table, so different sets of rows give different texts. Removing all rows of a
         table, or adding its first one, changes the digest as any other change does."""
-        return [
-            json.dumps([table.name, sorted(json.dumps(list(row), default=_hex) for row in rows)])
-            for table, rows in self._rows.items()
-            if rows or table not in _LATER
-        ]
+        return _parts(self._rows)
+
+    def apart(self, table: Table, **where: Any) -> tuple[str, str]:
+        """SHA-256 of the rows of `table` whose columns equal `where`, and of all others: which of both are as they
+        were."""
+        named = [row for row in self._rows[table] if _equals(table, row, where)]
+        others = {**self._rows, table: [row for row in self._rows[table] if row not in named]}
+        first, second = (hashlib.sha256(json.dumps(_parts(rows)).encode()) for rows in ({table: named}, others))
+        return first.hexdigest(), second.hexdigest()
 
     def digests(self, key: DataKey, seq: int) -> list[bytes]:
         """HMAC-SHA256 (RFC 2104) over all of it and the schema: the present schema first, then each of the earlier
@@ -94,6 +99,14 @@ class State:
         for part in self.parts():
             total.update(part.encode())
         return [_with_schema(total, one) for one in (schema.digest(self._dialect), *schema.EARLIER)]
+
+
+def _parts(rows: Mapping[Table, Sequence[tuple[Any, ...]]]) -> list[str]:
+    return [
+        json.dumps([table.name, sorted(json.dumps(list(row), default=_hex) for row in some)])
+        for table, some in rows.items()
+        if some or table not in _LATER
+    ]
 
 
 def write_digest(connection: Connection, key: DataKey, seq: int, state: State) -> Checkpoint:

@@ -40,7 +40,7 @@ _CHANGES: Final[tuple[EventKind, ...]] = (
     *("secret.set", "secret.refreshed", "secret.deleted"),
     *("key.rotated", "audit.pruned"),
 )
-_TOKENS: Final = "tokens"  # the owner of tokens in use, each by the names of its secret and of who uses it
+TOKENS: Final = "tokens"  # the owner of tokens in use, each by the names of its secret and of who uses it
 _SOURCE: Final = b"\0"  # before a source of tokens in place of a value: no value begins so
 
 
@@ -104,7 +104,7 @@ class Vault:
     def token(self, name: SecretName, user: str) -> Token | None:
         """The last token of the secret `name` for `user`, a component without its version."""
         with self._audit_log.database.reading() as connection:
-            found = self._found(connection, _TOKENS, f"{name}@{user}")
+            found = self._found(connection, TOKENS, f"{name}@{user}")
         return None if found is None else Token.parse(found.decode())
 
     def keep_token(self, name: SecretName, user: str, token: Token, source: TokenSource) -> None:
@@ -114,8 +114,8 @@ class Vault:
             before = self._source(change.connection, name)
             if before is None or digest_of(before) != token.source:
                 return
-            rows = self._replacing(change, _TOKENS, f"{name}@{user}", token.sealed_text().encode())
-            digests = {_TOKENS: self._write(change, _TOKENS, rows)}
+            rows = self._replacing(change, TOKENS, f"{name}@{user}", token.sealed_text().encode())
+            digests = {TOKENS: self._write(change, TOKENS, rows)}
             if source != before:
                 rows = self._replacing(change, OPERATOR, str(name), _SOURCE + write_source(source).encode())
                 digests[OPERATOR] = self._write(change, OPERATOR, rows)

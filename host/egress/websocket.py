@@ -34,7 +34,7 @@ MAX_SUBPROTOCOLS: Final = 20
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
 _PING_S: Final = 20.0  # of silence, after which the other side is asked whether it is there
 _CLOSE_S: Final = 5.0  # for the other side's answer to a close frame
-_READ_BYTES: Final = 64 * 1024
+_READ_BYTES: Final = 16 * 1024  # between two looks at the clock: in the smallest frames, a tenth of a second
 _READS_A_TURN: Final = 8
 _AHEAD: Final = 64  # messages that may wait to be taken; then no more is read
 
@@ -101,8 +101,7 @@ class WebSocket:
         self._frames = Frames(CLIENT)
         self._unsent = bytearray()
         self._pong: Pong | None = None  # to be sent: the other side needs an answer to its last ping alone
-        self._pieces: list[SocketMessage] = []  # of a message that is not whole
-        self._size = 0  # of these
+        self._begun = bytearray()  # of a message that is not whole; a text as UTF-8: pieces may be one character each
         self._waiting: deque[SocketMessage] = deque()
         self._waiting_bytes = 0
         self._failure: EgressError | None = None
@@ -171,10 +170,10 @@ class WebSocket:
         try:
             with wire.interruptible(clock):
                 wire.check(clock)
-                if not self._move(connection, reading=reading) and not self.ended:
+                if not self._move(connection, clock, reading=reading) and not self.ended:
                     wait_s = min(seconds, self._until_due(time.monotonic()))
                     wire.wait(clock, wait_s, reading=reading, writing=bool(self._unsent), wake=wake)
-                    self._move(connection, reading=reading)
+                    self._move(connection, clock, reading=reading)
             if not self.ended:
                 self._keep_alive(time.monotonic(), wire.at)
         except ConnectionLostError:
@@ -198,14 +197,15 @@ class WebSocket:
         self.end = self.end or self._closing or Closed(ABNORMAL)
         self._take_back(connection, usable=False)
 
-    def _move(self, connection: Connection, *, reading: bool) -> bool:
+    def _move(self, connection: Connection, clock: Deadline, *, reading: bool) -> bool:
         """Write and read what goes without waiting. Returns whether anything was read. What the other side said before
-        it hung up is read also where it takes no more."""
+        it hung up is read also where it takes no more. Raises EgressError where the run is over meanwhile."""
         try:
             self._write(connection)
         except ConnectionLostError:
             while not self.ended and (data := connection.wire.read_now(_READ_BYTES)):
                 self._take_in(data)
+                connection.wire.check(clock)
             raise
         read = False
         for _ in range(_READS_A_TURN if reading else 0):
@@ -214,6 +214,7 @@ class WebSocket:
             read = True
             if data:
                 self._take_in(data)
+                connection.wire.check(clock)
             else:
                 self.end = self._closing or Closed(ABNORMAL)
             if self.ended or not self.has_room:
@@ -270,21 +271,20 @@ class WebSocket:
                 return
 
     def _add(self, event: TextMessage | BytesMessage) -> None:
-        piece: SocketMessage = event.data if isinstance(event.data, str) else bytes(event.data)
-        if piece:
-            self._pieces.append(piece)
-            self._size += size_of(piece)
-            if self._size > (most := self._limits.max_message_bytes):
-                self._fail(TOO_BIG, failures.too_much(most, "max_message_size"))
+        whole: SocketMessage = event.data if isinstance(event.data, str) else bytes(event.data)
+        size = len(self._begun) + size_of(whole)
+        if size > (most := self._limits.max_message_bytes):
+            self._fail(TOO_BIG, failures.too_much(most, "max_message_size"))
+            return
+        if self._begun or not event.message_finished:
+            self._begun += whole.encode() if isinstance(whole, str) else whole
+            if not event.message_finished:
                 return
-        if event.message_finished:
-            whole: SocketMessage = "" if isinstance(event.data, str) else b""
-            if self._pieces:
-                whole = whole.join(self._pieces)  # type: ignore[arg-type]  # of a message all are of one kind
-            self._waiting.append(whole)
-            self._waiting_bytes += self._size
-            self.received += 1
-            self._pieces, self._size = [], 0
+            whole = self._begun.decode() if isinstance(whole, str) else bytes(self._begun)
+            self._begun = bytearray()
+        self._waiting.append(whole)
+        self._waiting_bytes += size
+        self.received += 1
 
     def _close_came(self, event: CloseConnection) -> None:
         """A close frame; or what wsproto says in place of one, of a frame that breaks the protocol."""
@@ -301,4 +301,4 @@ class WebSocket:
     def _fail(self, code: int, error: EgressError) -> None:
         if self._frames.state is ConnectionState.OPEN:
             self._unsent += self._frames.send(CloseConnection(code=code))
-        self._failure = error
+        self._failure, self._begun = error, bytearray()

@@ -327,6 +327,14 @@ class TestBounds:
         assert socket.received_bytes < 20_000 + 3 * 64 * 1024
 
 
+def test_what_has_come_can_be_taken_from_one_that_was_closed(serve: Any, connect: Any, clock: StopClock) -> None:
+    socket = connect(serve(sending(frame(0x81, b"1") + frame(0x81, b"2") + frame(0x88, b"\x03\xe8"), hang=False)))
+    while not socket.ended:
+        socket.turn(clock, 10.0)
+    socket.close()
+    assert [socket.take(), socket.take(), socket.take(), socket.end] == ["1", "2", None, Closed(1000)]
+
+
 class TestTime:
     def limits(self, idle_s: float) -> Limits:
         return replace(LIMITS, idle_timeout_s=idle_s)

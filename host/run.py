@@ -13,7 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
@@ -368,10 +368,11 @@ class Run:
         return self.taker(piece)
 
     def close(self) -> None:
-        """Close the streams that the run left open. On its thread, however the run ended."""
-        for stream in self.streams.values():
-            stream.close()
-        self.streams.clear()
+        """Close the streams that the run left open, all of them. On its thread, however the run ended."""
+        with ExitStack() as closing:
+            for stream in self.streams.values():
+                closing.callback(stream.close)
+            self.streams.clear()
 
     # record
 

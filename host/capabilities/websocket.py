@@ -44,6 +44,8 @@ _UNSENT_BYTES: Final = 256 * 1024  # behind which no more is taken from the call
 _MOST_BEFORE: Final = 64  # characters before a secret, in all subprotocols together
 _LONGEST_BODY: Final = 64 * 1024  # characters of an answer in place of a connection
 _OFFERED: Final = "Sec-WebSocket-Protocol"
+_OWN_S: Final = 0.001  # of CPU time, that a turn of the relay may cost the host
+_OWN_S_A_BYTE: Final = 0.000_002  # more, that passes in it
 
 
 @runtime_checkable
@@ -168,8 +170,9 @@ class OpenSocket:
         self._closed = False
 
     @property
-    def open(self) -> bool:
-        return not self._closed and not self.raw.ended
+    def held(self) -> bool:
+        """Whether it holds a descriptor: also one that the other side has ended, until the guest is told."""
+        return not self._closed
 
     def ending(self) -> Closed:
         """How it ended."""
@@ -182,7 +185,7 @@ class OpenSocket:
         try:
             self.raw.turn(run, seconds, reading=reading, wake=wake)
         except EgressError as error:
-            raise self._failed(error) from None
+            raise self._failure(error) from None
         finally:
             run.meters.received_bytes += self.raw.received_bytes - before
             spent = time.monotonic() - began
@@ -197,7 +200,7 @@ class OpenSocket:
         try:
             message = self.raw.take()
         except EgressError as error:
-            raise self._failed(error) from None
+            raise self._failure(error) from None
         redactor = redactor or self._redactor
         if not message or not redactor.searches:
             return message
@@ -209,8 +212,12 @@ class OpenSocket:
         self._run.meters.sent_bytes += size_of(message)
         self.raw.put(message)
 
+    def _failure(self, error: EgressError) -> GuestError:
+        self.close()
+        return self._failed(error)
+
     def close(self) -> None:
-        """End it, now if it has not ended. Any number of times; recorded once."""
+        """End it, now if it has not ended: what has come can still be taken. Any number of times; recorded once."""
         if self._closed:
             return
         self._closed = True
@@ -242,7 +249,7 @@ class WebSockets:
         try:
             socket = self._socket(run, handle, to_send=True)
             message = read_socket_message(text, run.attachments, run.go_on)
-            self._say(run, socket, message)
+            self._say(run, socket, self._sockets.filled(run, socket.target, message))
             while socket.raw.unsent and not socket.raw.ended:
                 socket.turn(_TURN_S, reading=socket.raw.has_room)
             return write_json(_closed(socket) if socket.raw.ended else {"ok": True})
@@ -322,7 +329,7 @@ class WebSockets:
             words = "a relay was asked for, and the caller of this run exchanges no messages"
             raise GuestError("no_caller", f"{words} (host run --stream, or Catalyst.connect, do)")
         most = self._grant.limits.max_connections
-        if sum(isinstance(one, OpenSocket) and one.open for one in run.streams.values()) >= most:
+        if sum(isinstance(one, OpenSocket) and one.held for one in run.streams.values()) >= most:
             remedy = f"close one first, or raise max_connections in the policy of {self._grant.reference}"
             raise GuestError.refused(Refusal("stream_limit", "WebSockets", f"a run may have {most} open", remedy))
 
@@ -337,7 +344,6 @@ class WebSockets:
     def _say(self, run: Run, socket: OpenSocket, message: SocketMessage) -> None:
         """Send a message, of the guest or the caller. Raises GuestError, its refusal recorded, where it is too large,
         or all of them together are."""
-        message = self._sockets.filled(run, socket.target, message)
         size, limits = size_of(message), run.limits
         name, most = "max_message_size", limits.max_message_bytes
         what = f"a message of {size} bytes is"
@@ -357,18 +363,23 @@ class WebSockets:
         the other one, and holds up no message of its own. Raises GuestError."""
         raw, listens, full_since = socket.raw, True, 0.0
         while True:
-            began = time.thread_time()
+            began, before = time.thread_time(), _passed(run)
+            run.go_on()
             caller.attend()
             while raw.unsent < _UNSENT_BYTES and not raw.closing and (said := caller.heard()) is not None:
                 if isinstance(said, Closed):
                     raw.begin_close(said)
                 else:
                     self._say(run, socket, said)
-            while caller.has_room and (message := socket.take(run.redactor)) is not None:
-                listens = listens and _handed(run, caller, message)
+            more = True
+            while more and caller.has_room:
+                if (message := socket.take(run.redactor)) is None:
+                    more = False
+                else:
+                    listens = listens and _handed(run, caller, message)
             if not listens:
                 raw.begin_close(Closed(GOING_AWAY))
-            if raw.ended and (caller.has_room or not listens):
+            if raw.ended and not (more and listens):
                 end = socket.ending()
                 caller.closed(Closed(end.code, run.redacted(end.reason)))
                 return _closed(socket)
@@ -378,12 +389,17 @@ class WebSockets:
                 run.stop(Stop.CALLER)
                 raise GuestError("timeout", "the caller of the run takes no messages")
             if raw.ended:
-                run.go_on()
                 caller.wait(_LOOK_S)
             else:
                 wait_s = _TURN_S if not full_since else full_since + run.limits.idle_timeout_s - now
                 socket.turn(wait_s, reading=caller.has_room and raw.has_room, wake=caller.fileno())
-            run.excuse(time.thread_time() - began)
+            own_s = _OWN_S + _OWN_S_A_BYTE * (_passed(run) - before)
+            run.excuse(min(own_s, time.thread_time() - began))
+
+
+def _passed(run: Run) -> int:
+    """Bytes, each of which counts where it comes and where it goes."""
+    return run.meters.received_bytes + run.meters.sent_bytes + run.meters.emitted_bytes
 
 
 def _handed(run: Run, caller: Conversation, message: SocketMessage) -> bool:
@@ -410,6 +426,8 @@ def _received(socket: OpenSocket, until: float) -> dict[str, Json]:
 
 
 def _closed(socket: OpenSocket) -> dict[str, Json]:
+    """The end, for the guest, once it holds nothing."""
+    socket.close()
     end, raw = socket.ending(), socket.raw
     return {"closed": {"code": end.code, "reason": end.reason}, "sent": raw.sent, "received": raw.received}
 

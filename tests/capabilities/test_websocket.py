@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from base64 import b64decode, b64encode
 from typing import Any
 
@@ -334,6 +335,28 @@ class TestSecrets:
             got = answers(one, CONNECT, *[RECEIVE] * 2)[1:]
         texts = [one["text"] if "text" in one else b64decode(one["data"]).decode() for one in got]
         assert all("host-secret-" in text for text in texts), texts
+
+
+def test_one_that_has_ended_is_let_go_when_the_guest_is_told_and_not_at_the_end_of_the_run(host: Host) -> None:
+    freed = threading.Event()
+    seen: list[SocketPeer] = []
+
+    def behave(socket: SocketPeer) -> None:
+        seen.append(socket)
+        if len(seen) > 1:
+            socket.send(str(freed.wait(10)))
+            return
+        socket.send("last")
+        socket.close(4001)
+        socket.peer.hang()
+        freed.set()
+
+    with socket_serving(behave) as server:
+        one = probe(host, origin_of(server), max_connections=1)
+        told = answers(one, CONNECT, RECEIVE, RECEIVE, RECEIVE, CONNECT, ["websocket.receive", "$4.handle", "9999"])
+    assert told[1] == {"text": "last"}
+    assert told[2] == told[3]
+    assert told[5] == {"text": "True"}
 
 
 def test_connections_that_a_run_leaves_open_end_with_it(host: Host) -> None:

@@ -214,3 +214,18 @@ def test_only_the_first_last_word_is_the_report() -> None:
 
 def test_two_runs_have_two_ids() -> None:
     assert new_call().id != new_call().id
+
+
+def test_one_connection_whose_end_cannot_be_recorded_leaves_no_other_one_open() -> None:
+    run, closed = new_call(), []
+
+    class Unrecorded:
+        def close(self) -> None:
+            closed.append(self)
+            raise AuditError("the audit sink failed")
+
+    run.streams = {str(number): Unrecorded() for number in range(3)}
+    with pytest.raises(AuditError):
+        run.close()
+    assert len(closed) == 3
+    assert not run.streams

@@ -21,10 +21,14 @@ from wsproto.events import CloseConnection
 from host.server.asgi import context_of
 
 if TYPE_CHECKING:
-    from wsproto.events import Ping, Request
+    from wsproto.events import BytesMessage, Ping, Pong, Request, TextMessage
 
 MESSAGE_BYTES: Final = 24 * 1024 * 1024  # OpenAI's API takes 15 MiB of sound, in base64
+FRAMES_A_SECOND: Final = 5_000  # of one client: some take six bytes, and all of them the event loop
 PING_S: Final = 20.0  # between two pings; a client has as long again to answer
+
+_REFUSED: Final = 1008
+_AT_ONCE: Final = 8 * 1024  # bytes, behind which the frames are counted: a hundredth of a second of the smallest ones
 
 _log = logging.getLogger("host.server.sockets")
 _log.setLevel(logging.WARNING)  # the library names each connection by its URL, whose query may hold anything
@@ -66,6 +70,7 @@ class SocketProtocol(WSProtocol):
         self.logger = _log
         self._stuck: StuckReader | None = None
         self._waits = True  # for the answer to its request
+        self._second, self._frames = 0, 0  # that came within it
         self._known: Callable[[], None] = lambda: None
         self._left: Callable[[], None] = lambda: None
 
@@ -76,6 +81,49 @@ class SocketProtocol(WSProtocol):
     def handle_connect(self, event: Request) -> None:
         self.transport.pause_reading()
         super().handle_connect(event)
+
+    def data_received(self, data: bytes) -> None:
+        """A client of many tiny frames is hung up on, before they have held up the others."""
+        if not self.handshake_complete:
+            super().data_received(data)
+            return
+        for at in range(0, len(data), _AT_ONCE):
+            if self.transport.is_closing():
+                return
+            super().data_received(data[at : at + _AT_ONCE])
+            if self._frames > FRAMES_A_SECOND and not self.transport.is_closing():
+                self._hang_up(_REFUSED, "too many frames")
+
+    def handle_events(self) -> None:
+        """Once it is closed by us, only the other side's close counts: but all that is before that takes time."""
+        if not self.close_sent:
+            super().handle_events()
+            return
+        for event in self.conn.events():
+            self._count_frame()
+            if isinstance(event, CloseConnection):
+                self.handle_close(event)
+
+    def _hang_up(self, code: int, reason: str) -> None:
+        if not self.close_sent:
+            self.close_sent = True
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+            self.transport.write(self.conn.send(CloseConnection(code, reason)))
+        self.transport.close()
+
+    def _count_frame(self) -> None:
+        if (second := int(self.loop.time())) != self._second:
+            self._second, self._frames = second, 0
+        self._frames += 1
+
+    def handle_message(self, event: TextMessage | BytesMessage) -> None:
+        if event.frame_finished:
+            self._count_frame()
+        super().handle_message(event)
+
+    def handle_pong(self, event: Pong) -> None:
+        self._count_frame()
+        super().handle_pong(event)
 
     async def send(self, message: Any) -> None:
         """A client that has left gets nothing, and that is no error."""
@@ -101,6 +149,7 @@ class SocketProtocol(WSProtocol):
 
     def handle_ping(self, event: Ping) -> None:
         """A client that does not read gets no answer: else it could fill the memory with them."""
+        self._count_frame()
         if self.writable.is_set():
             super().handle_ping(event)
 

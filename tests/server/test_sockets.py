@@ -36,7 +36,7 @@ MESSAGE = 100_000
 
 class Site:
     """An ASGI application: `/echo` answers each message, `/talk` says much and hears nothing, `/deaf` takes no message,
-    `/late` accepts when it may, anything else refuses."""
+    `/late` accepts when it may, `/over` closes at once, anything else refuses."""
 
     def __init__(self) -> None:
         self.may_accept = threading.Event()
@@ -76,6 +76,10 @@ class Site:
         for _ in range(2_000):
             await send({"type": "websocket.send", "text": "x" * MESSAGE})
             self.received += 1
+
+    async def _over(self, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.close", "code": 1000, "reason": ""})
+        self.ends.append((await receive())["code"])
 
     async def _deaf(self, receive: Any, send: Any) -> None:
         del receive, send
@@ -297,6 +301,51 @@ class TestMessages:
         client.sendall(sent)
         assert closing(client) == code
         until(lambda: not server.server_state.connections)
+
+    @pytest.mark.parametrize(
+        ("first", "tiny"),
+        [
+            pytest.param(b"", frame(b"", 9), id="pings"),
+            pytest.param(b"", frame(b"", 10), id="pongs"),
+            pytest.param(frame(b"x", fin=False), frame(b"", 0, fin=False), id="empty parts of a message"),
+            pytest.param(b"", frame(b""), id="empty messages"),
+        ],
+    )
+    @pytest.mark.parametrize("path", [b"/echo", b"/over"])
+    def test_a_flood_of_tiny_frames_is_cut_off_before_it_holds_up_the_others(
+        self, listening: Any, stack: ExitStack, monkeypatch: pytest.MonkeyPatch, path: bytes, first: bytes, tiny: bytes
+    ) -> None:
+        """Counted, where it is parsed: what is behind the bound of a second is not."""
+        parsed = 0
+
+        def counting(self: Any, data: bytes) -> None:
+            nonlocal parsed
+            parsed += len(data)
+            original(self, data)
+
+        original = sockets.WSProtocol.data_received
+        monkeypatch.setattr(sockets.WSProtocol, "data_received", counting)
+        monkeypatch.setattr(sockets, "FRAMES_A_SECOND", 2_000)
+        port, server = listening()
+        client = upgraded(stack, port, path)
+        data, ends = first + tiny * 40_000, [1008, 1006]  # the flood behind it may break the connection off
+        ends += [1000] if path == b"/over" else []
+        with suppress(OSError):
+            client.sendall(data)
+        assert closing(client) in ends
+        until(lambda: not server.server_state.connections)
+        assert parsed < len(data) / 2
+
+    def test_large_messages_are_no_flood_of_frames(
+        self, listening: Any, stack: ExitStack, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sockets, "FRAMES_A_SECOND", 20)
+        port, _ = listening()
+        line = dialled(stack, port, "/echo")
+        for _ in range(3):
+            line.send("x" * 2_000_000)
+            assert len(line.recv(timeout=PATIENCE_S)) == 2_000_000
+        assert site.received == 3
 
     def test_a_client_that_floods_waits_until_its_messages_are_taken(self, listening: Any, stack: ExitStack) -> None:
         port, _ = listening()

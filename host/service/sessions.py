@@ -7,13 +7,14 @@ caller's messages name models, which a key for some models is held to.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from host.core.strict_json import Json, parse_object, write_json
-from host.errors import Cancelled, Forbidden, HostError, InputError, OperationFailed
+from host.errors import Cancelled, Forbidden, HostError, InputError, OperationFailed, UpstreamTimeout
 from host.service.accounts import Ended
 from host.service.dialects.dialect import Dialect, Tokens
 from host.service.dispatch import Running
@@ -29,13 +30,37 @@ if TYPE_CHECKING:
     from host.service.request import Resolved, Routing
 
 _PLACES: Final = ("", "session", "response")  # of a model's name in a message, where an alias may stand
+_MOST_ANSWERS: Final = 1_000  # of one session at once, whose parts are counted apart
+_UNKNOWN: Final = hash("")
+_OTHERS: Final = -1  # no text has this hash
+_STEP: Final = 50
 
 
+@dataclass
 class SessionCount(TokenCount):
-    """The sum of what the answers of one session say. The run's thread writes it."""
+    """The sum of what the answers of one session say, and of those that have not said it yet the number of parts: a
+    caller who leaves before that has spent them. The run's thread writes it."""
+
+    uncounted: int = 0
+    _parts: dict[int, int] = field(default_factory=dict)  # by answer
 
     def event(self, text: str) -> None:
         self.tokens = self.dialect.tokens_of_message(text, self.tokens) or self.tokens
+        if (found := self.dialect.answer_of_message(text)) is None:
+            return
+        ident, said = hash(found[0]), found[1]  # ids are strangers' texts, of any length
+        if said:
+            self.uncounted -= self._parts.pop(ident, 0) + self._parts.pop(_UNKNOWN, 0)
+            return
+        if ident not in self._parts and len(self._parts) >= _MOST_ANSWERS:
+            ident = _OTHERS
+        self._parts[ident] = self._parts.get(ident, 0) + 1
+        self.uncounted += 1
+
+    @property
+    def spent(self) -> int:
+        """Tokens, at least; those that are not counted in steps, since a limit is asked at each."""
+        return self.uncounted // _STEP * _STEP + (0 if self.tokens is None else self.tokens.total)
 
 
 class RunningSession(Running):
@@ -43,7 +68,7 @@ class RunningSession(Running):
 
     def _begun(self, resolved: Resolved, catalyst: Catalyst) -> AsyncEventStream:
         self.resolved, self.catalyst = resolved, catalyst
-        self._counted = SessionCount(resolved.dialect)
+        self._counted = self._spending = SessionCount(resolved.dialect)
         self._over: HostError | None = None
         given, caller = resolved.sent(resolved.params, catalyst.passes, catalyst.grant.forwards), resolved.caller()
         if "headers" in given:
@@ -56,9 +81,23 @@ class RunningSession(Running):
         self.meters = self._line.meters
         return cast("AsyncEventStream", self._line)  # of which nothing is asked that a connection has not
 
-    async def opening(self) -> None:
+    async def opening(self, patience_s: float) -> None:
         """Wait until it is open, at the first target whose upstream opens one. Raises HostError, of which
-        OperationFailed is for the upstream's refusal."""
+        OperationFailed is for the upstream's refusal, and UpstreamTimeout for one that takes longer than that in all:
+        nobody sees meanwhile whether the caller is still there."""
+        try:
+            async with asyncio.timeout(patience_s):
+                await self._opening()
+        except TimeoutError:
+            self._outcome = UpstreamTimeout.code
+            raise UpstreamTimeout(
+                f"the connection was not open within {patience_s:g} s",
+                limit="first_byte_timeout",
+                waited_s=patience_s,
+                hint="try again; if one target is slow to answer, lower first_byte_timeout in its policy",
+            ) from None
+
+    async def _opening(self) -> None:
         while True:
             try:
                 await self._line.opening()
@@ -88,8 +127,8 @@ class RunningSession(Running):
         self.events += len(found)
         if not found:
             self._outcome = str(self._line.result.status)
-        elif self.held.held and self.tokens is not None:
-            await self._hold(self.tokens.total)
+        elif self.held.held and (spent := self._spending.spent):
+            await self._hold(spent)
         return found
 
     async def _hold(self, total: int) -> None:
@@ -116,55 +155,60 @@ class RunningSession(Running):
         return self._why if self._why is not None and isinstance(error, Cancelled) else error
 
     def _ended(self) -> Ended:
-        return Ended(self._outcome, self.tokens or Tokens(), time.monotonic() - self._began)
+        tokens, more = self.tokens or Tokens(), self._spending.uncounted
+        tokens = Tokens(tokens.input, tokens.output + more)
+        return Ended(self._outcome, tokens, time.monotonic() - self._began, counted=not more)
 
 
 class MessageRules:
     """What a caller's messages may name. Most callers may name anything: then nobody reads them."""
 
-    def __init__(self, resolved: Resolved, routing: Routing) -> None:
+    def __init__(self, resolved: Resolved, routing: Routing, most_values: int) -> None:
+        """`most_values`: of JSON in one message that is read."""
         self._spec: OperationSpec | None = resolved.spec
         self._principal: Principal = resolved.request.principal
         self._dialect: Dialect = resolved.dialect
         self._routing = routing
-        self._reads = self._principal.for_some_models or bool(routing.aliases)
+        self._most_values = most_values
+        self.reads = self._principal.for_some_models or bool(routing.aliases)
 
     def checked(self, message: SocketMessage) -> SocketMessage:
         """The message to send, with models' own names in place of aliases. Raises Forbidden where it names a model that
         the key is not for, or hides one; InputError where that cannot be read."""
-        if not self._reads:
+        if not self.reads:
             return message
         event = self._event(message)
         if event is None:
             return message
-        replaced = self._with_own_names(event)
+        replaced, aliases = self._with_own_names(event)
         if self._principal.for_some_models:
             if self._dialect.message_hides(self._spec, event):
                 self._principal.require_any_model()
-            for model in self._dialect.other_models({"": event}):
+            for model in self._dialect.other_models({"": replaced}):  # an alias that still stands there is sent
                 if not isinstance(model, str):
                     raise Forbidden("a model is named by what is no text")
-                self._principal.require_model(model, self._routing.model(model))
-        return message if replaced is None else write_json(replaced)
+                self._principal.require_model(*aliases.get(model, ()), model)
+        return write_json(replaced) if aliases else message
 
     def _event(self, message: SocketMessage) -> dict[str, Json] | None:
         """None for what is no event, of a caller whose events are not held to anything."""
         try:
-            return parse_object(message, "the message", names_once=True)  # bytes are read as a text is
+            # bytes are read as a text is
+            return parse_object(message, "the message", most=self._most_values, names_once=True)
         except InputError:
             if self._principal.for_some_models:
                 raise
             return None
 
-    def _with_own_names(self, event: dict[str, Json]) -> dict[str, Json] | None:
-        """The event with aliases replaced; None where it has none."""
-        found = None
+    def _with_own_names(self, event: dict[str, Json]) -> tuple[dict[str, Json], dict[str, list[str]]]:
+        """The event with aliases replaced in the places for that, and by own name the aliases that stood there."""
+        aliases: dict[str, list[str]] = {}
         for place in _PLACES:
-            holder = event if not place else event.get(place)
+            holder = event.get(place) if place else event
             if not isinstance(holder, dict) or not isinstance(model := holder.get("model"), str):
                 continue
             if (own := self._routing.model(model)) != model:
-                base = event if found is None else found
+                aliases.setdefault(own, []).append(model)
                 named = {**holder, "model": own}
-                found = {**base, **named} if not place else {**base, place: named}
-        return found
+                event = {**event, place: named} if place else named
+        return event, aliases

@@ -22,7 +22,7 @@ from host.errors import (
     StateError,
     TooLarge,
 )
-from host.server.asgi import SMALL_BYTES, Receive, RequestContext, Send, last_words
+from host.server.asgi import LARGE_BYTES, SMALL_BYTES, Receive, RequestContext, Send, last_words, weight
 from host.server.http_errors import ending, note_failure
 from host.server.openai.gateway import of_host
 
@@ -89,10 +89,8 @@ class Bridge:
         while (message := await self._receive())["type"] == "websocket.receive":
             text = message.get("text")
             said: SocketMessage = message["bytes"] if text is None else text
-            if len(said) > SMALL_BYTES:
-                self._admitted.reserve(len(said))
             try:
-                said = self._rules.checked(said)
+                said = await self._checked(said)
             except (Forbidden, InputError) as error:
                 await self._refuse(error)
                 continue
@@ -104,6 +102,21 @@ class Bridge:
         code = message.get("code") or _NORMAL
         self._context.closed = code
         self._session.hang_up(code if code in _SENDABLE else _GOING_AWAY, message.get("reason") or "")
+
+    async def _checked(self, said: SocketMessage) -> SocketMessage:
+        """The message, once what it takes is reserved. Where it is read, and is large, off the event loop. Raises
+        LimitExceeded, Busy, Forbidden, InputError."""
+        reads, admitted = self._rules.reads, self._admitted
+        if len(said) <= SMALL_BYTES:
+            return self._rules.checked(said)
+        if not reads:
+            admitted.reserve(len(said) if said.isascii() else len(said) * (1 if isinstance(said, bytes) else 4))
+            return said
+        if len(said) <= LARGE_BYTES:
+            admitted.reserve(weight(said))
+            return self._rules.checked(said)
+        admitted.reserve(await admitted.off_loop(lambda: weight(said)))
+        return await admitted.off_loop(lambda: self._rules.checked(said))
 
     async def _refuse(self, error: Forbidden | InputError) -> None:
         """Record it and tell the client, and go on without the message. Raises `error` where there were many."""

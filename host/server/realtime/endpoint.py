@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from host.errors import Forbidden, HostError, Unauthenticated
 from host.server.asgi import (
+    MAX_VALUES,
     Receive,
     RequestContext,
     Scope,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 PREFIX: Final = "/v1"
 VIA: Final = "realtime"
+OPENING_S: Final = 30.0  # until the upstream has opened a session, whose client may have left meanwhile
 PROTOCOL: Final = "realtime"  # the only subprotocol that is chosen: the others that clients offer are keys
 _BETA: Final = "beta."
 _EPHEMERAL: Final = "ek_"
@@ -82,7 +84,7 @@ class RealtimeEndpoint:
             session = cast("RunningSession", await self._dispatch.start(resolved, view, RunningSession))
             async with session:
                 context.run = session.id
-                await session.opening()
+                await session.opening(OPENING_S)
                 await receive()  # the request itself
                 about = {CATALYST: session.catalyst.reference, RUN: session.id}
                 await send(
@@ -92,7 +94,7 @@ class RealtimeEndpoint:
                         "headers": [(name.encode(), value.encode()) for name, value in about.items()],
                     }
                 )
-                rules = MessageRules(resolved, view.routing)
+                rules = MessageRules(resolved, view.routing, MAX_VALUES)
                 await Bridge(session, rules, self._dispatch, admitted, context, receive, send).run()
 
     def _matched(self, view: View, scope: Scope) -> Matched | None:

@@ -105,6 +105,11 @@ class Dialect(Protocol):
         """The count of a session after an upstream's message, from the one `before` it; None where it adds nothing."""
         ...
 
+    def answer_of_message(self, message: str) -> tuple[str, bool] | None:
+        """The id of the answer that an upstream's message in a session is a part of, "" for an unknown one, and whether
+        the message says what that cost; None for one that is no part of any."""
+        ...
+
     def estimate(
         self, spec: OperationSpec | None, params: Mapping[str, Json], attachments: Mapping[str, Attachment]
     ) -> Estimate:

@@ -25,10 +25,11 @@ _CACHED = ("cache_creation_input_tokens", "cache_read_input_tokens")  # Anthropi
 LIST_MODELS: Final = "models.list"
 
 _TEXT_EVENTS = ("response.output_text.delta", "transcript.text.delta")
+_TRANSCRIPT: Final = "conversation.item.input_audio_transcription."
 _ENDS_OF_ANSWERS: Final = frozenset(
     {
         *("response.done", "response.completed", "response.incomplete", "response.failed"),
-        "conversation.item.input_audio_transcription.completed",
+        f"{_TRANSCRIPT}completed",
     }
 )
 _MODEL_PATH = "/models/{"
@@ -116,6 +117,28 @@ def tokens_of_message(message: str, before: Tokens | None) -> Tokens | None:
     if event.get("type") not in _ENDS_OF_ANSWERS or (found := tokens_of_document(event)) is None:
         return None
     return _sum((known, found))
+
+
+def answer_of_message(message: str) -> tuple[str, bool] | None:
+    if not ('.delta"' in message or '"response.created"' in message or '"usage"' in message):
+        return None
+    try:
+        event = parse_json(message, "the event")
+    except InputError:
+        return None
+    if not isinstance(event, dict) or not isinstance(kind := event.get("type"), str):
+        return None
+    if "elapsed_ms" in event or not kind.startswith(("response.", _TRANSCRIPT)):
+        return None
+    ends = kind in _ENDS_OF_ANSWERS and tokens_of_document(event) is not None
+    if not ends and not kind.endswith((".delta", ".created")):
+        return None
+    response = event.get("response")
+    if kind.startswith(_TRANSCRIPT):
+        ident = event.get("item_id")
+    else:  # parts in Responses do not say it: there is one answer at a time
+        ident = response.get("id") if isinstance(response, dict) else event.get("response_id")
+    return (ident if isinstance(ident, str) else ""), ends
 
 
 estimate = openai_costs.estimate

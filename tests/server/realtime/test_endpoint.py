@@ -24,6 +24,7 @@ from tests.conftest import KEY, slack
 from tests.server.conftest import OPENAI, PATIENCE_S, Server, until
 from tests.server.realtime.conftest import ASK, AT, Dial, answered, heard, refused, said
 
+DELTA = "response.output_text.delta"
 UPGRADE = (
     "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
     "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n{more}\r\n"
@@ -222,6 +223,16 @@ class TestBothEnds:
         assert found == status
         assert error["message"]
 
+    def test_an_upstream_that_opens_nothing_for_long_is_given_up(
+        self, dial: Dial, server: Server, fake: FakeOpenAI, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("host.server.realtime.endpoint.OPENING_S", 0.2)
+        fake.script([{"path": "/v1/realtime", "delay_s": 3600}])
+        status, error = refused(dial)
+        assert (status, error["code"]) == (504, "upstream_timeout")
+        assert "within 0.2 s" in error["message"]
+        until(lambda: not server.application.dispatch.running)
+
     def test_its_close_code_and_reason_are_the_client_s(self, dial: Dial, fake: FakeOpenAI) -> None:
         fake.script(
             [{"path": "/v1/realtime", "cut_after_events": 1, "close_code": code} for code in (4321, 3000, 1000)]
@@ -285,6 +296,20 @@ class TestWhatIsKept:
         assert heard(line, "error")[-1]["error"]["code"] == "rate_limit_exceeded"
         assert end_of(line)[0] == 1008
         assert refused(dial, key=text)[0] == 429
+
+    def test_leaving_before_the_count_spends_the_budget_all_the_same(
+        self, dial: Dial, server: Server, key: Callable[..., str], fake: FakeOpenAI, workspace: Workspace
+    ) -> None:
+        text = key(token_budget=Quota(60, 3_600.0))
+        server.up_to_date()
+        fake.script([{"path": "/v1/realtime", "event_delay_s": 0.01}])
+        line = dial(key=text)
+        said(line, {**ASK, "response": {**ASK["response"], "instructions": "Say hello in 5000 words"}}, DELTA)
+        line.close()
+        until(lambda: not server.application.dispatch.running)
+        assert refused(dial, key=text)[0] == 429
+        until(lambda: bool(workspace.usage.totals(None)))
+        assert workspace.usage.totals(None)[0].output_tokens > 0
 
     def test_the_end_of_the_server_is_an_error_event_and_a_code(self, dial: Dial, server: Server) -> None:
         line = dial()

@@ -41,7 +41,7 @@ _COUNTS_WHEN_ASKED = ("chat.completions.create", "completions.create")
 
 def tokens_of_document(document: Json) -> Tokens | None:
     """From `usage`; of events, from `response.usage` or `message.usage`; of a transcript that tells its length, from
-    that; of jobs, from what they count."""
+    that; of jobs and graders, from what they count."""
     if not isinstance(document, dict):
         return None
     usage = document.get("usage", document.get("usageMetadata", document.get("usage_metadata")))
@@ -55,6 +55,10 @@ def tokens_of_document(document: Json) -> Tokens | None:
         return Tokens(count_of(document["trained_tokens"]), 0)
     if isinstance(models := document.get("per_model_usage"), list):
         return _sum(_of_counts(one) for one in models if isinstance(one, dict))
+    if "reward" in document and "object" not in document:  # of a grader; in an object, `metadata` is the caller's own
+        said = document.get("metadata")
+        graded = said.get("token_usage") if isinstance(said, dict) else None
+        return Tokens(count_of(graded), 0) if graded is not None else None
     if "text" in document and document.get("duration") is not None:  # of sound, in seconds
         return Tokens(count_of(document["duration"]) * _TOKENS_A_SECOND, 0)
     return None

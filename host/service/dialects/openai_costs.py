@@ -15,6 +15,7 @@ from host.component.operations import OperationSpec
 from host.core.operation import Attachment
 from host.core.strict_json import Json
 from host.service.dialects.dialect import MOST_TOKENS, Estimate, StoredAnswer, count_of
+from host.service.dialects.openai_helpers import ordered
 
 _BYTES_A_TOKEN = 4
 _FILE_BYTES_A_TOKEN = 400  # of sound: 10 tokens a second at 32 kbit/s
@@ -36,6 +37,7 @@ _BOUNDS: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "/chat/completions": (("max_completion_tokens", "max_tokens"), ("n",)),
     "/completions": (("max_tokens",), ("n", "best_of")),
     "/responses": (("max_output_tokens",), ()),
+    "/responses/compact": ((), ()),
     "/messages": (("max_tokens",), ()),
     "/threads/runs": (("max_completion_tokens",), ()),
     "/threads/{}/runs": (("max_completion_tokens",), ()),
@@ -46,6 +48,20 @@ _LATER_PATHS: Final = frozenset(
         *("/agents/sessions", "/agents/sessions/{}/events", "/agents/automations/{}/invocations"),
     }
 )
+_FLAT: Final[Mapping[str, int]] = {  # whose answers count nothing, and what they start is not seen
+    "/agents/automations": _SESSION,
+    "/agents/automations/{}": _SESSION,
+    "/agents/automations/{}/resume": _SESSION,
+    "/chatkit/sessions": _SESSION,
+    "/fine_tuning/jobs/{}/resume": _SESSION,
+    "/threads/{}/runs/{}/submit_tool_outputs": _OPEN,
+    "/fine_tuning/alpha/graders/run": _OPEN,
+    "/audio/voices": _OPEN,
+    "/content_provenance_checks": _OPEN,
+    "/decisions": _OPEN,
+    "/videos/characters": _OPEN,
+    "/containers": _CONTAINER,
+}
 _KEPT_AT: Final[Mapping[str, str]] = {  # where an object of each kind is read
     "response": "/responses/{}",
     "chat.completion": "/chat/completions/{}",
@@ -57,10 +73,12 @@ _KEPT_AT: Final[Mapping[str, str]] = {  # where an object of each kind is read
 }
 _ENDS: Final = frozenset({"completed", "incomplete", "failed", "cancelled", "expired", "succeeded", "canceled"})
 _FREE: Final = re.compile(
-    r"/(files|uploads|vector_stores(?!/\{\}/search)|conversations|assistants|threads(?!/runs|/\{\}/runs\Z)|models|evals\Z"
+    r"/(files|uploads|vector_stores(?!/\{\}/search)|conversations|assistants|models|evals(/\{\})?\Z"
+    r"|threads(?!/runs|/\{\}/runs\Z|/\{\}/runs/\{\}/submit_tool_outputs)|evals/\{\}/runs/\{\}/cancel\Z"
     r"|organization|projects|batches/\{\}|chat/completions/\{\}|responses/\{\}/cancel|responses/input_tokens"
-    r"|fine_tuning/jobs/\{\}|fine_tuning/checkpoints|containers/\{\}|videos/\{\}\Z"
+    r"|fine_tuning/jobs/\{\}(?!/resume)|fine_tuning/checkpoints|fine_tuning/alpha/graders/validate|containers/\{\}|videos/\{\}\Z"
     r"|(realtime/calls|live/sessions)/\{\}/(hangup|refer|reject)\Z|skills|vaults|webhook_endpoints"
+    r"|agents(/\{\})?\Z|agents/sessions/\{\}\Z|agents/automations/\{\}/pause|chatkit/sessions/\{\}/cancel"
     r"|agents/environments|audio/voice_consents).*"
 )
 
@@ -70,6 +88,7 @@ _FREE: Final = re.compile(
 def estimate(spec: OperationSpec | None, params: Mapping[str, Json], attachments: Mapping[str, Attachment]) -> Estimate:
     if spec is not None and spec.websocket:
         return Estimate(1, likely=_SESSION)
+    spec = ordered(spec)
     if spec is not None and spec.method in ("GET", "DELETE"):
         return Estimate()
     path = _NAMES.sub("{}", spec.route) if spec is not None else ""
@@ -89,8 +108,8 @@ def estimate(spec: OperationSpec | None, params: Mapping[str, Json], attachments
             return Estimate(given + sound, likely=_OPEN, text=True)
         case "/videos" | "/videos/{}/remix" | "/videos/edits" | "/videos/extensions":
             return Estimate(given, _VIDEO_A_SECOND * (_number(params.get("seconds")) or 4))
-        case "/containers":
-            return Estimate(given, _CONTAINER)
+        case _ if path in _FLAT:
+            return Estimate(given, _FLAT[path])
         case _ if path.startswith(("/realtime/", "/live/")):
             return Estimate(given, _SESSION)
         case _ if path in _LATER_PATHS:
@@ -166,6 +185,7 @@ def _number(value: Json) -> int:
 def answer_of(spec: OperationSpec | None, params: Mapping[str, Json], document: Json) -> StoredAnswer | None:
     """An object counts only where its kind is made, read or cancelled, and under the id in the path: a file's content,
     which somebody wrote, may look like any object."""
+    spec = ordered(spec)
     inner = document.get("response") if isinstance(document, dict) and "object" not in document else None
     found = inner if isinstance(inner, dict) else document
     if spec is None or not isinstance(found, dict):

@@ -15,6 +15,7 @@ from typing import Any, Final
 from host.component.operations import OperationSpec
 from host.core.strict_json import Json
 from host.errors import InputError
+from host.service.dialects.openai_helpers import ordered
 
 _MOST_FIELDS: Final = 50_000  # of a request by a key for some models
 _PATH: Final = "/models/{"
@@ -67,6 +68,7 @@ def other_models(given: Mapping[str, Json]) -> Iterator[Json]:
 
 
 def names_unseen(spec: OperationSpec | None, given: Mapping[str, Json], schema: Json) -> bool:
+    spec = ordered(spec)
     if spec is not None and spec.request == "multipart" and given.get("multipart") is not None:
         return True  # a form that is made ready stands in place of all other parameters
     if spec is not None and spec.websocket:
@@ -97,12 +99,15 @@ def message_hides(spec: OperationSpec | None, event: Mapping[str, Json]) -> bool
 
 
 def _names_its_own(spec: OperationSpec | None, given: Mapping[str, Json]) -> bool:
-    """Whether the request has the very parameter that the operation takes its model from."""
+    """Whether the request has the very parameter that the operation takes its model from. One that the operation does
+    not list names nothing."""
     found = model_params(spec, given)
     listed = spec.parameters if spec is not None else None
     if spec is None or spec.path.startswith(_PATH):
         return bool(found)
-    return "model" in found or ("model_id" in found and listed is not None and "model" not in listed)
+    if listed is None:
+        return "model" in found
+    return ("model" if "model" in listed else "model_id") in {*found}.intersection(listed)
 
 
 def _hides(spec: OperationSpec, given: Mapping[str, Json]) -> bool:
@@ -161,7 +166,8 @@ def _takes_none(spec: OperationSpec | None, schema: Json) -> bool:
     if spec is None:
         properties = _properties(schema)
         return properties is not None and "model" not in properties
-    if spec.path.startswith(_PATH) or not spec.path:  # without a route it makes several requests, which are not seen
+    several = not (spec.path or spec.method)  # without a route it makes several requests, which are not seen
+    if spec.path.startswith(_PATH) or several:
         return False
     if spec.parameters is None:
         return spec.method in ("GET", "DELETE")

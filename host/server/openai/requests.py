@@ -109,8 +109,8 @@ class _Step:
         step = steps[at]
         if (literal := self.literals.get(step)) is not None:
             yield from literal.ends(steps, at + 1, values)
-        if self.named is not None and step:
-            yield from self.named.ends(steps, at + 1, (*values, unquote(step)))
+        if self.named is not None and _UNNAMED.isdisjoint((value := unquote(step)).split("/")):
+            yield from self.named.ends(steps, at + 1, (*values, value))
         if self.rest is not None:
             for end in range(at + 1, len(steps) + 1):
                 value = unquote("/".join(steps[at:end]))

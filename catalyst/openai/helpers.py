@@ -5,11 +5,15 @@ from typing import Any, Protocol, TypeAlias
 
 from catalyst.sdk.errors import Invalid, UpstreamError
 
-PART_SIZE = 64 * 1024 * 1024  # the most that the API takes as one part
+PART_SIZE = 24 * 1024 * 1024  # with the rest of its form in one request of a host's default limit, 32 MiB
+_MOST_PART_SIZE = 64 * 1024 * 1024  # that the API takes as one part
 _OF_AN_UPLOAD = ("bytes", "filename", "mime_type", "purpose")
 _PURPOSE = "assistants"  # of a file for a vector store
 _DEFAULT_WAIT_MS = 1_000
 _LONGEST_WAIT_MS = 600_000
+_EVEN_LOOKS = 20  # then each wait is longer than the one before, since a run has a number of requests (64 by default)
+_GROWTH = 1.1
+_GROWTH_AFTER_UPLOADS = 1.15  # which took some of them
 _PENDING = {  # statuses that will change, by the operation that gives them
     "vector_stores.files.retrieve": ("in_progress",),
     "vector_stores.file_batches.retrieve": ("in_progress",),
@@ -33,10 +37,10 @@ class Session(Protocol):
 Helper: TypeAlias = Callable[[Session, dict[str, Any]], dict[str, Any]]
 
 
-def polled(retrieve: str, *ids: str, create: str = "", new: str = "", **asked: Any) -> Helper:
+def polled(retrieve: str, *ids: str, create: str = "", new: str = "", growth: float = _GROWTH, **asked: Any) -> Helper:
     """The helper that asks for an object (`retrieve`, with the parameters `ids`) until its status stays. With `create`
     it makes the object first, with the parameters `asked` beside the caller's; `new` is the name of its id in `ids`,
-    if the caller does not give that."""
+    if the caller does not give that. `growth` is that of the waits."""
 
     def run(session: Session, params: dict[str, Any]) -> dict[str, Any]:
         given = dict(params)
@@ -44,7 +48,7 @@ def polled(retrieve: str, *ids: str, create: str = "", new: str = "", **asked: A
         if create:
             made = _object(session.ask(create, {**asked, **given}))
             given = {"thread_id": made.get("thread_id"), **given, **({new: made.get("id")} if new else {})}
-        return _settled(session, retrieve, {name: given.get(name) for name in ids}, interval)
+        return _settled(session, retrieve, {name: given.get(name) for name in ids}, interval, growth)
 
     return run
 
@@ -60,7 +64,7 @@ def upload_to_vector_store_and_poll(session: Session, params: dict[str, Any]) ->
     interval = _milliseconds(given.pop("poll_interval_ms", None))
     added = _object(upload_to_vector_store(session, given))
     ids = {"vector_store_id": given["vector_store_id"], "file_id": added.get("id")}
-    return _settled(session, "vector_stores.files.retrieve", ids, interval)
+    return _settled(session, "vector_stores.files.retrieve", ids, interval, _GROWTH_AFTER_UPLOADS)
 
 
 def upload_batch_and_poll(session: Session, params: dict[str, Any]) -> dict[str, Any]:
@@ -78,6 +82,7 @@ def upload_batch_and_poll(session: Session, params: dict[str, Any]) -> dict[str,
         "batch_id",
         create="vector_stores.file_batches.create",
         new="batch_id",
+        growth=_GROWTH_AFTER_UPLOADS,
     )
     return polls(session, given)
 
@@ -88,8 +93,10 @@ def upload_in_parts(session: Session, params: dict[str, Any]) -> dict[str, Any]:
     file, part_size, md5 = given.pop("file", None), given.pop("part_size", None) or PART_SIZE, given.pop("md5", None)
     if not isinstance(file, dict):
         raise Invalid("file", 'file must be a file: {"$attachment": id} or {"data": base64}')
-    if not isinstance(part_size, int) or isinstance(part_size, bool) or not 3 <= part_size <= PART_SIZE:
-        raise Invalid("part_size", f"part_size must be a number of bytes, at most {PART_SIZE}")
+    if "range" in file:
+        raise Invalid("file", "file has a range: the whole file goes up; make an attachment of the part")
+    if not isinstance(part_size, int) or isinstance(part_size, bool) or not 3 <= part_size <= _MOST_PART_SIZE:
+        raise Invalid("part_size", f"part_size must be a number of bytes, at most {_MOST_PART_SIZE}")
     size = _size(session, file, given.get("bytes"))
     filename = given.get("filename") or file.get("filename")
     if not filename:
@@ -127,11 +134,18 @@ def _uploaded(session: Session, file: Any) -> str:
     return _id(session.ask("files.create", {"file": file, "purpose": _PURPOSE}))
 
 
-def _settled(session: Session, retrieve: str, ids: dict[str, Any], interval: int | None) -> dict[str, Any]:
-    """The first answer whose status will not change. The run's deadline ends the wait."""
+def _settled(
+    session: Session, retrieve: str, ids: dict[str, Any], interval: int | None, growth: float
+) -> dict[str, Any]:
+    """The first answer whose status will not change. The run's deadline ends the wait. After some looks the waits grow,
+    also those that the caller or the API asked for."""
     result = session.ask(retrieve, ids)
+    longer, looks = 1.0, 0
     while _object(result).get("status") in _PENDING[retrieve]:
-        result = session.ask(retrieve, ids, after_ms=interval or _asked(result) or _DEFAULT_WAIT_MS)
+        looks += 1
+        longer *= growth if looks > _EVEN_LOOKS and longer < _LONGEST_WAIT_MS else 1
+        wait = (interval or _asked(result) or _DEFAULT_WAIT_MS) * longer
+        result = session.ask(retrieve, ids, after_ms=min(int(wait), _LONGEST_WAIT_MS))
     return result
 
 

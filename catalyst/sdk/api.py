@@ -57,7 +57,7 @@ def perform(
 
 
 def _result(status: int, data: Any, headers: Mapping[str, Any]) -> dict[str, Any]:
-    kept = relevant(headers)
+    kept = relevant(headers, success=True)
     return {"status": status, "data": data, **({"headers": kept} if kept else {})}
 
 

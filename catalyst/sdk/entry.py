@@ -63,6 +63,7 @@ class Call(NamedTuple):
             raise Invalid("headers", "headers must be an object of strings")
         if body is not None and not (isinstance(body, dict) and isinstance(body.get("$attachment"), str)):
             raise Invalid("body", 'body must be {"$attachment": id}')
+        headers = {name.lower(): value for name, value in headers.items()}
         return cls(operation, params, stream, query, headers, body, _sizes(document.get("attachments")))
 
 

@@ -118,12 +118,23 @@ class UpstreamError(CatalystError):
         return {**super().as_result(), **({"body": self.body} if self.body else {})}
 
 
-def relevant(headers: Mapping[str, Any]) -> dict[str, str]:
+def relevant(headers: Mapping[str, Any], *, success: bool = False) -> dict[str, str]:
     """The headers of an answer that its caller may need: about retries, the request and limits; at most MAX_HEADERS,
-    the limits last."""
+    the limits last. Of a `success` also `location`, the path alone of what was made."""
     names = [*_RELEVANT, *(name for prefix in _PREFIXES for name in sorted(headers) if name.startswith(prefix))]
     found = [(name, headers[name]) for name in names if isinstance(headers.get(name), str)]
+    if success and (place := _path_of(headers.get("location"))):
+        found.insert(0, ("location", place))
     return dict(found[:MAX_HEADERS])
+
+
+def _path_of(location: Any) -> str:
+    """The path in a URL or a reference to one; "" where it has none."""
+    place = location.partition("?")[0].partition("#")[0] if isinstance(location, str) else ""
+    _, origin, rest = place.partition("//")
+    if origin:
+        place = f"/{rest.partition('/')[2]}"
+    return place if place.startswith("/") else ""
 
 
 def _document(body: str) -> Any:

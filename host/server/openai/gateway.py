@@ -149,7 +149,7 @@ class Gateway:
             if not result.ok:
                 note_failure(context, result)
             body, media_type = whole(result, resolved.spec)
-            more = {**handed_on(result.headers), **_about(running)}
+            more = {**handed_on(result.headers), **place_of(result), **_about(running)}
             await send_whole(send, final_status(result.status), body, media_type, more)
 
     def _matched(self, view: View, scope: Scope) -> Matched | Sequence[str]:
@@ -442,6 +442,7 @@ def _media_type(given: Json) -> str:
 
 
 _HANDED_ON = frozenset({"retry-after", "retry-after-ms", "x-should-retry", "x-request-id"})
+_PLACE = re.compile(r"(/(?!\.{1,2}(/|\Z))[\w.~%:@+-]{1,200}){1,16}", re.ASCII)
 _HANDED_ON_PREFIXES = ("x-ratelimit-", "openai-")
 
 INVALID = "invalid_request_error"
@@ -483,6 +484,12 @@ def handed_on(headers: Mapping[str, str]) -> dict[str, str]:
     }
     upstream = headers.get("x-request-id")
     return known if upstream is None else {**known, "x-upstream-request-id": upstream}
+
+
+def place_of(result: Result) -> dict[str, str]:
+    """Where a success says that it made something: a path, such as that of a call, whose id is nowhere else."""
+    place = result.headers.get("location", "") if 200 <= result.status < 300 else ""
+    return {"location": place} if _PLACE.fullmatch(place) else {}
 
 
 def of_upstream(error: Json) -> dict[str, Json]:

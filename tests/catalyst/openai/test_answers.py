@@ -243,6 +243,26 @@ class TestTheHeadersOfAnErrorOfTheUpstream:
         world.answer("{}", headers={**RETRY, **makers, "set-cookie": "a=1", "server": "x"})
         assert call("models.list", interfaces=CYFR) == {"status": 200, "data": {}, "headers": {**RETRY, **makers}}
 
+    @pytest.mark.parametrize(
+        ("given", "handed_on"),
+        [
+            pytest.param("/v1/realtime/calls/rtc_1", "/v1/realtime/calls/rtc_1", id="a path"),
+            pytest.param("https://a.test/v1/calls/rtc_1?key=k#x", "/v1/calls/rtc_1", id="a URL, without its host and query"),
+            pytest.param("//a.test/calls/1", "/calls/1", id="without its scheme"),
+            pytest.param("https://a.test", "/", id="of a host alone"),
+            pytest.param("rtc_1", None, id="what has no path"),
+            pytest.param("", None, id="nothing"),
+        ],
+    )  # fmt: skip
+    def test_a_success_says_by_its_path_what_was_made(self, call, world, given, handed_on):
+        world.answer("answer", status=201, headers={"location": given})
+        result = call("realtime.calls.create", {"sdp": "offer"}, interfaces=CYFR)
+        assert (result["status"], result.get("headers", {}).get("location")) == (201, handed_on)
+
+    def test_an_error_leads_nowhere(self, call, world):
+        world.answer("", status=302, headers={"location": "/v1/elsewhere"})
+        assert "headers" not in call("models.list")
+
 
 def without_body(result, body):
     """The result of an error without its body, which is there as it came if it has an error object."""

@@ -59,6 +59,13 @@ def test_params_and_stream_may_be_left_out(guest):
     assert json.loads(run().run('{"operation": "a"}')) == ["a", {}, False]
 
 
+def test_names_of_headers_are_in_lower_case_however_they_are_given(guest):
+    sdk = guest("catalyst.sdk")
+    run = sdk.run_operations(lambda call: call.headers)
+    text = '{"operation": "a", "headers": {"OpenAI-Project": "theirs"}}'
+    assert json.loads(run().run(text)) == {"openai-project": "theirs"}
+
+
 def test_an_import_while_it_runs_says_where_it_belongs(guest, world):
     finders = sys.meta_path[:]
 

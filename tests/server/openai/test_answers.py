@@ -128,3 +128,27 @@ def test_what_a_catalyst_gathered_is_events_too() -> None:
     assert answers.gathered(result({"chunks": [{"a": 1}, {"b": 2}], "combined_text": ""})) == ['{"a":1}', '{"b":2}']
     assert answers.gathered(result({"chunks": "none"})) == []
     assert answers.gathered(result("text")) == []
+
+
+def test_a_success_says_where_its_call_is() -> None:
+    place = "/v1/realtime/calls/rtc_u1_a.b"
+    assert answers.place_of(result(status=201, headers={"location": place})) == {"location": place}
+
+
+@pytest.mark.parametrize(
+    ("status", "place"),
+    [
+        pytest.param(302, "/v1/files", id="by a redirect"),
+        pytest.param(401, "/v1/files", id="by an error"),
+        pytest.param(200, "https://evil.test/", id="to another host"),
+        pytest.param(200, "//evil.test/x", id="to one without a scheme"),
+        pytest.param(200, "/\\evil.test", id="to one behind a backslash"),
+        pytest.param(200, "/v1/../admin", id="up"),
+        pytest.param(200, "/v1/..", id="up at the end"),
+        pytest.param(200, "/v1/a?x=1", id="with a query"),
+        pytest.param(200, "/a" * 2_000, id="without end"),
+        pytest.param(200, "", id="nowhere"),
+    ],
+)
+def test_a_guest_cannot_lead_a_client_elsewhere(status: int, place: str) -> None:
+    assert answers.place_of(result(status=status, headers={"location": place})) == {}

@@ -25,7 +25,7 @@ CATALYST = Path(__file__).parents[2] / "catalyst" / "openai"
 FILE = CATALYST / "operations.json"
 _FIELDS = (
     *("description", "method", "path", "request", "query", "headers", "parts", "without_files", "response", "stream"),
-    *("secret", "websocket", "aliases", "renamed", "plain", "paginated", "deprecated", "params"),
+    *("secret", "apart", "public", "websocket", "aliases", "renamed", "plain", "paginated", "deprecated", "params"),
 )  # in this order
 _LOCAL = ("operations", "webhooks")  # what is no request, and so in no document
 _DEFAULTS = {"request": "none", "response": "json", "stream": False, "aliases": [], "headers": {}, "query": []}

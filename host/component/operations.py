@@ -46,8 +46,10 @@ class OperationSpec:
     (`in_headers`): for `none` the query, for `raw` one of them is the body. `parts` has the media types of parameters
     that are a part of a form, or the body. `without_files`: the request of a form that has no file in it. `response` is
     the form of the answer. `stream` is whether callers may ask for events, `always_streams` whether there is nothing
-    else. `secret` is the secret that it uses, "" for the manifest's first. `websocket`: it is a connection. `route` is
-    `path` without its query, "" for what no HTTP request reaches.
+    else. `secret` is the secret that it uses, "" for the manifest's first. `websocket`: it is a connection. `apart`: it
+    hands out credentials, or lets others act past this host. `public`: a public key may run it without being told so;
+    None where no operation of the manifest says that. `route` is `path` without its query, "" for what no HTTP request
+    reaches.
 
     `parameters` are the names that the schema of `params` lists, None where it lists none. `params` is the schema
     itself, read when it is asked for; `aliases` are other names of the operation.
@@ -71,6 +73,8 @@ class OperationSpec:
     secret: str = ""
     always_streams: bool = False
     websocket: bool = False
+    apart: bool = False
+    public: bool | None = None
     route: str = field(init=False, default="", compare=False)
     outside_body: frozenset[str] = field(
         init=False, default=frozenset(), compare=False
@@ -79,6 +83,11 @@ class OperationSpec:
     def __post_init__(self) -> None:
         object.__setattr__(self, "route", "" if self.websocket else self.path.partition("?")[0])
         object.__setattr__(self, "outside_body", frozenset((*self.in_path, *self.query, *self.in_headers)))
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether it is only for keys that name its kind."""
+        return self.apart or bool(self.secret)
 
     @property
     def params(self) -> Json:
@@ -118,7 +127,8 @@ def read_operations(given: Json, schemas: OperationSchemas | None = None) -> Map
     fields = FieldReader(given, error=malformed, at="operations")
     if len(fields.given) > MAX_OPERATIONS:
         raise ManifestError(f"the manifest: operations are more than {MAX_OPERATIONS}")
-    found = {name: _read(name, one, schemas) for name, one in fields.tables()}
+    marked = any(isinstance(one, dict) and "public" in one for one in fields.given.values())
+    found = {name: _read(name, one, schemas, marked=marked) for name, one in fields.tables()}
     names = set(found)
     routes: dict[str, str] = {}
     for one in found.values():
@@ -144,9 +154,10 @@ def routed(operations: Iterable[OperationSpec]) -> Iterator[OperationSpec]:
     yield from found.values()
 
 
-def _read(name: str, fields: FieldReader, schemas: OperationSchemas | None) -> OperationSpec:
+def _read(name: str, fields: FieldReader, schemas: OperationSchemas | None, *, marked: bool) -> OperationSpec:
     """The operation from the fields that the manifest has under `name`. Fields that this host does not know are passed
-    over. Raises ManifestError, which names the field."""
+    over. `marked`: some operation of the manifest has the field `public`. Raises ManifestError, which names the
+    field."""
     if not _is_name(name):
         raise malformed(fields.at, "is no name of an operation: words with dots between them")
     given = fields.given
@@ -190,6 +201,8 @@ def _read(name: str, fields: FieldReader, schemas: OperationSchemas | None) -> O
         secret=_secret(fields) if "secret" in given else "",
         always_streams=stream == _ALWAYS,
         websocket="websocket" in given and fields.flag("websocket"),
+        apart="apart" in given and fields.flag("apart"),
+        public=fields.flag("public", default=False) if marked else None,
     )
 
 

@@ -106,10 +106,11 @@ class Principal:
         """Whether the caller may run this operation; "" stands for the whole input of a catalyst that takes none.
         `spec` is the operation's, where it is known: then its name counts, and not the alias that the caller gave.
 
-        An operation with a secret of its own, such as an administrator's, is only for a key with a glob that names its
-        kind: `admin.*` does, `*` and `*.list` do not. A public key without operations only reads. One with operations
-        deletes only where a glob names the deletion: `files.delete` does, `files.*` does not."""
-        apart = spec is not None and bool(spec.secret)
+        An operation with a secret of its own, such as an administrator's, and one that hands out credentials are only
+        for a key with a glob that names their kind: `admin.*` does, `*` and `*.list` do not. A public key without
+        operations runs those that the manifest marks as public, or else those that read. One with operations deletes
+        only where a glob names the deletion: `files.delete` does, `files.*` does not."""
+        apart = spec is not None and spec.is_apart
         if self.key is None:
             return not (apart and self.anonymous)
         name = spec.name if spec else operation
@@ -135,7 +136,7 @@ class Principal:
             name = (spec.name if spec else operation)[:200]
             if self.key is None:
                 raise Forbidden(
-                    f"the operation {name!r} uses a secret of its own, and takes a key that names it",
+                    f"the operation {name!r} uses a secret of its own or hands one out, and takes a key that names it",
                     hint=f"the operator makes one: host key create --name NAME --operation {name}",
                 )
             raise Forbidden(
@@ -176,6 +177,8 @@ def _names_kind(glob: str, operation: str) -> bool:
 
 
 def _reads(operation: str, spec: OperationSpec | None) -> bool:
+    if spec is not None and spec.public is not None:
+        return spec.public and spec.method in ("GET", "") and not spec.websocket
     if spec is not None and spec.method:
         return spec.method == "GET" and not spec.websocket
     return operation.rpartition(".")[2] in _READING

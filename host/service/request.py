@@ -328,7 +328,7 @@ def resolve(request: OperationRequest, catalog: InstalledComponents, at: ModelTa
     component = catalog.component(reference)
     request.principal.require_catalyst(component.reference)
     understood = _understood(request, reference, component)
-    if request.principal.key is not None or (understood.spec is not None and understood.spec.secret):
+    if request.principal.key is not None or (understood.spec is not None and understood.spec.is_apart):
         request.principal.require_operation(understood.operation, understood.spec)
     if understood.more and understood.operation and request.principal.limited:
         _check_more(understood)

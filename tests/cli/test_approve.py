@@ -44,11 +44,13 @@ def test_the_page_says_what_keys_may_run_that_they_could_not_before(program: Any
     more = {f"admin.{n}": {"method": "GET", "path": f"/admin/{n}", "secret": "ADMIN"} for n in ("a", "b")}
     program("register", tool(domains=["old.example"], operations=before))
     program("policy", "set", "c:local.tool", "allowed_domains", '["old.example"]')
-    operations = {**before, "chat": {"method": "POST", "path": "/chat"}, **more}
+    more["client_secrets.create"] = {"method": "POST", "path": "/client_secrets", "apart": True}
+    operations = {**before, "chat": {"method": "POST", "path": "/chat", "public": False}, **more}
     program("register", tool(domains=["new.example"], operations=operations), "--replace")
     shown = program("approve", "c:local.tool").out
-    assert "\nit has 3 more operations: chat.* (1), admin.* (2)\n" in shown
-    assert "API keys without --operation may run them, but for those with the secret ADMIN;" in shown
+    assert "\nit has 4 more operations: chat.* (1), admin.* (2), client_secrets.* (1)\n" in shown
+    but = "those with the secret ADMIN and those that hand out credentials"
+    assert f"API keys without --operation may run them, but for {but}; a public key those that are marked" in shown
 
 
 @pytest.mark.usefixtures("waiting")

@@ -131,7 +131,7 @@ def test_its_operations_are_shown_and_those_that_a_public_key_has_by_default(pro
     program("key", "create", "--name", "page", "--type", "public")
     listed = program("key", "list").out.splitlines()
     assert "operations chat.*,models.list" in listed[1]
-    assert "operations those that read" in listed[2]
+    assert "operations those that are public, or read" in listed[2]
     assert "operations  chat.*,models.list" in program("key", "show", "web").out
     assert json.loads(program("key", "show", "web", "--json").out)["operations"] == ["chat.*", "models.list"]
 

@@ -56,6 +56,17 @@ def test_no_operations_are_none_and_the_order_is_the_manifests() -> None:
     assert list(Manifest.parse('{"operations": {"b": {}, "a": {}}}').operations) == ["b", "a"]
 
 
+def test_an_operation_that_is_apart_says_so_or_has_a_secret_of_its_own() -> None:
+    assert read(apart=True).is_apart
+    assert read(secret="ADMIN_KEY").is_apart
+    assert not read(apart=False).is_apart
+
+
+def test_where_one_operation_is_marked_as_public_the_others_are_not() -> None:
+    assert [one.public for one in read_operations({"a": {}, "b": {"public": True}}).values()] == [False, True]
+    assert [one.public for one in read_operations({"a": {}, "b": {}}).values()] == [None, None]
+
+
 def test_fields_that_are_not_known_are_passed_over() -> None:
     assert read(tags=["a"], **CHAT) == read(**CHAT)
 
@@ -112,6 +123,8 @@ def test_params_are_any_schema(params: Any) -> None:
                 "without_files": ("form", 5),
                 "secret": (5, "", "a b", None),
                 "websocket": ("true", None),
+                "apart": ("true", None, 1),
+                "public": ("true", None, 1),
                 "parameters": (5, "a", [5]),
                 "params": ("object", None, 5, []),
                 "aliases": ("a", None, {"a": 1}, [5], [""], ["a b"], ["a..b"], ["a", "a"], ["x"], ["a\n"], ["é"]),

@@ -11,6 +11,8 @@ import pytest
 from host.component.operations import OperationSpec, read_operations
 from host.service.dialects import Tokens, openai
 from host.service.dialects.openai_helpers import ORDERED
+from host.service.principal import ANONYMOUS_SCOPES, OPERATOR, Principal
+from host.store.access.api_keys import ApiKey
 
 FILE = Path(__file__).parents[2] / "catalyst" / "openai" / "operations.json"
 OPERATIONS = read_operations(json.loads(FILE.read_bytes())["operations"])
@@ -137,3 +139,52 @@ def test_several_requests_of_a_strange_catalyst_are_not_opened_by_a_model_that_t
     strange = OperationSpec("all.of_it", parameters=("input",))
     assert openai.names_unseen(strange, {"model": "gpt-4o-mini"}, True)
     assert not openai.names_unseen(OperationSpec("all.of_it", parameters=("model",)), {"model": "gpt-4o-mini"}, True)
+
+
+PUBLIC = {
+    *("models.list", "models.retrieve", "files.list", "files.retrieve", "files.content", "responses.retrieve"),
+    *("operations.list", "operations.describe"),
+}
+APART = {
+    *("realtime.client_secrets.create", "realtime.translations.client_secrets.create"),
+    *("beta.realtime.sessions.create", "beta.realtime.transcription_sessions.create", "beta.chatkit.sessions.create"),
+    *("webhooks.create", "webhooks.update", "webhooks.rotate_secret"),
+    *(f"beta.agents.vaults.credentials.{verb}" for verb in ("create", "delete", "list", "retrieve", "update")),
+    *(f"fine_tuning.checkpoints.permissions.{verb}" for verb in ("create", "delete", "list")),
+}
+
+
+def holder(kind: str, *globs: str) -> Principal:
+    return Principal.of(
+        ApiKey(
+            "ab12cd34ef56", "ci", kind, frozenset({"run"}), None, None, None, (), (), (),  # type: ignore[arg-type]
+            0.0, None, None, None, globs,
+        )
+    )  # fmt: skip
+
+
+def allowed(principal: Principal) -> set[str]:
+    return {name for name, one in OPERATIONS.items() if principal.may_operate(name, one)}
+
+
+def test_a_public_key_without_operations_reads_no_more_than_this() -> None:
+    assert allowed(holder("public")) == PUBLIC
+
+
+def test_what_hands_out_credentials_is_not_for_a_key_that_did_not_name_it() -> None:
+    admin = {name for name, one in OPERATIONS.items() if one.secret}
+    for principal in (
+        holder("secret"),
+        holder("secret", "*"),
+        holder("admin", "*.create", "*.list"),
+        Principal(None, ANONYMOUS_SCOPES, anonymous=True),
+    ):
+        assert not allowed(principal) & (APART | admin)
+    assert allowed(holder("secret")) == {*OPERATIONS} - APART - admin
+    assert allowed(OPERATOR) == {*OPERATIONS}
+
+
+@pytest.mark.parametrize("name", sorted(APART))
+def test_what_hands_out_credentials_is_for_a_key_that_names_its_kind(name: str) -> None:
+    assert name in allowed(holder("secret", f"{name.partition('.')[0]}.*"))
+    assert name in allowed(holder("secret", name))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from host.component.manifest import Manifest
+from host.component.operations import read_operations
 from host.core.names import Digest, Reference
 from host.errors import Forbidden, HostError, InputError
 from host.service.principal import ANONYMOUS_SCOPES, OPERATOR, Principal
@@ -168,6 +169,20 @@ class TestAPublicKey:
     @pytest.mark.parametrize("glob", ["files.delete", "*.delete"])
     def test_deletes_where_a_glob_names_that(self, glob: str) -> None:
         asked(holder("public", operations=(glob,)), "files.delete")
+
+    def test_reads_of_a_catalyst_that_marks_its_public_operations_those_alone(self) -> None:
+        rows = {
+            "a.list": {"method": "GET", "path": "/a", "public": True},
+            "a.describe": {"public": True},
+            "b.list": {"method": "GET", "path": "/b"},
+            "list": {},
+            "a.create": {"method": "POST", "path": "/a", "public": True},
+            "a.connect": {"method": "GET", "path": "/a/live", "websocket": True, "public": True},
+        }
+        specs = read_operations(rows)
+        public = holder("public")
+        assert [name for name, one in specs.items() if public.may_operate(name, one)] == ["a.list", "a.describe"]
+        assert holder("public", operations=("b.*",)).may_operate("b.list", specs["b.list"])
 
     def test_of_a_catalyst_that_tells_no_methods_reads_by_names(self) -> None:
         target = UNLISTED.reference

@@ -71,7 +71,7 @@ _BOUNDS: Final = (
         multiple=True,
         metavar="GLOB",
         help="Only this operation: models.list, chat.*.",
-        show_default="all without a secret of their own; for a public key those that read",
+        show_default="all that need not be named; for a public key those that its catalyst marks, or that read",
     ),
     aliased_option(
         "--model",
@@ -323,7 +323,7 @@ def _bounds(key: ApiKey) -> Iterator[tuple[str, str]]:
     ):
         if value is not None:
             yield what, str(value)
-    operations = key.operations or (("those that read",) if key.type == "public" else ())
+    operations = key.operations or (("those that are public, or read",) if key.type == "public" else ())
     for what, several in (
         ("ip-allowlist", key.ip_allowlist),
         ("operations", operations),

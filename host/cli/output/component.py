@@ -43,8 +43,12 @@ def more_operations(before: Component | None, after: Component) -> Iterator[str]
     yield ""
     yield f"it has {len(more)} more operation{'s' if len(more) > 1 else ''}: {kinds}"
     apart = dict.fromkeys(one.secret for one in more if one.secret)
-    but = f", but for those with the secret {', '.join(apart)}" if apart else ""
-    yield f"  API keys without --operation may run them{but}; a public key those that read (`host key list`)"
+    but = [f"those with the secret {', '.join(apart)}"] if apart else []
+    but += ["those that hand out credentials"] if any(one.apart for one in more) else []
+    most = f", but for {' and '.join(but)}" if but else ""
+    marked = any(one.public is not None for one in has.values())
+    some = "those that are marked as public" if marked else "those that read"
+    yield f"  API keys without --operation may run them{most}; a public key {some} (`host key list`)"
 
 
 def next_step(workspace: Workspace, component: Component) -> str:

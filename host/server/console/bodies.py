@@ -45,7 +45,7 @@ class Rotate(_Strict):
 
 
 class NewKey(_Strict):
-    """Empty texts and lists stand for no limit; of a public key's `operations`, for those that read."""
+    """Empty texts and lists stand for no limit; of a public key's `operations`, for those that are public, or read."""
 
     name: str
     type: str

@@ -63,7 +63,8 @@ _NO_HASH: Final = os.urandom(32)  # of no known text; comparing with it takes as
 class ApiKey:
     """A key without its text. `rate_limit` and `request_budget` count requests, `token_budget` tokens; None: no bound.
     An empty `ip_allowlist`, `models` (globs) or `catalysts` (a reference without a version: all versions) allows any.
-    `operations` are globs over the names of operations; empty: all of them, but for a public key only those that read.
+    `operations` are globs over the names of operations; empty: all of them that a key need not name, but for a public
+    key only those that are public, or read.
     `concurrency` is how many of its runs may have a sandbox at once in each process; None: as many as it leaves free.
     Times are Unix time in seconds."""
 

@@ -57,7 +57,7 @@ function limits(key) {
     key.rate_limit && `${key.rate_limit} requests`,
     key.request_budget && `budget ${key.request_budget} requests`,
     key.token_budget && `budget ${key.token_budget} tokens`,
-    key.operations ? `operations ${key.operations.join(", ")}` : key.type === "public" && "operations that read",
+    key.operations ? `operations ${key.operations.join(", ")}` : key.type === "public" && "operations that are public, or read",
     key.models.length > 0 && `models ${key.models.join(", ")}`,
     key.catalysts.length > 0 && key.catalysts.join(", "),
     key.ip_allowlist.length > 0 && `from ${key.ip_allowlist.join(", ")}`,
@@ -187,7 +187,7 @@ function form(create, close) {
     h("fieldset", {}, h("legend", {}, "It may"), scopes),
     h("div.three", {}, field("Rate limit", amounts.rate_limit, "requests"), field("Request budget", amounts.request_budget, "requests"),
       field("Token budget", amounts.token_budget, "tokens")),
-    field("Operations", lists.operations, "all where empty; for a public key those that read"),
+    field("Operations", lists.operations, "all where empty; for a public key those that its catalyst marks, or that read"),
     h("div.two", {}, field("Models", lists.models, "any where empty"), field("Catalysts", lists.catalysts, "any where empty")),
     h("div.two", {}, field("From addresses", lists.ip_allowlist, "any where empty"), field("Expires", expires)),
   ], "Create", close, () => create({

@@ -221,13 +221,13 @@ def _fits(tool: OperationTool, globs: Sequence[str]) -> bool:
 
 def _rank(tool: OperationTool) -> tuple[bool, bool, int]:
     """What people begin with comes first: what the manifest has an example of, then what has few words in its name; and
-    last what uses a secret of its own, such as an administrator's."""
+    last what only some keys may use, such as an administrator's."""
     spec, manifest = tool.spec, tool.component.manifest
     if spec is None or manifest is None:
         return False, False, 0
     inputs = (example.get("input") for example in manifest.examples)
     shown = {one.get("operation") for one in inputs if isinstance(one, dict)}
-    return bool(spec.secret), shown.isdisjoint((spec.name, *spec.aliases)), spec.name.count(".")
+    return spec.is_apart, shown.isdisjoint((spec.name, *spec.aliases)), spec.name.count(".")
 
 
 class OperationCalls:
@@ -266,8 +266,9 @@ def _request(tool: OperationTool, call: ToolCall) -> OperationRequest:
 
 
 def _operations(components: Iterable[Component]) -> Iterator[tuple[Component, OperationSpec | None]]:
-    """The operations of the latest version of each catalyst. A catalyst without operations stands for itself, if its
-    manifest has a schema for its input. One that takes operations and lists none is left to `execution`."""
+    """The operations of the latest version of each catalyst, without connections, which no call can open. A catalyst
+    without operations stands for itself, if its manifest has a schema for its input. One that takes operations and
+    lists none is left to `execution`."""
     subjects: dict[str, list[Component]] = {}
     for one in components:
         if one.reference.type == "catalyst":
@@ -278,7 +279,8 @@ def _operations(components: Iterable[Component]) -> Iterator[tuple[Component, Op
             continue
         if component.manifest.operations:
             for spec in component.manifest.operations.values():
-                yield component, spec
+                if not spec.websocket:
+                    yield component, spec
         elif (properties := properties_of(input_schema_of(component))) is not None and "operation" not in properties:
             yield component, None
 

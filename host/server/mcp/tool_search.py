@@ -29,6 +29,7 @@ MOST_FOUND: Final = 20
 _FOUND: Final = 5
 _MOST_SCHEMA_BYTES: Final = 64 * 1024  # of all schemas in an answer
 _LONGEST_QUERY: Final = 500
+_MOST_WORDS: Final = 20  # of a query: each is looked for in every tool
 _DESCRIPTION: Final = """\
 Find tools that are not listed, by words of what they do, like "delete a file" or "vector store search". Gives the \
 names, descriptions and parameters of those that fit best. Call one of them by its name; where that is not possible, \
@@ -56,8 +57,8 @@ class ToolSearch:
         call.principal.require("run")
         query, limit = str(call.arguments["query"]), int(call.arguments.get("limit", _FOUND))
         offered = self._of(call.view).offered(call.principal)
-        found = best(offered, query)[:limit]
-        return results.of_json({"tools": await self._catalog.off_loop(lambda: _shown(found)), "of": len(offered)})
+        shown = await self._catalog.off_loop(lambda: _shown(best(offered, query)[:limit]))
+        return results.of_json({"tools": shown, "of": len(offered)})
 
 
 def _shown(found: Iterable[OperationTool]) -> list[Json]:
@@ -80,8 +81,9 @@ def _shown(found: Iterable[OperationTool]) -> list[Json]:
 
 def best(tools: Sequence[OperationTool], query: str) -> list[OperationTool]:
     """The tools that have words of the query, those that fit best first: a word counts for more the fewer tools have
-    it, and most in the name. A tool that is named in full comes before all others."""
-    wanted = [word for word in dict.fromkeys(_words(query)) if word not in _PASSED_OVER]
+    it, and most in the name. A tool that is named in full comes before all others. Words after the 20th are passed
+    over."""
+    wanted = [word for word in dict.fromkeys(_words(query)) if word not in _PASSED_OVER][:_MOST_WORDS]
     documents = [_weighted(one) for one in tools]
     having = Counter(word for document in documents for word in document)
     rated: list[tuple[float, float, int]] = []

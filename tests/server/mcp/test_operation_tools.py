@@ -35,7 +35,7 @@ def tools(server: Server, bearer: str = "", mode: str = "auto") -> dict[str, Any
 def test_operations_of_the_table_are_tools(server: Server, era: str) -> None:
     """Not all of them are listed: see test_tool_search.py."""
     listed = tools(server, mode=era)
-    expected = {"openai_" + name.replace(".", "_") for name in OPERATIONS}
+    expected = {"openai_" + name.replace(".", "_") for name, one in OPERATIONS.items() if not one.websocket}
     assert listed.keys() <= {"execution", "component", "tools_search"} | expected
     assert len(listed) == MOST_TOOLS
 
@@ -167,8 +167,16 @@ def test_a_key_for_another_catalyst_sees_none_of_these_and_calls_none(
 
 def test_a_public_key_sees_what_runs_and_nothing_else(server: Server, key: Callable[..., str]) -> None:
     listed = tools(server, key(type="public"))
+    marked = {"openai_" + name.replace(".", "_") for name, one in OPERATIONS.items() if one.public}
+    assert {name for name in listed if name.startswith("openai_")} == marked
     assert "component" not in listed
-    assert "openai_models_list" in listed
+
+
+def test_a_connection_is_no_tool_since_no_call_can_open_it(server: Server, key: Callable[..., str]) -> None:
+    bearer = key(operations=("responses.connect", "models.list"))
+    assert {name for name in tools(server, bearer) if name.startswith("openai_")} == {"openai_models_list"}
+    with pytest.raises(MCPError):
+        called(server, "openai_responses_connect", {}, bearer)
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +17,7 @@ from host.core.names import Digest, Reference
 from host.errors import InputError
 from host.runtime.workspace import Workspace
 from host.server import ServerSettings
+from host.server.mcp import tool_search
 from host.server.mcp.operation_tools import MOST_TOOLS, Operations
 from host.server.mcp.tool_search import best
 from host.service.principal import OPERATOR, Principal
@@ -220,6 +224,39 @@ def test_a_list_of_names_reads_no_schema() -> None:
     assert everything.reads == 0
     assert some.find("many_houses_sell").shown.input_schema["type"] == "object"  # type: ignore[union-attr]
     assert everything.reads <= 1
+
+
+def test_a_query_of_many_words_is_no_more_work_than_one_of_twenty(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[str] = []
+
+    def counted(word: str, *more: Any) -> float:
+        looks.append(word)
+        return float(weight(word, *more))
+
+    weight = tool_search._weight
+    monkeypatch.setattr(tool_search, "_weight", counted)
+    some = operations().offered(OPERATOR)
+    assert best(some, " ".join(f"w{n}" for n in range(160)) + " house") == []
+    assert len(looks) == 20 * len(some)
+
+
+def test_tools_are_ranked_off_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+
+    def ranked(*given: Any) -> list[Any]:
+        threads.append(threading.get_ident())
+        return best(*given)
+
+    class Aside:
+        async def off_loop(self, work: Callable[[], Any]) -> Any:
+            return await asyncio.to_thread(work)
+
+    monkeypatch.setattr(tool_search, "best", ranked)
+    search = tool_search.ToolSearch(Aside(), lambda view: operations())  # type: ignore[arg-type]
+    call = SimpleNamespace(principal=OPERATOR, arguments={"query": "sell", "limit": 1}, view=None)
+    assert not asyncio.run(search(call)).is_error  # type: ignore[arg-type]
+    assert threads
+    assert threading.get_ident() not in threads
 
 
 def test_without_the_scope_to_run_there_is_nothing_to_list() -> None:

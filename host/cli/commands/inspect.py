@@ -308,7 +308,7 @@ def _operation_line(spec: OperationSpec, width: int) -> str:
         *(["streams"] if spec.stream else []),
         *(["a WebSocket"] if spec.websocket else []),
         *([f"with {spec.secret}"] if spec.secret else []),
-        *(["for keys that name it"] if spec.is_apart else []),
+        *(["for keys that name it"] if spec.apart else []),
     ]
     more = f" ({', '.join(marks)})" if marks else ""
     return f"{spec.name:{width}}  {spec.method:6} {spec.path}{more}".rstrip()

@@ -76,18 +76,15 @@ class OperationSpec:
     apart: bool = False
     public: bool | None = None
     route: str = field(init=False, default="", compare=False)
+    is_apart: bool = field(init=False, default=False, compare=False)  # only for keys that name its kind
     outside_body: frozenset[str] = field(
         init=False, default=frozenset(), compare=False
     )  # parameters of a request with one
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "route", "" if self.websocket else self.path.partition("?")[0])
+        object.__setattr__(self, "is_apart", self.apart or bool(self.secret))
         object.__setattr__(self, "outside_body", frozenset((*self.in_path, *self.query, *self.in_headers)))
-
-    @property
-    def is_apart(self) -> bool:
-        """Whether it is only for keys that name its kind."""
-        return self.apart or bool(self.secret)
 
     @property
     def params(self) -> Json:

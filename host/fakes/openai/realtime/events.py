@@ -28,7 +28,7 @@ class EventSession:
     def __init__(self, seed: bytes) -> None:
         self.seed = seed
         self.handlers: Mapping[str, EventHandler] = {}
-        self._numbers = 0
+        self._numbers = self._said = 0
 
     def identifier(self, prefix: str) -> str:
         """The next one of this session: equal sessions give equal ones."""
@@ -72,8 +72,9 @@ class EventSession:
         return {"type": "error", "error": shown}
 
     def numbered(self, event: dict[str, Any]) -> dict[str, Any]:
-        """`event` with an id of its own."""
-        return {"event_id": self.identifier("event_"), **event}
+        """`event` with an id of its own. Events are written behind what is read: their numbers are their own, too."""
+        self._said += 1
+        return {"event_id": identifier("event_", seed_of(self.seed.hex(), "event", self._said)), **event}
 
     def _written(self, events: Iterable[dict[str, Any]]) -> Iterator[FakeMessage]:
         for event in events:

@@ -65,9 +65,12 @@ def of_manifest(manifest: Manifest | None, *, whole: bool = False) -> Facts | No
     return {**facts, "operations": operations}
 
 
+_NOT_SHOWN = ("schema", "is_apart", "outside_body")  # the first is long, the others follow from the rest
+
+
 def of_operation(spec: OperationSpec, *, whole: bool = True) -> Facts:
     """With the schema of its `params`, if `whole`."""
-    facts = {one.name: getattr(spec, one.name) for one in fields(spec) if one.name != "schema"}
+    facts = {one.name: getattr(spec, one.name) for one in fields(spec) if one.name not in _NOT_SHOWN}
     return {**facts, "params": spec.params} if whole else facts
 
 

@@ -39,6 +39,7 @@ def test_the_page_says_who_signed_what_is_more_what_is_less_and_what_is_granted(
     ]
 
 
+@pytest.mark.usefixtures("state")
 def test_the_page_says_what_keys_may_run_that_they_could_not_before(program: Any, tool: Any) -> None:
     before = {"files.list": {"method": "GET", "path": "/files"}}
     more = {f"admin.{n}": {"method": "GET", "path": f"/admin/{n}", "secret": "ADMIN"} for n in ("a", "b")}

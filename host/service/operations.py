@@ -29,19 +29,6 @@ _ROWS: Final = (
     OperationSpec("files.delete", method="DELETE", path="/files/{file_id}", in_path=("file_id",)),
 )
 
-_SOCKETS: Final = tuple(
-    OperationSpec(name, method="GET", path=path, in_path=("session_id",) if "{" in path else (), websocket=True)
-    for name, path in {
-        "realtime.connect": "/realtime",
-        "beta.realtime.connect": "/realtime",
-        "realtime.translations.connect": "/realtime/translations",
-        "responses.connect": "/responses",
-        "beta.responses.connect": "/responses",
-        "live.connect": "/live/sessions",
-        "live.sideband.connect": "/live/sessions/{session_id}/attach",
-        "live.forks.connect": "/live/sessions/{session_id}/fork",
-    }.items()
-)
 DEFAULT_OPERATIONS: Final[Mapping[str, OperationSpec]] = {one.name: one for one in _ROWS}
 """For a catalyst that takes operations, and whose manifest lists none: manifests by CYFR do not."""
 
@@ -54,12 +41,8 @@ def operations_of(component: Component) -> Mapping[str, OperationSpec]:
 
 
 def sockets_of(component: Component) -> Iterator[OperationSpec]:
-    """The component's operations that open a connection: those of its manifest. One that may connect, has OpenAI's
-    operations and lists none of these has OpenAI's."""
-    known = operations_of(component)
-    found = [one for one in known.values() if one.websocket]
-    connects = component.manifest is not None and component.manifest.wasi.get("websocket", False)
-    return iter(found or (_SOCKETS if connects and "responses.create" in known else ()))
+    """The component's operations that open a connection."""
+    return (one for one in operations_of(component).values() if one.websocket)
 
 
 def operation_of(component: Component, name: str) -> OperationSpec | None:

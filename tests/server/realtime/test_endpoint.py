@@ -292,8 +292,7 @@ class TestWhatIsKept:
         server.up_to_date()
         line = dial(key=text)
         long = {**ASK, "response": {**ASK["response"], "instructions": "Say hello in 100 words"}}
-        said(line, long, "response.done")
-        assert heard(line, "error")[-1]["error"]["code"] == "rate_limit_exceeded"
+        assert said(line, long, "error")[-1]["error"]["code"] == "rate_limit_exceeded"  # in the answer, or behind it
         assert end_of(line)[0] == 1008
         assert refused(dial, key=text)[0] == 429
 

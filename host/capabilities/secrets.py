@@ -48,8 +48,8 @@ class Secrets:
                 self._obtain(run, name)
             except HostError as error:
                 run.unavailable = error
-                run.audit("secret.use", "deny", error.message, {"secret": str(name)})
-                return Err(f"token-unavailable: {error.message}")
+                run.audit("secret.use", "deny", str(error), {"secret": str(name)})
+                return Err(f"token-unavailable: no token for {name}")
         if run.first_use(str(name)):
             run.audit(
                 "secret.reveal" if granted.reveal else "secret.use", "allow", decision.rule, {"secret": str(name)}

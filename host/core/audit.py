@@ -32,7 +32,10 @@ RunKind = Literal[
 ]
 
 # What happened without a run, and changed nothing that is kept; as does a `secret.reveal` to the operator.
-OtherKind = Literal["component.refused", "component.pulled", "component.pushed", "request.refused", "audit.mended"]
+# `secret.asked` is written before a token endpoint or a program is asked, and again where it gave no token.
+OtherKind = Literal[
+    "component.refused", "component.pulled", "component.pushed", "request.refused", "secret.asked", "audit.mended"
+]
 
 # What the operator changed: recorded in the transaction that changes it (host.store.audit_log.log).
 ChangeKind = Literal[

@@ -8,12 +8,16 @@ from typing import Final, NamedTuple, Protocol, TypeAlias
 SocketMessage: TypeAlias = str | bytes
 """A text, or binary data."""
 
+# RFC 6455, 7.4.1, and the registry that it makes
 NORMAL: Final = 1000
 GOING_AWAY: Final = 1001
 ABNORMAL: Final = 1006  # no close frame came
+REFUSED: Final = 1008
 TOO_BIG: Final = 1009
+FAILED: Final = 1011
+RESTARTS: Final = 1012
 
-_SENDABLE: Final = frozenset({*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)})
+SENDABLE: Final = frozenset({*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)})
 _LONGEST_REASON: Final = 123  # bytes of UTF-8
 
 
@@ -32,7 +36,7 @@ class Closed(NamedTuple):
     def to_send(self) -> Closed:
         """This as a close frame can say it."""
         reason = self.reason.encode("utf-8", "replace")[:_LONGEST_REASON].decode("utf-8", "ignore")
-        return Closed(self.code if self.code in _SENDABLE else NORMAL, reason)
+        return Closed(self.code if self.code in SENDABLE else NORMAL, reason)
 
 
 class Conversation(Protocol):

@@ -1,7 +1,7 @@
 """TLS as a policy wants it for some origins: other certificate authorities, and certificates of the client.
 
 The files are read once, when a catalyst is loaded: what is loaded is what was checked, and has the digest that the
-record shows. No error repeats what is in a file.
+record shows. No error repeats what is in a file, or where it is: callers and guests read errors.
 """
 
 from __future__ import annotations
@@ -145,31 +145,31 @@ def _private(rule: TlsRule, at: str, key: SecretValue | None) -> bytes:
 
 
 def _content(path: str, at: str, *, private: bool = False) -> bytes:
-    """Of a regular file: reading any other could take for ever. Raises PolicyError."""
+    """Of a regular file: reading any other could take for ever. Raises PolicyError, which names the field alone."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             found = os.fstat(fd)
             if not stat.S_ISREG(found.st_mode):
-                raise _mistake(at, f"{path!r:.200} is not a file")
+                raise _mistake(at, "it is not a file")
             if private:
-                _check_private(found, path, at)
+                _check_private(found, at)
             with os.fdopen(fd, "rb", closefd=False) as file:
                 content = file.read(_MAX_BYTES + 1)
         finally:
             os.close(fd)
     except OSError as error:
-        raise _mistake(at, f"cannot read {path!r:.200}: {error.strerror}") from None
+        raise _mistake(at, f"cannot read the file: {error.strerror}") from None
     if len(content) > _MAX_BYTES:
-        raise _mistake(at, f"{path!r:.200} is larger than 1 MiB")
+        raise _mistake(at, "the file is larger than 1 MiB")
     return content
 
 
-def _check_private(found: os.stat_result, path: str, at: str) -> None:
+def _check_private(found: os.stat_result, at: str) -> None:
     if found.st_uid not in (os.geteuid(), 0):
-        raise _mistake(at, f"{path!r:.200} belongs to another user", "a private key belongs to you, or to root")
+        raise _mistake(at, "the file belongs to another user", "a private key belongs to you, or to root")
     if found.st_mode & (_OTHERS_BUT_ROOTS_GROUP if found.st_uid == 0 and os.geteuid() != 0 else _OTHERS):
-        raise _mistake(at, f"others can read {path!r:.200}", f"chmod 600 {path}")
+        raise _mistake(at, "others can read the file", "chmod 600 FILE")
 
 
 def _text(content: bytes, at: str) -> str:

@@ -172,9 +172,7 @@ class Deployment:
             interfaces=imports,
             requested=requested_by(self.manifest, self.config),
             policy=self.policy,
-            secrets={
-                name: binding for name, binding in self.bindings.items() if name in self.secrets.keys() | self.tokens
-            },
+            secrets={name: binding for name, binding in self.bindings.items() if name in there},
             ceiling=ceiling,
             stored=self.stored,
             valueless=self.bindings.keys() - there,

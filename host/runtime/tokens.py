@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from host.core.audit import Event
 from host.core.names import SecretName
 from host.egress import Deadline, Egress
 from host.errors import HostError, StateError, TokenUnavailable
@@ -23,7 +24,7 @@ from host.runtime import token_requests
 from host.runtime.threads import Workers
 from host.secrets.value import SecretValue
 from host.store.access.counters import Slot
-from host.store.vault.tokens import Token, TokenSource, digest_of
+from host.store.vault.tokens import Issued, Token, TokenSource, digest_of
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -156,10 +157,21 @@ class HeldToken:
         source = self._keeper.workspace.vault.source(self._name)
         if source is None or digest_of(source) != self.digest:
             raise TokenUnavailable(f"no token for {self._name}: it was set anew", hint="run it again")
-        issued = token_requests.ask(source, self._name, self._keeper.egress)
+        issued = self._issued(source)
         now = self._keeper.now()
         self._unkept = Token(issued.value, now, now + issued.life_s, self.digest), source.renewed(issued)
         return self._kept(*self._unkept)
+
+    def _issued(self, source: TokenSource) -> Issued:
+        """What `source` gives. It is on record before it is asked, and again where it gives nothing."""
+        record = self._keeper.workspace.audit_log.record
+        about = {"secret": str(self._name), "component": self._user, "from": source.asked}
+        record(Event("secret.asked", "", "allow", detail=about))
+        try:
+            return token_requests.ask(source, self._name, self._keeper.egress)
+        except HostError as error:
+            record(Event("secret.asked", "", "deny", str(error), about))
+            raise
 
     def _kept(self, token: Token, source: TokenSource) -> Token:
         self._keeper.workspace.vault.keep_token(self._name, self._user, token, source)

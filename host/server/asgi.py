@@ -11,7 +11,7 @@ import codecs
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, Final, Self, TypeAlias
@@ -296,7 +296,8 @@ class RequestContext:
     `status` is that of the answer, `closed` the code that a WebSocket ended with. `error` is the code of the error in
     the answer, `reason` its words for the log. `large` says
     that the body takes long to read, `left` that the client left before the end of the answer. `admitted` is there
-    while the request is under way. `arguments` are those of an MCP tool, where the SDK was not given them.
+    while the request is under way. `arguments` are those of an MCP tool, where the SDK was not given them. `about` are
+    the headers that say which run answers, once one does.
     """
 
     request_id: str = ""
@@ -313,6 +314,7 @@ class RequestContext:
     left: bool = False
     admitted: Admitted | None = None
     arguments: Mapping[str, Json] | None = None
+    about: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> str | None:

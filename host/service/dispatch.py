@@ -281,13 +281,13 @@ class Dispatch(UnderWay["Running"]):
     ) -> None:
         self._catalog = catalog
         self._accounts = Accounts(limiter, self._note_refused)
-        self.hold_more = self._accounts.reserve_more
+        self.reserve_more = self._accounts.reserve_more
         self._usage = usage
         self._observers = observers
         self._objects = objects
         self.budgets = budgets
         self._admission = admission
-        self._way = Way(catalog.current, self.prepared, self._reserve, self._accounts.release)
+        self._way = Way(catalog.current, self.prepared, self._reserve, self._accounts.release, self._not_theirs)
         super().__init__()
         self._slow: set[str] = set()  # digests of catalysts whose schemas take long
 
@@ -370,6 +370,11 @@ class Dispatch(UnderWay["Running"]):
         detail = {"key": principal.id if principal else "", "request": request_id, "route": route}
         await self.record(Event("request.refused", "", "deny", error.message, detail))
         return error
+
+    async def _not_theirs(self, resolved: Resolved, error: Forbidden) -> None:
+        """Record that the caller may not use a target that their request could go on at. Raises StateError."""
+        request = resolved.request
+        await self.refused(error, request.principal, request_id=request.request_id, route=resolved.operation)
 
     async def record(self, event: Event) -> None:
         """Raises AuditError, StateError."""

@@ -44,7 +44,6 @@ _HEAD_S: Final = 15.0  # that the head of an answer waits
 _PASSED_OVER: Final = (ArtifactError, Forbidden, InputError, LimitExceeded, Busy, DeadlineExceeded)
 """Errors of a target that cannot be asked: it is not installed or not approved, not the caller's to use, takes no such
 request, has spent its budget, or cannot be loaded now or in time. The next one is asked."""
-_DOES_NOT_LOAD: Final = (ArtifactError, PolicyError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +97,14 @@ class Place:
 @dataclass(frozen=True, slots=True)
 class Way:
     """How to reach a target. `view` returns the catalog as it is now; `prepared` loads a catalyst, and checks the input
-    and the caller; `reserve` holds what has to be left, of the caller's key and of the target's own budget, as said;
-    `release` gives that back."""
+    and the caller; `reserve` holds what has to be left: of the caller's key if its first flag is set, of the target's
+    own budget if its second is; `release` gives that back; `refused` records that the caller may not use a target."""
 
     view: Callable[[], Awaitable[View]]
     prepared: Callable[[Resolved, View], Awaitable[Catalyst]]
     reserve: Callable[[Resolved, bool, bool], Awaitable[Reservation]]
     release: Callable[[Reservation], Awaitable[None]]
+    refused: Callable[[Resolved, Forbidden], Awaitable[None]]
 
 
 def cause_to_move(stream: AsyncEventStream, resolved: Resolved, error: HostError) -> Unserved:
@@ -145,6 +145,8 @@ async def next_place(resolved: Resolved, way: Way) -> Place | None:
             catalyst = await way.prepared(found, view)
             return Place(found, catalyst, await way.reserve(found, False, True))
         except _PASSED_OVER as error:
+            if isinstance(error, Forbidden):
+                await way.refused(resolved, error)
             _log.warning("the target %s is passed over: %s", target.reference, error.code)
     return None
 

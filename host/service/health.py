@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
+from host.core.repeating import cause_of_status
 from host.errors import HostError
 from host.runtime.catalyst import Catalyst
 from host.service.accounts import Ended, Observer
@@ -30,7 +31,6 @@ LEAST_PAUSE_S: Final = 5.0  # between two checks of a server
 WINDOW_S: Final = 300.0  # of the latest runs
 _MOST_RUNS: Final = 200  # of a catalyst, in that time
 _LONGEST_WORDS: Final = 300
-_BEHIND: Final = (500, 429, 408)  # statuses that say that an upstream is ill: from 500 on, and these
 
 HealthState = Literal["ok", "ill", "unchecked"]
 
@@ -153,5 +153,5 @@ class HealthBook(Observer[Seen]):
 
 def _is_ill(outcome: str) -> bool:
     if outcome.isdigit():
-        return int(outcome) >= _BEHIND[0] or int(outcome) in _BEHIND
+        return cause_of_status(int(outcome)) is not None
     return outcome in ("upstream_timeout", "circuit_open")

@@ -136,7 +136,7 @@ class RunningSession(Running):
         if short > 0:
             self.held = type(self.held)(tuple(replace(one, amount=one.amount + short) for one in self.held.held))
             try:
-                await self._dispatch.hold_more(self.held, short)
+                await self._dispatch.reserve_more(self.held, short)
             except HostError as error:
                 self._over = error
 

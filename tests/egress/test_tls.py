@@ -167,11 +167,12 @@ def made(tmp_path, certificates):
         ("words", "no certificate"),
     ],
 )
-def test_a_file_without_authorities_is_an_error_that_names_the_field(made, kind, says):
+def test_a_file_without_authorities_is_an_error_that_names_the_field(made, tmp_path, kind, says):
     with pytest.raises(PolicyError) as caught:
         TlsFiles.read(TlsRule(ca_file=made(kind)), "tls.https://a.test.")
     assert caught.value.field == "tls.https://a.test.ca_file"
     assert says in caught.value.message
+    assert str(tmp_path) not in str(caught.value)
 
 
 def test_a_certificate_in_binary_is_answered_with_the_command_that_makes_it_text(certificates):
@@ -191,12 +192,13 @@ def test_a_certificate_in_binary_is_answered_with_the_command_that_makes_it_text
         ("words", "not the private key"),
     ],
 )
-def test_a_key_that_is_none_or_that_others_can_read_is_an_error(made, certificates, kind, says):
+def test_a_key_that_is_none_or_that_others_can_read_is_an_error(made, certificates, tmp_path, kind, says):
     with pytest.raises(PolicyError) as caught:
         TlsFiles.read(TlsRule(**client(certificates, made(kind))), "")
     assert caught.value.field == "client_key"
     assert says in caught.value.message
     assert "PRIVATE KEY" not in str(caught.value)
+    assert str(tmp_path) not in str(caught.value)  # callers and guests read it
 
 
 def test_a_key_of_another_certificate_is_an_error(certificates):

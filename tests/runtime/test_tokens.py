@@ -28,7 +28,7 @@ from host.runtime import token_requests
 from host.runtime.loader import Loader
 from host.runtime.tokens import HeldToken, TokenKeeper
 from host.secrets.value import SecretValue
-from host.store.audit_log.records import run
+from host.store.audit_log.records import Wanted, newest_records, run
 from host.store.vault.tokens import CommandSource, OAuthSource, TokenSource
 from tests.conftest import CACHE, slack
 from tests.egress.conftest import Peer, Server, StopClock
@@ -62,6 +62,7 @@ class Endpoint:
         self.forms: list[dict[str, list[str]]] = []
         self.replies: list[bytes] = []
         self.expires_in: Any = HOUR
+        self.asked: Callable[[], None] = lambda: None  # called before each answer
         self.rotates = False
         self.gate = threading.Event()  # an answer waits for it
         self.gate.set()
@@ -76,6 +77,7 @@ class Endpoint:
                 if self.rotates and form["refresh_token"] != [f"refresh-{len(self.forms)}-0123456789"]:
                     self.replies.append(reply({"error": "invalid_grant"}, 400))
                 self.forms.append(form)
+                self.asked()
                 number = len(self.forms)
                 answer = {"access_token": issued(number), "token_type": "bearer"}
                 if self.rotates:
@@ -197,6 +199,39 @@ def test_where_the_next_one_cannot_be_had_the_old_one_is_used_while_it_is_valid(
     token._failed = None  # the time in which nobody asks again is over
     with pytest.raises(TokenUnavailable, match="503: temporarily_unavailable"):
         obtained(token)
+
+
+def test_it_is_on_record_before_it_is_asked_and_again_where_it_gives_no_token(
+    keeper: TokenKeeper, endpoint: Endpoint
+) -> None:
+    database = keeper.workspace.database
+
+    def told() -> list[tuple[str | None, str]]:
+        found = newest_records(database, 9, Wanted(kind="secret.asked"))
+        assert all((one.detail["secret"], one.detail["component"]) == (str(NAME), USER) for one in found)
+        return [(one.decision, one.rule) for one in found]
+
+    seen: list[object] = []
+    endpoint.asked = lambda: seen.append(told())
+    endpoint.replies.append(reply({"error": "invalid_client"}, 401))
+    token = held(keeper, oauth(endpoint))
+    with pytest.raises(TokenUnavailable):
+        obtained(token)
+    assert seen == [[("allow", "")]]
+    _, (decision, rule) = told()
+    assert (decision, "401: invalid_client" in rule, CLIENT_SECRET in rule) == ("deny", True, False)
+
+
+def test_attack_nothing_is_asked_where_it_cannot_be_on_record(
+    keeper: TokenKeeper, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(event: object) -> None:
+        raise errors.AuditError("the disk is full")
+
+    monkeypatch.setattr(keeper.workspace.audit_log, "record", broken)
+    with pytest.raises(errors.AuditError):
+        obtained(held(keeper, oauth(endpoint)))
+    assert endpoint.forms == []
 
 
 def test_after_a_failure_nobody_asks_again_for_a_while(keeper: TokenKeeper, endpoint: Endpoint) -> None:

@@ -33,6 +33,7 @@ from host.server import Application, ServerSettings
 from host.service.health import check
 from host.service.limits import limits_of_budget, limits_of_key
 from host.service.limits.store import StoreLimiter
+from host.store.audit_log.records import Wanted, newest_records
 from host.store.audit_log.records import run as run_of
 from tests.conftest import ROOT, the_master_key_in_a_file, with_other_manifest
 from tests.server.conftest import OPENAI, Server, install, send_to, until
@@ -451,11 +452,14 @@ class TestHeld:
 
 class TestAttacks:
     def test_failover_does_not_reach_a_catalyst_that_the_key_is_not_for(self, keyed: Place) -> None:
-        keyed.key(catalysts=[OPENAI])
+        key = keyed.key(catalysts=[OPENAI])
         keyed.fails(OPENAI, status=429)
         answer = keyed.post("two")
         assert answer.status_code == 429
         assert keyed.asked() == [1, 0, 0]
+        record = newest_records(keyed.workspace.database, 1, Wanted(kind="request.refused"))[0]
+        assert (record.decision, record.detail["key"]) == ("deny", key.id)
+        assert str(SECOND) in record.rule
 
     def test_a_key_for_the_second_target_alone_does_not_ask_the_first(self, keyed: Place) -> None:
         keyed.key(catalysts=[SECOND])

@@ -205,14 +205,14 @@ class Operations:
 
     def listed(self, principal: Principal, room: int) -> tuple[Sequence[OperationTool], bool]:
         """The tools that the caller is shown, at most so many as there is `room` for; and whether these are all that
-        the caller may use."""
+        the caller may use. If not, they leave room for one more: the search."""
         offered = self.offered(principal)
         if len(offered) <= room:
             return offered, True
         if self._globs:
-            return [one for one in offered if _fits(one, self._globs)][:room], False
-        first = sorted(offered, key=_rank)[:room]
-        return [one for one in offered if one in first], False
+            return [one for one in offered if _fits(one, self._globs)][: room - 1], False
+        first = {one.name for one in sorted(offered, key=_rank)[: room - 1]}
+        return [one for one in offered if one.name in first], False
 
 
 def _fits(tool: OperationTool, globs: Sequence[str]) -> bool:

@@ -133,10 +133,7 @@ class ToolServer:
     def _tools(self, view: View, principal: Principal) -> list[BuiltIn | OperationTool]:
         own = [one for one in self._own.values() if one.listed(principal)]
         operations, whole = self._of(view).listed(principal, MOST_TOOLS - len(own))
-        if not whole:
-            operations, _ = self._of(view).listed(principal, MOST_TOOLS - len(own) - 1)
-            own.append(self._search)
-        return [*own, *operations]
+        return [*own, *operations] if whole else [*own, self._search, *operations]
 
     def _of(self, view: View) -> Operations:
         if self._operations is None or self._operations[0] is not view:

@@ -49,7 +49,7 @@ from host.server.asgi import (
     send_whole,
 )
 from host.server.http_errors import ending, headers_of, note_failure, status_of, words_outside
-from host.server.openai.requests import Matched, Routes, read_content, read_query
+from host.server.openai.requests import Matched, Routes, path_below, read_content, read_query
 from host.server.settings import ServerSettings
 from host.service.catalog import Catalog, View
 from host.service.dialects import openai
@@ -83,13 +83,13 @@ class Gateway:
             await self._answer(context, scope, receive, send)
         except Cancelled as error:
             if not context.left:
-                await _send_error(context, send, error)
+                await send_error(context, send, error)
         except Forbidden as error:
             refused = self._dispatch.refused
             said = await refused(error, context.principal, request_id=context.request_id, route=context.route)
-            await _send_error(context, send, said)
+            await send_error(context, send, said)
         except HostError as error:
-            await _send_error(context, send, error)
+            await send_error(context, send, error)
 
     async def _answer(self, context: RequestContext, scope: Scope, receive: Receive, send: Send) -> None:
         view = await self._catalog.current()
@@ -146,18 +146,17 @@ class Gateway:
             finally:
                 context.run = running.id  # another one where an upstream was asked once more
                 context.catalyst = running.catalyst.reference if running.tried else context.catalyst
+                context.about = about(running)
             if not result.ok:
                 note_failure(context, result)
             body, media_type = whole(result, resolved.spec)
-            more = {**handed_on(result.headers), **place_of(result), **_about(running)}
+            more = {**handed_on(result.headers), **place_of(result), **context.about}
             await send_whole(send, final_status(result.status), body, media_type, more)
 
     def _matched(self, view: View, scope: Scope) -> Matched | Sequence[str]:
         if self._routes is None or self._routes[0] is not view:
             self._routes = view, Routes((one.reference, operations_of(one).values()) for one in _routed_first(view))
-        path = (scope.get("raw_path") or scope["path"].encode()).partition(b"?")[0].decode("latin-1")
-        below = path.removeprefix(scope.get("root_path", "")).removesuffix("/")  # clients join URLs with one too many
-        return self._routes[1].find(scope["method"], below)
+        return self._routes[1].find(scope["method"], path_below(scope))
 
     async def _request(
         self, context: RequestContext, scope: Scope, receive: Receive, admitted: Admitted, matched: Matched
@@ -222,7 +221,7 @@ async def _send_events(
         (b"content-type", b"text/event-stream; charset=utf-8"),
         (b"cache-control", b"no-cache"),
         (b"x-accel-buffering", b"no"),  # nginx's word for: hand each event on as it comes
-        *((name.encode(), value.encode()) for name, value in {**headers, **_about(running)}.items()),
+        *((name.encode(), value.encode()) for name, value in {**headers, **about(running)}.items()),
     ]
     await send({"type": "http.response.start", "status": 200, "headers": fields})
     first: str | None = None
@@ -250,7 +249,7 @@ async def _send_bytes(
 ) -> None:
     """`found` are the first pieces. An answer that fails on its way is left without an end: the server breaks the
     connection off then, and nobody takes a part for the whole."""
-    more = {**handed_on(head.headers), **_about(running), **about_bytes(head.headers)}
+    more = {**handed_on(head.headers), **about(running), **about_bytes(head.headers)}
     fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in more.items()]
     await send({"type": "http.response.start", "status": final_status(head.status), "headers": fields})
     try:
@@ -282,7 +281,8 @@ def _require_route(principal: Principal, matched: Matched) -> None:
         principal.require_operation(first.name, first)
 
 
-def _about(running: Running) -> dict[str, str]:
+def about(running: Running) -> dict[str, str]:
+    """The headers that say which run answers, at which catalyst, and which ones were asked in vain."""
     shown = {CATALYST: running.catalyst.reference, RUN: running.id}
     return {**shown, TRIED: ", ".join(map(str, running.tried))} if running.tried else shown
 
@@ -295,10 +295,11 @@ def reference_of(given: str) -> Reference:
         raise InputError(f"{CATALYST}: {error.message}", field=CATALYST, hint=error.hint) from None
 
 
-async def _send_error(context: RequestContext, send: Send, error: HostError) -> None:
+async def send_error(context: RequestContext, send: Send, error: HostError) -> None:
+    """Answer the request with `error`, and note it."""
     note_failure(context, error)
     status, body, headers = of_host(error)
-    await send_whole(send, status, encoded(body), headers=headers)
+    await send_whole(send, status, encoded(body), headers={**headers, **context.about})
 
 
 async def _send_no_route(

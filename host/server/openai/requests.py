@@ -77,6 +77,12 @@ class Matched:
         return dict(zip(spec.in_path, self.values, strict=True))
 
 
+def path_below(scope: Scope) -> str:
+    """The path as it was sent, below the place where this is mounted."""
+    path: str = (scope.get("raw_path") or scope["path"].encode()).partition(b"?")[0].decode("latin-1")
+    return path.removeprefix(scope.get("root_path", "")).removesuffix("/")  # clients join URLs with one too many
+
+
 class _Step:
     """Where a path has come to, step by step. `literals` are the words that may come next; `named` comes after any
     other step (`{name}`), and `rest` after one or more (`{+name}`). `methods` are the routes that end here."""

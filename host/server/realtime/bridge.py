@@ -10,6 +10,7 @@ import asyncio
 import secrets
 from typing import TYPE_CHECKING, Final
 
+from host.core.conversation import FAILED, GOING_AWAY, NORMAL, REFUSED, RESTARTS, SENDABLE, TOO_BIG
 from host.core.strict_json import Json, write_json
 from host.errors import (
     Cancelled,
@@ -33,9 +34,7 @@ if TYPE_CHECKING:
     from host.service.sessions import MessageRules, RunningSession
 
 FAREWELL_S: Final = 5.0  # that the upstream has to end a session, once the client has
-_MOST_REFUSED: Final = 20  # messages of one session; each is recorded
-_NORMAL, _GOING_AWAY, _REFUSED, _TOO_BIG, _FAILED, _RESTARTS = 1000, 1001, 1008, 1009, 1011, 1012
-_SENDABLE: Final = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)})
+_MOSTREFUSED: Final = 20  # messages of one session; each is recorded
 
 
 class Bridge:
@@ -99,9 +98,9 @@ class Bridge:
             except StateError:
                 return
         self._context.left = True
-        code = message.get("code") or _NORMAL
+        code = message.get("code") or NORMAL
         self._context.closed = code
-        self._session.hang_up(code if code in _SENDABLE else _GOING_AWAY, message.get("reason") or "")
+        self._session.hang_up(code if code in SENDABLE else GOING_AWAY, message.get("reason") or "")
 
     async def _checked(self, said: SocketMessage) -> SocketMessage:
         """The message, once what it takes is reserved. Where it is read, and is large, off the event loop. Raises
@@ -126,7 +125,7 @@ class Bridge:
             context = self._context
             refused = self._dispatch.refused
             said = await refused(error, context.principal, request_id=context.request_id, route=context.route)
-        if self._refused >= _MOST_REFUSED:
+        if self._refused >= _MOSTREFUSED:
             raise said
         note_failure(self._context, said)
         await self._say(said)
@@ -140,12 +139,12 @@ class Bridge:
 
     def _end(self) -> tuple[int, str]:
         closed = self._session.closed
-        return (closed.code, closed.reason) if closed is not None and closed.code in _SENDABLE else (_NORMAL, "")
+        return (closed.code, closed.reason) if closed is not None and closed.code in SENDABLE else (NORMAL, "")
 
     async def _fail(self, error: HostError) -> None:
         note_failure(self._context, error)
         closed = self._session.closed
-        if isinstance(error, OperationFailed) and closed is not None and closed.code in _SENDABLE:
+        if isinstance(error, OperationFailed) and closed is not None and closed.code in SENDABLE:
             await self._close(closed.code, closed.reason)  # the upstream's own end, which it may have explained
             return
         await self._say(error)
@@ -171,12 +170,12 @@ def _code_of(error: HostError) -> int:
     """The close code (RFC 6455, section 7.4.1)."""
     match error:
         case ShuttingDown():
-            return _RESTARTS
+            return RESTARTS
         case TooLarge():
-            return _TOO_BIG
+            return TOO_BIG
         case RequestRefused() | InputError():
-            return _REFUSED
+            return REFUSED
         case Cancelled():
-            return _GOING_AWAY
+            return GOING_AWAY
         case _:
-            return _FAILED
+            return FAILED

@@ -21,9 +21,8 @@ from host.server.asgi import (
     principal_of,
     send_whole,
 )
-from host.server.http_errors import note_failure
-from host.server.openai.gateway import CATALYST, RUN, of_host, reference_of
-from host.server.openai.requests import Matched, Routes, read_query
+from host.server.openai.gateway import CATALYST, PREFIX, about, reference_of, send_error
+from host.server.openai.requests import Matched, Routes, path_below, read_query
 from host.server.realtime.bridge import Bridge
 from host.service.dialects import openai
 from host.service.operations import sockets_of
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     from host.service.dispatch import Dispatch
     from host.service.principal import Admitted
 
-PREFIX: Final = "/v1"
 VIA: Final = "realtime"
 OPENING_S: Final = 30.0  # until the upstream has opened a session, whose client may have left meanwhile
 PROTOCOL: Final = "realtime"  # the only subprotocol that is chosen: the others that clients offer are keys
@@ -60,9 +58,9 @@ class RealtimeEndpoint:
         except Forbidden as error:
             refused = self._dispatch.refused
             said = await refused(error, context.principal, request_id=context.request_id, route=context.route)
-            await _refuse(context, send, said)
+            await send_error(context, send, said)
         except HostError as error:
-            await _refuse(context, send, error)
+            await send_error(context, send, error)
 
     async def _answer(self, context: RequestContext, scope: Scope, receive: Receive, send: Send) -> None:
         view = await self._catalog.current()
@@ -83,15 +81,16 @@ class RealtimeEndpoint:
             context.catalyst, context.operation = str(resolved.reference), resolved.operation
             session = cast("RunningSession", await self._dispatch.start(resolved, view, RunningSession))
             async with session:
-                context.run = session.id
-                await session.opening(OPENING_S)
+                try:
+                    await session.opening(OPENING_S)
+                finally:
+                    context.run, context.about = session.id, about(session)
                 await receive()  # the request itself
-                about = {CATALYST: session.catalyst.reference, RUN: session.id}
                 await send(
                     {
                         "type": "websocket.accept",
                         "subprotocol": PROTOCOL if PROTOCOL in scope.get("subprotocols", ()) else None,
-                        "headers": [(name.encode(), value.encode()) for name, value in about.items()],
+                        "headers": [(name.encode(), value.encode()) for name, value in context.about.items()],
                     }
                 )
                 rules = MessageRules(resolved, view.routing, MAX_VALUES)
@@ -109,8 +108,7 @@ class RealtimeEndpoint:
                 for beta in (False, True)
             ]
             self._routes = view, both[0], both[1]
-        path = (scope.get("raw_path") or scope["path"].encode()).partition(b"?")[0].decode("latin-1")
-        below = path.removeprefix(scope.get("root_path", "")).removeprefix(PREFIX).removesuffix("/")
+        below = path_below(scope).removeprefix(PREFIX)
         routes = self._routes[1:]
         for known in reversed(routes) if "realtime=v1" in (header(scope, "openai-beta") or "") else routes:
             if isinstance(found := known.find("GET", below), Matched):
@@ -134,12 +132,6 @@ class RealtimeEndpoint:
             via=VIA,
             admitted=admitted,
         )
-
-
-async def _refuse(context: RequestContext, send: Send, error: HostError) -> None:
-    note_failure(context, error)
-    status, body, headers = of_host(error)
-    await send_whole(send, status, encoded(body), headers=headers)
 
 
 async def _no_route(context: RequestContext, scope: Scope, send: Send) -> None:

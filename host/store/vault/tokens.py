@@ -137,6 +137,11 @@ class OAuthSource:
         return Target.parse(self.token_url)
 
     @property
+    def asked(self) -> str:
+        """Whom it asks, for messages and records."""
+        return self.target.at.endpoint
+
+    @property
     def networks(self) -> tuple[Network, ...]:
         return Policy(allowed_private=self.private).terms().private
 
@@ -197,6 +202,11 @@ class CommandSource:
     def program(self) -> str:
         """Its name, for messages: an argument may hold a secret."""
         return self.argv[0].rpartition("/")[2]
+
+    @property
+    def asked(self) -> str:
+        """Whom it asks, for messages and records."""
+        return self.program
 
     def secrets(self) -> tuple[SecretValue, ...]:
         return ()

@@ -274,12 +274,13 @@ class TestWhatTheHostRefuses:
         assert int(answer.headers["retry-after"]) >= 1
 
     def test_by_its_deadline_is_504(self, server: Server, workspace: Workspace, fake: FakeOpenAI) -> None:
-        workspace.policies.set(OPENAI, "timeout", "300ms")
-        fake.script([{"path": "/v1/*", "delay_s": 5.0}])
+        workspace.policies.set(OPENAI, "timeout", "1s")
+        fake.script([{"path": "/v1/*", "delay_s": 15.0}])
         server.up_to_date()
         answer = server.post("/v1/chat/completions", json=CHAT)
         assert (answer.status_code, answer.json()["error"]["code"]) == (504, "upstream_timeout")
-        assert answer.json()["error"]["message"] == "the upstream did not finish its answer within 0.3 s"
+        assert answer.json()["error"]["message"] == "the upstream did not finish its answer within 1 s"
+        assert answer.headers["x-catalyst-run"] == runs(workspace.database, limit=1)[0].id
 
     def test_by_a_silence_within_a_stream_is_an_event_without_the_operators_words(
         self, server: Server, workspace: Workspace, fake: FakeOpenAI

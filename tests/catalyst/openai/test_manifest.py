@@ -108,10 +108,11 @@ def test_every_operation_with_a_route_is_a_row_of_the_table(guest):
 
 
 def test_the_schemas_describe_every_parameter_that_the_table_knows(guest):
+    table = guest().TABLE
     for name, one in DECLARED["operations"].items():
         if "path" not in one:
             continue
-        row, described = guest().TABLE.find(name), one["params"].get("properties", {})
+        row, described = table.find(name), one["params"].get("properties", {})
         headers = [value["param"] for value in row.headers.values() if isinstance(value, dict)]
         known = {*(parameter.name for parameter in row._parameters), *row._in_query, *row.renamed, *row.parts, *headers}
         assert known <= described.keys(), name

@@ -282,10 +282,23 @@ def with_packages(name: str, folder: Path, *options: str) -> Path:
 
 
 def without_manifest(wasm: bytes) -> bytes:
-    """The component without its manifest, and without the schemas of its operations."""
-    for section, content in ((MANIFEST_SECTION, embedded_text(wasm)), (SCHEMAS_SECTION, embedded_schemas(wasm))):
+    """The component without its manifest, the schemas of its operations, and the sections that `embed` makes of the
+    manifest's fields: the same bytes for the same code."""
+    text, schemas = embedded_text(wasm), embedded_schemas(wasm)
+    for section, content in ((MANIFEST_SECTION, text), (SCHEMAS_SECTION, schemas)):
         if content:
             wasm = wasm.removesuffix(append_section(b"", section, content))
+    manifest = Manifest.parse(text) if text else Manifest()
+    for section, field in (
+        ("source", "source"),
+        ("homepage", "homepage"),
+        ("authors", "authors"),
+        ("licenses", "license"),
+        ("description", "description"),
+        ("version", "version"),
+    ):
+        if value := getattr(manifest, field):
+            wasm = wasm.removesuffix(append_section(b"", section, value.encode()))
     return wasm
 
 

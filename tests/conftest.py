@@ -50,6 +50,7 @@ ROOT = Path(__file__).parent.parent
 GUESTS = ROOT / "tests" / "guests"
 CACHE = ROOT / ".cache"
 KEY = "sk-test-0123456789abcdefghijklmnop"
+KEYS = {"OPENAI_API_KEY": "sk-" + "k" * 40, "OPENAI_ADMIN_KEY": "sk-admin-" + "a" * 40}
 MASTER_KEY = base64.b64encode(bytes(range(32))).decode()  # of states that find compiled what another has compiled
 
 
@@ -119,6 +120,7 @@ sqlalchemy.create_engine = functools.partial(
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all-faults", action="store_true", help="also the slow ones of tests/faults")
+    parser.addoption("--whole-sdk-suite", action="store_true", help="all tests of the official SDK's resources")
     parser.addoption("--load-seconds", type=float, default=15.0, help="how long the load test lasts (default: 15)")
 
 

@@ -19,7 +19,6 @@ from urllib.parse import urlsplit
 import openai
 from openai._legacy_response import HttpxBinaryResponseContent
 from openai._types import NotGiven, Omit
-from openai.pagination import BasePage
 
 _TRANSPORT = frozenset({"self", "extra_headers", "extra_query", "extra_body", "timeout"})
 _NOT_SENT = frozenset({"output_type", "tool_handlers"})  # parameters for the SDK's own use
@@ -36,13 +35,19 @@ class Kept(Exception):
 
 
 class Client(openai.OpenAI):
-    """Keeps `answer` (a type) and `sent` (the request's options) of a call, and raises Kept."""
+    """Keeps `sent` (the request's options), `answer` and `page` of a call, and raises Kept. `answer` is the type of the
+    answer, or of each item of a `page`, which is None for anything else."""
 
     answer: Any
+    page: Any
     sent: Any
 
     def request(self, cast_to: Any, options: Any, **_: Any) -> Any:
-        self.answer, self.sent = cast_to, options
+        self.answer, self.page, self.sent = cast_to, None, options
+        raise Kept
+
+    def _request_api_list(self, model: Any, page: Any, options: Any) -> Any:
+        self.answer, self.page, self.sent = model, page, options
         raise Kept
 
 
@@ -85,14 +90,18 @@ def takes_files(hint: Any) -> bool:
     return any(typing.get_origin(one) is Sequence and takes_file(one) for one in without_omitted(hint))
 
 
+def single(root: Any) -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Those methods that are no helpers: they make one request of their own, if any."""
+    for name, method in methods(root):
+        if not _HELPERS & set(name.rpartition(".")[2].split("_")) or name.endswith("events.stream"):
+            yield name, method
+
+
 def operations() -> Iterator[dict[str, Any]]:
     """A row for each method that makes one request: all that `operations.json` has of it, but for words; and `hints`,
     the types of its parameters by their names in the API."""
     root = client()
-    for name, method in methods(root):
-        last = name.rpartition(".")[2]
-        if _HELPERS & set(last.split("_")) and not name.endswith("events.stream"):
-            continue
+    for name, method in single(root):
         if (row := _row(root, name, method)) is not None:
             yield row
 
@@ -106,13 +115,14 @@ def _mark(name: str, hint: Any) -> Any:
     return [mark] if name == "betas" else mark
 
 
-def _keep(root: Client, method: Callable[..., Any], given: Mapping[str, Any]) -> Any:
+def kept(root: Client, method: Callable[..., Any], given: Mapping[str, Any]) -> Any:
+    """What the method sends for these arguments; None if it looks at them first, and sends nothing."""
     try:
         with warnings.catch_warnings(action="ignore"):
             method(**given)
     except Kept:
         return root.sent
-    except Exception:  # noqa: BLE001 - a helper that looks at its arguments first
+    except Exception:  # noqa: BLE001 - whatever it says of them
         return None
     return None
 
@@ -120,9 +130,9 @@ def _keep(root: Client, method: Callable[..., Any], given: Mapping[str, Any]) ->
 def _row(root: Client, name: str, method: Callable[..., Any]) -> dict[str, Any] | None:
     types = hints(method)
     given = {one: False if one == "stream" else _mark(one, hint) for one, hint in types.items()}
-    if (sent := _keep(root, method, given)) is None:
+    if (sent := kept(root, method, given)) is None:
         return None
-    answer = root.answer
+    answer, page = root.answer, root.page
     required = [one for one, p in inspect.signature(method).parameters.items() if one in types and p.default is p.empty]
     names = {f"zz{one}zz": one for one in types}  # by the mark
 
@@ -141,11 +151,11 @@ def _row(root: Client, name: str, method: Callable[..., Any]) -> dict[str, Any] 
 
     row: dict[str, Any] = {"name": name, "method": sent.method.upper(), "path": path}
     if parts:
-        plain = _keep(root, method, {one: given[one] for one in required})
+        plain = kept(root, method, {one: given[one] for one in required})
         row |= {"request": "raw" if plain is not None and plain.content else "multipart", "parts": parts}
     elif files:
         row["request"] = "multipart"
-        without = _keep(root, method, {one: mark for one, mark in given.items() if mark != _FILE or one in required})
+        without = kept(root, method, {one: mark for one, mark in given.items() if mark != _FILE or one in required})
         if not any(one in required for one, mark in given.items() if mark == _FILE) and not _is_form(without):
             row["without_files"] = "json"
     else:
@@ -154,14 +164,14 @@ def _row(root: Client, name: str, method: Callable[..., Any]) -> dict[str, Any] 
         row["query"] = list(query)
     if sent_as:
         row["headers"] = sent_as
-    row["response"] = "json" if _is_page(answer) else _SHAPES.get(answer, "json")
+    row["response"] = "json" if page is not None else _SHAPES.get(answer, "json")
     if headers.get("Accept") == "text/event-stream":
         row["stream"] = "always"
     elif "stream" in types:
         row["stream"] = True
     if "bearer_auth" not in sent.security:
         row["secret"] = "OPENAI_ADMIN_KEY"  # noqa: S105 - its name
-    if _is_page(answer):
+    if page is not None:
         row["paginated"] = True
     if hasattr(method, "__deprecated__"):
         row["deprecated"] = True
@@ -177,11 +187,6 @@ def _row(root: Client, name: str, method: Callable[..., Any]) -> dict[str, Any] 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
-
-
-def _is_page(answer: Any) -> bool:
-    origin = typing.get_origin(answer) or answer
-    return inspect.isclass(origin) and issubclass(origin, BasePage)
 
 
 def _is_form(sent: Any) -> bool:

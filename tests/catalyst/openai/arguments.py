@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from openai._types import NotGiven, Omit
 from typing_extensions import get_type_hints, is_typeddict
 
 ROOT = Path(__file__).parents[3]
@@ -22,14 +21,17 @@ _DICTS = (dict, collections.abc.Mapping)
 _DEEP = 4  # objects in objects; below them only what is required
 
 
-def declared_by_the_sdk() -> types.ModuleType:
-    """The module of the tool that reads the SDK."""
+def _reader_of_the_sdk() -> types.ModuleType:
+    """`.ci/operations/sdk.py`, of the tool that makes the declaration."""
     folder = str(ROOT / ".ci" / "operations")
     sys.path.insert(0, folder)
     try:
         return importlib.import_module("sdk")
     finally:
         sys.path.remove(folder)
+
+
+SDK = _reader_of_the_sdk()
 
 
 @dataclass(frozen=True)
@@ -90,11 +92,11 @@ def _named(name: str, hint: Any) -> str:
 
 def example(name: str, hint: Any, deep: int = 0) -> Any:
     """A value of a type: texts have letters that URLs, forms and JSON write in their own ways."""
-    members = [one for one in _members(hint) if one is not type(None)]
+    members = [one for one in SDK.without_omitted(hint) if one is not type(None)]
     if not members:
         return None
-    if any(map(_is_file, members)):
-        several = any(typing.get_origin(one) in _LISTS for one in members if _is_file(one))
+    if any(map(SDK.takes_file, members)):
+        several = any(typing.get_origin(one) in _LISTS for one in members if SDK.takes_file(one))
         file = File(b"\x00\xffa file of " + name.encode(), f"{name} é.png")
         return [file, File(b"another")] if several else file if name != "mask" else File(b"\x89PNG")
     one = next((one for one in members if is_typeddict(one) or typing.get_origin(one) in _LISTS), members[0])
@@ -118,13 +120,3 @@ def example(name: str, hint: Any, deep: int = 0) -> Any:
     if name in ("idempotency_key", "betas1", "betas2"):
         return f"{name} +"  # goes into a header
     return {str: f"{name} é&=/+?", int: 3, float: 0.5, bool: True}.get(one, "x")
-
-
-def _members(hint: Any) -> list[Any]:
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return [inner for one in typing.get_args(hint) for inner in _members(one)]
-    return [] if hint in (Omit, NotGiven) else [hint]
-
-
-def _is_file(hint: Any) -> bool:
-    return hint is bytes or any(map(_is_file, typing.get_args(hint)))

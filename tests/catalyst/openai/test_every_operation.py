@@ -19,14 +19,13 @@ import openai
 import pytest
 
 from host import Attachment, CancelToken, Catalyst, Host, Policy, errors
-from tests.catalyst.openai.arguments import File, declared_by_the_sdk, example, given_to_the_sdk, given_to_us
+from tests.catalyst.openai.arguments import SDK, File, example, given_to_the_sdk, given_to_us
+from tests.conftest import KEYS
 
-KEYS = {"OPENAI_API_KEY": "sk-" + "k" * 40, "OPENAI_ADMIN_KEY": "sk-admin-" + "a" * 40}
 FACTS = (Path(__file__).with_name("operations.txt")).read_text().splitlines()
 OPERATIONS = [line.split(" ") for line in FACTS if not line.startswith("WEBSOCKET")]
 OF_THE_BODY = ("content-type",)
 COMPARED = ("accept", "authorization", "openai-beta", "idempotency-key")
-SDK = declared_by_the_sdk()
 SENT_UNASKED = {"embeddings.create": {"encoding_format": "base64"}}  # by the SDK, which decodes it
 ANSWER = b'{"data":[{"embedding":[0.5]}],"id":"an id","thread_id":"a thread","status":"completed","file_counts":{"in_progress":0}}'
 HELPERS: list[tuple[str, dict[str, Any]]] = [
@@ -191,9 +190,9 @@ def test_every_operation_of_the_api_is_declared_with_its_method_and_path() -> No
     facts = {name: (method, path) for method, path, name in OPERATIONS}
     assert len(facts) == 396
     assert {name: found.get(name) for name in facts} == facts
-    assert sorted(declared["websockets"]) == sorted(
-        line.split(" ")[1] for line in FACTS if line.startswith("WEBSOCKET")
-    )
+    connections = [line.split(" ")[1] for line in FACTS if line.startswith("WEBSOCKET")]
+    assert len(connections) == 8
+    assert sorted(declared["websockets"]) == sorted(connections)
 
 
 @pytest.mark.parametrize("least", [True, False], ids=["what is required", "all parameters"])

@@ -1,59 +1,34 @@
 """OpenAI's API as its official Python SDK has it: every method that makes one request, its parameters and its answer.
 
 `python -m tests.fakes.openai.introspection` writes `host/fakes/openai/specification.json` from it, which is all that
-the fake knows of the SDK. Nothing is sent: a client that records takes the place of the real one.
+the fake knows of the SDK. Nothing is sent: `.ci/operations/sdk.py` calls the methods, of a client that keeps requests.
 """
 
 from __future__ import annotations
 
-import collections.abc
 import inspect
 import json
 import re
-import types
 import typing
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Union
 
 import openai
-from openai import _types
-from openai._compat import cached_property as sdk_property
-from openai._models import FinalRequestOptions
-from openai._resource import SyncAPIResource
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from host.fakes.openai.structured import instance
+from tests.catalyst.openai.arguments import SDK
 from tests.conftest import ROOT
 
 DOCUMENT = ROOT / "host/fakes/openai/specification.json"
 FILE = ("a.txt", b"the content of a file", "text/plain")
 _MARK = "--PATH"  # a path parameter is sent as its name with this behind it
-_HELPER = re.compile(
-    r"(.*_poll|poll|parse|upload|wait_for_processing)\Z"
-)  # more than one request, or one that others make
-_OF_THE_CALL = ("extra_headers", "extra_query", "extra_body", "timeout")
 # The fake answers these by hand, and needs no model for them.
 _BY_HAND = ("responses.", "beta.responses.", "chat.", "beta.chat.", "completions.", "embeddings.", "models.")
-
-
-class Recorded(Exception):
-    """What a method was about to send. `answer` is the SDK's type of the answer, or of each item of a `page`."""
-
-    def __init__(self, request: FinalRequestOptions, answer: Any, stream: Any, page: Any) -> None:
-        super().__init__(request.url)
-        self.request, self.answer, self.stream, self.page = request, answer, stream, page
-
-
-class _Recorder(openai.OpenAI):
-    def request(self, cast_to: Any, options: Any, *, stream: bool = False, stream_cls: Any = None) -> Any:  # type: ignore[override]
-        raise Recorded(options, cast_to, stream_cls, None)
-
-    def _request_api_list(self, model: Any, page: Any, options: Any) -> Any:
-        raise Recorded(options, model, None, page)
 
 
 @dataclass(frozen=True)
@@ -63,16 +38,22 @@ class Method:
     name: str
     function: Callable[..., Any]
     given: dict[str, Any]  # its arguments, in which the value of a string is its name with a mark
-    recorded: Recorded
+    request: Any  # the SDK's options of a request
+    answer: Any  # the SDK's type of the answer, or of each item of a `page`
+    page: Any
 
     def arguments(self, text: Callable[[str], str]) -> dict[str, Any]:
         """A value for each required parameter. `text` gives that of a string by its parameter's name."""
         return {name: _told(value, text) for name, value in self.given.items()}
 
     @property
+    def verb(self) -> str:
+        return str(self.request.method).upper()
+
+    @property
     def path(self) -> str:
         """With `{name}` for a parameter, and without the query that some have in it."""
-        return re.sub(rf"([a-z_]+){_MARK}", r"{\1}", self.recorded.request.url.partition("?")[0])
+        return re.sub(rf"([a-z_]+){_MARK}", r"{\1}", self.request.url.partition("?")[0])
 
     @property
     def path_parameters(self) -> list[str]:
@@ -81,19 +62,20 @@ class Method:
     @property
     def parameters(self) -> dict[str, Any]:
         """The types of the parameters of the query and the body, by name."""
-        within = {*self.path_parameters, *_OF_THE_CALL, "self", "return"}
+        within = self.path_parameters
         return {name: hint for name, hint in hints(self.function).items() if name not in within}
 
 
 @cache
 def methods() -> dict[str, Method]:
     """By name, such as `chat.completions.create`, in alphabetical order: those that are one request and no helper."""
-    client = _Recorder(api_key="key", admin_api_key="admin")
+    client = SDK.client()
     found = {}
-    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-        for name, function in sorted(_functions(client, "")):
-            if not _HELPER.match(name.rpartition(".")[2]) and (method := _record(name, function)) is not None:
-                found[name] = method
+    for name, function in sorted(SDK.single(client)):
+        known = hints(function)
+        given = {param: value_of(known[param], param + _MARK) for param in required(function)}
+        if (request := SDK.kept(client, function, given)) is not None:
+            found[name] = Method(name, function, given, request, client.answer, client.page)
     return found
 
 
@@ -105,38 +87,14 @@ def _told(value: Any, text: Callable[[str], str]) -> Any:
     return text(value.removesuffix(_MARK)) if isinstance(value, str) and value.endswith(_MARK) else value
 
 
-def _functions(resource: Any, prefix: str) -> Iterator[tuple[str, Callable[..., Any]]]:
-    for name in dir(type(resource)):
-        if name.startswith(("_", "with_")):
-            continue
-        attribute = inspect.getattr_static(type(resource), name)
-        if isinstance(attribute, sdk_property):
-            part = getattr(resource, name)
-            if isinstance(part, SyncAPIResource):
-                yield from _functions(part, f"{prefix}{name}.")
-        elif prefix and inspect.isfunction(attribute):
-            yield prefix + name, getattr(resource, name)
-
-
-def _record(name: str, function: Callable[..., Any]) -> Method | None:
-    known = hints(function)
-    try:
-        given = {param: value_of(known[param], param + _MARK) for param in required(function)}
-        function(**given)
-    except Recorded as recorded:
-        return Method(name, function, given, recorded)
-    except Exception:  # noqa: BLE001 - a helper that has more to do than to send
-        return None
-    return None
-
-
 def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
     return inspect.unwrap(getattr(function, "__func__", function))
 
 
 @cache
 def hints(function: Callable[..., Any]) -> dict[str, Any]:
-    return typing.get_type_hints(_plain(function))
+    found: dict[str, Any] = SDK.hints(function)
+    return found
 
 
 def required(function: Callable[..., Any]) -> list[str]:
@@ -153,31 +111,14 @@ def _always(function: Callable[..., Any], name: str) -> bool:
 
 def value_of(hint: Any, text: str) -> Any:
     """The smallest value of a type; `text` where a string will do."""
-    kinds = [one for one in _alternatives(hint) if one not in (_types.Omit, _types.NotGiven, type(None))]
-    if str in kinds:
+    if str in SDK.without_omitted(hint):
         return text
-    if _is_file(hint):
-        return FILE
-    if any(_are_files(one) for one in kinds):
-        return [FILE]
+    if SDK.takes_file(hint):
+        return [FILE] if SDK.takes_files(hint) else FILE
     return instance(_schema(hint), text)
 
 
-def _is_file(hint: Any) -> bool:
-    return any(one is bytes or get_origin(one) is tuple for one in _alternatives(hint))
-
-
-def _are_files(hint: Any) -> bool:
-    return get_origin(hint) in (list, collections.abc.Sequence) and _is_file(get_args(hint)[0])
-
-
-def _alternatives(hint: Any) -> list[Any]:
-    if get_origin(hint) in (Union, types.UnionType):
-        return [deeper for one in get_args(hint) for deeper in _alternatives(one)]
-    return [hint]
-
-
-class _Schemas(GenerateJsonSchema):
+class Schemas(GenerateJsonSchema):
     """Pydantic's, where what has no JSON Schema (the content of a file) is anything."""
 
     def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> dict[str, Any]:
@@ -189,10 +130,9 @@ class _Schemas(GenerateJsonSchema):
 
 
 def _schema(hint: Any) -> Any:
-    if _is_file(hint) or any(_are_files(one) for one in _alternatives(hint)):
+    if SDK.takes_file(hint):
         return {}
-    kinds = [one for one in _alternatives(hint) if one not in (_types.Omit, _types.NotGiven)]
-    return TypeAdapter(Union[tuple(kinds)]).json_schema(schema_generator=_Schemas)  # noqa: UP007 - of a tuple
+    return TypeAdapter(Union[tuple(SDK.without_omitted(hint))]).json_schema(schema_generator=Schemas)  # noqa: UP007 - of a tuple
 
 
 # the document
@@ -208,12 +148,12 @@ def specification() -> dict[str, Any]:
     """
     found = methods()
     adapters: list[Any] = [
-        (name, "serialization", TypeAdapter(one.recorded.answer))
+        (name, "serialization", TypeAdapter(one.answer))
         for name, one in found.items()
-        if _is_json(one.recorded.answer) and not name.startswith(_BY_HAND)
+        if _is_json(one.answer) and not name.startswith(_BY_HAND)
     ]
     with warnings.catch_warnings(action="ignore"):
-        schemas, document = TypeAdapter.json_schemas(adapters, schema_generator=_Schemas)
+        schemas, document = TypeAdapter.json_schemas(adapters, schema_generator=Schemas)
     operations = {name: _operation(one, schemas.get((name, "serialization"))) for name, one in found.items()}
     models = {name.removeprefix("openai__types__"): _small(schema) for name, schema in document["$defs"].items()}
     return {"source": f"openai {openai.__version__}", "operations": operations, "models": dict(sorted(models.items()))}
@@ -224,9 +164,8 @@ def _is_json(answer: Any) -> bool:
 
 
 def _operation(method: Method, schema: Any) -> dict[str, Any]:
-    recorded = method.recorded
-    request = recorded.request
-    found: dict[str, Any] = {"method": request.method.upper(), "path": f"/v1{method.path}"}
+    request, page, answer = method.request, method.page, method.answer
+    found: dict[str, Any] = {"method": method.verb, "path": f"/v1{method.path}"}
     if "bearer_auth" not in (request.security or {"bearer_auth": True}):
         found["admin"] = True
     if found["method"] == "POST":
@@ -242,9 +181,8 @@ def _operation(method: Method, schema: Any) -> dict[str, Any]:
         found |= {"required": needed} if needed else {}
         found |= {"types": {words: " ".join(names) for words, names in types_of.items()}} if types_of else {}
         found |= {"choices": choices} if choices else {}
-    if recorded.page is not None:
-        found["page"] = re.sub(r"Sync([A-Za-z]*?)(Cursor)?Page.*", r"\1", recorded.page.__name__).lower() or "cursor"
-    answer = recorded.answer
+    if page is not None:
+        found["page"] = re.sub(r"Sync([A-Za-z]*?)(Cursor)?Page.*", r"\1", page.__name__).lower() or "cursor"
     found["answer"] = (
         (_small(schema) if schema else None if answer is type(None) else "text" if answer is str else "binary")
         if schema or not _is_json(answer)

@@ -37,7 +37,7 @@ class World:
         self.heard: list[httpx2.Response] = []
         self.client._client.event_hooks = {"response": [self.heard.append]}
         known = [one for one in methods().values() if not one.name.startswith(("beta.chat.", "beta.responses."))]
-        self.at = {(one.recorded.request.method.upper(), one.path): one for one in known}
+        self.at = {(one.verb, one.path): one for one in known}
 
     def ask(self, method: Method, within: dict[str, str] | None = None) -> Any:
         """Calls the method, on objects that are made for it."""
@@ -205,7 +205,7 @@ def mistakes_of(world: World, method: Method) -> list[str]:
         answer = world.ask(method)
     except openai.OpenAIError as error:
         return [f"{type(error).__name__}: {error}"]
-    kind, response = method.recorded.answer, world.heard[-1]
+    kind, response = method.answer, world.heard[-1]
     if isinstance(answer, openai.Stream):
         events = list(answer)
         return [words for one in events for words in mistakes(one.to_dict(), kind)] if events else ["no event"]
@@ -213,7 +213,7 @@ def mistakes_of(world: World, method: Method) -> list[str]:
         return [] if answer is None else ["there is an answer, where there is none to be"]
     if kind is str or "Binary" in str(kind):
         return [] if response.content else ["the answer is empty"]
-    if method.recorded.page is not None:
+    if method.page is not None:
         return [words for one in response.json()["data"] for words in mistakes(one, kind)]
     return mistakes(response.json(), kind)
 

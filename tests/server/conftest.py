@@ -21,11 +21,12 @@ from host.runtime.workspace import Workspace
 from host.secrets.value import OPERATOR, SecretValue
 from host.server import Application, ServerSettings
 from host.server.sockets import OPTIONS
-from tests.conftest import KEY, fresh_state, the_master_key_in_a_file
+from tests.conftest import KEY, KEYS, fresh_state, the_master_key_in_a_file
 from tests.server.engine import SharedLoader
 
 OPENAI = Reference.parse("c:local.openai")
 PATIENCE_S = 60
+APART = ("admin.*", "beta.*", "fine_tuning.*", "realtime.*", "webhooks.*")  # with operations that a key has to name
 
 
 def until(true: Callable[[], bool]) -> None:
@@ -136,6 +137,17 @@ def install(workspace: Workspace, openai_file: Path, upstream: str, reference: R
 
 def send_to(workspace: Workspace, reference: Reference, upstream: str) -> None:
     workspace.policies.set(reference, "upstreams", {"https://api.openai.com": upstream})
+
+
+def open_to_all(workspace: Workspace, server: Server, upstream: str) -> str:
+    """Everything goes to `upstream`, with both keys of OpenAI; the key of the server that is for every operation."""
+    for name, value in KEYS.items():
+        workspace.vault.set(OPERATOR, SecretName.parse(name), SecretValue(value))
+        workspace.grants.grant(OPENAI, SecretName.parse(name))
+    send_to(workspace, OPENAI, upstream)
+    _, key = workspace.api_keys.create(name="all", type="secret", operations=("*", *APART))
+    server.up_to_date()
+    return key
 
 
 @pytest.fixture

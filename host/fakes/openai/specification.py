@@ -42,7 +42,8 @@ class ApiOperation:
 
 
 @cache
-def _document() -> dict[str, Any]:
+def document() -> dict[str, Any]:
+    """As tests/fakes/openai/introspection.py writes it: `{"source", "operations", "models"}`. Not to be changed."""
     read: dict[str, Any] = json.loads(_DOCUMENT.read_bytes())
     return read
 
@@ -51,7 +52,7 @@ def _document() -> dict[str, Any]:
 def operations() -> dict[tuple[str, str], ApiOperation]:
     """By method and path. Of several for one path, which differ in what the SDK makes of the answer, the first."""
     found: dict[tuple[str, str], ApiOperation] = {}
-    for name, one in _document()["operations"].items():
+    for name, one in document()["operations"].items():
         known = {**one, "required": tuple(one.get("required", ()))}
         found.setdefault((one["method"], one["path"]), ApiOperation(name=name, **known))
     return found
@@ -135,7 +136,7 @@ class _Completion:
 
 def _resolved(schema: Any) -> Any:
     while "$ref" in schema:
-        schema = _document()["models"][schema["$ref"].rpartition("/")[2]]
+        schema = document()["models"][schema["$ref"].rpartition("/")[2]]
     return schema
 
 

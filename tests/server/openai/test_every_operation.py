@@ -9,13 +9,10 @@ from typing import Any
 import openai
 import pytest
 
-from host.core.names import SecretName
 from host.runtime.workspace import Workspace
-from host.secrets.value import OPERATOR, SecretValue
+from tests.catalyst.openai.arguments import SDK
 from tests.catalyst.openai.test_every_operation import (
-    KEYS,
     OPERATIONS,
-    SDK,
     Sent,
     arguments_of,
     call,
@@ -24,21 +21,15 @@ from tests.catalyst.openai.test_every_operation import (
     recorder,  # noqa: F401
     rows,  # noqa: F401
 )
-from tests.server.conftest import OPENAI, Server, send_to
+from tests.server.conftest import Server, open_to_all
 
-KINDS = ("admin.*", "beta.*", "fine_tuning.*", "realtime.*", "webhooks.*")  # with operations that are apart
 NO_ROUTE_OF_ITS_OWN = {"files.retrieve_content"}  # the deprecated form of files.content: another answer, at its route
 
 
 @pytest.fixture
 def through(workspace: Workspace, server: Server, recorder: Any) -> Iterator[dict[str, Any]]:  # noqa: F811 - the fixture
     """The methods of a client whose base URL is the gateway's, with a key that names those for which that has to be."""
-    for name, value in KEYS.items():
-        workspace.vault.set(OPERATOR, SecretName.parse(name), SecretValue(value))
-        workspace.grants.grant(OPENAI, SecretName.parse(name))
-    send_to(workspace, OPENAI, f"http://127.0.0.1:{recorder.server_port}")
-    _, key = workspace.api_keys.create(name="all", type="secret", operations=("*", *KINDS))
-    server.up_to_date()
+    key = open_to_all(workspace, server, f"http://127.0.0.1:{recorder.server_port}")
     with openai.OpenAI(base_url=f"{server.url}/v1", max_retries=0, api_key=key, admin_api_key=key) as client:
         yield dict(SDK.methods(client))
 

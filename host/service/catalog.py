@@ -1,4 +1,5 @@
-"""The catalog: keys, installed components, and catalysts with the permissions that the operator gave them.
+"""The catalog: keys, installed components with their routes, and catalysts with the permissions that the operator gave
+them.
 
 A `View` is the catalog at one moment. `Catalog.current` notices a change at most `LOOK_S` seconds after it was made, by
 any process that shares the state: the number of the state's digest says whether there was one.
@@ -10,20 +11,26 @@ threads of its own, so that nothing else waits for it.
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
+from urllib.parse import unquote
 
+from host.component.operations import OperationSpec, routed
 from host.core.audit import Event
 from host.core.names import Reference, looks_like_oci
+from host.core.strict_json import Json
 from host.core.waiting import ANSWER_S
 from host.errors import DeadlineExceeded, HostError, NotFound
 from host.runtime.catalyst import Catalyst
 from host.runtime.host import Host
 from host.runtime.threads import Workers
 from host.runtime.workspace import Installed, Workspace
+from host.service.dialects import openai
 from host.service.operations import operations_of
 from host.service.request import Routing
 from host.store.access.api_keys import KeyRing
@@ -212,3 +219,148 @@ def _by_reference(components: Iterable[Component]) -> dict[Reference, Component]
     for one in components:
         versions.setdefault(one.reference.any_version, []).append(one)
     return found | {reference: latest(some) for reference, some in versions.items()}
+
+
+_NAMED = re.compile(r"\{(\+?)\w+\}")
+_MOST_STEPS = 128  # of a path: no operation's has more
+_MODEL = ("/{model}", "/{model_id}")
+_UNNAMED = frozenset({"", ".", ".."})  # no steps of a name: a path with them is another path (RFC 3986, 6.2.2.3)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """`template` is a path such as `/models/{model}`. `specs` are the operations of the catalysts that declare it, by
+    references with a version: their names may differ, and those of the parameters in the path."""
+
+    method: str
+    template: str
+    specs: dict[Reference, OperationSpec]
+
+    def spec(self, reference: Reference) -> OperationSpec:
+        """Raises NotFound."""
+        found = self.specs.get(reference)
+        if found is None:
+            others = ", ".join(map(str, self.specs))
+            raise NotFound(f"{reference} has no {self}", hint=f"those that have it: {others}")
+        return found
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.template}"
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """A route that a request matched. `values` are the parameters in the path, decoded, in the template's order."""
+
+    route: Route
+    values: tuple[str, ...] = ()
+
+    @property
+    def lists_models(self) -> bool:
+        return self.route.method == "GET" and self.route.template == "/models"
+
+    @property
+    def spends(self) -> bool:
+        """Whether the operation costs tokens, whatever its parameters."""
+        return any(openai.estimate(spec, {}, {}).needed for spec in self.route.specs.values())
+
+    def spec(self, reference: Reference) -> OperationSpec:
+        """The operation at this catalyst. Raises NotFound."""
+        return self.route.specs.get(reference) or self.route.spec(reference)
+
+    def in_path(self, spec: OperationSpec) -> dict[str, Json]:
+        return dict(zip(spec.in_path, self.values, strict=True))
+
+
+class _Step:
+    """Where a path has come to, step by step. `literals` are the words that may come next; `named` comes after any
+    other step (`{name}`), and `rest` after one or more (`{+name}`). `methods` are the routes that end here."""
+
+    __slots__ = ("literals", "methods", "named", "rest")
+
+    def __init__(self) -> None:
+        self.literals: dict[str, _Step] = {}
+        self.named: _Step | None = None
+        self.rest: _Step | None = None
+        self.methods: dict[str, Route] = {}
+
+    def reach(self, step: str) -> _Step:
+        """Where the step of a shape leads."""
+        if step == "{}":
+            self.named = self.named or _Step()
+            return self.named
+        if step == "{+}":
+            self.rest = self.rest or _Step()
+            return self.rest
+        return self.literals.setdefault(step, _Step())
+
+    def ends(self, steps: Sequence[str], at: int = 0, values: tuple[str, ...] = ()) -> Iterator[_End]:
+        """The routes of the steps from `at` on, with the values of their names: a word before any step, that before
+        several, and few of them before many."""
+        if at == len(steps):
+            if self.methods:
+                yield self.methods, values
+            return
+        step = steps[at]
+        if (literal := self.literals.get(step)) is not None:
+            yield from literal.ends(steps, at + 1, values)
+        if self.named is not None and _UNNAMED.isdisjoint((value := unquote(step)).split("/")):
+            yield from self.named.ends(steps, at + 1, (*values, value))
+        if self.rest is not None:
+            for end in range(at + 1, len(steps) + 1):
+                value = unquote("/".join(steps[at:end]))
+                if _UNNAMED.isdisjoint(value.split("/")):
+                    yield from self.rest.ends(steps, end, (*values, value))
+
+
+_End: TypeAlias = tuple[dict[str, "Route"], tuple[str, ...]]
+
+
+class Routes:
+    """The routes of all catalysts, from their operations by references with a version. A word in a path comes before a
+    name: `/files/search` before `/files/{file_id}`. A model's name at the end of a path may have slashes, where no
+    other route has as many steps: `/models/meta-llama/Llama-3`. However many routes there are, a path is found in as
+    many looks as it has steps."""
+
+    def __init__(self, declared: Iterable[tuple[Reference, Iterable[OperationSpec]]], *, sockets: bool = False) -> None:
+        """`sockets`: the routes of WebSockets, in place of those of requests."""
+        self._exact: dict[str, dict[str, Route]] = {}
+        self._root = _Step()
+        self._of_models: list[tuple[str, dict[str, Route]]] = []  # by what stands before the model
+        shapes: dict[str, dict[str, Route]] = {}
+        for reference, specs in declared:
+            for spec in [one for one in specs if one.websocket] if sockets else routed(specs):
+                route = spec.path.partition("?")[0] if sockets else spec.route
+                shape = _NAMED.sub(r"{\1}", route)
+                methods = shapes.setdefault(shape, {})
+                methods.setdefault(spec.method, Route(spec.method, route, {})).specs[reference] = spec
+        for shape, methods in shapes.items():
+            if shape.count("{}") == 1 and next(iter(methods.values())).template.endswith(_MODEL):
+                self._of_models.append((shape.removesuffix("{}"), methods))
+            if "{" not in shape:
+                self._exact[shape] = methods
+            else:
+                step = self._root
+                for name in shape.split("/"):
+                    step = step.reach(name)
+                step.methods = methods
+
+    def find(self, method: str, path: str) -> Matched | Sequence[str]:
+        """The route of `path`, which is as it was sent; else the methods of this path, none for an unknown path. HEAD
+        matches as GET."""
+        method = "GET" if method == "HEAD" else method
+        if (methods := self._exact.get(path)) is not None and method in methods:
+            return Matched(methods[method])
+        allowed = set(methods or ())
+        steps = path.split("/", _MOST_STEPS)
+        if len(steps) > _MOST_STEPS:
+            return sorted(allowed)
+        for others, values in self._root.ends(steps):
+            if method in others:
+                return Matched(others[method], values)
+            allowed |= others.keys()
+        for before, others in self._of_models if not allowed else ():
+            model = unquote(path.removeprefix(before))
+            if path.startswith(before) and _UNNAMED.isdisjoint(model.split("/")):
+                return Matched(others[method], (model,)) if method in others else sorted(others)
+        return sorted(allowed)

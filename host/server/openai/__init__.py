@@ -1,7 +1,7 @@
 """`/v1`: OpenAI's API over catalysts.
 
 gateway.py    a request becomes an operation, its result the answer: documents, bytes, events, errors in OpenAI's shape
-requests.py   method and path -> operation; path, query and body -> parameters and attachments
+requests.py   query and body -> parameters and attachments
 forms.py      a form -> its parts
 """
 

@@ -49,9 +49,9 @@ from host.server.asgi import (
     send_whole,
 )
 from host.server.http_errors import ending, headers_of, note_failure, status_of, words_outside
-from host.server.openai.requests import Matched, Routes, path_below, read_content, read_query
+from host.server.openai.requests import path_below, read_content, read_query
 from host.server.settings import ServerSettings
-from host.service.catalog import Catalog, View
+from host.service.catalog import Catalog, Matched, Routes, View
 from host.service.dialects import openai
 from host.service.dispatch import Dispatch, Running
 from host.service.models import list_models

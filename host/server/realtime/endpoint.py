@@ -22,8 +22,9 @@ from host.server.asgi import (
     send_whole,
 )
 from host.server.openai.gateway import CATALYST, PREFIX, about, reference_of, send_error
-from host.server.openai.requests import Matched, Routes, path_below, read_query
+from host.server.openai.requests import path_below, read_query
 from host.server.realtime.bridge import Bridge
+from host.service.catalog import Matched, Routes
 from host.service.dialects import openai
 from host.service.operations import sockets_of
 from host.service.request import OperationRequest

@@ -9,7 +9,7 @@ import pytest
 from host.component.operations import OperationSpec, read_operations
 from host.core.names import Reference
 from host.errors import NotFound
-from host.server.openai.requests import Matched, Routes
+from host.service.catalog import Matched, Routes
 
 ONE, OTHER = Reference.parse("c:local.one:1.0.0"), Reference.parse("c:local.other:1.0.0")
 

@@ -25,6 +25,7 @@ from host.core.installation import DISTRIBUTION, NAMES, typed_name
 _COMMANDS: Mapping[str, Mapping[str, str]] = {
     "Run": {
         "run": "run:run",
+        "batch": "batch:batch",
         "inspect": "inspect:inspect",
         "build": "build:build",
         "fake": "serve:fake",

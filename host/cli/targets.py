@@ -122,7 +122,7 @@ _LOOK_S: Final = 0.5
 
 
 @contextmanager
-def _cancelled_by_others(host: Host, workspace: Workspace) -> Iterator[None]:
+def cancelled_by_others(host: Host, workspace: Workspace) -> Iterator[None]:
     """Inside, a run ends that `host runs cancel`, the console or a tool asks to end."""
     done = threading.Event()
 
@@ -193,7 +193,7 @@ class InstalledTarget:
                 config=granted.config,
                 wasi=granted.wasi,
             )
-            with _cancelled_by_others(host, self._workspace):
+            with cancelled_by_others(host, self._workspace):
                 yield catalyst
 
     def run(self, catalyst: Catalyst, job: Job) -> Result:

@@ -24,7 +24,7 @@ from host.runtime.threads import Share
 from host.service.dialects import openai
 from host.service.dialects.dialect import Dialect, Estimate, Tokens
 from host.service.operations import input_schema_of, operation_of, properties_of
-from host.service.principal import Principal
+from host.service.principal import OPERATOR, Principal
 from host.service.targets import Draw, Failover, ModelTarget, group_of
 
 if TYPE_CHECKING:
@@ -267,10 +267,12 @@ class Resolved:
     def share(self, budgets: Mapping[Reference, Budget]) -> Share:
         """What the run's slot counts for: its key, and its catalyst."""
         catalyst = self.component.reference.any_version
+        principal = self.request.principal
         if not self.request.via:
             return Share.of_embedder("", str(catalyst))
         of_catalyst = budgets[catalyst].concurrency if catalyst in budgets else None
-        principal = self.request.principal
+        if principal is OPERATOR:  # alone in their own process
+            return replace(Share.of_embedder("", str(catalyst)), most_of_catalyst=of_catalyst)
         most = None if principal.key is None else principal.key.concurrency
         return Share(principal.id, str(catalyst), most, of_catalyst)
 

@@ -5,6 +5,7 @@ A view holds every field that any face shows, and no secret. A field has one nam
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -15,6 +16,8 @@ from host.core.wit import EXPORTS
 from host.policy.explain import list_permissions
 
 if TYPE_CHECKING:
+    from host.core.operation import Result
+    from host.core.strict_json import Json
     from host.runtime.catalyst import Catalyst
     from host.runtime.workspace import Installed
     from host.store.access.api_keys import ApiKey
@@ -109,3 +112,17 @@ def of_record(record: Record) -> Facts:
 def of_key(key: ApiKey, now: float) -> Facts:
     """An API key, without its text: that is shown once, when it is made."""
     return {**key.as_dict(), "state": key.state(now)}
+
+
+def with_bytes(value: Json, result: Result) -> Json:
+    """A part of the result's data, with the size and the base64 of each attachment that it mentions."""
+    match value:
+        case {"$attachment": str(ident), **more} if ident in result.attachments:
+            held = result.attachments[ident]
+            known = {"content_type": held.content_type, "size": len(held.data), **more}
+            return {**known, "base64": base64.b64encode(held.data).decode("ascii")}
+        case dict():
+            return {key: with_bytes(inner, result) for key, inner in value.items()}
+        case list():
+            return [with_bytes(inner, result) for inner in value]
+    return value

@@ -72,7 +72,7 @@ ASKING = {
 SHORT = {"-o", "-h"}
 # The configuration of a catalyst, a key at a time, and that of a server, which is a file.
 TWO_THINGS = {"--config": {"KEY=VALUE", "FILE"}}
-SINGULAR = {"--alias", "--as", "--expires", "--limits", "--workers"}  # although they end in s
+SINGULAR = {"--alias", "--as", "--expires", "--limits", "--max-failures", "--workers"}  # although they end in s
 
 
 def walked(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:

@@ -17,13 +17,13 @@ from mcp_types import (
     TextContent,
 )
 
-from host.core.operation import Result
 from host.core.strict_json import Json, clean_text, foreign_text, write_json
 from host.errors import HostError, LimitExceeded, OperationFailed, TooLarge
 from host.server import http_errors
 from host.server.asgi import JSON
 from host.server.mcp.run_tool import MOST_BYTES, ToolRun
 from host.server.openai.gateway import whole
+from host.service import views
 
 RUN: Final = "catalyst-host/run"
 """In a result's `_meta`: the id of the run, for the tool `execution`."""
@@ -79,7 +79,7 @@ def of_execution(done: ToolRun) -> CallToolResult:
                 more.append(binary(body, media_type, done.run))
                 shown["data"] = {"content_type": media_type, "size": len(body)}
             case _:
-                shown["data"] = _with_bytes(result.data, result)
+                shown["data"] = views.with_bytes(result.data, result)
     facts = {**named(done.run), "reference": done.catalyst, "duration_s": round(result.execution.duration_s, 6)}
     return of_json({**shown, **facts}, failed=not result.ok, more=more)
 
@@ -116,19 +116,6 @@ def binary(body: bytes, media_type: str, run: str) -> ContentBlock:
         return ImageContent(data=data, mime_type=media_type)
     at = f"catalyst-host://runs/{run}/answer"
     return EmbeddedResource(resource=BlobResourceContents(uri=at, mime_type=media_type, blob=data))
-
-
-def _with_bytes(value: Json, result: Result) -> Json:
-    match value:
-        case {"$attachment": str(ident), **more} if ident in result.attachments:
-            held = result.attachments[ident]
-            known = {"content_type": held.content_type, "size": len(held.data), **more}
-            return {**known, "base64": base64.b64encode(held.data).decode("ascii")}
-        case dict():
-            return {key: _with_bytes(inner, result) for key, inner in value.items()}
-        case list():
-            return [_with_bytes(inner, result) for inner in value]
-    return value
 
 
 def _bounded(text: str) -> str:

@@ -1,0 +1,10 @@
+"""Batches: many operations from lines of JSON, with bounded concurrency, so that each is answered once.
+
+lines.py     a line -> what it asks for; the checks of a whole input before anything is sent
+answers.py   a line -> its answer, by the steps of `host.service.dispatch`; waits where a limit says so
+work.py      the lines that are under way, the order of their answers, failures, and the end
+results.py   answers in files, durably, so that a batch that was killed goes on
+
+A line is finished once its answer is on the disk. One that was under way when the process was killed is run again, with
+the same idempotency key. It may import what `host.service` may.
+"""

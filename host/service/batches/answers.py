@@ -1,0 +1,280 @@
+"""The answer to a line of a batch: the steps of `host.service.dispatch`, once, or again where a limit says when.
+
+A line waits where nothing was done for it: a rate limit or a budget is spent, no sandbox is free, an upstream has too
+many requests. Then it is asked again, for as long as the batch is patient. What the host's policy repeats, and where
+failover goes, is as for any other request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from host.core.names import Reference
+from host.core.operation import Result, strict_data
+from host.core.repeating import was_not_processed
+from host.core.strict_json import Json, WrittenObject, parse_json, write_json
+from host.egress.retry import asked_wait_s
+from host.errors import (
+    ArtifactError,
+    Busy,
+    CircuitOpen,
+    Denied,
+    HostError,
+    InputError,
+    LimitExceeded,
+    NotFound,
+    PolicyError,
+    StateError,
+    TokenUnavailable,
+    Unauthenticated,
+)
+from host.service import views
+from host.service.batches.lines import (
+    PREFIX,
+    BatchLine,
+    BatchRequest,
+    custom_id_of,
+    idempotency_key,
+    read_request,
+)
+from host.service.catalog import Matched, Routes
+from host.service.dialects import openai
+from host.service.dialects.dialect import Tokens
+from host.service.operations import operations_of
+from host.service.principal import Principal
+from host.service.request import OperationRequest, Resolved
+
+if TYPE_CHECKING:
+    from host.service.catalog import Catalog, View
+    from host.service.dispatch import Dispatch
+
+VIA: Final = "batch"
+STOPS: Final = (StateError, ArtifactError, PolicyError, TokenUnavailable, Unauthenticated)
+"""Errors that are no line's own: every other line would end in them as well. The batch stops, and can go on later."""
+
+_LEAST_WAIT_S, _MOST_WAIT_S = 1.0, 60.0  # where nothing says how long
+_MOST_REFUSALS: Final = 8  # by an upstream, of one line
+
+
+@dataclass(frozen=True, slots=True)
+class BatchAnswer:
+    """The answer to a line: `text` is the line of the results, or of the errors where it `failed`, without its end."""
+
+    number: int
+    text: bytes
+    failed: bool
+    tokens: Tokens = field(default_factory=Tokens)
+
+
+class Engine(Protocol):
+    """Where the lines of a batch are run."""
+
+    async def answer(self, batch: str, line: BatchLine, stopping: asyncio.Event) -> BatchAnswer | None:
+        """The answer to a line of the batch of this id. None where the batch was `stopping` while the line waited for a
+        limit: nothing was done for it. Raises one of STOPS. Cancelled with its task."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """On whose behalf a batch asks, and how. `principal` returns the caller as the catalog has them now, or raises
+    Unauthenticated. `target`: the catalyst for all lines; None: the one that has the line's model. `told` renders an
+    error for the caller. `patience_s`: for how long a line may wait for a limit."""
+
+    principal: Callable[[View], Principal]
+    target: Reference | None = None
+    timeout_s: float | None = None
+    told: Callable[[HostError], Mapping[str, Any]] = HostError.as_dict
+    patience_s: float = 600.0
+
+
+class DispatchEngine:
+    """Runs lines by the dispatch of this process. One for each batch."""
+
+    def __init__(self, catalog: Catalog, dispatch: Dispatch, asking: Asking) -> None:
+        self._catalog = catalog
+        self._dispatch = dispatch
+        self._asking = asking
+        self._routes: tuple[View, Routes] | None = None
+
+    async def answer(self, batch: str, line: BatchLine, stopping: asyncio.Event) -> BatchAnswer | None:
+        try:
+            request = read_request(line)
+        except InputError as error:
+            unread = BatchRequest(custom_id_of(line), PREFIX, WrittenObject.read("{}", "no body"))
+            return self._failed(batch, line, unread, error)
+        until = time.monotonic() + self._asking.patience_s
+        refusals = 0
+        while True:
+            try:
+                result, tokens = await self._run(batch, line, request)
+            except HostError as error:
+                wait_s = _wait_after(error, refusals)
+                if isinstance(error, STOPS) and not isinstance(error, Busy):
+                    raise
+                if wait_s is None:
+                    return self._failed(batch, line, request, error)
+                if time.monotonic() + wait_s > until:
+                    raise _out_of_patience(error) from None
+            else:
+                refused_s = None if result.ok or refusals >= _MOST_REFUSALS else _wait_of(result, refusals)
+                if refused_s is None or time.monotonic() + refused_s > until:
+                    return _answered(batch, line, request, result, tokens)
+                wait_s = refused_s
+            refusals += 1
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await stopping.wait()
+                return None
+
+    async def _run(self, batch: str, line: BatchLine, request: BatchRequest) -> tuple[Result, Tokens]:
+        """One run. Raises HostError."""
+        view = await self._catalog.current()
+        principal = self._asking.principal(view)
+        matched = self._matched(view, request.path) if request.path else None
+        async with self._dispatch.admitted(principal, spends=matched is None or matched.spends) as admitted:
+            asked = OperationRequest(
+                principal=principal,
+                target=self._asking.target or _model_of(request, matched),
+                operation=matched,
+                params=request.body if matched else {},
+                more={} if matched else request.body,
+                headers={"idempotency-key": idempotency_key(batch, line.number)},
+                timeout_s=self._asking.timeout_s,
+                request_id=idempotency_key(batch, line.number),
+                via=VIA,
+                large=len(line.text) > _LARGE,
+                admitted=admitted,
+            )
+            resolved = self._dispatch.resolve(asked, view)
+            _check_no_stream(resolved)
+            async with await self._dispatch.start(resolved, view) as running:
+                return await running.result(), running.tokens or Tokens()
+
+    def _matched(self, view: View, path: str) -> Matched:
+        """Raises NotFound, InputError."""
+        if self._routes is None or self._routes[0] is not view:
+            declared = ((one.reference, operations_of(one).values()) for one in view.components)
+            self._routes = view, Routes(declared)
+        found = self._routes[1].find("POST", path.partition("?")[0].removesuffix("/"))
+        if not isinstance(found, Matched):
+            raise NotFound(f"no catalyst takes POST {PREFIX}{path[:200]}", field="url")
+        for spec in found.route.specs.values():
+            if spec.request != "json":
+                raise InputError(f"{PREFIX}{path[:200]} takes a form or no body, which a line cannot have", field="url")
+        return found
+
+    def _failed(self, batch: str, line: BatchLine, request: BatchRequest, error: HostError) -> BatchAnswer:
+        told = dict(self._asking.told(error))
+        said = {"code": told.pop("type"), "message": told.pop("message"), "line": line.number, **told}
+        if request.path:
+            text = _of_request(batch, line, request, b"null", _encoded(said))
+        else:
+            text = _of_operation(batch, line, request, b'"error":' + _encoded(said))
+        return BatchAnswer(line.number, text, failed=True)
+
+
+_LARGE: Final = 64 * 1024  # as of a request to a server, beyond which its checks are done beside the event loop
+
+
+def _model_of(request: BatchRequest, matched: Matched | None) -> str | None:
+    """The name of the model by which the line is routed. Raises InputError."""
+    if matched is not None:
+        return openai.model_of(matched.route.template, matched.values, request.body)
+    params = request.body.get("params")
+    return openai.model_of("", (), params) if isinstance(params, dict) else None
+
+
+def _check_no_stream(resolved: Resolved) -> None:
+    """Raises InputError."""
+    if resolved.stream or (resolved.spec is not None and resolved.spec.websocket):
+        raise InputError(f"{resolved.operation} has events, and a batch has no streams", field="operation")
+
+
+def _wait_after(error: HostError, refusals: int) -> float | None:
+    """Seconds after which the line is asked again, of which nothing was done; None where that would change nothing."""
+    match error:
+        case LimitExceeded() | CircuitOpen():
+            return max(0.05, error.retry_after_s)
+        case Busy():
+            return _backoff_s(refusals)
+        case Denied() if error.refusals and error.refusals[0].kind == "rate_limited":
+            return _backoff_s(refusals)
+    return None
+
+
+def _wait_of(result: Result, refusals: int) -> float | None:
+    """The same for an answer of an upstream that did nothing."""
+    if result.headers.get("x-should-retry", "").strip().lower() == "false":
+        return None
+    headers = tuple(result.headers.items())
+    if not was_not_processed(result.status, headers):
+        return None
+    asked = asked_wait_s(headers)
+    return _backoff_s(refusals) if asked is None else max(0.05, asked)
+
+
+def _backoff_s(refusals: int) -> float:
+    return min(_MOST_WAIT_S, _LEAST_WAIT_S * 2.0**refusals)
+
+
+def _out_of_patience(error: HostError) -> HostError:
+    """The batch stops: what it waits for comes later than it waits."""
+    if isinstance(error, LimitExceeded):
+        said = f"{error.message}, and has more in {error.retry_after_s:.0f} s"
+        return Busy(said, hint="go on then, or with another key or budget")
+    return Busy(error.message, hint=error.hint)
+
+
+def _answered(batch: str, line: BatchLine, request: BatchRequest, result: Result, tokens: Tokens) -> BatchAnswer:
+    if request.path:
+        run = _encoded(result.execution.id)
+        body = _data(result) if result.ok else _error_body(result)
+        response = b'{"status_code":%d,"request_id":%s,"body":%s}' % (result.status, run, body)
+        text = _of_request(batch, line, request, response, b"null")
+    else:
+        name, told = (b"data", _data(result)) if result.ok else (b"error", _encoded(result.error))
+        text = _of_operation(batch, line, request, b'"status":%d,"%s":%s' % (result.status, name, told))
+    return BatchAnswer(line.number, text, failed=not result.ok, tokens=tokens)
+
+
+def _data(result: Result) -> bytes:
+    """The data of a success as JSON on one line: as it came where strict readers take it."""
+    if result.document is not None and (result.brief is None or _is_strict(result.document)):
+        return result.document.replace(b"\r", b" ").replace(b"\n", b" ")  # in JSON they are blanks
+    return _encoded(views.with_bytes(strict_data(result), result))
+
+
+def _error_body(result: Result) -> bytes:
+    """The body of an error as it came, or one of the same form."""
+    if result.document is not None and _is_strict(result.document):
+        return result.document.replace(b"\r", b" ").replace(b"\n", b" ")
+    return _encoded({"error": result.error})
+
+
+def _is_strict(document: bytes) -> bool:
+    try:
+        parse_json(document, "the answer")
+    except InputError:
+        return False
+    return True
+
+
+def _of_request(batch: str, line: BatchLine, request: BatchRequest, response: bytes, error: bytes) -> bytes:
+    own, custom_id = idempotency_key(batch, line.number).encode(), _encoded(request.custom_id or None)
+    return b'{"id":"%s","custom_id":%s,"response":%s,"error":%s}' % (own, custom_id, response, error)
+
+
+def _of_operation(batch: str, line: BatchLine, request: BatchRequest, told: bytes) -> bytes:
+    own = idempotency_key(batch, line.number).encode()
+    named = b'"custom_id":%s,' % _encoded(request.custom_id) if request.custom_id else b""
+    return b'{"id":"%s",%s"line":%d,%s}' % (own, named, line.number, told)
+
+
+def _encoded(value: Json) -> bytes:
+    return write_json(value).encode("utf-8", "replace")

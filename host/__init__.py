@@ -75,6 +75,8 @@ __all__ = [
     "Terms",
     "Throttle",
     "TlsRule",
+    "UpstreamPlace",
+    "UpstreamRule",
     "Workspace",
     "errors",
 ]

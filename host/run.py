@@ -208,6 +208,7 @@ class Run:
         self.overdue: Overdue | None = None  # until the next request
         self.unserved: Cause | None = None  # why the last request was not served
         self.once_only = False  # whether one was sent that may not be sent again
+        self.upstreams: set[str] = set()  # those of several, as origins, where what it works with is: it goes on there
         self.tokens: dict[SecretName, SecretValue] = {}  # those that expire: the run keeps the ones that it began with
         self.unavailable: HostError | None = None  # why a token that it asked for cannot be had
         self.circuit: CircuitOpen | None = None  # until the next request that is sent
@@ -418,8 +419,7 @@ class Run:
             "sent_bytes": self.meters.sent_bytes,
             "received_bytes": self.meters.received_bytes,
         }
-        if self.meters.retries:
-            spent["retries"] = self.meters.retries
+        spent |= {name: n for name in ("retries", "moved") if (n := getattr(self.meters, name))}
         if self.meters.waited_s:
             spent["waited_s"] = round(self.meters.waited_s, 6)
         self.audit("run.ended", detail={**end, **counted, **spent})

@@ -1,23 +1,27 @@
 """The one way to an upstream and back, for every capability that sends requests.
 
-parse → method, domain → body → size → how many, how often → audit → `Upstream.send` → an `UpstreamAnswer`
+parse → method, domain → body → size → where to, how many, how often → audit → `Upstream.send` → an `UpstreamAnswer`
 """
 
 from __future__ import annotations
 
 import time
 from codecs import getincrementaldecoder
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
-from host.capabilities.attempts import Attempts, note_status
+from host.capabilities.attempts import A, Attempts, Entered, key_of
+from host.capabilities.failed import failed, recorded
 from host.capabilities.message import (
     BodyDecoder,
     GuestError,
     RequestMessage,
+    check_no_override,
+    check_not_moved,
     check_size,
+    joined,
     read_body,
     read_message,
     subject,
@@ -35,18 +39,16 @@ from host.core.headers import (
     spelled,
 )
 from host.core.names import SecretName
-from host.core.quantities import as_duration
-from host.core.repeating import IDEMPOTENT, cause_of_kind, may_move
+from host.core.repeating import IDEMPOTENT, cause_of_status
 from host.core.sliding_window import RequestLimiter
-from host.core.strict_json import write_json
+from host.core.strict_json import Json, write_json
 from host.egress import Deadline, EgressClient, EgressError, Outgoing
-from host.egress.breaker import Pass
 from host.egress.headers import Fields
-from host.errors import InputError, Refusal
+from host.errors import HostError, InputError, Refusal
 from host.policy.document import METHODS, SecretGrant
-from host.policy.permissions import Deny, Grant, binding_remedy, decide, deny_address
+from host.policy.permissions import Deny, Grant, binding_remedy, decide
 from host.policy.urls import Origin, Target, UrlError, reference_at
-from host.run import Overdue, Run
+from host.run import Run
 from host.secrets.charsets import MARKED, CharsetRedactor, charset_of
 from host.secrets.redaction import Redactor, StreamRedactor
 from host.secrets.value import PLACEHOLDER_PREFIX, SecretValue, Substitution
@@ -57,7 +59,6 @@ _PIECE_BYTES = 64 * 1024
 _ERRORS = 400  # and above: statuses of errors
 _OF_THE_BODY = ("http_error", "response_too_large")  # failures after which the status still counts
 _MOST_NAMED = 5  # headers in one refusal
-_MOST_BEFORE = 32  # characters in a header before a secret: `Token token="`, `OAuth oauth_consumer_key="`
 _MOST_ORIGINS = 1_000  # remembered: with a domain like *.example.com a guest can name any number
 
 
@@ -188,7 +189,7 @@ class Exchange:
         self.grant = grant
         self._upstream = upstream
         self._meter = RateMeter(grant.reference, grant.rate, limiter)
-        self._attempts = Attempts(grant, upstream, limiter, self._count_again)
+        self._attempts = Attempts(grant, limiter, self._count_again)
         self._bound: dict[Origin, tuple[str, ...]] = {}  # the secrets of an origin, which do not change
         self.any_method = grant.methods.issuperset(METHODS)
 
@@ -200,37 +201,56 @@ class Exchange:
         first: RawAnswer | EgressError | None = None
         try:
             message = read_message(text, run.go_on)
-            if message.after_ms:
-                run.wait(message.after_ms / 1_000)
-            request, passed = self._allowed(run, message)
+            request, entered = self._allowed(run, message)
         except GuestError as error:
-            run.unserved = "circuit_open" if error.kind == "circuit_open" else None
-            run.blocked_requests += error.refusal is not None or error.kind == "circuit_open"
-            raise recorded(run, error) from None
-        redactor, run.overdue, run.circuit = self.redactor_for(run, message.target), None, None
-        failed: Callable[[EgressError], GuestError] = partial(self.failed, run, message.target, redactor)
+            raise self.refused(run, error) from None
+        run.overdue, run.circuit, passed = None, None, None
         try:
             if attempts.repeats:
-                attempts.begun.append((time.monotonic(), run.caller.get("key") if run.caller else None))
-            if not attempts.guarded:
+                attempts.begun.append((time.monotonic(), key_of(run)))
+            if entered is None:
                 try:
                     first = self._upstream.send(run, request)
                 except EgressError as error:
                     first = error
             if first is None or isinstance(first, EgressError) or first.status >= _ERRORS:
-                first = attempts.send(run, request, passed, first)
-            if passed is not None:
-                failed = attempts.watching(run, passed, failed)
-            if first.status >= _ERRORS:
-                note_status(run, request, first)
-            elif request.method not in IDEMPOTENT:
-                run.once_only = True
-            return message, UpstreamAnswer(run, first, redactor, failed)
-        except EgressError as error:
-            run.once_only |= error.sent and not may_move(request.method)
-            raise failed(error) from None
+                sent = attempts.send(run, request, entered or Entered(request.destination), self._upstream.send, first)
+                first, request, passed = sent.outcome, sent.request, sent.passed
         except GuestError as error:
             raise recorded(run, error) from None
+        redactor = self.redactor_for(run, message.target)
+        broken: Callable[[EgressError], GuestError] = partial(failed, run, self.grant, request, redactor)
+        if isinstance(first, EgressError):
+            raise broken(first)
+        if passed is not None:
+            broken = attempts.watching(run, passed, broken)
+        if first.status >= _ERRORS:
+            run.unserved = cause_of_status(first.status)
+        elif request.method not in IDEMPOTENT:
+            run.once_only = True
+        return message, UpstreamAnswer(run, first, redactor, broken)
+
+    def open(
+        self, run: Run, request: UpstreamRequest, entered: Entered, by: Callable[[Run, UpstreamRequest], A]
+    ) -> tuple[A, UpstreamRequest, Callable[[EgressError], GuestError]]:
+        """Open a connection, by a request that `enter` let through, under the rules of one. Returns what was opened, or
+        the answer in its place; the request as it was sent last; and what makes the GuestError of an error that comes
+        later. Raises GuestError, with any refusal recorded."""
+        attempts, run.overdue, run.circuit = self._attempts, None, None
+        if attempts.repeats:
+            attempts.begun.append((time.monotonic(), key_of(run)))
+        try:
+            sent = attempts.send(run, request, entered, by)
+        except GuestError as error:
+            raise recorded(run, error) from None
+        broken: Callable[[EgressError], GuestError] = partial(
+            failed, run, self.grant, sent.request, self.redactor_for(run, request.target)
+        )
+        if isinstance(sent.outcome, EgressError):
+            raise broken(sent.outcome)
+        if sent.passed is not None:
+            broken = attempts.watching(run, sent.passed, broken)
+        return sent.outcome, sent.request, broken
 
     def redactor_for(self, run: Run, target: Target) -> Redactor:
         """For the secrets that are bound to the origin of `target`."""
@@ -242,7 +262,7 @@ class Exchange:
             return run.redactor
         return run.redactor.limited([run.placeholders.by_name[name] for name in names])
 
-    def _allowed(self, run: Run, message: RequestMessage) -> tuple[UpstreamRequest, Pass | None]:
+    def _allowed(self, run: Run, message: RequestMessage) -> tuple[UpstreamRequest, Entered | None]:
         """The request of `message`, decided, let through, counted and recorded. Raises GuestError."""
         target = message.target
         decision = decide(target, message.method, self.grant)
@@ -258,34 +278,45 @@ class Exchange:
             given_type = next((value for name, value in message.headers if spelled(name) == "content-type"), "")
             for method in methods_in_fields(target.path_query, content_type or given_type, body):
                 self.check_override(message, method)
-        destination, passed = self.grant.destination(target), None
+        if message.after_ms:
+            self._attempts.wait(run, message.method, target, message.after_ms / 1_000, "the catalyst asked for it")
+        shown = {"method": message.method, "url": target.shown, "request_bytes": len(body)}
+        entered = None
         if self._attempts.guarded:
-            passed = self._enter(run, message, destination, len(body))
+            entered = self.enter(run, message, len(body), decision.rule, shown)
+            destination = entered.destination
         else:
             self.check_count(run, message)
-        shown = {"method": message.method, "url": target.shown, "request_bytes": len(body)}
-        if destination is not target:
-            shown["sent_to"] = destination.origin
-        try:
+            destination = self.grant.destination(target)
+            if destination is not target:
+                shown["sent_to"] = destination.origin
             run.audit("http.request", "allow", decision.rule, shown)
-        except BaseException:
-            self._attempts.leave(passed)
-            raise
         headers = message.headers
         if content_type:
             others = (field for field in headers if field[0].lower() != "content-type")
             headers = (*others, ("Content-Type", content_type))
-        return UpstreamRequest(message.method, target, destination, headers, body), passed
+        return UpstreamRequest(message.method, target, destination, headers, body), entered
 
-    def _enter(self, run: Run, message: RequestMessage, destination: Target, size: int) -> Pass | None:
-        """Raises GuestError."""
-        passed = self._attempts.enter(run, message.method, message.target, destination, size)
+    def enter(self, run: Run, message: RequestMessage, size: int, rule: str, shown: Mapping[str, Json]) -> Entered:
+        """Let a request through that `rule` allows, count it and record it, as `shown`. Raises GuestError."""
+        method, target = message.method, message.target
+        entered = self._attempts.enter(run, method, target, size)
         try:
             self.check_count(run, message)
+            self._attempts.record_moves(run, method, target, entered)
+            if entered.destination is not target:
+                shown = {**shown, "sent_to": entered.destination.origin}
+            run.audit("http.request", "allow", rule, shown)
         except BaseException:
-            self._attempts.leave(passed)
+            self._attempts.leave(entered.passed)
             raise
-        return passed
+        return entered
+
+    def refused(self, run: Run, error: GuestError) -> GuestError:
+        """`error`, of a request that is not sent: counted, and its refusal recorded."""
+        run.unserved = "circuit_open" if error.kind == "circuit_open" else None
+        run.blocked_requests += error.refusal is not None or error.kind == "circuit_open"
+        return recorded(run, error)
 
     def check_override(self, message: RequestMessage, method: str) -> None:
         """Raises GuestError where `method`, which a server may take for the request's own, is not allowed."""
@@ -315,53 +346,24 @@ class Exchange:
         run.meters.http_requests += 1
         return True
 
-    def failed(self, run: Run, target: Target, redactor: Redactor, error: EgressError) -> GuestError:
-        """The GuestError for `error`, which may quote the answer; a recorded refusal where a policy could allow what
-        failed. It names the host that the guest asked for. Where the operator sends its requests to another, the record
-        has the error with that."""
-        run.unserved = cause_of_kind(error.kind)
-        destination, words = self.grant.destination(target), error.message
-        if destination is not target or (error.kind == "timeout" and error.limit):
-            words = error.naming(target.at.endpoint)
-            detail = {"type": error.kind, "url": target.shown, "sent_to": destination.origin}
-            run.audit("http.request", rule=f"failed: {error.message}", detail=detail)
-        match error.kind:
-            case "private_ip_blocked":
-                return recorded(run, GuestError.denied(deny_address(target.at, words, self.grant), target.shown))
-            case "response_too_large":
-                remedy = f"raise {error.limit or 'max_response_size'} in the policy of {self.grant.reference}"
-                refusal = Refusal(error.kind, target.shown, words, remedy)
-                return recorded(run, GuestError.refused(refusal))
-            case "timeout" if error.limit:
-                remedy = run.raising(error.limit, as_duration(error.waited_s * 2))
-                run.overdue = Overdue(error.limit, error.waited_s, redactor.text(words), remedy)
-                return GuestError(error.kind, f"{words} (raise {error.limit} in the policy of {self.grant.reference})")
-            case _:
-                return GuestError("timeout" if error.kind == "cancelled" else error.kind, redactor.text(words))
-
-
-def recorded(run: Run, error: GuestError) -> GuestError:
-    """`error`, once its refusal, if it has one, is recorded."""
-    if error.refusal is not None:
-        run.refuse("http.request", error.refusal)
-    return error
-
-
-def joined(redactor: Redactor, headers: Fields) -> dict[str, str]:
-    joined: dict[str, str] = {}
-    for name, value in headers:
-        joined[name] = f"{joined[name]}, {value}" if name in joined else value
-    redacted: dict[str, str] = redactor.json(joined)
-    return redacted
-
 
 class LiveUpstream:
     """Sends over the network: values in place of placeholders where the grant says so, to checked addresses only."""
 
-    def __init__(self, grant: Grant, client: EgressClient, secrets: Mapping[SecretName, SecretValue]) -> None:
+    def __init__(
+        self,
+        grant: Grant,
+        client: EgressClient,
+        secrets: Mapping[SecretName, SecretValue],
+        obtain: Callable[[Run, SecretName], None] | None = None,
+    ) -> None:
+        """`secrets` are the values that stay, those that stand in for others at single upstreams too. `obtain`: see
+        `host.capabilities.secrets.Secrets`."""
         self._grant = grant
         self._client = client
         self._secrets = secrets
+        self._obtain = obtain
+        self._has_stand_ins = any(one.secrets for one in grant.named_upstreams)
 
     def send(self, run: Run, request: UpstreamRequest) -> RawAnswer:
         if run.placeholders.names:
@@ -390,10 +392,10 @@ class LiveUpstream:
             self._note_misdirected(run, request)
             return request
         given, plain, left_out = unformed(request.headers)
-        headers, used = self._in_headers(run, grants, given, plain)
+        headers, used = self._in_headers(run, grants, given, plain, request)
         destination, body = request.destination, request.body
         if in_url := [grant for grant in grants if "url" in grant.places]:
-            substitution = self.substitution(run, in_url)
+            substitution = self.substitution(run, in_url, request)
             path_query, found = substitution.apply_url(destination.path_query.decode("ascii"))
             try:
                 destination = Target.parse(destination.origin + path_query) if found else destination
@@ -402,22 +404,19 @@ class LiveUpstream:
             used |= found
         if in_body := [grant for grant in grants if "body" in grant.places]:
             kind = next((value for name, value in headers if name.lower() == "content-type"), "")
-            body, found = self.substitution(run, in_body).apply_bytes(body, kind)
+            body, found = self.substitution(run, in_body, request).apply_bytes(body, kind)
             check_size(self._grant, request.method, request.target, len(body))
             used |= found
         if used:
-            _check_no_override(request, given, plain)
-        origin = request.target.origin
-        more = {"without": left_out} if left_out else {}
+            check_no_override(request.method, request.target, given, plain)
         for placeholder in sorted(used):
-            secret = run.placeholders.names[placeholder]
-            run.audit("secret.use", "allow", detail={"secret": secret, "origin": origin, **more})
+            self.note_use(run, run.placeholders.names[placeholder], request, {"without": left_out} if left_out else {})
         request = replace(request, destination=destination, headers=tuple(headers), body=body)
         self._note_misdirected(run, request)
         return request
 
     def _in_headers(
-        self, run: Run, grants: Sequence[SecretGrant], given: Fields, plain: Sequence[str]
+        self, run: Run, grants: Sequence[SecretGrant], given: Fields, plain: Sequence[str], request: UpstreamRequest
     ) -> tuple[Fields, set[str]]:
         """The headers with values, each in those that its grant names, and the placeholders that were used. `plain` are
         the names as servers may read them. Raises GuestError for a header with a value that is given twice: only lists
@@ -429,7 +428,7 @@ class LiveUpstream:
                 continue
             if not (fitting := [grant for grant in grants if grant.fits_header(lowered)]):
                 continue
-            text, found = self.substitution(run, fitting).apply_header(name, value)
+            text, found = self.substitution(run, fitting, request).apply_header(name, value)
             check_not_moved(name, value, found)
             if found and plain.count(plain[index]) > 1:
                 raise GuestError("http_error", f"the header {name[:80]} is given twice")
@@ -437,15 +436,42 @@ class LiveUpstream:
             used |= found
         return tuple(headers), used
 
-    def substitution(self, run: Run, grants: Sequence[SecretGrant]) -> Substitution:
+    def substitution(self, run: Run, grants: Sequence[SecretGrant], request: UpstreamRequest) -> Substitution:
+        """For the secrets of `grants`, where `request` goes. Raises EgressError for a token that cannot be had."""
         by_name, tokens = run.placeholders.by_name, run.tokens
+        names = {grant.name: grant.name for grant in grants}
+        if self._has_stand_ins and (others := self._grant.stand_ins(request.target, request.destination)):
+            names |= {name: self._obtained(run, others[name], request) for name in names if name in others}
         return Substitution(
             {
-                by_name[str(grant.name)]: value
-                for grant in grants
-                if (value := tokens.get(grant.name) or self._secrets.get(grant.name)) is not None
+                by_name[str(name)]: value
+                for name, source in names.items()
+                if (value := tokens.get(source) or self._secrets.get(source)) is not None
             }
         )
+
+    def _obtained(self, run: Run, name: SecretName, request: UpstreamRequest) -> SecretName:
+        """`name`, a secret that stands in for another, once the run has a value of it."""
+        if name not in self._secrets and name not in run.tokens and self._obtain is not None:
+            try:
+                self._obtain(run, name)
+            except HostError as error:
+                run.audit("secret.use", "deny", str(error), {"secret": str(name)})
+                lost = EgressError(
+                    "http_error", "{} is not asked: its secret cannot be had", request.destination.origin
+                )
+                lost.sent = False
+                raise lost from None
+        return name
+
+    def note_use(self, run: Run, name: str, request: UpstreamRequest, more: Mapping[str, Json]) -> None:
+        """Record that a secret is put into `request`: with the one that stands in for it, if one does."""
+        detail = {"secret": name, "origin": request.target.origin, **more}
+        if self._has_stand_ins:
+            others = self._grant.stand_ins(request.target, request.destination)
+            if (other := others.get(SecretName.parse(name))) is not None:
+                detail |= {"value_of": str(other), "sent_to": request.destination.origin}
+        run.audit("secret.use", "allow", detail=detail)
 
     def _note_misdirected(self, run: Run, request: UpstreamRequest) -> None:
         """Refuse each placeholder that is still there: its secret is not bound to this domain, or not to this place in
@@ -470,26 +496,3 @@ class LiveUpstream:
 
 
 _LOCATIONS = ("location", "content-location")
-
-
-def _check_no_override(request: UpstreamRequest, headers: Fields, plain: Sequence[str]) -> None:
-    """Raises GuestError for a request with a secret that overrides its method. It is not sent without that: it would be
-    another request."""
-    for (name, _), one in zip(headers, plain, strict=True):
-        if one in METHOD_OVERRIDES:
-            rule, remedy = f"a request that carries a secret has no header {name[:80]}", "send the method itself"
-            refusal = Refusal("method_blocked", subject(request.method, request.target), rule, remedy, grantable=False)
-            raise GuestError.refused(refusal)
-
-
-def check_not_moved(name: str, value: str, placeholders: Collection[str], most: int = _MOST_BEFORE) -> None:
-    """Raises GuestError where much stands before the last of the `placeholders` in a header's `value`, or one is there
-    twice: where an upstream shows a header's first characters, the guest would choose how many are of the secret. The
-    base64 of Basic is not looked into: names of users have any length."""
-    rest = value
-    for placeholder in sorted(placeholders, key=value.find):
-        before, found, behind = rest.partition(placeholder)
-        if found and (len(before) > most or placeholder in behind):
-            rule = f"holds a secret twice, or behind more than {most} characters"
-            raise GuestError("http_error", f"the header {name[:80]} {rule}")
-        rest = before + behind

@@ -6,7 +6,8 @@ import base64
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from host.capabilities.exchange import Exchange, UpstreamAnswer, recorded
+from host.capabilities.exchange import Exchange, UpstreamAnswer
+from host.capabilities.failed import recorded
 from host.capabilities.message import GuestError, RequestMessage, decode_body, length_in_json
 from host.core.operation import Attachment
 from host.core.strict_json import Json, write_json

@@ -9,19 +9,20 @@ import base64
 import binascii
 import codecs
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from host.core.fields import FieldReader
-from host.core.headers import ANSWER_FORMS, SPELLING, without_charset
+from host.core.headers import ANSWER_FORMS, METHOD_OVERRIDES, SPELLING, without_charset
 from host.core.operation import Attachment, Attachments
 from host.core.strict_json import Json, clean_text, parse_object, write_json
 from host.core.wit import Cut
-from host.egress.headers import MAX_HEAD_BYTES
+from host.egress.headers import MAX_HEAD_BYTES, Fields
 from host.errors import InputError, Refusal
 from host.policy.permissions import Deny, Grant
 from host.policy.urls import Target, UrlError
+from host.secrets.redaction import Redactor
 
 
 class GuestError(Exception):
@@ -56,6 +57,7 @@ class GuestError(Exception):
 ResponseEncoding = Literal["text", "base64", "attachment"]
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,40}\Z")  # a token of RFC 9110, 5.6.2, of a length to be shown
 MAX_WAIT_MS = 600_000  # before one request
+_MOST_BEFORE = 32  # characters in a header before a secret: `Token token="`, `OAuth oauth_consumer_key="`
 _MAX_VALUES = 100_000  # of JSON, in one message; a multipart upload has four a part
 _ESCAPED = bytes(range(32)) + b'"\\'
 _ESCAPED_LONGER = bytes(range(32)).translate(None, b"\b\t\n\f\r")  # as \u0001
@@ -345,3 +347,34 @@ def unformed(
         kept.append((name, shown))
         names.append(plain)
     return tuple(kept), names, left_out
+
+
+def check_no_override(method: str, target: Target, headers: Fields, plain: Sequence[str]) -> None:
+    """Raises GuestError for a request with a secret that overrides its method. It is not sent without that: it would be
+    another request."""
+    for (name, _), one in zip(headers, plain, strict=True):
+        if one in METHOD_OVERRIDES:
+            rule, remedy = f"a request that carries a secret has no header {name[:80]}", "send the method itself"
+            refusal = Refusal("method_blocked", subject(method, target), rule, remedy, grantable=False)
+            raise GuestError.refused(refusal)
+
+
+def check_not_moved(name: str, value: str, placeholders: Collection[str], most: int = _MOST_BEFORE) -> None:
+    """Raises GuestError where much stands before the last of the `placeholders` in a header's `value`, or one is there
+    twice: where an upstream shows a header's first characters, the guest would choose how many are of the secret. The
+    base64 of Basic is not looked into: names of users have any length."""
+    rest = value
+    for placeholder in sorted(placeholders, key=value.find):
+        before, found, behind = rest.partition(placeholder)
+        if found and (len(before) > most or placeholder in behind):
+            rule = f"holds a secret twice, or behind more than {most} characters"
+            raise GuestError("http_error", f"the header {name[:80]} {rule}")
+        rest = before + behind
+
+
+def joined(redactor: Redactor, headers: Fields) -> dict[str, str]:
+    joined: dict[str, str] = {}
+    for name, value in headers:
+        joined[name] = f"{joined[name]}, {value}" if name in joined else value
+    redacted: dict[str, str] = redactor.json(joined)
+    return redacted

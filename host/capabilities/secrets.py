@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 from host.core.names import SecretName
@@ -81,22 +81,34 @@ class ExpiringToken(Protocol):
 
 
 class CatalystSecrets:
-    """The secrets of one loaded catalyst: `values`, and `tokens` that expire. Thread-safe."""
+    """The secrets of one loaded catalyst: `values`, and `tokens` that expire. Those in `stand_ins` are not its own:
+    each stands in for one of its own at some upstream, and shows by the placeholder of that. Thread-safe."""
 
-    def __init__(self, values: Mapping[SecretName, SecretValue], tokens: Mapping[SecretName, ExpiringToken]) -> None:
+    def __init__(
+        self,
+        values: Mapping[SecretName, SecretValue],
+        tokens: Mapping[SecretName, ExpiringToken],
+        stand_ins: Collection[tuple[SecretName, SecretName]] = (),
+    ) -> None:
+        """`stand_ins` are pairs: one of its own, and the other one."""
+        standing = {other for _, other in stand_ins}
+        self._shown = [(name, name) for name in (*values, *tokens) if name not in standing] + list(stand_ins)
         self._values = values
         self._tokens = tokens
         self._made: tuple[tuple[SecretValue, ...], dict[str, str], Redactor] | None = None
 
     def redactor(self, by_name: Mapping[str, str]) -> Redactor:
         """For a run with these placeholders: it knows each value, and of each token the last two."""
-        known = [(name, value) for name, token in self._tokens.items() for value in token.known]
+        known = [
+            (name, value)
+            for name, source in self._shown
+            for value in ((self._values[source],) if source in self._values else self._tokens[source].known)
+        ]
         made = self._made
         if made is None or not _same(made[0], [value for _, value in known]):
             keys = {f"{name} {number}": (str(name), value) for number, (name, value) in enumerate(known)}
-            values = {str(name): value for name, value in self._values.items()}
-            redactor = Redactor({**values, **{key: value for key, (_, value) in keys.items()}})
-            names = {**{name: name for name in values}, **{key: name for key, (name, _) in keys.items()}}
+            redactor = Redactor({key: value for key, (_, value) in keys.items()})
+            names = {key: name for key, (name, _) in keys.items()}
             made = self._made = tuple(value for _, value in known), names, redactor
         return made[2].renamed({key: by_name[name] for key, name in made[1].items()})
 

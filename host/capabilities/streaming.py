@@ -6,7 +6,8 @@ import secrets
 from collections.abc import Mapping
 from typing import Any, Final
 
-from host.capabilities.exchange import Exchange, UpstreamAnswer, recorded
+from host.capabilities.exchange import Exchange, UpstreamAnswer
+from host.capabilities.failed import recorded
 from host.capabilities.http import attached, head_of
 from host.capabilities.message import GuestError, RequestMessage, decode_body
 from host.core.sse import AnswerReader, Comment, Failure, ServerSentEvent, failure_of, value_of

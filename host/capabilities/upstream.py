@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from host.core.conversation import Closed, SocketMessage
 from host.egress import Deadline
 from host.egress.headers import Fields
 from host.policy.urls import Target
@@ -32,6 +33,43 @@ class RawAnswer(Protocol):
     def read(self, clock: Deadline, max_bytes: int = ...) -> bytes:
         """The next bytes of the body as soon as there are any; empty at the end. Raises EgressError."""
         ...
+
+    def close(self) -> None: ...
+
+
+@runtime_checkable
+class RawSocket(Protocol):
+    """An open connection, as the upstream sees it: see host.egress.websocket.WebSocket. `status` and `headers` are of
+    the answer that opened it. To be closed."""
+
+    status: int
+    headers: Fields
+    subprotocol: str
+    end: Closed | None
+    sent: int
+    received: int
+    sent_bytes: int
+    received_bytes: int
+
+    @property
+    def ended(self) -> bool: ...
+
+    @property
+    def closing(self) -> bool: ...
+
+    @property
+    def has_room(self) -> bool: ...
+
+    @property
+    def unsent(self) -> int: ...
+
+    def put(self, message: SocketMessage) -> None: ...
+
+    def take(self) -> SocketMessage | None: ...
+
+    def begin_close(self, close: Closed) -> None: ...
+
+    def turn(self, clock: Deadline, seconds: float, *, reading: bool = ..., wake: int | None = ...) -> None: ...
 
     def close(self) -> None: ...
 

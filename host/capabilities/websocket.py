@@ -1,7 +1,7 @@
 """`catalyst:host/websocket`: connections on which both sides send messages, to be read by the guest, or relayed between
 the caller of the run and the other side without passing through the guest.
 
-parse → method, domain → how many, how often → audit → `Sockets.open`; then every message: size → secrets → meter
+parse → method, domain → where to, how many, how often → audit → `Sockets.open`; every message: size → secrets → meter
 """
 
 from __future__ import annotations
@@ -11,29 +11,29 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final, Protocol
 
-from host.capabilities.exchange import (
-    Exchange,
-    LiveUpstream,
-    UpstreamAnswer,
+from host.capabilities.exchange import Exchange, LiveUpstream, UpstreamAnswer
+from host.capabilities.failed import recorded
+from host.capabilities.message import (
+    ConnectMessage,
+    GuestError,
     check_not_moved,
+    decode_body,
     joined,
-    recorded,
+    read_connect,
+    read_socket_message,
 )
-from host.capabilities.message import ConnectMessage, GuestError, decode_body, read_connect, read_socket_message
-from host.capabilities.upstream import RawAnswer, UpstreamRequest
+from host.capabilities.upstream import RawAnswer, RawSocket, UpstreamRequest
 from host.core.conversation import GOING_AWAY, TOO_BIG, Closed, Conversation, SocketMessage, size_of
 from host.core.headers import METHOD_OVERRIDES, methods_in_fields, spelled
 from host.core.names import SecretName
 from host.core.repeating import cause_of_status
 from host.core.strict_json import Json, write_json
 from host.core.wit import WEBSOCKET
-from host.egress import Deadline, EgressClient, EgressError, Outgoing
-from host.egress.headers import Fields
+from host.egress import EgressClient, EgressError, Outgoing
 from host.errors import Refusal
 from host.policy.permissions import Deny, Grant, decide
-from host.policy.urls import Target
 from host.run import Run, Stop
 from host.secrets.redaction import Redactor
 from host.secrets.value import PLACEHOLDER_PREFIX
@@ -48,41 +48,6 @@ _OWN_S: Final = 0.001  # of CPU time, that a turn of the relay may cost the host
 _OWN_S_A_BYTE: Final = 0.000_002  # more, that passes in it
 
 
-@runtime_checkable
-class RawSocket(Protocol):
-    """An open connection, as the upstream sees it: see host.egress.websocket.WebSocket. To be closed."""
-
-    headers: Fields
-    subprotocol: str
-    end: Closed | None
-    sent: int
-    received: int
-    sent_bytes: int
-    received_bytes: int
-
-    @property
-    def ended(self) -> bool: ...
-
-    @property
-    def closing(self) -> bool: ...
-
-    @property
-    def has_room(self) -> bool: ...
-
-    @property
-    def unsent(self) -> int: ...
-
-    def put(self, message: SocketMessage) -> None: ...
-
-    def take(self) -> SocketMessage | None: ...
-
-    def begin_close(self, close: Closed) -> None: ...
-
-    def turn(self, clock: Deadline, seconds: float, *, reading: bool = ..., wake: int | None = ...) -> None: ...
-
-    def close(self) -> None: ...
-
-
 class Sockets(Protocol):
     """Where allowed connections go: as `host.capabilities.exchange.Upstream` for requests. Thread-safe."""
 
@@ -90,8 +55,9 @@ class Sockets(Protocol):
         """Returns the answer where the upstream opens none. Raises EgressError, GuestError."""
         ...
 
-    def filled(self, run: Run, target: Target, message: SocketMessage) -> SocketMessage:
-        """`message` with values where the grants let secrets into the body of what goes to `target`."""
+    def filled(self, run: Run, request: UpstreamRequest, message: SocketMessage) -> SocketMessage:
+        """`message` with values where the grants let secrets into the body of what goes over the connection that
+        `request` opened."""
         ...
 
 
@@ -107,7 +73,7 @@ class LiveSockets:
     def open(self, run: Run, request: UpstreamRequest, subprotocols: Sequence[str]) -> RawSocket | RawAnswer:
         if run.placeholders.names:
             request = self._upstream.with_secrets(run, request)
-            subprotocols = self._offered(run, request.target, subprotocols)
+            subprotocols = self._offered(run, request, subprotocols)
         limits = run.limits
         outgoing = Outgoing("GET", request.destination, request.headers, b"", limits.max_response_bytes, limits)
         began = time.monotonic()
@@ -116,51 +82,58 @@ class LiveSockets:
         finally:
             run.meters.upstream_time_s += time.monotonic() - began
 
-    def filled(self, run: Run, target: Target, message: SocketMessage) -> SocketMessage:
+    def filled(self, run: Run, request: UpstreamRequest, message: SocketMessage) -> SocketMessage:
         if isinstance(message, bytes) or PLACEHOLDER_PREFIX not in message:
             return message
-        grants = [grant for grant in self._grant.secrets_for(target) if "body" in grant.places]
-        data, used = self._upstream.substitution(run, grants).apply_bytes(message.encode("utf-8"), "application/json")
+        grants = [grant for grant in self._grant.secrets_for(request.target) if "body" in grant.places]
+        values = self._upstream.substitution(run, grants, request)
+        data, used = values.apply_bytes(message.encode("utf-8"), "application/json")
         message = data.decode("utf-8")
-        self._record(run, target, used, message, "body")
+        self._record(run, request, used, message, "body")
         return message
 
-    def _offered(self, run: Run, target: Target, subprotocols: Sequence[str]) -> Sequence[str]:
+    def _offered(self, run: Run, request: UpstreamRequest, subprotocols: Sequence[str]) -> Sequence[str]:
         """The subprotocols with values, under the rules of a header that carries credentials. Raises GuestError where
         a value is moved along in it, or is no token."""
         whole = ", ".join(subprotocols)
         if PLACEHOLDER_PREFIX not in whole:
             return subprotocols
-        grants = [grant for grant in self._grant.secrets_for(target) if "header" in grant.places]
-        text, used = self._upstream.substitution(run, grants).apply_text(whole)
+        grants = [grant for grant in self._grant.secrets_for(request.target) if "header" in grant.places]
+        text, used = self._upstream.substitution(run, grants, request).apply_text(whole)
         check_not_moved(_OFFERED, whole, used, _MOST_BEFORE)
         filled = text.split(", ")
         if len(filled) != len(subprotocols):
             raise GuestError("http_error", "a secret with a comma in it cannot stand in a subprotocol")
-        self._record(run, target, used, text, _OFFERED)
+        self._record(run, request, used, text, _OFFERED)
         return filled
 
-    def _record(self, run: Run, target: Target, used: frozenset[str], left: str, place: str) -> None:
+    def _record(self, run: Run, request: UpstreamRequest, used: frozenset[str], left: str, place: str) -> None:
         """Each secret that was put in, and each that may not stand there: its placeholder is sent."""
         for placeholder in sorted(used):
-            detail = {"secret": run.placeholders.names[placeholder], "origin": target.origin}
-            run.audit("secret.use", "allow", detail=detail)
+            self._upstream.note_use(run, run.placeholders.names[placeholder], request, {})
         for placeholder, name in run.placeholders.names.items():
             if placeholder in left:
                 places, headers = ([place], []) if place == "body" else ([], [place])
-                self._upstream.refuse_use(run, SecretName.parse(name), target, places, headers)
+                self._upstream.refuse_use(run, SecretName.parse(name), request.target, places, headers)
 
 
 class OpenSocket:
     """A connection of a run: what passes is redacted and metered, and its end is recorded. To be closed."""
 
     def __init__(
-        self, run: Run, raw: RawSocket, message: ConnectMessage, redactor: Redactor, failed: Callable[..., GuestError]
+        self,
+        run: Run,
+        raw: RawSocket,
+        message: ConnectMessage,
+        request: UpstreamRequest,
+        redactor: Redactor,
+        failed: Callable[..., GuestError],
     ) -> None:
-        """`redactor` knows the secrets of the other side; `failed` makes the GuestError of what went wrong."""
+        """`request` opened it; `redactor` knows the secrets of the other side; `failed` makes the GuestError of what
+        went wrong."""
         self.raw = raw
         self.relay = message.relay
-        self.target = message.target
+        self.request = request
         self.subprotocol = redactor.text(raw.subprotocol)
         self.headers = joined(redactor, raw.headers)
         self._run = run
@@ -249,7 +222,7 @@ class WebSockets:
         try:
             socket = self._socket(run, handle, to_send=True)
             message = read_socket_message(text, run.attachments, run.go_on)
-            self._say(run, socket, self._sockets.filled(run, socket.target, message))
+            self._say(run, socket, self._sockets.filled(run, socket.request, message))
             while socket.raw.unsent and not socket.raw.ended:
                 socket.turn(_TURN_S, reading=socket.raw.has_room)
             return write_json(_closed(socket) if socket.raw.ended else {"ok": True})
@@ -272,31 +245,23 @@ class WebSockets:
 
     def _connected(self, run: Run, text: str) -> dict[str, Json]:
         run.unserved = None
+        exchange = self._exchange
         try:
             message = read_connect(text, run.go_on)
             self._check_room(run, message)
-            rule = self._allowed(run, message)
+            rule = self._allowed(message)
+            shown: dict[str, Json] = {"method": "GET", "url": message.shown, "websocket": True}
+            entered = exchange.enter(run, message, 0, rule, shown)
         except GuestError as error:
-            run.blocked_requests += error.refusal is not None
-            raise recorded(run, error) from None
-        target, destination = message.target, self._grant.destination(message.target)
-        shown = {"method": "GET", "url": message.shown, "websocket": True}
-        if destination is not target:
-            shown["sent_to"] = destination.origin
-        run.audit("http.request", "allow", rule, shown)
-        run.overdue, redactor = None, self._exchange.redactor_for(run, target)
-        failed = partial(self._exchange.failed, run, target, redactor)
-        request = UpstreamRequest("GET", target, destination, message.headers, b"")
-        try:
-            raw = self._sockets.open(run, request, message.subprotocols)
-            if not isinstance(raw, RawSocket):
-                run.unserved = cause_of_status(raw.status)
-                return _refused(UpstreamAnswer(run, raw, redactor, failed), message)
-        except EgressError as error:
-            raise failed(error) from None
-        except GuestError as error:
-            raise recorded(run, error) from None
-        return self._handed_out(run, OpenSocket(run, raw, message, redactor, failed))
+            raise exchange.refused(run, error) from None
+        request = UpstreamRequest("GET", message.target, entered.destination, message.headers, b"")
+        open_ = partial(self._sockets.open, subprotocols=message.subprotocols)
+        raw, request, failed = exchange.open(run, request, entered, open_)
+        redactor = exchange.redactor_for(run, message.target)
+        if not isinstance(raw, RawSocket):
+            run.unserved = cause_of_status(raw.status)
+            return _refused(UpstreamAnswer(run, raw, redactor, failed), message)
+        return self._handed_out(run, OpenSocket(run, raw, message, request, redactor, failed))
 
     def _handed_out(self, run: Run, socket: OpenSocket) -> dict[str, Json]:
         handle = "ws_" + secrets.token_hex(16)
@@ -309,8 +274,8 @@ class WebSockets:
             opened["relay"] = True
         return opened
 
-    def _allowed(self, run: Run, message: ConnectMessage) -> str:
-        """The rule that allows the connection, once it is decided and counted. Raises GuestError."""
+    def _allowed(self, message: ConnectMessage) -> str:
+        """The rule that allows the connection. Raises GuestError."""
         exchange, target = self._exchange, message.target
         decision = decide(target, "GET", self._grant)
         if isinstance(decision, Deny):
@@ -321,7 +286,6 @@ class WebSockets:
         if not exchange.any_method:
             for method in methods_in_fields(target.path_query, "", b""):
                 exchange.check_override(message, method)
-        exchange.check_count(run, message)
         return decision.rule
 
     def _check_room(self, run: Run, message: ConnectMessage) -> None:
@@ -353,7 +317,7 @@ class WebSockets:
         if size > most:
             socket.raw.begin_close(Closed(TOO_BIG))
             remedy = f"raise {name} in the policy of {self._grant.reference}"
-            refusal = Refusal("request_too_large", socket.target.shown, f"{what} over {most}", remedy)
+            refusal = Refusal("request_too_large", socket.request.target.shown, f"{what} over {most}", remedy)
             raise recorded(run, GuestError.refused(refusal))
         socket.put(message)
         run.once_only = True

@@ -102,7 +102,7 @@ def read_permissions(
     with blaming("--allow-private"):
         policy = replace(policy, allowed_private=(*policy.allowed_private, *allow_private))
     with blaming("--upstream", hint="like https://api.openai.com=http://127.0.0.1:8080"):
-        policy = replace(policy, upstreams={**policy.upstreams, **dict(_split(text) for text in upstream)})
+        policy = replace(policy, upstreams={**policy.upstreams, **_read_upstreams(upstream)})
     with blaming("--config", hint="KEY=VALUE for a text, KEY:=JSON for anything else"):
         settings = dict(map(parse_setting, config))
     values = {str(name): value for name, value in map(read_option, secrets)}
@@ -117,6 +117,14 @@ def read_permissions(
         config={**target.config, **settings},
         wasi=allow_import,
     )
+
+
+def _read_upstreams(texts: tuple[str, ...]) -> dict[str, str | list[str]]:
+    """By origin; a list of those that are named for the same one."""
+    found: dict[str, list[str]] = {}
+    for origin, upstream in map(_split, texts):
+        found.setdefault(origin, []).append(upstream)
+    return {origin: some if len(some) > 1 else some[0] for origin, some in found.items()}
 
 
 def _read_destinations(texts: tuple[str, ...], values: Mapping[str, SecretValue]) -> dict[str, list[str]]:

@@ -10,9 +10,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal, Protocol, TypeAlias, get_args
 
 # `http.waited` is written before a wait, `http.given_up` where a failed request is not repeated although it could be;
-# `breaker.probed` before the one request that an open circuit lets through. `run.refused` counts the denials of a run
-# beyond those that have a record each, `run.failed` has its error and the log of the guest: see host.run.
-# `run.moved` says as which run its request went on: see host.service.failover.
+# `http.moved` before a request goes to another of several upstreams, with the reason; `breaker.probed` before the one
+# request that an open circuit lets through. `run.refused` counts the denials of a run beyond those that have a record
+# each, `run.failed` has its error and the log of the guest: see host.run. `run.moved` says as which run its request
+# went on: see host.service.failover.
 RunKind = Literal[
     "run.started",
     "run.failed",
@@ -21,6 +22,7 @@ RunKind = Literal[
     "run.moved",
     "http.request",
     "http.waited",
+    "http.moved",
     "http.given_up",
     "breaker.opened",
     "breaker.probed",
@@ -102,6 +104,7 @@ class Meters:
 
     http_requests: int = 0  # repeats included
     retries: int = 0
+    moved: int = 0  # times that an upstream of several was passed over, or did not serve a request
     opened_circuits: int = 0  # by a failure of this run
     closed_circuits: int = 0
     host_calls: int = 0
@@ -113,7 +116,9 @@ class Meters:
     cpu_time_s: float = 0.0
     sandbox_time_s: float = 0.0
     upstream_time_s: float = 0.0  # that it waited for upstreams
-    waited_s: float = 0.0  # of that, before repeats, and for room under the policy's throttle
+    waited_s: float = (
+        0.0  # of that, before repeats, for room under the policy's throttle, and where the guest asked for it
+    )
     caller_time_s: float = 0.0  # that it waited for its caller to take events
 
 

@@ -85,12 +85,13 @@ def accepted(
 
 
 class WebSocket:
-    """One that is open. `headers` are those of the answer that opened it. `sent` and `received` count messages,
+    """One that is open. `status` and `headers` are of the answer that opened it. `sent` and `received` count messages,
     `sent_bytes` what they hold, `received_bytes` all that came. Belongs to one thread; to be closed."""
 
     def __init__(
         self, connection: Connection, headers: Fields, subprotocol: str, limits: Limits, take_back: Callable[..., None]
     ) -> None:
+        self.status = 101  # Switching Protocols
         self.headers = headers
         self.subprotocol = subprotocol
         self.sent = self.received = self.sent_bytes = self.received_bytes = 0

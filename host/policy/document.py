@@ -34,9 +34,11 @@ from host.policy.reliability import (
     read_throttle,
 )
 from host.policy.tls import TlsRule, check_path
+from host.policy.upstreams import UpstreamPlace, UpstreamRule
+from host.policy.upstreams import read_places as read_upstreams
 from host.policy.urls import DomainPattern, Origin, Target
 
-T = TypeVar("T", bound="Policy | RateLimit | SecretRule | Retries | Breaker | Throttle | TlsRule")
+T = TypeVar("T", bound="Policy | RateLimit | SecretRule | Retries | Breaker | Throttle | TlsRule | UpstreamRule")
 
 Method = Literal["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"]
 METHODS: tuple[Method, ...] = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS")
@@ -139,7 +141,7 @@ class Terms:
     domains: tuple[DomainPattern, ...]
     methods: frozenset[str]
     private: tuple[IPv4Network | IPv6Network, ...]
-    upstreams: Mapping[Origin, Origin]
+    upstreams: Mapping[Origin, tuple[UpstreamPlace, ...]]
     tls: Mapping[Origin, TlsRule]
     forward_headers: frozenset[str]
     secrets: Mapping[SecretName, SecretGrant]
@@ -148,6 +150,12 @@ class Terms:
     breaker: Breaker | None
     throttle: Throttle | None
     limits: Limits
+
+    @property
+    def stand_ins(self) -> frozenset[SecretName]:
+        """The operator's secrets that stand in for the catalyst's at some upstream."""
+        places = [place for places in self.upstreams.values() for place in places]
+        return frozenset([other for place in places for other in place.secrets.values()])
 
 
 _DEFAULT = Limits()
@@ -158,13 +166,14 @@ class Policy:
     """What a catalyst may do. Every default is safe: no domain is reachable until `allowed_domains` names it.
     `ca_file` has the certificate authorities that count for every origin without one of its own in `tls`.
     `forward_headers` are headers of a caller's request that go to the upstream, beside those that the manifest names.
-    Durations are seconds or texts like `30s`; sizes are bytes or texts like `64MB`. Raises PolicyError, which names the
-    field."""
+    `upstreams` has for an origin the one that its requests are sent to, or a list of some: where one does not serve a
+    request, the next is asked. Durations are seconds or texts like `30s`; sizes are bytes or texts like `64MB`. Raises
+    PolicyError, which names the field."""
 
     allowed_domains: Sequence[str] = ()
     allowed_methods: Sequence[Method] = METHODS
     allowed_private: Sequence[str] = ()
-    upstreams: Mapping[str, str] = field(default_factory=dict)
+    upstreams: Mapping[str, str | Sequence[str | UpstreamRule]] = field(default_factory=dict)
     ca_file: str | None = None
     tls: Mapping[str, TlsRule] = field(default_factory=dict)
     forward_headers: Sequence[str] = ()
@@ -219,7 +228,7 @@ class Policy:
             domains=tuple(DomainPattern.parse(text) for text in self.allowed_domains),
             methods=frozenset(self.allowed_methods),
             private=tuple(_network(text) for text in self.allowed_private),
-            upstreams={Origin.parse(source): Origin.parse(target) for source, target in self.upstreams.items()},
+            upstreams={Origin.parse(source): read_upstreams(given) for source, given in self.upstreams.items()},
             tls={
                 Origin.parse(at): replace(rule, ca_file=rule.ca_file or self.ca_file) for at, rule in self.tls.items()
             },
@@ -290,12 +299,6 @@ def _network(text: str) -> IPv4Network | IPv6Network:
         raise PolicyError(str(error), hint="a network like 127.0.0.0/8 or an address like 10.0.0.5") from None
 
 
-def _origin(given: object) -> Origin:
-    if not isinstance(given, str):
-        raise PolicyError(f"{shown(given)} is not an origin", hint="like https://api.openai.com")
-    return Origin.parse(given)
-
-
 def _tls_origin(text: str) -> None:
     if Origin.parse(text).scheme != "https":
         raise PolicyError(f"{text[:80]!r} has no TLS", hint="an origin like https://llm.acme.example")
@@ -310,7 +313,7 @@ _CHECKS: Mapping[str, Callable[[Any], object]] = {
     "allowed_domains": lambda given: _each(given, DomainPattern.parse),
     "allowed_methods": lambda given: _each(given, lambda one: _one_of(one, METHODS)),
     "allowed_private": lambda given: _each(given, _network),
-    "upstreams": lambda given: _pairs(given, Origin.parse, _origin),
+    "upstreams": lambda given: _pairs(given, Origin.parse, read_upstreams),
     "ca_file": check_path,
     "tls": lambda given: _pairs(given, _tls_origin, lambda one: _instance(TlsRule, one)),
     "forward_headers": lambda given: _each(given, forwarded_header),
@@ -372,7 +375,20 @@ def _part(name: str, value: Json, given: FieldReader) -> Any:
             return {secret: _read(SecretRule, rule) for secret, rule in given.table(name).tables()}
         case "tls":
             return {origin: _read(TlsRule, rule) for origin, rule in given.table(name).tables()}
+        case "upstreams":
+            table = given.table(name)
+            return {origin: _upstreams(origin, one, table) for origin, one in table.given.items()}
     return value
+
+
+def _upstreams(origin: str, given: Json, table: FieldReader) -> Any:
+    """The upstreams of one origin, with an UpstreamRule for each that is a table."""
+    if not isinstance(given, list):
+        return given
+    return [
+        _read(UpstreamRule, FieldReader(one, error=_malformed, at=at)) if isinstance(one, dict) else one
+        for at, one in table.items(origin)
+    ]
 
 
 def _malformed(at: str, problem: str) -> PolicyError:

@@ -4,13 +4,16 @@ what is granted, and what its manifest requests beyond that.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 
 from host.core.headers import HEADER
 from host.core.wit import CAPABILITIES, CONFIG, FETCH, LOG, OUTPUT, SECRETS, STREAMING, WASI_INERT, WEBSOCKET
 from host.policy.document import PLACES, SecretGrant, listed_places
 from host.policy.permissions import Grant, overlap
+from host.policy.upstreams import UpstreamPlace
 
 _TITLES = {
     FETCH: "HTTP requests",
@@ -73,7 +76,9 @@ def _domains(grant: Grant) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The domains that it may reach, and the other domains that it requests."""
     wanted = grant.requested.domains
     allowed = [one for one in grant.domains if wanted is None or any(overlap(one, want) for want in wanted)]
-    sent = {(source.scheme, source.host, source.port): target for source, target in grant.upstreams.items()}
+    sent = {
+        (source.scheme, source.host, source.port): shown_upstreams(places) for source, places in grant.upstreams.items()
+    }
     return (
         tuple(
             f"{one}{_SENT_TO}{sent[at]}" if (at := (one.scheme, one.host, one.port)) in sent else str(one)
@@ -81,6 +86,19 @@ def _domains(grant: Grant) -> tuple[tuple[str, ...], tuple[str, ...]]:
         ),
         tuple(str(want) for want in wanted or () if not any(overlap(one, want) for one in allowed)),
     )
+
+
+def shown_upstreams(places: Sequence[UpstreamPlace]) -> str:
+    """`https://a`; of several, by priority: `https://a or https://b, else https://c`."""
+    ranks = groupby(sorted(places, key=attrgetter("priority")), key=attrgetter("priority"))
+    return ", else ".join(" or ".join(_weighed(list(equals))) for _, equals in ranks)
+
+
+def _weighed(equals: Sequence[UpstreamPlace]) -> list[str]:
+    """With their shares, where these differ."""
+    if len({one.weight for one in equals}) == 1:
+        return list(map(str, equals))
+    return [f"{one} ({one.weight} of {sum(other.weight for other in equals)})" for one in equals]
 
 
 def _secrets(grant: Grant) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -32,6 +32,7 @@ from host.policy.document import (
     listed_places,
 )
 from host.policy.reliability import Breaker, Retries, Throttle
+from host.policy.upstreams import UpstreamPlace
 from host.policy.urls import DomainPattern, Origin, Target, UrlError, UrlHost
 
 _CONFIG_DOMAIN = re.compile(r"\{config\.([A-Za-z_][A-Za-z0-9_]*)\}\Z")
@@ -154,7 +155,7 @@ class Grant:
     domains: tuple[DomainPattern, ...]
     methods: frozenset[str]
     private: tuple[IPv4Network | IPv6Network, ...]
-    upstreams: Mapping[Origin, Origin]
+    upstreams: Mapping[Origin, tuple[UpstreamPlace, ...]]
     secrets: Mapping[SecretName, SecretGrant]
     rate: RateLimit | None
     limits: Limits
@@ -167,9 +168,26 @@ class Grant:
     valueless: frozenset[SecretName] = frozenset()
 
     def destination(self, target: Target) -> Target:
-        """The URL to send a request for `target` to: at another origin if the policy's `upstreams` maps its own."""
+        """The URL to send a request for `target` to: at another origin if the policy's `upstreams` maps its own. Of
+        several it is the first of the list."""
         mapped = self.upstreams.get(target.at)
-        return target.rebased(mapped) if mapped else target
+        return target.rebased(mapped[0].origin) if mapped else target
+
+    def stand_ins(self, target: Target, destination: Target) -> Mapping[SecretName, SecretName]:
+        """The operator's secrets in place of the catalyst's, by the name of the latter, in requests for `target` that
+        are sent to `destination`."""
+        places = self.upstreams.get(target.at, ())
+        return next((one.secrets for one in places if one.origin == destination.at), {})
+
+    @property
+    def named_upstreams(self) -> tuple[UpstreamPlace, ...]:
+        """Every upstream that the policy names."""
+        return tuple([place for places in self.upstreams.values() for place in places])
+
+    @property
+    def several_upstreams(self) -> bool:
+        """Whether there is an origin with more than one upstream."""
+        return any(len(places) > 1 for places in self.upstreams.values())
 
     def raising(self, field: str, value: str) -> str:
         """The remedy for a limit of a run that is too small: the line that sets it to `value`."""

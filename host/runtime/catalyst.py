@@ -81,24 +81,24 @@ class Catalyst(_Connecting):
         self._sink = deployment.sink
         self._artifact = artifact
         self._digest = str(artifact.digest)
-        granted = {name: deployment.secrets[name] for name in grant.secrets if name in deployment.secrets}
+        values, tokens = deployment.held_for(grant)
+        granted = {name: value for name, value in values.items() if name in grant.secrets}
         self._redactor = Redactor({str(name): value for name, value in granted.items()})
-        tokens = {name: deployment.tokens[name] for name in grant.secrets if name not in granted}
-        self._expiring = CatalystSecrets(granted, tokens) if tokens else None
-        reach = AddressPolicy(
-            private=grant.private, mapped=frozenset(str(origin) for origin in grant.upstreams.values())
-        )
+        stand_ins = deployment.stand_ins(grant)
+        self._expiring = CatalystSecrets(values, tokens, stand_ins) if tokens or stand_ins else None
+        obtain = self._expiring.obtain if self._expiring else None
+        mapped = frozenset(str(one.origin) for one in grant.named_upstreams)
         tls = deployment.tls()
         self._tls = tls.digests
-        client = egress.client(reach, tls)
-        upstream = LiveUpstream(grant, client, granted)
+        client = egress.client(AddressPolicy(private=grant.private, mapped=mapped), tls)
+        upstream = LiveUpstream(grant, client, values, obtain)
         functions = capabilities.configure(
             grant,
             upstream=upstream,
             sockets=partial(capabilities.live_sockets, upstream, grant, client),
             secrets=granted,
             config=deployment.config,
-            obtain=self._expiring.obtain if self._expiring else None,
+            obtain=obtain,
             limiter=limiter,
         )
         self._instances: Instances = loaded.link(functions)

@@ -18,11 +18,11 @@ from host.core.limits import Limits
 from host.core.names import SecretName
 from host.core.strict_json import Json
 from host.egress import TlsByOrigin, TlsFiles
-from host.errors import InputError
+from host.errors import InputError, PolicyError
 from host.policy.document import Effective, Policy, SecretGrant, read_places
-from host.policy.permissions import Grant, check_bound, compute_grant, requested_by
+from host.policy.permissions import Grant, Requested, check_bound, compute_grant, requested_by
 from host.policy.tls import TlsRule
-from host.policy.urls import DomainPattern
+from host.policy.urls import DomainPattern, Origin
 from host.secrets.value import SecretValue, weakness
 from host.trust.artifact import Artifact
 
@@ -134,14 +134,15 @@ class Deployment:
         recorded in the workspace's audit log as well. Raises StateError."""
         bindings = {**installed.secrets, **{name: one for name, one in given.bindings.items() if one is not None}}
         secrets, held = dict(given.secrets), dict[SecretName, ExpiringToken]()
-        for name in installed.secrets:
-            if name in secrets or (found := workspace.sources.find(name)) is None:
+        policy = given.policy or installed.effective.policy
+        named = policy.terms().stand_ins
+        for name in (*installed.secrets, *named):
+            if name in secrets or name in held or (found := workspace.sources.find(name)) is None:
                 continue
             if found.source is not None:
                 held[name] = tokens.held(name, str(installed.reference.any_version), found.source)
             elif found.value is not None:
                 secrets[name] = found.value
-        policy = given.policy or installed.effective.policy
         wanted = {rule.key_name for rule in policy.terms().tls.values()}
         kept = {name: workspace.sources.find(name) for name in wanted if name is not None}
         return cls(
@@ -166,20 +167,50 @@ class Deployment:
     def grant(self, imports: Iterable[str], ceiling: Limits) -> Grant:
         """What it may do: what it imports, and its manifest asks for, and the operator granted. Raises PolicyError (for
         a given secret that could go to several domains, too), ManifestError, InputError."""
-        there = self.secrets.keys() | self.tokens.keys()
+        there, requested = self.secrets.keys() | self.tokens.keys(), requested_by(self.manifest, self.config)
+        stand_ins = self.policy.terms().stand_ins if requested.secrets is None else frozenset[SecretName]()
         grant = compute_grant(
             reference=self.reference,
             interfaces=imports,
-            requested=requested_by(self.manifest, self.config),
+            requested=requested,
             policy=self.policy,
-            secrets={name: binding for name, binding in self.bindings.items() if name in there},
+            secrets={
+                name: binding
+                for name, binding in self.bindings.items()
+                if name in there and not (binding is None and name in stand_ins)  # which is not the catalyst's own
+            },
             ceiling=ceiling,
             stored=self.stored,
             valueless=self.bindings.keys() - there,
         )
         for name in self.given:
             check_bound(name, grant)
+        for one in grant.named_upstreams:
+            for name, other in one.secrets.items():
+                self._check_stand_in(one.origin, name, other, requested)
         return grant
+
+    def _check_stand_in(self, at: Origin, name: SecretName, other: SecretName, requested: Requested) -> None:
+        """Raises PolicyError: else a slip would send the catalyst's own secret."""
+        problem = hint = ""
+        if requested.secrets is not None and name not in requested.secrets:
+            problem = f"the catalyst asks for no secret {name}"
+            hint = f"it asks for: {', '.join(sorted(map(str, requested.secrets))) or 'none'}"
+        elif other not in self.secrets and other not in self.tokens:
+            problem, hint = f"{other}, in place of {name}, has no value", f"host secret set {other}"
+        if problem:
+            raise PolicyError(f"upstreams: at {at}: {problem}", field="upstreams", hint=hint)
+
+    def stand_ins(self, grant: Grant) -> tuple[tuple[SecretName, SecretName], ...]:
+        """Pairs: a secret that is granted, and another one that stands in for it at some upstream."""
+        named = [pair for one in grant.named_upstreams for pair in one.secrets.items() if pair[0] in grant.secrets]
+        return tuple(dict.fromkeys(named))
+
+    def held_for(self, grant: Grant) -> tuple[dict[SecretName, SecretValue], dict[SecretName, ExpiringToken]]:
+        """The values that are granted, or stand in for one that is; and the tokens."""
+        names = dict.fromkeys([*grant.secrets, *(other for _, other in self.stand_ins(grant))])
+        values = {name: self.secrets[name] for name in names if name in self.secrets}
+        return values, {name: self.tokens[name] for name in names if name not in values}
 
     def tls(self) -> TlsByOrigin:
         """The TLS that its policy wants, with the files read. Raises PolicyError, which names the field."""

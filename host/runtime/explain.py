@@ -15,6 +15,7 @@ from host.core.wit import FETCH, STREAMING
 from host.errors import InputError, NotFound, PolicyError
 from host.policy.addresses import classify
 from host.policy.document import SecretGrant, SecretRule, listed_places
+from host.policy.explain import shown_upstreams
 from host.policy.permissions import (
     Allow,
     Decision,
@@ -109,8 +110,8 @@ def grant_secret(workspace: Workspace, reference: Reference, name: SecretName, r
 
 @dataclass(frozen=True, slots=True)
 class Reachability:
-    """Whether a request may be sent. `sent_to` is the origin that the operator maps it to, `address` the condition on
-    the address that it goes to; `secrets` may be put into it."""
+    """Whether a request may be sent. `sent_to` is the origin that the operator maps it to, or several in their order;
+    `address` is the condition on the address that it goes to; `secrets` may be put into it."""
 
     request: str
     decision: Decision
@@ -150,7 +151,7 @@ def would_reach(workspace: Workspace, reference: Reference, url: str, method: st
     return Reachability(
         request=f"{method} {target.shown}",
         decision=decision,
-        sent_to=destination.origin if allowed and destination is not target else "",
+        sent_to=shown_upstreams(grant.upstreams[target.at]) if allowed and destination is not target else "",
         address=address,
         secrets=tuple(_secrets(target, grant)) if allowed else (),
         installed=foreseen.component is not None,
@@ -170,7 +171,7 @@ def _addressed(destination: Target, allowed: Allow, grant: Grant) -> tuple[Decis
     from host.egress import AddressPolicy  # noqa: PLC0415 - brings h11
 
     host = destination.host
-    reach = AddressPolicy(private=grant.private, mapped=frozenset(map(str, grant.upstreams.values())))
+    reach = AddressPolicy(private=grant.private, mapped=frozenset(str(one.origin) for one in grant.named_upstreams))
     if str(destination.at) in reach.mapped:
         return allowed, "any: the operator named its origin in upstreams"
     if isinstance(host, Domain):

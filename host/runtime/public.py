@@ -43,6 +43,8 @@ from host.policy.reliability import Breaker as Breaker
 from host.policy.reliability import Retries as Retries
 from host.policy.reliability import Throttle as Throttle
 from host.policy.tls import TlsRule as TlsRule
+from host.policy.upstreams import UpstreamPlace as UpstreamPlace
+from host.policy.upstreams import UpstreamRule as UpstreamRule
 from host.policy.urls import DomainPattern as DomainPattern
 from host.policy.urls import Origin as Origin
 from host.policy.urls import Target as Target

@@ -18,6 +18,7 @@ from host.component.operations import OperationSpec, Passes
 from host.core.headers import without_controls
 from host.core.names import Reference
 from host.core.operation import Attachment, Mention
+from host.core.preference import Draw
 from host.core.strict_json import Json, as_written
 from host.errors import Forbidden, HostError, InputError, NotFound
 from host.runtime.threads import Share
@@ -25,7 +26,7 @@ from host.service.dialects import openai
 from host.service.dialects.dialect import Dialect, Estimate, Tokens
 from host.service.operations import input_schema_of, operation_of, properties_of
 from host.service.principal import OPERATOR, Principal
-from host.service.targets import Draw, Failover, ModelTarget, group_of
+from host.service.targets import Failover, ModelTarget, group_of
 
 if TYPE_CHECKING:
     from host.service.limits import Budget

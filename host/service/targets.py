@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import Final
 
 from host.core.names import Reference
+from host.core.preference import Draw, check_preference, in_order
 from host.core.repeating import CAUSES, Cause
 from host.errors import InputError
 
 MOST_TARGETS: Final = 16
-MOST: Final = 1_000_000  # a priority or a weight
-Draw = Callable[[], float]
-"""A random number from 0 to 1, without 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelTarget:
-    """`model` is the name that the catalyst has for the model; "" is the name that was asked for. Those of a lower
-    `priority` come first. Among those of one priority, one with twice the `weight` comes first twice as often."""
+    """`model` is the name that the catalyst has for the model; "" is the name that was asked for. `priority` and
+    `weight`: see `host.core.preference`. Raises InputError."""
 
     reference: Reference
     model: str = ""
@@ -28,13 +25,7 @@ class ModelTarget:
     weight: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("priority", "weight"):
-            given = getattr(self, name)
-            if isinstance(given, bool) or not isinstance(given, int) or not 1 <= given <= MOST:
-                raise InputError(
-                    f"{name} is {given!r:.40}", field=name, hint=f"a whole number from 1 to {MOST}; leave out a target"
-                    " that is to get nothing",
-                )  # fmt: skip
+        check_preference(self, "a target")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,25 +45,8 @@ class Failover:
             raise InputError("a target is named twice", field="targets")
 
     def order(self, draw: Draw) -> tuple[ModelTarget, ...]:
-        """All targets in the order in which they are asked. `draw` is called for each choice between several: `weight`
-        decides between those of one priority, and where all have the same one, the order of the list."""
-        return tuple(_ordered(self.targets, draw))
-
-
-def _ordered(targets: Sequence[ModelTarget], draw: Draw) -> Iterator[ModelTarget]:
-    for _, some in groupby(sorted(targets, key=lambda one: one.priority), key=lambda one: one.priority):
-        left = list(some)
-        if len({one.weight for one in left}) == 1:
-            yield from left
-            continue
-        while left:
-            point = draw() * sum(one.weight for one in left)
-            for one in left:
-                point -= one.weight
-                if point < 0:
-                    break
-            left.remove(one)
-            yield one
+        """All targets in the order in which they are asked. See `in_order`."""
+        return tuple(in_order(self.targets, draw))
 
 
 def group_of(model: str, groups: Mapping[str, Failover]) -> Failover | None:

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from host import Breaker, CancelToken, Host, Retries, Throttle, errors
+from host import Breaker, CancelToken, Host, Policy, Requested, Retries, Throttle, errors
 from host.capabilities.attempts import Attempts
 from host.capabilities.message import GuestError
 from host.core.leases import LocalLeases
+from host.core.limits import CEILING
 from host.core.sliding_window import LocalLimiter
 from host.egress.breaker import Breakers, Pass, Refused
+from host.policy.permissions import compute_grant
 from host.policy.urls import Target
 from host.run import Meters, RunStopped
 from tests.capabilities.test_fault_matrix import answering
@@ -324,13 +326,16 @@ class Sent:
     def __init__(self, does: Callable[[], Any], audit: Callable[..., None] = lambda *_, **__: None) -> None:
         self.now = 1_000.0
         self.leases = LocalLeases(lambda: self.now)
-        grant: Any = SimpleNamespace(retries=None, breaker=BREAKER, throttle=None, reference="c:local.probe")
-        upstream: Any = SimpleNamespace(send=lambda run, request: does())
-        self.attempts = Attempts(grant, upstream, None, lambda run: True)
+        policy = Policy(breaker=BREAKER)
+        grant = compute_grant(
+            reference="c:local.probe", interfaces=(), requested=Requested(), policy=policy, secrets={}, ceiling=CEILING
+        )
+        self.does = lambda run, request: does()
+        self.attempts = Attempts(grant, None, lambda run: True)
         limiter = LocalLimiter(lambda: self.now)
         self.breakers = Breakers("c:local.probe", BREAKER, limiter, self.leases, lambda: self.now)
         self.attempts._breakers = self.breakers
-        self.run: Any = SimpleNamespace(audit=audit, caller=None, circuit=None, meters=Meters())
+        self.run: Any = SimpleNamespace(audit=audit, caller=None, circuit=None, meters=Meters(), upstreams=set())
         for _ in range(2):
             passed = self.breakers.enter(AT.at, "")
             assert isinstance(passed, Pass)
@@ -340,7 +345,7 @@ class Sent:
 
     def send(self) -> Any:
         request: Any = SimpleNamespace(method="POST", headers=(), body=b"", target=AT, destination=AT)
-        return self.attempts.send(self.run, request, self.attempts.enter(self.run, "POST", AT, AT, 0))
+        return self.attempts.send(self.run, request, self.attempts.enter(self.run, "POST", AT, 0), self.does)
 
 
 def raising(error: BaseException) -> Callable[..., Any]:
@@ -377,8 +382,8 @@ def test_an_answer_is_not_thrown_away_where_the_circuits_cannot_be_told_of_it(
     """It may have been paid for, and its client would ask again."""
     answer = SimpleNamespace(status=status, headers=())
     sent = Sent(lambda: answer)
-    passed = sent.attempts.enter(sent.run, "POST", AT, AT, 0)
+    entered = sent.attempts.enter(sent.run, "POST", AT, 0)
     monkeypatch.setattr(sent.leases, "lease_left_s", raising(errors.StateError("the database does not answer")))
     request: Any = SimpleNamespace(method="POST", headers=(), body=b"", target=AT, destination=AT)
-    assert sent.attempts.send(sent.run, request, passed) is answer
+    assert sent.attempts.send(sent.run, request, entered, sent.does).outcome is answer
     assert "the database does not answer" in caplog.text

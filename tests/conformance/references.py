@@ -20,6 +20,7 @@ from host.core.quantities import as_duration, as_size
 from host.policy.document import METHODS, Policy, RateLimit, SecretRule
 from host.policy.reliability import Breaker, Retries, Throttle
 from host.policy.tls import TlsRule
+from host.policy.upstreams import UpstreamRule
 from tests.conftest import ROOT
 
 Rows = Mapping[str, Sequence[str]]  # by the first cell, in its order: the cells after it that are facts
@@ -39,6 +40,7 @@ def policy_fields() -> Rows:
             "retries": (Retries, "retries."),
             "breaker": (Breaker, "breaker."),
             "throttle": (Throttle, "throttle."),
+            "upstreams": (UpstreamRule, "upstreams.ORIGIN."),
         }
         if one.name in within:
             kind, prefix = within[one.name]

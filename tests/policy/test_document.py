@@ -70,7 +70,8 @@ def test_every_field_in_toml() -> None:
     assert [str(domain) for domain in terms.domains] == ["api.openai.com", "*.example.com", "localhost:8443"]
     assert terms.methods == {"GET", "POST"}
     assert [str(network) for network in terms.private] == ["127.0.0.0/8", "fd00::1/128"]
-    assert {str(a): str(b) for a, b in terms.upstreams.items()} == {"https://api.openai.com": "http://127.0.0.1:8080"}
+    upstreams = {str(at): [str(one) for one in places] for at, places in terms.upstreams.items()}
+    assert upstreams == {"https://api.openai.com": ["http://127.0.0.1:8080"]}
     assert terms.rate is not None
     assert (terms.rate.requests, terms.rate.window_s) == (10, 60.0)
     key, plain = terms.secrets.values()
@@ -149,6 +150,32 @@ def test_a_field_that_is_missing_is_named_once() -> None:
         pytest.param({"upstreams": {"api.test": "http://b.test"}}, "upstreams", id="an upstream without a scheme"),
         pytest.param({"upstreams": {"https://a.test": "http://b.test/v1"}}, "upstreams", id="an upstream with a path"),
         pytest.param({"upstreams": ["https://a.test"]}, "upstreams", id="a list of upstreams"),
+        pytest.param({"upstreams": {"https://a.test": []}}, "upstreams", id="none of several upstreams"),
+        pytest.param({"upstreams": {"https://a.test": ["http://b.test"] * 2}}, "upstreams", id="an upstream twice"),
+        pytest.param({"upstreams": {"https://a.test": [5]}}, "upstreams", id="a number among upstreams"),
+        pytest.param(
+            {"upstreams": {"https://a.test": {"origin": "http://b.test"}}}, "upstreams", id="one upstream as a table"
+        ),
+        pytest.param(
+            {"upstreams": {"https://a.test": [{"origin": "http://b.test", "priorty": 1}]}},
+            "upstreams.https://a.test[0].priorty",
+            id="a slip in one of several upstreams",
+        ),
+        pytest.param(
+            {"upstreams": {"https://a.test": [{"priority": 1}]}},
+            "upstreams.https://a.test[0].origin",
+            id="one of several upstreams without an origin",
+        ),
+        pytest.param(
+            {"upstreams": {"https://a.test": [{"origin": "http://b.test", "weight": 0}]}},
+            "upstreams.https://a.test[0].weight",
+            id="an upstream that is to get nothing",
+        ),
+        pytest.param(
+            {"upstreams": {"https://a.test": [{"origin": "http://b.test", "secrets": {"KEY": 5}}]}},
+            "upstreams.https://a.test[0].secrets",
+            id="an upstream with a number for a secret",
+        ),
         pytest.param({"ca_file": "certs/ca.pem"}, "ca_file", id="a relative path"),
         pytest.param({"ca_file": 5}, "ca_file", id="a number for a file"),
         pytest.param({"tls": {"http://a.test": {}}}, "tls", id="TLS of an origin without it"),

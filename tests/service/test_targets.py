@@ -9,9 +9,10 @@ from random import Random
 import pytest
 
 from host.core.names import Reference
+from host.core.preference import MOST
 from host.errors import InputError
 from host.service.request import Routing
-from host.service.targets import MOST, MOST_TARGETS, Failover, ModelTarget, group_of
+from host.service.targets import MOST_TARGETS, Failover, ModelTarget, group_of
 
 ONE, TWO, THREE = (Reference.parse(f"c:local.{name}") for name in ("one", "two", "three"))
 

@@ -184,11 +184,13 @@ def _page(run: RunSummary | None, records: Sequence[Record], why: Mapping[str, J
 def _request_lines(records: Sequence[Record]) -> Iterator[str]:
     """What did not go at the first attempt, or not at once."""
     end = next((record.detail for record in records if record.kind == "run.ended"), {})
-    repeats, waited, said = end.get("retries"), end.get("waited_s"), []
+    repeats, moved, waited, said = end.get("retries"), end.get("moved"), end.get("waited_s"), []
     if repeats:
         said.append(
             f"{end.get('http_requests')}, of which {repeats} {'is a repeat' if repeats == 1 else 'are repeats'}"
         )
+    if moved:
+        said.append(f"an upstream was passed over, or did not serve, {'once' if moved == 1 else f'{moved} times'}")
     if isinstance(waited, float):
         said.append(f"waited {waited:.1f} s")
     if said:

@@ -253,5 +253,5 @@ def _record(one: Record, call: ToolCall) -> dict[str, Json]:
     shown = picked(views.of_record(one), *_RECORD)
     if call.principal.may("manage") or "sent_to" not in one.detail:
         return shown
-    detail = {name: value for name, value in one.detail.items() if name != "sent_to"}
+    detail = {name: value for name, value in one.detail.items() if name not in ("sent_to", "instead_of", "value_of")}
     return {**shown, "detail": detail, "rule": "failed" if one.decision is None else one.rule}

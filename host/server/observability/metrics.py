@@ -66,8 +66,12 @@ class Metrics(Observer[Running]):
         self._retries = Counter(
             "catalyst_host_retries", "Requests to upstreams that were sent again.", ("catalyst",), registry=own
         )
+        self._upstream_moved = Counter(
+            "catalyst_host_upstream_moved", "Upstreams of several that were passed over, or did not serve a request.",
+            ("catalyst",), registry=own,
+        )  # fmt: skip
         self._waited_s = Counter(
-            "catalyst_host_waited_seconds", "Waits before retries, and for room under a policy's throttle.",
+            "catalyst_host_waited_seconds", "Waits before requests: for repeats, for room, or as a catalyst asks.",
             ("catalyst",), registry=own,
         )  # fmt: skip
         self._circuits = Counter(
@@ -111,6 +115,8 @@ class Metrics(Observer[Running]):
         if meters.retries or meters.waited_s:
             self._retries.labels(catalyst).inc(meters.retries)
             self._waited_s.labels(catalyst).inc(meters.waited_s)
+        if meters.moved:
+            self._upstream_moved.labels(catalyst).inc(meters.moved)
         if meters.opened_circuits or meters.closed_circuits:
             self._circuits.labels(catalyst, "open").inc(meters.opened_circuits)
             self._circuits.labels(catalyst, "closed").inc(meters.closed_circuits)

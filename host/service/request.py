@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import random
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 from urllib.parse import parse_qsl
@@ -18,7 +18,6 @@ from host.component.operations import OperationSpec, Passes
 from host.core.headers import without_controls
 from host.core.names import Reference
 from host.core.operation import Attachment, Mention
-from host.core.preference import Draw
 from host.core.strict_json import Json, as_written
 from host.errors import Forbidden, HostError, InputError, NotFound
 from host.runtime.threads import Share
@@ -62,7 +61,7 @@ class Routing:
     aliases: Mapping[str, str] = field(default_factory=dict)
     default: Reference | None = None
     failover: Mapping[str, Failover] = field(default_factory=dict)
-    draw: Draw = field(default=random.random, repr=False, compare=False)
+    draw: Callable[[], float] = field(default=random.random, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for name, group in self.failover.items():

@@ -195,13 +195,15 @@ class Catalyst(_Connecting):
         cancel: CancelToken | None = None,
         caller: Mapping[str, Json] | None = None,
         counting: Counting | None = None,
+        asks: bool = True,
+        takes_pieces: bool = False,
     ) -> EventStream:
         """Run one operation and iterate its events as they arrive; `.result` is there after the last. Leaving the loop
         early (`close`, or the end of a `with`) cancels the run. The iteration raises what `run` raises, and
-        OperationFailed if the operation ended in an error status."""
+        OperationFailed for an error status. `asks` and `takes_pieces` as of `astream`; pieces by `next_piece`."""
         run = self._new_run(timeout, caller, counting)
-        text = self._text(operation, run, attachments, stream=True)
-        return EventStream(run, self._started(run, text, cancel))
+        text = self._text(operation, run, attachments, stream=asks)
+        return EventStream(run, self._started(run, text, cancel, takes_pieces=takes_pieces))
 
     async def arun(
         self,

@@ -123,12 +123,17 @@ class EventConnection(_AnyConnection):
         return self
 
     def __next__(self) -> Json:
-        if self._ended:
-            raise StopIteration
-        if (message := self._dialogue.get()) is not None:
+        if (message := self.message()) is not None:
             return _value_of(message)
-        self._finish()
         raise StopIteration
+
+    def message(self) -> SocketMessage | None:
+        """The next message as it came, in place of the iteration; None at the end. Raises what the iteration raises."""
+        if self._ended:
+            return None
+        if (message := self._dialogue.get()) is None:
+            self._finish()
+        return message
 
     def hang_up(self, code: int = NORMAL, reason: str = "") -> None:
         """End the connection behind all that was sent. The messages that still come can be iterated."""

@@ -72,9 +72,10 @@ class Channel(Generic[End]):
         if self._arrived is not None:
             self._arrived()
 
-    def get(self, *, block: bool = True) -> str | Piece | tuple[End]:
-        """The next event, or the argument of `end` in a tuple. Raises queue.Empty if it may not block."""
-        item = self._items.get(block)
+    def get(self, *, block: bool = True, patience_s: float | None = None) -> str | Piece | tuple[End]:
+        """The next event, or the argument of `end` in a tuple. Raises queue.Empty if it may not block, or none comes
+        for `patience_s` seconds."""
+        item = self._items.get(block, patience_s)
         if isinstance(item, bytes):
             self._room_for_bytes.release()
         elif not isinstance(item, tuple):
@@ -261,6 +262,21 @@ def _event(text: str) -> Json:
 
 def is_event(piece: str | Piece) -> TypeGuard[str]:
     return isinstance(piece, str) and not isinstance(piece, Comment)
+
+
+def next_piece(stream: EventStream, patience_s: float | None = None) -> str | Piece | None:
+    """The next event, or other piece of an answer that flows; None at the end. Where nothing comes for `patience_s`
+    seconds it is KEEPALIVE. In place of the iteration; raises what that raises."""
+    if stream._ended:  # noqa: SLF001 - not for the public class
+        return None
+    try:
+        item = stream._channel.get(patience_s=patience_s)  # noqa: SLF001 - as above
+    except queue.Empty:
+        return KEEPALIVE
+    if not isinstance(item, tuple):
+        return item
+    stream._end(item[0])  # noqa: SLF001 - as above
+    return None
 
 
 async def pieces(stream: AsyncEventStream, patience_s: float | None = None) -> list[str | Piece]:

@@ -42,7 +42,6 @@ _log = logging.getLogger("host.server")
 # What a request may need and no other module imports at once: an import opens files, and there may be none left.
 _NEEDED = (
     "difflib", "host.core.json_pieces", "host.oci.client", "host.oci.transfer", "httpx2", "jsonschema_rs", "mimetypes",
-    "python_multipart.multipart",
 )  # fmt: skip
 _CANCELLED_EVERY_S = 0.5  # how often it looks for runs that another process was asked to cancel
 _CORS_MAX_AGE_S = 600

@@ -81,12 +81,13 @@ def test_whatever_is_declared_is_imported() -> None:
 
 
 def test_what_belongs_to_an_extra_is_imported_where_it_is_asked_for() -> None:
-    """At the top of a module only within `host/server`, which is the extra `serve` as a whole."""
+    """At the top of a module only within `host/server`, which is the extra `serve` as a whole, and in the modules that
+    `host.openai` imports where the official SDK is installed."""
     top = {file: distributions(file, at_the_top=True) & OPTIONAL.keys() for file in SOURCES}
-    beyond = {file: names for file, names in top.items() if names and not file.is_relative_to(HOST / "server")}
-    assert beyond == {}
-    within = {OPTIONAL[one] for names in top.values() for one in names}
-    assert within == {"serve"}
+    rooms = HOST / "server", HOST / "openai"
+    assert {file: names for file, names in top.items() if names and not any(map(file.is_relative_to, rooms))} == {}
+    within = {(file.relative_to(HOST).parts[0], OPTIONAL[one]) for file, names in top.items() for one in names}
+    assert within == {("server", "serve"), ("openai", "openai")}
 
 
 def test_every_requirement_has_a_lowest_version() -> None:

@@ -11,7 +11,7 @@ from host import errors
 from host.errors import Refusal
 from host.server.http_errors import headers_of, status_of
 from host.server.openai.gateway import of_host
-from tests.server.openai.test_answers import result
+from tests.openai.test_answers import result
 
 MORE: dict[str, dict[str, Any]] = {
     "CircuitOpen": {"retry_after_s": 1.2},

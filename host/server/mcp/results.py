@@ -19,10 +19,10 @@ from mcp_types import (
 
 from host.core.strict_json import Json, clean_text, foreign_text, write_json
 from host.errors import HostError, LimitExceeded, OperationFailed, TooLarge
+from host.openai.messages import whole
 from host.server import http_errors
 from host.server.asgi import JSON
 from host.server.mcp.run_tool import MOST_BYTES, ToolRun
-from host.server.openai.gateway import whole
 from host.service import views
 
 RUN: Final = "catalyst-host/run"

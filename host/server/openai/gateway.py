@@ -8,16 +8,12 @@ sandbox it is the host's code.
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from host.component.operations import OperationSpec
 from host.core.names import Reference
-from host.core.operation import Result
-from host.core.sse import Comment, ServerSentEvent
-from host.core.strict_json import Json, parse_json, write_json
+from host.core.strict_json import Json
 from host.errors import (
     Cancelled,
     Denied,
@@ -29,11 +25,28 @@ from host.errors import (
     OperationFailed,
     Unauthenticated,
 )
-from host.run import AnswerHead, Piece, StreamEnd
+from host.openai.messages import (
+    Content,
+    about_bytes,
+    check_json,
+    content_of,
+    events,
+    failure,
+    form_of,
+    gathered,
+    handed_on,
+    instead,
+    last_of,
+    of_upstream,
+    place_of,
+    read_query,
+    whole,
+)
+from host.run import AnswerHead, Piece
 from host.runtime.events import KEEPALIVE, is_event
 from host.server.asgi import (
-    JSON,
     KEEPALIVE_S,
+    LARGE_BYTES,
     Leaving,
     Receive,
     RequestContext,
@@ -46,10 +59,11 @@ from host.server.asgi import (
     headers_by_name,
     last_words,
     principal_of,
+    read_body,
+    read_json,
     send_whole,
 )
 from host.server.http_errors import ending, headers_of, note_failure, status_of, words_outside
-from host.server.openai.requests import path_below, read_content, read_query
 from host.server.settings import ServerSettings
 from host.service.catalog import Catalog, Matched, Routes, View
 from host.service.dialects import openai
@@ -181,6 +195,28 @@ class Gateway:
             takes_pieces=True,
             admitted=admitted,
         )
+
+
+def path_below(scope: Scope) -> str:
+    """The path as it was sent, below the place where this is mounted."""
+    path: str = (scope.get("raw_path") or scope["path"].encode()).partition(b"?")[0].decode("latin-1")
+    return path.removeprefix(scope.get("root_path", "")).removesuffix("/")  # clients join URLs with one too many
+
+
+async def read_content(scope: Scope, receive: Receive, spec: OperationSpec, most: int, admitted: Admitted) -> Content:
+    """The body is read within bounds, and a large one is parsed off the event loop. Raises InputError, which names the
+    field; TooLarge; LimitExceeded, Busy; Cancelled where the client left."""
+    body = await read_body(scope, receive, most, admitted)
+    large, given, document = len(body) > LARGE_BYTES, header(scope, "content-type") or "", None
+    form, query = form_of(spec, given), scope["query_string"]
+    if form == "json" and body:
+        check_json(given, body)
+        document = await read_json(body, "the body", admitted, written=True)
+    if large and form == "multipart":
+        content = await admitted.off_loop(lambda: content_of(spec, form, given, body, query))
+    else:
+        content = content_of(spec, form, given, body, query, document)
+    return replace(content, large=True) if large else content
 
 
 async def _flowed(context: RequestContext, running: Running, send: Send) -> bool:
@@ -319,133 +355,6 @@ async def _send_no_route(
         await send_whole(send, 404, encoded(shown))
 
 
-DONE = b"data: [DONE]\n\n"
-_DISPOSITION = re.compile(r"[ -~]{1,1000}\Z")
-_TYPE = re.compile("[a-z0-9_.]{1,100}")
-_TYPE_FIRST = re.compile(rf'\s*\{{\s*"type"\s*:\s*"({_TYPE.pattern})"')
-_MEDIA_TYPE = re.compile(r"[a-zA-Z0-9!#$&^_.+-]+/[a-zA-Z0-9!#$&^_.+-]+(?:; ?[a-zA-Z0-9-]+=[a-zA-Z0-9._\"-]+)*\Z")
-_JSON_TYPE = re.compile(r"application/(?:[a-zA-Z0-9.-]+\+)?json(?:; ?charset=[\"a-zA-Z0-9_-]+)?\Z")
-_BINARY = "application/octet-stream"
-_WITHOUT_BODY = frozenset({204, 205, 304})  # RFC 9110, sections 15.3.5, 15.3.6 and 15.4.5
-
-
-def whole(result: Result, spec: OperationSpec | None) -> tuple[bytes, str]:
-    """The body and its media type. `spec` is that of the operation, where it is known. A document, also that of an
-    error, is handed on as it came."""
-    if result.status in _WITHOUT_BODY:
-        return b"", JSON
-    if result.document is not None:
-        return result.document, result.content_type if _JSON_TYPE.match(result.content_type) else JSON
-    if not result.ok:
-        return encoded(of_upstream(result.error)), JSON
-    if spec is not None and spec.response == "empty":
-        return b"", JSON
-    match result.data:
-        case {"$attachment": str(ident), **more} if ident in result.attachments:
-            held = result.attachments[ident]
-            return held.data, _media_type(more.get("content_type") or held.content_type)
-        case {"response_encoding": "base64"} if (found := _in_base64(result.data)) is not None:
-            return found
-        case str() as text if spec and (spec.response == "text" or spec.request == "multipart"):  # a transcription
-            return text.encode("utf-8", "replace"), "text/plain; charset=utf-8"
-    return encoded(result.data), JSON
-
-
-def events(pieces: Iterable[str | Piece]) -> bytes:
-    """JSON texts as events, and comments; other pieces are passed over. An upstream's own events have the fields that
-    it sent. Of others, one whose document has a type is named by it, as OpenAI does."""
-    return "".join([_event(one) for one in pieces if isinstance(one, str)]).encode("utf-8", "replace")
-
-
-def gathered(result: Result) -> list[str]:
-    """The events of a catalyst that gathered them and handed out none. A document in their place is none."""
-    return [] if result.document is not None else [write_json(event) for event in openai.events_of(result.data)]
-
-
-def instead(result: Result) -> list[str]:
-    """What stands in place of events, where an upstream that began a stream sent none: a document, or nothing."""
-    if result.document is not None:
-        return [result.document.decode("utf-8", "replace")]
-    return gathered(result)
-
-
-def about_bytes(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers of an answer in bytes that flows, from those of the upstream's."""
-    shown = {"content-type": _media_type(headers.get("content-type"))}
-    if (length := headers.get("content-length", "")).isascii() and length.isdigit():
-        shown["content-length"] = length
-    if _DISPOSITION.match(named := headers.get("content-disposition", "")):
-        shown["content-disposition"] = named
-    return shown
-
-
-def last_of(first: str, end: StreamEnd | None) -> bytes:
-    """What follows the events of a stream: `[DONE]` where the upstream sent it. Of a stream that was not relayed nobody
-    knows. It has one if its `first` event has no type, like OpenAI's."""
-    if end is not None:
-        return b"" if end.done is None else events([end.done])
-    return b"" if _type_of(first) else DONE
-
-
-def failure(error: Mapping[str, Json]) -> bytes:
-    """An error in the middle of a stream, after the status."""
-    return f"event: error\ndata: {write_json(error)}\n\n".encode("utf-8", "replace")
-
-
-def _event(text: str) -> str:
-    if isinstance(text, Comment):
-        return f": {text}\n\n"
-    data = text
-    if "\n" in text or "\r" in text:  # each ends a line
-        data = text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\ndata: ")
-    if not isinstance(text, ServerSentEvent):
-        named = _type_of(text)
-        return f"event: {named}\ndata: {data}\n\n" if named else f"data: {data}\n\n"
-    more = "" if text.event is None else f"event: {text.event}\n"
-    if text.id is not None:
-        more += f"id: {text.id}\n"
-    if text.retry is not None:
-        more += f"retry: {text.retry}\n"
-    return more + "data: " + data + "\n\n"
-
-
-def _type_of(text: str) -> str:
-    """The type of an event's document; "" where it has none that can be a name."""
-    if '"type"' not in text:
-        return ""
-    if named := _TYPE_FIRST.match(text):
-        return named[1]
-    try:
-        document = parse_json(text, "the event")
-    except InputError:
-        return ""
-    found = document.get("type") if isinstance(document, dict) else None
-    return found if isinstance(found, str) and _TYPE.fullmatch(found) else ""
-
-
-def _in_base64(found: Mapping[str, Json]) -> tuple[bytes, str] | None:
-    """Bytes from a catalyst that knows no attachments."""
-    for name, media_type in (("audio_base64", "audio/mpeg"), ("base64", _BINARY)):
-        text = found.get(name)
-        if isinstance(text, str):
-            try:
-                return base64.b64decode(text, validate=True), media_type
-            except (binascii.Error, ValueError):
-                return None
-    return None
-
-
-def _media_type(given: Json) -> str:
-    """The media type that a guest gave, if it is one, and none that a browser would run."""
-    text = given if isinstance(given, str) and len(given) < 200 and _MEDIA_TYPE.match(given) else _BINARY
-    lowered = text.lower()
-    return _BINARY if "html" in lowered or "xml" in lowered or "javascript" in lowered else text
-
-
-_HANDED_ON = frozenset({"retry-after", "retry-after-ms", "x-should-retry", "x-request-id"})
-_PLACE = re.compile(r"(/(?!\.{1,2}(/|\Z))[\w.~%:@+-]{1,200}){1,16}", re.ASCII)
-_HANDED_ON_PREFIXES = ("x-ratelimit-", "openai-")
-
 INVALID = "invalid_request_error"
 
 
@@ -474,26 +383,3 @@ def of_host(error: HostError) -> tuple[int, dict[str, Json], dict[str, str]]:
         case _:
             shown = _error_body(words_outside(error) or str(error), error.code, code=error.code)
     return status_of(error), shown, headers
-
-
-def handed_on(headers: Mapping[str, str]) -> dict[str, str]:
-    """The upstream's headers about retries, limits and the request, among those that a guest handed on. A guest may set
-    no others: no cookie, no length. The upstream's id of the request is there by a second name too: a client that gave
-    the request an id gets that one back by the first."""
-    known = {
-        name: value for name, value in headers.items() if name in _HANDED_ON or name.startswith(_HANDED_ON_PREFIXES)
-    }
-    upstream = headers.get("x-request-id")
-    return known if upstream is None else {**known, "x-upstream-request-id": upstream}
-
-
-def place_of(result: Result) -> dict[str, str]:
-    """Where a success says that it made something: a path, such as that of a call, whose id is nowhere else."""
-    place = result.headers.get("location", "") if 200 <= result.status < 300 else ""
-    return {"location": place} if _PLACE.fullmatch(place) else {}
-
-
-def of_upstream(error: Json) -> dict[str, Json]:
-    """The error of an operation, with OpenAI's four fields at least."""
-    known = error if isinstance(error, dict) else {"message": str(error)}
-    return {"error": {"message": None, "type": "upstream_error", "param": None, "code": None, **known}}

@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, cast
 
 from host.errors import Forbidden, HostError, Unauthenticated
+from host.openai.messages import read_query
 from host.server.asgi import (
     MAX_VALUES,
     Receive,
@@ -21,8 +22,7 @@ from host.server.asgi import (
     principal_of,
     send_whole,
 )
-from host.server.openai.gateway import CATALYST, PREFIX, about, reference_of, send_error
-from host.server.openai.requests import path_below, read_query
+from host.server.openai.gateway import CATALYST, PREFIX, about, path_below, reference_of, send_error
 from host.server.realtime.bridge import Bridge
 from host.service.catalog import Matched, Routes
 from host.service.dialects import openai

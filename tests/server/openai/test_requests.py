@@ -15,9 +15,10 @@ import pytest
 from host.component.operations import OperationSpec, read_operations
 from host.core.operation import Attachment
 from host.errors import Cancelled, InputError, TooLarge, UnsupportedMedia
+from host.openai import forms
+from host.openai.messages import Content
 from host.server.asgi import LARGE_BYTES
-from host.server.openai import forms
-from host.server.openai.requests import Content, read_content
+from host.server.openai.gateway import read_content
 from host.service.principal import OPERATOR, Admission
 
 FORM = (

@@ -36,7 +36,8 @@ def read_form(content_type: str, body: bytes) -> list[FormPart]:
 
 
 def _boundary(content_type: str) -> bytes:
-    boundary = _options(content_type).get(b"boundary", b"") if len(content_type) <= MAX_PART_HEAD_BYTES else b""
+    given = content_type.encode("latin-1", "replace") if len(content_type) <= MAX_PART_HEAD_BYTES else b""
+    boundary = _parameters(given).get(b"boundary", b"")
     if not 0 < len(boundary) <= _LONGEST_BOUNDARY:
         raise _malformed("its content-type names no boundary of 1 to 70 characters")
     return boundary
@@ -76,7 +77,7 @@ def _part(head: bytes, content: bytes) -> FormPart:
         if not colon:
             raise _malformed("a header of a part has no colon")
         headers[name.strip().lower()] = value.strip()
-    options = _disposition(headers.get(b"content-disposition", b""))
+    options = _parameters(headers.get(b"content-disposition", b""))
     if b"name" not in options:
         raise _malformed("a part names no field")
     name = options[b"name"]
@@ -97,9 +98,9 @@ _PARAMETER = re.compile(rb';[ \t]*([^\s=;]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*+)"
 _ESCAPED = re.compile(rb'\\(["\\])')
 
 
-def _disposition(value: bytes) -> dict[bytes, bytes]:
-    """The parameters of a Content-Disposition (RFC 7578, 4.2). A backslash is one, but before a quote or a second one:
-    browsers escape nothing."""
+def _parameters(value: bytes) -> dict[bytes, bytes]:
+    """The parameters of a Content-Type, or of a Content-Disposition (RFC 7578, 4.2). A backslash is one, but before a
+    quote or a second one: browsers escape nothing."""
     found: dict[bytes, bytes] = {}
     for name, quoted, plain in _PARAMETER.findall(value):
         found.setdefault(name.lower(), _ESCAPED.sub(rb"\1", quoted) if quoted else plain.strip())
@@ -112,13 +113,6 @@ def _filename(options: Mapping[bytes, bytes]) -> str | None:
     if mark and charset.lower() in (b"utf-8", b"iso-8859-1"):
         return unquote(text_of(encoded.partition(b"'")[2]), charset.decode("ascii"))
     return text_of(options[b"filename"]) if b"filename" in options else None
-
-
-def _options(value: str | bytes) -> dict[bytes, bytes]:
-    """The parameters of a header's value."""
-    from python_multipart.multipart import parse_options_header  # noqa: PLC0415 - forms alone need it
-
-    return parse_options_header(value)[1]
 
 
 def _malformed(why: str, hint: str | None = None) -> InputError:

@@ -11,8 +11,8 @@ from host.component.operations import OperationSpec
 from host.core.audit import Meters
 from host.core.operation import Attachment, Execution, Result
 from host.core.sse import ServerSentEvent
+from host.openai import messages as answers
 from host.server.asgi import final_status
-from host.server.openai import gateway as answers
 
 NO_EXECUTION = Execution("run_1", "c:local.x", "sha256:0", 0.0, 0.0, Meters(), (), (), ())
 SPEC = OperationSpec("x.y", method="POST", path="/x", request="json")

@@ -7,8 +7,8 @@ import time
 import pytest
 
 from host.errors import InputError
-from host.server.openai import forms
-from host.server.openai.forms import FormPart, read_form
+from host.openai import forms
+from host.openai.forms import FormPart, read_form
 from tests.conftest import slack
 
 TYPE = "multipart/form-data; boundary=x"

@@ -5,10 +5,13 @@
       └──── it went well ───┼───────────────────────────────┤
                             └───────── it failed ───────────┘
 
-Each catalyst has breakers of its own, for each origin one. Failures of one API key alone open a circuit of that key: in
-the common one it counts for half of the failures at most, and where its probe of that one fails, another's is the next.
-Where a limiter is shared, so are the counts of failures, the
-open circuits and the probe (see `host.core.leases`); each process looks once a second.
+Each catalyst has circuits of its own, so that none trips another's. For each origin that it connects to (of several
+upstreams, each) there is one for every API key, and a common one. A request passes that of its key and the common one,
+and both are told how it fared. In the common one, failures of one API key count for half of those that open it at most:
+one key alone opens the circuit of that key. Where the probe of one key fails, another's request is the next probe.
+
+Where a limiter is shared, so are the counts of failures, the open circuits and the probe (see `host.core.leases`); each
+process looks once a second.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from host.egress.headers import Fields
 from host.policy.reliability import Retries
 
 _MAY_PASS: Final = frozenset({500, 502, 503, 504})
-_SECONDS: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,12})?\Z")
+SECONDS: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,12})?\Z")  # in a header
 
 WINDOW_S: Final = 60.0  # of the budget
 FLOOR: Final = 10  # repeats in a window that a catalyst has beside its share
@@ -48,10 +48,10 @@ def asked_wait_s(answered: Fields, now: Callable[[], float] = time.time) -> floa
     """The seconds to wait that the headers of an answer ask for: `retry-after-ms`, or `Retry-After` in seconds or as a
     date (RFC 9110, 10.2.3). None where there is none that can be read; a time that is over is 0."""
     given = {name: value.strip() for name, value in answered if name in ("retry-after", "retry-after-ms")}
-    if _SECONDS.match(given.get("retry-after-ms", "")):
+    if SECONDS.match(given.get("retry-after-ms", "")):
         return float(given["retry-after-ms"]) / 1_000
     asked = given.get("retry-after", "")
-    if _SECONDS.match(asked):
+    if SECONDS.match(asked):
         return float(asked)
     return _until(asked, now()) if asked[:1].isalpha() and len(asked) <= 64 else None
 

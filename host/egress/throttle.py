@@ -15,7 +15,7 @@ from typing import Final
 
 from host.core.sliding_window import Exceeded, Limit, TokenLimiter, Unit
 from host.egress.headers import Fields
-from host.egress.retry import asked_wait_s
+from host.egress.retry import SECONDS, asked_wait_s
 from host.policy.reliability import Throttle
 from host.policy.urls import Origin
 
@@ -124,4 +124,4 @@ def _seconds(text: str) -> float | None:
     """From `6m0s`, `1.5s`, `88ms`, or a number of seconds; None for anything else."""
     if _TIME.match(text):
         return sum(float(number) * _IN_SECONDS[unit] for number, unit in _PART.findall(text))
-    return float(text) if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,12})?", text) else None
+    return float(text) if SECONDS.match(text) else None

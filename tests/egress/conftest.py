@@ -23,10 +23,18 @@ LOOPBACK = AddressPolicy(private=(IPv4Network("127.0.0.0/8"),))
 class Peer:
     """The server's end of one connection."""
 
-    def __init__(self, connection: socket.socket, number: int, stopped: threading.Event) -> None:
+    def __init__(
+        self, connection: socket.socket, number: int, stopped: threading.Event, opened: list[socket.socket]
+    ) -> None:
         self.socket = connection
         self.number = number  # 0 for the server's first connection
         self.stopped = stopped
+        self._opened = opened
+
+    def start_tls(self, context: ssl.SSLContext) -> None:
+        """From now on it speaks TLS. The server's end ends that too."""
+        self.socket = context.wrap_socket(self.socket, server_side=True)
+        self._opened.append(self.socket)
 
     def request(self) -> bytes:
         """Returns one request, head and body; b"" if the client has hung up."""
@@ -111,10 +119,10 @@ class Server:
         try:
             with suppress(OSError):
                 self._open.append(connection)
+                peer = Peer(connection, number, self._stopped, self._open)
                 if self._tls:
-                    connection = self._tls.wrap_socket(connection, server_side=True)
-                    self._open.append(connection)
-                peer = Peer(connection, number, self._stopped)
+                    peer.start_tls(self._tls)
+                    connection = peer.socket
                 peer.request = self._noting(peer.request)  # type: ignore[method-assign]  # to see what was asked
                 self._behave(peer)
         finally:

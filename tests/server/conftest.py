@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -23,6 +22,7 @@ from host.server import Application, ServerSettings
 from host.server.sockets import OPTIONS
 from tests.conftest import KEY, KEYS, fresh_state, the_master_key_in_a_file
 from tests.server.engine import SharedLoader
+from tests.server.prompt import PromptServer
 
 OPENAI = Reference.parse("c:local.openai")
 PATIENCE_S = 60
@@ -49,15 +49,9 @@ class Server:
             application, http="httptools", **OPTIONS, lifespan="on", log_config=None, access_log=False,
             proxy_headers=False, server_header=False, timeout_graceful_shutdown=10,
         )  # fmt: skip
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, args=([self._listener],), daemon=True)
-        self._thread.start()
+        self._server = PromptServer(config)
+        self._thread = self._server.begin(self._listener, PATIENCE_S)
         self._client = httpx2.Client(base_url=self.url, timeout=PATIENCE_S, trust_env=False)
-        for _ in range(PATIENCE_S * 20):
-            if self._server.started:
-                break
-            self._thread.join(0.05)
-        assert self._server.started
 
     def up_to_date(self) -> Server:
         """Once it has seen what was changed until now."""
@@ -87,8 +81,8 @@ class Server:
         assert not self._thread.is_alive()
 
     def close(self) -> None:
-        self.stop()
         self._client.close()
+        self.stop()
         self._listener.close()
 
 

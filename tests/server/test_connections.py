@@ -6,7 +6,6 @@ import resource
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -25,6 +24,7 @@ from host.server.serving import Protocol
 from host.service.principal import OPERATOR
 from tests.conftest import slack
 from tests.server.conftest import PATIENCE_S, until
+from tests.server.prompt import PromptServer
 
 
 class Fake:
@@ -158,10 +158,8 @@ def listening() -> Iterator[Callable[[Connections], tuple[int, uvicorn.Server]]]
         def start(connections: Connections) -> tuple[int, uvicorn.Server]:
             listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
             made: Any = partial(Protocol, connections=connections)
-            server = uvicorn.Server(uvicorn.Config(app, http=made, ws="none", lifespan="off", log_config=None))
-            thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-            thread.start()
-            until(lambda: server.started)
+            server = PromptServer(uvicorn.Config(app, http=made, ws="none", lifespan="off", log_config=None))
+            thread = server.begin(listener, PATIENCE_S)
             stack.callback(thread.join, PATIENCE_S)
             stack.callback(setattr, server, "should_exit", True)
             return listener.getsockname()[1], server

@@ -14,7 +14,8 @@ import uvicorn
 from host.server import serving as protocol
 from host.server.asgi import read_body, send_whole
 from host.server.serving import HEAD_BYTES, Protocol
-from tests.server.conftest import PATIENCE_S, until
+from tests.server.conftest import PATIENCE_S
+from tests.server.prompt import PromptServer
 
 HEAD = b"POST / HTTP/1.1\r\nhost: localhost\r\n"
 
@@ -30,10 +31,8 @@ async def counts_the_body(scope: Any, receive: Any, send: Any) -> None:
 def port() -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         config = uvicorn.Config(counts_the_body, http=Protocol, ws="none", lifespan="off", log_config=None)
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-        thread.start()
-        until(lambda: server.started)
+        server = PromptServer(config)
+        thread = server.begin(listener, PATIENCE_S)
         yield listener.getsockname()[1]
         server.should_exit = True
         thread.join(PATIENCE_S)

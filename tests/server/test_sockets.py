@@ -26,6 +26,7 @@ from host.server.serving import Protocol
 from host.service.principal import OPERATOR
 from tests.conftest import slack
 from tests.server.conftest import PATIENCE_S, until
+from tests.server.prompt import PromptServer
 
 HEAD = (
     b"GET %s HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
@@ -109,17 +110,15 @@ def listening(site: Site) -> Iterator[Callable[..., tuple[int, uvicorn.Server]]]
                 site, http=partial(Protocol, connections=all_ or Connections()), lifespan="off", log_config=None,
                 access_log=False, timeout_graceful_shutdown=1, **{**sockets.OPTIONS, **more},
             )  # type: ignore[arg-type]  # fmt: skip
-            server = uvicorn.Server(config)
-            thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-            thread.start()
+            server = PromptServer(config)
 
             def stop() -> None:
                 site.may_accept.set()
                 server.should_exit = True
                 thread.join(PATIENCE_S)
 
+            thread = server.begin(listener, PATIENCE_S)
             stack.callback(stop)
-            until(lambda: server.started)
             return listener.getsockname()[1], server
 
         yield start

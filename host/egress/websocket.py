@@ -161,8 +161,9 @@ class WebSocket:
 
     def turn(self, clock: Deadline, seconds: float, *, reading: bool = True, wake: int | None = None) -> None:
         """Send what is unsent and read what has come, once, after a wait of at most `seconds` until one of these is
-        possible or the descriptor `wake` can be read. Without `reading` nothing is read, and the other side's silence
-        does not count. Raises EgressError where the run is over, and for an other side that is silent for too long."""
+        possible or the descriptor `wake` can be read. Without `wake` it ends as soon as all is sent that was unsent.
+        Without `reading` nothing is read, and the other side's silence does not count. Raises EgressError where the run
+        is over, and for an other side that is silent for too long."""
         connection = self._connection
         if connection is None or self.ended:
             return
@@ -171,7 +172,9 @@ class WebSocket:
         try:
             with wire.interruptible(clock):
                 wire.check(clock)
-                if not self._move(connection, clock, reading=reading) and not self.ended:
+                sends = wake is None and bool(self._unsent)
+                read = self._move(connection, clock, reading=reading)
+                if not (read or self.ended or (sends and not self._unsent)):
                     wait_s = min(seconds, self._until_due(time.monotonic()))
                     wire.wait(clock, wait_s, reading=reading, writing=bool(self._unsent), wake=wake)
                     self._move(connection, clock, reading=reading)

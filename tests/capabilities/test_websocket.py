@@ -35,6 +35,17 @@ def test_messages_go_to_and_fro(host: Host) -> None:
     assert told == [{"ok": True}, {"text": "hellö"}, {"ok": True}, {"data": "AP8="}]
 
 
+def test_what_nobody_answers_is_sent_without_waiting_for_an_answer(host: Host) -> None:
+    def behave(socket: SocketPeer) -> None:
+        socket.send(",".join(str(socket.receive()) for _ in range(3)))
+        socket.receive()
+
+    with socket_serving(behave) as server:
+        one = probe(host, origin_of(server), timeout="15s")  # before a ping would be due
+        *_, told = answers(one, CONNECT, send(text="a"), send(text="b"), send(text="c"), RECEIVE)
+    assert told == {"text": "a,b,c"}
+
+
 def test_an_attachment_is_sent_as_data(host: Host) -> None:
     with socket_serving(echo) as server:
         one = probe(host, origin_of(server))

@@ -30,6 +30,11 @@ REQUIREMENTS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
             "test_what_leaves_the_run_is_searched_whatever_origin_it_came_from",
             "test_a_guest_whose_own_server_streams_guesses_of_a_secret_learns_nothing_from_the_cuts",
         ),
+        "tests/capabilities/test_websocket.py": (
+            "test_a_message_that_echoes_the_secret_shows_the_placeholder",
+            "test_an_echoed_subprotocol_shows_the_placeholder",
+        ),
+        "tests/runtime/test_connections.py": ("test_no_message_for_the_caller_shows_a_secret",),
     },
     "2. A placeholder becomes the value once, where the grant says": {
         PROMISES: (
@@ -49,6 +54,12 @@ REQUIREMENTS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         ),
         "tests/capabilities/test_searched_answers.py": (
             "test_a_guest_that_gets_beginnings_of_a_secret_echoed_reads_the_same_pieces_as_of_another",
+        ),
+        "tests/capabilities/test_websocket.py": (
+            "test_in_messages_it_is_replaced_only_where_the_grant_says_body",
+            "test_a_secret_by_subprotocol_to_another_domain_stays_a_placeholder",
+            "test_a_secret_is_not_moved_along_in_the_subprotocols",
+            "test_over_ws_no_secret_is_sent",
         ),
     },
     "3. One parsed URL decides and connects, to checked addresses": {
@@ -70,6 +81,12 @@ REQUIREMENTS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
             "test_a_peer_other_than_the_checked_address_is_refused",
             "test_a_certificate_that_does_not_prove_the_name_is_refused",
         ),
+        "tests/capabilities/test_websocket.py": (
+            "test_it_decides_before_anything_is_sent",
+            "test_a_private_address_is_refused",
+        ),
+        "tests/capabilities/test_socket_attacks.py": ("test_a_domain_that_nobody_granted_is_not_even_connected_to",),
+        "tests/egress/test_websocket.py": ("test_tls_is_verified_for_the_name",),
     },
     "4. Compiled code is authenticated before it is loaded": {
         "tests/sandbox/test_cache.py": (
@@ -127,6 +144,11 @@ REQUIREMENTS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
             "test_a_name_that_hangs_in_the_resolver_ends_a_request_long_before_the_run",
         ),
         "tests/runtime/test_workers.py": ("test_a_run_that_no_thread_can_be_started_for_is_refused_and_never_begins",),
+        "tests/capabilities/test_socket_attacks.py": ("test_a_flood_that_is_not_read_ends_with_the_run",),
+        "tests/egress/test_websocket.py": (
+            "test_endless_pings_end_with_the_run",
+            "test_a_server_that_never_answers_ends_with_the_first_byte_timeout",
+        ),
     },
     "9. Compiling is bounded, in a process of its own": {
         "tests/sandbox/test_compiler.py": (
@@ -152,6 +174,11 @@ REQUIREMENTS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
             "test_output_over_its_limit_is_not_even_decoded",
             "test_memory_that_a_guest_begins_with_counts",
         ),
+        "tests/capabilities/test_socket_attacks.py": (
+            "test_what_a_guest_never_reads_stays_with_its_sender",
+            "test_a_flood_ends_with_the_bytes_that_a_connection_may_send",
+        ),
+        "tests/runtime/test_connections.py": ("test_a_caller_who_does_not_read_fills_no_memory_and_loses_nothing",),
     },
     "11. One store per run": {
         "tests/sandbox/test_instance.py": (
@@ -174,6 +201,7 @@ REQUIREMENTS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     },
     "13. Redirects are returned": {
         "tests/capabilities/test_http.py": ("test_a_redirect_comes_back_and_nothing_is_sent_on",),
+        "tests/capabilities/test_websocket.py": ("test_a_redirect_is_not_followed",),
     },
     "14. A guest's headers cannot smuggle": {
         "tests/egress/test_headers.py": (
@@ -182,6 +210,11 @@ REQUIREMENTS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
             "test_a_field_that_is_the_hosts_is_dropped_from_the_guests",
         ),
         "tests/capabilities/test_http.py": ("test_a_part_cannot_smuggle_a_header_through_its_names",),
+        "tests/capabilities/test_websocket.py": (
+            "test_headers_of_the_handshake_are_the_hosts",
+            "test_a_line_break_in_a_header_sends_nothing",
+            "test_a_subprotocol_that_is_no_token_sends_nothing",
+        ),
     },
     "15. Only what a trusted key signed is installed and run": {
         "tests/trust/test_verification.py": (
@@ -204,6 +237,10 @@ REQUIREMENTS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
             "test_a_chained_gzip_bomb_stops_at_the_limit",
         ),
         "tests/egress/test_connection.py": ("test_an_endless_trailer_is_an_error",),
+        "tests/egress/test_websocket.py": (
+            "test_a_message_over_its_size_ends_the_connection",
+            "test_a_flood_ends_with_the_bytes_of_the_connection",
+        ),
     },
     "17. Redaction finds every form, in bounded time": {
         "tests/secrets/test_redaction.py": (
@@ -225,6 +262,14 @@ REQUIREMENTS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
             "test_a_forged_handle_is_invalid",
             "test_a_handle_of_another_run_is_invalid_while_that_run_still_has_it_open",
             "test_what_a_run_left_open_is_closed_when_it_ends",
+        ),
+        "tests/capabilities/test_websocket.py": (
+            "test_the_handle_of_another_run_is_none",
+            "test_connections_that_a_run_leaves_open_end_with_it",
+        ),
+        "tests/capabilities/test_socket_attacks.py": (
+            "test_connections_that_are_never_closed_stop_at_their_number_and_end_with_the_run",
+            "test_a_handle_that_was_closed_sends_nothing_and_is_not_waited_for",
         ),
     },
     "19. Nothing in the database acts, and sealed rows stay sealed": {
@@ -291,6 +336,11 @@ REQUIREMENTS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         ),
         "tests/server/test_connections.py": ("test_whoever_opens_connections_and_says_nothing_stops_nobody",),
         "tests/runtime/test_workers.py": ("test_work_that_no_thread_can_be_started_for_is_refused_and_never_done",),
+        "tests/server/realtime/test_endpoint.py": (
+            "test_cross_site_websocket_hijacking_is_refused",
+            "test_without_one_nobody_gets_in",
+            "test_one_that_is_not_for_this_is_refused_before_the_upstream_is_asked",
+        ),
     },
     "25. A kill at any point loses nothing that was acknowledged": {
         "tests/store/test_crash.py": (
@@ -303,6 +353,10 @@ REQUIREMENTS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         ),
     },
 }
+
+
+# What a WebSocket could be a way around.
+OF_WEBSOCKETS: Final = (1, 2, 3, 8, 10, 13, 14, 16, 18, 24)
 
 
 @cache
@@ -324,3 +378,9 @@ def test_a_requirement_names_tests_that_there_are(requirement: str) -> None:
     assert {path: sorted(set(names) - functions_in(path)) for path, names in named.items()} == {
         path: [] for path in named
     }
+
+
+@pytest.mark.parametrize("number", OF_WEBSOCKETS)
+def test_a_requirement_of_requests_is_shown_of_websockets_too(number: int) -> None:
+    [named] = [paths for name, paths in REQUIREMENTS.items() if name.startswith(f"{number}. ")]
+    assert any("socket" in path or "connections" in path or "realtime" in path for path in named)

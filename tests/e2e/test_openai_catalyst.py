@@ -409,3 +409,37 @@ def test_without_its_key_it_is_denied_and_told_how_to_be_given_one(host: Host, o
     with pytest.raises(errors.Denied) as denied:
         host.load(openai_file, policy=Policy(allowed_domains=["api.openai.com"])).run({"operation": "models.list"})
     assert "--secret OPENAI_API_KEY" in str(denied.value)
+
+
+# A connection, by the realtime API.
+
+
+def test_a_session_goes_to_and_fro_through_the_sandbox(catalyst: Catalyst, fake: FakeOpenAI) -> None:
+    text: dict[str, Any] = {"output_modalities": ["text"], "instructions": "Say hello in 5 words"}
+    opened = {"operation": "realtime.connect", "params": {"model": "gpt-realtime"}}
+    with catalyst.connect(opened) as connection:
+        assert next(connection)["type"] == "session.created"
+        connection.send({"type": "session.update", "session": {"type": "realtime", "output_modalities": ["text"]}})
+        assert next(connection)["session"]["output_modalities"] == ["text"]
+        connection.send({"type": "input_audio_buffer.commit"})
+        assert next(connection)["error"]["type"] == "invalid_request_error"
+        for _ in range(2):
+            connection.send({"type": "response.create", "response": text})
+            said = ""
+            while (event := next(connection))["type"] != "response.done":
+                said += event.get("delta", "")
+            assert len(said.split()) == 5
+    assert connection.closed.code == 1000
+    assert connection.result.ok
+    [seen] = fake.requests
+    assert seen["headers"]["authorization"] == f"Bearer {KEY}"
+    assert connection.result.execution.meters.http_requests == 1
+
+
+def test_an_ephemeral_client_secret_that_it_made_opens_a_session(catalyst: Catalyst, fake: FakeOpenAI) -> None:
+    made = run(catalyst, "realtime.client_secrets.create", session={"type": "realtime", "model": "gpt-realtime"})
+    with (
+        openai.OpenAI(base_url=f"{fake.url}/v1", api_key=made["value"], max_retries=0) as client,
+        client.realtime.connect(model="gpt-realtime") as line,
+    ):
+        assert line.recv().type == "session.created"

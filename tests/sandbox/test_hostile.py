@@ -33,17 +33,22 @@ REFUSED = {  # before anything of them runs
     "waits_forever": errors.ContractError,  # with the operator's leave: test_poll.py
 }
 ENDED = {  # while it runs
+    "connects_elsewhere": errors.Denied,
     "eats_memory": errors.GuestTrap,
+    "floods_a_socket": errors.Denied,  # nothing is granted; where it may connect: capabilities/test_socket_attacks.py
     "floods_host_calls": errors.SandboxError,
     "floods_log": errors.HostCallsExceeded,
     "floods_output": errors.HostCallsExceeded,
     "grows_at_start": errors.MemoryExceeded,
+    "leaks_sockets": errors.Denied,
     "leaks_streams": errors.Denied,
     "makes_handles": errors.GuestTrap,
+    "never_reads_a_socket": errors.DeadlineExceeded,
     "reads_out_of_bounds": errors.GuestTrap,
     "recurses_forever": errors.StackExhausted,
     "returns_huge_output": errors.OutputTooLarge,
     "returns_lone_surrogate_utf8": errors.GuestTrap,
+    "sends_after_closing": errors.Denied,
     "spins_forever": errors.DeadlineExceeded,
     "spins_in_start": errors.DeadlineExceeded,
     "takes_handles": errors.GuestTrap,

@@ -13,7 +13,6 @@ from host.core.strict_json import Json, WrittenObject
 from host.errors import InputError, NotFound
 from host.openai.messages import (
     about_bytes,
-    check_json,
     content_of,
     events,
     form_of,
@@ -64,9 +63,8 @@ class HttpOperations:
                 hint=f"the path has other methods: {', '.join(matched)}" if matched else None,
             )
         spec, given = matched.spec(_HERE), headers.get("content-type", "")
-        form, document = form_of(spec, given), None
+        form, document = form_of(spec, given, body), None
         if body and form == "json":
-            check_json(given, body)
             document = WrittenObject.read(body, "the body")
         content = content_of(spec, form, given, body, query, document)
         flows = content.stream or spec.always_streams or spec.response == "binary"

@@ -44,25 +44,24 @@ class Content:
     large: bool = False
 
 
-def form_of(spec: OperationSpec, content_type: str) -> RequestKind:
-    """The form of a body of this type, for the operation. Raises InputError for one that it does not take."""
-    kind = _kind(content_type)
+def form_of(spec: OperationSpec, content_type: str, body: bytes) -> RequestKind:
+    """The form of a body of this type, for the operation. Raises InputError, of which UnsupportedMedia is one, for a
+    type that it does not take."""
+    kind = content_type.partition(";")[0].strip().lower()
     if spec.request == "multipart" and spec.without_files == "json" and _is_json(kind):
-        return "json"
-    if spec.request == "multipart" or (spec.request == "raw" and kind == _FORM):
+        form: RequestKind = "json"
+    elif spec.request == "multipart" or (spec.request == "raw" and kind == _FORM):
         if kind != _FORM:
             raise InputError(f"the body has to be {_FORM}, and is {kind[:100] or 'of no type'}", field="body")
         return "multipart"
-    return spec.request
-
-
-def check_json(content_type: str, body: bytes) -> None:
-    """Raises InputError, of which UnsupportedMedia is one, for a type that is not JSON's."""
-    kind = _kind(content_type)
-    if kind not in ("", "application/json") and not _is_json(kind):
-        raise InputError(f"the body has to be application/json, and is {kind[:100]}", field="body")
-    if "charset" in content_type.lower():
-        _check_charset(content_type, body)
+    else:
+        form = spec.request
+    if form == "json" and body:
+        if kind not in ("", "application/json") and not _is_json(kind):
+            raise InputError(f"the body has to be application/json, and is {kind[:100]}", field="body")
+        if "charset" in content_type.lower():
+            _check_charset(content_type, body)
+    return form
 
 
 def content_of(
@@ -87,10 +86,6 @@ def content_of(
     flagged = spec.stream or spec.request == "json"  # else `stream` is a field like any other
     stream = flagged and _stream(params, keep=form == "multipart")
     return Content(params, text, attachments, stream)
-
-
-def _kind(content_type: str) -> str:
-    return content_type.partition(";")[0].strip().lower()
 
 
 def _is_json(kind: str) -> bool:

@@ -28,7 +28,6 @@ from host.errors import (
 from host.openai.messages import (
     Content,
     about_bytes,
-    check_json,
     content_of,
     events,
     failure,
@@ -208,9 +207,8 @@ async def read_content(scope: Scope, receive: Receive, spec: OperationSpec, most
     field; TooLarge; LimitExceeded, Busy; Cancelled where the client left."""
     body = await read_body(scope, receive, most, admitted)
     large, given, document = len(body) > LARGE_BYTES, header(scope, "content-type") or "", None
-    form, query = form_of(spec, given), scope["query_string"]
+    form, query = form_of(spec, given, body), scope["query_string"]
     if form == "json" and body:
-        check_json(given, body)
         document = await read_json(body, "the body", admitted, written=True)
     if large and form == "multipart":
         content = await admitted.off_loop(lambda: content_of(spec, form, given, body, query))

@@ -6,8 +6,8 @@
         print(client.chat.completions.create(model="gpt-4o-mini", messages=[{"role": "user", "content": "Hello"}]))
 
 Where the official SDK is installed (the extra `openai`), OpenAI and AsyncOpenAI are its own clients with another road
-out: official.py, its requests in transport.py, its connections in sockets.py, its errors in both.py. A
-client's operations run at the catalyst of a ClientHome (home.py).
+out: official.py, its requests in transport.py, its connections in sockets.py, its errors in both.py. Without it they
+have the same names: plain.py and plain_objects.py. A client's operations run at the catalyst of a ClientHome (home.py).
 
 exchange.py   a request -> an operation's input; what a run begins with -> the head of an answer
 messages.py   method and path -> operation; path, query and body -> parameters and attachments; a result, or events ->
@@ -34,12 +34,11 @@ if not TYPE_CHECKING:
         from importlib import import_module  # noqa: PLC0415 - `import host.openai` imports nothing
         from importlib.util import find_spec  # noqa: PLC0415 - as above
 
-        if find_spec("openai") is None:
-            from host.core.installation import remedy  # noqa: PLC0415 - as above
-
-            raise ImportError(f"host.openai needs the official SDK: {remedy('openai')}")
-        home = import_module("host.openai.official")
-        globals().update({one: getattr(home, one) for one in __all__})
+        known, before = (
+            ("host.openai.official", "") if find_spec("openai") is not None else ("host.openai.plain", "Plain")
+        )
+        home = import_module(known)
+        globals().update({one: getattr(home, before + one) for one in __all__})
         return globals()[name]
 
     def __dir__() -> list[str]:

@@ -419,7 +419,8 @@ class Run:
             "sent_bytes": self.meters.sent_bytes,
             "received_bytes": self.meters.received_bytes,
         }
-        spent |= {name: n for name in ("retries", "moved") if (n := getattr(self.meters, name))}
+        if self.meters.retries or self.meters.moved:
+            spent |= {"retries": self.meters.retries, "moved": self.meters.moved}
         if self.meters.waited_s:
             spent["waited_s"] = round(self.meters.waited_s, 6)
         self.audit("run.ended", detail={**end, **counted, **spent})

@@ -28,6 +28,7 @@ from host.capabilities.message import (
     unformed,
 )
 from host.capabilities.rate import RateMeter
+from host.capabilities.secrets import obtained
 from host.capabilities.upstream import RawAnswer, Upstream, UpstreamRequest
 from host.core.headers import (
     CREDENTIALS,
@@ -44,7 +45,7 @@ from host.core.sliding_window import RequestLimiter
 from host.core.strict_json import Json, write_json
 from host.egress import Deadline, EgressClient, EgressError, Outgoing
 from host.egress.headers import Fields
-from host.errors import HostError, InputError, Refusal
+from host.errors import InputError, Refusal
 from host.policy.document import METHODS, SecretGrant
 from host.policy.permissions import Deny, Grant, binding_remedy, decide
 from host.policy.urls import Origin, Target, UrlError, reference_at
@@ -363,7 +364,8 @@ class LiveUpstream:
         self._client = client
         self._secrets = secrets
         self._obtain = obtain
-        self._has_stand_ins = any(one.secrets for one in grant.named_upstreams)
+        self.has_stand_ins = any(one.secrets for one in grant.named_upstreams)
+        self._places = frozenset(place for one in grant.secrets.values() for place in one.places)
 
     def send(self, run: Run, request: UpstreamRequest) -> RawAnswer:
         if run.placeholders.names:
@@ -394,7 +396,7 @@ class LiveUpstream:
         given, plain, left_out = unformed(request.headers)
         headers, used = self._in_headers(run, grants, given, plain, request)
         destination, body = request.destination, request.body
-        if in_url := [grant for grant in grants if "url" in grant.places]:
+        if "url" in self._places and (in_url := [grant for grant in grants if "url" in grant.places]):
             substitution = self.substitution(run, in_url, request)
             path_query, found = substitution.apply_url(destination.path_query.decode("ascii"))
             try:
@@ -402,7 +404,7 @@ class LiveUpstream:
             except UrlError as error:
                 raise GuestError("http_error", f"url, with its secrets: {error.reason}") from None
             used |= found
-        if in_body := [grant for grant in grants if "body" in grant.places]:
+        if "body" in self._places and (in_body := [grant for grant in grants if "body" in grant.places]):
             kind = next((value for name, value in headers if name.lower() == "content-type"), "")
             body, found = self.substitution(run, in_body, request).apply_bytes(body, kind)
             check_size(self._grant, request.method, request.target, len(body))
@@ -410,7 +412,10 @@ class LiveUpstream:
         if used:
             check_no_override(request.method, request.target, given, plain)
         for placeholder in sorted(used):
-            self.note_use(run, run.placeholders.names[placeholder], request, {"without": left_out} if left_out else {})
+            name = run.placeholders.names[placeholder]
+            other = self.stand_in_of(name, request) if self.has_stand_ins else {}
+            detail = {"secret": name, "origin": request.target.origin, **other}
+            run.audit("secret.use", "allow", detail={**detail, "without": left_out} if left_out else detail)
         request = replace(request, destination=destination, headers=tuple(headers), body=body)
         self._note_misdirected(run, request)
         return request
@@ -438,40 +443,35 @@ class LiveUpstream:
 
     def substitution(self, run: Run, grants: Sequence[SecretGrant], request: UpstreamRequest) -> Substitution:
         """For the secrets of `grants`, where `request` goes. Raises EgressError for a token that cannot be had."""
-        by_name, tokens = run.placeholders.by_name, run.tokens
-        names = {grant.name: grant.name for grant in grants}
-        if self._has_stand_ins and (others := self._grant.stand_ins(request.target, request.destination)):
-            names |= {name: self._obtained(run, others[name], request) for name in names if name in others}
+        by_name, tokens, others = run.placeholders.by_name, run.tokens, _NO_OTHERS
+        if self.has_stand_ins:
+            others = self._grant.stand_ins(request.target, request.destination)
+            for grant in grants:
+                if (other := others.get(grant.name)) is not None:
+                    self._have(run, other, request)
         return Substitution(
             {
-                by_name[str(name)]: value
-                for name, source in names.items()
-                if (value := tokens.get(source) or self._secrets.get(source)) is not None
+                by_name[str(grant.name)]: value
+                for grant in grants
+                if (value := tokens.get(name := others.get(grant.name, grant.name)) or self._secrets.get(name))
+                is not None
             }
         )
 
-    def _obtained(self, run: Run, name: SecretName, request: UpstreamRequest) -> SecretName:
-        """`name`, a secret that stands in for another, once the run has a value of it."""
-        if name not in self._secrets and name not in run.tokens and self._obtain is not None:
-            try:
-                self._obtain(run, name)
-            except HostError as error:
-                run.audit("secret.use", "deny", str(error), {"secret": str(name)})
-                lost = EgressError(
-                    "http_error", "{} is not asked: its secret cannot be had", request.destination.origin
-                )
-                lost.sent = False
-                raise lost from None
-        return name
+    def _have(self, run: Run, name: SecretName, request: UpstreamRequest) -> None:
+        """Let the run have a value of `name`, a secret that stands in for another. Raises EgressError."""
+        if name in self._secrets or name in run.tokens or self._obtain is None:
+            return
+        if not obtained(run, name, self._obtain):
+            at = request.destination.at.endpoint
+            lost = EgressError("http_error", "{} is not asked: its secret cannot be had", at)
+            lost.sent = False
+            raise lost
 
-    def note_use(self, run: Run, name: str, request: UpstreamRequest, more: Mapping[str, Json]) -> None:
-        """Record that a secret is put into `request`: with the one that stands in for it, if one does."""
-        detail = {"secret": name, "origin": request.target.origin, **more}
-        if self._has_stand_ins:
-            others = self._grant.stand_ins(request.target, request.destination)
-            if (other := others.get(SecretName.parse(name))) is not None:
-                detail |= {"value_of": str(other), "sent_to": request.destination.origin}
-        run.audit("secret.use", "allow", detail=detail)
+    def stand_in_of(self, name: str, request: UpstreamRequest) -> dict[str, Json]:
+        """For the record of a use: the secret in place of `name` in `request`, and where it goes."""
+        other = self._grant.stand_ins(request.target, request.destination).get(SecretName.parse(name))
+        return {} if other is None else {"value_of": str(other), "sent_to": request.destination.origin}
 
     def _note_misdirected(self, run: Run, request: UpstreamRequest) -> None:
         """Refuse each placeholder that is still there: its secret is not bound to this domain, or not to this place in
@@ -496,3 +496,4 @@ class LiveUpstream:
 
 
 _LOCATIONS = ("location", "content-location")
+_NO_OTHERS: Mapping[SecretName, SecretName] = {}

@@ -43,13 +43,8 @@ class Secrets:
         if isinstance(decision, Refusal):
             return self._refused(run, name, decision)
         granted = self._grant.secrets[name]
-        if name not in self._secrets and self._obtain is not None:
-            try:
-                self._obtain(run, name)
-            except HostError as error:
-                run.unavailable = error
-                run.audit("secret.use", "deny", str(error), {"secret": str(name)})
-                return Err(f"token-unavailable: no token for {name}")
+        if not (name in self._secrets or self._obtain is None or obtained(run, name, self._obtain)):
+            return Err(f"token-unavailable: no token for {name}")
         if run.first_use(str(name)):
             run.audit(
                 "secret.reveal" if granted.reveal else "secret.use", "allow", decision.rule, {"secret": str(name)}
@@ -65,6 +60,17 @@ class Secrets:
             else:
                 run.refuse("secret.use", refusal)
         return Err(f"access-denied: {name} not granted to {self._grant.reference}")
+
+
+def obtained(run: Run, name: SecretName, obtain: Callable[[Run, SecretName], None]) -> bool:
+    """Let `run` have a value of the token `name`. False where there is none to be had: that is on record."""
+    try:
+        obtain(run, name)
+    except HostError as error:
+        run.unavailable = error
+        run.audit("secret.use", "deny", str(error), {"secret": str(name)})
+        return False
+    return True
 
 
 class ExpiringToken(Protocol):

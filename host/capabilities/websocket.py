@@ -110,7 +110,9 @@ class LiveSockets:
     def _record(self, run: Run, request: UpstreamRequest, used: frozenset[str], left: str, place: str) -> None:
         """Each secret that was put in, and each that may not stand there: its placeholder is sent."""
         for placeholder in sorted(used):
-            self._upstream.note_use(run, run.placeholders.names[placeholder], request, {})
+            name = run.placeholders.names[placeholder]
+            detail = {"secret": name, "origin": request.target.origin, **self._upstream.stand_in_of(name, request)}
+            run.audit("secret.use", "allow", detail=detail)
         for placeholder, name in run.placeholders.names.items():
             if placeholder in left:
                 places, headers = ([place], []) if place == "body" else ([], [place])

@@ -6,10 +6,10 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from json.decoder import scanstring  # type: ignore[attr-defined]  # which typeshed does not list
 from math import isfinite
-from typing import Any, Self, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 
 from host.errors import InputError
 
@@ -430,3 +430,26 @@ _SCAN_ONCE = _decoder(_each_once).scan_once  # type: ignore[attr-defined]  # as 
 _SCAN = _decoder().scan_once  # type: ignore[attr-defined]  # the library's own; typeshed does not list it
 _DECODE = _decoder().decode  # made once: making one takes as long as reading a short text
 _ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+_NOT_SAID: Final = object()
+
+
+def write_body(params: Mapping[str, Json], outside: Collection[str], *, stream: bool, streams: bool) -> str:
+    """The JSON body for `params`, without those that are `outside` it: as they were written, as far as that is known.
+    With `stream` it asks for events, where the operation `streams`. Raises InputError for values that JSON has not."""
+    written = params if isinstance(params, WrittenObject) else None
+    body: Mapping[str, Json] = params
+    if outside:
+        body = {name: one for name, one in params.items() if name not in outside}
+    said = _NOT_SAID if written is None else written.was("stream", _NOT_SAID)
+    if said is not _NOT_SAID and "stream" not in body and (said is True) == stream:
+        body = {**body, "stream": said}
+    elif stream and streams:
+        body = {**body, "stream": True}
+    try:
+        if written is None:
+            return write_strictly(body)
+        return (written if body is params else written.changed(body)).text()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"the input is not JSON: {error}") from None

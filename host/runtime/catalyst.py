@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -29,7 +29,7 @@ from host.core.operation import (
 )
 from host.core.quantities import parse_duration
 from host.core.sliding_window import RequestLimiter
-from host.core.strict_json import Json, WrittenObject, write_strictly
+from host.core.strict_json import Json, WrittenObject, write_body
 from host.core.waiting import lacking
 from host.egress import AddressPolicy, Egress
 from host.errors import (
@@ -214,11 +214,13 @@ class Catalyst(_Connecting):
         cancel: CancelToken | None = None,
         caller: Mapping[str, Json] | None = None,
         counting: Counting | None = None,
+        upstreams: Collection[str] = (),
     ) -> Result:
-        """`run` for async code: cancelled with its task."""
+        """`run` for async code: cancelled with its task. Of several upstreams that an origin has, the run goes to those
+        among `upstreams`, given as origins, if any is."""
         import asyncio  # noqa: PLC0415 - an eighth of a start-up, and only async code needs it
 
-        run = self._new_run(timeout, caller, counting)
+        run = self._new_run(timeout, caller, counting, upstreams)
         text = self._text(operation, run, attachments)
         running = asyncio.wrap_future(self._executor.submit(lambda: self._execute(run, text, cancel)))
         try:
@@ -243,20 +245,26 @@ class Catalyst(_Connecting):
         checked: bool = False,
         share: Share | None = None,
         takes_pieces: bool = False,
+        upstreams: Collection[str] = (),
     ) -> AsyncEventStream:
         """`stream` for async code: cancelled with its task, or when the iteration is left. Called in a running event
         loop. Without `asks` the input stays as it is, and there are events only if it asks for them itself. `checked`:
         the caller has called `check`; then the input is written on the run's thread, and what is wrong with its
         attachments ends the stream. `share` says what the run's slot counts for.
-        `takes_pieces`: the caller reads the stream by `host.runtime.events.pieces`, and gets all that flows."""
-        run = self._new_run(timeout, caller, counting)
+        `takes_pieces`: the caller reads the stream by `host.runtime.events.pieces`, and gets all that flows.
+        `upstreams`: as in `arun`."""
+        run = self._new_run(timeout, caller, counting, upstreams)
         write = partial(self._text, operation, run, attachments, stream=asks, checked=checked)
         text = write if checked else write()
         taking = partial(self._started, takes_pieces=takes_pieces)
         return AsyncEventStream(run, lambda arrived: taking(run, text, cancel, arrived, share))
 
     def _new_run(
-        self, timeout: str | float | None, caller: Mapping[str, Json] | None, counting: Counting | None = None
+        self,
+        timeout: str | float | None,
+        caller: Mapping[str, Json] | None,
+        counting: Counting | None = None,
+        upstreams: Collection[str] = (),
     ) -> Run:
         limits, raising = self.grant.limits, self.grant.raising
         if timeout is not None:
@@ -277,6 +285,7 @@ class Catalyst(_Connecting):
             raising=raising,
             counting=counting,
         )
+        run.upstreams.update(upstreams)
         self._executor.add(run)
         return run
 
@@ -315,7 +324,7 @@ class Catalyst(_Connecting):
         found, params = self._named.get(given.get("operation", "")), given.get("params", {})
         if found is None or found.request != "json" or not isinstance(params, dict) or "body" in given:
             return None
-        body = _body_of(found, params, stream=given.get("stream") is True)
+        body = write_body(params, found.outside_body, stream=given.get("stream") is True, streams=found.stream)
         if (ident := run.attachments.put(Attachment(body.encode("utf-8", "replace")))) is None:
             raise no_room("the request's body", len(body))
         short: dict[str, Json] = {}
@@ -446,28 +455,7 @@ def _taken(into: Callable[[bytes], object], piece: Piece) -> bool:
 
 _TIMES_OF_INPUT: Final = 16  # that a guest's memory may be larger than an input that fills it
 _EMPTY: Final[Mapping[type, Json]] = {dict: {}, WrittenObject: {}, list: [], tuple: []}
-_NOT_SAID: Final = object()
 _LONGEST_BRIEF: Final = 1_000  # characters of a text in `params`, where the body is apart
-
-
-def _body_of(operation: OperationSpec, params: Mapping[str, Json], *, stream: bool) -> str:
-    """The JSON body for `params`: as they were written, as far as it is known. Raises InputError for values that JSON
-    has not."""
-    written = params if isinstance(params, WrittenObject) else None
-    body: Mapping[str, Json] = params
-    if outside := operation.outside_body:
-        body = {name: one for name, one in params.items() if name not in outside}
-    said = _NOT_SAID if written is None else written.was("stream", _NOT_SAID)
-    if said is not _NOT_SAID and "stream" not in body and (said is True) == stream:
-        body = {**body, "stream": said}
-    elif stream and operation.stream:
-        body = {**body, "stream": True}
-    try:
-        if written is None:
-            return write_strictly(body)
-        return (written if body is params else written.changed(body)).text()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"the input is not JSON: {error}") from None
 
 
 def _code(error: BaseException) -> str:

@@ -1,8 +1,8 @@
 """Health: whether the upstreams of catalysts answer, by asking them, and by what became of their latest runs.
 
 A check is a run like any other, with its record, of an operation that costs nothing: the one that lists the models. A
-catalyst without it is not checked. Checks have a time of their own, and few are under way at once, so that upstreams
-that hang hold nobody.
+catalyst without it is not checked; of several upstreams of an origin, each is. Checks have a time of their own, and few
+are under way at once, so that upstreams that hang hold nobody.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ HealthState = Literal["ok", "ill", "unchecked"]
 @dataclass(frozen=True, slots=True)
 class Health:
     """What one check found. `state` "unchecked": the catalyst has no operation for it. `cause` is an error's code or a
-    status, `words` say it; both are "" where it is well. `run` is the id of the check's run, `at` Unix time."""
+    status, `words` say it; both are "" where it is well. `run` is the id of the check's run, `at` Unix time. `upstream`
+    is the origin that was asked, of several; else ""."""
 
     reference: str
     state: HealthState
@@ -47,30 +48,39 @@ class Health:
     took_s: float = 0.0
     run: str = ""
     at: float = 0.0
+    upstream: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-async def check(catalyst: Catalyst, timeout_s: float = CHECK_S) -> Health:
-    """Ask the catalyst's upstream for its models. Whatever is wrong is in the result."""
+async def check(catalyst: Catalyst, timeout_s: float = CHECK_S, upstream: str = "") -> Health:
+    """Ask the catalyst's upstream for its models; with `upstream`, that one of several. Whatever is wrong is in the
+    result."""
+    name = catalyst.reference
     if catalyst.operation(openai.LIST_MODELS) is None:
-        return Health(catalyst.reference, "unchecked", words=f"it has no {openai.LIST_MODELS}", at=time.time())
+        return Health(name, "unchecked", words=f"it has no {openai.LIST_MODELS}", at=time.time())
     began, at = time.monotonic(), time.time()
     caller = {"via": "health", "operation": openai.LIST_MODELS}
+    given, only = {"operation": openai.LIST_MODELS, "params": {}}, (upstream,) if upstream else ()
     try:
-        result = await catalyst.arun(
-            {"operation": openai.LIST_MODELS, "params": {}}, timeout=min(timeout_s, CHECK_S), caller=caller
-        )
+        result = await catalyst.arun(given, timeout=min(timeout_s, CHECK_S), caller=caller, upstreams=only)
     except HostError as error:
         run = "" if error.execution is None else error.execution.id
         took_s = time.monotonic() - began
-        return Health(catalyst.reference, "ill", error.code, str(error)[:_LONGEST_WORDS], took_s, run, at)
+        return Health(name, "ill", error.code, str(error)[:_LONGEST_WORDS], took_s, run, at, upstream)
     took_s, cause, words = time.monotonic() - began, "", ""
     if not result.ok:
         cause, words = str(result.status), _words_of(result)
     state: HealthState = "ok" if result.ok else "ill"
-    return Health(catalyst.reference, state, cause, words, took_s, result.execution.id, at)
+    return Health(name, state, cause, words, took_s, result.execution.id, at, upstream)
+
+
+def _upstreams_of(catalyst: Catalyst) -> list[str]:
+    """Each of several upstreams of an origin; "" where there is but one."""
+    several = (places for places in catalyst.grant.upstreams.values() if len(places) > 1)
+    named = dict.fromkeys(str(place.origin) for places in several for place in places)
+    return list(named) if named and catalyst.operation(openai.LIST_MODELS) is not None else [""]
 
 
 def _words_of(result: Result) -> str:
@@ -79,14 +89,20 @@ def _words_of(result: Result) -> str:
 
 
 async def check_all(catalysts: Sequence[Catalyst], timeout_s: float = CHECK_S) -> list[Health]:
-    """The health of each, a few at a time."""
+    """The health of each, and of each of its upstreams, a few at a time."""
     turns = asyncio.Semaphore(AT_ONCE)
 
-    async def one(catalyst: Catalyst) -> Health:
+    async def one(catalyst: Catalyst, upstream: str) -> Health:
         async with turns:
-            return await check(catalyst, timeout_s)
+            return await check(catalyst, timeout_s, upstream)
 
-    return list(await asyncio.gather(*map(one, catalysts)))
+    every = [(catalyst, upstream) for catalyst in catalysts for upstream in _upstreams_of(catalyst)]
+    return list(await asyncio.gather(*(one(*each) for each in every)))
+
+
+def best_of(checks: Sequence[Health]) -> Health:
+    """Of those of one catalyst: a request is served where one of its upstreams is well."""
+    return next((one for one in checks if one.state == "ok"), checks[0])
 
 
 def checked(catalysts: Sequence[Catalyst], timeout_s: float = CHECK_S) -> list[Health]:
@@ -106,7 +122,7 @@ class HealthBook(Observer[Seen]):
     event loop."""
 
     def __init__(self) -> None:
-        self._checks: dict[str, Health] = {}
+        self._checks: dict[str, list[Health]] = {}
         self._runs: dict[str, deque[tuple[float, str]]] = {}
 
     def moved(self, running: Seen) -> None:
@@ -119,15 +135,16 @@ class HealthBook(Observer[Seen]):
         self._runs.setdefault(reference, deque(maxlen=_MOST_RUNS)).append((time.monotonic(), outcome))
 
     def of(self, reference: str) -> dict[str, Any]:
-        """`check`, the latest, or None; `runs` in the last minutes, how many of these failed by the upstream's doing,
-        and the outcome of the last of these."""
+        """`check`, the latest, or None; of several upstreams the best one's, and `upstreams` has all. `runs` in the
+        last minutes, how many of these failed by the upstream's doing, and the outcome of the last of these."""
         since = time.monotonic() - WINDOW_S
         latest = [outcome for at, outcome in self._runs.get(reference, ()) if at >= since]
         failed = [outcome for outcome in latest if _is_ill(outcome)]
-        found = self._checks.get(reference)
+        found = self._checks.get(reference, [])
         return {
             "reference": reference,
-            "check": None if found is None else found.as_dict(),
+            "check": best_of(found).as_dict() if found else None,
+            **({"upstreams": [one.as_dict() for one in found]} if len(found) > 1 else {}),
             "runs": len(latest),
             "failed": len(failed),
             "last_failure": failed[-1] if failed else None,
@@ -142,7 +159,7 @@ class HealthBook(Observer[Seen]):
             except HostError as error:
                 found.append(Health(str(reference), "ill", error.code, str(error)[:_LONGEST_WORDS], at=time.time()))
         found += await check_all(catalysts)
-        self._checks = {one.reference: one for one in found}
+        self._checks = {name: [one for one in found if one.reference == name] for name in {x.reference for x in found}}
         self._runs = {name: self._runs[name] for name in self._runs if name in self._checks}
         return found
 

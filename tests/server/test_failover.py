@@ -8,7 +8,7 @@ import shutil
 import socket
 import threading
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -45,6 +45,7 @@ README = (ROOT / "host" / "server" / "README.md").read_text()
 SHOWN = tomllib.loads(README.partition("```toml\n")[2].partition("```")[0])
 PLAIN: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
 KEYED = {"idempotency-key": "once"}
+NONE: Mapping[Reference, list[str]] = {}
 CHAT = "/v1/chat/completions"
 
 
@@ -149,14 +150,21 @@ def fakes() -> Iterator[dict[Reference, FakeOpenAI]]:
 
 @contextmanager
 def opened(
-    installed: Path, folder: Path, fakes: dict[Reference, FakeOpenAI], settings: ServerSettings = SETTINGS
+    installed: Path,
+    folder: Path,
+    fakes: dict[Reference, FakeOpenAI],
+    settings: ServerSettings = SETTINGS,
+    several: Mapping[Reference, list[str]] = NONE,
 ) -> Iterator[Place]:
+    """`several`: the upstreams of a catalyst that has more than its own fake."""
     shutil.copytree(installed, folder)
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         patch.setattr("host.runtime.host.Loader", SharedLoader)
         workspace = stack.enter_context(Workspace.open(folder))
         for reference, fake in fakes.items():
             send_to(workspace, reference, fake.url)
+        for reference, upstreams in several.items():
+            workspace.policies.set(reference, "upstreams", {"https://api.openai.com": upstreams})
         application = Application(settings, state_dir=folder, workspace=workspace)
         stack.callback(application.close)
         yield Place(stack.enter_context(closing(Server(application))), workspace, fakes)
@@ -243,6 +251,28 @@ class TestMoved:
         assert own.post("two", KEYED).status_code == 504
         assert own.post("reckless").status_code == 200
         assert own.asked() == [3, 1, 0]
+
+    def test_a_target_whose_circuit_is_open_is_not_asked(self, own: Place) -> None:
+        own.workspace.policies.set(OPENAI, "breaker", {"failures": 2, "pause": "5m"})
+        own.server.up_to_date()
+        own.fails(OPENAI, status=503, headers={"retry-after": "1"})
+        answers = [own.post("two") for _ in range(4)]
+        assert [one.status_code for one in answers] == [200] * 4
+        assert own.asked() == [2, 4, 0]
+        _, run, outcome = answers[3].headers["x-catalyst-tried"].split()
+        assert outcome == "circuit_open"
+        [moved] = newest_records(own.workspace.database, 1, Wanted(run=run, kind="run.moved"))
+        assert moved.rule == "circuit_open"
+
+    def test_where_all_circuits_are_open_the_caller_is_told_when_to_try_again(self, own: Place) -> None:
+        for one in (OPENAI, SECOND):
+            own.workspace.policies.set(one, "breaker", {"failures": 1, "pause": "5m"})
+            own.fails(one, status=503, headers={"retry-after": "1"})
+        own.server.up_to_date()
+        answers = [own.post("two") for _ in range(2)]
+        assert [one.status_code for one in answers] == [503, 503]
+        assert 1 < int(answers[1].headers["retry-after"]) <= 300
+        assert own.asked() == [1, 1, 0]
 
     @pytest.mark.parametrize("status", [400, 401, 404, 409, 422])
     def test_a_mistake_goes_nowhere_else(self, place: Place, status: int) -> None:
@@ -662,6 +692,30 @@ class TestHealth:
             health.main([str(OPENAI)], prog_name="host health")
         assert ended.value.code == 0
         assert "ok" in capsys.readouterr().out
+
+    def test_each_of_several_upstreams_is_asked_and_shown(
+        self,
+        installed: Path,
+        tmp_path: Path,
+        fakes: dict[Reference, FakeOpenAI],
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        first, second = fakes[OPENAI].url, fakes[SECOND].url
+        fakes[SECOND].script([Fault(path="/v1/models", status=503, times=None)])
+        settings = replace(SETTINGS, routing=replace(SETTINGS.routing, failover={}), health_checks_s=3600.0)
+        with opened(installed, tmp_path / "state", fakes, settings, several={OPENAI: [first, second]}) as place:
+            until(lambda: bool(place.server.get("/ready").json().get("catalysts")))
+            [shown] = place.server.get("/ready").json()["catalysts"]
+            found = [(one["upstream"], one["state"], one["cause"]) for one in shown["upstreams"]]
+            assert found == [(first, "ok", ""), (second, "ill", "503")]
+            assert (shown["check"]["state"], shown["check"]["upstream"]) == ("ok", first)
+            assert f'catalyst_host_upstream_up{{catalyst="{OPENAI}:0.1.0"}} 1.0' in place.server.get("/metrics").text
+            monkeypatch.setenv("HOST_STATE_DIR", str(place.workspace.state_dir))
+            with pytest.raises(SystemExit) as ended:
+                health.main([str(OPENAI)], prog_name="host health")
+            told = capsys.readouterr().out
+            assert (ended.value.code, first in told, second in told) == (1, True, True)
 
     def test_an_upstream_that_hangs_ends_with_its_check(self, own: Place) -> None:
         own.fails(OPENAI, delay_s=30.0)

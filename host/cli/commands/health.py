@@ -26,8 +26,9 @@ _ILL = 1  # the exit status
 @click.option("--timeout", default="10s", show_default=True, metavar="DURATION", help="For each; at most 10s.")
 @json_option
 def health(*, reference: str | None, timeout: str, in_json: bool) -> None:
-    """Ask the upstream of REF, or of every approved catalyst, for its models, which costs nothing. Each check is a run
-    with a record. The exit status is 1 where one does not answer as it should."""
+    """Ask the upstream of REF, or of every approved catalyst, for its models, which costs nothing. Of several upstreams
+    of a catalyst each is asked. Each check is a run with a record. The exit status is 1 where one does not answer as it
+    should."""
     with errors_shown(in_json=in_json):
         from host.runtime.host import Host  # noqa: PLC0415 - not for `--help`
 
@@ -44,8 +45,13 @@ def health(*, reference: str | None, timeout: str, in_json: bool) -> None:
         elif not found:
             say("nothing is installed yet")
         else:
-            rows = ([one.reference, one.state, f"{one.took_s:.3f} s", one.cause, one_line(one.words)] for one in found)
-            for line in table(("reference", "health", "took", "cause", "words"), rows, width=terminal_width()):
+            several = any(one.upstream for one in found)
+            named = ("upstream",) if several else ()
+            rows = []
+            for one in found:
+                at = [one.upstream] if several else []
+                rows.append([one.reference, *at, one.state, f"{one.took_s:.3f} s", one.cause, one_line(one.words)])
+            for line in table(("reference", *named, "health", "took", "cause", "words"), rows, width=terminal_width()):
                 put(line)
     if any(one.state == "ill" for one in found):
         sys.exit(_ILL)
@@ -55,11 +61,12 @@ def _checked(host: Host, names: list[Reference], timeout_s: float) -> list[Healt
     """The health of each. One that does not load is ill, too."""
     from host.service.health import Health, checked  # noqa: PLC0415 - not for `--help`
 
-    catalysts, found = [], {}
+    catalysts, found = [], list[Health]()
     for name in names:
         try:
             catalysts.append(host.load(name))
         except HostError as error:
-            found[str(name)] = Health(str(name), "ill", error.code, str(error))
-    found |= {one.reference: one for one in checked(catalysts, timeout_s)}
-    return [found[str(name)] for name in names if str(name) in found]
+            found.append(Health(str(name), "ill", error.code, str(error)))
+    found += checked(catalysts, timeout_s)
+    order = [str(name) for name in names]
+    return sorted((one for one in found if one.reference in order), key=lambda one: order.index(one.reference))

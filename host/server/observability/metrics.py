@@ -59,7 +59,7 @@ class Metrics(Observer[Running]):
             ("catalyst", "cause"), registry=own,
         )  # fmt: skip
         self._up = Gauge(
-            "catalyst_host_upstream_up", "1 if the latest check of health found the upstream well, else 0.",
+            "catalyst_host_upstream_up", "1 if the latest check of health found an upstream well, else 0.",
             ("catalyst",), registry=own, multiprocess_mode="livemin",
         )  # fmt: skip
         self._refused = Counter("catalyst_host_refused", "Requests refused, by reason.", ("reason",), registry=own)
@@ -94,10 +94,9 @@ class Metrics(Observer[Running]):
         self._first_s.labels(running.catalyst.reference).observe(after_s)
 
     def checked(self, found: Sequence[Health]) -> None:
-        """The latest checks of health."""
-        for one in found:
-            if one.state != "unchecked":
-                self._up.labels(one.reference).set(one.state == "ok")
+        """The latest checks of health: a catalyst is up where one of its upstreams is well."""
+        for name in {one.reference for one in found if one.state != "unchecked"}:
+            self._up.labels(name).set(any(one.state == "ok" for one in found if one.reference == name))
 
     def moved(self, running: Running) -> None:
         catalyst, tried = running.catalyst.reference, running.tried[-1]

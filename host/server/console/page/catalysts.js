@@ -52,6 +52,8 @@ function operations(one) {
 function ill(health) {
   const check = health && health.check;
   if (check && check.state === "ill") return badge("deny", `its upstream is ill: ${check.cause}`);
+  const some = (health && health.upstreams || []).filter(one => one.state === "ill");
+  if (some.length) return badge("deny", `ill: ${some.map(one => `${one.upstream} (${one.cause})`).join(", ")}; another one serves`);
   return health && health.failed > 0 && badge("deny", `${count(health.failed)} of ${count(health.runs)} runs failed lately`);
 }
 

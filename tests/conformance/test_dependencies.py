@@ -156,7 +156,7 @@ def _install(python: str, into: Path) -> None:
     constraints = into / "floors.txt"
     constraints.write_text("\n".join(floors()))
     extras = ",".join(EXTRAS)
-    pip = [into / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip = [into / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
     done = subprocess.run(
         [*pip, "--constraint", constraints, "--editable", f"{ROOT}[{extras}]"],
         capture_output=True, text=True, timeout=500, check=False,

@@ -70,7 +70,7 @@ NOT_THERE = {
 
 @pytest.fixture(scope="module")
 def catalyst(host: Host) -> Catalyst:
-    return host.load(python_guest(GUESTS / "first_tries"))
+    return host.load(python_guest(GUESTS / "raises"))
 
 
 @pytest.mark.parametrize(("code", "expected"), WORKS.items(), ids=lambda value: str(value)[:60])

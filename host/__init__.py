@@ -6,8 +6,9 @@
         openai = host.load("dist/openai.wasm", policy=Policy(allowed_domains=["api.openai.com"]), secrets={…})
         result = openai.run({"operation": "models.list"})
 
-Public are the names in `__all__`; `host.errors`; `host.fakes`, stand-ins for tests; `host.server.create_app` and its
-settings; and `host.runtime.workspace_parts`, the types of a Workspace's parts. Everything else may change.
+Public are the names in `__all__`; `host.errors`; `host.openai`, a client; `host.fakes`, stand-ins for tests;
+`host.server.create_app` and its settings; and `host.runtime.workspace_parts`, the types of a Workspace's parts.
+Everything else may change.
 """
 
 from __future__ import annotations

@@ -76,6 +76,36 @@ def installed(name: str) -> Installed | None:
 with FakeOpenAI() as fake:
     url: str = fake.url
 """
+USERS["asks"] = """
+from openai.types.chat import ChatCompletion
+
+from host import Catalyst, Policy
+from host.openai import AsyncOpenAI, OpenAI
+
+
+def answered(catalyst: Catalyst) -> str | None:
+    with OpenAI(catalyst, timeout=20, max_retries=0) as client:
+        whole: ChatCompletion = client.chat.completions.create(
+            model="gpt-4o-mini", messages=[{"role": "user", "content": "Hello"}]
+        )
+        for chunk in client.chat.completions.create(model="m", messages=[], stream=True):
+            print(chunk.choices[0].delta.content)
+        for file in client.with_options(timeout=5).files.list():
+            print(file.filename)
+    return whole.choices[0].message.content
+
+
+async def later() -> int:
+    async with AsyncOpenAI(policy=Policy(allowed_domains=["api.openai.com"]), secrets={"OPENAI_API_KEY": "sk"}) as client:
+        async with client.realtime.connect(model="gpt-realtime") as connection:
+            await connection.response.create()
+        return len((await client.models.list()).data)
+"""
+USERS["asks_wrongly"] = """
+from host.openai import OpenAI
+
+OpenAI().chat.completions.create(model="gpt-4o-mini", messages=[{"role": "nobody"}])
+"""
 USERS["writes"] = """
 from catalyst.sdk import Call, Invalid, http, run, secrets
 from wit_world.imports import log
@@ -270,7 +300,7 @@ def test_every_type_in_a_public_signature_is_public(python: Path, tmp_path: Path
     assert (done.stdout, done.returncode) == ("", 0), done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("name", ["embeds", "operates", "writes"])
+@pytest.mark.parametrize("name", ["asks", "embeds", "operates", "writes"])
 def test_a_users_file_passes_the_strict_check(findings: str, name: str) -> None:
     assert [line for line in findings.splitlines() if line.startswith(f"{name}.py")] == []
 
@@ -282,6 +312,7 @@ def test_a_users_file_passes_the_strict_check(findings: str, name: str) -> None:
         pytest.param(
             "miswritten", 'Missing positional argument "message"', id="the world of a guest has its types too"
         ),
+        pytest.param("asks_wrongly", "TypedDict item", id="the types of the official SDK are there"),
         pytest.param("misspelt", 'Module "host" has no attribute "Hots"', id="a name that is misspelt"),
         pytest.param("looked_up", 'Module has no attribute "Hots"', id="a misspelt name that is looked up"),
     ],

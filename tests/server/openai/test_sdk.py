@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import openai
+import pydantic
 import pytest
 
 from host.component.manifest import Manifest
@@ -124,6 +126,77 @@ def files(client: openai.OpenAI) -> None:
     assert client.files.delete(made.id).deleted
 
 
+def chat_helper(client: openai.OpenAI) -> None:
+    with client.chat.completions.stream(model="gpt-4o-mini", messages=MESSAGES) as stream:
+        kinds = [event.type for event in stream]
+        final = stream.get_final_completion()
+    assert {"chunk", "content.delta", "content.done"} <= set(kinds)
+    assert final.choices[0].message.content
+
+
+def responses_helper(client: openai.OpenAI) -> None:
+    with client.responses.stream(model="gpt-4o-mini", input="Hello") as stream:
+        text = "".join(event.delta for event in stream if event.type == "response.output_text.delta")
+        final = stream.get_final_response()
+    assert text == final.output_text
+    with client.responses.stream(response_id=final.id, starting_after=2) as again:
+        assert again.get_final_response().output_text == text
+
+
+def structured(client: openai.OpenAI) -> None:
+    class City(pydantic.BaseModel):
+        name: str
+
+    answered = client.responses.parse(model="gpt-4o-mini", input="A city", text_format=City)
+    assert isinstance(answered.output_parsed, City)
+    chosen = client.chat.completions.parse(model="gpt-4o-mini", messages=MESSAGES, response_format=City).choices[0]
+    assert isinstance(chosen.message.parsed, City)
+
+
+class Heard(openai.AssistantEventHandler):
+    """An event handler of assistants that answers the tools which are asked for."""
+
+    def __init__(self, client: openai.OpenAI) -> None:
+        super().__init__()
+        self.client = client
+        self.called: list[str] = []
+        self.text = ""
+
+    def on_event(self, event: Any) -> None:
+        self.called.append(event.event)
+
+    def on_text_delta(self, delta: Any, snapshot: Any) -> None:
+        del snapshot
+        self.text += delta.value or ""
+
+
+def assistants(client: openai.OpenAI) -> None:
+    tool: Any = {
+        "type": "function",
+        "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}},
+    }
+    assistant = client.beta.assistants.create(model="gpt-4o", tools=[tool])
+    thread = client.beta.threads.create(messages=MESSAGES)
+    first, second = Heard(client), Heard(client)
+    of_run = {"thread_id": thread.id, "assistant_id": assistant.id}
+    with client.beta.threads.runs.stream(**of_run, tool_choice="required", event_handler=first) as stream:
+        stream.until_done()
+    assert "thread.run.requires_action" in first.called
+    run = first.current_run
+    assert run is not None
+    assert run.required_action is not None
+    outputs: Any = [
+        {"tool_call_id": one.id, "output": "sunny"} for one in run.required_action.submit_tool_outputs.tool_calls
+    ]
+    with client.beta.threads.runs.submit_tool_outputs_stream(
+        thread_id=thread.id, run_id=run.id, tool_outputs=outputs, event_handler=second
+    ) as stream:
+        stream.until_done()
+    assert "thread.run.completed" in second.called
+    assert second.text
+    assert second.get_final_messages()[0].content
+
+
 EXERCISES: dict[Callable[[openai.OpenAI], None], set[str]] = {
     chat: {"chat.completions.create"},
     chat_streamed: {"chat.completions.create"},
@@ -140,6 +213,10 @@ EXERCISES: dict[Callable[[openai.OpenAI], None], set[str]] = {
     transcriptions_as_text: {"audio.transcriptions.create"},
     transcriptions_streamed: {"audio.transcriptions.create"},
     translations: {"audio.translations.create"},
+    chat_helper: {"chat.completions.create"},
+    responses_helper: {"responses.create", "responses.retrieve"},
+    structured: {"responses.create", "chat.completions.create"},
+    assistants: {"beta.assistants.create", "beta.threads.create", "beta.threads.runs.create"},
     files: {"files.create", "files.list", "files.retrieve", "files.content", "files.delete"},
 }
 
@@ -148,7 +225,8 @@ EXERCISES: dict[Callable[[openai.OpenAI], None], set[str]] = {
 def test_the_sdk_works_by_its_base_url_alone(
     client: openai.OpenAI, fake: FakeOpenAI, exercise: Callable[[openai.OpenAI], None]
 ) -> None:
-    exercise(client)
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # the SDK's own, of assistants
+        exercise(client)
     assert {request["headers"]["authorization"] for request in fake.requests} == {f"Bearer {KEY}"}
 
 

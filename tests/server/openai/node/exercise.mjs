@@ -82,6 +82,47 @@ const exercises = {
     assert.ok(ids.includes(made.id));
     assert.equal((await client.files.delete(made.id)).deleted, true);
   },
+  async chatHelper() {
+    let text = "";
+    const stream = client.chat.completions.stream({ model: "gpt-4o-mini", messages });
+    stream.on("content", (delta) => { text += delta; });
+    assert.equal(await stream.finalContent(), text);
+    assert.ok((await stream.finalChatCompletion()).choices[0].finish_reason);
+  },
+  async chatTools() {
+    const asked = [];
+    const weather = {
+      type: "function",
+      function: {
+        name: "weather",
+        parameters: { type: "object", properties: { city: { type: "string" } }, required: ["city"] },
+        parse: JSON.parse,
+        function: (given) => { asked.push(given); return "sunny"; },
+      },
+    };
+    const runner = client.chat.completions.runTools(
+      { model: "gpt-4o-mini", messages, tools: [weather], tool_choice: { type: "function", function: { name: "weather" } } },
+      { maxChatCompletions: 2 },
+    );
+    await runner.done();
+    assert.equal(typeof asked[0].city, "string");
+    assert.ok(runner.messages.some((one) => one.role === "tool" && one.content === "sunny"));
+  },
+  async responsesHelper() {
+    let text = "";
+    const stream = client.responses.stream({ model: "gpt-4o-mini", input: "Hello" });
+    stream.on("response.output_text.delta", (event) => { text += event.delta; });
+    assert.equal((await stream.finalResponse()).output_text, text);
+  },
+  async assistants() {
+    const assistant = await client.beta.assistants.create({ model: "gpt-4o" });
+    const thread = await client.beta.threads.create({ messages });
+    let text = "";
+    const stream = client.beta.threads.runs.stream(thread.id, { assistant_id: assistant.id });
+    stream.on("textDelta", (delta) => { text += delta.value; });
+    assert.equal((await stream.finalRun()).status, "completed");
+    assert.equal((await stream.finalMessages())[0].content[0].text.value, text);
+  },
   async mistakes() {
     await assert.rejects(client.chat.completions.create({ model: "gpt-4o-mini" }), (error) => {
       assert.ok(error instanceof OpenAI.BadRequestError);

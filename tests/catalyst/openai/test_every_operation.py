@@ -11,6 +11,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -96,8 +97,9 @@ class _Recorder(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture(scope="module")
-def recorder() -> Iterator[Any]:
+@contextmanager
+def recording() -> Iterator[Any]:
+    """A server that keeps what it is sent, in `sent`, and answers with ANSWER or with the next of its `answers`."""
     with ThreadingHTTPServer(("127.0.0.1", 0), _Recorder) as server:
         server.sent, server.answers = [], []  # type: ignore[attr-defined]
         server.daemon_threads = True
@@ -106,6 +108,12 @@ def recorder() -> Iterator[Any]:
         yield server
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture(scope="module")
+def recorder() -> Iterator[Any]:
+    with recording() as one:
+        yield one
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,109 @@
+"""The connections of the client: opened by the host, and asked for as the official SDK asks."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
+
+from host import Catalyst, Host, Policy, errors
+from host.fakes import FakeOpenAI
+from host.fakes.openai.faults import Fault
+from host.openai import official
+from tests.conftest import KEY
+from tests.openai.conftest import KEYS
+
+CONNECTIONS: dict[str, dict[str, Any]] = {
+    "realtime": {"model": "gpt-realtime"},
+    "realtime.translations": {"model": "gpt-realtime-translate"},
+    "responses": {},
+    "live": {},
+    "live.sideband": {"session_id": "sess_1"},
+    "live.forks": {"session_id": "sess_1"},
+    "beta.realtime": {"model": "gpt-realtime"},
+    "beta.responses": {},
+}
+MORE = {"extra_query": {"intent": "x"}, "extra_headers": {"X-Client-Request-Id": "one"}}
+COMPARED = ("authorization", "openai-beta", "x-client-request-id", "openai-organization")
+
+
+def resource(client: Any, name: str) -> Any:
+    for word in name.split("."):
+        client = getattr(client, word)
+    return client
+
+
+def opened(client: Any, name: str) -> None:
+    with suppress(openai.APIStatusError, InvalidStatus), resource(client, name).connect(**CONNECTIONS[name], **MORE):
+        pass
+
+
+def asked_of(fake: FakeOpenAI) -> tuple[Any, ...]:
+    [sent] = fake.requests
+    headers = {name: sent["headers"][name] for name in COMPARED if name in sent["headers"]}
+    return sent["method"], sent["path"], sent["query"], headers
+
+
+@pytest.mark.parametrize("name", CONNECTIONS)
+@pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")
+def test_a_connection_is_asked_for_as_the_official_sdk_does(catalyst: Catalyst, fake: FakeOpenAI, name: str) -> None:
+    with FakeOpenAI() as other:
+        given = {"organization": "org-1", "max_retries": 0}
+        with openai.OpenAI(
+            api_key=KEY, base_url=f"{other.url}/v1", websocket_base_url=f"ws{other.url[4:]}/v1", **given
+        ) as one:  # type: ignore[arg-type]
+            opened(one, name)
+        with official.OpenAI(catalyst, **given) as one:  # type: ignore[arg-type]
+            opened(one, name)
+        assert asked_of(fake) == asked_of(other)
+
+
+def test_the_upstreams_end_is_that_of_the_iteration(client: official.OpenAI, fake: FakeOpenAI) -> None:
+    fake.script([Fault(cut_after_events=1, close_code=1000)])
+    with client.realtime.connect(model="gpt-realtime") as connection:
+        assert [event.type for event in connection] == ["session.created"]
+    fake.script([Fault(cut_after_events=1, close_code=1011)])
+    with client.realtime.connect(model="gpt-realtime") as connection, pytest.raises(ConnectionClosedError) as caught:
+        list(connection)
+    assert caught.value.rcvd is not None
+    assert caught.value.rcvd.code == 1011
+
+
+def test_a_connection_that_is_refused_is_an_error_of_both(client: official.OpenAI, fake: FakeOpenAI) -> None:
+    fake.fail_next(429)
+    with pytest.raises(openai.RateLimitError) as caught, client.realtime.connect(model="gpt-realtime"):
+        pass
+    assert isinstance(caught.value, errors.OperationFailed)
+    assert caught.value.status_code == 429
+
+
+def test_a_connection_that_the_policy_denies_is_denied(host: Host, openai_file: Path) -> None:
+    denied = host.load(openai_file, policy=Policy(allowed_domains=["a.test"]), secrets=KEYS)
+
+    async def later() -> None:
+        async with official.AsyncOpenAI(denied) as client, client.realtime.connect(model="gpt-realtime"):
+            pass
+
+    with pytest.raises(errors.Denied):
+        asyncio.run(later())
+
+
+def test_options_of_another_library_are_refused(client: official.OpenAI) -> None:
+    with pytest.raises(errors.InputError, match="websocket_connection_options"):
+        client.realtime.connect(model="gpt-realtime", websocket_connection_options={"max_size": 1})
+
+
+def test_handlers_and_raw_messages_work_as_in_the_sdk(client: official.OpenAI) -> None:
+    manager = client.realtime.connect(model="gpt-realtime")
+    seen: list[str] = []
+    manager.on("session.created", lambda event: seen.append(event.type))
+    connection = manager.enter()
+    assert b"session.created" in connection.recv_bytes()
+    connection.send({"type": "response.create", "response": {}})
+    assert connection.recv().type == "response.created"
+    connection.close()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 IN_MEMORY = Path("/dev/shm")
 PREFIX = f"host-tests-{os.getuid()}-"
-ROOM_BYTES = 4 << 30  # two test processes with several copies of an 18 MB component each
+ROOM_BYTES = 4 << 30  # a few test processes with several copies of an 18 MB component each
 BEGINNING_S = 60  # in which a run has locked its folder
 
 

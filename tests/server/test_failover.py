@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import socket
 import threading
 import tomllib
@@ -36,7 +35,7 @@ from host.service.limits.store import StoreLimiter
 from host.store.audit_log.records import Wanted, newest_records
 from host.store.audit_log.records import run as run_of
 from tests.conftest import ROOT, the_master_key_in_a_file, with_other_manifest
-from tests.server.conftest import OPENAI, Server, install, send_to, until
+from tests.server.conftest import OPENAI, Server, copied, install, send_to, until
 from tests.server.engine import SharedLoader
 from tests.service.limits.levels import levels
 
@@ -131,8 +130,7 @@ def named(openai_file: Path, folder: Path, reference: Reference) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(installed_state: Path, openai_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("targets") / "state"
-    shutil.copytree(installed_state, folder)
+    folder = copied(installed_state, tmp_path_factory.mktemp("targets") / "state")
     with pytest.MonkeyPatch.context() as patch, Workspace.open(folder) as opened, the_master_key_in_a_file():
         patch.setattr("host.runtime.host.Loader", SharedLoader)
         opened.grants.grant(UNAPPROVED, SecretName.parse("OPENAI_API_KEY"))  # so its bytes wait for the operator
@@ -157,7 +155,7 @@ def opened(
     several: Mapping[Reference, list[str]] = NONE,
 ) -> Iterator[Place]:
     """`several`: the upstreams of a catalyst that has more than its own fake."""
-    shutil.copytree(installed, folder)
+    copied(installed, folder)
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         patch.setattr("host.runtime.host.Loader", SharedLoader)
         workspace = stack.enter_context(Workspace.open(folder))

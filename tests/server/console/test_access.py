@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
@@ -20,7 +19,7 @@ from host.server.console.sessions import SESSION_S, Sessions
 from host.service.catalog import LOOK_S
 from host.store.access.api_keys import ApiKey
 from host.store.audit_log.records import Wanted, newest_records
-from tests.server.conftest import Server
+from tests.server.conftest import Server, copied
 from tests.server.console.conftest import API, Browser
 from tests.server.engine import SharedLoader
 
@@ -59,8 +58,7 @@ class Standing:
 @pytest.fixture(scope="module")
 def standing(installed_state: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
     """One server for all requests that it refuses."""
-    state_dir = tmp_path_factory.mktemp("standing") / "state"
-    shutil.copytree(installed_state, state_dir)
+    state_dir = copied(installed_state, tmp_path_factory.mktemp("standing") / "state")
     with pytest.MonkeyPatch.context() as patched, Workspace.open(state_dir) as workspace:
         patched.setattr("host.runtime.host.Loader", SharedLoader)
         workspace.api_keys.create(name="admin", type="admin")

@@ -22,12 +22,13 @@ from host.core.names import Reference
 from host.core.quantities import parse_duration
 from host.errors import HostError, InputError, NotFound, StateError
 from host.runtime.host import Host
+from host.service.accounts import Observer
 from host.service.batches.answers import Asking, DispatchEngine
 from host.service.batches.lines import BatchLine, Checked, check_input, lines_of, unfinished
 from host.service.batches.results import ResultFiles, ResultPaths
 from host.service.batches.work import BatchWork
 from host.service.catalog import Catalog
-from host.service.dispatch import Dispatch, UsageRecorder
+from host.service.dispatch import Dispatch, Running, UsageRecorder
 from host.service.limits import Budget, open_limiter
 from host.service.principal import MOST_REQUESTS, OPERATOR, Admission
 from host.service.request import Routing
@@ -138,8 +139,8 @@ class _Dispatching:
         stack.callback(usage.close)
         admission = Admission(most_requests=MOST_REQUESTS + 2 * concurrency)  # a caller who is alone gets half
         stack.callback(admission.close)
-        objects = StoredObjects(self.catalog, workspace.made_objects, routing)
-        observers = [objects] if objects.active else []
+        observers: list[Observer[Running]] = []
+        objects = StoredObjects(self.catalog, workspace.made_objects, routing, observers)
         self.dispatch = Dispatch(self.catalog, limiter, usage, observers, budgets, admission, objects)
         stack.enter_context(cancelled_by_others(host, workspace))
 

@@ -148,7 +148,8 @@ Decision: TypeAlias = Allow | Deny
 class Grant:
     """The permissions of one loaded catalyst. `reference` names it in messages. `requested` is what its manifest
     requests. `forwards` are the headers of a caller's request that go to the upstream, in lower case. `stored` is the
-    operator's stored policy, None for a bare file. `valueless` names secrets that are granted but have no value."""
+    operator's stored policy, None for a bare file. `valueless` names secrets that are granted but have no value.
+    `several_upstreams`: there is an origin with more than one."""
 
     reference: str
     interfaces: frozenset[str]
@@ -166,6 +167,7 @@ class Grant:
     requested: Requested = field(default_factory=Requested)
     stored: Effective | None = None
     valueless: frozenset[SecretName] = frozenset()
+    several_upstreams: bool = False
 
     def destination(self, target: Target) -> Target:
         """The URL to send a request for `target` to: at another origin if the policy's `upstreams` maps its own. Of
@@ -183,11 +185,6 @@ class Grant:
     def named_upstreams(self) -> tuple[UpstreamPlace, ...]:
         """Every upstream that the policy names."""
         return tuple([place for places in self.upstreams.values() for place in places])
-
-    @property
-    def several_upstreams(self) -> bool:
-        """Whether there is an origin with more than one upstream."""
-        return any(len(places) > 1 for places in self.upstreams.values())
 
     def raising(self, field: str, value: str) -> str:
         """The remedy for a limit of a run that is too small: the line that sets it to `value`."""
@@ -239,6 +236,7 @@ def compute_grant(
         requested=requested,
         stored=stored,
         valueless=frozenset(valueless),
+        several_upstreams=any(len(places) > 1 for places in terms.upstreams.values()),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -268,7 +268,11 @@ class _Connecting:
         _executor: RunExecutor
 
         def _new_run(
-            self, timeout: str | float | None, caller: Mapping[str, Json] | None, counting: Counting | None = ...
+            self,
+            timeout: str | float | None,
+            caller: Mapping[str, Json] | None,
+            counting: Counting | None = ...,
+            upstreams: Collection[str] = ...,
         ) -> Run: ...
 
         def _text(
@@ -327,10 +331,11 @@ class _Connecting:
         counting: Counting | None = None,
         checked: bool = False,
         share: Share | None = None,
+        upstreams: Collection[str] = (),
     ) -> AsyncEventConnection:
         """The connection of `aconnect` before it is open: to be awaited by its `opening`. Called in a running event
-        loop. Its run has begun, and can be cancelled."""
-        run = self._new_run(timeout, caller, counting)
+        loop. Its run has begun, and can be cancelled. `upstreams`: as in `Catalyst.arun`."""
+        run = self._new_run(timeout, caller, counting, upstreams)
         text = self._text(operation, run, None, stream=True, checked=checked)
         return AsyncEventConnection(lambda told: (run, self._conversing(run, text, cancel, share, told)))
 

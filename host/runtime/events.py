@@ -8,7 +8,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import suppress
 from types import TracebackType
 from typing import Final, Generic, Self, TypeAlias, TypeGuard, TypeVar
@@ -301,6 +301,11 @@ async def pieces(stream: AsyncEventStream, patience_s: float | None = None) -> l
 def upstream_end(stream: _Stream) -> StreamEnd | None:
     """How the upstream's stream ended that the host relayed; None where it relayed none to its end."""
     return stream._run.stream_end  # noqa: SLF001 - not for the public class: faces need it alone
+
+
+def upstreams_of(stream: _Stream) -> Collection[str]:
+    """Of several upstreams, as origins, those where the run's work is: until now."""
+    return stream._run.upstreams  # noqa: SLF001 - as above
 
 
 def unserved(stream: _Stream, error: BaseException) -> tuple[Cause | None, bool]:

@@ -88,9 +88,7 @@ class Application:
             self.health = HealthBook() if self.settings.health_checks_s else None
             if self.health is not None:
                 observers.append(self.health)
-            objects = StoredObjects(self.catalog, self.workspace.made_objects, self.settings.routing)
-            if objects.active:
-                observers.append(objects)
+            objects = StoredObjects(self.catalog, self.workspace.made_objects, self.settings.routing, observers)
             self.dispatch = Dispatch(self.catalog, limiter, usage, observers, self.settings.budgets, admission, objects)
             self._own = stack.pop_all()
         self.ending: Callable[[], object] = lambda: None

@@ -43,7 +43,7 @@ from host.errors import (
 )
 from host.run import Piece, StreamEnd
 from host.runtime.catalyst import Catalyst
-from host.runtime.events import KEEPALIVE, AsyncEventStream, is_event, pieces, upstream_end
+from host.runtime.events import KEEPALIVE, AsyncEventStream, is_event, pieces, upstream_end, upstreams_of
 from host.runtime.threads import aside
 from host.service.accounts import Accounts, Ended, Observer
 from host.service.dialects.dialect import Estimate, StoredAnswer, Tokens
@@ -100,13 +100,14 @@ class Running:
         given, caller = resolved.sent(params, catalyst.passes, catalyst.grant.forwards), resolved.caller()
         if caller and "headers" in given and resolved.operation:
             caller["headers"] = sorted(given["headers"])
-        known: dict[str, Any] = {"asks": False, "checked": True, "takes_pieces": resolved.flows}
+        known: dict[str, Any] = {"asks": False, "checked": True, "upstreams": resolved.upstreams}
         share, timeout_s = resolved.share(self._dispatch.budgets), resolved.request.timeout_s
         if self.tried:
             caller |= {"attempt": len(self.tried) + 1, "first": self.tried[0].run}
             timeout_s = timeout_s and max(_LEAST_S, timeout_s - (time.monotonic() - self._began))
-        known |= {"attachments": resolved.attachments, "timeout": timeout_s, "counting": self._counted}
-        self.meters = (stream := catalyst.astream(given, caller=caller, share=share, **known)).meters
+        known |= {"attachments": resolved.attachments, "timeout": timeout_s, "counting": self._counted, "share": share}
+        self.meters = (stream := catalyst.astream(given, caller=caller, takes_pieces=resolved.flows, **known)).meters
+        self.upstreams = upstreams_of(stream)
         return stream
 
     def cancel(self, why: HostError | None = None) -> None:
@@ -279,14 +280,11 @@ class Dispatch(UnderWay["Running"]):
         admission: Admission,
         objects: StoredObjects,
     ) -> None:
-        self._catalog = catalog
+        self._catalog, self._usage = catalog, usage
         self._accounts = Accounts(limiter, self._note_refused)
         self.reserve_more = self._accounts.reserve_more
-        self._usage = usage
-        self._observers = observers
-        self._objects = objects
-        self.budgets = budgets
-        self._admission = admission
+        self._observers, self._objects = observers, objects
+        self.budgets, self._admission = budgets, admission
         self._way = Way(catalog.current, self.prepared, self._reserve, self._accounts.release, self._not_theirs)
         super().__init__()
         self._slow: set[str] = set()  # digests of catalysts whose schemas take long
@@ -322,7 +320,9 @@ class Dispatch(UnderWay["Running"]):
         else:
             place = Place(resolved, await self.prepared(resolved, view), await self._reserve(resolved, True, True))
         try:
-            running = kind(self, place.resolved, place.catalyst, place.held)
+            resolved, several = place.resolved, place.catalyst.grant.several_upstreams
+            resolved = await self._objects.at_upstreams(resolved, place.catalyst) if several else resolved
+            running = kind(self, resolved, place.catalyst, place.held)
         except BaseException:
             await self._accounts.release(place.held)  # nothing ran
             raise

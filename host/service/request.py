@@ -93,11 +93,8 @@ class Routing:
         reference = self.default if prefix is None else self.prefix_map[prefix]
         if reference is None:
             known = ", ".join(f"{one}…" for one in sorted(self.prefix_map)) or "none"
-            raise NotFound(
-                f"no catalyst has the model {name[:200]!r}",
-                field="model",
-                hint=f"prefixes that one has: {known}",
-            )
+            hint = f"prefixes that one has: {known}"
+            raise NotFound(f"no catalyst has the model {name[:200]!r}", field="model", hint=hint)
         return Routed(reference, model)
 
     def has(self, reference: Reference, model: str) -> bool:
@@ -199,7 +196,7 @@ class Resolved:
     """A request that the caller may make, at one catalyst. In `params`, or in `more` of a whole input, models have
     their own names in place of aliases. `reference` is for loading the catalyst, `component` what it named at the time;
     `spec` is None for an operation that the component does not list, and for a whole input. `others` are the targets of
-    its `failover` that come next."""
+    its `failover` that come next; `upstreams`, of several of its catalyst, those where what it names was made."""
 
     request: OperationRequest
     reference: Reference
@@ -213,6 +210,7 @@ class Resolved:
     dialect: Dialect = openai
     failover: Failover | None = None
     others: tuple[ModelTarget, ...] = ()
+    upstreams: tuple[str, ...] = ()
 
     @property
     def flows(self) -> bool:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from host.core.strict_json import Json, parse_object, write_json
 from host.errors import Cancelled, Forbidden, HostError, InputError, OperationFailed, UpstreamTimeout
+from host.runtime.events import upstreams_of
 from host.service.accounts import Ended
 from host.service.dialects.dialect import Dialect, Tokens
 from host.service.dispatch import Running
@@ -76,10 +77,11 @@ class RunningSession(Running):
         if self.tried:
             caller |= {"attempt": len(self.tried) + 1, "first": self.tried[0].run}
         options: dict[str, Any] = {"caller": caller, "counting": self._counted, "checked": True}
-        options["share"] = resolved.share(self._dispatch.budgets)
+        options |= {"share": resolved.share(self._dispatch.budgets), "upstreams": resolved.upstreams}
         self._line: AsyncEventConnection = catalyst.connecting(given, timeout=resolved.request.timeout_s, **options)
-        self.meters = self._line.meters
-        return cast("AsyncEventStream", self._line)  # of which nothing is asked that a connection has not
+        stream = cast("AsyncEventStream", self._line)  # of which nothing is asked that a connection has not
+        self.meters, self.upstreams = stream.meters, upstreams_of(stream)
+        return stream
 
     async def opening(self, patience_s: float) -> None:
         """Wait until it is open, at the first target whose upstream opens one. Raises HostError, of which

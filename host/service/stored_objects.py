@@ -1,10 +1,10 @@
 """Requests for stored objects go where the objects were made.
 
-A file, a response or a thread exists at one of several catalysts. Where an answer makes one, that is remembered; a
-later request that names it, by the same API key, goes there and nowhere else. So goes one that names a model, if that
-has a target there. An id that is not remembered changes nothing. The memory is in the state, so all workers have it
-(`host.store.access.made_objects`); what this process learned a moment ago it knows at once. Without several targets for
-a model there is nothing to remember.
+A file, a response or a thread exists at one of several catalysts, or at one of several upstreams of a catalyst. Where
+an answer makes one, that is remembered; a later request that names it, by the same API key, goes there and nowhere
+else. So goes one that names a model, if that has a target there. An id that is not remembered changes nothing. The
+memory is in the state, so all workers have it (`host.store.access.made_objects`); what this process learned a moment
+ago it knows at once. Without several targets for a model, or several upstreams, there is nothing to remember.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from host.core.names import Reference
 from host.core.strict_json import Json
@@ -35,20 +36,27 @@ _RECENT: Final = 4_096  # in memory
 
 
 class Answered(Protocol):
-    """A run that has ended, as far as this module needs it. `said` is its answer, or its first event."""
+    """A run that has ended, as far as this module needs it. `said` is its answer, or its first event; `upstreams` are
+    those of several where it made something."""
 
     resolved: Resolved
     catalyst: Catalyst
+
+    @property
+    def upstreams(self) -> Collection[str]: ...
 
     @property
     def said(self) -> Json: ...
 
 
 class StoredObjects(Observer[Answered]):
-    """One per process, for its event loop."""
+    """One per process, for its event loop. It joins the `observers` once there may be something to remember."""
 
-    def __init__(self, catalog: Catalog, made: MadeObjects, routing: Routing) -> None:
+    def __init__(self, catalog: Catalog, made: MadeObjects, routing: Routing, observers: list[Observer[Any]]) -> None:
         self.active = bool(routing.failover)
+        self._observers = observers
+        if self.active:
+            observers.append(self)
         self._catalog = catalog
         self._made = made
         self._recent: OrderedDict[tuple[str, str], str] = OrderedDict()
@@ -64,12 +72,25 @@ class StoredObjects(Observer[Answered]):
         place = await self._place_of(request.principal.id, ids) if ids else None
         if place is None:
             return resolved
+        place, _, _ = place.partition(" ")
         targets = [ModelTarget(one) for one in view.routing.references]
         if request.target:
             group = group_of(view.routing.model(request.target), view.routing.failover)
             targets = [] if group is None else list(group.targets)
         at = next((one for one in targets if str(one.reference.any_version) == place), None)
         return resolved if at is None else resolve(request, view, at)
+
+    async def at_upstreams(self, resolved: Resolved, catalyst: Catalyst) -> Resolved:
+        """The request at the upstreams of its `catalyst` that made what it names; as it is where that is not known.
+        Raises StateError."""
+        if self not in self._observers:
+            self._observers.append(self)
+        ids = resolved.dialect.ids_of(resolved.spec, resolved.params) if resolved.operation else ()
+        place = await self._place_of(resolved.request.principal.id, ids) if ids else None
+        at, *upstreams = (place or "").split(" ")
+        if at != str(Reference.parse(catalyst.reference).any_version):
+            return resolved
+        return replace(resolved, upstreams=tuple(upstreams))
 
     async def _place_of(self, key: str, ids: Sequence[str]) -> str | None:
         for one in ids:
@@ -79,12 +100,13 @@ class StoredObjects(Observer[Answered]):
 
     def ended(self, running: Answered, how: Ended) -> None:
         """Remember what the answer made."""
-        if not self.active or not how.outcome.startswith("2"):
+        if not (self.active or running.catalyst.grant.several_upstreams) or not how.outcome.startswith("2"):
             return
         resolved, said = running.resolved, None
         with suppress(InputError, StateError):
             said = running.said
-        key, place = resolved.request.principal.id, str(Reference.parse(running.catalyst.reference).any_version)
+        key, at = resolved.request.principal.id, Reference.parse(running.catalyst.reference).any_version
+        place = " ".join([str(at), *sorted(running.upstreams)])
         made = resolved.dialect.ids_made(resolved.spec, resolved.params, said)
         if fresh := [one for one in made if self._recent.get((key, one)) != place]:
             for one in fresh:

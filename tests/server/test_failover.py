@@ -606,6 +606,28 @@ class TestStored:
         objects._recent.clear()
         assert place.server.get(f"/v1/responses/{made}").headers["x-catalyst"].startswith(str(SECOND))
 
+    def test_so_it_does_among_several_upstreams_of_a_catalyst(
+        self, installed: Path, tmp_path: Path, fakes: dict[Reference, FakeOpenAI]
+    ) -> None:
+        upstreams = [fakes[OPENAI].url, fakes[SECOND].url]
+        alone = replace(SETTINGS, routing=replace(SETTINGS.routing, failover={}))
+        with opened(installed, tmp_path / "state", fakes, alone, several={OPENAI: upstreams}) as place:
+            place.fails(OPENAI, status=429)
+            made = place.post("gpt-4o-mini", path="/v1/responses", input="Hi").json()["id"]
+            place.fakes[OPENAI]._api.script.clear()
+            before = place.asked()
+            objects = place.server.application.dispatch._objects
+            until(lambda: not objects._writing)
+            objects._recent.clear()
+            assert place.server.get(f"/v1/responses/{made}").status_code == 200
+            more = {"path": "/v1/responses", "input": "And?"}
+            assert place.post("gpt-4o-mini", previous_response_id=made, **more).status_code == 200
+            assert [now - then for now, then in zip(place.asked(), before, strict=True)] == [0, 2, 0]
+            place.fails(SECOND, status=429)
+            assert place.post("gpt-4o-mini", previous_response_id=made, **more).status_code == 429
+            assert place.post("gpt-4o-mini", **more).status_code == 200
+            assert [now - then for now, then in zip(place.asked(), before, strict=True)] == [1, 3, 0]
+
     def test_another_key_cannot_learn_where_an_id_is(self, keyed: Place) -> None:
         keyed.key()
         keyed.fails(OPENAI, status=429)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -14,8 +15,8 @@ COMPONENT = ROOT / "dist" / "openai.wasm"
 _STAMP = COMPONENT.with_suffix(".made-from")
 EVERY_COMPONENT = (  # is made of these beside its own sources
     *("catalyst/sdk", "catalyst/NOTICE", "wit", "constraints.txt"),
-    *("host/component/build.py", "host/component/manifest.py", "host/component/operations.py"),
-    *("host/component/sbom.py", "host/core/wit.py"),
+    *("host/component/build", "host/component/manifest.py", "host/component/operations.py"),
+    *("host/component/sbom.py", "host/component/wasm.py", "host/core/wit.py"),
 )
 
 
@@ -51,7 +52,7 @@ def built() -> Path:
         from host.component.build import build
 
         print("building dist/openai.wasm", file=sys.stderr)
-        keep(build(ROOT / "catalyst" / "openai"))
+        keep(build(ROOT / "catalyst" / "openai", note=partial(print, "note:", file=sys.stderr)))
     return COMPONENT
 
 

@@ -48,10 +48,10 @@ def digest_of(*folders: Path) -> str:
     return f"sha256:{total.hexdigest()}"
 
 
-def compose(wasm: bytes, manifest: Manifest, packages: Path, *, own: str, sdk: str) -> bytes:
-    """The document of a component that componentize-py has just made. `packages` is the folder of its sources: what has
-    a `.dist-info` in it is a part. `own` and `sdk` are digests of the sources, of the catalyst and of the SDK with the
-    contract."""
+def compose(wasm: bytes, manifest: Manifest, packages: Path, *, own: str, sdk: str, tools: Sequence[str] = ()) -> bytes:
+    """The document of a component that has just been made, by componentize-py and by the installed packages `tools`.
+    `packages` is the folder of its sources: what has a `.dist-info` in it is a part. `own` and `sdk` are digests of the
+    sources, of the catalyst and of the SDK with the contract."""
     host, compiler = installation.version(), version(_COMPILER)
     named = manifest.id.partition(":")[2] or "catalyst"
     catalyst = {
@@ -68,11 +68,12 @@ def compose(wasm: bytes, manifest: Manifest, packages: Path, *, own: str, sdk: s
         *_runtime(wasm, compiler),
         *_installed(packages),
     ]
-    tools = [
+    used = [
         part("application", installation.DISTRIBUTION, host, f"pkg:generic/{installation.DISTRIBUTION}", "Apache-2.0"),
         part("application", _COMPILER, compiler, f"pkg:pypi/{_COMPILER}", _LLVM),
+        *(part("application", tool, version(tool), f"pkg:pypi/{tool}") for tool in tools),
     ]
-    return document_of(catalyst, parts, tools)
+    return document_of(catalyst, parts, used)
 
 
 def document_of(

@@ -9,7 +9,7 @@ components inside are sections too.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -68,23 +68,28 @@ def custom_sections(wasm: bytes) -> Iterator[tuple[str, bytes]]:
     `most_bytes` of its name only that much and a byte, by which it is known. Raises NotAComponent where the sections
     don't add up, ContractError for too many."""
     check_component(wasm)
-    at, found = len(COMPONENT_PREAMBLE), 0
-    while at < len(wasm):
-        found += 1
+    for found, (kind, start, end) in enumerate(sections(wasm), start=1):
         _check_most("sections", found, MAX_SECTIONS)
-        kind = wasm[at]
-        size, start = _leb128(wasm, at + 1)
-        end = start + size
-        if end > len(wasm):
-            raise NotAComponent("the component is cut short")
         if kind == 0:
-            name_size, name_start = _leb128(wasm, start)
+            name_size, name_start = leb128(wasm, start)
             content = name_start + name_size
             if content > end:
                 raise NotAComponent("a custom section of the component is malformed")
             name = wasm[name_start : min(content, name_start + MAX_SECTION_BYTES)].decode("utf-8", "replace")
             yield name, wasm[content : min(end, content + most_bytes(name) + 1)]
-        at = end
+
+
+def sections(wasm: bytes) -> Iterator[tuple[int, int, int]]:
+    """The kind of each section of a component or a core module, and where its content begins and ends. Raises
+    NotAComponent where they don't add up."""
+    at = len(COMPONENT_PREAMBLE)
+    while at < len(wasm):
+        kind = wasm[at]
+        size, start = leb128(wasm, at + 1)
+        at = start + size
+        if at > len(wasm):
+            raise NotAComponent("the component is cut short")
+        yield kind, start, at
 
 
 def most_bytes(section: str) -> int:
@@ -116,7 +121,7 @@ def read_outline(wasm: bytes) -> Outline:
         at, stop, depth = pending.pop()
         while at < stop:
             kind = wasm[at]
-            size, start = _leb128(wasm, at + 1)
+            size, start = leb128(wasm, at + 1)
             at = start + size
             if at > stop:
                 raise NotAComponent("the component is cut short")
@@ -131,7 +136,7 @@ def read_outline(wasm: bytes) -> Outline:
             if kind not in _NAMES:
                 raise NotAComponent(f"the component has a section of an unknown kind, {kind}")
             _count(counts, "bytes of names and types", size, MAX_OUTLINE_BYTES)
-            items = 1 if kind == _START else _leb128(wasm, start)[0]
+            items = 1 if kind == _START else leb128(wasm, start)[0]
             _count(counts, _NAMES[kind], items, {_IMPORTS: MAX_IMPORTS, _EXPORTS: MAX_EXPORTS}.get(kind, MAX_ITEMS))
             if depth == 0 and kind in (_IMPORTS, _EXPORTS):
                 read = _imported if kind == _IMPORTS else _exported
@@ -141,9 +146,21 @@ def read_outline(wasm: bytes) -> Outline:
 
 def append_section(wasm: bytes, name: str, content: bytes) -> bytes:
     """`wasm` with one more custom section at its end."""
-    encoded = name.encode()
-    body = _to_leb128(len(encoded)) + encoded + content
-    return wasm + b"\0" + _to_leb128(len(body)) + body
+    return wasm + as_section(0, sized(name.encode()) + content)
+
+
+def as_section(kind: int, content: bytes) -> bytes:
+    return bytes((kind,)) + sized(content)
+
+
+def sized(content: bytes) -> bytes:
+    """With its size before it, as names, sections and the bodies of functions are written."""
+    return to_leb128(len(content)) + content
+
+
+def vector(items: Sequence[bytes]) -> bytes:
+    """With their number before them."""
+    return to_leb128(len(items)) + b"".join(items)
 
 
 def _count(counts: Counter[str], what: str, more: int, most: int) -> None:
@@ -158,15 +175,15 @@ def _check_most(what: str, found: int, most: int) -> None:
 
 def _names(section: bytes, item: Callable[[bytes, int], int]) -> Iterator[str]:
     """The names in a section of imports or exports; `item` tells where the rest of an entry ends."""
-    count, at = _leb128(section, 0)
+    count, at = leb128(section, 0)
     try:
         for _ in range(count):
             form = section[at]
-            size, start = _leb128(section, at + 1)
+            size, start = leb128(section, at + 1)
             at = start + size
             yield section[start:at].decode("utf-8", "replace")
             if form == 2:  # a version's suffix follows
-                size, at = _leb128(section, at)
+                size, at = leb128(section, at)
                 at += size
             at = item(section, at)
     except IndexError:
@@ -181,17 +198,17 @@ def _imported(section: bytes, at: int) -> int:
         if sort == 3 and section[at] == 1:
             return at + 1
         at += 1
-    return _leb128(section, at)[1]
+    return leb128(section, at)[1]
 
 
 def _exported(section: bytes, at: int) -> int:
     """The end of what an export stands for: a sort and an index, and perhaps a type."""
     at += 2 if section[at] == 0 else 1
-    at = _leb128(section, at)[1]
+    at = leb128(section, at)[1]
     return _imported(section, at + 1) if section[at] == 1 else at + 1
 
 
-def _leb128(data: bytes, at: int) -> tuple[int, int]:
+def leb128(data: bytes, at: int) -> tuple[int, int]:
     """An unsigned LEB128 number of at most 32 bits, and where it ends."""
     value = shift = 0
     while at < len(data) and shift < 35:
@@ -204,13 +221,25 @@ def _leb128(data: bytes, at: int) -> tuple[int, int]:
     raise NotAComponent("a section of the component is malformed")
 
 
-def _to_leb128(value: int) -> bytes:
+def to_leb128(value: int) -> bytes:
     encoded = bytearray()
     while True:
         value, low = value >> 7, value & 0x7F
         encoded.append(low | (0x80 if value else 0))
         if not value:
             return bytes(encoded)
+
+
+def to_signed_leb128(value: int) -> bytes:
+    """A number from 0 on as a signed one, whose highest bit is the sign."""
+    encoded = to_leb128(value)
+    return encoded[:-1] + bytes((encoded[-1] | 0x80, 0)) if encoded[-1] & 0x40 else encoded
+
+
+def name_at(data: bytes, at: int) -> tuple[str, int]:
+    """The name that begins at `at`, and where it ends."""
+    size, start = leb128(data, at)
+    return data[start : start + size].decode("utf-8", "replace"), start + size
 
 
 def _what_it_is(content: bytes) -> str:

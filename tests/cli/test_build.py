@@ -83,7 +83,7 @@ def test_a_guest_that_cannot_be_imported_is_shown_its_own_tracebacks_and_nothing
 def test_a_component_that_imports_beyond_the_contract_is_not_written(
     folder: Path, monkeypatch: pytest.MonkeyPatch, guest: str, said: str
 ) -> None:
-    monkeypatch.setattr(build, "build_component", lambda directory: wat(guest))
+    monkeypatch.setattr(build, "build_component", lambda directory, **_: wat(guest))
     output = folder / "x.wasm"
     ran = CliRunner().invoke(main, ["build", str(folder), "-o", str(output)])
     assert (ran.exit_code, ran.stdout) == (5, "")
@@ -112,7 +112,7 @@ def rebuilt(monkeypatch: pytest.MonkeyPatch, program: Any, tmp_path: Path) -> An
     """`rebuilt(folder, description)` builds and registers the folder's component, which has that description."""
     given = {"description": ""}
 
-    def build_component(directory: Path) -> bytes:
+    def build_component(directory: Path, **_: Any) -> bytes:
         said = {**json.loads((directory / "manifest.json").read_text()), **given}
         return embed(wat("hostile/returns_not_json"), json.dumps(said).encode())
 

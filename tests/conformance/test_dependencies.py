@@ -25,7 +25,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = {name: lines for name, lines in PROJECT["optional-dependencies"].items() if name != "test"}
 HOST = ROOT / "host"
 KNOWN = packages_distributions()  # which reads all that is installed
-STARTED = {"httptools", "uvloop", "componentize-py"}  # by uvicorn, and as a program: nothing imports them
+STARTED = {"httptools", "uvloop", "componentize-py", "meld-cli"}  # by uvicorn, and as a program: nothing imports them
 
 
 def normal(name: str) -> str:

@@ -45,16 +45,16 @@ def instance_of(count: int) -> str:
 
 
 def section(kind: int, body: bytes) -> bytes:
-    return bytes([kind]) + binary._to_leb128(len(body)) + body
+    return bytes([kind]) + binary.to_leb128(len(body)) + body
 
 
 def listed(kind: int, count: int, item: Callable[[int], bytes]) -> bytes:
     """A section of a component that need not be one: it is to be refused before anybody reads it."""
-    return section(kind, binary._to_leb128(count) + b"".join(map(item, range(count))))
+    return section(kind, binary.to_leb128(count) + b"".join(map(item, range(count))))
 
 
 def name(text: str) -> bytes:
-    return b"\0" + binary._to_leb128(len(text)) + text.encode()
+    return b"\0" + binary.to_leb128(len(text)) + text.encode()
 
 
 def nested(levels: int) -> bytes:
@@ -82,7 +82,7 @@ REFUSED = {
     "custom sections": lambda: with_parts() + section(0, b"\0") * 3_000_000,
     "custom sections inside": lambda: COMPONENT_PREAMBLE + section(4, COMPONENT_PREAMBLE + section(0, b"\0") * 100_000),
     "core types": lambda: with_parts() + listed(3, 30_000, lambda n: b"\x60\0\0"),
-    "a count that is a lie": lambda: with_parts() + section(11, binary._to_leb128(2**32 - 1)),
+    "a count that is a lie": lambda: with_parts() + section(11, binary.to_leb128(2**32 - 1)),
 }  # fmt: skip
 
 

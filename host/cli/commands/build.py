@@ -21,8 +21,9 @@ from host.errors import BuildError, HostError, InputError
 @click.command("build", short_help="Make a component of a folder of Python.")
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 @output_option("Write the component to this file; - is standard output.", required=True)
+@click.option("--quick", is_flag=True, help="Leave out what makes runs of it faster, and takes time here.")
 @json_option
-def build(*, directory: Path, output: str, in_json: bool) -> None:
+def build(*, directory: Path, output: str, quick: bool, in_json: bool) -> None:
     """Compile the catalyst in DIR (app.py, manifest.json) to the component FILE, and check it against the contract.
 
     The build is noted in the state, if there is one: what was built here, in the folder of the approved bytes, and asks
@@ -36,8 +37,9 @@ def build(*, directory: Path, output: str, in_json: bool) -> None:
         _make_folder(Path(output).parent)
         from host.runtime.host import Host  # noqa: PLC0415 - brings wasmtime
 
+        notes: list[str] = []
         with nullcontext() if in_json else working(f"building {directory}"):
-            wasm = build_component(directory)
+            wasm = build_component(directory, quick=quick, note=notes.append)
         with Host() as host, nullcontext() if in_json else working("compiling and checking it"):
             catalyst = host.load(wasm)
         beyond = [name for name in catalyst.imports if name.startswith("wasi:")]
@@ -47,7 +49,9 @@ def build(*, directory: Path, output: str, in_json: bool) -> None:
             )
         write_output(output, wasm)
         for name, meant in misspelt(directory):
-            say(f"note: the manifest's field {name!r} is not known here; {meant!r} is")
+            notes.append(f"the manifest's field {name!r} is not known here; {meant!r} is")
+        for one in notes:
+            say(f"note: {one}")
         _note(directory, wasm, catalyst.digest)
         if in_json:
             facts = {"output": output, "size": len(wasm), "digest": str(catalyst.digest)}

@@ -9,18 +9,16 @@ the guest's modules runs during the build and may read the files of the folder, 
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator
-from importlib.util import find_spec
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from host.component import sbom
+from host.component.build import componentize, fuse
 from host.component.manifest import FIELDS, Manifest, ManifestFiles, embed, files_beside
 from host.component.operation_schemas import malformed
 from host.component.wasm import NOTICE_SECTION, SBOM_SECTION, append_section
-from host.core import environment, installation
+from host.core import installation
 from host.core.fields import FieldReader
 from host.core.strict_json import parse_object
 from host.core.wit import CAPABILITIES
@@ -37,16 +35,13 @@ Run = {ENTRY}.Run
 surroundings.seal()
 """
 
-# componentize-py is where this program found it, and pip's isolated builds say where in a variable alone. Its place
-# comes last, as that of installed packages does.
-_PROGRAM = "import sys; sys.path.append(sys.argv.pop(1)); from componentize_py import script; script()"
-
 _SKIPPED = shutil.ignore_patterns("__pycache__", ".*", "*.pyc", "tests", "node_modules")
 
 
-def build(directory: Path) -> bytes:
+def build(directory: Path, *, quick: bool = False, note: Callable[[str], None] = lambda _: None) -> bytes:
     """The component of the catalyst in `directory`, with its manifest, its SBOM and metadata inside. Two builds of
-    the same source differ in their bytes, and not in these. Raises BuildError, ManifestError, InputError."""
+    the same source differ in their bytes, and not in these. `quick` leaves out what makes its sandboxes faster. `note`
+    is told what could not be done here, in a sentence. Raises BuildError, ManifestError, InputError."""
     files = _files(directory)
     manifest = Manifest.parse(files.text, lambda: files.schemas)
     manifest.check_schemas()
@@ -63,8 +58,14 @@ def build(directory: Path) -> bytes:
         (wit / "built.wit").write_text(_world(manifest), encoding="utf-8")
         (stage / "catalyst" / "__init__.py").touch()
         (stage / f"{_FIRST}.py").write_text(_IN_ORDER, encoding="utf-8")
-        wasm = _componentize(wit, stage, place / "built.wasm")
-        parts = sbom.compose(wasm, manifest, stage, own=own, sdk=sdk)
+        wasm = componentize.component_of(wit, "built", stage, _FIRST, place / "built.wasm")
+        tools: list[str] = []
+        if not quick:
+            try:
+                wasm, tools = fuse.fused(wasm), [fuse.TOOL]
+            except fuse.Unfused as error:
+                note(f"a fresh sandbox of it takes half a millisecond longer than it could: {error}")
+        parts = sbom.compose(wasm, manifest, stage, own=own, sdk=sdk, tools=tools)
     wasm = append_section(wasm, SBOM_SECTION, parts)
     wasm = append_section(wasm, NOTICE_SECTION, _shipped("catalyst/NOTICE").read_bytes())
     return embed(wasm, *files)
@@ -103,33 +104,3 @@ def _shipped(part: str) -> Path:
     if (found := installation.shipped(part)) is None:
         raise BuildError(f"this installation lacks {part}", hint="install it again")
     return found
-
-
-def _componentize(wit: Path, stage: Path, output: Path) -> bytes:
-    spec = find_spec("componentize_py")
-    if spec is None or spec.origin is None:
-        raise BuildError("componentize-py is not installed", hint=installation.remedy("build"))
-    argv = [
-        sys.executable, "-c", _PROGRAM, str(Path(spec.origin).parents[1]),
-        "-d", str(wit), "-w", "built", "componentize", "--stub-wasi", _FIRST, "-p", str(stage), "-o", str(output),
-    ]  # fmt: skip
-    # Without this variable it adds the packages of a Python in PATH. A guest could import them, and neither the sources
-    # nor the SBOM would have them.
-    (nothing := output.parent / "environment" / "lib" / "site-packages").mkdir(parents=True)
-    env = environment.for_children() | {"VIRTUAL_ENV": str(nothing.parents[1])}
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=env)  # noqa: S603 - our own interpreter
-    if done.returncode != 0 or not output.is_file():
-        said = "\n".join(_guest_lines(done.stderr or done.stdout))
-        raise BuildError(f"componentize-py could not build it:\n{said}")
-    return output.read_bytes()
-
-
-def _guest_lines(stderr: str) -> Iterator[str]:
-    """The part of componentize-py's messages about the guest: its traceback, without the tool's own."""
-    lines = stderr.splitlines()
-    begin = next((index for index, line in enumerate(lines) if line.startswith("AssertionError: ")), 0)
-    for line in lines[begin:]:
-        if line.startswith(("Stack backtrace", "Caused by")):
-            return
-        if shown := line.removeprefix("AssertionError: ").rstrip():
-            yield shown.replace('"/0/', '"')

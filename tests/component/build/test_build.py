@@ -9,6 +9,7 @@ import pytest
 
 from host import Host
 from host.component import build as builder
+from host.component.build import componentize
 from host.component.manifest import files_beside
 from host.component.wasm import custom_sections
 from host.errors import BuildError, InputError, ManifestError
@@ -122,7 +123,7 @@ def test_cyfrs_name_for_the_manifest_will_do(tmp_path: Path) -> None:
 
 
 def test_without_the_compiler_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(builder, "find_spec", lambda name: None)
+    monkeypatch.setattr(componentize, "find_spec", lambda name: None)
     with pytest.raises(BuildError) as refused:
         builder.build(folder_of(tmp_path / "x", app=""))
     assert "install the extra 'build' from where this program came" in str(refused.value.hint)

@@ -69,6 +69,7 @@ PROGRAMS = [
 ]  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")  # of some operations the SDK says so
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda one: one.__name__)
 def test_a_program_for_the_sdk_runs_as_it_is(client: official.OpenAI, program: Callable[[Any], None]) -> None:
     program(client)

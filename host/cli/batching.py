@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import os
 import signal
@@ -89,6 +90,7 @@ def run_batch(
             most_failures=math.inf if max_failures is None else max_failures,
             written=bar.written,
         )
+        gc.freeze()  # all objects until now stay: no collection has to look at them
         ended = asyncio.run(dispatching.run(work, unfinished(lines_of(file), checked, files.is_done), target))
     return _say_end(ended, files, checked, bar.totals, in_json=in_json)
 

@@ -24,6 +24,7 @@ from host.oci.reference import OciReference
 from host.policy.document import Effective, SecretGrant
 from host.store import schema
 from host.store.access.api_keys import ApiKeys
+from host.store.access.batches import Batches
 from host.store.access.cancellations import Cancellations
 from host.store.access.counters import Counters
 from host.store.access.made_objects import MadeObjects
@@ -95,6 +96,7 @@ class Workspace:
         self.counters = Counters(database, keys=self.keys)
         self.cancellations = Cancellations(database)
         self.made_objects = MadeObjects(database)
+        self.batches = Batches(database, self.keys)
 
     def __repr__(self) -> str:
         return f"<Workspace in {self.state_dir}>"

@@ -10,8 +10,19 @@ it. A new face is a package here, and a line in `app`. Needs the extra `serve`.
 
 from host.server.app import Application, create_app
 from host.server.settings import ServerSettings
+from host.service.batches.hosted_work import BatchSettings
 from host.service.limits.limiter import Budget
 from host.service.request import Routed, Routing
 from host.service.targets import Failover, ModelTarget
 
-__all__ = ["Application", "Budget", "Failover", "ModelTarget", "Routed", "Routing", "ServerSettings", "create_app"]
+__all__ = [
+    "Application",
+    "BatchSettings",
+    "Budget",
+    "Failover",
+    "ModelTarget",
+    "Routed",
+    "Routing",
+    "ServerSettings",
+    "create_app",
+]

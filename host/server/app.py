@@ -20,16 +20,19 @@ from host.runtime.host import Host
 from host.runtime.workspace import Workspace
 from host.server.asgi import App, Receive, Scope, Send
 from host.server.console import Console
+from host.server.http_errors import shown_outside
 from host.server.mcp import McpEndpoint
 from host.server.middleware import Middleware
 from host.server.observability.metrics import Metrics, Probes
 from host.server.observability.readiness import Readiness
 from host.server.observability.tracing import open_tracing
-from host.server.openai import Gateway
+from host.server.openai import BatchingGateway, Gateway
 from host.server.openai.gateway import CATALYST, RUN, TRIED
 from host.server.realtime import RealtimeEndpoint
 from host.server.settings import ServerSettings
 from host.service.accounts import Observer
+from host.service.batches.hosted import HostedBatches
+from host.service.batches.hosted_work import Hosting
 from host.service.catalog import Catalog
 from host.service.dispatch import Dispatch, Running, UsageRecorder
 from host.service.health import HealthBook
@@ -90,6 +93,7 @@ class Application:
                 observers.append(self.health)
             objects = StoredObjects(self.catalog, self.workspace.made_objects, self.settings.routing, observers)
             self.dispatch = Dispatch(self.catalog, limiter, usage, observers, self.settings.budgets, admission, objects)
+            self._batches = self._hosted_batches()
             self._own = stack.pop_all()
         self.ending: Callable[[], object] = lambda: None
         """Called when it has taken its last request, before it ends runs and closes what it has."""
@@ -115,7 +119,7 @@ class Application:
         probes = Probes(self.catalog, self.metrics, self.settings, self.readiness, self.health)
         routes = [
             WebSocketRoute("/v1/{path:path}", RealtimeEndpoint(self.catalog, self.dispatch, self.settings)),
-            Mount("/v1", app=Gateway(self.catalog, self.dispatch, self.settings)),
+            Mount("/v1", app=self._gateway()),
             *(Route(path, self._mcp) for path in ("/mcp", "/mcp/")),  # a redirect would lose the body of a POST
             *probes.routes(),
             *Console(self.catalog, self.dispatch, self.workspace, self.settings, self.health).routes(),
@@ -132,6 +136,17 @@ class Application:
             )
         return Middleware(inner, self.settings, self.metrics, self.tracing)
 
+    def _hosted_batches(self) -> HostedBatches | None:
+        if self.settings.batches is None:
+            return None
+        store, told = self.workspace.batches, shown_outside
+        return HostedBatches(Hosting(self.catalog, self.dispatch, self.limiter, store, self.settings.batches, told))
+
+    def _gateway(self) -> Gateway:
+        if self._batches is None:
+            return Gateway(self.catalog, self.dispatch, self.settings)
+        return BatchingGateway(self.catalog, self.dispatch, self.settings, self._batches)
+
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         """The lifespan protocol (asgi.readthedocs.io, version 2.0)."""
         await receive()
@@ -145,7 +160,9 @@ class Application:
     async def alive(self) -> AsyncIterator[None]:
         """While it serves, over HTTP or not. It loads the catalysts of the routing first, cancels runs that another
         process was asked to cancel, and closes everything at the end."""
-        watching = asyncio.gather(self._watch(), self._check_health())
+        watching = asyncio.gather(
+            self._watch(), self._check_health(), *([self._batches.work()] if self._batches else [])
+        )
         try:
             await self._warm_up()
             yield

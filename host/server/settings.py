@@ -35,6 +35,11 @@ weight = 3                                # first three times as often as one of
 requests = "10000/1d"
 tokens = "5M/1d"
 concurrency = 20                          # its runs that have a sandbox at once, in each process
+
+[batches]                                 # /v1/batches is this server's own, for upstreams that have none
+concurrency = 16                          # lines of one batch that run at once
+keep = "30d"                              # their files
+max_size = "1GiB"                         # of the files of one key
 """
 
 from __future__ import annotations
@@ -52,11 +57,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from host.core.fields import did_you_mean
 from host.core.names import Reference
-from host.core.quantities import Quota, parse_duration, parse_size
+from host.core.quantities import CALENDAR_UNITS, Quota, parse_duration, parse_size
 from host.core.repeating import CAUSES
 from host.core.strict_json import parse_json
 from host.errors import HostError, InputError
 from host.server.connections import MOST_UNKNOWN, MOST_UNKNOWN_OF_ADDRESS
+from host.service.batches.hosted_work import BatchSettings
 from host.service.health import LEAST_PAUSE_S
 from host.service.limits import Budget
 from host.service.principal import MOST_BYTES
@@ -73,6 +79,7 @@ class ServerSettings:
     """`allowed_hosts` are names in the Host header, `*` for any; `budgets` are by references without a version;
     `limits_url` may hold a password. `max_connections` 0: as many as descriptors
     allow. `mcp_tools` are globs over operations: which of them MCP lists where there are too many to list them all.
+    `batches`: the server runs batches itself; None: upstreams do.
     `anonymous` admits callers on the loopback interface while there is no key."""
 
     routing: Routing = field(default_factory=Routing)
@@ -88,6 +95,7 @@ class ServerSettings:
     mcp_tools: tuple[str, ...] = ()
     limits_url: str | None = field(default=None, repr=False)
     health_checks_s: float | None = None
+    batches: BatchSettings | None = None
     anonymous: bool = True
 
     @classmethod
@@ -141,6 +149,7 @@ class ServerSettings:
             mcp_tools=tuple(_named("mcp_tools", partial(operation_glob, text)) for text in given.mcp_tools),
             limits_url=given.limits,
             health_checks_s=None if given.health_checks is None else _pause(given.health_checks),
+            batches=None if given.batches is None else _batches(given.batches),
         )
 
     def with_routes(
@@ -184,6 +193,15 @@ class _Failover(_Strict):
     unsafe_repeat: bool = False
 
 
+_BATCHES = BatchSettings()
+
+
+class _Batches(_Strict):
+    concurrency: int = Field(_BATCHES.concurrency, ge=1, le=1_000)
+    keep: str = "30d"
+    max_size: str | int = _BATCHES.max_size
+
+
 class _Document(_Strict):
     default: str | None = None
     prefix_map: dict[str, str] = Field(default_factory=dict)
@@ -201,6 +219,7 @@ class _Document(_Strict):
     mcp_tools: list[str] = Field(default_factory=list)
     limits: str | None = None
     health_checks: str | None = None
+    batches: _Batches | None = None
 
 
 def _model_at(loc: Sequence[int | str]) -> type[_Strict]:
@@ -208,6 +227,8 @@ def _model_at(loc: Sequence[int | str]) -> type[_Strict]:
     match loc:
         case ["budgets", _, _]:
             return _Budget
+        case ["batches", _]:
+            return _Batches
         case ["failover", _, _]:
             return _Failover
         case ["failover", _, "targets", *_]:
@@ -269,6 +290,11 @@ def _pause(text: str) -> float:
             f"health_checks: {text} is too often", field="health_checks", hint=f"{LEAST_PAUSE_S:g}s, or more"
         )
     return seconds
+
+
+def _batches(given: _Batches) -> BatchSettings:
+    keep_s: float = _named("batches.keep", lambda: parse_duration(given.keep, CALENDAR_UNITS))
+    return BatchSettings(given.concurrency, keep_s, _named("batches.max_size", lambda: parse_size(given.max_size)))
 
 
 def _quota(name: str, text: str | None) -> Quota | None:

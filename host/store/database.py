@@ -441,3 +441,11 @@ def putting(table: Table, place: Sequence[str], values: Sequence[str]) -> Mappin
         put = {name: statement.excluded[name] for name in values}
         statements[dialect] = statement.on_conflict_do_update(index_elements=list(place), set_=put)
     return statements
+
+
+def inserting(table: Table, place: Sequence[str]) -> Mapping[str, Any]:
+    """The statement that inserts a row, or leaves the row with the same `place` as it is; as `adding`."""
+    return {
+        dialect: insert(table).on_conflict_do_nothing(index_elements=list(place))
+        for dialect, insert in _INSERTS.items()
+    }

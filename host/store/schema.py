@@ -38,6 +38,8 @@ EARLIER: Final[tuple[str, ...]] = (
     "",
     "4c2b9ea7877aef5b751e8b5bc7e0fb6095a8b14b6b6f6181f105f2000307c69c",
     "dd7f61d578c63e1d146653124ee768f7b945a8dbc596b45e317e7e168d17735b",
+    "f51dcbbaa5f01d01f455eb73c98121463abdc345c47b937e9f44cc1338d6caad",
+    "529ed8795422a4eb4875343d74c3ecb92d41ac8263ef2b16b1dd68f68a2a8ab1",
 )
 """Digests of the schemas before this one; "": it was no part of the state digest."""
 

@@ -244,6 +244,43 @@ made_objects = Table(
     Index("ix_made_objects_key_made_at", "key", "made_at"),
 )
 
+# Batches that a server runs itself (host.store.access.batches). `owner` is the id of an API key, "": none.
+batch_files = Table(
+    "batch_files",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("made_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    Column("key", Text, ForeignKey("keys.id"), nullable=False),
+    Column("sealed", LargeBinary, nullable=False),  # json
+    Index("ix_batch_files_owner_made_at", "owner", "made_at"),
+)
+
+# The contents of those files, in their order: of results, a line each, by its number.
+batch_pieces = Table(
+    "batch_pieces",
+    metadata,
+    Column("file", Text, primary_key=True),
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("key", Text, ForeignKey("keys.id"), nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("ended", Boolean, nullable=False, index=True),
+    Column("made_at", Double, nullable=False),
+    Column("kept_until", Double, nullable=False),
+    Column("key", Text, ForeignKey("keys.id"), nullable=False),
+    Column("sealed", LargeBinary, nullable=False),  # json
+    Index("ix_batches_owner_made_at", "owner", "made_at"),
+)
+
 # The audit log: each row's mac covers the row and the mac of the row before it (host.store.audit_log.log).
 audit = Table(
     "audit",

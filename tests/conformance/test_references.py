@@ -19,7 +19,7 @@ from host.cli.commands.docs import DOCUMENTS
 from host.core.installation import shipped
 from host.core.quantities import parse_size
 from host.server import ServerSettings
-from host.server.settings import _Budget, _Document, _Failover, _Target
+from host.server.settings import _Batches, _Budget, _Document, _Failover, _Target
 from tests.conformance.references import TABLES, UNDECIDED, renewed
 from tests.conftest import ROOT
 
@@ -48,6 +48,7 @@ def test_the_example_of_settings_has_every_one_of_them() -> None:
     document = uncommented()
     assert set(document) == set(_Document.model_fields)
     assert set(document["budgets"]["c:local.openai"]) == set(_Budget.model_fields)
+    assert set(document["batches"]) == set(_Batches.model_fields)
     assert set(document["failover"]["gpt-4o"]) == set(_Failover.model_fields)
     assert set(document["failover"]["gpt-4o"]["targets"][0]) == set(_Target.model_fields)
 

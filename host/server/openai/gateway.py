@@ -137,7 +137,9 @@ class Gateway:
             models = await list_models(self._dispatch, view, asked)
             await send_whole(send, 200, encoded(models))
             return
-        request = await self._request(context, scope, receive, admitted, matched)
+        request = await self._request(context, scope, receive, send, admitted, matched)
+        if request is None:
+            return
         if request.large:
             resolved = await admitted.off_loop(lambda: self._dispatch.resolve(request, view))
         else:
@@ -172,9 +174,17 @@ class Gateway:
         return self._routes[1].find(scope["method"], path_below(scope))
 
     async def _request(
-        self, context: RequestContext, scope: Scope, receive: Receive, admitted: Admitted, matched: Matched
-    ) -> OperationRequest:
-        """For the catalyst that the header names, or else for the one that has the model. Raises InputError."""
+        self,
+        context: RequestContext,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        admitted: Admitted,
+        matched: Matched,
+    ) -> OperationRequest | None:
+        """For the catalyst that the header names, or else for the one that has the model; None where the request was
+        answered here. Raises InputError."""
+        del send  # for gateways that answer some requests themselves
         some = next(iter(matched.route.specs.values()))  # every catalyst of one route reads the body in the same way
         content = await read_content(scope, receive, some, self._settings.max_body_bytes, admitted)
         model = openai.model_of(matched.route.template, matched.values, content.params)

@@ -143,11 +143,13 @@ class Checked:
 
 
 def check_input(
-    lines: Callable[[], Iterable[BatchLine]], mistake: Callable[[BatchLine, InputError], object] = lambda *_: None
+    lines: Callable[[], Iterable[BatchLine]],
+    mistake: Callable[[BatchLine, InputError], object] = lambda *_: None,
+    also: Callable[[BatchLine, BatchRequest], object] = lambda *_: None,
 ) -> Checked:
     """Read all of an input, which `lines` returns from its beginning; `mistake` is called with each line that cannot be
-    read. A custom_id takes eight bytes of memory. Raises InputError, with the numbers of the lines, where two lines
-    have the same custom_id."""
+    read, or that `also` raises InputError for. A custom_id takes eight bytes of memory. Raises InputError, with the
+    numbers of the lines, where two lines have the same custom_id."""
     total, ids = _Digest(), [array("Q") for _ in range(_BUCKETS)]
     count = last = unreadable = 0
     first: InputError | None = None
@@ -155,14 +157,15 @@ def check_input(
         total.add(line)
         count, last = count + 1, line.number
         try:
-            custom_id = read_request(line).custom_id
+            request = read_request(line)
+            also(line, request)
         except InputError as error:
             unreadable += 1
             first = first or error
             mistake(line, error)
             continue
-        if custom_id:
-            ident = _hashed(custom_id)
+        if request.custom_id:
+            ident = _hashed(request.custom_id)
             ids[ident % _BUCKETS].append(ident)
     if candidates := _twice(ids):
         _refuse_duplicates(lines(), candidates)

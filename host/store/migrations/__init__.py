@@ -14,7 +14,7 @@ from sqlalchemy import Connection, column, select, table, text
 
 from host.errors import StateError
 
-NEWEST: Final = "0004"
+NEWEST: Final = "0005"
 _VERSION = table("alembic_version", column("version_num"))
 _IS_THERE: Final = {  # and not by reflection, which could find operators of others (host.store.schema)
     "sqlite": text("SELECT name FROM main.sqlite_master WHERE name = 'alembic_version'"),

@@ -21,7 +21,7 @@ from host.store.vault.aead import DecryptionFailed, decrypt, encrypt
 from host.store.vault.master import KEY_BYTES, KeyPlace, MasterKey
 from host.store.vault.rotation import Note
 
-Purpose = Literal["audit", "console", "counters", "secrets", "state", "vault"]
+Purpose = Literal["audit", "batches", "console", "counters", "secrets", "state", "vault"]
 
 
 class DataKey(Unspoken):

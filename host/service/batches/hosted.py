@@ -1,0 +1,208 @@
+"""Batches that a server runs itself, for upstreams that have none: OpenAI's batches and their files, by its names.
+
+A batch belongs to the API key that made it, and each of its lines is a request of that key: its limits, its budgets and
+what it may do hold. Any process that shares the state may run it, one at a time (a lease says which); where that one
+ends, another goes on, and no line that is finished is run again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import secrets
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import Final
+
+from host.core.strict_json import Json
+from host.errors import HostError, InputError, LimitExceeded, NotFound
+from host.service.batches.hosted_work import AT_ONCE, LEASE_S, READ, Hosting, OneBatch
+from host.service.batches.kept import batch_object, file_object, in_status, read_lifetime, read_metadata
+from host.service.batches.lines import PREFIX
+from host.service.principal import Principal
+from host.store.access.batches import KeptBatch, KeptFile
+
+_log = logging.getLogger(__name__)
+
+FILE: Final = "file-hosted-"
+BATCH: Final = "batch_hosted_"
+WINDOW_S: Final = 86_400.0
+_LOOK_S: Final = 1.0
+_AGAIN_S: Final = 15.0  # after an error that was no line's own
+_SWEEP_S: Final = 600.0
+
+
+@dataclass(slots=True)
+class HostedBatches:
+    """One per process, for its event loop."""
+
+    hosting: Hosting
+    _running: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _again: dict[str, float] = field(default_factory=dict)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    # for the face: what OpenAI's API answers
+
+    async def create_file(
+        self, principal: Principal, name: str, content: bytes, lasts_s: float | None = None
+    ) -> dict[str, Json]:
+        """The file object. Raises LimitExceeded."""
+        held = await self.hosting.briefly(partial(self.hosting.store.bytes_of, principal.id))
+        if held + len(content) > self.hosting.settings.max_size:
+            raise LimitExceeded(
+                "the key's files of batches have as many bytes as they may",
+                unit="bytes",
+                retry_after_s=3_600.0,
+                hint="delete files of batches that are done",
+            )
+        now = time.time()
+        facts: dict[str, Json] = {"filename": name, "purpose": "batch"}
+        ident = f"{FILE}{secrets.token_hex(12)}"
+        keep_s = min(lasts_s or math.inf, self.hosting.settings.keep_s)
+        file = KeptFile(ident, principal.id, len(content), now, now + keep_s, facts)
+        await self.hosting.briefly(partial(self.hosting.store.add_file, file, content))
+        return file_object(file)
+
+    async def file(self, principal: Principal, ident: str) -> KeptFile:
+        """Raises NotFound, alike for unknown files and those of other keys."""
+        found = await self.hosting.briefly(partial(self.hosting.store.file, principal.id, ident))
+        if found is None:
+            raise NotFound(f"there is no file {ident[:80]!r}", field="file_id")
+        return found
+
+    async def files(self, principal: Principal, purpose: str | None = None) -> list[KeptFile]:
+        """The newest first."""
+        found = await self.hosting.briefly(partial(self.hosting.store.files, principal.id))
+        return [one for one in found if purpose in (None, one.facts["purpose"])]
+
+    async def content(self, file: KeptFile) -> AsyncIterator[bytes]:
+        """Its bytes, in pieces."""
+        pieces = self.hosting.store.pieces(file.id)
+        lines = file.facts["purpose"] != "batch"  # its pieces are lines
+
+        def some() -> list[bytes]:
+            return [piece + b"\n" if lines else piece for _, piece in islice(pieces, READ)]
+
+        while found := await self.hosting.briefly(some):
+            yield b"".join(found)
+
+    async def delete_file(self, principal: Principal, ident: str) -> dict[str, Json]:
+        """Raises NotFound."""
+        if not await self.hosting.briefly(partial(self.hosting.store.delete_file, principal.id, ident)):
+            raise NotFound(f"there is no file {ident[:80]!r}", field="file_id")
+        return {"id": ident, "object": "file", "deleted": True}
+
+    async def create(self, principal: Principal, given: Mapping[str, Json]) -> dict[str, Json]:
+        """The batch object. Raises InputError, NotFound."""
+        source, endpoint, window = (given.get(name) for name in ("input_file_id", "endpoint", "completion_window"))
+        if not isinstance(source, str):
+            raise InputError("input_file_id is no text", field="input_file_id")
+        if not isinstance(endpoint, str) or not endpoint.startswith(f"{PREFIX}/"):
+            raise InputError("endpoint has to begin with /v1/", field="endpoint", hint="like /v1/chat/completions")
+        if window != "24h":
+            raise InputError("completion_window has to be 24h", field="completion_window")
+        file = await self.file(principal, source)
+        if file.facts["purpose"] != "batch":
+            raise InputError("the file's purpose has to be batch", field="input_file_id")
+        now = time.time()
+        ident = f"{BATCH}{secrets.token_hex(12)}"
+        facts: dict[str, Json] = {
+            "status": "validating",
+            "endpoint": endpoint,
+            "input_file_id": source,
+            "metadata": read_metadata(given.get("metadata")),
+            "results_for_s": read_lifetime(given.get("output_expires_after")),
+            "output": f"{FILE}{secrets.token_hex(12)}",
+            "errors_file": f"{FILE}{secrets.token_hex(12)}",
+            "expires_at": now + WINDOW_S,
+            "counts": [0, 0, 0],
+            "tokens": [0, 0],
+        }
+        batch = KeptBatch(ident, principal.id, False, now, now + WINDOW_S + self.hosting.settings.keep_s, facts)
+        await self.hosting.briefly(partial(self.hosting.store.add, batch))
+        self._changed.set()
+        return batch_object(batch)
+
+    async def retrieve(self, principal: Principal, ident: str) -> dict[str, Json]:
+        """Raises NotFound, alike for unknown batches and those of other keys."""
+        found = await self.hosting.briefly(partial(self.hosting.store.get, ident, principal.id))
+        if found is None:
+            raise NotFound(f"there is no batch {ident[:80]!r}", field="batch_id")
+        return batch_object(found)
+
+    async def batches(self, principal: Principal) -> list[dict[str, Json]]:
+        """The newest first."""
+        return [
+            batch_object(one) for one in await self.hosting.briefly(partial(self.hosting.store.of_owner, principal.id))
+        ]
+
+    async def cancel(self, principal: Principal, ident: str) -> dict[str, Json]:
+        """Lines under way end soon; those that are finished stay. Raises NotFound; InputError where it has ended."""
+        shown = await self.retrieve(principal, ident)
+
+        def cancelling(batch: KeptBatch) -> KeptBatch:
+            return batch if batch.ended or batch.facts["status"] == "cancelling" else in_status(batch, "cancelling")
+
+        found = await self.hosting.briefly(partial(self.hosting.store.change, ident, cancelling))
+        if found is None or found.ended:
+            raise InputError(f"the batch is {shown['status']}, and cannot be cancelled", field="batch_id")
+        self._changed.set()
+        return batch_object(found)
+
+    # the work
+
+    async def work(self) -> None:
+        """Run the batches there are, until the task is cancelled. Then those under way are left for others."""
+        swept = -math.inf
+        try:
+            while True:
+                self._changed.clear()
+                try:
+                    await self._look()
+                    if time.monotonic() - swept > _SWEEP_S:
+                        swept = time.monotonic()
+                        await self.hosting.briefly(self.hosting.store.sweep)
+                except HostError as error:
+                    _log.warning("batches cannot be looked up: %s", error.code)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_LOOK_S):
+                        await self._changed.wait()
+        finally:
+            running = [*self._running.values()]
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+            self.hosting.threads.close(_LOOK_S)
+
+    async def _look(self) -> None:
+        """Begin or go on with those that nobody runs."""
+        for ident in await self.hosting.briefly(self.hosting.store.open_ids):
+            if len(self._running) >= AT_ONCE:
+                return
+            if ident in self._running or self._again.get(ident, 0.0) > time.monotonic():
+                continue
+            if await self.hosting.briefly(partial(self.hosting.limiter.lease, f"batch:{ident}", LEASE_S)):
+                continue  # another process has it
+            task = self._running[ident] = asyncio.get_running_loop().create_task(self._run(ident))
+            task.add_done_callback(partial(self._ran, ident))
+
+    def _ran(self, ident: str, task: asyncio.Task[None]) -> None:
+        del self._running[ident]
+        self._again.pop(ident, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._again[ident] = time.monotonic() + _AGAIN_S
+            _log.warning("the batch %s stopped, and goes on later: %s", ident, error)
+
+    async def _run(self, ident: str) -> None:
+        try:
+            batch = await self.hosting.briefly(partial(self.hosting.store.get, ident))
+            if batch is not None and not batch.ended:
+                await OneBatch(self.hosting, batch).run()
+        finally:
+            with suppress(HostError):
+                await asyncio.shield(self.hosting.briefly(partial(self.hosting.limiter.release, f"batch:{ident}")))

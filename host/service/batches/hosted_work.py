@@ -1,0 +1,267 @@
+"""The work on one batch that the server keeps: its checks, its lines, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from host.core.strict_json import Json
+from host.errors import HostError, InputError, Unauthenticated
+from host.runtime.threads import Workers
+from host.service.batches.answers import Asking, BatchAnswer, DispatchEngine
+from host.service.batches.kept import (
+    counted,
+    counts_of,
+    ended,
+    expired_answer,
+    in_status,
+    mistake_object,
+    mistakes_object,
+)
+from host.service.batches.lines import (
+    PREFIX,
+    BatchLine,
+    BatchRequest,
+    Checked,
+    check_input,
+    lines_of,
+    unfinished,
+)
+from host.service.batches.work import BatchWork
+from host.service.principal import ANONYMOUS_SCOPES, Principal
+from host.store.access.batches import Batches, KeptBatch, KeptFile, with_facts
+
+if TYPE_CHECKING:
+    from host.service.catalog import Catalog, View
+    from host.service.dispatch import Dispatch
+    from host.service.limits import Limiter
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+MOST_LINES: Final = 50_000  # as OpenAI has it
+LEASE_S: Final = 20.0
+AT_ONCE: Final = 4  # batches of one process
+_MOST_MISTAKES: Final = 100
+READ: Final = 64  # lines or pieces at once
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSettings:
+    """`concurrency` lines of one batch run at once. Files are kept for `keep_s` seconds; those of one key may have
+    `max_size` bytes together."""
+
+    concurrency: int = 16
+    keep_s: float = 30 * 86_400.0
+    max_size: int = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Hosting:
+    """What batches need of the process. `told` renders an error for callers."""
+
+    catalog: Catalog
+    dispatch: Dispatch
+    limiter: Limiter
+    store: Batches
+    settings: BatchSettings
+    told: Callable[[HostError], Mapping[str, Any]]
+    threads: Workers = field(default_factory=lambda: Workers("host-batches", 2 * AT_ONCE))
+
+    async def briefly(self, work: Callable[[], T]) -> T:
+        """The result of `work`, which reads or writes the state."""
+        return await self.catalog.off_loop(work)
+
+    async def aside(self, work: Callable[[], T]) -> T:
+        """The result of `work`, which may take minutes."""
+        return await self.threads.answer(work, math.inf)
+
+
+class OneBatch:
+    """A batch that this process runs."""
+
+    def __init__(self, hosting: Hosting, batch: KeptBatch) -> None:
+        self._hosting = hosting
+        self._store = hosting.store
+        self._batch = batch
+        self._facts = batch.facts
+        self._files = (str(batch.facts["output"]), str(batch.facts["errors_file"]))
+        self._file = io.BufferedReader(_Pieces(self._store, str(batch.facts["input_file_id"])), 1 << 20)
+        self._done: set[int] = set()
+        self._why: dict[str, Json] | None = None  # the status that it is to end in, with its other facts
+
+    async def run(self) -> None:
+        """Raises HostError where it is to go on later."""
+        checked = await self._hosting.aside(self._checked)
+        if checked is None:
+            return
+        await self._change(
+            lambda now: in_status(with_facts(now, counts=[checked.lines, *counts_of(now)[1:]]), "in_progress")
+        )
+        self._done = set(await self._hosting.aside(lambda: [*self._store.positions(self._files)]))
+        expires_at = float(str(self._facts["expires_at"]))
+        asking = Asking(self._principal, None, None, self._hosting.told, max(1.0, expires_at - time.time()))
+        engine = DispatchEngine(self._hosting.catalog, self._hosting.dispatch, asking)
+        work = BatchWork(self._batch.id, engine, self, concurrency=self._hosting.settings.concurrency)
+        running = asyncio.ensure_future(work.run(self._each(checked)))
+        watching = asyncio.ensure_future(self._watch(running, expires_at))
+        try:
+            await running
+        except asyncio.CancelledError:
+            if self._why is None:
+                raise
+        except Unauthenticated as error:
+            self._why = {"status": "failed", "errors": mistakes_object([mistake_object("key_ended", error.message)])}
+        finally:
+            running.cancel()
+            watching.cancel()
+            await asyncio.gather(running, watching, return_exceptions=True)
+        if self._why is not None and self._why["status"] == "expired":
+            await self._hosting.aside(partial(self._expire_rest, checked))
+        await self._end(**(self._why or {"status": "completed"}))
+
+    def write(self, answers: Sequence[BatchAnswer]) -> None:
+        """As of `AnswerSink`."""
+        some: dict[str, list[tuple[int, bytes]]] = {file: [] for file in self._files}
+        for one in answers:
+            some[self._files[one.failed]].append((one.number, one.text))
+        tokens = sum(one.tokens.input for one in answers), sum(one.tokens.output for one in answers)
+        self._store.change(self._batch.id, partial(counted, answers=answers, tokens=tokens), answers=some)
+
+    def _checked(self) -> Checked | None:
+        """The whole input; None where it has mistakes, and the batch has failed by them."""
+        mistakes: list[dict[str, Json]] = []
+        endpoint = str(self._facts["endpoint"])
+
+        def mistake(line: BatchLine, error: InputError) -> None:
+            if len(mistakes) < _MOST_MISTAKES:
+                mistakes.append(mistake_object(error.code, error.message, line.number, error.field))
+
+        def also(line: BatchLine, request: BatchRequest) -> None:
+            if f"{PREFIX}{request.path}" != endpoint:
+                said = f"line {line.number}: the url is not the batch's endpoint, {endpoint[:200]}"
+                raise InputError(said, field="url")
+
+        try:
+            found = check_input(partial(lines_of, self._file), mistake, also)
+        except InputError as error:
+            mistakes.append(mistake_object("duplicate_custom_id", error.message, None, error.field))
+        else:
+            if not 0 < found.lines <= MOST_LINES:
+                said = f"the file has {found.lines} requests, and a batch has 1 to {MOST_LINES}"
+                mistakes.append(mistake_object("too_many_requests" if found.lines else "empty_file", said))
+            if not mistakes:
+                return found
+        self._store.change(self._batch.id, partial(ended, status="failed", errors=mistakes_object(mistakes)))
+        return None
+
+    async def _each(self, checked: Checked) -> AsyncIterator[BatchLine]:
+        lines = unfinished(lines_of(self._file), checked, self._done.__contains__)
+        while found := await self._hosting.aside(lambda: [*islice(lines, READ)]):
+            for line in found:
+                yield line
+
+    async def _watch(self, running: asyncio.Future[bool], expires_at: float) -> None:
+        """Renew the lease; end the work where the batch was cancelled, is too old, or where its key has ended."""
+        while True:
+            await asyncio.sleep(LEASE_S / 10)
+            try:
+                renewed = partial(self._hosting.limiter.lease, f"batch:{self._batch.id}", LEASE_S, anew=True)
+                await self._hosting.briefly(renewed)
+                now = await self._hosting.briefly(partial(self._store.get, self._batch.id))
+                self._principal(await self._hosting.catalog.current())
+            except Unauthenticated as error:
+                self._why = {
+                    "status": "failed",
+                    "errors": mistakes_object([mistake_object("key_ended", error.message)]),
+                }
+            except HostError as error:
+                _log.warning("the batch %s cannot be looked up: %s", self._batch.id, error.code)
+                continue
+            else:
+                if now is None or now.facts["status"] == "cancelling":
+                    self._why = {"status": "cancelled"}
+                elif time.time() > expires_at:
+                    self._why = {"status": "expired"}
+            if self._why is not None:
+                running.cancel()
+                return
+
+    def _principal(self, view: View) -> Principal:
+        """The holder of the key, as it is now. Raises Unauthenticated."""
+        if not self._batch.owner:
+            found = Principal(None, ANONYMOUS_SCOPES, anonymous=True)
+            found.require_still(view.keys, time.time())
+            return found
+        key = view.keys.active(self._batch.owner, time.time())
+        if key is None:
+            raise Unauthenticated("the key of the batch was revoked or has expired")
+        return Principal.of(key)
+
+    def _expire_rest(self, checked: Checked) -> None:
+        """An error for each line that was not run."""
+        self._done = set(self._store.positions(self._files))
+        lines = unfinished(lines_of(self._file), checked, self._done.__contains__)
+        while some := [*islice(lines, 10 * READ)]:
+            self.write([expired_answer(self._batch.id, line) for line in some])
+
+    async def _change(self, changed: Callable[[KeptBatch], KeptBatch]) -> None:
+        await self._hosting.briefly(partial(self._store.change, self._batch.id, changed))
+
+    async def _end(self, **facts: Json) -> None:
+        batch = await self._hosting.briefly(partial(self._store.get, self._batch.id))
+        if batch is None:
+            return
+        counts, files, now = counts_of(batch), dict[str, KeptFile](), time.time()
+        lasts_s = batch.facts["results_for_s"]
+        until = now + min(
+            float(lasts_s) if isinstance(lasts_s, int | float) else math.inf, self._hosting.settings.keep_s
+        )
+        names = zip(("output_file_id", "error_file_id"), self._files, ("output", "error"), counts[1:], strict=True)
+        for name, ident, kind, count in names:
+            if count:
+                size = await self._hosting.briefly(partial(self._store.size_of, ident)) + count
+                known: dict[str, Json] = {"filename": f"{batch.id}_{kind}.jsonl", "purpose": "batch_output"}
+                files[name] = KeptFile(ident, batch.owner, size, now, until, known)
+        named: dict[str, Json] = {name: one.id for name, one in files.items()}
+        changed = partial(ended, **{**facts, **named})
+        await self._hosting.briefly(partial(self._store.change, batch.id, changed, files=tuple(files.values())))
+
+
+class _Pieces(io.RawIOBase):
+    """The content of a kept file, from its beginning whenever that is sought."""
+
+    def __init__(self, store: Batches, file: str) -> None:
+        self._store = store
+        self._file = file
+        self._pieces: Iterator[tuple[int, bytes]] = store.pieces(file)
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        if (offset, whence) != (0, 0):
+            raise io.UnsupportedOperation("only to the beginning")
+        self._pieces, self._rest = self._store.pieces(self._file), memoryview(b"")
+        return 0
+
+    def readinto(self, buffer: Any, /) -> int:
+        if not self._rest:
+            self._rest = memoryview(next(self._pieces, (0, b""))[1])
+        size = min(len(buffer), len(self._rest))
+        buffer[:size] = self._rest[:size]
+        self._rest = self._rest[size:]
+        return size

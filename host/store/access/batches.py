@@ -1,0 +1,252 @@
+"""Batches that a server runs itself, and their files, kept so that another process can go on with them.
+
+Everything of them is sealed, as secrets are: prompts and answers are nowhere in plain text, and a row that somebody
+else wrote, changed or put into another place does not open. So nobody who can write to the database makes the server
+run anything on a key's behalf, but for what its holder asked for within the last day. What is deleted or expired is
+gone.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from host.core.strict_json import Json, parse_object
+from host.errors import StateError
+from host.store.database import inserting
+from host.store.tables import batch_files, batch_pieces, batches
+from host.store.vault.aead import DecryptionFailed, decrypt, encrypt
+
+if TYPE_CHECKING:
+    from host.store.database import Database
+    from host.store.vault.keys import DataKey, Keys
+
+PIECE_BYTES: Final = 256 * 1024
+_AT_ONCE: Final = 64  # pieces
+_PURPOSE: Final = "batches"
+_NEW: Final = inserting(batch_pieces, ("file", "position"))
+
+
+@dataclass(frozen=True, slots=True)
+class KeptFile:
+    """`owner` is the id of an API key, "" for callers without one. `facts` are those of the API beside these; times are
+    Unix time in seconds."""
+
+    id: str
+    owner: str
+    bytes: int
+    made_at: float
+    expires_at: float
+    facts: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class KeptBatch:
+    """`facts` are those of the API, and what the server needs to go on. `ended`: nothing is left to be done."""
+
+    id: str
+    owner: str
+    ended: bool
+    made_at: float
+    kept_until: float
+    facts: Mapping[str, Json]
+
+
+class Batches:
+    """One per process, thread-safe. Methods raise StateError, also where a row was not written by this program."""
+
+    def __init__(self, database: Database, keys: Keys) -> None:
+        self._database = database
+        self._keys = keys
+
+    # files
+
+    def add_file(self, file: KeptFile, content: bytes) -> None:
+        with self._database.writing() as connection:
+            key = self._keys.current(connection, _PURPOSE)
+            self._insert_file(connection, key, file)
+            for position, begin in enumerate(range(0, len(content), PIECE_BYTES)):
+                piece = encrypt(key.key, content[begin : begin + PIECE_BYTES], *_context(file.id, position))
+                row = {"file": file.id, "position": position, "key": key.id, "sealed": piece}
+                connection.execute(insert(batch_pieces).values(row))
+
+    def file(self, owner: str, ident: str) -> KeptFile | None:
+        found = [one for one in self.files(owner, ident) if one.id == ident]
+        return found[0] if found else None
+
+    def files(self, owner: str, ident: str | None = None) -> list[KeptFile]:
+        """Those of `owner`, the newest first."""
+        query = select(batch_files).where(batch_files.c.owner == owner, batch_files.c.expires_at > time.time())
+        query = query if ident is None else query.where(batch_files.c.id == ident)
+        with self._database.reading() as connection:
+            rows = connection.execute(query.order_by(batch_files.c.made_at.desc(), batch_files.c.id)).all()
+            return [self._file(connection, row) for row in rows]
+
+    def delete_file(self, owner: str, ident: str) -> bool:
+        """Whether it was there."""
+        with self._database.writing() as connection:
+            where = batch_files.c.owner == owner, batch_files.c.id == ident
+            found = connection.execute(delete(batch_files).where(*where)).rowcount
+            if found:
+                connection.execute(delete(batch_pieces).where(batch_pieces.c.file == ident))
+        return bool(found)
+
+    def bytes_of(self, owner: str) -> int:
+        """What the files of `owner` hold together."""
+        with self._database.reading() as connection:
+            query = select(func.coalesce(func.sum(batch_files.c.bytes), 0)).where(batch_files.c.owner == owner)
+            return int(connection.execute(query).scalar_one())
+
+    def pieces(self, file: str) -> Iterator[tuple[int, bytes]]:
+        """The contents of a file in their order, with their positions, a few in memory at a time."""
+        last = -1
+        while True:
+            query = select(batch_pieces).where(batch_pieces.c.file == file, batch_pieces.c.position > last)
+            with self._database.reading() as connection:
+                rows = connection.execute(query.order_by(batch_pieces.c.position).limit(_AT_ONCE)).all()
+                found = [(row.position, self._content(connection, row, file, row.position)) for row in rows]
+            yield from found
+            if len(rows) < _AT_ONCE:
+                return
+            last = found[-1][0]
+
+    def positions(self, files: Sequence[str]) -> Iterator[int]:
+        """Where there are pieces of these files."""
+        query = select(batch_pieces.c.position).where(batch_pieces.c.file.in_(files))
+        with self._database.reading() as connection:
+            yield from connection.execute(query).scalars()
+
+    def size_of(self, file: str) -> int:
+        """Bytes of all pieces together, without what seals them."""
+        sealed = func.length(batch_pieces.c.sealed) - len(encrypt(bytes(32), b""))
+        with self._database.reading() as connection:
+            query = select(func.coalesce(func.sum(sealed), 0)).where(batch_pieces.c.file == file)
+            return int(connection.execute(query).scalar_one())
+
+    # batches
+
+    def add(self, batch: KeptBatch) -> None:
+        with self._database.writing() as connection:
+            key = self._keys.current(connection, _PURPOSE)
+            connection.execute(insert(batches).values(_row(key, batch)))
+
+    def get(self, ident: str, owner: str | None = None) -> KeptBatch | None:
+        """The batch of this id; with `owner`, if it is theirs."""
+        with self._database.reading() as connection:
+            return self._batch(connection, ident, owner)
+
+    def of_owner(self, owner: str) -> list[KeptBatch]:
+        """The newest first."""
+        query = select(batches).where(batches.c.owner == owner, batches.c.kept_until > time.time())
+        with self._database.reading() as connection:
+            rows = connection.execute(query.order_by(batches.c.made_at.desc(), batches.c.id)).all()
+            return [self._kept(connection, row) for row in rows]
+
+    def open_ids(self) -> list[str]:
+        """Those that have not ended, the oldest first."""
+        with self._database.reading() as connection:
+            query = select(batches.c.id).where(~batches.c.ended).order_by(batches.c.made_at)
+            return list(connection.execute(query).scalars())
+
+    def change(
+        self,
+        ident: str,
+        changed: Callable[[KeptBatch], KeptBatch],
+        *,
+        answers: Mapping[str, Sequence[tuple[int, bytes]]] | None = None,
+        files: Iterable[KeptFile] = (),
+    ) -> KeptBatch | None:
+        """The batch after `changed`, which gets it as it is; None where it is gone. In the same transaction `answers`
+        are added to files, by their positions, those that are there already left as they are, and `files` are made."""
+        with self._database.writing() as connection:
+            if (batch := self._batch(connection, ident, None)) is None:
+                return None
+            key = self._keys.current(connection, _PURPOSE)
+            for file, some in (answers or {}).items():
+                rows = [
+                    {"file": file, "position": at, "key": key.id, "sealed": encrypt(key.key, text, *_context(file, at))}
+                    for at, text in some
+                ]
+                if rows:
+                    connection.execute(_NEW[connection.dialect.name], rows)
+            for one in files:
+                self._insert_file(connection, key, one)
+            found = changed(batch)
+            connection.execute(update(batches).where(batches.c.id == ident).values(_row(key, found)))
+            return found
+
+    def sweep(self) -> None:
+        """Delete what has expired, with its contents."""
+        now = time.time()
+        gone = select(batch_files.c.id).where(batch_files.c.expires_at <= now)
+        with self._database.writing(durable=False) as connection:
+            connection.execute(delete(batch_pieces).where(batch_pieces.c.file.in_(gone)))
+            connection.execute(delete(batch_files).where(batch_files.c.expires_at <= now))
+            connection.execute(delete(batches).where(batches.c.ended, batches.c.kept_until <= now))
+
+    def _insert_file(self, connection: Connection, key: DataKey, file: KeptFile) -> None:
+        sealed = _sealed(key, file.facts, *_of_file(file))
+        row = {"id": file.id, "owner": file.owner, "bytes": file.bytes, "made_at": file.made_at}
+        connection.execute(
+            insert(batch_files).values({**row, "expires_at": file.expires_at, "key": key.id, "sealed": sealed})
+        )
+
+    def _file(self, connection: Connection, row: Any) -> KeptFile:
+        facts = self._opened(connection, row, *_of_file(row))
+        return KeptFile(row.id, row.owner, row.bytes, row.made_at, row.expires_at, facts)
+
+    def _batch(self, connection: Connection, ident: str, owner: str | None) -> KeptBatch | None:
+        query = select(batches).where(batches.c.id == ident)
+        row = connection.execute(query if owner is None else query.where(batches.c.owner == owner)).one_or_none()
+        return None if row is None else self._kept(connection, row)
+
+    def _kept(self, connection: Connection, row: Any) -> KeptBatch:
+        facts = self._opened(connection, row, *_of_batch(row))
+        return KeptBatch(row.id, row.owner, row.ended, row.made_at, row.kept_until, facts)
+
+    def _opened(self, connection: Connection, row: Any, *context: str) -> dict[str, Json]:
+        return parse_object(self._decrypted(connection, row, *context), "what is kept of a batch")
+
+    def _content(self, connection: Connection, row: Any, file: str, position: int) -> bytes:
+        return self._decrypted(connection, row, *_context(file, position))
+
+    def _decrypted(self, connection: Connection, row: Any, *context: str) -> bytes:
+        try:
+            return decrypt(self._keys.get(connection, row.key).key, row.sealed, *context)
+        except DecryptionFailed:
+            raise StateError(
+                "what is kept of a batch was changed, and not by this program", hint="put back a backup of the state"
+            ) from None
+
+
+def with_facts(batch: KeptBatch, **facts: Json) -> KeptBatch:
+    """With these facts in place of others of the same name."""
+    return replace(batch, facts={**batch.facts, **facts})
+
+
+def _row(key: DataKey, batch: KeptBatch) -> dict[str, Any]:
+    sealed = _sealed(key, batch.facts, *_of_batch(batch))
+    known = {"id": batch.id, "owner": batch.owner, "ended": batch.ended, "made_at": batch.made_at}
+    return {**known, "kept_until": batch.kept_until, "key": key.id, "sealed": sealed}
+
+
+def _sealed(key: DataKey, facts: Mapping[str, Json], *context: str) -> bytes:
+    return encrypt(key.key, json.dumps(facts).encode(), *context)
+
+
+def _of_file(file: Any) -> tuple[str, ...]:
+    """The context of a file: its columns that somebody could change."""
+    return "batch file", file.id, file.owner, str(file.bytes)
+
+
+def _of_batch(batch: Any) -> tuple[str, ...]:
+    return "batch", batch.id, batch.owner, str(bool(batch.ended))
+
+
+def _context(file: str, position: int) -> tuple[str, ...]:
+    return "batch piece", file, str(position)

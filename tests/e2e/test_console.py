@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from playwright.sync_api import Browser, Error, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Error, Locator, Page, Route, expect, sync_playwright
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
@@ -370,6 +370,27 @@ def test_html_from_text_is_refused_by_the_browser_itself(signed_in: Console) -> 
     with pytest.raises(Error, match="TrustedHTML"):
         signed_in.page.evaluate("() => { document.body.innerHTML = '<b>x</b>' }")
     signed_in.complaints.clear()  # of just that
+
+
+def test_what_is_typed_while_an_operation_is_looked_up_stays_and_runs_as_that_operation(signed_in: Console) -> None:
+    page, held = signed_in.page, []  # type: ignore[var-annotated]
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/operations/embeddings.create", hold)
+    signed_in.tab("Playground")
+    written = page.get_by_label("Parameters")
+    expect(written).not_to_have_value("")
+    with page.expect_request("**/operations/embeddings.create"):
+        page.get_by_label("Operation").select_option("embeddings.create")
+    params = json.dumps({"model": "text-embedding-3-small", "input": "mine"})
+    written.fill(params)
+    expect(signed_in.button("Run")).to_be_disabled()
+    held[0].continue_()
+    signed_in.button("Run").click()
+    expect(written).to_have_value(params)
+    expect(page.locator(".status")).to_contain_text("200")
 
 
 def test_the_console_is_there_where_the_server_is_mounted_in_another(

@@ -81,12 +81,15 @@ export function playground(place, [wanted, operation]) {
 
   let all = [];
   let running = null; // {id, abort}
-  let serial = 0;
+  let serial = 0; // of the choice of an operation
+  let looking = false; // what it takes: until that is known, nothing runs
+  let typed = 0; // the choice since which parameters were typed
 
   catalyst.addEventListener("change", () => operations());
   op.addEventListener("change", () => chosen());
+  params.addEventListener("input", () => { typed = serial; });
   params.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !go.disabled) form.requestSubmit();
   });
 
   async function load() {
@@ -115,7 +118,14 @@ export function playground(place, [wanted, operation]) {
     else asItIs();
   }
 
+  function ready() {
+    go.disabled = looking || running !== null;
+  }
+
   function asItIs() {
+    serial += 1;
+    looking = false;
+    ready();
     fill(about);
     fill(schema);
     fill(filed);
@@ -125,11 +135,13 @@ export function playground(place, [wanted, operation]) {
 
   async function chosen() {
     const asked = (serial += 1);
+    looking = true;
+    ready();
     try {
       const found = await get(`/catalysts/${encodeURIComponent(catalyst.value)}/operations/${encodeURIComponent(op.value)}`);
       if (asked !== serial) return;
       fill(about, found.description, found.path && h("span.route", {}, `${found.method} ${found.path}`));
-      params.value = json(found.starting);
+      if (typed !== asked) params.value = json(found.starting);
       streams.hidden = !found.stream;
       stream.checked = found.stream;
       files.value = "";
@@ -138,6 +150,9 @@ export function playground(place, [wanted, operation]) {
       fill(refused);
     } catch (error) {
       fill(refused, error.message);
+    } finally {
+      if (asked === serial) looking = false;
+      ready();
     }
   }
 
@@ -176,7 +191,7 @@ export function playground(place, [wanted, operation]) {
     const abort = new AbortController();
     const mine = { id: null, abort, began: now(), count: 0 };
     running = mine;
-    go.disabled = true;
+    ready();
     stop.hidden = false;
     stop.disabled = false;
     fill(text);
@@ -196,7 +211,7 @@ export function playground(place, [wanted, operation]) {
       if (error.name !== "AbortError" && error.status === undefined) notice(error.message, "bad");
     } finally {
       running = null;
-      go.disabled = false;
+      ready();
       stop.hidden = true;
     }
   }

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from host.core.limits import Limits
 from host.core.names import SecretName
 from host.core.wit import CAPABILITIES, CONFIG, FETCH, SECRETS
 from host.policy.document import Policy, SecretGrant
-from host.policy.explain import Permission, list_permissions
+from host.policy.explain import Permission, list_permissions, shown_upstreams
 from host.policy.permissions import Declared, Requested, compute_grant
+from host.policy.upstreams import UpstreamRule
 from host.policy.urls import DomainPattern
 
 KEY = SecretName.parse("API_KEY")
@@ -85,3 +88,31 @@ def test_files_of_which_there_are_none_are_shown_as_inert() -> None:
     assert (found[preopens].can, found[preopens].granted) == (False, ("inert: no directory is opened",))
     assert (found["wasi:cli/exit@0.2.3"].can, found["wasi:cli/exit@0.2.3"].granted) == (True, ())
     assert not found["files"].can
+
+
+@pytest.mark.parametrize(
+    ("places", "shown"),
+    [
+        pytest.param(["http://b.test"], "http://b.test", id="one"),
+        pytest.param(["http://b.test", "http://c.test"], "http://b.test or http://c.test", id="two alike"),
+        pytest.param(
+            [UpstreamRule(origin="http://b.test", priority=2), "http://c.test"],
+            "http://c.test, else http://b.test",
+            id="by priority",
+        ),
+        pytest.param(
+            [UpstreamRule(origin="http://b.test", weight=3), "http://c.test"],
+            "http://b.test (3 of 4) or http://c.test (1 of 4)",
+            id="by weight",
+        ),
+        pytest.param(
+            [UpstreamRule(origin="http://b.test", secrets={"KEY": "OTHER"})],
+            "http://b.test (with OTHER as KEY)",
+            id="with a secret of its own",
+        ),
+    ],
+)
+def test_upstreams_are_shown_in_the_order_in_which_they_are_asked(places: list[Any], shown: str) -> None:
+    terms = Policy(upstreams={"https://a.test": places}).terms()
+    [found] = terms.upstreams.values()
+    assert shown_upstreams(found) == shown

@@ -184,6 +184,15 @@ class TestKeys:
         )
         assert not arrived or arrived[-1] - arrived[0] > 1.0
 
+    def test_many_batches_of_one_key_keep_no_other_from_running(
+        self, caller: Caller, other: Caller, fake: FakeOpenAI
+    ) -> None:
+        fake.script([Fault(delay_s=120.0, times=4)])
+        for number in range(6):
+            caller.begin([chat(number)])
+        until(lambda: len(fake.requests) == 4)
+        assert other.ended(other.begin([chat(9)])).status == "completed"
+
     def test_what_the_key_may_not_ask_fails_line_by_line(self, server: Server, workspace: Workspace) -> None:
         one = Caller(server, workspace, "narrow", models=["gpt-4o-mini"])
         batch = one.ended(one.begin([chat(1), chat(2, model="gpt-5")]))

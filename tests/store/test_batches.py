@@ -51,7 +51,7 @@ def test_answers_are_added_with_the_change_that_counts_them_and_never_twice(kept
         kept.change("batch-1", lambda one: with_facts(one, status="in_progress"), answers={"out": [(7, text)]})
     assert list(kept.pieces("out")) == [(7, b"first")]
     assert list(kept.positions(["out", "err"])) == [7]
-    assert kept.open_ids() == ["batch-1"]
+    assert kept.open_batches() == [("batch-1", "one")]
     found = kept.get("batch-1", "one")
     assert found is not None
     assert found.facts["status"] == "in_progress"

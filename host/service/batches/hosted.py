@@ -12,6 +12,7 @@ import logging
 import math
 import secrets
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from typing import Final
 
 from host.core.strict_json import Json
 from host.errors import HostError, InputError, LimitExceeded, NotFound
+from host.runtime.threads import fair
 from host.service.batches.hosted_work import AT_ONCE, LEASE_S, READ, Hosting, OneBatch
 from host.service.batches.kept import batch_object, file_object, in_status, read_lifetime, read_metadata
 from host.service.batches.lines import PREFIX
@@ -43,6 +45,7 @@ class HostedBatches:
 
     hosting: Hosting
     _running: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _owners: Counter[str] = field(default_factory=Counter)  # of those that run
     _again: dict[str, float] = field(default_factory=dict)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -65,7 +68,7 @@ class HostedBatches:
         ident = f"{FILE}{secrets.token_hex(12)}"
         keep_s = min(lasts_s or math.inf, self.hosting.settings.keep_s)
         file = KeptFile(ident, principal.id, len(content), now, now + keep_s, facts)
-        await self.hosting.briefly(partial(self.hosting.store.add_file, file, content))
+        await self.hosting.aside(partial(self.hosting.store.add_file, file, content))
         return file_object(file)
 
     async def file(self, principal: Principal, ident: str) -> KeptFile:
@@ -181,18 +184,21 @@ class HostedBatches:
 
     async def _look(self) -> None:
         """Begin or go on with those that nobody runs."""
-        for ident in await self.hosting.briefly(self.hosting.store.open_ids):
-            if len(self._running) >= AT_ONCE:
-                return
+        for ident, owner in await self.hosting.briefly(self.hosting.store.open_batches):
             if ident in self._running or self._again.get(ident, 0.0) > time.monotonic():
                 continue
+            if not fair(self._owners[owner], AT_ONCE - len(self._running)):
+                continue  # a key that is alone has half of them
             if await self.hosting.briefly(partial(self.hosting.limiter.lease, f"batch:{ident}", LEASE_S)):
                 continue  # another process has it
             task = self._running[ident] = asyncio.get_running_loop().create_task(self._run(ident))
-            task.add_done_callback(partial(self._ran, ident))
+            self._owners[owner] += 1
+            task.add_done_callback(partial(self._ran, ident, owner))
 
-    def _ran(self, ident: str, task: asyncio.Task[None]) -> None:
+    def _ran(self, ident: str, owner: str, task: asyncio.Task[None]) -> None:
         del self._running[ident]
+        self._owners[owner] -= 1
+        self._changed.set()
         self._again.pop(ident, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._again[ident] = time.monotonic() + _AGAIN_S

@@ -50,7 +50,7 @@ _log = logging.getLogger(__name__)
 
 MOST_LINES: Final = 50_000  # as OpenAI has it
 LEASE_S: Final = 20.0
-AT_ONCE: Final = 4  # batches of one process
+AT_ONCE: Final = 8  # batches of one process
 _MOST_MISTAKES: Final = 100
 READ: Final = 64  # lines or pieces at once
 

@@ -147,11 +147,11 @@ class Batches:
             rows = connection.execute(query.order_by(batches.c.made_at.desc(), batches.c.id)).all()
             return [self._kept(connection, row) for row in rows]
 
-    def open_ids(self) -> list[str]:
-        """Those that have not ended, the oldest first."""
+    def open_batches(self) -> list[tuple[str, str]]:
+        """The ids of those that have not ended, with their owners, the oldest first."""
         with self._database.reading() as connection:
-            query = select(batches.c.id).where(~batches.c.ended).order_by(batches.c.made_at)
-            return list(connection.execute(query).scalars())
+            query = select(batches.c.id, batches.c.owner).where(~batches.c.ended).order_by(batches.c.made_at)
+            return [(row.id, row.owner) for row in connection.execute(query)]
 
     def change(
         self,

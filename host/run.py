@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from host.core.audit import Event, EventKind, LogLine, Meters, Sink
@@ -25,10 +25,11 @@ from host.core.operation import Attachments
 from host.core.repeating import Cause
 from host.core.sse import Comment, ServerSentEvent
 from host.core.strict_json import Json, parse_json, write_json
+from host.core.waiting import Turn
 from host.core.wit import Cut
 from host.errors import AuditError, CircuitOpen, HostError, InputError, Refusal, UpstreamTimeout
 from host.secrets.redaction import Redactor
-from host.secrets.value import SecretValue
+from host.secrets.value import Placeholders, SecretValue
 
 MAX_EVENTS = 1_000  # kept with the result; the sink has all
 MAX_LINES = 1_000  # messages of a guest; more are dropped and counted
@@ -109,18 +110,6 @@ class GuestReport:
     exception: str
     message: str
     traceback: str
-
-
-@dataclass(slots=True)
-class Placeholders:
-    """The placeholders of one run: `names` has placeholder -> name of the secret, `by_name` the reverse."""
-
-    names: dict[str, str] = field(default_factory=dict)
-    by_name: dict[str, str] = field(default_factory=dict)
-
-    def bind(self, name: str, placeholder: str) -> None:
-        self.names[placeholder] = name
-        self.by_name[name] = placeholder
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +202,7 @@ class Run:
         self.unavailable: HostError | None = None  # why a token that it asked for cannot be had
         self.circuit: CircuitOpen | None = None  # until the next request that is sent
         self.flows = False  # whether the answer has begun to flow to the caller
+        self.turn: Turn | None = None  # where runs take turns
         self._sink = sink
         self.blocked_requests = 0  # refused before they were sent; they count towards max_http_requests
         self._used: set[str] = set()
@@ -331,8 +321,14 @@ class Run:
         return self._token.cancelled
 
     def interruptible(self, abort: Callable[[], None]) -> AbstractContextManager[None]:
-        """Inside, `abort` is called once, from the cancelling thread, when the run is cancelled."""
+        """Inside, the run waits, and `abort` is called once, from the cancelling thread, when the run is cancelled."""
+        self.step_aside()
         return self._token.watched(abort)
+
+    def step_aside(self) -> None:
+        """The run waits: its turn to compute is somebody else's until the guest goes on."""
+        if self.turn is not None:
+            self.turn.leave()
 
     # output
 

@@ -218,7 +218,7 @@ def compiled(wasm: bytes) -> bytes:
 
 def _keep(cache: CompiledCache, name: str, loaded: Loaded) -> None:
     with memory_file("compiled") as held:
-        os.write(held, loaded.component.serialize())
+        os.write(held, loaded.compiled.component.serialize())
         seal(held)
         cache.store(name, held)
 

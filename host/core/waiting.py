@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from host.errors import Busy
 
@@ -81,3 +81,18 @@ def start(work: Callable[..., object], *arguments: Any, name: str, stack_bytes: 
             if stack_bytes:
                 threading.stack_size(configured)
     return thread
+
+
+class Turn(Protocol):
+    """A run's turn to compute, among those that would. `held`: it has one now."""
+
+    held: bool
+
+    def leave(self) -> None:
+        """Others may compute: the run waits for something outside."""
+
+    def resume(self) -> None:
+        """Wait for the next turn. Returns without one as soon as the run must end."""
+
+    def share(self) -> None:
+        """Called now and then while it computes: let others have a turn, if the run has computed for long."""

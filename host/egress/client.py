@@ -24,7 +24,6 @@ from host.policy.urls import Target
 if TYPE_CHECKING:
     from host.egress.websocket import WebSocket
 
-MAX_CONNECTIONS: Final = 100
 _ERRORS: Final = 400
 _SWITCHING: Final = 101  # the answer that opens a WebSocket
 
@@ -58,17 +57,21 @@ class Egress:
         *,
         resolver: Resolver = system_resolver,
         ssl_context: ssl.SSLContext | None = None,
-        max_connections: int = MAX_CONNECTIONS,
     ) -> None:
         self._resolver = resolver
         self._tls = cache(lambda: ssl_context or system_tls())
-        self._max_connections = max_connections
         self._pools: set[Pool] = set()
 
-    def client(self, reach: AddressPolicy, tls: TlsByOrigin = _SYSTEMS) -> EgressClient:
+    def client(
+        self,
+        reach: AddressPolicy,
+        tls: TlsByOrigin = _SYSTEMS,
+        *,
+        max_connections: int = _WAITS.max_upstream_connections,
+    ) -> EgressClient:
         """A client for one catalyst; its connections, checked under its policy, serve no other. `tls` has the origins
-        for which its policy wants another TLS."""
-        pool = Pool(self._max_connections, on_close=self._pools.discard)
+        for which its policy wants another TLS. It has `max_connections` at most, idle ones included."""
+        pool = Pool(max_connections, on_close=self._pools.discard)
         self._pools.add(pool)
         client = EgressClient(reach, Lookups(self._resolver), tls.contexts(self._tls), pool)
         finalize(client, pool.close)  # closes the connections of a catalyst that is no longer used
@@ -99,13 +102,13 @@ class EgressClient:
         Raises EgressError.
         """
         fields = outgoing_fields(outgoing.method, outgoing.target, outgoing.headers, outgoing.body)
-        connection = self._pool.lend(outgoing.target.at)
+        connection = self._pool.lend(outgoing.target.at, clock)
         try:
             return self._exchange(connection, outgoing, fields, clock)
         except ConnectionLostError:
             if outgoing.method not in IDEMPOTENT or not connection.reused or connection.heard:
                 raise
-        return self._exchange(self._pool.lend(outgoing.target.at, unused=True), outgoing, fields, clock)
+        return self._exchange(self._pool.lend(outgoing.target.at, clock, unused=True), outgoing, fields, clock)
 
     def connect(self, outgoing: Outgoing, subprotocols: Sequence[str], clock: Deadline) -> WebSocket | Answer:
         """Open a WebSocket by `outgoing`, a GET without a body, over a connection of its own. Returns the answer where
@@ -114,7 +117,7 @@ class EgressClient:
 
         fields = outgoing_fields(outgoing.method, outgoing.target, outgoing.headers, outgoing.body)
         fields, accept = websocket.handshake_fields(fields, subprotocols)
-        connection = self._pool.lend(outgoing.target.at, unused=True)
+        connection = self._pool.lend(outgoing.target.at, clock, unused=True)
 
         def opened(raw: RawFields) -> WebSocket:
             headers, chosen = websocket.accepted(raw, subprotocols, accept, connection.wire.at)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
@@ -121,10 +122,9 @@ class Connection:
 
 
 class Pool:
-    """At most `size` connections, lent or idle, over all origins.
-
-    There is no waiting for a place: runs that hold streams open while they wait for one would wait for each other.
-    """
+    """At most `size` connections, lent or idle, over all origins. Where all are lent, those who want one get it in the
+    order in which they came. Who holds some and wants more may wait for others who do the same: their deadlines end
+    that."""
 
     def __init__(self, size: int, on_close: Callable[[Pool], None]) -> None:
         self._size = size
@@ -133,31 +133,60 @@ class Pool:
         self._idle: list[Connection] = []  # the longest idle first
         self._lent: set[Connection] = set()
         self._closed = False
+        self._waiting: deque[threading.Event] = deque()
 
-    def lend(self, origin: Origin, *, unused: bool = False) -> Connection:
+    def lend(self, origin: Origin, clock: Deadline, *, unused: bool = False) -> Connection:
         """An idle connection to `origin`, the last used first, or one yet to be opened (always that if `unused`).
+        Raises EgressError (http_error) where all are lent for as long as `clock` has time."""
+        waiter: threading.Event | None = None
+        try:
+            while True:
+                with self._lock:
+                    if waiter is not None and waiter in self._waiting:
+                        self._waiting.remove(waiter)  # its time was over, or it was cancelled
+                        raise EgressError("http_error", self._all_lent())
+                    if (connection := self._free(origin, unused=unused, first=waiter is not None)) is not None:
+                        self._lent.add(connection)
+                        return connection
+                    again, waiter = waiter is not None, threading.Event()
+                    (self._waiting.appendleft if again else self._waiting.append)(waiter)
+                with clock.interruptible(waiter.set):
+                    waiter.wait(max(0.0, clock.remaining()))
+        finally:
+            if waiter is not None:
+                self._wake()  # a place that this one was woken for, and did not take, is for the next
 
-        Raises EgressError (http_error) when all are lent.
-        """
+    def _free(self, origin: Origin, *, unused: bool, first: bool) -> Connection | None:
+        """The lock is held. Nobody who waits is passed by, but by the `first` of them. Raises EgressError."""
+        if self._closed:
+            raise EgressError("http_error", "the host has closed this catalyst's connections")
+        self._drop_stale()
+        connection = None if unused else self._last_used(origin)
+        if connection is None and (first or not self._waiting) and self._makes_room():
+            connection = Connection(Socket(origin))
+        return connection
+
+    def _wake(self) -> None:
+        """Let the one look that has waited for longest, if there is a place."""
         with self._lock:
-            if self._closed:
-                raise EgressError("http_error", "the host has closed this catalyst's connections")
-            self._drop_stale()
-            connection = None if unused else self._last_used(origin)
-            if connection is None:
-                self._make_room()
-                connection = Connection(Socket(origin))
-            self._lent.add(connection)
-            return connection
+            if self._waiting and (self._closed or self._idle or len(self._lent) < self._size):
+                self._waiting.popleft().set()
+
+    def _all_lent(self) -> str:
+        said = f"this catalyst has {self._size} connections open, which is the most it may"
+        return f"{said} (raise max_upstream_connections in its policy)"
 
     def take_back(self, connection: Connection, *, usable: bool) -> None:
         """End a loan. An unusable connection is closed, as is any once the pool has been."""
         with self._lock:
             self._lent.discard(connection)
-            if usable and not self._closed and connection.recycle():
+            kept = usable and not self._closed and connection.recycle()
+            if kept:
                 self._idle.append(connection)
-                return
-        connection.wire.close()
+        if not kept:
+            connection.wire.close()
+        if self._waiting:
+            self._wake()
 
     def close(self) -> None:
         """Close the idle connections and end the lent ones; a thread that reads from one wakes."""
@@ -168,6 +197,8 @@ class Pool:
             self._idle.clear()
             for connection in self._lent:
                 connection.wire.abort()
+            while self._waiting:
+                self._waiting.popleft().set()
         self._on_close(self)
 
     def _last_used(self, origin: Origin) -> Connection | None:
@@ -182,11 +213,10 @@ class Pool:
             self._idle.remove(connection)
             connection.wire.close()
 
-    def _make_room(self) -> None:
+    def _makes_room(self) -> bool:
         if len(self._lent) + len(self._idle) < self._size:
-            return
-        if not self._idle:
-            raise EgressError(
-                "http_error", f"this catalyst has {self._size} connections open, which is the most it may"
-            )
-        self._idle.pop(0).wire.close()
+            return True
+        if self._idle:
+            self._idle.pop(0).wire.close()
+            return True
+        return False

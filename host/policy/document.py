@@ -195,6 +195,7 @@ class Policy:
     max_http_requests: int = _DEFAULT.max_http_requests
     max_streams: int = _DEFAULT.max_streams
     max_connections: int = _DEFAULT.max_connections
+    max_upstream_connections: int = _DEFAULT.max_upstream_connections
     max_message_size: str | int = _DEFAULT.max_message_bytes
     max_connection_size: str | int = _DEFAULT.max_connection_bytes
 
@@ -252,6 +253,7 @@ class Policy:
                 max_http_requests=self.max_http_requests,
                 max_streams=self.max_streams,
                 max_connections=self.max_connections,
+                max_upstream_connections=self.max_upstream_connections,
                 max_message_bytes=parse_size(self.max_message_size),
                 max_connection_bytes=parse_size(self.max_connection_size),
             ),
@@ -299,6 +301,11 @@ def _network(text: str) -> IPv4Network | IPv6Network:
         raise PolicyError(str(error), hint="a network like 127.0.0.0/8 or an address like 10.0.0.5") from None
 
 
+def _at_least_one(given: object) -> None:
+    if not parse_count(given):
+        raise PolicyError("0 is not a number of connections", hint="1 or more")
+
+
 def _tls_origin(text: str) -> None:
     if Origin.parse(text).scheme != "https":
         raise PolicyError(f"{text[:80]!r} has no TLS", hint="an origin like https://llm.acme.example")
@@ -335,6 +342,7 @@ _CHECKS: Mapping[str, Callable[[Any], object]] = {
     "max_http_requests": parse_count,
     "max_streams": parse_count,
     "max_connections": parse_count,
+    "max_upstream_connections": _at_least_one,
     "max_message_size": parse_size,
     "max_connection_size": parse_size,
 }

@@ -43,15 +43,15 @@ from host.errors import (
     TooLarge,
 )
 from host.policy.permissions import Grant
-from host.run import CancelToken, Counting, Piece, Placeholders, Run, RunStopped
+from host.run import CancelToken, Counting, Piece, Run, RunStopped
 from host.runtime.connections import _Connecting
 from host.runtime.deployment import Deployment, schema_of, settings_of
 from host.runtime.events import AsyncEventStream, Channel, EventStream, RunEnd
-from host.runtime.threads import RunExecutor, Share, on_run_thread
+from host.runtime.executor import RunExecutor, Share, on_run_thread
 from host.sandbox import Instances, Loaded
 from host.sandbox.failure import stopped
 from host.secrets.redaction import Redactor
-from host.secrets.value import new_placeholder
+from host.secrets.value import Placeholders, new_placeholder
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -90,7 +90,11 @@ class Catalyst(_Connecting):
         mapped = frozenset(str(one.origin) for one in grant.named_upstreams)
         tls = deployment.tls()
         self._tls = tls.digests
-        client = egress.client(AddressPolicy(private=grant.private, mapped=mapped), tls)
+        client = egress.client(
+            AddressPolicy(private=grant.private, mapped=mapped),
+            tls,
+            max_connections=grant.limits.max_upstream_connections,
+        )
         upstream = LiveUpstream(grant, client, values, obtain)
         functions = capabilities.configure(
             grant,
@@ -385,7 +389,7 @@ class Catalyst(_Connecting):
                 stack.enter_context(cancel.watched(run.cancel))
             run.audit("run.started", detail=self._begun(run))
             try:
-                stack.enter_context(self._executor.slots.taken(run, share))
+                stack.enter_context(self._executor.under_way(run, share))
                 try:
                     outcome = _read(self._instances.run(text, run), run)
                 finally:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from host.core.operation import Input
     from host.run import CancelToken, Counting
-    from host.runtime.threads import RunExecutor, Share
+    from host.runtime.executor import RunExecutor, Share
 
 _MOST_AT_ONCE: Final = 64
 

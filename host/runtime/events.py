@@ -57,6 +57,7 @@ class Channel(Generic[End]):
     def _wait(self, room: threading.Semaphore, run: Run) -> bool:
         """Whether there was room in time."""
         began = time.monotonic()
+        run.step_aside()
         try:
             while not room.acquire(timeout=_LOOK_S):
                 if time.monotonic() - began >= run.limits.idle_timeout_s:

@@ -20,10 +20,11 @@ from host.egress import Egress
 from host.policy.document import Policy
 from host.runtime.catalyst import Catalyst
 from host.runtime.deployment import Deployment, Given, Secret
+from host.runtime.executor import RunExecutor
 from host.runtime.loader import Loader
-from host.runtime.threads import RunExecutor
+from host.runtime.room import most_runs
 from host.sandbox import CompileLimits
-from host.sandbox.engine import MAX_MEMORY_BYTES, MAX_SANDBOXES
+from host.sandbox.engine import MAX_MEMORY_BYTES
 from host.secrets.value import SecretValue
 from host.trust.artifact import Artifact, admit, read_component
 
@@ -41,7 +42,8 @@ class Host:
     `workspace` is the stored state, for catalysts loaded by reference; without one it is opened in `state_dir` for the
     first of them, and closed with the host. `limiter` counts the requests that policies limit (default: those of each
     loaded catalyst, in this process). `compile_limits` bound what compiling a component may take (default: those in the
-    environment). Raises StateError, InputError.
+    environment). `max_runs` are under way at once at most, 1 or more (default: as many as the system has room for, up
+    to 2,024); others wait. Raises StateError, InputError.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Host:
         workspace: Workspace | None = None,
         limiter: RequestLimiter | None = None,
         compile_limits: CompileLimits | None = None,
+        max_runs: int | None = None,
     ) -> None:
         self._limiter = limiter
         self._loader = loader or Loader(cache_dir, state_dir, compile_limits=compile_limits)
@@ -64,7 +67,8 @@ class Host:
         self._egress = Egress()
         self._sink = sink
         self._ceiling = limits.narrowed(replace(limits, max_memory_bytes=MAX_MEMORY_BYTES))
-        self._executor = RunExecutor(MAX_SANDBOXES)
+        room = most_runs(self._loader.sandbox.lanes.slots)
+        self._executor = RunExecutor(room if max_runs is None else min(max_runs, room))
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:

@@ -56,9 +56,9 @@ from host.runtime.connections import EventConnection as EventConnection
 from host.runtime.deployment import Secret as Secret
 from host.runtime.events import AsyncEventStream as AsyncEventStream
 from host.runtime.events import EventStream as EventStream
+from host.runtime.executor import Share as Share
 from host.runtime.host import Host as Host
 from host.runtime.loader import Loader as Loader
-from host.runtime.threads import Share as Share
 from host.sandbox import CompileLimits as CompileLimits
 from host.secrets.value import SecretValue as SecretValue
 from host.trust.artifact import Artifact as Artifact

@@ -1,8 +1,9 @@
 """The sandbox: the only package that imports wasmtime.
 
-`Sandbox` (one per host) has the engine, the compiled cache and the epoch ticker. `Sandbox.load` turns the bytes of a
-component into `Loaded`, checked against the contract; `Loaded.link` returns `Instances`, which run it. The package may
-import `run` and what lies below it. A new host function needs nothing here: its types go into `core/wit`.
+`Sandbox` (one per host) has the compiled cache, and the lanes with their engines and the epoch ticker. `Sandbox.load`
+turns the bytes of a component into `Loaded`, checked against the contract; `Loaded.link` returns `Instances`, which run
+it. The package may import `run` and what lies below it. A new host function needs nothing here: its types go into
+`core/wit`.
 """
 
 from __future__ import annotations
@@ -12,16 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wasmtime import WasmtimeError
-from wasmtime.component import Component
 
 from host.component.wasm import read_outline
 from host.core.names import Digest
 from host.core.wit import POLL
 from host.errors import CompileError
 from host.sandbox import compiler, engine
-from host.sandbox.cache import CompiledCache, cache_name, load_compiled, seal
+from host.sandbox.cache import Compiled, CompiledCache, cache_name, seal
 from host.sandbox.compiler import CompileLimits, compile_component
-from host.sandbox.instance import HostFunctions, Instances, Ticker
+from host.sandbox.instance import HostFunctions, Instances
+from host.sandbox.lanes import Lanes
 from host.sandbox.typecheck import check_contract, missing_imports
 from host.sandbox.wasi import own_functions
 
@@ -42,8 +43,7 @@ class Sandbox:
     ) -> None:
         """`cache_key` returns the key that authenticates compiled code, None for one in a file of `state_dir`."""
         self.pooling = engine.pool_fits() if pooling is None else pooling
-        self.engine = engine.new_engine(pooling=self.pooling)
-        self.ticker = Ticker(self.engine)
+        self.lanes = Lanes(pooling=self.pooling)
         self._cache = CompiledCache(cache_dir, state_dir, cache_key)
         self._fingerprint = engine.fingerprint(pooling=self.pooling)
         self._compile_limits = compile_limits or CompileLimits.configured()
@@ -54,28 +54,28 @@ class Sandbox:
         if missing := missing_imports(read_outline(wasm).imports, wasi=wasi):
             raise missing
         name = cache_name(digest, self._fingerprint)
-        component = self._cache.load(name, self.engine)
-        if component is None:
+        compiled = self._cache.load(name, self.lanes.fast)
+        if compiled is None:
             with self._cache.locked(name):
-                component = self._cache.load(name, self.engine) or self._compile(wasm, name, wasi)
-        return Loaded(self, component, check_contract(component, self.engine, wasi=wasi))
+                compiled = self._cache.load(name, self.lanes.fast) or self._compile(wasm, name, wasi)
+        return Loaded(self, compiled, check_contract(compiled.component, self.lanes.fast, wasi=wasi))
 
     def protect(self, state_dir: Path, key: bytes) -> bool:
         """See `CompiledCache.protect`."""
         return self._cache.protect(state_dir, key)
 
-    def _compile(self, wasm: bytes, name: str, wasi: Iterable[str]) -> Component:
+    def _compile(self, wasm: bytes, name: str, wasi: Iterable[str]) -> Compiled:
         with compiler.memory_file("compiled") as held:
             compile_component(wasm, held, pooling=self.pooling, limits=self._compile_limits, wasi=wasi)
             seal(held)
             self._cache.store(name, held)
             try:
-                return load_compiled(self.engine, held)
+                return Compiled(self.lanes.fast, held)
             except WasmtimeError:
                 raise CompileError("the compiled component does not fit this engine") from None
 
     def close(self) -> None:
-        self.ticker.close()
+        self.lanes.ticker.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Loaded:
     """A component within the contract. `imports` are the interfaces that it imports."""
 
     sandbox: Sandbox
-    component: Component
+    compiled: Compiled
     imports: tuple[str, ...]
 
     def link(self, functions: HostFunctions) -> Instances:
@@ -92,11 +92,5 @@ class Loaded:
         waits = any(name.partition("@")[0] == POLL for name in self.imports)
         functions = {**functions, **own_functions(self.imports)}
         return Instances(
-            self.sandbox.engine,
-            self.component,
-            self.sandbox.ticker,
-            functions,
-            wasi=wasi,
-            waits=waits,
-            pooled=self.sandbox.pooling,
+            self.sandbox.lanes, self.compiled, functions, wasi=wasi, waits=waits, pooled=self.sandbox.pooling
         )

@@ -21,6 +21,7 @@ import os
 import secrets
 import stat
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -74,7 +75,7 @@ class CompiledCache:
         finally:
             os.close(fd)
 
-    def load(self, name: str, engine: Engine) -> Component | None:
+    def load(self, name: str, engine: Engine) -> Compiled | None:
         """The component cached as `name`; None unless there is one that is authentic and fits the engine."""
         try:
             source = os.open(self._path(name), _OPEN)
@@ -94,7 +95,7 @@ class CompiledCache:
                     return None
                 with suppress(OSError):
                     os.utime(source)
-                return load_compiled(engine, held)
+                return Compiled(engine, held)
         except (OSError, WasmtimeError) as error:
             if (busy := lacking(error)) is not None:  # it is not worth another compilation, which would fail too
                 raise busy from None
@@ -175,12 +176,21 @@ def seal(fd: int) -> None:
         )
 
 
-def load_compiled(engine: Engine, fd: int) -> Component:
-    """The component in the sealed file: mapped, not copied, where the system shows descriptors as files."""
-    shown = f"/proc/self/fd/{fd}"
-    if hasattr(fcntl, "F_ADD_SEALS") and os.path.exists(shown):  # noqa: PTH110 - a descriptor, not a path to resolve
-        return Component.deserialize_file(engine, shown)
-    return Component.deserialize(engine, os.pread(fd, os.fstat(fd).st_size, 0))
+class Compiled:
+    """The `component` in a sealed file, for `engine`. The file is kept, so that other engines can have it, too."""
+
+    def __init__(self, engine: Engine, fd: int) -> None:
+        """Raises OSError, and WasmtimeError where it does not fit the engine."""
+        self._fd = os.dup(fd)
+        weakref.finalize(self, os.close, self._fd)
+        self.component = self.for_engine(engine)
+
+    def for_engine(self, engine: Engine) -> Component:
+        """Mapped, not copied, where the system shows descriptors as files. Raises WasmtimeError."""
+        shown = f"/proc/self/fd/{self._fd}"
+        if hasattr(fcntl, "F_ADD_SEALS") and os.path.exists(shown):  # noqa: PTH110 - a descriptor, not a path to resolve
+            return Component.deserialize_file(engine, shown)
+        return Component.deserialize(engine, os.pread(self._fd, os.fstat(self._fd).st_size, 0))
 
 
 def _copy(source: int, target: int, size: int) -> None:

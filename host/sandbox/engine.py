@@ -1,4 +1,4 @@
-"""The wasmtime engine: one per host, configured once. Features that no catalyst needs are turned off."""
+"""wasmtime's engines, as they are configured: see `lanes`. Features that no catalyst needs are turned off."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from wasmtime import _ffi as ffi
 
 GIB = 1 << 30
 
-MAX_SANDBOXES = 64  # slots of the pool: runs in flight at once
+FAST_SANDBOXES = 24  # slots that keep their memory: an image each, from their first use on
+WIDE_SANDBOXES = (2_000, 1_000, 250)  # slots that keep none: the most of which the address space can be had
+UNPOOLED_SANDBOXES = 64  # without a pool
 MAX_MEMORY_BYTES = GIB  # of one slot; Limits.max_memory_bytes may not exceed it
 MAX_CORE_INSTANCES = 100  # of one component; a componentize-py build has about 50
 MAX_TABLES = 8
@@ -22,7 +24,7 @@ MEMORY_GUARD = 32 << 20
 BESIDE_SANDBOX = 448 << 20  # of address space: 100,000 handles of streams, or one argument of 128 MiB and its copy
 KEEP_RESIDENT = (
     16 << 20
-)  # of a slot's memory, reset by copying: without it a page fault a page, and threads do not scale
+)  # of a fast slot's memory, reset by copying: without it a page fault a page, and threads do not scale
 MAX_WASM_STACK = 1 << 20  # well below the 8 MiB of the threads that run guests
 
 _OFF = (
@@ -31,7 +33,8 @@ _OFF = (
 )  # fmt: skip
 
 
-def engine_config(*, pooling: bool) -> Config:
+def engine_config(slots: int, keep_resident: int) -> Config:
+    """With a pool of so many `slots`, each of which keeps so many bytes of its memory; without one for 0."""
     config = Config()
     config.epoch_interruption = True
     config.max_wasm_stack = MAX_WASM_STACK
@@ -43,19 +46,19 @@ def engine_config(*, pooling: bool) -> Config:
     # The component model's async side, in the library's C bindings alone: unused here, and every call pays for it.
     ffi.wasmtime_config_concurrency_support_set(config.ptr(), False)
     ffi.wasmtime_config_wasm_component_model_async_set(config.ptr(), False)
-    if pooling:
-        _use_pool(config)
+    if slots:
+        _use_pool(config, slots, keep_resident)
     return config
 
 
-def _use_pool(config: Config) -> None:
+def _use_pool(config: Config, slots: int, keep_resident: int) -> None:
     """The pooling allocator: in the library's C bindings, not in its Python `Config`."""
     pool = ffi.wasmtime_pooling_allocation_config_new()
     for name, value in {
-        "total_component_instances": MAX_SANDBOXES,
-        "total_core_instances": MAX_SANDBOXES * MAX_CORE_INSTANCES,
-        "total_memories": MAX_SANDBOXES,
-        "total_tables": MAX_SANDBOXES * MAX_TABLES,
+        "total_component_instances": 2 * slots,  # `poll` has one beside each guest
+        "total_core_instances": slots * MAX_CORE_INSTANCES,
+        "total_memories": slots,
+        "total_tables": slots * MAX_TABLES,
         "max_core_instances_per_component": MAX_CORE_INSTANCES,
         "max_memories_per_component": 1,
         "max_tables_per_component": MAX_TABLES,
@@ -63,19 +66,24 @@ def _use_pool(config: Config) -> None:
         "max_tables_per_module": MAX_TABLES,
         "table_elements": MAX_TABLE_ELEMENTS,
         "max_memory_size": MAX_MEMORY_BYTES,
-        "linear_memory_keep_resident": KEEP_RESIDENT,
-        "table_keep_resident": 64 << 10,
-        "max_unused_warm_slots": MAX_SANDBOXES,
+        "linear_memory_keep_resident": keep_resident,
+        "table_keep_resident": min(keep_resident, 64 << 10),
+        "max_unused_warm_slots": slots,
     }.items():
         getattr(ffi, f"wasmtime_pooling_allocation_config_{name}_set")(pool, value)
     ffi.wasmtime_pooling_allocation_strategy_set(config.ptr(), pool)
     ffi.wasmtime_pooling_allocation_config_delete(pool)
 
 
-def pool_fits() -> bool:
-    """Whether the address space that the pool reserves can be had: not under a small `ulimit -v`. The library would
+def pool_fits(slots: int = FAST_SANDBOXES) -> bool:
+    """Whether the address space that a pool reserves can be had: not under a small `ulimit -v`. The library would
     abort the process, so this is checked first."""
-    return _reservable(MAX_SANDBOXES * (MEMORY_RESERVATION + MEMORY_GUARD) + GIB)
+    return _reservable(slots * (MEMORY_RESERVATION + MEMORY_GUARD) + GIB)
+
+
+def wide_slots() -> int:
+    """How many slots that keep no memory fit beside the fast ones."""
+    return next((slots for slots in WIDE_SANDBOXES if pool_fits(FAST_SANDBOXES + slots)), 0)
 
 
 def has_room() -> bool:
@@ -97,8 +105,9 @@ def _reservable(wanted: int) -> bool:
     return True
 
 
-def new_engine(*, pooling: bool) -> Engine:
-    return Engine(engine_config(pooling=pooling))
+def new_engine(slots: int, keep_resident: int = 0) -> Engine:
+    """See `engine_config`."""
+    return Engine(engine_config(slots, keep_resident))
 
 
 def fingerprint(*, pooling: bool) -> str:

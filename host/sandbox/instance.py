@@ -9,8 +9,7 @@ from __future__ import annotations
 import ctypes
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from ctypes import byref
 from typing import Any, TypeAlias
 
@@ -18,20 +17,19 @@ from wasmtime import Engine, Store, WasiConfig, WasmtimeError
 from wasmtime import _ffi as ffi
 from wasmtime.component import Component, Linker
 
-from host.core.waiting import start
 from host.core.wit import RUN, Cut, Err, HostValue, Ok, Room, provided
-from host.errors import StateError
 from host.run import Run, RunStopped, Stop
 from host.sandbox import failure, poll
+from host.sandbox.cache import Compiled
 from host.sandbox.engine import MAX_CORE_INSTANCES, MAX_TABLE_ELEMENTS, MAX_TABLES, has_room
+from host.sandbox.lanes import Lanes
 from host.sandbox.wasi import NO_FINALIZER, StandardStreams
 
 HostFunction: TypeAlias = Callable[..., HostValue]  # (call, *strings) -> value
 HostFunctions: TypeAlias = Mapping[str, Mapping[str, HostFunction]]  # interface -> function -> implementation
+Callbacks: TypeAlias = Mapping[str, Mapping[str, Any]]  # the same, as the library calls them
 
-TICK_S = 0.01
 _MAX_CUT = 1 << 20  # of a text that is too long, as much is shown to its function
-_LONGEST_END_S = 5.0  # of a run that is stuck outside its guest: its thread is left to the end of the process
 _STRING = ffi.WASMTIME_COMPONENT_STRING.value
 _BOOL = ffi.WASMTIME_COMPONENT_BOOL.value
 _U32 = ffi.WASMTIME_COMPONENT_U32.value
@@ -55,71 +53,13 @@ _OnEpoch = ctypes.CFUNCTYPE(  # wasmtime_store_epoch_deadline_callback's
 )
 
 
-class Ticker:
-    """Advances the engine's epoch while anything runs: at each epoch a guest is asked whether it may go on. One daemon
-    thread, which sleeps while nothing runs.
-
-    A Python thread starves when others hold the interpreter, so ticks are no measure of time: a guest that is asked
-    looks at the clock.
-    """
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._wake = threading.Condition()
-        self._running = 0
-        self._asleep = False
-        self._closed = False
-        self._thread: threading.Thread | None = None
-
-    @contextmanager
-    def ticking(self) -> Iterator[None]:
-        """Inside, epochs pass. Raises StateError once it is closed: a guest that is never asked might never end."""
-        with self._wake:
-            if self._closed:
-                raise StateError("the host is closed")
-            if self._thread is None:
-                self._thread = start(self._tick, name="host-epoch")
-            elif self._asleep:
-                self._wake.notify()
-            self._running += 1
-        try:
-            yield
-        finally:
-            with self._wake:
-                self._running -= 1
-                if self._closed and self._running == 0:
-                    self._wake.notify()
-
-    def close(self) -> None:
-        """Stop once nothing runs: until then guests have to be asked whether they may go on."""
-        with self._wake:
-            self._closed = True
-            self._wake.notify()
-            thread = self._thread
-        if thread is not None:
-            thread.join(_LONGEST_END_S)
-
-    def _tick(self) -> None:
-        while True:
-            with self._wake:
-                while self._running == 0:
-                    if self._closed:
-                        return
-                    self._asleep = True
-                    self._wake.wait()
-                    self._asleep = False
-                self._wake.wait(TICK_S)
-            self._engine.increment_epoch()
-
-
 class Instances:
     """A linked component. It runs any number of times, on any number of threads at once."""
 
     def __init__(
         self,
-        engine: Engine,
-        component: Component,
-        ticker: Ticker,
+        lanes: Lanes,
+        compiled: Compiled,
         functions: HostFunctions,
         *,
         wasi: bool,
@@ -128,37 +68,36 @@ class Instances:
     ) -> None:
         """`wasi`: the component imports some of WASI; `waits`: also `wasi:io/poll`. Without `pooled` each run looks for
         the address space that it may need."""
-        self._engine = engine
-        self._component = component
-        self._ticker = ticker
+        self._lanes = lanes
+        self._compiled = compiled
         self._wasi = wasi
+        self._waits = waits
         self._pooled = pooled
-        self._linked = False  # whether an instance was ever made
-        self._linker = Linker(engine)
-        if wasi:
-            self._linker.add_wasip2()
-            self._linker.allow_shadowing = True  # what is of WASI in `functions` takes the place of wasmtime's
-        self._callbacks = [
-            _define(self._linker, interface, members) for interface, members in functions.items()
-        ]  # kept: the linker only holds their addresses
-        self._asker = poll.Asker(engine) if waits else None
-        if waits:
-            _define_waits(self._linker, poll.linked_name(engine, _block, NO_FINALIZER))
-        interface_index = component.get_export_index(RUN)
-        self._run_index = component.get_export_index("run", interface_index)
+        self._started = False  # whether an instance was ever made
+        self._callbacks = {
+            interface: _callbacks(interface, members) for interface, members in functions.items()
+        }  # kept: the linkers only hold their addresses
+        self._fast = _Linked(lanes.fast, compiled.component, self._callbacks, wasi=wasi, waits=waits)
+        self._wide: _Linked | None = None
+        self._lock = threading.Lock()
 
     def run(self, text: str, run: Run) -> str:
         """Run the guest on `text` in a fresh instance. Returns its output, redacted. Raises SandboxError, or the
         exception of a host function. Nothing of the instance is left afterwards."""
+        with self._lanes.taken() as fast:
+            linked = self._fast if fast else self._on_the_wide_lane()
+            return self._run_on(linked, text, run)
+
+    def _run_on(self, linked: _Linked, text: str, run: Run) -> str:
         outer = getattr(_current, "call", None)  # of a run whose host function started this one
         _current.call = run
         began = time.monotonic()
         run.begin_cpu_time()
         streams = StandardStreams(run) if self._wasi else None
-        store = Store(self._engine)
+        store = Store(linked.engine)
         try:
-            with self._ticker.ticking():
-                return self._run(store, text, run, streams)
+            with self._lanes.ticker.ticking():
+                return self._run(linked, store, text, run, streams)
         except failure.Trapped as trapped:
             raise failure.classify(trapped, run, streams) from None
         finally:
@@ -170,7 +109,19 @@ class Instances:
             run.end_cpu_time()
             run.meters.sandbox_time_s = time.monotonic() - began - run.meters.upstream_time_s
 
-    def _run(self, store: Store, text: str, run: Run, streams: StandardStreams | None) -> str:
+    def _on_the_wide_lane(self) -> _Linked:
+        """Raises Busy where there is no room for that lane."""
+        with self._lock:
+            if self._wide is None:
+                try:
+                    engine = self._lanes.wide
+                    component = self._compiled.for_engine(engine)
+                    self._wide = _Linked(engine, component, self._callbacks, wasi=self._wasi, waits=self._waits)
+                except (OSError, WasmtimeError):
+                    raise failure.no_room() from None
+            return self._wide
+
+    def _run(self, linked: _Linked, store: Store, text: str, run: Run, streams: StandardStreams | None) -> str:
         if not self._pooled and not has_room():
             raise failure.no_room()
         limits = run.limits
@@ -188,20 +139,19 @@ class Instances:
         ffi.wasmtime_store_epoch_deadline_callback(store.ptr(), _on_epoch, None, NO_FINALIZER)
         store.set_epoch_deadline(1)
         try:
-            if self._asker is not None:
-                _ready[run.id] = self._asker.begin(store, self._linker)
-            instance = self._linker.instantiate(store, self._component)
+            if linked.asker is not None:
+                _ready[run.id] = linked.asker.begin(store, linked.linker)
+            instance = linked.linker.instantiate(store, linked.component)
         except WasmtimeError as error:
-            used_up = self._linked or not has_room()  # asked first: without a pool, other runs make room as they end
-            links = self._links()
+            used_up = self._started or not has_room()  # asked first: without a pool, other runs make room as they end
+            links = self._links(linked)
             raise failure.Trapped(error, links=links, no_room=used_up and not (links and self._pooled)) from None
-        self._linked = True
-        assert self._run_index is not None
-        function = instance.get_func(store, self._run_index)
+        self._started = True
+        function = instance.get_func(store, linked.run_index)
         assert function is not None
         return _call_run(function._func, store._context(), text, run)  # noqa: SLF001 - below the library's slow conversions
 
-    def _links(self) -> bool:
+    def _links(self, linked: _Linked) -> bool:
         """Whether there is an instance where nothing is limited but its time, which is none: a guest that would run
         at its start is stopped there, and linked. Asked after an instantiation failed."""
         started = False
@@ -212,18 +162,39 @@ class Instances:
             started = True
             return _trap()
 
-        store = Store(self._engine)
+        store = Store(linked.engine)
         try:
             if self._wasi:
                 store.set_wasi(WasiConfig())
             ffi.wasmtime_store_epoch_deadline_callback(store.ptr(), stop, None, NO_FINALIZER)
             store.set_epoch_deadline(0)
-            self._linker.instantiate(store, self._component)
+            linked.linker.instantiate(store, linked.component)
         except WasmtimeError:
             return started
         finally:
             store.close()
         return True
+
+
+class _Linked:
+    """A component, linked for one engine."""
+
+    def __init__(self, engine: Engine, component: Component, callbacks: Callbacks, *, wasi: bool, waits: bool) -> None:
+        self.engine = engine
+        self.component = component
+        self.linker = Linker(engine)
+        if wasi:
+            self.linker.add_wasip2()
+            self.linker.allow_shadowing = True  # what is of WASI in `callbacks` takes the place of wasmtime's
+        for interface, members in callbacks.items():
+            _define(self.linker, interface, members)
+        self.asker = poll.Asker(engine) if waits else None
+        if waits:
+            name = poll.linked_name(engine, _block, NO_FINALIZER)
+            _define(self.linker, name, {poll.BLOCK: _block, poll.POLL: _poll})
+        run_index = component.get_export_index("run", component.get_export_index(RUN))
+        assert run_index is not None
+        self.run_index = run_index
 
 
 def _call_run(function: Any, context: Any, text: str, run: Run) -> str:
@@ -248,16 +219,17 @@ def _call_run(function: Any, context: Any, text: str, run: Run) -> str:
         raise failure.Trapped(None) from None
 
 
-def _define(linker: Linker, interface: str, members: Mapping[str, HostFunction]) -> list[Any]:
-    callbacks = []
+def _callbacks(interface: str, members: Mapping[str, HostFunction]) -> dict[str, Any]:
+    """The C callbacks of an interface, by the names of its functions."""
     contract = provided(interface) or {}
+    return {name: _callback(function, contract[name].rooms) for name, function in members.items()}
+
+
+def _define(linker: Linker, interface: str, callbacks: Mapping[str, Any]) -> None:
     with linker.root() as root, root.add_instance(interface) as instance:
-        for name, function in members.items():
-            callback = _callback(function, contract[name].rooms)
+        for name, callback in callbacks.items():
             if error := poll.add_function(instance, name, callback, NO_FINALIZER):
                 raise WasmtimeError._from_ptr(error)  # noqa: SLF001 - the library has no other way in
-            callbacks.append(callback)
-    return callbacks
 
 
 def _callback(function: HostFunction, rooms: Sequence[Room]) -> Any:
@@ -297,6 +269,8 @@ def _guarded(called: Callable[[Run, Any, Any, Any], None]) -> Any:
                 run.stop(Stop.HOST_CALLS)
             elif run.check() is None:
                 called(run, context, args, results)
+                if run.turn is not None and not run.turn.held:
+                    run.turn.resume()
         except BaseException as error:  # noqa: BLE001 - an exception must not enter wasmtime: it would be lost, or another run's
             run.fail(error)
         return 0 if run.check() is None else _trap()
@@ -307,19 +281,15 @@ def _guarded(called: Callable[[Run, Any, Any, Any], None]) -> Any:
 _block, _poll = _wait_callback(poll.block), _wait_callback(poll.poll)
 
 
-def _define_waits(linker: Linker, interface: str) -> None:
-    with linker.root() as root, root.add_instance(interface) as instance:
-        for name, callback in ((poll.BLOCK, _block), (poll.POLL, _poll)):
-            if error := poll.add_function(instance, name, callback, NO_FINALIZER):
-                raise WasmtimeError._from_ptr(error)  # noqa: SLF001 - the library has no other way in
-
-
 @_OnEpoch  # type: ignore[untyped-decorator]
 def _on_epoch(_context: Any, _data: Any, delta: Any, kind: Any) -> int:
     """Called at each epoch: traps the guest on this thread if its run must end."""
     run: Run = _current.call
     try:
         stopped = run.check()
+        if stopped is None and run.turn is not None:
+            run.turn.share()
+            stopped = run.check()
     except BaseException as error:  # noqa: BLE001 - a signal handler may raise here; it must not enter wasmtime
         run.fail(error)
         stopped = run.stopped

@@ -117,6 +117,7 @@ def _wait(run: Run, ready: Any, context: Any, pollables: Sequence[Any]) -> list[
                     found.append(index)
             if found:
                 return found
+            run.step_aside()
             time.sleep(max(0.0, min(LOOK_S, run.remaining())))
         return []
     finally:

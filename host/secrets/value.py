@@ -11,6 +11,7 @@ import math
 import re
 import secrets
 from base64 import b64decode, b64encode
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, NoReturn
 from urllib.parse import quote, quote_plus
@@ -86,6 +87,18 @@ class SecretValue(Unspoken):
 def new_placeholder() -> str:
     """`host-secret-` and 128 random bits in hex: the same text in a header, a URL, a form and a JSON string."""
     return PLACEHOLDER_PREFIX + secrets.token_hex(16)
+
+
+@dataclass(slots=True)
+class Placeholders:
+    """The placeholders of one run: `names` has placeholder -> name of the secret, `by_name` the reverse."""
+
+    names: dict[str, str] = field(default_factory=dict)
+    by_name: dict[str, str] = field(default_factory=dict)
+
+    def bind(self, name: str, placeholder: str) -> None:
+        self.names[placeholder] = name
+        self.by_name[name] = placeholder
 
 
 class Substitution(Unspoken):

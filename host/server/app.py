@@ -73,7 +73,7 @@ class Application:
             limiter = open_limiter(self.settings.limits_url, self.workspace)
             stack.callback(limiter.close)
             self.host = host or stack.enter_context(
-                Host(state_dir=state_dir, workspace=self.workspace, limiter=limiter)
+                Host(state_dir=state_dir, workspace=self.workspace, limiter=limiter, max_runs=self.settings.max_runs)
             )
             self.metrics = Metrics()
             self.tracing = open_tracing()

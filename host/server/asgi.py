@@ -289,6 +289,10 @@ _LOGGED: Final = ("key", "catalyst", "operation", "run", "closed", "error", "rea
 _LONGEST_REASON: Final = 500
 
 
+RECOGNIZED: Final = "host.recognized"
+"""In a scope: to be called once the sender of the request is known. Not there under other servers than ours."""
+
+
 @dataclass(slots=True)
 class RequestContext:
     """One request. `route` is the route that matched, never the path; None stands for what is not known yet.
@@ -351,7 +355,14 @@ _HINT = f"send one: Authorization: Bearer host_sk_…; {_MAKE}"
 
 
 def principal_of(scope: Scope, keys: KeyRing, settings: ServerSettings) -> Principal:
-    """Raises Unauthenticated."""
+    """Who asks; their connection is told that it is known. Raises Unauthenticated."""
+    found = _principal_of(scope, keys, settings)
+    if (recognized := scope.get(RECOGNIZED)) is not None:
+        recognized()
+    return found
+
+
+def _principal_of(scope: Scope, keys: KeyRing, settings: ServerSettings) -> Principal:
     if not keys.any:
         if settings.anonymous and on_this_machine(scope):
             return Principal(None, ANONYMOUS_SCOPES, anonymous=True)

@@ -1,7 +1,7 @@
 """How many connections a process holds, and which of them end for new ones: each takes a descriptor, before anybody
 knows whose it is.
 
-A connection is known once a request on it was authenticated. It is idle while no request on it is under way. Where
+A connection is known as soon as a request on it is authenticated. It is idle while no request on it is under way. Where
 there are too many, the one that has been idle for longest ends, and the unknown come first.
 """
 
@@ -13,10 +13,10 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_net
 from itertools import islice
 from typing import Final, Protocol, TypeAlias
 
-MOST_UNKNOWN: Final = 512
-MOST_UNKNOWN_OF_ADDRESS: Final = 64
+MOST_UNKNOWN: Final = 4_096
+MOST_UNKNOWN_OF_ADDRESS: Final = 1_024  # a program that begins with many at once has them from one address
 _OWN_DESCRIPTORS: Final = 64  # of the process itself: its database, its log, its threads
-_MOST_UPSTREAM: Final = 256  # descriptors that are kept for the runs' own connections
+_MOST_UPSTREAM: Final = 2_048  # descriptors that are kept for the runs' own connections
 _FEWEST: Final = 8
 _MOST_DESCRIPTORS: Final = 1 << 20  # some systems set no limit
 

@@ -43,7 +43,7 @@ from host.core.waiting import start
 from host.errors import InputError, StateError
 from host.runtime.workspace import Workspace
 from host.server.app import Application
-from host.server.asgi import context_of, peer
+from host.server.asgi import RECOGNIZED, context_of, peer
 from host.server.connections import Connections, raise_descriptors
 from host.server.observability import logs
 from host.server.settings import ServerSettings
@@ -160,6 +160,8 @@ class Protocol(HttpToolsProtocol):
         self._unread = 0
         self.idle = False
         self._wait_no_more()
+        if not self.known:
+            self.scope[RECOGNIZED] = self._became_known  # type: ignore[typeddict-unknown-key]  # ours
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:

@@ -77,10 +77,10 @@ _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\sA-Z]+\Z")  # a browser's exten
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
     """`allowed_hosts` are names in the Host header, `*` for any; `budgets` are by references without a version;
-    `limits_url` may hold a password. `max_connections` 0: as many as descriptors
-    allow. `mcp_tools` are globs over operations: which of them MCP lists where there are too many to list them all.
-    `batches`: the server runs batches itself; None: upstreams do.
-    `anonymous` admits callers on the loopback interface while there is no key."""
+    `limits_url` may hold a password. `max_connections` 0: as many as descriptors allow. `max_runs` are under way at
+    once in a process; None: see `Host`. `mcp_tools` are globs over operations: which of them MCP lists where there are
+    too many to list them all. `batches`: the server runs batches itself; None: upstreams do. `anonymous` admits callers
+    on the loopback interface while there is no key."""
 
     routing: Routing = field(default_factory=Routing)
     budgets: Mapping[Reference, Budget] = field(default_factory=dict)
@@ -90,6 +90,7 @@ class ServerSettings:
     max_body_bytes: int = MAX_BODY_BYTES
     max_bodies_bytes: int = MOST_BYTES
     max_connections: int = 0
+    max_runs: int | None = None
     max_unknown_connections: int = MOST_UNKNOWN
     max_unknown_connections_per_address: int = MOST_UNKNOWN_OF_ADDRESS
     mcp_tools: tuple[str, ...] = ()
@@ -144,6 +145,7 @@ class ServerSettings:
             max_body_bytes=_named("max_body_size", lambda: parse_size(given.max_body_size)),
             max_bodies_bytes=_named("max_bodies_size", lambda: parse_size(given.max_bodies_size)),
             max_connections=given.max_connections,
+            max_runs=given.max_runs,
             max_unknown_connections=given.max_unknown_connections,
             max_unknown_connections_per_address=given.max_unknown_connections_per_address,
             mcp_tools=tuple(_named("mcp_tools", partial(operation_glob, text)) for text in given.mcp_tools),
@@ -214,6 +216,7 @@ class _Document(_Strict):
     max_body_size: str | int = MAX_BODY_BYTES
     max_bodies_size: str | int = MOST_BYTES
     max_connections: int = Field(0, ge=0)
+    max_runs: int | None = Field(None, ge=1)
     max_unknown_connections: int = Field(MOST_UNKNOWN, ge=1)
     max_unknown_connections_per_address: int = Field(MOST_UNKNOWN_OF_ADDRESS, ge=1)
     mcp_tools: list[str] = Field(default_factory=list)

@@ -6,7 +6,7 @@ resolve    the caller may run it, of which catalyst, and with which models      
 load       the catalyst, with the permissions that the operator gave it          host.service.catalog
 check      its input, against the manifest's schema
 hold       the limits of the catalyst, and tokens by an estimate                 host.service.limits
-run        in a sandbox of its own, when it is the caller's turn                 host.runtime.threads
+run        in a sandbox of its own, when it is the caller's turn                 host.runtime.executor
 settle     usage, what is held, observers
 """
 

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from host.core.names import Reference
 from host.errors import Busy, Forbidden, HostError, LimitExceeded, Unauthenticated
-from host.runtime.threads import ASIDE_S, Workers, fair
+from host.runtime.executor import fair
+from host.runtime.threads import ASIDE_S, Workers
 from host.store.access.api_keys import ApiKey, KeyRing, KeyScope, Proof
 
 if TYPE_CHECKING:
@@ -188,7 +189,7 @@ def _deletes(operation: str, spec: OperationSpec | None) -> bool:
     return (spec is not None and spec.method == "DELETE") or operation.rpartition(".")[2] in ("delete", "remove")
 
 
-MOST_REQUESTS: Final = 512  # under way in a process, whether they are read, wait for a sandbox, run or are answered
+MOST_REQUESTS: Final = 2_048  # under way in a process, whether they are read, wait for a sandbox, run or are answered
 MOST_BYTES: Final = 512 * 1024 * 1024
 VALUE_BYTES: Final = 200  # that one value of JSON takes in memory, at most: a dictionary with one entry
 _RETRY_S: Final = 1.0

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from host.core.names import Digest
 from host.sandbox import Sandbox
-from host.sandbox.cache import load_compiled, seal
+from host.sandbox.cache import Compiled, seal
 from host.sandbox.compiler import memory_file
 from host.sandbox.typecheck import check_contract
 from tests.benchmarks.measure import COMPONENT, alternating, median_and_best, ms, table
@@ -58,14 +58,14 @@ def steps(sandbox: Sandbox, wasm: bytes, file: Path) -> Iterator[dict[str, Calla
         while offset < size - 32:
             offset += os.sendfile(held, source.fileno(), offset, size - 32 - offset)
         seal(held)
-        component = load_compiled(sandbox.engine, held)
+        component = Compiled(sandbox.lanes.fast, held).component
         yield {
             "  read": COMPONENT.read_bytes,
             "  digest": lambda: Digest.of(wasm),
             "  copy to a sealed file": copy,
             "  authenticate": authenticate,
-            "  map": lambda: load_compiled(sandbox.engine, held),
-            "  compare with the contract": lambda: check_contract(component, sandbox.engine),
+            "  map": lambda: Compiled(sandbox.lanes.fast, held).component,
+            "  compare with the contract": lambda: check_contract(component, sandbox.lanes.fast),
         }
 
 

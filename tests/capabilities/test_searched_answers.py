@@ -19,9 +19,9 @@ from host.egress import EgressError
 from host.policy.document import SecretGrant
 from host.policy.permissions import Requested, compute_grant
 from host.policy.urls import DomainPattern
-from host.run import Placeholders, Run
+from host.run import Run
 from host.secrets.redaction import Redactor
-from host.secrets.value import SecretValue, new_placeholder
+from host.secrets.value import Placeholders, SecretValue, new_placeholder
 from tests.capabilities.test_upstream import Recorded
 from tests.egress.conftest import Peer
 from tests.probing import (

@@ -17,9 +17,9 @@ from host.core.names import SecretName
 from host.core.wit import FETCH, SECRETS, STREAMING
 from host.egress import Deadline, EgressError
 from host.policy.permissions import Grant, Requested, compute_grant
-from host.run import Placeholders, Run
+from host.run import Run
 from host.secrets.redaction import Redactor
-from host.secrets.value import SecretValue, new_placeholder
+from host.secrets.value import Placeholders, SecretValue, new_placeholder
 from tests.probing import TOKEN, Kept, asking, error_type
 
 NAME = SecretName.parse("TOKEN")

@@ -310,7 +310,7 @@ REQUIREMENTS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "tests/egress/test_socket.py": ("test_one_catalyst_never_gets_the_connection_of_another",),
         "tests/server/test_keys.py": ("test_is_each_keys_own",),
         "tests/server/test_budgets.py": ("test_many_at_once_do_not_pass_a_budget_that_is_nearly_spent",),
-        "tests/runtime/test_slots.py": ("test_however_many_keys_ask_for_all_slots_there_is_one_for_another",),
+        "tests/runtime/test_executor.py": ("test_however_many_keys_ask_for_all_slots_there_is_one_for_another",),
     },
     "22. Output of guests is bounded before it is parsed, and no terminal obeys it": {
         "tests/sandbox/test_instance.py": ("test_what_utf8_cannot_hold_is_replaced_and_raises_nothing",),

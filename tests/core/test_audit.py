@@ -9,8 +9,9 @@ import pytest
 from host.core.audit import Event, NullSink, Sink
 from host.core.limits import Limits
 from host.errors import AuditError, Refusal
-from host.run import Placeholders, Run
+from host.run import Run
 from host.secrets.redaction import Redactor
+from host.secrets.value import Placeholders
 from tests.probing import Kept
 
 

@@ -21,7 +21,7 @@ def test_the_defaults_are_within_the_ceiling() -> None:
 
 
 def test_every_limit_has_a_unit_or_counts_something() -> None:
-    counted = {"max_http_requests", "max_streams", "max_connections", "max_host_calls"}
+    counted = {"max_http_requests", "max_streams", "max_connections", "max_upstream_connections", "max_host_calls"}
     assert all(one.name.endswith(("_s", "_bytes")) or one.name in counted for one in fields(Limits))
 
 

@@ -47,7 +47,7 @@ class Told:
 @dataclass(frozen=True)
 class Held:
     """What the server holds, less what it keeps for its next requests: its sandboxes, of which there are at most
-    MAX_SANDBOXES for each worker, and idle connections to the upstream."""
+    one for each run under way, and idle connections to the upstream."""
 
     memory_bytes: int
     descriptors: int

@@ -2,6 +2,7 @@
 
 import gc
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -9,6 +10,14 @@ import pytest
 from host.egress import EgressError
 from host.egress.connection import Pool
 from host.policy.urls import Origin
+from tests.conftest import slack
+
+
+def until(true):
+    end = time.monotonic() + slack(10)
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.001)
 
 
 def test_a_connection_serves_its_own_origin_alone(answering, ask, clock):
@@ -32,26 +41,60 @@ def test_a_busy_connection_is_not_shared(answering, ask, clock):
     assert server.connections == 3
 
 
-def test_more_connections_than_allowed_are_refused_and_not_waited_for(answering, egress, loopback, ask, clock):
-    server, client = answering(), egress(max_connections=2).client(loopback)
+def test_more_connections_than_allowed_are_waited_for_as_long_as_there_is_time(
+    answering, egress, loopback, ask, clock, short_clock
+):
+    server, client = answering(), egress().client(loopback, max_connections=2)
     answers = [ask(server.url(), using=client) for _ in range(2)]
-    with pytest.raises(EgressError) as caught:
-        ask(server.url(), using=client)
+    with pytest.raises(EgressError, match="max_upstream_connections") as caught:
+        ask(server.url(), using=client, within=short_clock())
     assert caught.value.kind == "http_error"
-    answers[0].read_all(clock)
-    assert ask(server.url(), using=client).read_all(clock) == b"ok"
+    with ThreadPoolExecutor(3) as threads:
+        waiting = [threads.submit(lambda: ask(server.url(), using=client).read_all(clock)) for _ in range(3)]
+        answers[0].read_all(clock)
+        assert [one.result(10) for one in waiting] == [b"ok"] * 3
     answers[1].close()
 
 
+def test_places_go_to_those_who_wait_in_their_order(clock):
+    origin, order = Origin.parse("http://api.test"), []
+    pool = Pool(1, on_close=lambda _: None)
+    held = pool.lend(origin, clock)
+
+    def wait(number):
+        connection = pool.lend(origin, clock)
+        order.append(number)
+        pool.take_back(connection, usable=False)
+
+    with ThreadPoolExecutor(5) as threads:
+        for number in range(5):
+            threads.submit(wait, number)
+            until(lambda number=number: len(pool._waiting) == number + 1)
+        pool.take_back(held, usable=False)
+    assert order == list(range(5))
+
+
+def test_who_waits_for_a_place_is_told_when_the_pool_is_closed(clock):
+    origin = Origin.parse("http://api.test")
+    pool = Pool(1, on_close=lambda _: None)
+    pool.lend(origin, clock)
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(pool.lend, origin, clock)
+        until(lambda: pool._waiting)
+        pool.close()
+        with pytest.raises(EgressError, match="closed"):
+            waiting.result(10)
+
+
 def test_an_idle_connection_makes_room_for_another_origin(answering, egress, loopback, ask, clock):
-    servers, client = [answering() for _ in range(3)], egress(max_connections=2).client(loopback)
+    servers, client = [answering() for _ in range(3)], egress().client(loopback, max_connections=2)
     for server in servers:
         assert ask(server.url(), using=client).read_all(clock) == b"ok"
     assert servers[0].hung_up.wait(10)
 
 
 def test_a_failed_request_gives_its_place_back(egress, loopback, ask):
-    client = egress(max_connections=1).client(loopback)
+    client = egress().client(loopback, max_connections=1)
     for _ in range(3):
         with pytest.raises(EgressError) as caught:
             ask("http://127.0.0.1:1/", using=client)
@@ -94,13 +137,13 @@ def test_the_connections_of_a_client_that_nobody_has_any_more_are_closed(answeri
     assert server.hung_up.wait(10)
 
 
-def test_a_connection_returned_to_a_closed_pool_is_closed():
+def test_a_connection_returned_to_a_closed_pool_is_closed(clock):
     pool = Pool(1, on_close=lambda _: None)
-    connection = pool.lend(Origin.parse("http://api.test"))
+    connection = pool.lend(Origin.parse("http://api.test"), clock)
     pool.close()
     pool.take_back(connection, usable=True)
     with pytest.raises(EgressError):
-        pool.lend(Origin.parse("http://api.test"))
+        pool.lend(Origin.parse("http://api.test"), clock)
 
 
 def test_many_threads_get_their_own_answers(serve, ask, clock):

@@ -26,14 +26,19 @@ LIMITS = Limits()
 
 @pytest.fixture
 def connect(client: EgressClient, clock: StopClock) -> Iterator[Callable[..., Any]]:
-    """connect(server, subprotocols, limits) -> the WebSocket, or the answer in place of one"""
+    """connect(server, subprotocols, limits, within=clock) -> the WebSocket, or the answer in place of one"""
     made: list[WebSocket | Answer] = []
 
     def begin(
-        server: Server, *subprotocols: str, limits: Limits = LIMITS, using: EgressClient = client, **where: str
+        server: Server,
+        *subprotocols: str,
+        limits: Limits = LIMITS,
+        using: EgressClient = client,
+        within: StopClock = clock,
+        **where: str,
     ) -> WebSocket | Answer:
         target = Target.parse(server.url("/socket", **where))
-        made.append(using.connect(Outgoing("GET", target, (), b"", 1_000_000, limits), subprotocols, clock))
+        made.append(using.connect(Outgoing("GET", target, (), b"", 1_000_000, limits), subprotocols, within))
         return made[-1]
 
     yield begin
@@ -432,13 +437,19 @@ class TestTheRoadOut:
             assert received(socket, clock) == message
 
     def test_an_open_one_counts_towards_the_pool_and_ends_with_it(
-        self, serve: Any, connect: Any, clock: StopClock, egress: Any, loopback: AddressPolicy
+        self,
+        serve: Any,
+        connect: Any,
+        clock: StopClock,
+        short_clock: Callable[[], StopClock],
+        egress: Any,
+        loopback: AddressPolicy,
     ) -> None:
-        client = egress(max_connections=1).client(loopback)
+        client = egress().client(loopback, max_connections=1)
         server = serve(opening(echo))
         socket = connect(server, using=client)
         with pytest.raises(EgressError, match="the most it may"):
-            connect(server, using=client)
+            connect(server, using=client, within=short_clock())
         client.close()
         with pytest.raises(EgressError):
             received(socket, clock)

@@ -45,6 +45,7 @@ max_output_size = "3MB"
 max_http_requests = 5
 max_streams = 1
 max_connections = 2
+max_upstream_connections = 200
 max_message_size = "1MB"
 max_connection_size = "9MB"
 
@@ -89,6 +90,7 @@ def test_every_field_in_toml() -> None:
         max_http_requests=5,
         max_streams=1,
         max_connections=2,
+        max_upstream_connections=200,
         max_message_bytes=1_000_000,
         max_connection_bytes=9_000_000,
     )

@@ -23,9 +23,9 @@ from host import Attachment, CancelToken, Event, Host, Operation, Policy, Secret
 from host.component.manifest import embed
 from host.egress import Egress
 from host.fakes import FakeOpenAI
-from host.sandbox.engine import MAX_SANDBOXES
+from host.runtime.loader import Loader
 from host.secrets.value import SecretValue
-from tests.conftest import KEY, ROOT, wat
+from tests.conftest import CACHE, KEY, ROOT, wat
 from tests.egress.conftest import Peer, Server
 from tests.probing import (
     TOKEN,
@@ -826,7 +826,7 @@ def test_eight_threads_get_each_their_own_results(host: Host) -> None:
     assert len(seen) == 200
 
 
-def test_a_run_that_finds_no_sandbox_free_is_refused_by_its_own_deadline(host: Host) -> None:
+def test_a_run_that_finds_no_sandbox_free_is_refused_by_its_own_deadline() -> None:
     """As many streams as there are sandboxes, all blocked; one more, however it is run, does not wait for them."""
     asked = threading.Semaphore(0)
 
@@ -835,11 +835,12 @@ def test_a_run_that_finds_no_sandbox_free_is_refused_by_its_own_deadline(host: H
         asked.release()
         peer.hang()
 
-    with serving(behave) as server, ExitStack() as blocked:
+    loader = Loader(CACHE / "host", CACHE / "state")
+    with serving(behave) as server, Host(loader=loader, max_runs=8) as host, ExitStack() as blocked:
         one = probe(host, origin_of(server))
-        for _ in range(MAX_SANDBOXES):
+        for _ in range(8):
             blocked.enter_context(one.stream(calls(FETCH)))
-        for _ in range(MAX_SANDBOXES):
+        for _ in range(8):
             assert asked.acquire(timeout=30)
         for way in (
             lambda: one.run(calls(), timeout=0.2),
@@ -848,7 +849,8 @@ def test_a_run_that_finds_no_sandbox_free_is_refused_by_its_own_deadline(host: H
         ):
             with pytest.raises(errors.Busy):
                 way()
-    assert one.run(calls()).ok
+        blocked.close()
+        assert one.run(calls()).ok
 
 
 def test_a_thread_with_a_small_stack_may_run_a_guest(host: Host) -> None:

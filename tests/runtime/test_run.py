@@ -12,8 +12,9 @@ import pytest
 from host.core.audit import Event, NullSink, Sink
 from host.core.limits import Limits
 from host.errors import AuditError, Refusal
-from host.run import MAX_DENIALS, MAX_EVENTS, CancelToken, Placeholders, Run, Stop
+from host.run import MAX_DENIALS, MAX_EVENTS, CancelToken, Run, Stop
 from host.secrets.redaction import Redactor, SecretValue
+from host.secrets.value import Placeholders
 from tests.probing import TOKEN, Kept
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from host.runtime.threads import on_run_thread
+from host.runtime.executor import on_run_thread
 from tests.conftest import GUESTS
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from host.core.waiting import left, start, within
 from host.errors import Busy, StateError
-from host.runtime.threads import RunExecutor, Workers
+from host.runtime.executor import RunExecutor
+from host.runtime.threads import Workers
 from tests.conftest import slack
 from tests.server.conftest import until
 
@@ -197,3 +198,16 @@ def test_a_thread_with_a_large_stack_leaves_the_size_of_others_as_it_was(no_thre
     no_threads()
     start(lambda: None, name="test", stack_bytes=8 << 20).join()
     assert threading.stack_size() == before
+
+
+def test_threads_that_have_nothing_to_do_end_but_for_a_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("host.runtime.threads._IDLE_S", 0.01)
+    monkeypatch.setattr("host.runtime.threads._KEPT", 2)
+    workers, together = Workers("few", 20), threading.Barrier(20)
+    for _ in range(3):
+        for done in [workers.submit(lambda: together.wait(slack(10))) for _ in range(20)]:
+            done.result(slack(10))
+        until(lambda: workers._threads == 2)
+        assert len(workers._free) == 2
+    workers.close(slack(5))
+    assert workers._threads == 0

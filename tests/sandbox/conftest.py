@@ -7,9 +7,10 @@ import pytest
 
 from host.core.audit import NullSink
 from host.core.limits import Limits
-from host.run import Placeholders, Run
+from host.run import Run
 from host.sandbox import Sandbox
 from host.secrets.redaction import Redactor
+from host.secrets.value import Placeholders
 
 # The smallest component of the contract: returns its input. Further parts go where `EXTRA` and `BODY` stand.
 ECHO = """

@@ -149,7 +149,8 @@ from host.core.audit import NullSink
 from host.core.limits import Limits
 from host.core.names import Digest
 from host.core.wit import IMPORTS
-from host.run import Placeholders, Run
+from host.run import Run
+from host.secrets.value import Placeholders
 from host.sandbox import Sandbox
 from host.secrets.redaction import Redactor
 

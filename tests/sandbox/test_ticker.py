@@ -39,7 +39,7 @@ def test_closing_waits_for_the_guests_that_run_and_they_still_end_in_time(places
     thread = threading.Thread(target=work)
     thread.start()
     begun.wait()
-    while run.meters.cpu_time_s == 0 and thread.is_alive() and not sandbox.ticker._running:
+    while run.meters.cpu_time_s == 0 and thread.is_alive() and not sandbox.lanes.ticker._running:
         pass
     sandbox.close()
     thread.join(5)
@@ -54,6 +54,6 @@ def test_a_run_that_follows_another_is_asked_like_the_first(asleep: bool, places
     for _ in range(3):
         with pytest.raises(errors.DeadlineExceeded):
             spins.run("x", new_call(timeout_s=0.05))
-        while asleep and not sandbox.ticker._asleep:
+        while asleep and not sandbox.lanes.ticker._asleep:
             time.sleep(0)
     sandbox.close()

@@ -12,11 +12,11 @@ from host.core.audit import NullSink
 from host.core.limits import Limits
 from host.core.names import Digest
 from host.core.wit import IMPORTS
-from host.run import Placeholders, Run
+from host.run import Run
 from host.sandbox import Sandbox, failure
 from host.sandbox.wasi import MAX_RANDOM_BYTES, StandardStreams
 from host.secrets.redaction import Redactor
-from host.secrets.value import SecretValue
+from host.secrets.value import Placeholders, SecretValue
 from tests.conftest import GUESTS, slack, wat
 
 WRITES = (GUESTS / "rust_like.wat").read_text()

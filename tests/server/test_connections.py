@@ -18,7 +18,7 @@ import uvicorn
 
 from host.server import connections as module
 from host.server import serving
-from host.server.asgi import context_of, send_whole
+from host.server.asgi import RECOGNIZED, context_of, send_whole
 from host.server.connections import Connections
 from host.server.serving import Protocol
 from host.service.principal import OPERATOR
@@ -116,7 +116,7 @@ def test_those_that_left_leave_nothing_behind() -> None:
     assert [all_._known, all_._unknown, all_._of_address] == [{}, {}, {}]
 
 
-@pytest.mark.parametrize(("limit", "most"), [(1024, 704), (64, 8), (65_536, 65_216)])
+@pytest.mark.parametrize(("limit", "most"), [(1024, 704), (64, 8), (65_536, 63_424)])
 def test_as_many_as_leave_descriptors_for_the_runs(monkeypatch: pytest.MonkeyPatch, limit: int, most: int) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
     assert module.most_connections() == most
@@ -132,7 +132,11 @@ def test_the_soft_limit_of_descriptors_is_raised() -> None:
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    del receive
+    if scope["path"] == "/held":
+        scope[RECOGNIZED]()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        return
     if scope["path"] != "/unknown":
         context_of(scope).principal = OPERATOR
     if scope["path"] == "/large":
@@ -188,6 +192,24 @@ def test_whoever_opens_connections_and_says_nothing_stops_nobody(listening: Any)
         assert silent[0].recv(1) == b""
         assert b"hello" in get(known, "/known")
         until(lambda: len(server.server_state.connections) <= 11)
+
+
+def test_one_is_known_while_its_first_request_is_still_under_way(listening: Any) -> None:
+    """Those that wait for a slow upstream are not in the way of the next."""
+    connections = Connections(50, 2, 2)
+    port, _ = listening(connections)
+    with ExitStack() as stack:
+        held = []
+        for number in range(10):
+            held.append(opened(stack, port))
+            held[-1].sendall(b"GET /held HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            until(lambda number=number: len(connections._known) == number + 1)
+        for _ in range(5):
+            assert b"hello" in get(opened(stack, port), "/unknown")
+        for one in held:
+            one.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                one.recv(1)
 
 
 def test_one_that_begins_its_head_and_does_not_go_on_is_idle_too(listening: Any) -> None:

@@ -203,7 +203,7 @@ class TestAKeyThatEnds:
         stack: ExitStack,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("host.runtime.host.MAX_SANDBOXES", 1)
+        monkeypatch.setattr("host.runtime.host.most_runs", lambda _: 1)
         _, text = workspace.api_keys.create(name="ci", type="secret")
         _, other = workspace.api_keys.create(name="other", type="secret")
         servers = machines()[:1]

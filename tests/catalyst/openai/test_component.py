@@ -64,7 +64,7 @@ def sandbox():
 
 @pytest.fixture(scope="module")
 def engine(sandbox):
-    return sandbox.engine
+    return sandbox.lanes.fast
 
 
 @pytest.fixture(scope="module")

@@ -5,14 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 
 import pytest
 
 from host import Limits, errors
-from host.run import Placeholders, Run, Stop
-from host.runtime.threads import Share, Slots
+from host.run import Run, Stop
+from host.runtime.executor import RunExecutor, Share, Slots
 from host.secrets.redaction import Redactor
+from host.secrets.value import Placeholders
+from tests.conftest import slack
+
+ALONE = Share.of_embedder("", "")
 
 
 @pytest.fixture
@@ -88,20 +93,20 @@ class Race:
 
     def start(self, share: Share) -> None:
         """Returns once the run has a slot, or waits for one."""
-        came = threading.Event()
-        asked = self._slots._asked
-
-        def coming(given: Share) -> object:
-            found = asked(given)
-            came.set()
-            return found
-
-        self._slots._asked = coming  # type: ignore[method-assign, assignment]  # to know when it waits
+        asked = self._asked()
         thread = threading.Thread(target=self._work, args=(share,))
         self._threads.append(thread)
         thread.start()
-        assert came.wait(5)
-        self._slots._asked = asked  # type: ignore[method-assign]  # as above
+        end = time.monotonic() + slack(5)
+        while self._asked() == asked:
+            assert time.monotonic() < end
+            time.sleep(0.001)
+
+    def _asked(self) -> int:
+        """How many have a slot or wait for one."""
+        with self._slots._lock:
+            waiting = sum(len(lane) for lanes in self._slots._waiting.values() for lane in lanes.values())
+            return waiting + sum(self._slots._held.values())
 
     def _work(self, share: Share) -> None:
         go_on = threading.Event()
@@ -272,3 +277,110 @@ def test_a_run_that_is_cancelled_as_it_gets_its_slot_gives_it_back(new_run) -> N
     thread.join()
     with slots.taken(new_run(timeout_s=1)):
         pass
+
+
+class TestTurns:
+    """Many runs are under way, and few of them compute."""
+
+    def test_a_run_that_waits_lets_another_compute(self, new_run) -> None:
+        executor, waits, computes = RunExecutor(2, turns=1), new_run(), new_run()
+        with executor.under_way(waits, ALONE):
+            with waits.interruptible(lambda: None), executor.under_way(computes, ALONE):
+                assert (waits.turn.held, computes.turn.held) == (False, True)
+            waits.turn.resume()
+            assert waits.turn.held
+
+    def test_it_goes_on_when_the_other_one_waits_or_ends(self, new_run) -> None:
+        executor, first, second = RunExecutor(2, turns=1), new_run(), new_run()
+        goes_on = threading.Event()
+
+        def go_on() -> None:
+            first.turn.resume()
+            goes_on.set()
+
+        with executor.under_way(first, ALONE):
+            first.step_aside()
+            thread = threading.Thread(target=go_on)
+            with executor.under_way(second, ALONE):
+                thread.start()
+                assert not goes_on.wait(0.05)
+            assert goes_on.wait(slack(10))
+            thread.join()
+
+    def test_one_that_computes_for_long_gives_way_to_one_that_waits_for_a_turn(self, new_run, monkeypatch) -> None:
+        monkeypatch.setattr("host.runtime.executor._TURN_S", 0.0)
+        executor, long, short = RunExecutor(2, turns=1), new_run(), new_run()
+        had = threading.Event()
+
+        def short_one() -> None:
+            with executor.under_way(short, ALONE):
+                had.set()
+
+        with executor.under_way(long, ALONE):
+            long.turn.share()
+            assert long.turn.held, "nobody else wants one"
+            thread = threading.Thread(target=short_one)
+            thread.start()
+            end = time.monotonic() + slack(10)
+            while not had.is_set():
+                assert time.monotonic() < end
+                long.turn.share()
+            thread.join()
+            assert long.turn.held
+
+    def test_one_that_must_end_waits_for_no_turn(self, new_run) -> None:
+        executor, ends, other = RunExecutor(2, turns=1), new_run(), new_run()
+        with executor.under_way(ends, ALONE):
+            ends.step_aside()
+            with executor.under_way(other, ALONE):
+                ends.cancel()
+                ends.turn.resume()
+                assert not ends.turn.held
+
+    def test_one_that_a_host_function_of_another_started_has_a_turn(self, new_run) -> None:
+        """With one turn for both, on one thread, each would wait for the other."""
+        executor, outer, inner = RunExecutor(2, turns=1), new_run(timeout_s=5), new_run(timeout_s=5)
+        with executor.under_way(outer, ALONE), executor.under_way(inner, ALONE):
+            assert inner.turn.held
+            assert not outer.turn.held
+
+    def test_a_turn_that_does_not_come_in_time_is_an_error(self, new_run) -> None:
+        executor = RunExecutor(2, turns=1)
+        impatient = Share("b", "c", None, None, patience_s=0.05)
+        with (
+            computing(executor, new_run(), ALONE),
+            pytest.raises(errors.Busy),
+            executor.under_way(new_run(), impatient),
+        ):
+            pass
+        with executor.under_way(new_run(), impatient):
+            pass
+
+    def test_attack_one_caller_does_not_have_all_turns(self, new_run) -> None:
+        executor = RunExecutor(20, turns=4)
+        greedy, other = Share("greedy", "c"), Share("other", "c")
+        with computing(executor, new_run(), greedy), computing(executor, new_run(), greedy):
+            with pytest.raises(errors.Busy), executor.under_way(new_run(timeout_s=0.05), greedy):
+                pass
+            with executor.under_way(new_run(), other):
+                pass
+
+
+@contextmanager
+def computing(executor: RunExecutor, run: Run, share: Share) -> Iterator[None]:
+    """Inside, another thread computes for the run."""
+    begun, end = threading.Event(), threading.Event()
+
+    def compute() -> None:
+        with executor.under_way(run, share):
+            begun.set()
+            end.wait(slack(10))
+
+    with ThreadPoolExecutor(1) as threads:
+        done = threads.submit(compute)
+        assert begun.wait(slack(10))
+        try:
+            yield
+        finally:
+            end.set()
+            done.result()

@@ -1,0 +1,123 @@
+"""The two lanes of a sandbox: a few slots that keep their memory, and many that keep none.
+
+    fast    a slot keeps the pages of its last run, and resets them by copying: quick, and it holds an image from its
+            first use on
+    wide    a slot gives its pages back: each page that a run writes is a fault, and costs memory until the run ends
+
+A run has a fast slot if one is free when it starts, else a wide one. So a process at rest holds a few images, however
+many runs it had, and a run that waits for an upstream for seconds costs less than a megabyte. The wide lane's engine is
+made, and a component loaded into it, when they are first needed. One thread, the ticker, asks the guests of both now
+and then whether they may go on.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Final
+
+from wasmtime import Engine
+
+from host.core.waiting import start
+from host.errors import StateError
+from host.sandbox import engine
+
+TICK_S: Final = 0.01
+_LONGEST_END_S: Final = 5.0  # of a run that is stuck outside its guest: its thread is left to the end of the process
+
+
+class Lanes:
+    """The engines, and how many runs are on the fast one. `slots` is how many runs both take at once. Thread-safe."""
+
+    def __init__(self, *, pooling: bool) -> None:
+        """Without `pooling` there is one lane, which gives back everything."""
+        self._wide_slots = engine.wide_slots() if pooling else 0
+        self.slots = engine.FAST_SANDBOXES + self._wide_slots if pooling else engine.UNPOOLED_SANDBOXES
+        self.fast = engine.new_engine(engine.FAST_SANDBOXES if pooling else 0, engine.KEEP_RESIDENT)
+        self.ticker = Ticker(self.fast)
+        self._free = engine.FAST_SANDBOXES if self._wide_slots else self.slots
+        self._lock = threading.Lock()
+
+    @cached_property
+    def wide(self) -> Engine:
+        """Raises WasmtimeError where its address space cannot be had any more."""
+        made = engine.new_engine(self._wide_slots, 0)
+        self.ticker.add(made)
+        return made
+
+    @contextmanager
+    def taken(self) -> Iterator[bool]:
+        """Inside, a run has a slot: True of the fast lane."""
+        with self._lock:
+            fast = self._free > 0
+            self._free -= fast
+        try:
+            yield fast
+        finally:
+            with self._lock:
+                self._free += fast
+
+
+class Ticker:
+    """Advances the epochs of engines while anything runs: at each epoch a guest is asked whether it may go on. One
+    daemon thread, which sleeps while nothing runs.
+
+    A Python thread starves when others hold the interpreter, so ticks are no measure of time: a guest that is asked
+    looks at the clock.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engines: tuple[Engine, ...] = (engine,)
+        self._wake = threading.Condition()
+        self._running = 0
+        self._asleep = False
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    def add(self, engine: Engine) -> None:
+        """Advance the epochs of `engine`, too."""
+        with self._wake:
+            self._engines = (*self._engines, engine)
+
+    @contextmanager
+    def ticking(self) -> Iterator[None]:
+        """Inside, epochs pass. Raises StateError once it is closed: a guest that is never asked might never end."""
+        with self._wake:
+            if self._closed:
+                raise StateError("the host is closed")
+            if self._thread is None:
+                self._thread = start(self._tick, name="host-epoch")
+            elif self._asleep:
+                self._wake.notify()
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._wake:
+                self._running -= 1
+                if self._closed and self._running == 0:
+                    self._wake.notify()
+
+    def close(self) -> None:
+        """Stop once nothing runs: until then guests have to be asked whether they may go on."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify()
+            thread = self._thread
+        if thread is not None:
+            thread.join(_LONGEST_END_S)
+
+    def _tick(self) -> None:
+        while True:
+            with self._wake:
+                while self._running == 0:
+                    if self._closed:
+                        return
+                    self._asleep = True
+                    self._wake.wait()
+                    self._asleep = False
+                self._wake.wait(TICK_S)
+            for one in self._engines:
+                one.increment_epoch()

@@ -237,12 +237,13 @@ def keep_compiled(wasm: bytes, like: bytes) -> None:
         _keep(sandbox._cache, cache_name(Digest.of(wasm), sandbox._fingerprint), sandbox.load(like, Digest.of(like)))
 
 
-def python_guest(folder: Path) -> bytes:
+def python_guest(folder: Path, *, quick: bool | None = None) -> bytes:
     """The component of a guest written in Python, as `host build` or `host build --quick` makes it."""
-    quick = folder.name not in WHOLLY_BUILT
+    whole = folder.name in WHOLLY_BUILT if quick is None else not quick
+    name = str(folder.relative_to(ROOT)).replace("/", "-") + ("-quick" if quick else "")
     shown = str(folder.relative_to(ROOT))
     sources = _sources(shown, *OPENAI.EVERY_COMPONENT)
-    return compiled(cached(shown.replace("/", "-"), sources, lambda: build(folder, quick=quick)))
+    return compiled(cached(name, sources, lambda: build(folder, quick=not whole)))
 
 
 def javascript_guest() -> bytes:

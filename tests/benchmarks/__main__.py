@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks [audit_log|bodies|egress|gateway|loading|processes|redaction|runs|summary] …`: tables, and nothing that could fail. All
+"""`python -m tests.benchmarks [audit_log|bodies|components|egress|gateway|loading|processes|redaction|runs|summary] …`: tables, and nothing that could fail. All
 by default; `summary` writes the table of speed in the README.
 
 Numbers of different runs don't compare unless the machine was as idle both times: each table measures both sides of
@@ -11,7 +11,7 @@ import os
 import platform
 import sys
 
-from tests.benchmarks import audit_log, bodies, egress, loading, processes, redaction, runs, summary
+from tests.benchmarks import audit_log, bodies, components, egress, loading, processes, redaction, runs, summary
 from tests.benchmarks.gateway import comparison
 from tests.benchmarks.measure import COMPONENT
 
@@ -19,6 +19,7 @@ TABLES = {
     "processes": processes.main,
     "runs": runs.main,
     "bodies": bodies.main,
+    "components": components.main,
     "loading": loading.main,
     "egress": egress.main,
     "redaction": redaction.main,

@@ -14,26 +14,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from host.component import sbom
-from host.component.build import componentize, fuse
+from host.component.build import componentize, finish, fuse
 from host.component.manifest import FIELDS, Manifest, ManifestFiles, embed, files_beside
 from host.component.operation_schemas import malformed
 from host.component.wasm import NOTICE_SECTION, SBOM_SECTION, append_section
 from host.core import installation
 from host.core.fields import FieldReader
-from host.core.strict_json import parse_object
+from host.core.strict_json import Json, parse_object
 from host.core.wit import CAPABILITIES
 from host.errors import BuildError, InputError, ManifestError
 
 ENTRY = "app"
-_FIRST = "catalyst_build"  # the module that componentize-py imports
-_IN_ORDER = f"""from catalyst.sdk import surroundings
-
-surroundings.begin()
-import {ENTRY}
-
-Run = {ENTRY}.Run
-surroundings.seal()
-"""
 
 _SKIPPED = shutil.ignore_patterns("__pycache__", ".*", "*.pyc", "tests", "node_modules")
 
@@ -57,10 +48,15 @@ def build(directory: Path, *, quick: bool = False, note: Callable[[str], None] =
         sdk = sbom.digest_of(stage / "catalyst" / "sdk", wit)
         (wit / "built.wit").write_text(_world(manifest), encoding="utf-8")
         (stage / "catalyst" / "__init__.py").touch()
-        (stage / f"{_FIRST}.py").write_text(_IN_ORDER, encoding="utf-8")
-        wasm = componentize.component_of(wit, "built", stage, _FIRST, place / "built.wasm")
+
+        def make() -> bytes:
+            return componentize.component_of(wit, "built", stage, finish.FIRST, place / "built.wasm")
+
         tools: list[str] = []
-        if not quick:
+        if quick:
+            wasm = finish.made(make, stage, finish.IN_ORDER)
+        else:
+            wasm = finish.finished(make, stage, [*_inputs(manifest)], note)
             try:
                 wasm, tools = fuse.fused(wasm), [fuse.TOOL]
             except fuse.Unfused as error:
@@ -97,6 +93,11 @@ def _world(manifest: Manifest) -> str:
         )
     imports = "".join(f"    import {interface};\n" for interface in asked)
     return f"package cyfr:catalyst@0.1.0;\n\nworld built {{\n{imports}    export run;\n}}\n"
+
+
+def _inputs(manifest: Manifest) -> Iterator[Json]:
+    """Those of the manifest's examples."""
+    yield from (one["input"] for one in manifest.examples if isinstance(one.get("input"), dict))
 
 
 def _shipped(part: str) -> Path:

@@ -28,8 +28,9 @@ def component_of(wit: Path, world: str, stage: Path, first: str, output: Path) -
     ]  # fmt: skip
     # Without this variable it adds the packages of a Python in PATH. A guest could import them, and neither the sources
     # nor the SBOM would have them.
-    (nothing := output.parent / "environment" / "lib" / "site-packages").mkdir(parents=True)
+    (nothing := output.parent / "environment" / "lib" / "site-packages").mkdir(parents=True, exist_ok=True)
     env = environment.for_children() | {"VIRTUAL_ENV": str(nothing.parents[1])}
+    output.unlink(missing_ok=True)
     done = subprocess.run(argv, capture_output=True, text=True, check=False, env=env)  # noqa: S603 - our own interpreter
     if done.returncode != 0 or not output.is_file():
         said = "\n".join(_guest_lines(done.stderr or done.stdout))

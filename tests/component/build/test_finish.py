@@ -1,0 +1,122 @@
+"""A component made twice: what is kept of the first time, what is rehearsed, and what is left out when it must be."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from host import Host, Policy
+from host.component.build import finish
+from host.errors import BuildError, GuestException
+from host.fakes import FakeOpenAI
+from tests.conftest import GUESTS, KEY, ROOT, openai_manifest, python_guest
+
+EXAMPLE = {"operation": "x"}
+
+
+class Guest:
+    """Stands for componentize-py: what each build began with, and what the guest's side does in it."""
+
+    def __init__(self, stage: Path, **fails: bool) -> None:
+        self.stage = stage
+        self.fails = fails
+        self.begun: list[str] = []
+        self.examples: list[Any] = []
+
+    def make(self) -> bytes:
+        self.begun.append((self.stage / "catalyst_build.py").read_text())
+        place = self.stage / ".build"
+        step = "keep" if "keep_answers" in self.begun[-1] else "rehearse" if "rehearse" in self.begun[-1] else "plain"
+        if step != "plain":
+            self.examples.append(json.loads((place / "examples").read_text()))
+            rehearsing = self.examples[-1] != [] and self.fails.get(step)
+            (place / "rehearsing").write_text("true" if rehearsing else "false")
+            if rehearsing or self.fails.get("always"):
+                raise BuildError("componentize-py could not build it")
+        return step.encode()
+
+
+def run(guest: Guest) -> tuple[bytes, list[str]]:
+    notes: list[str] = []
+    return finish.finished(guest.make, guest.stage, [EXAMPLE], notes.append), notes
+
+
+def test_what_the_first_build_kept_the_second_one_rehearses(tmp_path: Path) -> None:
+    guest = Guest(tmp_path)
+    assert run(guest) == (b"rehearse", [])
+    assert guest.examples == [[EXAMPLE], [EXAMPLE]]
+    assert "pycache_prefix" in (tmp_path / "sitecustomize.py").read_text()
+    assert [text.startswith(finish.IN_ORDER) for text in guest.begun] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        pytest.param("keep", "cannot be answered while it is built", id="an example that ends the first build"),
+        pytest.param("rehearse", "depend on what ran before them", id="an example that is answered otherwise"),
+    ],
+)
+def test_examples_that_cannot_be_rehearsed_are_left_out_and_that_is_said(tmp_path: Path, step: str, said: str) -> None:
+    guest = Guest(tmp_path, **{step: True})
+    wasm, notes = run(guest)
+    assert wasm == b"rehearse"
+    assert guest.examples[-1] == []
+    assert len(notes) == 1
+    assert notes[0].endswith(said)
+
+
+def test_a_build_that_fails_by_itself_fails(tmp_path: Path) -> None:
+    with pytest.raises(BuildError):
+        run(Guest(tmp_path, always=True))
+
+
+def test_a_catalyst_with_a_module_of_that_name_keeps_it(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("MINE = 1\n")
+    wasm, notes = run(Guest(tmp_path))
+    assert (wasm, len(notes)) == (b"plain", 1)
+    assert (tmp_path / "sitecustomize.py").read_text() == "MINE = 1\n"
+
+
+def test_a_catalyst_that_counts_begins_at_nothing_though_it_has_an_example(host: Host) -> None:
+    """Rehearsed, it would remember the rehearsal; so its build leaves that out."""
+    folder = GUESTS / "remembers"
+    assert json.loads((folder / "manifest.json").read_text())["examples"]
+    assert host.load(python_guest(folder)).run({"mine": 1}).data == [{"mine": 1}]
+
+
+def answered(host: Host, wasm: bytes) -> list[Any]:
+    """What the catalyst answers, asks its upstream and logs, for each example of its manifest and some more."""
+    inputs = [one["input"] for one in openai_manifest().examples]
+    inputs += [
+        {"operation": "operations.list", "params": {"query": "embedding"}},
+        {"operation": "models.retrieve", "params": {}},
+        {"operation": "webhooks.verify_signature", "params": {"payload": "x", "headers": {}}},
+    ]
+    with FakeOpenAI(port=0) as fake:
+        policy = Policy(allowed_domains=["api.openai.com"], upstreams={"https://api.openai.com": fake.url})
+        catalyst = host.load(wasm, policy=policy, secrets={"OPENAI_API_KEY": KEY})
+        found: list[Any] = []
+        for one in inputs:
+            result = catalyst.run(one)
+            found.append([result.status, result.data, [(line.level, line.message) for line in result.execution.logs]])
+        asked: Callable[[Any], list[Any]] = lambda one: [one["method"], one["path"], one["body"]]  # noqa: E731
+        return [found, [asked(one) for one in fake.requests]]
+
+
+def test_the_finished_component_answers_word_for_word_as_the_quick_one(host: Host, openai_wasm: bytes) -> None:
+    quick = python_guest(ROOT / "catalyst" / "openai", quick=True)
+    assert answered(host, openai_wasm) == answered(host, quick)
+
+
+def test_a_component_has_no_way_back_to_its_rehearsal(host: Host) -> None:
+    with pytest.raises(GuestException, match=r"catalyst\.sdk\.finishing is not there"):
+        host.load(python_guest(GUESTS / "first_tries")).run({"code": "import catalyst.sdk.finishing"})
+
+
+def test_a_component_has_a_library_without_docstrings_and_a_catalyst_with_its_own(host: Host) -> None:
+    asked = "import json, app\nresult = [json.__doc__, app.__doc__ is None]"
+    assert host.load(python_guest(GUESTS / "first_tries")).run({"code": asked}).data == [None, False]

@@ -17,7 +17,7 @@ from host.fakes import FakeOpenAI
 from host.fakes.openai.faults import Fault
 from host.runtime.workspace import Workspace
 from host.server import Application, ServerSettings
-from host.service.batches import hosted_work
+from host.service.batches import hosted, hosted_work
 from host.service.batches.hosted import BATCH, FILE
 from host.service.batches.hosted_work import BatchSettings
 from host.store.tables import batches
@@ -249,6 +249,37 @@ class TestEnds:
         second.close()
         asked = [one["body"]["messages"][0]["content"] for one in fake.requests]
         assert len(asked) <= 60 + 4, "those that were under way were asked again, and no others"
+
+    def test_where_a_process_was_killed_another_goes_on_once_its_lease_is_over(
+        self, workspace: Workspace, state_dir: Path, fake: FakeOpenAI, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A killed process releases nothing, and says nothing."""
+        for module in (hosted, hosted_work):
+            monkeypatch.setattr(module, "LEASE_S", 2.0)
+        fake.script([Fault(delay_s=120.0, times=3)])
+        killed = Application(SETTINGS, state_dir=state_dir, workspace=workspace)
+        monkeypatch.setattr(killed.limiter, "release", lambda _: None)
+        with closing(Server(killed)) as server:
+            caller = Caller(server, workspace, "one")
+            batch = caller.begin(chat(number) for number in range(3))
+            until(lambda: len(fake.requests) == 3)
+        killed.close()
+        assert workspace.batches.get(batch.id).facts["status"] == "in_progress"  # type: ignore[union-attr]
+        second = Application(SETTINGS, state_dir=state_dir, workspace=workspace)
+        with closing(Server(second)) as server:
+            caller.sdk = caller.sdk.with_options(base_url=f"{server.url}/v1")
+            assert caller.ended(batch).request_counts.completed == 3
+        second.close()
+        keys = [one["headers"]["idempotency-key"] for one in fake.requests]
+        assert sorted(keys) == sorted([f"batch_req_{batch.id}_{number}" for number in (1, 2, 3)] * 2)
+
+    def test_two_servers_of_one_state_run_a_batch_once(
+        self, serving: Callable[..., Server], caller: Caller, fake: FakeOpenAI
+    ) -> None:
+        serving(SETTINGS)
+        batch = caller.ended(caller.begin(chat(number) for number in range(30)))
+        assert batch.request_counts.completed == 30
+        assert len(fake.requests) == 30
 
     def test_a_batch_that_is_too_old_ends_with_an_error_for_each_line_that_was_not_run(
         self, caller: Caller, fake: FakeOpenAI, monkeypatch: pytest.MonkeyPatch

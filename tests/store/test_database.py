@@ -99,6 +99,9 @@ def test_a_state_of_a_newer_host_is_left_alone(state_dir: Path, database: Databa
     assert "newer" in caught.value.hint
 
 
+BATCHES = ("batches", "batch_files", "batch_pieces")
+
+
 def as_0001_left_it(workspace: Workspace, raw: Callable[..., Any]) -> None:
     """The tables of the first version, with its state digest over all tables of that time."""
     with workspace.database.reading() as connection:
@@ -114,7 +117,7 @@ def as_0001_left_it(workspace: Workspace, raw: Callable[..., Any]) -> None:
     assert bytes(mac) == total.digest()
     raw("UPDATE state_seal SET mac = ?", before)
     workspace.audit_log.digest_file.replace(Checkpoint(seq, before), workspace.keys.decrypted[key])
-    for name in ("api_keys", "usage", "counters", "cancellations", "counter_seal", "made_objects"):
+    for name in ("api_keys", "usage", "counters", "cancellations", "counter_seal", "made_objects", *BATCHES):
         raw(f"DROP TABLE {name}")
     raw("UPDATE alembic_version SET version_num = '0001'")
 

@@ -1,2 +1,2 @@
-"""Access to a server: API keys (`api_keys`), counters of limits (`counters`), usage by day (`usage`), and requests to
-end a run (`cancellations`). All of it is in the database."""
+"""Access to a server: API keys (`api_keys`), counters of limits (`counters`), usage by day (`usage`), requests to
+end a run (`cancellations`), and batches that a server runs itself (`batches`). All of it is in the database."""

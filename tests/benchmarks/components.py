@@ -50,10 +50,12 @@ def _linked(sandbox: Sandbox, wasm: bytes) -> Instances:
 
 
 def _fresh(linked: Instances) -> Callable[[], object]:
+    one = linked._fast
+
     def begin_and_end() -> None:
-        store = Store(linked._engine)
+        store = Store(one.engine)
         store.set_epoch_deadline(1_000)
-        linked._linker.instantiate(store, linked._component)
+        one.linker.instantiate(store, one.component)
         store.close()
 
     return begin_and_end

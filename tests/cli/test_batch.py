@@ -207,6 +207,50 @@ class TestGoingOn:
         assert (ran.status, len(results), errors) == (0, 1, [])
 
 
+class TestBounds:
+    def test_a_budget_that_is_spent_stops_the_batch_and_says_when_there_is_more(
+        self, written: Any, answered: Any, fake: FakeOpenAI, place: Path
+    ) -> None:
+        settings = place / "server.toml"
+        settings.write_text('[budgets."c:local.openai"]\nrequests = "3/1d"\n')
+        file = written(chat(number) for number in range(6))
+        ran, results, errors = answered(file, "--config", settings, "--concurrency", "1")
+        assert (ran.status, len(results), errors, len(asked(fake))) == (6, 3, [], 3)
+        assert "has spent its 3/1d requests" in ran.err
+        assert "3 are left: the same command goes on with them" in ran.err
+        ran, results, _ = answered(file)
+        assert (ran.status, len(results), len(asked(fake))) == (0, 6, 6)
+
+    def test_a_line_may_take_so_long(self, written: Any, answered: Any, fake: FakeOpenAI) -> None:
+        fake.script([Fault(delay_s=120.0)])
+        ran, _, [error] = answered(written([chat(1)]), "--timeout", "1s")
+        assert ran.status == 1
+        assert error["error"]["code"] in ("deadline_exceeded", "upstream_timeout")
+
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            pytest.param(["--catalyst", "c:local.nobody"], "there is no c:local.nobody", id="another catalyst"),
+            pytest.param(["--catalyst", "?"], "--catalyst", id="no reference"),
+            pytest.param(["--timeout", "soon"], "--timeout", id="no duration"),
+            pytest.param(["--error-file", "in.jsonl"], "three files", id="errors into the input"),
+        ],
+    )
+    def test_what_is_asked_for_wrongly_sends_nothing(
+        self, written: Any, answered: Any, fake: FakeOpenAI, options: list[str], said: str
+    ) -> None:
+        ran, results, _ = answered(written([chat(1)]), *options)
+        assert (ran.status, results, fake.requests) == (2, [], [])
+        assert said in ran.err
+
+    def test_every_run_is_on_record(self, written: Any, answered: Any, program: Any) -> None:
+        _, [result], _ = answered(written([chat(1)]))
+        shown = json.loads(program("runs", "show", result["response"]["request_id"], "--json").out)
+        caller = shown["run"]["caller"]
+        assert caller["via"] == "batch"
+        assert caller["request"] == result["id"]
+
+
 class TestOrder:
     def test_ordered_answers_are_in_the_order_of_the_lines(self, written: Any, answered: Any, fake: FakeOpenAI) -> None:
         fake.script([Fault(delay_s=0.5)])  # the first is the slowest

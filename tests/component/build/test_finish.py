@@ -114,16 +114,16 @@ def test_the_finished_component_answers_word_for_word_as_the_quick_one(host: Hos
 
 def test_a_component_has_no_way_back_to_its_rehearsal(host: Host) -> None:
     with pytest.raises(GuestException, match=r"catalyst\.sdk\.finishing is not there"):
-        host.load(python_guest(GUESTS / "first_tries")).run({"code": "import catalyst.sdk.finishing"})
+        host.load(python_guest(GUESTS / "raises")).run({"code": "import catalyst.sdk.finishing"})
 
 
 def test_a_component_has_a_library_without_docstrings_and_a_catalyst_with_its_own(host: Host) -> None:
     asked = "import json, app\nresult = [json.__doc__, app.__doc__ is None]"
-    assert host.load(python_guest(GUESTS / "first_tries")).run({"code": asked}).data == [None, False]
+    assert host.load(python_guest(GUESTS / "raises")).run({"code": asked}).data == [None, False]
 
 
 def test_a_long_run_gives_back_what_refers_to_itself(host: Host) -> None:
     """The garbage collector is asked late, and is asked: two million of these would take some 200 MB."""
     code = "for _ in range(2_000_000):\n    one = []\n    one.append(one)\nresult = 'done'"
-    catalyst = host.load(python_guest(GUESTS / "first_tries"), policy=Policy(max_memory_bytes="64MB"))
+    catalyst = host.load(python_guest(GUESTS / "raises"), policy=Policy(max_memory_bytes="64MB"))
     assert catalyst.run({"code": code}).data == "done"

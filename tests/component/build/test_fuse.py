@@ -58,9 +58,7 @@ def test_an_older_component_runs_as_before(host: Host) -> None:
 def test_what_no_sandbox_has_names_itself_before_it_traps(host: Host) -> None:
     """The clock that C code reads, past all that the SDK refuses in Python."""
     with pytest.raises(GuestException) as caught:
-        host.load(python_guest(GUESTS / "first_tries")).run(
-            {"code": "import datetime\ndatetime.datetime.__mro__[1].now()"}
-        )
+        host.load(python_guest(GUESTS / "raises")).run({"code": "import datetime\ndatetime.datetime.__mro__[1].now()"})
     assert caught.value.message.endswith(
         "NotInASandbox: wasi:clocks/wall-clock@0.2.0 now was called, which a sandbox does not have"
     )

@@ -87,18 +87,19 @@ class ExpiringToken(Protocol):
 
 
 class CatalystSecrets:
-    """The secrets of one loaded catalyst: `values`, and `tokens` that expire. Those in `stand_ins` are not its own:
-    each stands in for one of its own at some upstream, and shows by the placeholder of that. Thread-safe."""
+    """The secrets of one loaded catalyst: `values`, and `tokens` that expire. Its `own` ones show by their
+    placeholders, one that stands in for another at some upstream by the placeholder of that, and one that is both, by
+    both. Thread-safe."""
 
     def __init__(
         self,
         values: Mapping[SecretName, SecretValue],
         tokens: Mapping[SecretName, ExpiringToken],
+        own: Collection[SecretName],
         stand_ins: Collection[tuple[SecretName, SecretName]] = (),
     ) -> None:
         """`stand_ins` are pairs: one of its own, and the other one."""
-        standing = {other for _, other in stand_ins}
-        self._shown = [(name, name) for name in (*values, *tokens) if name not in standing] + list(stand_ins)
+        self._shown = [(name, name) for name in (*values, *tokens) if name in own] + list(stand_ins)
         self._values = values
         self._tokens = tokens
         self._made: tuple[tuple[SecretValue, ...], dict[str, str], Redactor] | None = None

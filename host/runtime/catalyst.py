@@ -85,7 +85,7 @@ class Catalyst(_Connecting):
         granted = {name: value for name, value in values.items() if name in grant.secrets}
         self._redactor = Redactor({str(name): value for name, value in granted.items()})
         stand_ins = deployment.stand_ins(grant)
-        self._expiring = CatalystSecrets(values, tokens, stand_ins) if tokens or stand_ins else None
+        self._expiring = CatalystSecrets(values, tokens, grant.secrets, stand_ins) if tokens or stand_ins else None
         obtain = self._expiring.obtain if self._expiring else None
         mapped = frozenset(str(one.origin) for one in grant.named_upstreams)
         tls = deployment.tls()

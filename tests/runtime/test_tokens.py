@@ -579,7 +579,7 @@ def test_answers_are_searched_for_the_last_token_and_the_one_before_it(
     keeper: TokenKeeper, endpoint: Endpoint, now: list[float]
 ) -> None:
     token = held(keeper, oauth(endpoint))
-    secrets = CatalystSecrets({}, {NAME: token})
+    secrets = CatalystSecrets({}, {NAME: token}, {NAME})
     values = []
     for _ in range(3):
         values.append(obtained(token))

@@ -43,6 +43,7 @@ HostError                          code                   blame     exit
     │   └── AuditBroken            audit_broken           host      6     the audit log was changed: it does not verify
     ├── VaultError                 vault_unavailable      host      6     a stored secret or its key cannot be decrypted
     └── Busy                       busy                   host      6     no sandbox was free in time
+        ├── Overloaded             overloaded             host      6     a caller has too many requests under way
         └── ShuttingDown           shutting_down          host      6     the server ends, and takes no more requests
 
 `blame` names the party at fault; `exit_status` is the exit status of the program. A test compares this drawing with the
@@ -458,6 +459,13 @@ class VaultError(StateError):
 
 class Busy(StateError):
     code = "busy"
+
+
+class Overloaded(Busy):
+    """A caller has as many requests under way as there is room for. `unit` is what there are too many of."""
+
+    code = "overloaded"
+    unit = "concurrency"
 
 
 class ShuttingDown(Busy):

@@ -181,6 +181,7 @@ class Run:
         self.listener = listener
         self.taker = taker
         self.caller = caller
+        self.key = str((caller or {}).get("key") or "")  # the API key that it is for, if any
         self.raising = raising
         self.counting = counting
         self.meters = Meters()

@@ -170,7 +170,7 @@ class Attempts:
     def _let_in(self, run: Run, upstream: Target, size: int) -> Pass | Refused | Full | None:
         passed = None
         if self._breakers is not None:
-            entered = self._breakers.enter(upstream.at, key_of(run))
+            entered = self._breakers.enter(upstream.at, run.key)
             if isinstance(entered, Refused):
                 return entered
             passed = entered
@@ -360,7 +360,7 @@ class Attempts:
             why = f"it asks to wait {wait_s:.0f} s, over retries.longest_wait"
         elif wait_s >= run.remaining():
             why = f"the run ends before a wait of {wait_s:.1f} s is over"
-        elif not self._budget.take(key_of(run)):
+        elif not self._budget.take(run.key):
             why = f"retries.budget is used up ({retries.budget} of the requests in a minute)"
         if why:
             self._given_up(sending, after, why)
@@ -441,11 +441,6 @@ def _may_be_done(request: UpstreamRequest, outcome: RawAnswer | RawSocket | Egre
     if isinstance(outcome, EgressError):
         return outcome.sent
     return not was_not_processed(outcome.status, outcome.headers)
-
-
-def key_of(run: Run) -> str:
-    """The API key that a run is for; "" for none."""
-    return str(run.caller.get("key") or "") if run.caller else ""
 
 
 def _counts(run: Run, grant: Grant, error: EgressError) -> bool:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
-from host.capabilities.attempts import A, Attempts, Entered, key_of
+from host.capabilities.attempts import A, Attempts, Entered
 from host.capabilities.failed import failed, recorded
 from host.capabilities.message import (
     BodyDecoder,
@@ -208,7 +208,7 @@ class Exchange:
         run.overdue, run.circuit, passed = None, None, None
         try:
             if attempts.repeats:
-                attempts.begun.append((time.monotonic(), key_of(run)))
+                attempts.begun.append((time.monotonic(), run.key))
             if entered is None:
                 try:
                     first = self._upstream.send(run, request)
@@ -239,7 +239,7 @@ class Exchange:
         later. Raises GuestError, with any refusal recorded."""
         attempts, run.overdue, run.circuit = self._attempts, None, None
         if attempts.repeats:
-            attempts.begun.append((time.monotonic(), key_of(run)))
+            attempts.begun.append((time.monotonic(), run.key))
         try:
             sent = attempts.send(run, request, entered, by)
         except GuestError as error:
@@ -370,8 +370,8 @@ class LiveUpstream:
     def send(self, run: Run, request: UpstreamRequest) -> RawAnswer:
         if run.placeholders.names:
             request = self.with_secrets(run, request)
-        most, waits = run.limits.max_response_bytes, run.limits
-        outgoing = Outgoing(request.method, request.destination, request.headers, request.body, most, waits)
+        most, waits, key = run.limits.max_response_bytes, run.limits, run.key
+        outgoing = Outgoing(request.method, request.destination, request.headers, request.body, most, waits, key)
         run.meters.sent_bytes += len(request.body)
         began = time.monotonic()
         try:

@@ -74,8 +74,8 @@ class LiveSockets:
         if run.placeholders.names:
             request = self._upstream.with_secrets(run, request)
             subprotocols = self._offered(run, request, subprotocols)
-        limits = run.limits
-        outgoing = Outgoing("GET", request.destination, request.headers, b"", limits.max_response_bytes, limits)
+        most, waits, key = run.limits.max_response_bytes, run.limits, run.key
+        outgoing = Outgoing("GET", request.destination, request.headers, b"", most, waits, key)
         began = time.monotonic()
         try:
             return self._client.connect(outgoing, subprotocols, run)
@@ -355,6 +355,7 @@ class WebSockets:
                 run.stop(Stop.CALLER)
                 raise GuestError("timeout", "the caller of the run takes no messages")
             if raw.ended:
+                run.step_aside()
                 caller.wait(_LOOK_S)
             else:
                 wait_s = _TURN_S if not full_since else full_since + run.limits.idle_timeout_s - now

@@ -24,7 +24,7 @@ class Limits:
     max_http_requests: int = 64  # fetches and streams of one run together
     max_streams: int = 3  # open at once: CYFR's number
     max_connections: int = 3  # WebSockets that are open at once
-    max_upstream_connections: int = 1_000  # of all runs of the catalyst together, idle ones included
+    max_upstream_connections: int = 2_000  # of all runs of the catalyst together, idle ones included
     max_message_bytes: int = 16 * MIB  # one message of a WebSocket, of either side; audio comes in much smaller ones
     max_connection_bytes: int = 256 * MIB  # of one WebSocket, each way; an hour of speech as PCM16 in base64 has 220
     max_attachment_bytes: int = 256 * MIB  # all attachments of one run together

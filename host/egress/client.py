@@ -36,7 +36,8 @@ _SYSTEMS: Final = TlsByOrigin()
 class Outgoing:
     """A request. `headers` are the guest's, with secrets in place. `max_response_bytes` bounds the answer's body, both
     as it comes over the wire and decoded. `waits` are the limits whose connect, first byte and idle timeouts bound
-    single waits: for a connection; for the head of the answer, with the sending before it; for a byte of its body."""
+    single waits: for a connection; for the head of the answer, with the sending before it; for a byte of its body. The
+    `caller` is the API key that it is for, "" for none: connections are shared out by them."""
 
     method: str
     target: Target
@@ -44,6 +45,7 @@ class Outgoing:
     body: bytes = field(repr=False)
     max_response_bytes: int
     waits: Limits = _WAITS
+    caller: str = ""
 
 
 class Egress:
@@ -102,13 +104,14 @@ class EgressClient:
         Raises EgressError.
         """
         fields = outgoing_fields(outgoing.method, outgoing.target, outgoing.headers, outgoing.body)
-        connection = self._pool.lend(outgoing.target.at, clock)
+        connection = self._pool.lend(outgoing.target.at, clock, caller=outgoing.caller)
         try:
             return self._exchange(connection, outgoing, fields, clock)
         except ConnectionLostError:
             if outgoing.method not in IDEMPOTENT or not connection.reused or connection.heard:
                 raise
-        return self._exchange(self._pool.lend(outgoing.target.at, clock, unused=True), outgoing, fields, clock)
+        connection = self._pool.lend(outgoing.target.at, clock, caller=outgoing.caller, unused=True)
+        return self._exchange(connection, outgoing, fields, clock)
 
     def connect(self, outgoing: Outgoing, subprotocols: Sequence[str], clock: Deadline) -> WebSocket | Answer:
         """Open a WebSocket by `outgoing`, a GET without a body, over a connection of its own. Returns the answer where
@@ -117,7 +120,7 @@ class EgressClient:
 
         fields = outgoing_fields(outgoing.method, outgoing.target, outgoing.headers, outgoing.body)
         fields, accept = websocket.handshake_fields(fields, subprotocols)
-        connection = self._pool.lend(outgoing.target.at, clock, unused=True)
+        connection = self._pool.lend(outgoing.target.at, clock, caller=outgoing.caller, unused=True)
 
         def opened(raw: RawFields) -> WebSocket:
             headers, chosen = websocket.accepted(raw, subprotocols, accept, connection.wire.at)

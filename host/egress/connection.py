@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
 import h11
 
+from host.core.slots import ALONE, Share, Slots
 from host.egress import failures
 from host.egress.failures import ConnectionLostError, EgressError
 from host.egress.headers import MAX_HEAD_BYTES, RawFields
 from host.egress.socket import Deadline, Socket, Wait
+from host.errors import Busy
 from host.policy.urls import Origin
 
 KEEP_IDLE_S: Final = 15.0  # shorter than what servers commonly keep, so that they seldom hang up on a request
@@ -122,71 +124,59 @@ class Connection:
 
 
 class Pool:
-    """At most `size` connections, lent or idle, over all origins. Where all are lent, those who want one get it in the
-    order in which they came. Who holds some and wants more may wait for others who do the same: their deadlines end
-    that."""
+    """At most `size` connections, lent or idle, over all origins. Where all are lent, requests wait: see `Slots` for
+    who is next. A caller has at most half of them, and others wait for none of theirs. Who holds some and wants more
+    may wait for others who do the same: their deadlines end that."""
 
     def __init__(self, size: int, on_close: Callable[[Pool], None]) -> None:
         self._size = size
         self._on_close = on_close
+        self._places = Slots(size)
         self._lock = threading.Lock()
         self._idle: list[Connection] = []  # the longest idle first
-        self._lent: set[Connection] = set()
+        self._lent: dict[Connection, Share] = {}
         self._closed = False
-        self._waiting: deque[threading.Event] = deque()
 
-    def lend(self, origin: Origin, clock: Deadline, *, unused: bool = False) -> Connection:
-        """An idle connection to `origin`, the last used first, or one yet to be opened (always that if `unused`).
-        Raises EgressError (http_error) where all are lent for as long as `clock` has time."""
-        waiter: threading.Event | None = None
+    def lend(self, origin: Origin, clock: Deadline, *, caller: str = "", unused: bool = False) -> Connection:
+        """An idle connection to `origin`, the last used first, or one yet to be opened (always that if `unused`). The
+        `caller` "" is nobody in particular, and may have all of them. Raises EgressError (http_error), of which nothing
+        was sent, where there is none for as long as `clock` has time."""
+        share = Share(caller, "", None, None, math.inf) if caller else ALONE
         try:
-            while True:
-                with self._lock:
-                    if waiter is not None and waiter in self._waiting:
-                        self._waiting.remove(waiter)  # its time was over, or it was cancelled
-                        raise EgressError("http_error", self._all_lent())
-                    if (connection := self._free(origin, unused=unused, first=waiter is not None)) is not None:
-                        self._lent.add(connection)
-                        return connection
-                    again, waiter = waiter is not None, threading.Event()
-                    (self._waiting.appendleft if again else self._waiting.append)(waiter)
-                with clock.interruptible(waiter.set):
-                    waiter.wait(max(0.0, clock.remaining()))
-        finally:
-            if waiter is not None:
-                self._wake()  # a place that this one was woken for, and did not take, is for the next
-
-    def _free(self, origin: Origin, *, unused: bool, first: bool) -> Connection | None:
-        """The lock is held. Nobody who waits is passed by, but by the `first` of them. Raises EgressError."""
-        if self._closed:
-            raise EgressError("http_error", "the host has closed this catalyst's connections")
-        self._drop_stale()
-        connection = None if unused else self._last_used(origin)
-        if connection is None and (first or not self._waiting) and self._makes_room():
-            connection = Connection(Socket(origin))
-        return connection
-
-    def _wake(self) -> None:
-        """Let the one look that has waited for longest, if there is a place."""
+            self._places.take(clock, share)
+        except Busy:
+            raise self._none() from None
         with self._lock:
-            if self._waiting and (self._closed or self._idle or len(self._lent) < self._size):
-                self._waiting.popleft().set()
+            if not self._closed:
+                self._drop_stale()
+                connection = None if unused else self._last_used(origin)
+                if connection is None:
+                    if len(self._lent) + len(self._idle) >= self._size:
+                        self._idle.pop(0).wire.close()
+                    connection = Connection(Socket(origin))
+                self._lent[connection] = share
+                return connection
+        self._places.give_back(share)
+        raise self._none()
 
-    def _all_lent(self) -> str:
-        said = f"this catalyst has {self._size} connections open, which is the most it may"
-        return f"{said} (raise max_upstream_connections in its policy)"
+    def _none(self) -> EgressError:
+        said = f"this catalyst has {self._size} connections, and none is free for this request"
+        said = f"{said} (raise max_upstream_connections in its policy)"
+        error = EgressError("http_error", "the host has closed this catalyst's connections" if self._closed else said)
+        error.sent = False
+        return error
 
     def take_back(self, connection: Connection, *, usable: bool) -> None:
         """End a loan. An unusable connection is closed, as is any once the pool has been."""
         with self._lock:
-            self._lent.discard(connection)
+            share = self._lent.pop(connection, None)
             kept = usable and not self._closed and connection.recycle()
             if kept:
                 self._idle.append(connection)
         if not kept:
             connection.wire.close()
-        if self._waiting:
-            self._wake()
+        if share is not None:
+            self._places.give_back(share)
 
     def close(self) -> None:
         """Close the idle connections and end the lent ones; a thread that reads from one wakes."""
@@ -197,8 +187,7 @@ class Pool:
             self._idle.clear()
             for connection in self._lent:
                 connection.wire.abort()
-            while self._waiting:
-                self._waiting.popleft().set()
+        self._places.close()
         self._on_close(self)
 
     def _last_used(self, origin: Origin) -> Connection | None:
@@ -212,11 +201,3 @@ class Pool:
         for connection in [idle for idle in self._idle if not idle.fresh(KEEP_IDLE_S)]:
             self._idle.remove(connection)
             connection.wire.close()
-
-    def _makes_room(self) -> bool:
-        if len(self._lent) + len(self._idle) < self._size:
-            return True
-        if self._idle:
-            self._idle.pop(0).wire.close()
-            return True
-        return False

@@ -29,6 +29,7 @@ from host.core.operation import (
 )
 from host.core.quantities import parse_duration
 from host.core.sliding_window import RequestLimiter
+from host.core.slots import Share
 from host.core.strict_json import Json, WrittenObject, write_body
 from host.core.waiting import lacking
 from host.egress import AddressPolicy, Egress
@@ -47,7 +48,7 @@ from host.run import CancelToken, Counting, Piece, Run, RunStopped
 from host.runtime.connections import _Connecting
 from host.runtime.deployment import Deployment, schema_of, settings_of
 from host.runtime.events import AsyncEventStream, Channel, EventStream, RunEnd
-from host.runtime.executor import RunExecutor, Share, on_run_thread
+from host.runtime.executor import RunExecutor, on_run_thread
 from host.sandbox import Instances, Loaded
 from host.sandbox.failure import stopped
 from host.secrets.redaction import Redactor

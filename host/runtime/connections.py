@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from host.core.operation import Input
+    from host.core.slots import Share
     from host.run import CancelToken, Counting
-    from host.runtime.executor import RunExecutor, Share
+    from host.runtime.executor import RunExecutor
 
 _MOST_AT_ONCE: Final = 64
 

@@ -85,7 +85,9 @@ class Dialogue:
                 os.eventfd_read(self._wake)
 
     def wait(self, seconds: float) -> None:
-        select.select([self._wake], [], [], seconds)
+        poll = select.poll()  # `select` knows no descriptor above 1,023
+        poll.register(self._wake, select.POLLIN)
+        poll.poll(seconds * 1_000)
 
     def heard(self) -> SocketMessage | Closed | None:
         with self._changed:
@@ -122,6 +124,7 @@ class Dialogue:
         over, which a caller ends who takes nothing for the run's `idle_timeout_s`."""
         if not self.has_room:
             began = time.monotonic()
+            run.step_aside()
             while not self.has_room:
                 self.attend()
                 self.wait(_LOOK_S)

@@ -22,7 +22,7 @@ from host.run import Piece, Run, Stop, StreamEnd
 
 _AHEAD = 64  # events that may wait to be consumed; then the run waits, and so does its upstream
 _BYTES_AHEAD = 8  # of pieces of a body, which are of up to 64 KiB
-_LOOK_S = 0.05  # how often a waiting run checks whether it was cancelled
+_LOOK_S = 1.0  # how often a run that waits for its consumer checks whether it has waited for too long
 
 KEEPALIVE: Final = Comment("keepalive")  # stands for a while without anything
 
@@ -57,14 +57,14 @@ class Channel(Generic[End]):
     def _wait(self, room: threading.Semaphore, run: Run) -> bool:
         """Whether there was room in time."""
         began = time.monotonic()
-        run.step_aside()
         try:
-            while not room.acquire(timeout=_LOOK_S):
-                if time.monotonic() - began >= run.limits.idle_timeout_s:
-                    run.stop(Stop.CALLER)
-                if self._abandoned or run.check() is not None:
-                    return False
-            return True
+            with run.interruptible(room.release):
+                while not room.acquire(timeout=max(0.0, min(_LOOK_S, run.remaining()))):
+                    if time.monotonic() - began >= run.limits.idle_timeout_s:
+                        run.stop(Stop.CALLER)
+                    if self._abandoned or run.check() is not None:
+                        return False
+            return not self._abandoned and run.check() is None
         finally:
             run.meters.caller_time_s += time.monotonic() - began
 
@@ -86,6 +86,8 @@ class Channel(Generic[End]):
     def abandon(self) -> None:
         """The consumer has gone."""
         self._abandoned = True
+        self._room.release()
+        self._room_for_bytes.release()
 
 
 RunEnd: TypeAlias = Result | BaseException

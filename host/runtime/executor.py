@@ -10,32 +10,30 @@ A guest runs on a thread whose stack is large enough, and never on the main thre
 
 from __future__ import annotations
 
-import math
 import os
 import queue
 import resource
-import sys
 import threading
 import time
-from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 from weakref import WeakSet
 
+from host.core.slots import Share, Slots
 from host.core.waiting import start
 from host.errors import Busy, Cancelled, StateError
-from host.run import Run, Stop
+from host.run import Run
 from host.runtime.threads import Workers
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-LONGEST_WAIT_S: Final = 30.0  # for a slot, and for the first turn
 _TURN_S: Final = 0.05  # that a run computes while others wait for a turn
 _TURNS_OF_A_PROCESSOR: Final = 4  # some of those that have one wait for the interpreter, or for a disk
 _LEAST_TURNS: Final = 16
+_CROWD: Final = 128  # runs of a caller that wait for a turn
 
 _MOST_WAITING: Final = 1_024  # runs without a slot, each in a thread of its own: as many as a server lets a caller have
 _STACK_BYTES: Final = 8 << 20  # a guest may use 1 MiB, what the host does for it some more
@@ -43,145 +41,6 @@ _LONGEST_END_S: Final = 5.0  # of a cancelled run: it ends at the next epoch, or
 
 T = TypeVar("T")
 _Ended: TypeAlias = tuple[Any, BaseException | None]
-
-
-def fair(held: int, free: int, more: int = 1) -> bool:
-    """Whether who holds `held` of something may have `more`: as much as they leave free for others, so that nobody has
-    all of it (dynamic thresholds: Choudhury and Hahne, 1998). Who holds none may have all that is free."""
-    return held + more <= free - more if held else more <= free
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """What a run's slot counts for: `caller` (any name of theirs) and `catalyst`.
-
-    `most` is how many slots the caller may have at once. None: what is `fair`; a caller who is alone gets half of the
-    slots, two get a third each. `most_of_catalyst` is how many all callers together may have for the catalyst; None: no
-    bound. A run waits for a slot for `patience_s` seconds at most.
-    """
-
-    caller: str = ""
-    catalyst: str = ""
-    most: int | None = None
-    most_of_catalyst: int | None = None
-    patience_s: float = LONGEST_WAIT_S
-
-    @classmethod
-    def of_embedder(cls, caller: str, catalyst: str) -> Share:
-        """For the process's own runs: bounded by the slots alone. The callers that it names take turns."""
-        return cls(caller, catalyst, sys.maxsize, None, math.inf)
-
-    @property
-    def of_turns(self) -> Share:
-        """The same for turns to compute, of which a run has one at a time: a bound on runs is none on turns."""
-        return Share(self.caller, self.catalyst, sys.maxsize if self.most == sys.maxsize else None, None, math.inf)
-
-
-_ALONE: Final = Share.of_embedder("", "")
-
-
-class _Waiter:
-    """A run that waits for a slot. `granted` is set under the lock of the slots."""
-
-    def __init__(self, share: Share) -> None:
-        self.share = share
-        self.granted = False
-        self.woken = threading.Event()
-
-
-class Slots:
-    """How many sandboxes may be in use at once. A run takes a slot before it starts.
-
-    A free slot goes to the caller who has the fewest; among equals, and among the catalysts of one caller, they take
-    turns. Thread-safe."""
-
-    def __init__(self, count: int) -> None:
-        self._free = count
-        self._lock = threading.Lock()
-        self._held: Counter[str] = Counter()  # by caller
-        self._held_of_catalyst: Counter[str] = Counter()
-        self._waiting: dict[str, dict[str, deque[_Waiter]]] = {}  # by caller, then by catalyst, in the order of turns
-
-    @contextmanager
-    def taken(self, run: Run, share: Share = _ALONE) -> Iterator[None]:
-        """Inside, the run has a slot: see `take`."""
-        self.take(run, share)
-        try:
-            yield
-        finally:
-            self.give_back(share)
-
-    @property
-    def wanted(self) -> bool:
-        """Whether somebody waits."""
-        return bool(self._waiting)
-
-    def take(self, run: Run, share: Share) -> None:
-        """Take a slot for the run. It waits for one for as long as it may run, and as long as its share says. Raises
-        Busy, Cancelled."""
-        with self._lock:
-            if self._may_have(share):  # nobody who waits is passed by: whoever could have had the slot was given it
-                self._free -= 1
-                self._held[share.caller] += 1
-                self._held_of_catalyst[share.catalyst] += 1
-                return
-            waiter = _Waiter(share)
-            self._waiting.setdefault(share.caller, {}).setdefault(share.catalyst, deque()).append(waiter)
-        self._wait(run, waiter)
-
-    def give_back(self, share: Share) -> None:
-        with self._lock:
-            self._free += 1
-            for held, name in ((self._held, share.caller), (self._held_of_catalyst, share.catalyst)):
-                held[name] -= 1
-                if not held[name]:
-                    del held[name]
-            while self._waiting and (waiter := self._next()) is not None:
-                self._leave(waiter)
-                self._free -= 1
-                self._held[waiter.share.caller] += 1
-                self._held_of_catalyst[waiter.share.catalyst] += 1
-                waiter.granted = True
-                waiter.woken.set()
-
-    def _wait(self, run: Run, waiter: _Waiter) -> None:
-        with run.interruptible(waiter.woken.set):
-            waiter.woken.wait(max(0.0, min(run.remaining(), waiter.share.patience_s)))
-        with self._lock:
-            if waiter.granted:
-                return
-            self._leave(waiter)
-        if run.check() is Stop.CANCELLED:
-            raise Cancelled("the run was cancelled before it started")
-        raise Busy("no sandbox was free in time", hint="run fewer operations at once, or give them more time")
-
-    def _may_have(self, share: Share) -> bool:
-        held, free = self._held[share.caller], self._free
-        fits = fair(held, free) if share.most is None else free > 0 and (not held or held < share.most)
-        if not fits:
-            return False
-        of_catalyst = share.most_of_catalyst
-        return of_catalyst is None or self._held_of_catalyst[share.catalyst] < of_catalyst
-
-    def _next(self) -> _Waiter | None:
-        """Whose turn it is; None where nobody who waits may have a slot. Their turn after this comes last."""
-        for caller in sorted(self._waiting, key=self._held.__getitem__):  # equals stay in the order of their turns
-            lanes = self._waiting[caller]
-            for catalyst, lane in lanes.items():
-                if self._may_have(lane[0].share):
-                    lanes[catalyst] = lanes.pop(catalyst)
-                    self._waiting[caller] = self._waiting.pop(caller)
-                    return lane[0]
-        return None
-
-    def _leave(self, waiter: _Waiter) -> None:
-        share = waiter.share
-        lanes = self._waiting[share.caller]
-        lanes[share.catalyst].remove(waiter)
-        if not lanes[share.catalyst]:
-            del lanes[share.catalyst]
-        if not lanes:
-            del self._waiting[share.caller]
 
 
 class ComputingTurn:
@@ -195,7 +54,7 @@ class ComputingTurn:
         self._since = 0.0
 
     def begin(self) -> None:
-        """Wait for the first turn, as long as the run's share says. Raises Busy, Cancelled."""
+        """Wait for the first turn, as long as the run's share says. Raises Busy."""
         self._turns.take(self._run, replace(self._share, patience_s=self._patience_s))
         self.held, self._since = True, time.monotonic()
 
@@ -206,7 +65,7 @@ class ComputingTurn:
 
     def resume(self) -> None:
         if not self.held:
-            with suppress(Busy, Cancelled):  # the run must end, and is stopped for that
+            with suppress(Busy):  # the run must end, and is stopped for that
                 self._turns.take(self._run, self._share)
                 self.held, self._since = True, time.monotonic()
 
@@ -228,7 +87,7 @@ class RunExecutor:
         self.slots = Slots(slots)
         self.turns = Slots(turns or max(_LEAST_TURNS, _TURNS_OF_A_PROCESSOR * (os.cpu_count() or 1)))
         self.closed = False
-        self._most = slots + _MOST_WAITING  # threads: a run without a slot waits in one
+        self._most = slots + min(slots, _MOST_WAITING)  # threads: a run without a slot waits in one
         self._runs: WeakSet[Run] = WeakSet()
         self._threads: Workers | None = None
         self._lock = threading.Lock()
@@ -236,12 +95,13 @@ class RunExecutor:
     @contextmanager
     def under_way(self, run: Run, share: Share) -> Iterator[None]:
         """Inside, the run has a slot, and turns to compute. Raises Busy, Cancelled."""
-        self.slots.take(run, share)
+        outer: Run | None = getattr(_on_thread, "run", None)  # a host function of that one started this one
+        if outer is not None:
+            outer.step_aside()
+        turn, taken = ComputingTurn(self.turns, run, share), False
         try:
-            outer: Run | None = getattr(_on_thread, "run", None)  # a host function of that one started this one
-            if outer is not None:
-                outer.step_aside()
-            turn = ComputingTurn(self.turns, run, share)
+            self.slots.take(run, share)
+            taken = True
             turn.begin()
             run.turn, _on_thread.run = turn, run
             try:
@@ -249,8 +109,13 @@ class RunExecutor:
             finally:
                 turn.leave()
                 _on_thread.run = outer
+        except Busy:
+            if run.turn is None and run.cancelled:
+                raise Cancelled("the run was cancelled before it started") from None
+            raise
         finally:
-            self.slots.give_back(share)
+            if taken:
+                self.slots.give_back(share)
 
     def add(self, run: Run) -> None:
         """`close` cancels the run."""
@@ -261,6 +126,10 @@ class RunExecutor:
         """Those that nobody has forgotten yet; some may have ended."""
         with self._lock:
             return list(self._runs)
+
+    def is_crowded(self, caller: str) -> bool:
+        """Whether so many of the caller's runs wait to compute that another one would wait for a second or so."""
+        return self.turns.queued(caller) >= _CROWD
 
     def check_open(self) -> None:
         """Raises StateError after `close`."""

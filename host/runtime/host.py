@@ -147,6 +147,10 @@ class Host:
             return self.workspace.find(reference, self._loader, approved=approved)
         return self.workspace.installed(reference, approved=approved)
 
+    def is_crowded(self, caller: str) -> bool:
+        """Whether another run of the caller would wait long for its turn to compute: `caller` as in `Share`."""
+        return self._executor.is_crowded(caller)
+
     def cancel_asked(self, asked: Callable[[Collection[str]], Collection[str]]) -> None:
         """Cancel the runs whose ids `asked` returns, of the ids of this host's runs: see `Cancellations.among`."""
         if runs := {run.id: run for run in self._executor.runs()}:

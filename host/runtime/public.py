@@ -29,6 +29,7 @@ from host.core.quantities import Quota as Quota
 from host.core.sliding_window import Exceeded as Exceeded
 from host.core.sliding_window import Limit as Limit
 from host.core.sliding_window import RequestLimiter as RequestLimiter
+from host.core.slots import Share as Share
 from host.errors import Refusal as Refusal
 from host.policy.document import Effective as Effective
 from host.policy.document import Policy as Policy
@@ -56,7 +57,6 @@ from host.runtime.connections import EventConnection as EventConnection
 from host.runtime.deployment import Secret as Secret
 from host.runtime.events import AsyncEventStream as AsyncEventStream
 from host.runtime.events import EventStream as EventStream
-from host.runtime.executor import Share as Share
 from host.runtime.host import Host as Host
 from host.runtime.loader import Loader as Loader
 from host.sandbox import CompileLimits as CompileLimits

@@ -8,8 +8,9 @@ from typing import Final
 
 _LEAST: Final = 8  # whatever the system says: each is refused by itself where there is no room
 _OWN_DESCRIPTORS: Final = 128  # of the process itself: its database, its log, its listeners
-_OF_A_RUN: Final = 2  # descriptors: its caller's connection and the upstream's
+_OF_A_RUN: Final = 3  # descriptors: its caller's connection, the upstream's, and one to wake it
 _OWN_THREADS: Final = 64
+_OF_THREADS: Final = 2  # for each run one, and one for another that waits for its slot
 _MOST_PROCESSES: Final = Path("/sys/fs/cgroup/pids.max")  # threads count, too
 
 
@@ -20,7 +21,7 @@ def most_runs(slots: int) -> int:
     if descriptors != resource.RLIM_INFINITY:
         room = min(room, (descriptors - _OWN_DESCRIPTORS) // _OF_A_RUN)
     if (threads := _most_threads()) is not None:
-        room = min(room, threads - _OWN_THREADS)
+        room = min(room, (threads - _OWN_THREADS) // _OF_THREADS)
     return min(slots, max(_LEAST, room))
 
 

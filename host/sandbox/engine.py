@@ -51,8 +51,12 @@ def engine_config(slots: int, keep_resident: int) -> Config:
     return config
 
 
+_SPARE = 8  # slots more than runs may have: whether a component links at all is tried beside its run
+
+
 def _use_pool(config: Config, slots: int, keep_resident: int) -> None:
     """The pooling allocator: in the library's C bindings, not in its Python `Config`."""
+    slots += _SPARE
     pool = ffi.wasmtime_pooling_allocation_config_new()
     for name, value in {
         "total_component_instances": 2 * slots,  # `poll` has one beside each guest

@@ -15,13 +15,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
 from typing import Final
 
 from wasmtime import Engine
 
 from host.core.waiting import start
-from host.errors import StateError
+from host.errors import Busy, StateError
 from host.sandbox import engine
 
 TICK_S: Final = 0.01
@@ -39,13 +38,20 @@ class Lanes:
         self.ticker = Ticker(self.fast)
         self._free = engine.FAST_SANDBOXES if self._wide_slots else self.slots
         self._lock = threading.Lock()
+        self._wide: Engine | None = None
+        self._making = threading.Lock()
 
-    @cached_property
+    @property
     def wide(self) -> Engine:
-        """Raises WasmtimeError where its address space cannot be had any more."""
-        made = engine.new_engine(self._wide_slots, 0)
-        self.ticker.add(made)
-        return made
+        """Made by its first use. Raises Busy where its address space cannot be had any more: the library would abort
+        the process."""
+        with self._making:
+            if self._wide is None:
+                if not engine.pool_fits(self._wide_slots):
+                    raise Busy("there is no address space for more sandboxes", hint="more of `ulimit -v`")
+                self._wide = engine.new_engine(self._wide_slots, 0)
+                self.ticker.add(self._wide)
+            return self._wide
 
     @contextmanager
     def taken(self) -> Iterator[bool]:

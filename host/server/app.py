@@ -86,7 +86,7 @@ class Application:
             usage = UsageRecorder(self.workspace.usage)
             stack.callback(usage.close)
             self.limiter = limiter
-            admission = Admission(self.settings.max_bodies_bytes)
+            admission = Admission(self.settings.max_bodies_bytes, crowded=self.host.is_crowded)
             stack.callback(admission.close)
             self.health = HealthBook() if self.settings.health_checks_s else None
             if self.health is not None:

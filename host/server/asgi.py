@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, Protocol, Self, TypeAlias
 
 from host.core.strict_json import Json, WrittenObject, parse_object, write_json
 from host.egress.decoding import Inflated
@@ -289,8 +289,20 @@ _LOGGED: Final = ("key", "catalyst", "operation", "run", "closed", "error", "rea
 _LONGEST_REASON: Final = 500
 
 
-RECOGNIZED: Final = "host.recognized"
-"""In a scope: to be called once the sender of the request is known. Not there under other servers than ours."""
+CONNECTION: Final = "host.connection"
+"""In a scope: the RequestConnection. Not there under other servers than ours."""
+
+
+class RequestConnection(Protocol):
+    """What a connection is to be told of the request on it."""
+
+    def recognized(self) -> None:
+        """Its sender is authenticated."""
+        ...
+
+    def turned_away(self) -> None:
+        """It is refused because its sender has too many under way."""
+        ...
 
 
 @dataclass(slots=True)
@@ -357,8 +369,9 @@ _HINT = f"send one: Authorization: Bearer host_sk_…; {_MAKE}"
 def principal_of(scope: Scope, keys: KeyRing, settings: ServerSettings) -> Principal:
     """Who asks; their connection is told that it is known. Raises Unauthenticated."""
     found = _principal_of(scope, keys, settings)
-    if (recognized := scope.get(RECOGNIZED)) is not None:
-        recognized()
+    connection: RequestConnection | None = scope.get(CONNECTION)
+    if connection is not None:
+        connection.recognized()
     return found
 
 

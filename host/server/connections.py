@@ -7,18 +7,26 @@ there are too many, the one that has been idle for longest ends, and the unknown
 
 from __future__ import annotations
 
+import logging
+import math
 import resource
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from itertools import islice
 from typing import Final, Protocol, TypeAlias
 
 MOST_UNKNOWN: Final = 4_096
-MOST_UNKNOWN_OF_ADDRESS: Final = 1_024  # a program that begins with many at once has them from one address
+MOST_UNKNOWN_OF_ADDRESS: Final = 512  # a program that begins with many at once has them from one address
 _OWN_DESCRIPTORS: Final = 64  # of the process itself: its database, its log, its threads
 _MOST_UPSTREAM: Final = 2_048  # descriptors that are kept for the runs' own connections
 _FEWEST: Final = 8
+_MOST_TURNED_AWAY: Final = 1_000  # callers
+_MOMENT_S: Final = 0.1
+_TELLS_EVERY_S: Final = 10.0
 _MOST_DESCRIPTORS: Final = 1 << 20  # some systems set no limit
+
+_log = logging.getLogger("host.server")
 
 _Address: TypeAlias = IPv4Address | IPv6Address | IPv4Network | IPv6Network
 
@@ -47,6 +55,7 @@ class Connections:
         self._most_unknown = most_unknown
         self._most_of_address = most_of_address
         self._uncounted = tuple(uncounted)
+        self.turned_away = TurnedAway()
         self._known: dict[ClientConnection, None] = {}  # these three begin with the one that was idle for longest
         self._unknown: dict[ClientConnection, None] = {}
         self._of_address: dict[_Address, dict[ClientConnection, None]] = {}
@@ -107,10 +116,45 @@ class Connections:
         return ip_network((address, 64), strict=False) if isinstance(address, IPv6Address) else address
 
 
+class TurnedAway:
+    """Whose latest request was refused because they have too many under way, by what it had as `Authorization`. For a
+    moment their next requests get the same answer before anything is done for them: a server that reads, checks and
+    records each request that it refuses would serve fewer. Others are not affected."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._until: dict[bytes, float] = {}
+        self._count = 0
+        self._told_at = -math.inf
+
+    def note(self, authorization: bytes) -> None:
+        """A request with it was refused."""
+        now = self._clock()
+        if len(self._until) >= _MOST_TURNED_AWAY:
+            self._until = {known: until for known, until in self._until.items() if until > now}
+        if len(self._until) < _MOST_TURNED_AWAY:
+            self._until[authorization] = now + _MOMENT_S
+        self._count += 1
+        if now - self._told_at >= _TELLS_EVERY_S:
+            _log.warning("%d requests were refused: their callers have too many under way", self._count)
+            self._told_at, self._count = now, 0
+
+    def has(self, authorization: bytes) -> bool:
+        """Whether a request with it is to be refused at once."""
+        until = self._until.get(authorization)
+        if until is None:
+            return False
+        if self._clock() >= until:
+            del self._until[authorization]
+            return False
+        self._count += 1
+        return True
+
+
 def most_connections() -> int:
     """As many as leave descriptors for the process's own use and for the runs."""
     limit = min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], _MOST_DESCRIPTORS)
-    return max(_FEWEST, limit - _OWN_DESCRIPTORS - min(_MOST_UPSTREAM, limit // 4))
+    return max(_FEWEST, limit - _OWN_DESCRIPTORS - min(_MOST_UPSTREAM, limit // 3))
 
 
 def raise_descriptors() -> None:

@@ -24,6 +24,7 @@ from host.errors import (
     LimitExceeded,
     NotFound,
     OperationFailed,
+    Overloaded,
     PolicyError,
     RegistryError,
     RequestRefused,
@@ -94,8 +95,8 @@ def words_outside(error: HostError) -> str | None:
             return f"the upstream {_WAITED.get(error.limit, _WAITED['timeout'])} {error.waited_s:g} s"
         case CircuitOpen():
             return f"the upstream failed too often, and is not asked again for {error.retry_after_s:.1f} s"
-        case CallerTimeout():
-            return error.message
+        case CallerTimeout() | Overloaded():
+            return str(error)
         case TokenUnavailable():
             return "the catalyst's credentials cannot be renewed now"
     if error.blame == "host":

@@ -40,10 +40,10 @@ from uvicorn.supervisors import Multiprocess
 
 from host.core import environment
 from host.core.waiting import start
-from host.errors import InputError, StateError
+from host.errors import InputError, Overloaded, StateError
 from host.runtime.workspace import Workspace
 from host.server.app import Application
-from host.server.asgi import RECOGNIZED, context_of, peer
+from host.server.asgi import CONNECTION, Receive, Scope, Send, context_of, encoded, peer, send_whole
 from host.server.connections import Connections, raise_descriptors
 from host.server.observability import logs
 from host.server.settings import ServerSettings
@@ -64,6 +64,26 @@ _FULL: Final = (
 )
 
 
+_AUTHORIZATION: Final = b"authorization"
+_LENGTH: Final = len(_AUTHORIZATION)
+_FOR_WATCHERS: Final = (b"/health", b"/ready", b"/metrics")
+_COME_AGAIN: Final = encoded(
+    {
+        "error": {
+            "message": "you have more requests under way than this server can take: wait for answers before the next",
+            "type": Overloaded.code,
+            "param": None,
+            "code": Overloaded.code,
+        }
+    }
+)
+
+
+async def _turn_away(scope: Scope, receive: Receive, send: Send) -> None:
+    del scope, receive
+    await send_whole(send, 503, _COME_AGAIN, headers={"retry-after": "1"})
+
+
 class Protocol(HttpToolsProtocol):
     """One connection."""
 
@@ -77,6 +97,7 @@ class Protocol(HttpToolsProtocol):
         self._waiting: asyncio.TimerHandle | None = None
         self._unread = 0  # bytes since the parser last understood some
         self._fields = 0  # bytes of this request's headers
+        self._authorization = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         super().connection_made(transport)
@@ -116,11 +137,17 @@ class Protocol(HttpToolsProtocol):
         super().handle_websocket_upgrade()
         follower = self.transport.get_protocol()
         if isinstance(follower, SocketProtocol) and self._stuck is not None:
-            follower.taken_over(self._stuck, self._became_known, partial(self._all.left, self))
+            follower.taken_over(self._stuck, self.recognized, partial(self._all.left, self))
 
-    def _became_known(self) -> None:
-        self.known = True
-        self._all.answered(self)
+    def recognized(self) -> None:
+        """The sender of the request is authenticated."""
+        if not self.known:
+            self.known = True
+            self._all.answered(self)
+
+    def turned_away(self) -> None:
+        """The request is refused because its sender has too many under way."""
+        self._all.turned_away.note(self._authorization)
 
     def on_response_complete(self) -> None:
         self.known = self.known or context_of(self.scope).principal is not None  # type: ignore[arg-type]  # a TypedDict
@@ -144,6 +171,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._fields = 0
+        self._authorization = b""
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
@@ -154,15 +182,23 @@ class Protocol(HttpToolsProtocol):
         self._unread = 0
         self._fields += len(name) + len(value)
         _bounded(self._fields)
+        if len(name) == _LENGTH and name.lower() == _AUTHORIZATION:
+            self._authorization = value
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._unread = 0
         self.idle = False
         self._wait_no_more()
-        if not self.known:
-            self.scope[RECOGNIZED] = self._became_known  # type: ignore[typeddict-unknown-key]  # ours
-        super().on_headers_complete()
+        self.scope[CONNECTION] = self  # type: ignore[typeddict-unknown-key]  # ours
+        turned_away = self._all.turned_away.has(self._authorization) and self.url not in _FOR_WATCHERS
+        app = self.app
+        if turned_away:
+            self.app = _turn_away
+        try:
+            super().on_headers_complete()
+        finally:
+            self.app = app
 
     def on_body(self, body: bytes) -> None:
         self._unread = 0

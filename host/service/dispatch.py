@@ -38,6 +38,7 @@ from host.errors import (
     InputError,
     LimitExceeded,
     OperationFailed,
+    Overloaded,
     StateError,
     UpstreamTimeout,
 )
@@ -295,7 +296,7 @@ class Dispatch(UnderWay["Running"]):
         before its body is read. One that `spends` tokens needs some left. Raises LimitExceeded, Busy, StateError."""
         try:
             admitted = self._admission.enter(principal)
-        except LimitExceeded as exceeded:
+        except Overloaded as exceeded:
             self._note_refused(exceeded.unit)
             raise
         try:
@@ -373,8 +374,7 @@ class Dispatch(UnderWay["Running"]):
 
     async def _not_theirs(self, resolved: Resolved, error: Forbidden) -> None:
         """Record that the caller may not use a target that their request could go on at. Raises StateError."""
-        request = resolved.request
-        await self.refused(error, request.principal, request_id=request.request_id, route=resolved.operation)
+        await self.refused(error, resolved.request.principal, request_id=resolved.request.request_id)
 
     async def record(self, event: Event) -> None:
         """Raises AuditError, StateError."""

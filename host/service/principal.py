@@ -17,8 +17,8 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from host.core.names import Reference
-from host.errors import Busy, Forbidden, HostError, LimitExceeded, Unauthenticated
-from host.runtime.executor import fair
+from host.core.slots import fair
+from host.errors import Busy, Forbidden, HostError, LimitExceeded, Overloaded, Unauthenticated
 from host.runtime.threads import ASIDE_S, Workers
 from host.store.access.api_keys import ApiKey, KeyRing, KeyScope, Proof
 
@@ -193,6 +193,7 @@ MOST_REQUESTS: Final = 2_048  # under way in a process, whether they are read, w
 MOST_BYTES: Final = 512 * 1024 * 1024
 VALUE_BYTES: Final = 200  # that one value of JSON takes in memory, at most: a dictionary with one entry
 _RETRY_S: Final = 1.0
+_COME_AGAIN: Final = "wait for answers before the next request"
 _THREADS: Final = 4
 
 
@@ -209,18 +210,27 @@ class _Account:
 class Admission:
     """One per process, for its event loop."""
 
-    def __init__(self, most_bytes: int = MOST_BYTES, most_requests: int = MOST_REQUESTS) -> None:
+    def __init__(
+        self,
+        most_bytes: int = MOST_BYTES,
+        most_requests: int = MOST_REQUESTS,
+        *,
+        crowded: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        """`crowded` says of the id of a caller that too many of their runs wait to compute."""
+        self._crowded = crowded
         self.free_bytes = most_bytes
         self.free_requests = most_requests
         self._accounts: dict[str, _Account] = {}
         self._threads = Workers("host-parse", _THREADS)
 
     def enter(self, principal: Principal) -> Admitted:
-        """A request of the caller is under way, until it leaves. Raises LimitExceeded, Busy."""
+        """A request of the caller is under way, until it leaves. Raises Overloaded."""
         ident = principal.id
         account = self._accounts.get(ident) or _Account(ident)
-        if not fair(account.requests, self.free_requests):
-            raise _refusal(account.requests, principal, "concurrency", "requests under way")
+        if not fair(account.requests, self.free_requests) or self._crowded(ident):
+            whose = f"the key {principal.name!r}" if principal.key else "the caller"
+            raise Overloaded(f"{whose} has more requests under way than this server can take", hint=_COME_AGAIN)
         self._accounts[ident] = account
         account.requests += 1
         self.free_requests -= 1
@@ -231,7 +241,7 @@ class Admission:
         account, more = admitted.account, size - admitted.bytes
         if more > 0:
             if not fair(account.bytes, self.free_bytes, more):
-                raise _refusal(account.bytes, admitted.principal, "bytes", "bytes of requests under way")
+                raise _too_large(account.bytes, admitted.principal)
             account.bytes += more
             admitted.bytes = size
             self.free_bytes -= more
@@ -274,13 +284,13 @@ class Admitted:
         return await self._admission.off_loop(self.account, work)
 
 
-def _refusal(held: int, principal: Principal, unit: str, what: str) -> HostError:
+def _too_large(held: int, principal: Principal) -> HostError:
     if not held:
-        return Busy(f"there are too many {what} here", hint="try again soon")
+        return Busy("there are too many bytes of requests under way here", hint="try again soon")
     name = f"the key {principal.name!r}" if principal.key else "the caller"
     return LimitExceeded(
-        f"{name} has as many {what} as it may",
-        unit=unit,
+        f"{name} has as many bytes of requests under way as it may",
+        unit="bytes",
         retry_after_s=_RETRY_S,
-        hint="wait for answers before the next request",
+        hint=_COME_AGAIN,
     )

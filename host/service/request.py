@@ -18,9 +18,9 @@ from host.component.operations import OperationSpec, Passes
 from host.core.headers import without_controls
 from host.core.names import Reference
 from host.core.operation import Attachment, Mention
+from host.core.slots import Share
 from host.core.strict_json import Json, as_written
 from host.errors import Forbidden, HostError, InputError, NotFound
-from host.runtime.executor import Share
 from host.service.dialects import openai
 from host.service.dialects.dialect import Dialect, Estimate, Tokens
 from host.service.operations import input_schema_of, operation_of, properties_of

@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks [audit_log|bodies|components|egress|gateway|loading|processes|redaction|runs|summary] …`: tables, and nothing that could fail. All
+"""`python -m tests.benchmarks [audit_log|bodies|components|crowd|egress|gateway|loading|processes|redaction|runs|summary] …`: tables, and nothing that could fail. All
 by default; `summary` writes the table of speed in the README.
 
 Numbers of different runs don't compare unless the machine was as idle both times: each table measures both sides of
@@ -12,7 +12,7 @@ import platform
 import sys
 
 from tests.benchmarks import audit_log, bodies, components, egress, loading, processes, redaction, runs, summary
-from tests.benchmarks.gateway import comparison
+from tests.benchmarks.gateway import comparison, crowd
 from tests.benchmarks.measure import COMPONENT
 
 TABLES = {
@@ -26,6 +26,7 @@ TABLES = {
     "audit_log": audit_log.main,
     "summary": summary.main,
     "gateway": comparison.main,
+    "crowd": crowd.main,
 }
 
 

@@ -335,7 +335,9 @@ class Sent:
         limiter = LocalLimiter(lambda: self.now)
         self.breakers = Breakers("c:local.probe", BREAKER, limiter, self.leases, lambda: self.now)
         self.attempts._breakers = self.breakers
-        self.run: Any = SimpleNamespace(audit=audit, caller=None, circuit=None, meters=Meters(), upstreams=set())
+        self.run: Any = SimpleNamespace(
+            audit=audit, key="", caller=None, circuit=None, meters=Meters(), upstreams=set()
+        )
         for _ in range(2):
             passed = self.breakers.enter(AT.at, "")
             assert isinstance(passed, Pass)

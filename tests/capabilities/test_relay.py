@@ -56,7 +56,9 @@ class Relayed:
         self.raw = SimpleNamespace(unsent=0, closing=not turns, ended=not turns, end=Closed(1000), sent=0, received=0)
         self.raw.has_room, self.raw.sent_bytes = True, 0
         self.meters = SimpleNamespace(received_bytes=0, sent_bytes=0, emitted_bytes=0)
-        self.run = SimpleNamespace(meters=self.meters, redactor=None, limits=Limits(), redacted=lambda text: text)
+        self.run = SimpleNamespace(
+            meters=self.meters, redactor=None, limits=Limits(), redacted=lambda text: text, step_aside=lambda: None
+        )
         self.run.emit, self.run.excuse, self.run.go_on = self._emit, self._excuse, self._go_on
         self.socket = SimpleNamespace(raw=self.raw, turn=self._turn, ending=lambda: Closed(1000), close=lambda: None)
         self.socket.take, self.socket.put = self._take, self.said.append

@@ -18,8 +18,8 @@ from tests.conftest import KEY
 from tests.server.conftest import installed_state, state_dir, workspace  # noqa: F401 - fixtures
 
 CHAT: dict[str, Any] = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Say hello in one word"}]}
-MOST_FILES_OF_A_REQUEST = 42
-MOST_CALLS_OF_A_REQUEST = 730
+MOST_FILES_OF_A_REQUEST = 44
+MOST_CALLS_OF_A_REQUEST = 740
 MOST_FILES_OF_A_RUN = 27
 
 

@@ -69,7 +69,7 @@ def test_places_go_to_those_who_wait_in_their_order(clock):
     with ThreadPoolExecutor(5) as threads:
         for number in range(5):
             threads.submit(wait, number)
-            until(lambda number=number: len(pool._waiting) == number + 1)
+            until(lambda number=number: pool._places.queued("") == number + 1)
         pool.take_back(held, usable=False)
     assert order == list(range(5))
 
@@ -80,7 +80,7 @@ def test_who_waits_for_a_place_is_told_when_the_pool_is_closed(clock):
     pool.lend(origin, clock)
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(pool.lend, origin, clock)
-        until(lambda: pool._waiting)
+        until(lambda: pool._places.wanted)
         pool.close()
         with pytest.raises(EgressError, match="closed"):
             waiting.result(10)
@@ -163,3 +163,36 @@ def test_many_threads_get_their_own_answers(serve, ask, clock):
     with ThreadPoolExecutor(8) as threads:
         assert all(all(right) for right in threads.map(work, range(8)))
     assert server.connections <= 8
+
+
+def test_attack_one_key_does_not_hold_all_connections(clock, short_clock):
+    origin = Origin.parse("http://api.test")
+    pool = Pool(8, on_close=lambda _: None)
+    for _ in range(4):
+        pool.lend(origin, clock, caller="greedy")
+    with pytest.raises(EgressError, match="max_upstream_connections") as caught:
+        pool.lend(origin, short_clock(), caller="greedy")
+    assert not caught.value.sent
+    for _ in range(2):
+        pool.lend(origin, short_clock(), caller="other")
+
+
+def test_a_place_is_handed_to_the_one_who_waits_and_not_to_the_one_who_gives_it_back(clock):
+    origin, order = Origin.parse("http://api.test"), []
+    pool = Pool(1, on_close=lambda _: None)
+    held = pool.lend(origin, clock)
+
+    def wait():
+        connection = pool.lend(Origin.parse("http://other.test"), clock)
+        order.append("the one who waited")
+        pool.take_back(connection, usable=False)
+
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(wait)
+        until(lambda: pool._places.wanted)
+        pool.take_back(held, usable=False)
+        again = pool.lend(origin, clock)
+        order.append("the one who had it")
+        waiting.result(10)
+    pool.take_back(again, usable=False)
+    assert order == ["the one who waited", "the one who had it"]

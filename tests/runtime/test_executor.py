@@ -11,8 +11,9 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from host import Limits, errors
+from host.core.slots import Share, Slots
 from host.run import Run, Stop
-from host.runtime.executor import RunExecutor, Share, Slots
+from host.runtime.executor import RunExecutor
 from host.secrets.redaction import Redactor
 from host.secrets.value import Placeholders
 from tests.conftest import slack
@@ -37,11 +38,10 @@ def test_a_run_that_finds_no_sandbox_is_told_so_when_its_time_is_up(new_run) -> 
 
 
 def test_a_run_that_waits_for_a_sandbox_can_be_cancelled(new_run) -> None:
-    slots = Slots(1)
-    run = new_run(timeout_s=30)
-    with slots.taken(new_run()):
+    executor, run = RunExecutor(1), new_run(timeout_s=30)
+    with computing(executor, new_run(), ALONE):
         threading.Timer(0.05, run.cancel).start()
-        with pytest.raises(errors.Cancelled), slots.taken(run):
+        with pytest.raises(errors.Cancelled), executor.under_way(run, ALONE):
             pass
 
 

@@ -445,8 +445,8 @@ class TestOneKeyDoesNotHoldAllSandboxes:
         self.hold(stack, server, greedy, 4, fake)
         until(lambda: len(server.application.dispatch.running) == 4)
         answer = server.get("/v1/models", headers=bearer(greedy))
-        assert answer.status_code == 429
-        assert errors_of(answer)["type"] == "concurrency"
+        assert answer.status_code == 503
+        assert errors_of(answer)["type"] == "overloaded"
         assert answer.headers["retry-after"] == "1"
         assert server.get("/v1/models", headers=bearer(other)).status_code == 200
 

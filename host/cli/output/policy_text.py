@@ -40,7 +40,7 @@ EXAMPLES: Final[Mapping[str, Json]] = {
     "max_http_requests": 64,
     "max_streams": 3,
     "max_connections": 3,
-    "max_upstream_connections": 1_000,
+    "max_upstream_connections": 2_000,
     "max_message_size": "16MB",
     "max_connection_size": "256MB",
 }

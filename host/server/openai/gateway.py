@@ -23,6 +23,7 @@ from host.errors import (
     LimitExceeded,
     NotFound,
     OperationFailed,
+    Overloaded,
     Unauthenticated,
 )
 from host.openai.messages import (
@@ -44,6 +45,7 @@ from host.openai.messages import (
 from host.run import AnswerHead, Piece
 from host.runtime.events import KEEPALIVE, is_event
 from host.server.asgi import (
+    CONNECTION,
     KEEPALIVE_S,
     LARGE_BYTES,
     Leaving,
@@ -102,6 +104,8 @@ class Gateway:
             said = await refused(error, context.principal, request_id=context.request_id, route=context.route)
             await send_error(context, send, said)
         except HostError as error:
+            if isinstance(error, Overloaded) and CONNECTION in scope:
+                scope[CONNECTION].turned_away()
             await send_error(context, send, error)
 
     async def _answer(self, context: RequestContext, scope: Scope, receive: Receive, send: Send) -> None:

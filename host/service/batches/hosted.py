@@ -20,9 +20,9 @@ from functools import partial
 from itertools import islice
 from typing import Final
 
+from host.core.slots import fair
 from host.core.strict_json import Json
 from host.errors import HostError, InputError, LimitExceeded, NotFound
-from host.runtime.executor import fair
 from host.service.batches.hosted_work import AT_ONCE, LEASE_S, READ, Hosting, OneBatch
 from host.service.batches.kept import batch_object, file_object, in_status, read_lifetime, read_metadata
 from host.service.batches.lines import PREFIX

@@ -21,6 +21,7 @@ class Answer:
     status: int = 0
     body: bytes = b""
     content_type: bytes = b""
+    retry_after: bytes = b""
     first_s: float = 0.0
     whole_s: float = 0.0
 
@@ -104,6 +105,8 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if name.lower() == b"content-type":
             self._answer.content_type = value
+        elif name.lower() == b"retry-after":
+            self._answer.retry_after = value
 
     def on_headers_complete(self) -> None:
         self._answer.status = self._parser.get_status_code()

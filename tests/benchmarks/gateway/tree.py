@@ -34,6 +34,11 @@ class Tree:
         """Resident memory; what processes share counts for each of them."""
         return sum(int(fields[21]) for fields in map(_stat, self.pids()) if fields) * _PAGE
 
+    def pss_bytes(self) -> int:
+        """Resident memory, with a page that several mappings share counted once: that of a component, for example, which
+        all its sandboxes map."""
+        return sum(map(_proportional, self.pids()))
+
     def own_bytes(self) -> int:
         """Resident memory that maps no file: heaps and stacks. Not the sandboxes', which map their component's file."""
         return sum(map(_without_files, self.pids()))
@@ -43,6 +48,14 @@ class Tree:
 
     def descriptors(self) -> int:
         return sum(map(_descriptors, self.pids()))
+
+
+def _proportional(pid: int) -> int:
+    with suppress(*_GONE):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) << 10
+    return 0
 
 
 def _descriptors(pid: int) -> int:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import math
 import os
-import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import IO, TYPE_CHECKING, Final
 
 from host.cli.inputs import blaming, opened
 from host.cli.output.batch import BatchBar, BatchTotals, about, short
@@ -25,9 +23,9 @@ from host.errors import HostError, InputError, NotFound, StateError
 from host.runtime.host import Host
 from host.service.accounts import Observer
 from host.service.batches.answers import Asking, DispatchEngine
-from host.service.batches.lines import BatchLine, Checked, check_input, lines_of, unfinished
+from host.service.batches.lines import Checked, check_input, lines_of, unfinished
 from host.service.batches.results import ResultFiles, ResultPaths
-from host.service.batches.work import BatchWork
+from host.service.batches.work import BatchEnd, BatchWork, finish
 from host.service.catalog import Catalog
 from host.service.dispatch import Dispatch, Running, UsageRecorder
 from host.service.limits import Budget, open_limiter
@@ -41,9 +39,6 @@ if TYPE_CHECKING:
     from host.service.catalog import View
 
 INTERRUPTED: Final = 130
-Ending: TypeAlias = HostError | Literal["done", "interrupted", "failures"]
-"""How a batch ended: every line was run, a signal came, or too many lines had failed; or the error in which it
-stopped."""
 
 
 def run_batch(
@@ -91,7 +86,8 @@ def run_batch(
             written=bar.written,
         )
         gc.freeze()  # all objects until now stay: no collection has to look at them
-        ended = asyncio.run(dispatching.run(work, unfinished(lines_of(file), checked, files.is_done), target))
+        left = unfinished(lines_of(file), checked, files.is_done)
+        ended = finish(partial(dispatching.begin, work, target), left, dispatching.dispatch.end, _say_stopping)
     return _say_end(ended, files, checked, bar.totals, in_json=in_json)
 
 
@@ -117,6 +113,12 @@ def _opened(source: str) -> Iterator[IO[bytes]]:
             file = stack.enter_context(Path(source).open("rb"))
         except OSError as error:
             raise InputError(f"FILE: cannot read {source!r}: {error.strerror}", field="FILE") from None
+        if not file.seekable():
+            raise InputError(
+                f"FILE: a batch reads its input twice, and {source!r} can be read once",
+                field="FILE",
+                hint="write it into a file first",
+            )
         yield file
 
 
@@ -146,26 +148,12 @@ class _Dispatching:
         self.dispatch = Dispatch(self.catalog, limiter, usage, observers, budgets, admission, objects)
         stack.enter_context(cancelled_by_others(host, workspace))
 
-    async def run(self, work: Callable[[], BatchWork], lines: Iterator[BatchLine], target: Reference | None) -> Ending:
+    async def begin(self, work: Callable[[], BatchWork], target: Reference | None) -> BatchWork:
         """Raises HostError before the first line is run."""
         view = await self.catalog.current()
         for reference in _first(view, target):
             await self.catalog.catalyst(view, reference)
-        one = work()
-        interrupted = _Interrupted(one)
-        running = asyncio.ensure_future(one.run(_each(lines)))
-        interrupted.watch(running)
-        try:
-            whole = await running
-        except asyncio.CancelledError:
-            return "interrupted"
-        except HostError as error:
-            return error
-        finally:
-            await self.dispatch.end()
-        if interrupted.times:
-            return "interrupted"
-        return "done" if whole else "failures"
+        return work()
 
 
 def _first(view: View, target: Reference | None) -> tuple[Reference, ...]:
@@ -177,34 +165,11 @@ def _first(view: View, target: Reference | None) -> tuple[Reference, ...]:
     return () if view.routing.default is None else (view.routing.default,)
 
 
-async def _each(lines: Iterator[BatchLine]) -> AsyncIterator[BatchLine]:
-    for line in lines:
-        yield line
+def _say_stopping(under_way: int) -> None:
+    say(f"\nstopping: {under_way} lines under way are finished first (Ctrl-C again cancels them)")
 
 
-class _Interrupted:
-    """The first signal stops the batch, the second one cancels what is under way."""
-
-    def __init__(self, work: BatchWork) -> None:
-        self.times = 0
-        self._work = work
-
-    def watch(self, running: asyncio.Future[bool]) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            with suppress(RuntimeError, ValueError):  # not the main thread: nobody sends it signals
-                loop.add_signal_handler(number, self._arrived, running)
-
-    def _arrived(self, running: asyncio.Future[bool]) -> None:
-        self.times += 1
-        if self.times == 1:
-            self._work.stop()
-            say(f"\nstopping: {self._work.under_way} lines under way are finished first (Ctrl-C again cancels them)")
-        else:
-            running.cancel()
-
-
-def _say_end(ended: Ending, files: ResultFiles, checked: Checked, totals: BatchTotals, *, in_json: bool) -> int:
+def _say_end(ended: BatchEnd, files: ResultFiles, checked: Checked, totals: BatchTotals, *, in_json: bool) -> int:
     took_s = time.monotonic() - totals.began
     if in_json and not isinstance(ended, HostError):
         put(as_json({

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterable
@@ -85,12 +86,16 @@ class TestForms:
         assert ran.status == 0
         assert result["data"].keys() >= {"base64", "size", "content_type"}
 
-    def test_what_an_upstream_refuses_is_in_the_error_file_with_its_words(self, written: Any, answered: Any) -> None:
-        ran, results, [error] = answered(written([chat(1), chat(2, n="many")]), "--json")
+    def test_what_an_upstream_refuses_is_in_the_error_file_with_its_words(
+        self, written: Any, answered: Any, fake: FakeOpenAI
+    ) -> None:
+        words = {"error": {"message": "no such luck", "type": "invalid_request_error", "param": "n", "code": None}}
+        fake.script([Fault(times=1, delay_s=0.0), Fault(status=400, body=words)])
+        ran, results, [error] = answered(written([chat(1), chat(2)]), "--json", "--concurrency", "1")
         assert ran.status == 1
         assert [one["custom_id"] for one in results] == ["line-1"]
-        assert (error["custom_id"], error["error"]) == ("line-2", error["error"])
-        assert (error["response"] or error["error"]) is not None
+        assert (error["custom_id"], error["error"]) == ("line-2", None)
+        assert (error["response"]["status_code"], error["response"]["body"]) == (400, words)
         shown = json.loads(ran.out)
         assert (shown["lines"], shown["finished"], shown["failed"]) == (2, 2, 1)
         assert shown["output_tokens"] > 0
@@ -123,6 +128,20 @@ class TestForms:
         told = error["error"]
         assert {told.get("line"), error.get("line")} - {None} == {2}
         assert said in f"{told['message']} {told.get('hint')}"
+
+    def test_an_input_that_can_be_read_once_is_refused_with_a_remedy(
+        self, place: Path, program: Any, fake: FakeOpenAI
+    ) -> None:
+        """As `<(…)` of a shell is."""
+        reading, writing = os.pipe()
+        with open(reading, "rb"), open(writing, "wb") as into:
+            into.write(json.dumps(chat(1)).encode() + b"\n")
+            into.flush()
+            ran = program("batch", f"/dev/fd/{reading}", "-o", place / "out.jsonl")
+        assert ran.status == 2
+        assert "can be read once" in ran.err
+        assert "write it into a file first" in ran.err
+        assert fake.requests == []
 
     def test_ids_that_are_there_twice_send_nothing(self, written: Any, answered: Any, fake: FakeOpenAI) -> None:
         ran, results, errors = answered(written([chat(1), chat(2), chat(1)]))

@@ -29,6 +29,7 @@ from host.store.database import sync_folder
 _LONGEST_HEAD: Final = 64 * 1024
 _PIECE: Final = 1 << 20
 _ID: Final = re.compile("[0-9a-f]{16}")
+_BEGIN: Final = b'{"batch": "'  # of a record
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +68,11 @@ class ResultFiles:
         self._lock = threading.Lock()
         self._files: list[IO[bytes]] = []
         self._sizes = [0, 0]  # of what is on the disk, of the results and of the errors
-        self._record = _locked(paths.record)
+        self._record = _locked(paths.record, os.O_NOFOLLOW)
         try:
             self.batch = self._begun(checked, ordered=ordered)
             for place in (paths.results, paths.errors):
-                self._files.append(_opened(place))
+                self._files.append(_locked(place, buffering=0))  # what could not be written is nowhere else
             for at in (0, 1):
                 self._recover(at, checked.last)
             sync_folder(paths.results.absolute().parent)
@@ -123,6 +124,9 @@ class ResultFiles:
         batch = secrets.token_hex(8)
         if text.endswith(b"\n") and facts.items() <= (known := self._known(text)).items():
             return str(known["batch"])  # what was under way was sent with its id
+        torn = text.rstrip(b"\0")
+        if not torn.startswith(_BEGIN[: len(torn)]) or len(text) >= _LONGEST_HEAD:
+            raise self._no_record()
         try:
             self._record.seek(0)
             self._record.truncate()
@@ -134,11 +138,14 @@ class ResultFiles:
         return batch
 
     def _known(self, text: bytes) -> dict[str, Json]:
-        name = str(self.paths.record)
-        known = parse_json(text, name)
+        known = parse_json(text, str(self.paths.record)) if text.startswith(_BEGIN) else None
         if not isinstance(known, dict) or not _ID.fullmatch(str(known.get("batch"))):
-            raise InputError(f"{name!r} is no record of a batch", field="--output", hint="name another file")
+            raise self._no_record()
         return known
+
+    def _no_record(self) -> InputError:
+        name = str(self.paths.record)
+        return InputError(f"{name!r} is no record of a batch", field="--output", hint="name another file")
 
     def _same(self, text: bytes, facts: Mapping[str, Json]) -> str:
         known = self._known(text)
@@ -218,28 +225,26 @@ class ResultFiles:
         self.close()
 
 
-def _locked(place: Path) -> IO[bytes]:
-    """The record, locked for as long as it is open. A process that is killed holds it no longer."""
+def _locked(place: Path, more: int = 0, *, buffering: int = -1) -> IO[bytes]:
+    """A file that this user alone reads, locked for as long as it is open: by whatever name another process opens it,
+    and no longer once this one is killed. `more`: flags."""
     try:
-        file = open(os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b")  # noqa: PTH123, SIM115 - with its mode from the start; `close` closes it
+        number = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | more, 0o600)
+        file = open(number, "r+b", buffering=buffering)  # noqa: PTH123, SIM115 - with its mode from the start; `close` closes it
     except OSError as error:
         raise InputError(f"cannot write {str(place)!r}: {error.strerror}", field="--output") from None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+        os.fchmod(file.fileno(), 0o600)  # it may have been there
+    except BlockingIOError:
         file.close()
         raise StateError(
             f"another process is at work on this batch: it holds {str(place)!r}", hint="wait for its end"
         ) from None
-    return file
-
-
-def _opened(place: Path) -> IO[bytes]:
-    """Without a buffer: what could not be written is nowhere else."""
-    try:
-        return open(os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b", buffering=0)  # noqa: PTH123 - as above
     except OSError as error:
+        file.close()
         raise InputError(f"cannot write {str(place)!r}: {error.strerror}", field="--output") from None
+    return file
 
 
 def _whole_lines(file: IO[bytes]) -> Iterator[bytes]:

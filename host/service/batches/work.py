@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
+import signal
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 from host.errors import HostError
 from host.runtime.threads import Workers
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 _WINDOW: Final = 4  # times as many lines may be begun and not yet written as may run at once
 _LEAST_WINDOW: Final = 64
 _LAST_S: Final = 30.0  # for a group that is being written when all else has ended
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+BatchEnd: TypeAlias = HostError | Literal["done", "interrupted", "failures"]
+"""How a batch ended: every line was run, a signal came, or too many lines had failed; or the error in which it
+stopped."""
 
 
 class AnswerSink(Protocol):
@@ -77,9 +83,12 @@ class BatchWork:
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None  # of the writer, or of the source: the lines raise nothing
         finally:
-            writers.close(_LAST_S)
-            with suppress(HostError):  # the writer has said it
-                self._write(self._taken())
+            last = asyncio.ensure_future(self._write_last(writers))
+            try:
+                await asyncio.shield(last)
+            except asyncio.CancelledError:
+                await last  # it ends soon
+                raise
         if self._why is not None:
             raise self._why
         return whole
@@ -143,6 +152,14 @@ class BatchWork:
                     self._window.release()
                     self._written(answer)
 
+    async def _write_last(self, writers: Workers) -> None:
+        """What the writer had not taken, once the group before it is written."""
+        with suppress(HostError, TimeoutError):  # the writer has said it
+            if group := self._taken():
+                async with asyncio.timeout(_LAST_S):
+                    await writers.answer(partial(self._write, group), math.inf)
+        writers.close()
+
     def _taken(self) -> list[BatchAnswer]:
         group, self._unwritten = self._unwritten, []
         return group
@@ -150,3 +167,54 @@ class BatchWork:
     def _write(self, group: Sequence[BatchAnswer]) -> None:
         if group:
             self._sink.write(group)
+
+
+def finish(
+    begin: Callable[[], Awaitable[BatchWork]],
+    lines: Iterable[BatchLine],
+    end: Callable[[], Awaitable[None]],
+    stopping: Callable[[int], object],
+) -> BatchEnd:
+    """`BatchWork.run`, for callers without an event loop. `begin` makes the work, `end` is awaited after it. The first
+    SIGINT or SIGTERM stops it, and `stopping` is called with the number of lines that are under way; the second one
+    cancels these. Raises what `begin` raises."""
+    return asyncio.run(_finish(begin, lines, end, stopping))
+
+
+async def _finish(
+    begin: Callable[[], Awaitable[BatchWork]],
+    lines: Iterable[BatchLine],
+    end: Callable[[], Awaitable[None]],
+    stopping: Callable[[int], object],
+) -> BatchEnd:
+    work, times = await begin(), 0
+    running = asyncio.ensure_future(work.run(_each(lines)))
+
+    def arrived() -> None:
+        nonlocal times
+        times += 1
+        if times > 1:
+            running.cancel()
+            return
+        work.stop()
+        stopping(work.under_way)
+
+    for number in _SIGNALS:
+        with suppress(RuntimeError, ValueError):  # not the main thread: nobody sends it signals
+            asyncio.get_running_loop().add_signal_handler(number, arrived)
+    try:
+        whole = await running
+    except asyncio.CancelledError:
+        return "interrupted"
+    except HostError as error:
+        return error
+    finally:
+        await end()
+    if times:
+        return "interrupted"
+    return "done" if whole else "failures"
+
+
+async def _each(lines: Iterable[BatchLine]) -> AsyncIterator[BatchLine]:
+    for line in lines:
+        yield line

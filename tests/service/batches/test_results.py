@@ -185,6 +185,62 @@ class TestRecovered:
         with opened() as files:
             assert files.done == 0
 
+    @pytest.mark.parametrize(
+        "content",
+        [b"precious line\n" * 10_000, b"no end of the line", b"a line\n", b'{"batches": 1}'],
+        ids=["long", "without an end", "short", "other JSON"],
+    )
+    def test_a_file_with_the_name_of_the_record_is_not_written_over(
+        self, opened: Callable[..., ResultFiles], paths: ResultPaths, content: bytes
+    ) -> None:
+        paths.record.write_bytes(content)
+        with pytest.raises(InputError, match="no record of a batch"):
+            opened()
+        assert paths.record.read_bytes() == content
+
+    def test_a_link_with_the_name_of_the_record_is_not_followed(
+        self, opened: Callable[..., ResultFiles], paths: ResultPaths, tmp_path: Path
+    ) -> None:
+        victim = tmp_path / "victim"
+        victim.touch()
+        paths.record.symlink_to(victim)
+        with pytest.raises(InputError, match="cannot write"):
+            opened()
+        assert victim.read_bytes() == b""
+
+    def test_two_batches_do_not_write_one_file_by_two_names(
+        self, opened: Callable[..., ResultFiles], paths: ResultPaths, source: Path, tmp_path: Path
+    ) -> None:
+        link = tmp_path / "link.jsonl"
+        link.symlink_to(paths.results)
+        with opened() as files:
+            files.write([self.answer(files.batch, 1), self.answer(files.batch, 2, failed=True)])
+            for results, errors in ((link, None), (tmp_path / "other.jsonl", str(paths.errors))):
+                other = ResultPaths.of(str(source), str(results), errors)
+                with pytest.raises((StateError, InputError), match=r"another process|is there already"):
+                    ResultFiles(other, Checked("a" * 64, 9, 9), ordered=False)
+        assert len(whole_lines(paths.results)) == len(whole_lines(paths.errors)) == 1
+
+    def test_two_batches_that_begin_do_not_write_one_file_by_two_names(
+        self, opened: Callable[..., ResultFiles], paths: ResultPaths, source: Path, tmp_path: Path
+    ) -> None:
+        link = tmp_path / "link.jsonl"
+        link.symlink_to(paths.results)
+        with opened():
+            for results, errors in ((link, None), (tmp_path / "other.jsonl", str(paths.errors))):
+                other = ResultPaths.of(str(source), str(results), errors)
+                with pytest.raises(StateError, match="another process"):
+                    ResultFiles(other, Checked("a" * 64, 9, 9), ordered=False)
+
+    def test_files_that_were_there_become_this_users_alone(
+        self, opened: Callable[..., ResultFiles], paths: ResultPaths
+    ) -> None:
+        for one in (paths.results, paths.errors, paths.record):
+            one.touch()
+            one.chmod(0o644)
+        with opened():
+            assert {one.stat().st_mode & 0o777 for one in (paths.results, paths.errors, paths.record)} == {0o600}
+
     def test_files_are_this_users_alone(
         self, opened: Callable[..., ResultFiles], some: str, paths: ResultPaths
     ) -> None:

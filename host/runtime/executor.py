@@ -25,6 +25,7 @@ from host.core.slots import Share, Slots
 from host.core.waiting import start
 from host.errors import Busy, Cancelled, StateError
 from host.run import Run
+from host.runtime.room import Memory
 from host.runtime.threads import Workers
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ class RunExecutor:
     def __init__(self, slots: int, turns: int = 0) -> None:
         """`slots` runs may be under way at once, and `turns` of them compute; 0: a few for each processor."""
         self.slots = Slots(slots)
+        self._memory = Memory()
         self.turns = Slots(turns or max(_LEAST_TURNS, _TURNS_OF_A_PROCESSOR * (os.cpu_count() or 1)))
         self.closed = False
         self._most = slots + min(slots, _MOST_WAITING)  # threads: a run without a slot waits in one
@@ -95,6 +97,7 @@ class RunExecutor:
     @contextmanager
     def under_way(self, run: Run, share: Share) -> Iterator[None]:
         """Inside, the run has a slot, and turns to compute. Raises Busy, Cancelled."""
+        self._memory.check()
         outer: Run | None = getattr(_on_thread, "run", None)  # a host function of that one started this one
         if outer is not None:
             outer.step_aside()

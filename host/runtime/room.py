@@ -1,17 +1,25 @@
-"""How many runs the system has room for at once, beside what the sandbox has."""
+"""How many runs the system has room for at once, beside what the sandbox has; and whether it has memory for another."""
 
 from __future__ import annotations
 
 import resource
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
+
+from host.errors import Busy
 
 _LEAST: Final = 8  # whatever the system says: each is refused by itself where there is no room
 _OWN_DESCRIPTORS: Final = 128  # of the process itself: its database, its log, its listeners
 _OF_A_RUN: Final = 3  # descriptors: its caller's connection, the upstream's, and one to wake it
 _OWN_THREADS: Final = 64
 _OF_THREADS: Final = 2  # for each run one, and one for another that waits for its slot
-_MOST_PROCESSES: Final = Path("/sys/fs/cgroup/pids.max")  # threads count, too
+_CGROUP: Final = Path("/sys/fs/cgroup")
+_MEMORY: Final = Path("/proc/meminfo")
+_LOOK_S: Final = 0.25  # between two looks at the memory
+_LEAST_SHARE: Final = 0.08  # of the memory, that is kept free of new runs
 
 
 def most_runs(slots: int) -> int:
@@ -25,9 +33,52 @@ def most_runs(slots: int) -> int:
     return min(slots, max(_LEAST, room))
 
 
+class Memory:
+    """Whether there is memory for another run: runs may each have as much as their policy says, and a system without
+    any ends one of its processes. Thread-safe."""
+
+    def __init__(self, free: Callable[[], float] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        """`free` returns the part of the memory that is free."""
+        self._free, self._clock = free or free_memory, clock
+        self._lock = threading.Lock()
+        self._next, self._short = 0.0, False
+
+    def check(self) -> None:
+        """Raises Busy where there is too little."""
+        if (now := self._clock()) >= self._next and self._lock.acquire(blocking=False):
+            try:
+                self._short, self._next = self._free() < _LEAST_SHARE, now + _LOOK_S
+            finally:
+                self._lock.release()
+        if self._short:
+            raise Busy("there is too little memory for another run", hint="set max_runs, or a lower max_memory_bytes")
+
+
+def free_memory() -> float:
+    """The part of the memory that is free or can be made so: of the cgroup, if it has a limit, or of the system. 1
+    where nobody says."""
+    if (most := _number(_CGROUP / "memory.max")) is not None and (held := _number(_CGROUP / "memory.current")):
+        return (most - held + _fields(_CGROUP / "memory.stat").get("inactive_file", 0)) / most
+    known = _fields(_MEMORY)
+    return known["MemAvailable:"] / known["MemTotal:"] if known.keys() >= {"MemAvailable:", "MemTotal:"} else 1.0
+
+
 def _most_threads() -> int | None:
+    return _number(_CGROUP / "pids.max")
+
+
+def _number(file: Path) -> int | None:
+    """The number in the file; None for `max`, and where there is none."""
     try:
-        said = _MOST_PROCESSES.read_text(encoding="ascii").strip()
+        said = file.read_text(encoding="ascii").strip()
     except OSError:
         return None
     return int(said) if said.isdigit() else None
+
+
+def _fields(file: Path) -> dict[str, int]:
+    try:
+        lines = [line.split() for line in file.read_text(encoding="ascii").splitlines()]
+    except OSError:
+        return {}
+    return {words[0]: int(words[1]) for words in lines if len(words) > 1 and words[1].isdigit()}

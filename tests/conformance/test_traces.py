@@ -18,9 +18,9 @@ from tests.conftest import KEY
 from tests.server.conftest import installed_state, state_dir, workspace  # noqa: F401 - fixtures
 
 CHAT: dict[str, Any] = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Say hello in one word"}]}
-MOST_FILES_OF_A_REQUEST = 44
+MOST_FILES_OF_A_REQUEST = 45
 MOST_CALLS_OF_A_REQUEST = 740
-MOST_FILES_OF_A_RUN = 27
+MOST_FILES_OF_A_RUN = 28
 
 
 @pytest.fixture

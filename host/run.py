@@ -6,7 +6,6 @@ A Run belongs to the thread that runs it. Only `cancel` may be called from anoth
 from __future__ import annotations
 
 import enum
-import json
 import math
 import secrets
 import threading
@@ -15,16 +14,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
-from host.core.audit import Event, EventKind, LogLine, Meters, Sink
+from host.core.audit import Event, EventKind, LogLine, Meters, Sink, failure_of
 from host.core.conversation import Conversation
 from host.core.limits import Limits
 from host.core.names import SecretName
 from host.core.operation import Attachments
 from host.core.repeating import Cause
 from host.core.sse import Comment, ServerSentEvent
-from host.core.strict_json import Json, parse_json, write_json
+from host.core.strict_json import Json, parse_json
 from host.core.waiting import Turn
 from host.core.wit import Cut
 from host.errors import AuditError, CircuitOpen, HostError, InputError, Refusal, UpstreamTimeout
@@ -34,7 +33,6 @@ from host.secrets.value import Placeholders, SecretValue
 MAX_EVENTS = 1_000  # kept with the result; the sink has all
 MAX_LINES = 1_000  # messages of a guest; more are dropped and counted
 MAX_DENIALS = 100  # that have a record each; one record at the end counts the rest
-MAX_FAILURE_BYTES = 16 * 1024  # of the record of a failure: its error, traceback and log
 
 
 class Stop(enum.Enum):
@@ -147,6 +145,10 @@ class Counting(Protocol):
         ...
 
 
+_Held: TypeAlias = tuple[EventKind, Literal["allow", "deny"] | None, float]
+"""Of a record: its kind, its decision, and its time."""
+
+
 class Closable(Protocol):
     """Something that a run may leave open; it is closed with the run."""
 
@@ -205,6 +207,9 @@ class Run:
         self.flows = False  # whether the answer has begun to flow to the caller
         self.turn: Turn | None = None  # where runs take turns
         self._sink = sink
+        self._record_all: Callable[[Sequence[Event]], None] | None = getattr(sink, "record_all", None)
+        self._held: list[_Held] = []  # records that are not yet written
+        self._said: list[tuple[str, dict[str, Any]]] = []  # and the rule and the detail of each, not yet redacted
         self.blocked_requests = 0  # refused before they were sent; they count towards max_http_requests
         self._used: set[str] = set()
         self._refused: set[Refusal] = set()  # those in `refusals`
@@ -380,25 +385,44 @@ class Run:
         decision: Literal["allow", "deny"] | None = None,
         rule: str = "",
         detail: Mapping[str, Any] | None = None,
+        *,
+        held: bool = False,
     ) -> None:
         """Record an event, before its effect. Raises AuditError if that fails; the effect must not happen then. A guest
-        can cause any number of denials: after MAX_DENIALS they are counted."""
+        can cause any number of denials: after MAX_DENIALS they are counted. A `held` one may wait for the next, to be
+        written with it: whoever holds one calls `settle` before the effect."""
         if decision == "deny" and kind != "run.refused":
             self._denials += 1
             if self._denials > MAX_DENIALS:
                 self._unrecorded[f"{kind} {(detail or {}).get('type', '')}".rstrip()] += 1
                 return
-        shown, told = self.redactor.json((rule, dict(detail or {})))
-        event = Event(kind, self.id, decision, shown, told)
-        if self._sink is not None:
-            try:
-                self._sink.record(event)
-            except AuditError:
-                raise
-            except Exception as error:
-                raise AuditError(f"the audit sink failed: {type(error).__name__}") from error
-        if len(self.events) < MAX_EVENTS and kind != "run.failed":  # the caller has the error and the log
-            self.events.append(event)
+        self._held.append((kind, decision, time.time()))
+        self._said.append((rule, dict(detail or {})))
+        if not held or self._record_all is None:
+            self.settle()
+
+    def settle(self) -> None:
+        """Write the records that are held, in order, together. Raises AuditError; their effects must not happen
+        then."""
+        if not self._held:
+            return
+        held, said, self._held, self._said = self._held, self._said, [], []
+        events = []
+        for (kind, decision, at), (rule, detail) in zip(held, self.redactor.json(said), strict=True):
+            events.append(Event(kind, self.id, decision, rule, detail, at))
+        try:
+            if self._record_all is not None:
+                self._record_all(events)
+            elif self._sink is not None:
+                for event in events:
+                    self._sink.record(event)
+        except AuditError:
+            raise
+        except Exception as error:
+            raise AuditError(f"the audit sink failed: {type(error).__name__}") from error
+        for event in events:
+            if len(self.events) < MAX_EVENTS and event.kind != "run.failed":  # the caller has the error and the log
+                self.events.append(event)
 
     def audit_end(self, end: Mapping[str, Any], *, document: Json = None, failure: Json = None) -> None:
         """Record the end of the run and its meters: `end` is its status or its error's code, `document` its answer.
@@ -447,43 +471,6 @@ class Run:
             self.report = _report(self.redacted(message))
         elif room > 0 and len(self.logs) < MAX_LINES:
             self.logs.append(LogLine(level, self.redacted(message)[:room]))
-
-
-_LONGEST: Final = {"traceback": -8_192, "stderr": -4_096, "message": 2_000}  # characters; negative: of the end
-
-
-def failure_of(error: Json, logs: Sequence[LogLine]) -> dict[str, Json]:
-    """A failure for the record, of at most MAX_FAILURE_BYTES: `error`, an object where it has names; `logs`, the last
-    lines, each as `[level, message]`; `dropped`, how many there were before them."""
-    given = error if isinstance(error, dict) else {"message": error}
-    shown: dict[str, Json] = {}
-    room = MAX_FAILURE_BYTES - 200  # for what is around it
-    for name in sorted(given, key=lambda name: name in _LONGEST)[:40]:  # what is long comes last
-        value, called = given[name], name[:100]
-        if not isinstance(value, int | float | None):
-            most = _LONGEST.get(name, 500)
-            while _written(value := _cut(value, most)) + _written(called) > room // 2 and most not in (0, -1):
-                most = int(most / 2)
-        if (room := room - _written(value) - _written(called)) > 0:
-            shown[called] = value
-    kept: list[Json] = []
-    for line in reversed(logs):
-        one: list[Json] = [line.level, line.message[:2_000]]
-        if (room := room - _written(one)) <= 0:
-            break
-        kept.insert(0, one)
-    dropped = len(logs) - len(kept)
-    return {"error": shown, **({"logs": kept} if kept else {}), **({"dropped": dropped} if dropped else {})}
-
-
-def _cut(value: Json, most: int) -> str:
-    text = value if isinstance(value, str) else write_json(value)
-    return text[:most] if most >= 0 else text[most:]
-
-
-def _written(value: Json) -> int:
-    """How many bytes it takes in a record."""
-    return len(json.dumps(value)) + 2
 
 
 def _report(message: str) -> GuestReport | None:

@@ -291,7 +291,7 @@ class Exchange:
             destination = self.grant.destination(target)
             if destination is not target:
                 shown["sent_to"] = destination.origin
-            run.audit("http.request", "allow", decision.rule, shown)
+            run.audit("http.request", "allow", decision.rule, shown, held=True)
         headers = message.headers
         if content_type:
             others = (field for field in headers if field[0].lower() != "content-type")
@@ -370,6 +370,7 @@ class LiveUpstream:
     def send(self, run: Run, request: UpstreamRequest) -> RawAnswer:
         if run.placeholders.names:
             request = self.with_secrets(run, request)
+        run.settle()
         most, waits, key = run.limits.max_response_bytes, run.limits, run.key
         outgoing = Outgoing(request.method, request.destination, request.headers, request.body, most, waits, key)
         run.meters.sent_bytes += len(request.body)
@@ -395,10 +396,10 @@ class LiveUpstream:
             return request
         given, plain, left_out = unformed(request.headers)
         headers, used = self._in_headers(run, grants, given, plain, request)
-        destination, body = request.destination, request.body
+        destination, body, without = request.destination, request.body, {"without": left_out} if left_out else {}
         if "url" in self._places and (in_url := [grant for grant in grants if "url" in grant.places]):
-            substitution = self.substitution(run, in_url, request)
-            path_query, found = substitution.apply_url(destination.path_query.decode("ascii"))
+            text = destination.path_query.decode("ascii")
+            path_query, found = self.substitution(run, in_url, request).apply_url(text)
             try:
                 destination = Target.parse(destination.origin + path_query) if found else destination
             except UrlError as error:
@@ -414,8 +415,8 @@ class LiveUpstream:
         for placeholder in sorted(used):
             name = run.placeholders.names[placeholder]
             other = self.stand_in_of(name, request) if self.has_stand_ins else {}
-            detail = {"secret": name, "origin": request.target.origin, **other}
-            run.audit("secret.use", "allow", detail={**detail, "without": left_out} if left_out else detail)
+            detail = {"secret": name, "origin": request.target.origin, **other, **without}
+            run.audit("secret.use", "allow", detail=detail, held=True)
         request = replace(request, destination=destination, headers=tuple(headers), body=body)
         self._note_misdirected(run, request)
         return request

@@ -64,6 +64,7 @@ class Secrets:
 
 def obtained(run: Run, name: SecretName, obtain: Callable[[Run, SecretName], None]) -> bool:
     """Let `run` have a value of the token `name`. False where there is none to be had: that is on record."""
+    run.settle()  # it may be asked for, elsewhere
     try:
         obtain(run, name)
     except HostError as error:

@@ -74,6 +74,7 @@ class LiveSockets:
         if run.placeholders.names:
             request = self._upstream.with_secrets(run, request)
             subprotocols = self._offered(run, request, subprotocols)
+        run.settle()
         most, waits, key = run.limits.max_response_bytes, run.limits, run.key
         outgoing = Outgoing("GET", request.destination, request.headers, b"", most, waits, key)
         began = time.monotonic()

@@ -5,14 +5,18 @@ An event is recorded before its effect. If the sink fails (AuditError), the effe
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal, Protocol, TypeAlias, get_args
+
+from host.core.strict_json import Json, write_json
 
 # `http.waited` is written before a wait, `http.given_up` where a failed request is not repeated although it could be;
 # `http.moved` before a request goes to another of several upstreams, with the reason; `breaker.probed` before the one
 # request that an open circuit lets through. `run.refused` counts the denials of a run beyond those that have a record
-# each, `run.failed` has its error and the log of the guest: see host.run. `run.moved` says as which run its request
+# each, `run.failed` has its error and the log of the guest: see `failure_of`. `run.moved` says as which run its request
 # went on: see host.service.failover.
 RunKind = Literal[
     "run.started",
@@ -98,6 +102,44 @@ class LogLine:
     message: str
 
 
+MAX_FAILURE_BYTES = 16 * 1024  # of the record of a failure: its error, traceback and log
+_LONGEST: Final = {"traceback": -8_192, "stderr": -4_096, "message": 2_000}  # characters; negative: of the end
+
+
+def failure_of(error: Json, logs: Sequence[LogLine]) -> dict[str, Json]:
+    """A failure for the record, of at most MAX_FAILURE_BYTES: `error`, an object where it has names; `logs`, the last
+    lines, each as `[level, message]`; `dropped`, how many there were before them."""
+    given = error if isinstance(error, dict) else {"message": error}
+    shown: dict[str, Json] = {}
+    room = MAX_FAILURE_BYTES - 200  # for what is around it
+    for name in sorted(given, key=lambda name: name in _LONGEST)[:40]:  # what is long comes last
+        value, called = given[name], name[:100]
+        if not isinstance(value, int | float | None):
+            most = _LONGEST.get(name, 500)
+            while _written(value := _cut(value, most)) + _written(called) > room // 2 and most not in (0, -1):
+                most = int(most / 2)
+        if (room := room - _written(value) - _written(called)) > 0:
+            shown[called] = value
+    kept: list[Json] = []
+    for line in reversed(logs):
+        one: list[Json] = [line.level, line.message[:2_000]]
+        if (room := room - _written(one)) <= 0:
+            break
+        kept.insert(0, one)
+    dropped = len(logs) - len(kept)
+    return {"error": shown, **({"logs": kept} if kept else {}), **({"dropped": dropped} if dropped else {})}
+
+
+def _cut(value: Json, most: int) -> str:
+    text = value if isinstance(value, str) else write_json(value)
+    return text[:most] if most >= 0 else text[most:]
+
+
+def _written(value: Json) -> int:
+    """How many bytes it takes in a record."""
+    return len(json.dumps(value)) + 2
+
+
 @dataclass(slots=True)
 class Meters:
     """The consumption of a run so far. Times in seconds, sizes in bytes."""
@@ -123,7 +165,8 @@ class Meters:
 
 
 class Sink(Protocol):
-    """Keeps events. `record` returns once the event is as safe as the sink makes it, and is called from any thread."""
+    """Keeps events. `record` returns once the event is as safe as the sink makes it, and is called from any thread. A
+    sink may have `record_all` as well, which does the same for several events at once, in their order."""
 
     def record(self, event: Event) -> None: ...
 
@@ -144,3 +187,11 @@ class Both:
     def record(self, event: Event) -> None:
         for sink in self._sinks:
             sink.record(event)
+
+    def record_all(self, events: Sequence[Event]) -> None:
+        for sink in self._sinks:
+            if (record_all := getattr(sink, "record_all", None)) is not None:
+                record_all(events)
+            else:
+                for event in events:
+                    sink.record(event)

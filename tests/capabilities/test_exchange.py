@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -219,6 +220,59 @@ def test_when_a_request_cannot_be_recorded_nothing_is_sent() -> None:
 
 def test_when_the_use_of_a_secret_cannot_be_recorded_nothing_is_sent() -> None:
     with Host(sink=Failing("secret.use")) as host, serving(response()) as server:
+        one = probe(host, origin_of(server), secrets={"TOKEN": TOKEN})
+        with pytest.raises(errors.AuditError):
+            answers(one, GET, ["fetch.request", asking(headers={"X-Api-Key": "$0"})])
+        assert server.connections == 0
+
+
+class Together(Kept):
+    """Takes several events at once, and notes how many: none with the `failing` one among them."""
+
+    def __init__(self, failing: str = "") -> None:
+        self.failing = failing
+        self.batches: list[list[str]] = []
+
+    def record_all(self, events: Sequence[Event]) -> None:
+        if any(event.kind == self.failing for event in events):
+            raise OSError("no space left on device")
+        self.batches.append([event.kind for event in events])
+        self += events
+
+
+def test_a_request_and_the_secrets_in_it_are_recorded_at_once_before_it_is_sent() -> None:
+    connections: list[int] = []
+
+    class Watching(Together):
+        def record_all(self, events: Sequence[Event]) -> None:
+            super().record_all(events)
+            if any(event.kind == "http.request" for event in events):
+                connections.append(server.connections)
+
+    kept = Watching()
+    with Host(sink=kept) as host, serving(response()) as server:
+        one = probe(host, origin_of(server), secrets={"TOKEN": TOKEN})
+        answers(one, GET, ["fetch.request", asking(headers={"X-Api-Key": "$0"})])
+    assert ["http.request", "secret.use"] in [batch[-2:] for batch in kept.batches]
+    assert connections == [0]
+    assert [event.at for event in kept] == sorted(event.at for event in kept)
+
+
+def test_a_request_without_a_secret_is_recorded_before_it_is_sent() -> None:
+    connections: list[int] = []
+
+    class Watching(Together):
+        def record_all(self, events: Sequence[Event]) -> None:
+            connections.extend(server.connections for event in events if event.kind == "http.request")
+
+    with Host(sink=Watching()) as host, serving(response()) as server:
+        fetched(probe(host, origin_of(server)))
+    assert connections == [0]
+
+
+@pytest.mark.parametrize("kind", ["http.request", "secret.use"])
+def test_when_one_of_several_records_cannot_be_written_nothing_is_sent(kind: str) -> None:
+    with Host(sink=Together(failing=kind)) as host, serving(response()) as server:
         one = probe(host, origin_of(server), secrets={"TOKEN": TOKEN})
         with pytest.raises(errors.AuditError):
             answers(one, GET, ["fetch.request", asking(headers={"X-Api-Key": "$0"})])

@@ -19,7 +19,7 @@ from tests.server.conftest import installed_state, state_dir, workspace  # noqa:
 
 CHAT: dict[str, Any] = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Say hello in one word"}]}
 MOST_FILES_OF_A_REQUEST = 45
-MOST_CALLS_OF_A_REQUEST = 740
+MOST_CALLS_OF_A_REQUEST = 710
 MOST_FILES_OF_A_RUN = 28
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import pytest
 
-from host.core.audit import Event, NullSink, Sink
+from host.core.audit import Both, Event, NullSink, Sink
 from host.core.limits import Limits
 from host.errors import AuditError, Refusal
 from host.run import Run
 from host.secrets.redaction import Redactor
-from host.secrets.value import Placeholders
+from host.secrets.value import Placeholders, SecretValue
 from tests.probing import Kept
 
 
@@ -81,3 +82,38 @@ def test_a_refusal_says_what_which_rule_and_what_would_allow_it() -> None:
         "GET https://a.test/: not granted (add it)"
     )
     assert str(Refusal("secret_denied", "secret K", "not granted")) == "secret K: not granted"
+
+
+def test_of_two_sinks_each_gets_several_events_in_the_way_that_it_takes_them() -> None:
+    class Together(Kept):
+        def record_all(self, events: Sequence[Event]) -> None:
+            self.append(Event("log", f"{len(events)} at once"))
+
+    one, two = Kept(), Together()
+    Both(one, two).record_all([Event("log", "run_1"), Event("log", "run_2")])
+    assert [event.run for event in one] == ["run_1", "run_2"]
+    assert [event.run for event in two] == ["2 at once"]
+
+
+def test_a_record_that_is_held_is_written_with_the_next_one_in_order() -> None:
+    batches: list[list[tuple[str, str]]] = []
+
+    class Together(Kept):
+        def record_all(self, events: Sequence[Event]) -> None:
+            batches.append([(event.kind, event.rule) for event in events])
+
+    secret = Redactor({"S": SecretValue("sk-0123456789abcdefghij")})
+    run = Run(limits=Limits(), sink=Together(), redactor=secret, placeholders=Placeholders())
+    run.audit("http.request", "allow", "sk-0123456789abcdefghij", held=True)
+    assert batches == []
+    run.audit("secret.use", "allow")
+    run.settle()
+    assert batches == [[("http.request", "S"), ("secret.use", "")]]
+    assert [event.kind for event in run.events] == ["http.request", "secret.use"]
+
+
+def test_a_sink_that_takes_one_at_a_time_has_nothing_held_back() -> None:
+    kept = Kept()
+    run = Run(limits=Limits(), sink=kept, redactor=Redactor({}), placeholders=Placeholders())
+    run.audit("http.request", "allow", held=True)
+    assert [event.kind for event in kept] == ["http.request"]

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from host import Host, Secret, errors
-from host.core.audit import LogLine
-from host.run import MAX_FAILURE_BYTES, failure_of
+from host.core.audit import MAX_FAILURE_BYTES, LogLine, failure_of
 from tests.probing import TOKEN, Kept, calls, probe
 
 FAILS = {"return": {"status": 500, "error": {"type": "ill", "message": "it went wrong", "more": {"a": [1]}}}}

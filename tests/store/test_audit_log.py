@@ -57,6 +57,24 @@ def test_what_no_database_can_hold_is_recorded_without_it(audit_log: AuditLog, d
     assert verify(audit_log).records == 1
 
 
+def test_several_records_at_once_are_one_after_the_other_in_the_chain(audit_log: AuditLog, database: Database) -> None:
+    audit_log.record(Event("run.started", "run_1"))
+    audit_log.record_all([Event("http.request", "run_1", "allow"), Event("secret.use", "run_1", "allow")])
+    assert [(one.seq, one.kind) for one in records(database)] == [
+        (1, "run.started"), (2, "http.request"), (3, "secret.use"),
+    ]  # fmt: skip
+    assert verify(audit_log).records == 3
+
+
+def test_several_records_are_kept_all_or_none(audit_log: AuditLog) -> None:
+    given = [Event("http.request", "run_1", "allow"), Event("secret.use", "run_1", detail={"set": {1}})]
+    with pytest.raises(TypeError):
+        audit_log.record_all(given)
+    with pytest.raises(ValueError, match="is a change"):
+        audit_log.record_all([given[0], Event("secret.set", "")])
+    assert count(audit_log) == 0
+
+
 def test_a_change_and_its_record_are_kept_together(audit_log: AuditLog, raw: Raw) -> None:
     with audit_log.changing() as change:
         change.insert(rules, namespace="local", require_signature=True, threshold=1)

@@ -131,14 +131,19 @@ class AuditLog:
         self.checkpoint_file = CheckpointFile(state_dir, database.name)
         self.counters_file = checkpoint_file(state_dir, database)
         self.digest_file = CheckpointFile(state_dir, database.name, kind="seal")
-        self._appends: GroupCommit[dict[str, Any], None] = GroupCommit(self._append, _unwritten)
+        self._appends: GroupCommit[Sequence[dict[str, Any]], None] = GroupCommit(self._append, _unwritten)
 
     def record(self, event: Event) -> None:
         """Returns once the record is committed. Records of threads that wait meanwhile share a transaction. Raises
         AuditError, and ValueError for a change: its record belongs into `changing`."""
-        if event.kind in CHANGES:
-            raise ValueError(f"{event.kind} is a change")
-        self._appends.submit(as_row(event))
+        self.record_all((event,))
+
+    def record_all(self, events: Sequence[Event]) -> None:
+        """The same for several records, in this order: all of them are committed, or none."""
+        for event in events:
+            if event.kind in CHANGES:
+                raise ValueError(f"{event.kind} is a change")
+        self._appends.submit([*map(as_row, events)])
 
     @contextmanager
     def changing(self) -> Iterator[Change]:
@@ -227,12 +232,13 @@ class AuditLog:
         """Whether there ever was a record, even if all are gone."""
         return bool(connection.execute(_ANY_KEY).scalar())
 
-    def _append(self, rows: Sequence[dict[str, Any]]) -> list[None]:
-        """Write the records `rows` in one transaction."""
+    def _append(self, given: Sequence[Sequence[dict[str, Any]]]) -> list[None]:
+        """Write the records of all that was given in one transaction."""
+        rows = [row for rows in given for row in rows]
         if not (self.database.quick and self._append_quickly(rows)):
             with within(self._appends.patience_s()), self._appending(durable=False) as change:
                 change.append(rows)
-        return [None] * len(rows)
+        return [None] * len(given)
 
     def _append_quickly(self, rows: Sequence[dict[str, Any]]) -> bool:
         """The same as `_appending`, in plain SQL, for the usual case: the keys are open, and the checkpoint agrees with

@@ -19,7 +19,7 @@ from tests.server.conftest import installed_state, state_dir, workspace  # noqa:
 
 CHAT: dict[str, Any] = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Say hello in one word"}]}
 MOST_FILES_OF_A_REQUEST = 45
-MOST_CALLS_OF_A_REQUEST = 710
+MOST_CALLS_OF_A_REQUEST = 705
 MOST_FILES_OF_A_RUN = 28
 
 
@@ -50,7 +50,7 @@ def parsed(trace: Trace) -> int:
 
 PARSES = ("core/strict_json.py", "parse_json")
 EPOCH = ("sandbox/instance.py", "_on_epoch")
-CALLS_OF_A_TICK = 3  # itself, Run.check, and the CPU time
+CALLS_OF_A_TICK = 2  # itself and Run.check
 CHECKS = ("component/schema.py", "InputSchema.check")
 
 

@@ -56,6 +56,40 @@ def test_a_run_ends_when_its_cpu_time_is_used_up() -> None:
     assert run.meters.cpu_time_s >= 0.01
 
 
+def test_the_clock_of_the_thread_is_read_only_once_the_cpu_time_can_be_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, computed, read = [100.0], [7.0], [0]
+
+    def thread_time() -> float:
+        read[0] += 1
+        return computed[0]
+
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "thread_time", thread_time)
+    run = new_call(cpu_time_s=2.0, timeout_s=60.0)
+    run.begin_cpu_time()
+    now[0] += 1.5
+    assert [run.check() for _ in range(1_000)] == [None] * 1_000
+    assert read[0] == 1, "when it began: in 1.5 s nobody computes for 2 s"
+    now[0], computed[0] = now[0] + 1.0, 8.5  # it waited for a second of that time
+    assert [run.check() for _ in range(1_000)] == [None] * 1_000
+    assert read[0] == 2
+    now[0], computed[0] = now[0] + 0.5, 9.0
+    assert run.check() is Stop.CPU_TIME
+
+
+def test_work_of_the_host_that_is_excused_does_not_end_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "thread_time", lambda: now[0])
+    run = new_call(cpu_time_s=2.0, timeout_s=60.0)
+    run.begin_cpu_time()
+    run.excuse(1.0)
+    now[0] += 2.5
+    assert run.check() is None
+    now[0] += 0.5
+    assert run.check() is Stop.CPU_TIME
+
+
 def test_before_the_guest_runs_no_cpu_time_is_counted() -> None:
     """A call is made on one thread and may run on another, whose own CPU time is none of its."""
     made: list[Run] = []

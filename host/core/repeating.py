@@ -1,8 +1,8 @@
 """Whether a request to an upstream may be sent a second time, to it or to another: the one rule of all that repeat.
 
-A request may be repeated if nothing of it was sent, if its method is idempotent (RFC 9110, 9.2.2), if it carries an
-idempotency key, or if the answer says that it was not processed. Anything else may have been done, and paid for,
-already. An idempotency key is known to the origin that had it: no other one can tell by it that the work is done.
+A request may be repeated if nothing of it was sent, if its method is idempotent (RFC 9110, 9.2.2), if it carries its
+caller's idempotency key, or if the answer says that it was not processed. Anything else may have been done, and paid
+for, already. An idempotency key is known to the origin that had it: no other one can tell by it that the work is done.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ took too long, answered with an error of its own, has too many requests, or was 
 CAUSES: Final[tuple[Cause, ...]] = get_args(Cause)
 IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # RFC 9110, 9.2.2
 _KEYS: Final = ("idempotency-key", "x-idempotency-key")
+OWN_KEY: Final = "batch_req_"
+"""The beginning of the idempotency keys that the host makes itself. Not every upstream knows such keys, so one makes a
+request no safer to repeat where its caller did not send it."""
 _NOT_PROCESSED: Final = (408, 421, 425, 429)  # RFC 9110, 15.5.9 and 15.5.20; RFC 8470, 5.2; RFC 6585, 4
 _UNAVAILABLE: Final = 503  # with a time to try again (RFC 9110, 10.2.3 and 15.6.4)
 _OF_KINDS: Final[Mapping[str, Cause]] = {
@@ -30,7 +33,9 @@ _OF_KINDS: Final[Mapping[str, Cause]] = {
 def may_repeat(method: str, headers: Iterable[tuple[str, str]]) -> bool:
     """Whether a request may be repeated, at the same origin, whatever became of it. `headers` are its names and
     values."""
-    return method in IDEMPOTENT or any(name.lower() in _KEYS and value.strip() for name, value in headers)
+    return method in IDEMPOTENT or any(
+        name.lower() in _KEYS and value.strip() and not value.startswith(OWN_KEY) for name, value in headers
+    )
 
 
 def may_move(method: str) -> bool:

@@ -22,7 +22,7 @@ from host.egress.failures import EgressError
 from host.errors import Cancelled, InputError, TooLarge, Unauthenticated, UnsupportedMedia
 from host.runtime.threads import aside
 from host.server.settings import ServerSettings
-from host.service.principal import ANONYMOUS_SCOPES, VALUE_BYTES, Admitted, Principal
+from host.service.principal import ANONYMOUS_SCOPES, MAX_VALUES, Admitted, Principal, weight
 from host.store.access.api_keys import ApiKey, KeyRing, Proof
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -34,7 +34,6 @@ App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 JSON = "application/json"
 SMALL_BYTES: Final = 4 * 1024  # its values take little memory, however many there are
 LARGE_BYTES: Final = 64 * 1024  # a tenth of a millisecond to parse; a larger body is parsed off the event loop
-MAX_VALUES: Final = 500_000  # of JSON in a request: OpenAI takes 300,000 tokens at once, as numbers
 KEEPALIVE_S: Final = 15.0  # between two signs of life within an answer: proxies commonly wait for a minute
 BODY_S = 120.0  # for a whole body: a slow sender holds a connection for so long
 
@@ -198,17 +197,6 @@ async def read_json(body: bytes, what: str, admitted: Admitted, *, written: bool
     if len(body) > SMALL_BYTES:
         admitted.reserve(weight(body))
     return read(body, what, most=MAX_VALUES)
-
-
-def weight(text: bytes | str) -> int:
-    """Bytes of memory that JSON and its values take, at most. Its text is four times as large where a character needs
-    it; commas in texts look like values here, so no more of them count than there may be values."""
-    if isinstance(text, bytes):
-        found = text.count(b",") + text.count(b"[") + text.count(b"{")
-    else:
-        found = text.count(",") + text.count("[") + text.count("{")
-    values = min(MAX_VALUES, found)
-    return len(text) * (1 if text.isascii() else 4) + values * VALUE_BYTES
 
 
 def final_status(status: int) -> int:

@@ -191,6 +191,7 @@ def _deletes(operation: str, spec: OperationSpec | None) -> bool:
 
 MOST_REQUESTS: Final = 2_048  # under way in a process, whether they are read, wait for a sandbox, run or are answered
 MOST_BYTES: Final = 512 * 1024 * 1024
+MAX_VALUES: Final = 500_000  # of JSON in a request: OpenAI takes 300,000 tokens at once, as numbers
 VALUE_BYTES: Final = 200  # that one value of JSON takes in memory, at most: a dictionary with one entry
 _RETRY_S: Final = 1.0
 _COME_AGAIN: Final = "wait for answers before the next request"
@@ -282,6 +283,17 @@ class Admitted:
     async def off_loop(self, work: Callable[[], T]) -> T:
         """The result of `work`, which takes long, after the pieces of work that the same key has there already."""
         return await self._admission.off_loop(self.account, work)
+
+
+def weight(text: bytes | str) -> int:
+    """Bytes of memory that JSON and its values take, at most. Its text is four times as large where a character needs
+    it; commas in texts look like values here, so no more of them count than there may be values."""
+    if isinstance(text, bytes):
+        found = text.count(b",") + text.count(b"[") + text.count(b"{")
+    else:
+        found = text.count(",") + text.count("[") + text.count("{")
+    values = min(MAX_VALUES, found)
+    return len(text) * (1 if text.isascii() else 4) + values * VALUE_BYTES
 
 
 def _too_large(held: int, principal: Principal) -> HostError:

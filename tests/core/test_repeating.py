@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from host.core.repeating import CAUSES, Cause, cause_of_kind, cause_of_status, may_repeat, was_not_processed
+from host.service.batches.lines import idempotency_key
 
 
 @pytest.mark.parametrize(
@@ -53,3 +54,11 @@ def test_of_failures_without_an_answer_only_those_of_the_network_count() -> None
     found = [cause_of_kind(kind) for kind in (*kinds, "cancelled")]
     assert found == ["network", "network", "timeout", "circuit_open", None, None, None]
     assert {*found} - {None} < {*CAUSES}
+
+
+def test_a_key_that_the_host_made_itself_makes_no_request_safer_to_repeat() -> None:
+    """The upstreams of its batches may not know such keys: they would do, and bill, the work twice."""
+    key = idempotency_key("0123", 4)
+    assert not may_repeat("POST", [("Idempotency-Key", key)])
+    assert may_repeat("POST", [("Idempotency-Key", "the-caller's-own")])
+    assert may_repeat("GET", [("Idempotency-Key", key)])

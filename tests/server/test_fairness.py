@@ -18,8 +18,8 @@ from host.errors import NotFound
 from host.fakes import FakeOpenAI
 from host.runtime.workspace import Workspace
 from host.server import ServerSettings
-from host.server.asgi import MAX_VALUES
 from host.service.limits import Budget
+from host.service.principal import MAX_VALUES
 from tests.conftest import slack
 from tests.server.conftest import OPENAI, PATIENCE_S, Server, until
 from tests.server.mcp.conftest import posted

@@ -14,7 +14,7 @@ from host.core.strict_json import Json, WrittenObject
 from host.errors import Forbidden, HostError, InputError, NotFound
 from host.oci.reference import OciReference
 from host.runtime.workspace import Workspace
-from host.server.asgi import MAX_VALUES, SMALL_BYTES, weight
+from host.server.asgi import SMALL_BYTES
 from host.server.http_errors import note_failure, status_of
 from host.server.mcp import results
 from host.server.mcp.run_tool import run_tool
@@ -22,6 +22,7 @@ from host.server.mcp.tool import BuiltIn, ToolCall, in_turn, off_loop, parameter
 from host.service import views
 from host.service.catalog import Catalog
 from host.service.dispatch import Dispatch
+from host.service.principal import MAX_VALUES, weight
 from host.service.request import OperationRequest
 from host.service.views import picked
 from host.store.audit_log.records import Record, RunSummary, failure, run, runs

@@ -38,11 +38,10 @@ from host.core.waiting import start
 from host.errors import InputError
 from host.runtime.threads import Workers
 from host.server.app import Application
-from host.server.asgi import MAX_VALUES
 from host.server.mcp.messages import RpcMessage, RpcRefusal, read_message
 from host.server.mcp.server import ToolServer
 from host.server.settings import MAX_BODY_BYTES
-from host.service.principal import Principal
+from host.service.principal import MAX_VALUES, Principal
 from host.store.access.api_keys import KeyScope
 
 _log = logging.getLogger(__name__)

@@ -23,9 +23,10 @@ from host.errors import (
     StateError,
     TooLarge,
 )
-from host.server.asgi import LARGE_BYTES, SMALL_BYTES, Receive, RequestContext, Send, last_words, weight
+from host.server.asgi import LARGE_BYTES, SMALL_BYTES, Receive, RequestContext, Send, last_words
 from host.server.http_errors import ending, note_failure
 from host.server.openai.gateway import of_host
+from host.service.principal import weight
 
 if TYPE_CHECKING:
     from host.core.conversation import SocketMessage

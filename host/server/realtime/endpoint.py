@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final, cast
 from host.errors import Forbidden, HostError, Unauthenticated
 from host.openai.messages import read_query
 from host.server.asgi import (
-    MAX_VALUES,
     Receive,
     RequestContext,
     Scope,
@@ -27,6 +26,7 @@ from host.server.realtime.bridge import Bridge
 from host.service.catalog import Matched, Routes
 from host.service.dialects import openai
 from host.service.operations import sockets_of
+from host.service.principal import MAX_VALUES
 from host.service.request import OperationRequest
 from host.service.sessions import MessageRules, RunningSession
 

@@ -12,18 +12,21 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from host.core.json_pieces import without_numbers
 from host.core.names import Reference
 from host.core.operation import Result, strict_data
 from host.core.repeating import was_not_processed
-from host.core.strict_json import Json, WrittenObject, parse_json, write_json
+from host.core.strict_json import Json, parse_json, write_json
 from host.egress.retry import asked_wait_s
 from host.errors import (
     ArtifactError,
     Busy,
     CircuitOpen,
     Denied,
+    Forbidden,
     HostError,
     InputError,
     LimitExceeded,
@@ -33,6 +36,7 @@ from host.errors import (
     TokenUnavailable,
     Unauthenticated,
 )
+from host.runtime.threads import aside
 from host.service import views
 from host.service.batches.lines import (
     PREFIX,
@@ -46,7 +50,7 @@ from host.service.catalog import Matched, Routes
 from host.service.dialects import openai
 from host.service.dialects.dialect import Tokens
 from host.service.operations import operations_of
-from host.service.principal import Principal
+from host.service.principal import Admitted, Principal, weight
 from host.service.request import OperationRequest, Resolved
 
 if TYPE_CHECKING:
@@ -84,13 +88,33 @@ class Engine(Protocol):
 class Asking:
     """On whose behalf a batch asks, and how. `principal` returns the caller as the catalog has them now, or raises
     Unauthenticated. `target`: the catalyst for all lines; None: the one that has the line's model. `told` renders an
-    error for the caller. `patience_s`: for how long a line may wait for a limit."""
+    error for the caller. `patience_s`: for how long a line may wait for a limit. What comes later stops the batch,
+    unless this `waits` all the same, until others stop it."""
 
     principal: Callable[[View], Principal]
     target: Reference | None = None
     timeout_s: float | None = None
     told: Callable[[HostError], Mapping[str, Any]] = HostError.as_dict
     patience_s: float = 600.0
+    waits: bool = False
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A line on its way: what its answer begins with, once it was read. Its body is not kept while it waits."""
+
+    batch: str
+    line: BatchLine
+    custom_id: str = ""
+    path: str = PREFIX
+
+    @property
+    def key(self) -> str:
+        return idempotency_key(self.batch, self.line.number)
+
+    @property
+    def large(self) -> bool:
+        return len(self.line.text) > _LARGE
 
 
 class DispatchEngine:
@@ -103,65 +127,92 @@ class DispatchEngine:
         self._routes: tuple[View, Routes] | None = None
 
     async def answer(self, batch: str, line: BatchLine, stopping: asyncio.Event) -> BatchAnswer | None:
-        try:
-            request = read_request(line)
-        except InputError as error:
-            unread = BatchRequest(custom_id_of(line), PREFIX, WrittenObject.read("{}", "no body"))
-            return self._failed(batch, line, unread, error)
+        asked = _Asked(batch, line)
         until = time.monotonic() + self._asking.patience_s
-        refusals = 0
+        waits = refusals = 0  # for limits of the host; by the upstream
         while True:
             try:
-                result, tokens = await self._run(batch, line, request)
+                result, tokens = await self._run(asked)
             except HostError as error:
-                wait_s = _wait_after(error, refusals)
+                wait_s = _wait_after(error, waits)
                 if isinstance(error, STOPS) and not isinstance(error, Busy):
                     raise
                 if wait_s is None:
-                    return self._failed(batch, line, request, error)
-                if time.monotonic() + wait_s > until:
+                    return self._failed(asked, error)
+                if time.monotonic() + wait_s > until and not self._asking.waits:
                     raise _out_of_patience(error) from None
+                waits += 1
             else:
-                refused_s = None if result.ok or refusals >= _MOST_REFUSALS else _wait_of(result, refusals)
+                refused_s = None if result.ok or refusals >= _MOST_REFUSALS else _wait_of(result, asked, refusals)
                 if refused_s is None or time.monotonic() + refused_s > until:
-                    return _answered(batch, line, request, result, tokens)
+                    large = len(result.document or b"") > _LARGE or bool(result.attachments)
+                    answered = partial(_answered, asked, result, tokens)
+                    return await aside(answered) if large else answered()
                 wait_s = refused_s
-            refusals += 1
+                refusals += 1
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await stopping.wait()
                 return None
 
-    async def _run(self, batch: str, line: BatchLine, request: BatchRequest) -> tuple[Result, Tokens]:
+    async def _run(self, asked: _Asked) -> tuple[Result, Tokens]:
         """One run. Raises HostError."""
         view = await self._catalog.current()
         principal = self._asking.principal(view)
-        matched = self._matched(view, request.path) if request.path else None
-        async with self._dispatch.admitted(principal, spends=matched is None or matched.spends) as admitted:
-            asked = OperationRequest(
-                principal=principal,
-                target=self._asking.target or _model_of(request, matched),
-                operation=matched,
-                params=request.body if matched else {},
-                more={} if matched else request.body,
-                headers={"idempotency-key": idempotency_key(batch, line.number)},
-                timeout_s=self._asking.timeout_s,
-                request_id=idempotency_key(batch, line.number),
-                via=VIA,
-                large=len(line.text) > _LARGE,
-                admitted=admitted,
-            )
-            resolved = self._dispatch.resolve(asked, view)
-            _check_no_stream(resolved)
-            async with await self._dispatch.start(resolved, view) as running:
-                return await running.result(), running.tokens or Tokens()
+        early = None if asked.large else self._read(asked, view)  # a large line is admitted before it is read
+        spends = early is None or early[1] is None or early[1].spends
+        async with self._dispatch.admitted(principal, spends=spends) as admitted:
+            try:
+                return await self._ran(asked, view, admitted, early)
+            except Forbidden as error:
+                route = f"POST {PREFIX}{asked.path[:200]}" if asked.path else ""
+                raise await self._dispatch.refused(error, principal, request_id=asked.key, route=route) from None
+
+    async def _ran(
+        self, asked: _Asked, view: View, admitted: Admitted, early: tuple[BatchRequest, Matched | None] | None
+    ) -> tuple[Result, Tokens]:
+        """Raises HostError."""
+        if early is None:
+            admitted.reserve(await admitted.off_loop(partial(weight, asked.line.text)))
+            early = await admitted.off_loop(partial(self._read, asked, view))
+        else:
+            admitted.reserve(weight(asked.line.text))
+        request, matched = early
+        found = OperationRequest(
+            principal=admitted.principal,
+            target=self._asking.target or _model_of(request, matched),
+            operation=matched,
+            params=request.body if matched else {},
+            more={} if matched else request.body,
+            headers={"idempotency-key": asked.key},
+            timeout_s=self._asking.timeout_s,
+            request_id=asked.key,
+            via=VIA,
+            large=asked.large,
+            admitted=admitted,
+        )
+        resolving = partial(self._dispatch.resolve, found, view)
+        resolved = await admitted.off_loop(resolving) if asked.large else resolving()
+        _check_no_stream(resolved)
+        async with await self._dispatch.start(resolved, view) as running:
+            return await running.result(), running.tokens or Tokens()
+
+    def _read(self, asked: _Asked, view: View) -> tuple[BatchRequest, Matched | None]:
+        """Raises InputError, NotFound."""
+        try:
+            request = read_request(asked.line)
+        except InputError:
+            asked.custom_id = custom_id_of(asked.line)
+            raise
+        asked.custom_id, asked.path = request.custom_id, request.path
+        return request, self._matched(view, request.path) if request.path else None
 
     def _matched(self, view: View, path: str) -> Matched:
         """Raises NotFound, InputError."""
         if self._routes is None or self._routes[0] is not view:
             declared = ((one.reference, operations_of(one).values()) for one in view.components)
             self._routes = view, Routes(declared)
-        found = self._routes[1].find("POST", path.partition("?")[0].removesuffix("/"))
+        found = self._routes[1].find("POST", path.removesuffix("/"))
         if not isinstance(found, Matched):
             raise NotFound(f"no catalyst takes POST {PREFIX}{path[:200]}", field="url")
         for spec in found.route.specs.values():
@@ -169,14 +220,14 @@ class DispatchEngine:
                 raise InputError(f"{PREFIX}{path[:200]} takes a form or no body, which a line cannot have", field="url")
         return found
 
-    def _failed(self, batch: str, line: BatchLine, request: BatchRequest, error: HostError) -> BatchAnswer:
+    def _failed(self, asked: _Asked, error: HostError) -> BatchAnswer:
         told = dict(self._asking.told(error))
-        said = {"code": told.pop("type"), "message": told.pop("message"), "line": line.number, **told}
-        if request.path:
-            text = _of_request(batch, line, request, b"null", _encoded(said))
+        said = {"code": told.pop("type"), "message": told.pop("message"), "line": asked.line.number, **told}
+        if asked.path:
+            text = _of_request(asked, b"null", _encoded(said))
         else:
-            text = _of_operation(batch, line, request, b'"error":' + _encoded(said))
-        return BatchAnswer(line.number, text, failed=True)
+            text = _of_operation(asked, b'"error":' + _encoded(said))
+        return BatchAnswer(asked.line.number, text, failed=True)
 
 
 _LARGE: Final = 64 * 1024  # as of a request to a server, beyond which its checks are done beside the event loop
@@ -196,31 +247,36 @@ def _check_no_stream(resolved: Resolved) -> None:
         raise InputError(f"{resolved.operation} has events, and a batch has no streams", field="operation")
 
 
-def _wait_after(error: HostError, refusals: int) -> float | None:
-    """Seconds after which the line is asked again, of which nothing was done; None where that would change nothing."""
+def _wait_after(error: HostError, waits: int) -> float | None:
+    """Seconds after which the line is asked again, of which nothing was done; None where that would change nothing, or
+    where a part of it may have been done."""
+    if error.execution is not None and error.execution.meters.http_requests:
+        return None  # an operation of several requests: it was refused in its midst
     match error:
         case LimitExceeded() | CircuitOpen():
             return max(0.05, error.retry_after_s)
         case Busy():
-            return _backoff_s(refusals)
+            return _backoff_s(waits)
         case Denied() if error.refusals and error.refusals[0].kind == "rate_limited":
-            return _backoff_s(refusals)
+            return _backoff_s(waits)
     return None
 
 
-def _wait_of(result: Result, refusals: int) -> float | None:
+def _wait_of(result: Result, asked: _Asked, refusals: int) -> float | None:
     """The same for an answer of an upstream that did nothing."""
+    if not asked.path and result.execution.meters.http_requests > 1:
+        return None  # it may be the answer to the second of several requests
     if result.headers.get("x-should-retry", "").strip().lower() == "false":
         return None
     headers = tuple(result.headers.items())
     if not was_not_processed(result.status, headers):
         return None
-    asked = asked_wait_s(headers)
-    return _backoff_s(refusals) if asked is None else max(0.05, asked)
+    wished_s = asked_wait_s(headers)
+    return _backoff_s(refusals) if wished_s is None else max(0.05, wished_s)
 
 
 def _backoff_s(refusals: int) -> float:
-    return min(_MOST_WAIT_S, _LEAST_WAIT_S * 2.0**refusals)
+    return min(_MOST_WAIT_S, _LEAST_WAIT_S * 2.0 ** min(refusals, 10))
 
 
 def _out_of_patience(error: HostError) -> HostError:
@@ -231,16 +287,16 @@ def _out_of_patience(error: HostError) -> HostError:
     return Busy(error.message, hint=error.hint)
 
 
-def _answered(batch: str, line: BatchLine, request: BatchRequest, result: Result, tokens: Tokens) -> BatchAnswer:
-    if request.path:
+def _answered(asked: _Asked, result: Result, tokens: Tokens) -> BatchAnswer:
+    if asked.path:
         run = _encoded(result.execution.id)
         body = _data(result) if result.ok else _error_body(result)
         response = b'{"status_code":%d,"request_id":%s,"body":%s}' % (result.status, run, body)
-        text = _of_request(batch, line, request, response, b"null")
+        text = _of_request(asked, response, b"null")
     else:
         name, told = (b"data", _data(result)) if result.ok else (b"error", _encoded(result.error))
-        text = _of_operation(batch, line, request, b'"status":%d,"%s":%s' % (result.status, name, told))
-    return BatchAnswer(line.number, text, failed=not result.ok, tokens=tokens)
+        text = _of_operation(asked, b'"status":%d,"%s":%s' % (result.status, name, told))
+    return BatchAnswer(asked.line.number, text, failed=not result.ok, tokens=tokens)
 
 
 def _data(result: Result) -> bytes:
@@ -258,22 +314,24 @@ def _error_body(result: Result) -> bytes:
 
 
 def _is_strict(document: bytes) -> bool:
+    """Embeddings may have more numbers than are read at once: they are only looked at."""
     try:
-        parse_json(document, "the answer")
-    except InputError:
+        text = document.decode()
+        infinite = "NaN" in text or "Infinity" in text
+        parse_json(text if infinite else without_numbers(text, lambda: None), "the answer")
+    except (InputError, UnicodeDecodeError):
         return False
     return True
 
 
-def _of_request(batch: str, line: BatchLine, request: BatchRequest, response: bytes, error: bytes) -> bytes:
-    own, custom_id = idempotency_key(batch, line.number).encode(), _encoded(request.custom_id or None)
+def _of_request(asked: _Asked, response: bytes, error: bytes) -> bytes:
+    own, custom_id = asked.key.encode(), _encoded(asked.custom_id or None)
     return b'{"id":"%s","custom_id":%s,"response":%s,"error":%s}' % (own, custom_id, response, error)
 
 
-def _of_operation(batch: str, line: BatchLine, request: BatchRequest, told: bytes) -> bytes:
-    own = idempotency_key(batch, line.number).encode()
-    named = b'"custom_id":%s,' % _encoded(request.custom_id) if request.custom_id else b""
-    return b'{"id":"%s",%s"line":%d,%s}' % (own, named, line.number, told)
+def _of_operation(asked: _Asked, told: bytes) -> bytes:
+    named = b'"custom_id":%s,' % _encoded(asked.custom_id) if asked.custom_id else b""
+    return b'{"id":"%s",%s"line":%d,%s}' % (asked.key.encode(), named, asked.line.number, told)
 
 
 def _encoded(value: Json) -> bytes:

@@ -20,8 +20,10 @@ from dataclasses import dataclass, field
 from typing import IO, Final
 
 from host.core.fields import did_you_mean
+from host.core.repeating import OWN_KEY
 from host.core.strict_json import WrittenObject, as_written, kind_of, parse_json
 from host.errors import InputError, TooLarge
+from host.service.principal import MAX_VALUES
 
 LONGEST_LINE: Final = 64 * 1024 * 1024  # bytes, as a server takes in one request
 LONGEST_ID: Final = 512  # characters of a custom_id
@@ -55,7 +57,7 @@ def read_request(line: BatchLine) -> BatchRequest:
     what = f"line {line.number}"
     if len(line.text) > LONGEST_LINE:
         raise TooLarge(f"{what} is longer than {LONGEST_LINE} bytes")
-    given = WrittenObject.read(line.text, what)
+    given = WrittenObject.read(line.text, what, most=MAX_VALUES)
     custom_id = given.get("custom_id", "")
     if not isinstance(custom_id, str) or len(custom_id) > LONGEST_ID:
         raise InputError(f"{what}: custom_id is no text of at most {LONGEST_ID} characters", field="custom_id")
@@ -72,7 +74,7 @@ def read_request(line: BatchLine) -> BatchRequest:
 def custom_id_of(line: BatchLine) -> str:
     """Of a line that cannot be read, as far as it can; "" where it cannot."""
     try:
-        found = parse_json(line.text[:LONGEST_LINE], "the line")
+        found = parse_json(line.text[:LONGEST_LINE], "the line", most=MAX_VALUES)
     except InputError:
         return ""
     custom_id = found.get("custom_id") if isinstance(found, dict) else None
@@ -102,6 +104,8 @@ def _request(given: WrittenObject, what: str) -> tuple[str, WrittenObject]:
     url = given.get("url")
     if not isinstance(url, str) or not url.startswith(f"{PREFIX}/"):
         raise InputError(f"{what}: the url has to begin with {PREFIX}/", field="url", hint="like /v1/chat/completions")
+    if "?" in url or "#" in url:
+        raise InputError(f"{what}: the url has a query, which no request of a batch takes", field="url")
     if (body := given.within("body", what)) is None:
         raise InputError(f"{what}: the body is a JSON {kind_of(given.get('body'))}, not an object", field="body")
     if body.get("stream") is True:
@@ -238,4 +242,4 @@ def _refuse_duplicates(lines: Iterable[BatchLine], candidates: set[int]) -> None
 
 def idempotency_key(batch: str, number: int) -> str:
     """The same whenever this line of this batch is run."""
-    return f"batch_req_{batch}_{number}"
+    return f"{OWN_KEY}{batch}_{number}"

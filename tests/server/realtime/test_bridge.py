@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from host.errors import Busy
-from host.server.asgi import LARGE_BYTES, weight
+from host.server.asgi import LARGE_BYTES
 from host.server.realtime.bridge import Bridge
-from host.service.principal import VALUE_BYTES
+from host.service.principal import VALUE_BYTES, weight
 
 
 class Admitted:

@@ -114,3 +114,9 @@ def test_the_whole_input_is_never_in_memory() -> None:
 
     found: Iterator[BatchLine] = lines_of(io.BufferedReader(Endless()))
     assert [next(found).number for _ in range(3)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("url", ["/v1/embeddings?n=1", "/v1/embeddings#n"])
+def test_a_query_in_the_url_is_a_mistake_and_not_dropped(url: str) -> None:
+    with pytest.raises(InputError, match="the url has a query"):
+        read_request(BatchLine(1, json.dumps({**REQUEST, "url": url}).encode()))

@@ -10,7 +10,7 @@ from host.component.operations import OperationSpec
 from host.core.names import Reference
 from host.core.operation import Attachment, Result
 from host.core.strict_json import Json, WrittenObject
-from host.errors import InputError, NotFound
+from host.errors import InputError, NotFound, UpstreamTimeout
 from host.openai.messages import (
     about_bytes,
     content_of,
@@ -24,15 +24,16 @@ from host.openai.messages import (
 )
 from host.run import AnswerHead, Piece, StreamEnd
 from host.runtime.catalyst import Catalyst
-from host.runtime.events import is_event
+from host.runtime.events import KEEPALIVE, is_event
 from host.service.catalog import Matched, Routes
 
 EVENTS: Final = "text/event-stream; charset=utf-8"
 _HERE: Final = Reference.parse("c:local.openai:0.0.0")  # the one catalyst of these routes
-_OWN: Final = frozenset(  # of the client or of its connection: the catalyst and the host set their own
-    {"accept", "accept-encoding", "authorization", "connection", "content-length", "content-type", "host", "user-agent"}
+HIDDEN: Final = "a secret of the catalyst"  # in the place of a key, which the SDK wants and nobody sends
+_OF_THE_SDK: Final = frozenset(  # or of its connection: the catalyst and the host set their own
+    {"accept", "accept-encoding", "connection", "content-length", "content-type", "host", "user-agent"}
 )
-_OWN_PREFIX: Final = "x-stainless-"
+_OF_THE_SDK_PREFIX: Final = "x-stainless-"
 _UNKNOWING: Final = frozenset({"idempotency-key", "openai-beta"})  # that some catalysts know of, and others set
 
 
@@ -69,7 +70,14 @@ class HttpOperations:
         content = content_of(spec, form, given, body, query, document)
         flows = content.stream or spec.always_streams or spec.response == "binary"
         return Asked(
-            self.input(spec, matched.in_path(spec), content.params, content.query, headers, stream=content.stream),
+            self.input(
+                spec,
+                matched.in_path(spec),
+                content.params,
+                content.query,
+                self.without_the_sdks(headers),
+                stream=content.stream,
+            ),
             content.attachments,
             spec,
             flows,
@@ -85,8 +93,8 @@ class HttpOperations:
         *,
         stream: bool,
     ) -> dict[str, Json]:
-        """The catalyst's input. Raises InputError for a header that it does not send on, and for a query beside a body
-        where it takes none."""
+        """The catalyst's input. `headers` are the caller's own, with lower-case names. Raises InputError for one that
+        the catalyst does not send on, and for a query beside a body where it takes none."""
         passes, more = self._catalyst.passes, dict[str, Json]()
         if query and passes.query:
             params = params if spec.request != "none" else {}
@@ -100,18 +108,46 @@ class HttpOperations:
             params = params.changed(found) if isinstance(params, WrittenObject) else found
         return {**more, "operation": spec.name, "params": params, "stream": stream}
 
+    def without_the_sdks(self, headers: Mapping[str, str]) -> dict[str, str]:
+        """`headers` of the SDK, without those that it sets itself and that the catalyst does not send on."""
+        forwards = self._catalyst.grant.forwards
+        return {
+            name: value
+            for name, value in headers.items()
+            if name in forwards
+            or not (
+                name in _OF_THE_SDK
+                or name in _UNKNOWING
+                or name.startswith(_OF_THE_SDK_PREFIX)
+                or (name == "authorization" and value == f"Bearer {HIDDEN}")
+            )
+        }
+
     def _sent_on(self, headers: Mapping[str, str]) -> dict[str, Json]:
-        forwards, sent = self._catalyst.grant.forwards, dict[str, Json]()
-        for name, value in headers.items():
-            if name in forwards and self._catalyst.passes.headers is not None:
-                sent[name] = value
-            elif name not in _OWN and name not in _UNKNOWING and not name.startswith(_OWN_PREFIX):
+        forwards = self._catalyst.grant.forwards if self._catalyst.passes.headers is not None else frozenset[str]()
+        for name in headers:
+            if name == "authorization":
+                raise InputError(
+                    "a request cannot bring its own key",
+                    field="headers.authorization",
+                    hint="the key is a secret of the catalyst",
+                )
+            if name not in forwards:
                 raise InputError(
                     f"the header {name[:80]!r} is not one that {self._catalyst.reference} sends on",
                     field=f"headers.{name[:80]}",
                     hint=f"those that it does: {', '.join(sorted(forwards)) or 'none'}; or add it to forward_headers",
                 )
-        return sent
+        return dict(headers)
+
+
+def in_time(piece: str | Piece | None, patience_s: float | None) -> str | Piece | None:
+    """`piece` of a stream whose caller waits so long for each. Raises UpstreamTimeout where that time has gone by."""
+    if piece is KEEPALIVE:
+        raise UpstreamTimeout(
+            f"nothing came for {patience_s} s, the timeout that the caller set", waited_s=patience_s or 0.0
+        )
+    return piece
 
 
 Next: TypeAlias = str | Piece | Result

@@ -4,7 +4,6 @@ out that leads through the sandbox. They open no connection of their own."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 import httpx2
@@ -13,9 +12,10 @@ import openai
 from host.core.operation import Result
 from host.errors import HostError, InputError
 from host.openai import both
+from host.openai.exchange import HIDDEN
 from host.openai.home import ClientHome, ClientSource, refuse
 from host.openai.sockets import ClientConnections
-from host.openai.transport import BASE, HIDDEN, AsyncTransport, Calls, Transport
+from host.openai.transport import BASE, AsyncTransport, Calls, Transport
 from host.runtime.catalyst import Catalyst
 
 if TYPE_CHECKING:
@@ -46,14 +46,11 @@ class _Shared:
         found: Calls = self._client._transport  # noqa: SLF001 - ours, see `_settings`
         return found
 
-    @cached_property
-    def _sockets(self) -> ClientConnections:
-        return ClientConnections(self, self.catalyst, self._calls.operations)
-
     def _take(self, organization: str | None, project: str | None, webhook_secret: str | None, headers: Any) -> None:
         """What was given, and nothing from the environment, of which the SDK reads some."""
         self.organization, self.project, self.webhook_secret = organization, project, webhook_secret
         self._custom_headers = headers or {}
+        self._sockets = ClientConnections(self, self.catalyst, self._calls.operations)
 
     def _make_status_error(self, err_msg: str, *, body: object, response: httpx2.Response) -> openai.APIStatusError:
         error: openai.APIStatusError = super()._make_status_error(err_msg, body=body, response=response)  # type: ignore[misc]  # of the SDK's client
@@ -135,21 +132,21 @@ class OpenAI(_Shared, openai.OpenAI):
             self._guard(options.url)
             return super()._prepare_options(options)
 
-        @cached_property
+        @property
         def realtime(self) -> Any:
-            return self._sockets.through(super().realtime, "realtime")
+            return self._sockets.resource("realtime", lambda: super(OpenAI, self).realtime)
 
-        @cached_property
+        @property
         def responses(self) -> Any:
-            return self._sockets.through(super().responses, "responses")
+            return self._sockets.resource("responses", lambda: super(OpenAI, self).responses)
 
-        @cached_property
+        @property
         def live(self) -> Any:
-            return self._sockets.through(super().live, "live")
+            return self._sockets.resource("live", lambda: super(OpenAI, self).live)
 
-        @cached_property
+        @property
         def beta(self) -> Any:
-            return self._sockets.through(super().beta, "beta")
+            return self._sockets.resource("beta", lambda: super(OpenAI, self).beta)
 
 
 class AsyncOpenAI(_Shared, openai.AsyncOpenAI):
@@ -206,21 +203,21 @@ class AsyncOpenAI(_Shared, openai.AsyncOpenAI):
             self._guard(options.url)
             return await super()._prepare_options(options)
 
-        @cached_property
+        @property
         def realtime(self) -> Any:
-            return self._sockets.through(super().realtime, "realtime")
+            return self._sockets.resource("realtime", lambda: super(AsyncOpenAI, self).realtime)
 
-        @cached_property
+        @property
         def responses(self) -> Any:
-            return self._sockets.through(super().responses, "responses")
+            return self._sockets.resource("responses", lambda: super(AsyncOpenAI, self).responses)
 
-        @cached_property
+        @property
         def live(self) -> Any:
-            return self._sockets.through(super().live, "live")
+            return self._sockets.resource("live", lambda: super(AsyncOpenAI, self).live)
 
-        @cached_property
+        @property
         def beta(self) -> Any:
-            return self._sockets.through(super().beta, "beta")
+            return self._sockets.resource("beta", lambda: super(AsyncOpenAI, self).beta)
 
 
 _SETTINGS: Final[dict[str, Any]] = {"api_key": HIDDEN, "admin_api_key": HIDDEN, "base_url": BASE}

@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlencode
 
 from host.component.operations import OperationSpec
-from host.core.conversation import NORMAL
 from host.core.operation import Attachment, Mention, Result
-from host.core.sse import ServerSentEvent
-from host.core.strict_json import Json, parse_json
+from host.core.strict_json import Json
 from host.errors import InputError
 from host.openai.exchange import HttpOperations
 from host.openai.home import ClientHome, ClientSource, refuse
-from host.openai.plain_objects import Plain, PlainBytes, PlainListing, plain
-from host.runtime.events import is_event, next_piece, pieces
+from host.openai.plain_objects import Plain, PlainBytes, PlainListing, plain, unplain
+from host.openai.plain_streams import PlainAsyncConnection, PlainAsyncStream, PlainConnection, PlainStream
 
 if TYPE_CHECKING:
     from host.policy.document import Policy
@@ -31,6 +29,7 @@ if TYPE_CHECKING:
     from host.secrets.value import SecretValue
 
 _HERE: Final = ("extra_headers", "extra_query", "extra_body", "timeout")
+_HERE_OF_CONNECTIONS: Final = ("extra_headers", "extra_query")
 _CALLER: Final[Mapping[str, Json]] = {"via": "client"}
 
 
@@ -59,19 +58,21 @@ class _Client:
         self._operations = HttpOperations(self._home.catalyst)
         named = {"openai-organization": organization, "openai-project": project}
         self._headers = {**{name: one for name, one in named.items() if one}, **_lower(default_headers)}
-        self._query, self._timeout = dict(default_query or {}), timeout
+        self._query, self._timeout = dict(default_query or {}), _patience(timeout)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} over {self._home.catalyst!r}>"
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
         return _Resource(self, "")._within(name)  # noqa: SLF001 - of this file
 
     def with_options(self, *, timeout: float | None = None, default_headers: Mapping[str, str] | None = None) -> Self:
         """Another client of the same catalyst, to be closed by this one."""
         other = type(self).__new__(type(self))
         headers = {**self._headers, **_lower(default_headers)}
-        changed = {"_headers": headers, "_timeout": self._timeout if timeout is None else timeout}
+        changed = {"_headers": headers, "_timeout": self._timeout if timeout is None else _patience(timeout)}
         vars(other).update(vars(self), _home=ClientHome(self._home.catalyst, ExitStack()), **changed)
         return other
 
@@ -85,7 +86,8 @@ class _Client:
         if args:
             raise TypeError(f"{last}() takes {1 if spec.in_path else 0} positional arguments")
         again = dict(given)
-        here = {name: given.pop(name, None) for name in _HERE}
+        taken = _HERE_OF_CONNECTIONS if spec.websocket else _HERE
+        here = {name: given.pop(name, None) if name in taken else None for name in _HERE}
         known = spec.parameters
         params: dict[str, Json] = {}
         attachments: dict[str, Attachment] = {}
@@ -94,11 +96,13 @@ class _Client:
             if known is not None and sent not in known and sent != "stream":
                 raise TypeError(f"{last}() got an unexpected keyword argument {name!r}")
             params[sent] = _with_files(value, attachments)
-        params |= here["extra_body"] or {}
-        query = urlencode({**self._query, **(here["extra_query"] or {})}, doseq=True)
+        params |= unplain(here["extra_body"] or {})
+        more = {**self._query, **(here["extra_query"] or {})}
+        listed = "" if spec.websocket else "[]"
+        query = urlencode([pair for name, value in more.items() for pair in _in_query(name, value, listed)])
         headers = {**self._headers, **_lower(here["extra_headers"])}
         asked = self._operations.input(spec, params, {}, query, headers, stream=params.get("stream") is True)
-        timeout = self._timeout if here["timeout"] is None else here["timeout"]
+        timeout = self._timeout if here["timeout"] is None else _patience(here["timeout"])
         return _Call(
             self._home, spec, asked, attachments, timeout, lambda **more: self._called(spec, (), {**again, **more})
         )
@@ -118,14 +122,14 @@ class _Call:
     ) -> None:
         self.spec, self.again, self._catalyst, self._asked = spec, again, home.catalyst, asked
         self.streams = asked["stream"] or spec.always_streams
-        self._known: dict[str, Any] = {"attachments": attachments, "timeout": timeout}
-        self._known["caller"] = {**_CALLER, "operation": spec.name}
+        self.patience_s = timeout  # for an answer, or for each event of a stream
+        self._known: dict[str, Any] = {"attachments": attachments, "caller": {**_CALLER, "operation": spec.name}}
 
     def run(self) -> Result:
-        return self._catalyst.run(self._asked, **self._known)
+        return self._catalyst.run(self._asked, timeout=self.patience_s, **self._known)
 
     async def arun(self) -> Result:
-        return await self._catalyst.arun(self._asked, **self._known)
+        return await self._catalyst.arun(self._asked, timeout=self.patience_s, **self._known)
 
     def stream(self) -> EventStream:
         return self._catalyst.stream(self._asked, asks=self.spec.always_streams, **self._known)
@@ -159,7 +163,7 @@ class _Resource:
         return f"<the operations {self._name}.* of {self._client!r}>"
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
+        if name.startswith("_"):
             raise AttributeError(name)
         return self._within(name)
 
@@ -181,7 +185,7 @@ class PlainOpenAI(_Client):
         if call.spec.websocket:
             return PlainConnecting(call)
         if call.streams:
-            return PlainStream(call.stream())
+            return PlainStream(call.stream(), call.patience_s)
         found = call.read(call.run())
         return PlainPage(found, call) if isinstance(found, PlainListing) else found
 
@@ -214,7 +218,7 @@ class PlainAsyncOpenAI(_Client):
 
 
 class PlainAwaited:
-    """A call of an PlainAsyncOpenAI: to be awaited; a list may be iterated at once."""
+    """A call of a PlainAsyncOpenAI: to be awaited; a list may be iterated at once."""
 
     def __init__(self, call: _Call) -> None:
         self._call = call
@@ -224,13 +228,37 @@ class PlainAwaited:
 
     async def _answered(self) -> Any:
         if self._call.streams:
-            return PlainAsyncStream(self._call.astream())
+            return PlainAsyncStream(self._call.astream(), self._call.patience_s)
         found = self._call.read(await self._call.arun())
         return PlainAsyncPage(found, self._call) if isinstance(found, PlainListing) else found
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         async for one in await self:
             yield one
+
+
+class PlainConnecting:
+    """A connection to be opened: by `with`, `async with` or `enter`."""
+
+    def __init__(self, call: _Call) -> None:
+        self._call = call
+        self._open: Any = None
+
+    def __enter__(self) -> PlainConnection:
+        self._open = opened = PlainConnection(self._call.connect())
+        return opened
+
+    enter = __enter__
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    async def __aenter__(self) -> PlainAsyncConnection:
+        self._open = opened = PlainAsyncConnection(await self._call.aconnect())
+        return opened
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._open.close()
 
 
 class _Pages(Plain):
@@ -298,162 +326,33 @@ class PlainAsyncPage(_Pages):
                 yield one
 
 
-def _of_event(text: str) -> Any:
-    found = parse_json(text, "the event")
-    named = text.event if isinstance(text, ServerSentEvent) else None
-    return plain({"event": named, "data": found} if named and named.startswith("thread.") else found)
-
-
-class PlainStream:
-    """The events of one run. Iterate it once; close it, or leave the `with`, to end the run."""
-
-    def __init__(self, stream: EventStream) -> None:
-        self._stream = stream
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __next__(self) -> Any:
-        """Raises HostError, of which OperationFailed is for an error status."""
-        while (piece := next_piece(self._stream)) is not None:
-            if isinstance(piece, str) and is_event(piece):
-                return _of_event(piece)
-        raise StopIteration
-
-    def close(self) -> None:
-        self._stream.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class PlainAsyncStream:
-    """As `PlainStream`."""
-
-    def __init__(self, stream: AsyncEventStream) -> None:
-        self._stream = stream
-        self._ahead: Iterator[Any] = iter(())
-
-    def __aiter__(self) -> AsyncIterator[Any]:
-        return self
-
-    async def __anext__(self) -> Any:
-        while True:
-            for piece in self._ahead:
-                if isinstance(piece, str) and is_event(piece):
-                    return _of_event(piece)
-            if not (several := await pieces(self._stream)):
-                raise StopAsyncIteration
-            self._ahead = iter(several)
-
-    async def close(self) -> None:
-        await self._stream.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-
-class PlainConnecting:
-    """A connection to be opened: by `with`, `async with` or `enter`."""
-
-    def __init__(self, call: _Call) -> None:
-        self._call = call
-        self._open: Any = None
-
-    def __enter__(self) -> PlainConnection:
-        self._open = opened = PlainConnection(self._call.connect())
-        return opened
-
-    enter = __enter__
-
-    def __exit__(self, *_: object) -> None:
-        self._open.close()
-
-    async def __aenter__(self) -> PlainAsyncConnection:
-        self._open = opened = PlainAsyncConnection(await self._call.aconnect())
-        return opened
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._open.close()
-
-
-class _Sends:
-    """`connection.response.create(…)` sends an event of the type `response.create`."""
-
-    def __init__(self, connection: Any, name: str) -> None:
-        self._connection, self._name = connection, name
-
-    def __getattr__(self, name: str) -> _Sends:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return _Sends(self._connection, f"{self._name}.{name}")
-
-    def __call__(self, **fields: Json) -> Any:
-        return self._connection.send({"type": self._name, **fields})
-
-
-class PlainConnection:
-    """An open connection: `send`, `recv`, iteration and `close`, and events by their types."""
-
-    def __init__(self, connection: EventConnection) -> None:
-        self._connection = connection
-
-    def __getattr__(self, name: str) -> _Sends:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return _Sends(self, name)
-
-    def send(self, event: Json) -> None:
-        self._connection.send(event.to_dict() if isinstance(event, Plain) else event)
-
-    def recv(self) -> Any:
-        """The next event. Raises EOFError at the end, and HostError."""
-        for event in self._connection:
-            return plain(event)
-        raise EOFError("the connection has ended")
-
-    def __iter__(self) -> Iterator[Any]:
-        return (plain(event) for event in self._connection)
-
-    def close(self, code: int = NORMAL, reason: str = "") -> None:
-        self._connection.close(code, reason)
-
-
-class PlainAsyncConnection:
-    """As `PlainConnection`."""
-
-    def __init__(self, connection: AsyncEventConnection) -> None:
-        self._connection = connection
-
-    def __getattr__(self, name: str) -> _Sends:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return _Sends(self, name)
-
-    async def send(self, event: Json) -> None:
-        await self._connection.send(event.to_dict() if isinstance(event, Plain) else event)
-
-    async def recv(self) -> Any:
-        async for event in self._connection:
-            return plain(event)
-        raise EOFError("the connection has ended")
-
-    async def __aiter__(self) -> AsyncIterator[Any]:
-        async for event in self._connection:
-            yield plain(event)
-
-    async def close(self, code: int = NORMAL, reason: str = "") -> None:
-        await self._connection.aclose(code, reason)
+def _patience(timeout: float | None) -> float | None:
+    """Raises InputError for what is no number of seconds."""
+    if timeout is not None and (not isinstance(timeout, int | float) or isinstance(timeout, bool) or not timeout > 0):
+        raise InputError("timeout is a number of seconds above zero", field="timeout")
+    return timeout
 
 
 def _lower(headers: Mapping[str, str] | None) -> dict[str, str]:
     return {name.lower(): value for name, value in (headers or {}).items()}
+
+
+def _in_query(name: str, value: object, listed: str) -> Iterator[tuple[str, object]]:
+    """The names and values of `value` in a query, as the SDK writes them; `listed` follows the name of each of a
+    list."""
+    match value:
+        case None:
+            return
+        case dict():
+            for inner, one in value.items():
+                yield from _in_query(f"{name}[{inner}]", one, listed)
+        case list() | tuple():
+            for one in value:
+                yield from _in_query(name + listed, one, listed)
+        case bool():
+            yield name, "true" if value else "false"
+        case _:
+            yield name, value
 
 
 def _api_name(name: str) -> str:
@@ -465,11 +364,15 @@ def _with_files(value: Any, attachments: dict[str, Attachment]) -> Json:
     """`value` with a mention in place of each file: bytes, a path, an open file, or a tuple of a name, its content and
     its type; and with the API's names where Python has other ones."""
     match value:
+        case Plain():
+            return value.to_dict()
         case dict():
             return {_api_name(name): _with_files(one, attachments) for name, one in value.items()}
         case list():
             return [_with_files(one, attachments) for one in value]
         case (str() | None, content, *more) if isinstance(value, tuple) and _is_file(content):
+            if len(more) > 1 and more[1]:
+                raise InputError("a file has no headers of its own here", field="headers", hint="its name and its type")
             kind = more[0] if more and isinstance(more[0], str) else ""
             file = Attachment(_content(content), value[0] or "", kind)
         case bytes():
@@ -478,6 +381,8 @@ def _with_files(value: Any, attachments: dict[str, Attachment]) -> Json:
             file = Attachment.read(Path(value))
         case _ if hasattr(value, "read"):
             file = Attachment(_content(value), Path(str(getattr(value, "name", "upload"))).name)
+        case tuple():
+            return [_with_files(one, attachments) for one in value]
         case _:
             return value
     ident = f"file{len(attachments)}"

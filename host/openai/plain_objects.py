@@ -18,9 +18,9 @@ class Plain:
         vars(self)["_document"] = document
 
     def __getattr__(self, name: str) -> Any:
-        document = vars(self)["_document"]
         if name.startswith("_"):
             raise AttributeError(name)
+        document = vars(self)["_document"]
         if name == "output_text" and document.get("object") == "response":
             return "".join(_texts(document))
         return plain(document.get(name))
@@ -76,6 +76,19 @@ def plain(value: Json) -> Any:
     if isinstance(value, dict):
         return (PlainListing if isinstance(value.get("data"), list) else Plain)(value)
     return [plain(one) for one in value] if isinstance(value, list) else value
+
+
+def unplain(value: Any) -> Any:
+    """`value`, with the document in place of each object that `plain` made, however deep in it: what is sent may have
+    parts of an answer."""
+    match value:
+        case Plain():
+            return value.to_dict()
+        case Mapping():
+            return {name: unplain(one) for name, one in value.items()}
+        case list() | tuple():
+            return [unplain(one) for one in value]
+    return value
 
 
 def _texts(response: Mapping[str, Any]) -> Iterator[str]:

@@ -7,10 +7,10 @@ operation at the catalyst.
 from __future__ import annotations
 
 import inspect
+import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlencode
 
 import httpx2
 import openai
@@ -43,11 +43,22 @@ class ClientConnections:
 
     def __init__(self, client: Any, catalyst: Catalyst, operations: HttpOperations) -> None:
         self._client, self._catalyst, self._operations = client, catalyst, operations
+        self._resources: dict[str, Any] = {}
+        self._lock = threading.Lock()
 
-    def through(self, resource: Any, name: str) -> Any:
-        """`resource` of the client, with connections that the host opens."""
+    def resource(self, name: str, theirs: Callable[[], Any]) -> Any:
+        """The client's resource `name`, which `theirs` makes, with connections that the host opens. Thread-safe: no
+        thread gets one whose connections are still the SDK's."""
+        if (known := self._resources.get(name)) is not None:
+            return known
+        with self._lock:
+            if name not in self._resources:
+                self._resources[name] = self._through(theirs(), name)
+            return self._resources[name]
+
+    def _through(self, resource: Any, name: str) -> Any:
         for inner in WITHIN.get(name, ()):
-            self.through(getattr(resource, inner), f"{name}.{inner}")
+            self._through(getattr(resource, inner), f"{name}.{inner}")
         if (theirs := getattr(resource, "connect", None)) is not None:
             resource.connect = lambda *args, **given: self._manager(f"{name}.connect", theirs, args, given)
         return resource
@@ -66,12 +77,13 @@ class ClientConnections:
                     hint="its bounds are the policy's: max_message_size, idle_timeout, stream_timeout",
                 )
             )
-        params = {one: value for one in spec.parameters or () if isinstance(value := bound.get(one), str)}
+        given_here = {one: value for one, value in bound.items() if one not in _OF_THE_MANAGER and _is_given(value)}
+        if others := given_here.keys() - (spec.parameters or ()):
+            raise both.of_host(InputError(f"{name} takes no {', '.join(sorted(others))}", field=min(others)))
 
         def asked(extra_query: Mapping[str, Any], extra_headers: Mapping[str, Any]) -> dict[str, Json]:
-            sent = {**self._client.default_headers, **extra_headers}
-            headers = {key.lower(): value for key, value in sent.items() if isinstance(value, str)}
-            return self._operations.input(spec, params, {}, urlencode(extra_query, doseq=True), headers, stream=True)
+            query, headers = self._query(extra_query), self._headers(extra_headers)
+            return self._operations.input(spec, given_here, {}, query, headers, stream=True)
 
         manager = theirs(*args, **given)
         opens: Callable[..., Any] = self._opened
@@ -83,6 +95,19 @@ class ClientConnections:
         kind = inspect.signature(type(manager).enter).return_annotation
         connection = getattr(inspect.getmodule(type(manager)), kind)
         return _Manager(connection, lambda: opens(asked, bound.get("extra_query", {}), bound.get("extra_headers", {})))
+
+    def _query(self, more: Mapping[str, Any]) -> str:
+        """The client's own query and `more` of it, as the SDK writes them: a list is repeated in `more` alone."""
+        own = {name: value for name, value in self._client.default_query.items() if name not in more}
+        given = {name: "" if value is None else value for name, value in more.items()}
+        parts = (self._client.qs.stringify(own), self._client.qs.stringify(given, array_format="repeat"))
+        return "&".join(part for part in parts if part)
+
+    def _headers(self, more: Mapping[str, Any]) -> dict[str, str]:
+        """Those that the caller gave to the client, and `more` of them, which may take some away."""
+        own = _lower(self._client.default_headers)
+        named = _lower(self._client._custom_headers)  # noqa: SLF001 - the SDK's own are of no interest
+        return _given({**self._operations.without_the_sdks(_given(own)), **named, **_lower(more)})
 
     def _opened(self, asked: Callable[..., dict[str, Json]], query: Any, headers: Any) -> _Socket:
         try:
@@ -109,6 +134,24 @@ class ClientConnections:
 
 
 _CALLER: Final[Mapping[str, Json]] = {"via": "client"}
+_OF_THE_MANAGER: Final = frozenset(  # which does what they say
+    {
+        *("extra_query", "extra_headers", "websocket_connection_options", "on_reconnecting"),
+        *("max_retries", "initial_delay", "max_delay", "max_queue_size"),
+    }
+)
+
+
+def _is_given(value: object) -> bool:
+    return value is not None and not isinstance(value, openai.Omit | openai.NotGiven)
+
+
+def _lower(headers: Mapping[str, Any]) -> dict[str, Any]:
+    return {name.lower(): value for name, value in headers.items()}
+
+
+def _given(headers: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in headers.items() if _is_given(value)}
 
 
 def _end(closed: Closed | None) -> Exception:

@@ -9,14 +9,13 @@ import httpx2
 
 from host.core.operation import Result
 from host.core.strict_json import Json
-from host.errors import HostError, InputError, OperationFailed, UpstreamTimeout
+from host.errors import HostError, InputError, OperationFailed
 from host.openai import both
-from host.openai.exchange import Asked, Flow, HttpAnswer, HttpOperations, Next, answer_of, opening
+from host.openai.exchange import Asked, Flow, HttpAnswer, HttpOperations, Next, answer_of, in_time, opening
 from host.openai.home import ClientHome
-from host.runtime.events import KEEPALIVE, AsyncEventStream, EventStream, next_piece, pieces, upstream_end
+from host.runtime.events import AsyncEventStream, EventStream, next_piece, pieces, upstream_end
 
 BASE: Final = httpx2.URL("https://api.openai.com/v1/")
-HIDDEN: Final = "a secret of the catalyst"  # in the place of a key, which the SDK wants and nobody sends
 
 
 class Calls:
@@ -28,12 +27,6 @@ class Calls:
 
     def asked(self, request: httpx2.Request, body: bytes) -> Asked:
         """Raises InputError, of which NotFound is one."""
-        if request.headers.get("authorization", f"Bearer {HIDDEN}") != f"Bearer {HIDDEN}":
-            raise InputError(
-                "a request cannot bring its own key",
-                field="headers.authorization",
-                hint="the key is a secret of the catalyst",
-            )
         path, _, query = request.url.raw_path.partition(b"?")
         if request.url.host != BASE.host or not path.startswith(BASE.raw_path):
             raise InputError(
@@ -54,10 +47,6 @@ def _patience(request: httpx2.Request) -> float | None:
     """The seconds that the caller waits: for an answer, or for each piece of one that flows. None: the policy does."""
     found: float | None = request.extensions.get("timeout", {}).get("read")
     return found
-
-
-def _late(seconds: float | None) -> UpstreamTimeout:
-    return UpstreamTimeout(f"nothing came for {seconds} s, the timeout that the caller set", waited_s=seconds or 0.0)
 
 
 def _response(answer: HttpAnswer, request: httpx2.Request, stream: Any = None) -> httpx2.Response:
@@ -116,11 +105,9 @@ def _result(failed: OperationFailed) -> Result:
 def _next(stream: EventStream, patience: float | None) -> Next:
     """Raises HostError; an error status is a Result like any other."""
     try:
-        piece = next_piece(stream, patience)
+        piece = in_time(next_piece(stream, patience), patience)
     except OperationFailed as failed:
         return _result(failed)
-    if piece is KEEPALIVE:
-        raise _late(patience)
     return stream.result if piece is None else piece
 
 
@@ -199,12 +186,12 @@ class _Coming:
             several = await pieces(self.stream, self._patience)
         except OperationFailed as failed:
             return _result(failed)
-        if several and several[0] is KEEPALIVE:
-            raise _late(self._patience)
         if not several:
             return self.stream.result
         self._ahead = iter(several[1:])
-        return several[0]
+        first = in_time(several[0], self._patience)
+        assert first is not None
+        return first
 
 
 class _AsyncBody(httpx2.AsyncByteStream):

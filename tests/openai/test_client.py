@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import os
 import pickle
 import socket
-import threading
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,40 +20,17 @@ import pytest
 from openai.types.chat import ChatCompletion
 from pydantic import BaseModel
 
-from host import Catalyst, Host, NullSink, Policy, errors
-from host.core.audit import Event
+from host import Catalyst, Host, Policy, errors
 from host.fakes import FakeOpenAI
 from host.fakes.openai.faults import Fault
 from host.openai import official
 from host.openai.home import REMEDIES
-from tests.conftest import KEY
-from tests.openai.conftest import KEYS, to
+from tests.conftest import KEY, ROOT
+from tests.openai.conftest import KEYS, Events, to
 from tests.server.openai import test_sdk as programs
 
 MESSAGES: Any = [{"role": "user", "content": "Say hello"}]
 CHAT: dict[str, Any] = {"model": "gpt-4o-mini", "messages": MESSAGES}
-
-
-class Events(NullSink):
-    """Counts the runs that began and ended."""
-
-    def __init__(self) -> None:
-        self.begun = self.ended = 0
-        self.changed = threading.Condition()
-
-    def record(self, event: Event) -> None:
-        with self.changed:
-            self.begun += event.kind == "run.started"
-            self.ended += event.kind == "run.ended"
-            self.changed.notify_all()
-
-    def began(self, before: int) -> bool:
-        with self.changed:
-            return self.changed.wait_for(lambda: self.begun > before, timeout=60)
-
-    def settled(self) -> bool:
-        with self.changed:
-            return self.changed.wait_for(lambda: self.begun and self.begun == self.ended, timeout=60)
 
 
 def test_an_answer_is_an_instance_of_the_sdks_model(client: official.OpenAI) -> None:
@@ -247,6 +226,31 @@ def test_nothing_is_taken_from_the_environment(
     assert "from-the-environment" not in str(fake.requests)
 
 
+@pytest.mark.usefixtures("openai_wasm")
+def test_what_the_sdk_logs_has_no_key_no_header_and_no_body(openai_file: Path, fake: FakeOpenAI) -> None:
+    """`OPENAI_LOG` is the one variable that the SDK reads when it is imported."""
+    script = (
+        "from host import Host, Policy; from host.openai import OpenAI\n"
+        f"policy = Policy(allowed_domains=['api.openai.com'], upstreams={{'https://api.openai.com': {fake.url!r}}})\n"
+        f"with Host() as host, OpenAI(host.load({str(openai_file)!r}, policy=policy, secrets={KEYS!r})) as client:\n"
+        "    said = [{'role': 'user', 'content': 'said-to-nobody-else'}]\n"
+        "    more = {'X-Client-Request-Id': 'header-of-mine'}\n"
+        "    client.chat.completions.create(model='gpt-4o-mini', messages=said, extra_headers=more)\n"
+        "    with client.realtime.connect(model='gpt-realtime', extra_headers=more) as connection:\n"
+        "        connection.recv()\n"
+    )
+    env = {**os.environ, "OPENAI_LOG": "debug"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=env, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "HTTP Response: POST 200" in done.stderr
+    assert "Received WebSocket message" in done.stderr
+    for one in (*KEYS.values(), "said-to-nobody-else", "header-of-mine"):
+        assert one not in done.stderr
+        assert one in str(fake.requests) or one == KEYS["OPENAI_ADMIN_KEY"]
+
+
 # Nothing goes past the sandbox ----------------------------------------------------------------------------------------
 
 
@@ -385,17 +389,34 @@ def test_a_run_is_cancelled_with_its_task(host: Host, openai_file: Path, fake: F
 
 
 def test_many_threads_and_tasks_share_a_client(client: official.OpenAI, catalyst: Catalyst) -> None:
-    def one(n: int) -> str:
-        return client.embeddings.create(model="text-embedding-3-small", input=str(n), dimensions=2).model
+    texts = [f"the text with the number {n}" for n in range(24)]
+    embedded = {"model": "text-embedding-3-small", "dimensions": 4}
+    alone = [client.embeddings.create(input=text, **embedded).data[0].embedding for text in texts]  # type: ignore[arg-type]
+    assert len({tuple(one) for one in alone}) == len(texts)
+
+    def embedding(text: str) -> list[float]:
+        return client.embeddings.create(input=text, **embedded).data[0].embedding  # type: ignore[arg-type]
 
     with ThreadPoolExecutor(8) as threads:
-        assert len(list(threads.map(one, range(24)))) == 24
+        assert list(threads.map(embedding, texts)) == alone
 
-    async def many() -> list[Any]:
+    async def many() -> list[str]:
         async with official.AsyncOpenAI(catalyst) as other:
-            return await asyncio.gather(*(other.chat.completions.create(**CHAT) for _ in range(12)))
 
-    assert len({one.choices[0].message.content for one in asyncio.run(many())}) == 1
+            async def said(text: str) -> str:
+                asked: Any = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": text}]}
+                stream = await other.chat.completions.create(**asked, stream=True)
+                return "".join([one.choices[0].delta.content or "" async for one in stream if one.choices])
+
+            return await asyncio.gather(*(said(text) for text in texts[:12]))
+
+    whole = [
+        client.chat.completions.create(model="gpt-4o-mini", messages=[{"role": "user", "content": text}])
+        for text in texts[:12]
+    ]
+    answers = [one.choices[0].message.content for one in whole]
+    assert len(set(answers)) > len(answers) // 2
+    assert asyncio.run(many()) == answers
 
 
 def test_closing_a_client_leaves_a_catalyst_that_it_was_given(catalyst: Catalyst) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
+from openai.resources.realtime import Realtime
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
 from host import Catalyst, Host, Policy, errors
@@ -28,7 +30,10 @@ CONNECTIONS: dict[str, dict[str, Any]] = {
     "beta.realtime": {"model": "gpt-realtime"},
     "beta.responses": {},
 }
-MORE = {"extra_query": {"intent": "x"}, "extra_headers": {"X-Client-Request-Id": "one"}}
+MORE = {
+    "extra_query": {"intent": "x", "yes": True, "list": [1, 2], "empty": None},
+    "extra_headers": {"X-Client-Request-Id": "one"},
+}
 COMPARED = ("authorization", "openai-beta", "x-client-request-id", "openai-organization")
 
 
@@ -53,7 +58,11 @@ def asked_of(fake: FakeOpenAI) -> tuple[Any, ...]:
 @pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")
 def test_a_connection_is_asked_for_as_the_official_sdk_does(catalyst: Catalyst, fake: FakeOpenAI, name: str) -> None:
     with FakeOpenAI() as other:
-        given = {"organization": "org-1", "max_retries": 0}
+        given = {
+            "organization": "org-1",
+            "max_retries": 0,
+            "default_query": {"own": False, "list": [3], "more": [4, 5]},
+        }
         with openai.OpenAI(
             api_key=KEY, base_url=f"{other.url}/v1", websocket_base_url=f"ws{other.url[4:]}/v1", **given
         ) as one:  # type: ignore[arg-type]
@@ -96,6 +105,49 @@ def test_a_connection_that_the_policy_denies_is_denied(host: Host, openai_file: 
 def test_options_of_another_library_are_refused(client: official.OpenAI) -> None:
     with pytest.raises(errors.InputError, match="websocket_connection_options"):
         client.realtime.connect(model="gpt-realtime", websocket_connection_options={"max_size": 1})
+
+
+@pytest.mark.parametrize("name", ["Authorization", "User-Agent", "X-Mine"])
+def test_a_callers_header_that_is_not_sent_on_is_refused(catalyst: Catalyst, fake: FakeOpenAI, name: str) -> None:
+    said = "own key" if name == "Authorization" else name.lower()
+    with official.OpenAI(catalyst) as client, pytest.raises(errors.InputError, match=said) as caught:
+        client.realtime.connect(model="gpt-realtime", extra_headers={name: "Bearer sk-tenant"}).enter()
+    assert isinstance(caught.value, openai.OpenAIError)
+    with (
+        official.OpenAI(catalyst, default_headers={name: "Bearer sk-tenant"}) as client,
+        pytest.raises(errors.InputError, match=said),
+    ):
+        client.realtime.connect(model="gpt-realtime").enter()
+    assert fake.requests == []
+
+
+def test_a_parameter_is_not_lost_for_its_type(client: official.OpenAI, fake: FakeOpenAI) -> None:
+    with suppress(openai.APIStatusError), client.realtime.connect(model=5):  # type: ignore[arg-type]
+        pass
+    assert fake.requests[0]["query"] == {"model": "5"}
+
+
+def test_no_thread_gets_a_resource_before_its_connections_are_the_hosts(
+    client: official.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner, seen = Realtime.translations, []
+
+    def second() -> None:
+        with client.realtime.connect(model="gpt-realtime") as connection:
+            seen.append(connection.recv().type)
+
+    thread = threading.Thread(target=second)
+
+    def in_between(resource: Realtime) -> Any:
+        if not thread.is_alive() and not seen:
+            thread.start()
+            thread.join(0.3)  # where it need not wait for this thread, it has a resource by now
+        return inner.func(resource)  # type: ignore[attr-defined]  # a cached_property
+
+    monkeypatch.setattr(Realtime, "translations", property(in_between))
+    assert client.realtime is client.realtime
+    thread.join(60)
+    assert seen == ["session.created"]
 
 
 def test_handlers_and_raw_messages_work_as_in_the_sdk(client: official.OpenAI) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
 import io
+import pickle
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +17,12 @@ from typing import Any
 
 import pytest
 
-from host import Catalyst, Host, errors
+from host import Catalyst, Host, Secret, errors
 from host.fakes import FakeOpenAI
-from host.openai.plain import PlainAsyncOpenAI, PlainOpenAI, PlainStream
+from host.fakes.openai.faults import Fault
+from host.openai import official
+from host.openai.plain import PlainAsyncOpenAI, PlainOpenAI
+from host.openai.plain_streams import PlainStream
 from tests.catalyst.openai.arguments import given_to_the_sdk
 from tests.catalyst.openai.test_every_operation import (
     HELPERS,
@@ -31,7 +37,8 @@ from tests.catalyst.openai.test_every_operation import (
 from tests.catalyst.openai.test_every_operation import (
     catalyst as recorded,  # noqa: F401 - fixtures
 )
-from tests.conftest import ROOT
+from tests.conftest import ROOT, slack
+from tests.openai.conftest import KEYS, Events, to
 
 CHAT: dict[str, Any] = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Say hello"}]}
 ANOTHER_ANSWER = {"files.retrieve_content"}
@@ -113,6 +120,47 @@ def test_an_answer_has_its_fields_as_attributes(client: PlainOpenAI) -> None:
     assert answer.no_such_field is None
 
 
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+
+
+def test_an_answer_can_be_passed_back(client: PlainOpenAI, fake: FakeOpenAI) -> None:
+    messages: list[Any] = list(CHAT["messages"])
+    called = client.chat.completions.create(
+        model="gpt-4o-mini", messages=messages, tools=[TOOL], tool_choice="required"
+    ).choices[0]
+    [call] = called.message.tool_calls
+    messages += [called.message, {"role": "tool", "tool_call_id": call.id, "content": "7"}]
+    client.chat.completions.create(model="gpt-4o-mini", messages=messages, tools=[TOOL])
+    client.chat.completions.create(model="gpt-4o-mini", messages=(*messages,), extra_body={"tools": (TOOL,)})
+    whole = client.responses.create(model="gpt-4o-mini", input="Hello")
+    client.responses.create(model="gpt-4o-mini", input=whole.output, extra_body={"metadata": {"of": whole.id}})
+    sent = [one["body"] for one in fake.requests]
+    assert sent[1]["messages"] == sent[2]["messages"] == [*CHAT["messages"], called.message.to_dict(), messages[-1]]
+    assert sent[2]["tools"] == [TOOL]
+    assert sent[4]["input"] == [item.to_dict() for item in whole.output]
+
+
+def test_an_event_may_have_parts_of_another(client: PlainOpenAI) -> None:
+    with client.realtime.connect(model="gpt-realtime") as connection:
+        content = [{"type": "input_text", "text": "Hello"}]
+        connection.conversation.item.create(item={"type": "message", "role": "user", "content": content})
+        made = next(event for event in connection if event.type == "conversation.item.added").item
+        connection.conversation.item.create(item={**made.to_dict(), "id": "again", "content": made.content})
+        again = next(event for event in connection if event.type == "conversation.item.added").item
+        assert again.content == made.content
+
+
+def test_clients_and_answers_can_be_copied(client: PlainOpenAI) -> None:
+    answer = client.chat.completions.create(**CHAT)
+    for again in (copy.copy(answer), copy.deepcopy(answer), pickle.loads(pickle.dumps(answer))):
+        assert again == answer
+        assert again.choices[0].message.content
+    assert copy.copy(client).models.list().data
+    for one in (client, client.chat, answer):
+        with pytest.raises(AttributeError):
+            _ = one._no_such_name
+
+
 def test_names_and_arguments_that_are_not_there_are_errors(client: PlainOpenAI) -> None:
     with pytest.raises(AttributeError, match=r"no operation chat\.completion$"):
         client.chat.completion.create(**CHAT)
@@ -134,6 +182,81 @@ def test_what_only_the_sdk_does_is_refused(catalyst: Catalyst) -> None:
         PlainOpenAI(catalyst, api_key="sk-mine")
     with pytest.raises(errors.InputError, match="the policy has retries"):
         PlainOpenAI(catalyst, max_retries=2)
+    timeout: Any
+    for timeout in (0, True, "30s", float("nan")):
+        with pytest.raises(errors.InputError, match="timeout"):
+            PlainOpenAI(catalyst, timeout=timeout)
+
+
+OWN = ("Authorization", "User-Agent", "Accept", "X-Stainless-Lang", "X-Mine")
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_callers_header_that_is_not_sent_on_is_refused(catalyst: Catalyst, fake: FakeOpenAI, name: str) -> None:
+    said = "own key" if name == "Authorization" else name.lower()
+    with PlainOpenAI(catalyst) as client, pytest.raises(errors.InputError, match=said):
+        client.models.list(extra_headers={name: "Bearer sk-tenant"})
+    with PlainOpenAI(catalyst, default_headers={name: "Bearer sk-tenant"}) as client:
+        with pytest.raises(errors.InputError, match=said):
+            client.chat.completions.create(**CHAT, stream=True)
+        with pytest.raises(errors.InputError, match=said):
+            client.realtime.connect(model="gpt-realtime")
+    assert fake.requests == []
+
+
+def test_an_idempotency_key_that_is_not_sent_on_is_refused(host: Host, openai_file: Path, fake: FakeOpenAI) -> None:
+    kept_for_a_secret = Secret(KEYS["OPENAI_API_KEY"], places=("header", "header:Idempotency-Key"))
+    catalyst = host.load(openai_file, policy=to(fake.url), secrets={**KEYS, "OPENAI_API_KEY": kept_for_a_secret})
+    with PlainOpenAI(catalyst) as client, pytest.raises(errors.InputError, match="idempotency-key"):
+        client.chat.completions.create(**CHAT, extra_headers={"Idempotency-Key": "one"})
+
+
+def test_arguments_that_a_connection_or_a_file_has_not_are_refused(client: PlainOpenAI) -> None:
+    for given in ({"timeout": 1}, {"extra_body": {"a": 1}}):
+        with pytest.raises(TypeError, match=f"unexpected keyword argument '{next(iter(given))}'"):
+            client.realtime.connect(model="gpt-realtime", **given)
+    with pytest.raises(errors.InputError, match="headers of its own"):
+        client.files.create(file=("a.jsonl", b"{}", "application/json", {"X-Mine": "1"}), purpose="batch")
+
+
+@pytest.mark.parametrize("resource", ["models", "realtime"])
+def test_a_query_is_written_as_the_sdk_writes_it(catalyst: Catalyst, fake: FakeOpenAI, resource: str) -> None:
+    given: dict[str, Any] = {"extra_query": {"yes": True, "list": [1, "a b"], "deep": {"no": False, "empty": None}}}
+    for kind in (official.OpenAI, PlainOpenAI):
+        with kind(catalyst, default_query={"own": True}) as client:
+            if resource == "models":
+                client.models.list(**given)
+            else:
+                with client.realtime.connect(model="gpt-realtime", **given) as connection:
+                    connection.recv()
+    first, second = fake.requests
+    assert first["query"] == second["query"]
+    assert first["query"]["yes"] == first["query"]["own"] == "true"
+
+
+@pytest.mark.parametrize("kind", [PlainOpenAI, PlainAsyncOpenAI])
+def test_a_timeout_bounds_each_wait_of_a_stream_and_not_all_of_it(host: Host, openai_file: Path, kind: Any) -> None:
+    sink = Events()
+    with FakeOpenAI() as fake, Host(sink=sink) as own:
+        client = kind(own.load(openai_file, policy=to(fake.url), secrets=KEYS))
+        most = slack(0.3)
+        fake.script([Fault(event_delay_s=most / 3), Fault(delay_s=30)])
+
+        async def later(**given: Any) -> int:
+            return len([event async for event in await client.chat.completions.create(**given)])
+
+        def now(**given: Any) -> int:
+            return len(list(client.chat.completions.create(**given)))
+
+        def taken(**given: Any) -> int:
+            return now(**given) if kind is PlainOpenAI else asyncio.run(later(**given))
+
+        began = time.monotonic()
+        assert taken(**CHAT, stream=True, timeout=most) > 4
+        assert time.monotonic() - began > most
+        with pytest.raises(errors.UpstreamTimeout, match="the timeout that the caller set"):
+            taken(**CHAT, stream=True, timeout=0.3)
+        assert sink.settled()
 
 
 def test_a_stream_is_iterated_and_left(client: PlainOpenAI) -> None:

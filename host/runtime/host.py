@@ -43,7 +43,7 @@ class Host:
     first of them, and closed with the host. `limiter` counts the requests that policies limit (default: those of each
     loaded catalyst, in this process). `compile_limits` bound what compiling a component may take (default: those in the
     environment). `max_runs` are under way at once at most, 1 or more (default: as many as the system has room for, up
-    to 2,024); others wait. Raises StateError, InputError.
+    to 2,008); others wait. Raises StateError, InputError.
     """
 
     def __init__(

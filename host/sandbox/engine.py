@@ -12,7 +12,7 @@ from wasmtime import _ffi as ffi
 
 GIB = 1 << 30
 
-FAST_SANDBOXES = 24  # slots that keep their memory: an image each, from their first use on
+FAST_SANDBOXES = 8  # slots that keep their memory: some 15 MB each, from their first use on
 WIDE_SANDBOXES = (2_000, 1_000, 250)  # slots that keep none: the most of which the address space can be had
 UNPOOLED_SANDBOXES = 64  # without a pool
 MAX_MEMORY_BYTES = GIB  # of one slot; Limits.max_memory_bytes may not exceed it

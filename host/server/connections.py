@@ -16,8 +16,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_net
 from itertools import islice
 from typing import Final, Protocol, TypeAlias
 
-MOST_UNKNOWN: Final = 4_096
-MOST_UNKNOWN_OF_ADDRESS: Final = 512  # a program that begins with many at once has them from one address
+MOST_UNKNOWN: Final = 8_192
+MOST_UNKNOWN_OF_ADDRESS: Final = 1_024  # a program that begins with many at once has them from one address
 _OWN_DESCRIPTORS: Final = 64  # of the process itself: its database, its log, its threads
 _MOST_UPSTREAM: Final = 2_048  # descriptors that are kept for the runs' own connections
 _FEWEST: Final = 8

@@ -17,9 +17,10 @@ from host.fakes import FakeOpenAI
 from host.fakes.openai.faults import Fault
 from host.runtime.workspace import Workspace
 from host.server import Application, ServerSettings
-from host.service.batches import hosted, hosted_work
+from host.service.batches import answers, hosted, hosted_work
 from host.service.batches.hosted import BATCH, FILE
 from host.service.batches.hosted_work import BatchSettings
+from host.store.audit_log.records import Wanted, newest_records
 from host.store.tables import batches
 from tests.server.conftest import Server, until
 
@@ -166,23 +167,23 @@ class TestKeys:
         assert list(other.sdk.files.list(purpose="batch")) == []
 
     def test_the_limits_of_the_key_hold_and_its_lines_wait_for_them(
-        self, server: Server, workspace: Workspace, fake: FakeOpenAI
+        self,
+        server: Server,
+        other: Caller,
+        workspace: Workspace,
+        fake: FakeOpenAI,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        one = Caller(server, workspace, "slow", rate_limit=Quota.parse("12/2s"))
-        batch = one.begin(chat(number) for number in range(20))
-
-        def at_its_end() -> bool:
-            try:
-                return one.sdk.batches.retrieve(batch.id).status == "completed"
-            except openai.RateLimitError:
-                return False
-
-        until(at_its_end)
-        assert len(fake.requests) == 20
-        arrived = (
-            sorted(request["received_at"] for request in fake.requests) if "received_at" in fake.requests[0] else []
-        )
-        assert not arrived or arrived[-1] - arrived[0] > 1.0
+        monkeypatch.setattr(answers, "_MOST_WAIT_S", 0.1)
+        one = Caller(server, workspace, "slow", rate_limit=Quota.parse("12/1d"))
+        batch = one.begin(chat(number) for number in range(20))  # two requests
+        until(lambda: len(fake.requests) >= 10)
+        assert other.ended(other.begin(chat(number) for number in range(20, 40))).status == "completed"
+        assert len(fake.requests) == 10 + 20, "the first key has no more"
+        assert not workspace.batches.get(batch.id).ended  # type: ignore[union-attr]
+        workspace.api_keys.update("slow", rate_limit=Quota.parse("100/1d"))
+        assert one.ended(batch).request_counts.completed == 20
+        assert len(fake.requests) == 20 + 20
 
     def test_many_batches_of_one_key_keep_no_other_from_running(
         self, caller: Caller, other: Caller, fake: FakeOpenAI
@@ -199,6 +200,9 @@ class TestKeys:
         assert (batch.request_counts.completed, batch.request_counts.failed) == (1, 1)
         [error] = one.lines(batch.error_file_id)
         assert (error["custom_id"], error["error"]["code"]) == ("line-2", "forbidden")
+        [record] = newest_records(workspace.database, 9, Wanted(kind="request.refused"))
+        assert record.detail == {"key": one.key.id, "request": error["id"], "route": "POST /v1/chat/completions"}
+        assert "gpt-5" in record.rule
 
     def test_a_key_for_other_operations_makes_no_batch(self, server: Server, workspace: Workspace) -> None:
         one = Caller(server, workspace, "chats", operations=["chat.*"])
@@ -222,7 +226,7 @@ class TestKeys:
         server = serving(ServerSettings(batches=BatchSettings(max_size=1_000)))
         one = Caller(server, workspace, "full")
         one.upload([chat(1)])
-        with pytest.raises(openai.RateLimitError, match="as many bytes as they may"):
+        with pytest.raises(openai.RateLimitError, match="as many bytes of batches"):
             one.upload(chat(number) for number in range(10))
 
 

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias, TypeVar
 from host.component.operations import OperationSpec, read_operations
 from host.core.names import Reference
 from host.core.strict_json import Json
-from host.errors import InputError, NotFound
+from host.errors import InputError
 from host.server.asgi import Receive, RequestContext, Scope, Send, send_json
 from host.server.openai.gateway import Gateway, path_below
 from host.server.settings import ServerSettings
@@ -108,13 +108,19 @@ class BatchingGateway(Gateway):
         return file_object(await self._hosted.file(request.principal, _ident(request)))
 
     async def _list_files(self, request: OperationRequest) -> Json:
-        purpose = request.params.get("purpose")
-        found = await self._hosted.files(request.principal, purpose if isinstance(purpose, str) else None)
-        listed = [file_object(one) for one in found]
-        return _page(request, listed[::-1] if request.params.get("order") == "asc" else listed, "files.list")
+        purpose, (most, after) = request.params.get("purpose"), _paging(request, "files.list")
+        found = await self._hosted.files(
+            request.principal,
+            purpose if isinstance(purpose, str) else None,
+            after,
+            most=most + 1,
+            oldest_first=request.params.get("order") == "asc",
+        )
+        return _page([file_object(one) for one in found], most)
 
     async def _list_batches(self, request: OperationRequest) -> Json:
-        return _page(request, await self._hosted.batches(request.principal), "batches.list")
+        most, after = _paging(request, "batches.list")
+        return _page(await self._hosted.batches(request.principal, after, most=most + 1), most)
 
     async def _send_content(self, request: OperationRequest, send: Send) -> None:
         file = await self._hosted.file(request.principal, _ident(request))
@@ -152,23 +158,22 @@ def _ident(request: OperationRequest) -> str:
     return request.operation.values[0]
 
 
-def _page(request: OperationRequest, found: Sequence[dict[str, Json]], name: str) -> Json:
-    """A part of a list, as OpenAI's API has it: what comes after an id, so many. Raises InputError, NotFound."""
+def _paging(request: OperationRequest, name: str) -> tuple[int, str | None]:
+    """How many are asked for, and after which id. Raises InputError."""
     limit = request.params.get("limit", str(_LISTED[name]))
     if not isinstance(limit, str) or not re.fullmatch("[0-9]{1,5}", limit) or not 1 <= int(limit) <= _MOST_LISTED[name]:
         raise InputError(f"limit is a number from 1 to {_MOST_LISTED[name]}", field="limit")
     after = request.params.get("after")
-    begin = 0
-    if after is not None:
-        at = next((number for number, one in enumerate(found, 1) if one["id"] == after), None)
-        if at is None:
-            raise NotFound("there is nothing of the id that `after` names", field="after")
-        begin = at
-    shown = [*found[begin : begin + int(limit)]]
+    return int(limit), None if after is None else str(after)
+
+
+def _page(found: Sequence[dict[str, Json]], most: int) -> Json:
+    """A part of a list, as OpenAI's API has it. `found` has one more where there are more."""
+    shown = [*found[:most]]
     ends: dict[str, Json] = {
         "first_id": shown[0]["id"] if shown else None,
         "last_id": shown[-1]["id"] if shown else None,
-        "has_more": begin + len(shown) < len(found),
+        "has_more": len(found) > most,
     }
     return {"object": "list", "data": [*shown], **ends}
 

@@ -61,7 +61,7 @@ VIA: Final = "batch"
 STOPS: Final = (StateError, ArtifactError, PolicyError, TokenUnavailable, Unauthenticated)
 """Errors that are no line's own: every other line would end in them as well. The batch stops, and can go on later."""
 
-_LEAST_WAIT_S, _MOST_WAIT_S = 1.0, 60.0  # where nothing says how long
+_LEAST_WAIT_S, _MOST_WAIT_S = 1.0, 60.0  # where nothing says how long, or it is longer
 _MOST_REFUSALS: Final = 8  # by an upstream, of one line
 
 
@@ -141,6 +141,7 @@ class DispatchEngine:
                     return self._failed(asked, error)
                 if time.monotonic() + wait_s > until and not self._asking.waits:
                     raise _out_of_patience(error) from None
+                wait_s = min(wait_s, _MOST_WAIT_S)  # the operator may widen the limit meanwhile
                 waits += 1
             else:
                 refused_s = None if result.ok or refusals >= _MOST_REFUSALS else _wait_of(result, asked, refusals)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import re
 import secrets
 import time
 from collections import Counter
@@ -27,7 +28,7 @@ from host.service.batches.hosted_work import AT_ONCE, LEASE_S, READ, Hosting, On
 from host.service.batches.kept import batch_object, file_object, in_status, read_lifetime, read_metadata
 from host.service.batches.lines import PREFIX
 from host.service.principal import Principal
-from host.store.access.batches import KeptBatch, KeptFile
+from host.store.access.batches import KeptBatch, KeptFile, KeptSizes
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +38,11 @@ WINDOW_S: Final = 86_400.0
 _LOOK_S: Final = 1.0
 _AGAIN_S: Final = 15.0  # after an error that was no line's own
 _SWEEP_S: Final = 600.0
+_LONGEST_PAUSE_S: Final = 7 * 86_400.0  # for which no server runs, and a batch still finds its input
+_LONGEST_NAME: Final = 512
+_ENDPOINT: Final = re.compile(rf"{PREFIX}/[\w./:-]{{1,200}}", re.ASCII)
+MOST_OPEN: Final = 100  # batches of one key that have not ended
+MOST_KEPT: Final = 10_000  # files of one key, and batches
 
 
 @dataclass(slots=True)
@@ -54,21 +60,15 @@ class HostedBatches:
     async def create_file(
         self, principal: Principal, name: str, content: bytes, lasts_s: float | None = None
     ) -> dict[str, Json]:
-        """The file object. Raises LimitExceeded."""
-        held = await self.hosting.briefly(partial(self.hosting.store.bytes_of, principal.id))
-        if held + len(content) > self.hosting.settings.max_size:
-            raise LimitExceeded(
-                "the key's files of batches have as many bytes as they may",
-                unit="bytes",
-                retry_after_s=3_600.0,
-                hint="delete files of batches that are done",
-            )
+        """The file object. Raises InputError, LimitExceeded."""
+        if len(name) > _LONGEST_NAME:
+            raise InputError(f"the file's name has more than {_LONGEST_NAME} characters", field="file")
         now = time.time()
         facts: dict[str, Json] = {"filename": name, "purpose": "batch"}
         ident = f"{FILE}{secrets.token_hex(12)}"
         keep_s = min(lasts_s or math.inf, self.hosting.settings.keep_s)
         file = KeptFile(ident, principal.id, len(content), now, now + keep_s, facts)
-        await self.hosting.aside(partial(self.hosting.store.add_file, file, content))
+        await self.hosting.aside(partial(self.hosting.store.add_file, file, content, self._check_room))
         return file_object(file)
 
     async def file(self, principal: Principal, ident: str) -> KeptFile:
@@ -78,10 +78,18 @@ class HostedBatches:
             raise NotFound(f"there is no file {ident[:80]!r}", field="file_id")
         return found
 
-    async def files(self, principal: Principal, purpose: str | None = None) -> list[KeptFile]:
-        """The newest first."""
-        found = await self.hosting.briefly(partial(self.hosting.store.files, principal.id))
-        return [one for one in found if purpose in (None, one.facts["purpose"])]
+    async def files(
+        self,
+        principal: Principal,
+        purpose: str | None = None,
+        after: str | None = None,
+        *,
+        most: int,
+        oldest_first: bool = False,
+    ) -> list[KeptFile]:
+        """At most so many, the newest first. Raises NotFound where there is none `after`."""
+        some = partial(self.hosting.store.files, principal.id, purpose, after, most=most, oldest_first=oldest_first)
+        return await self.hosting.briefly(some)
 
     async def content(self, file: KeptFile) -> AsyncIterator[bytes]:
         """Its bytes, in pieces."""
@@ -95,18 +103,22 @@ class HostedBatches:
             yield b"".join(found)
 
     async def delete_file(self, principal: Principal, ident: str) -> dict[str, Json]:
-        """Raises NotFound."""
+        """Raises NotFound; InputError where a batch that has not ended needs it."""
         if not await self.hosting.briefly(partial(self.hosting.store.delete_file, principal.id, ident)):
             raise NotFound(f"there is no file {ident[:80]!r}", field="file_id")
         return {"id": ident, "object": "file", "deleted": True}
 
     async def create(self, principal: Principal, given: Mapping[str, Json]) -> dict[str, Json]:
-        """The batch object. Raises InputError, NotFound."""
+        """The batch object. Raises InputError, NotFound, LimitExceeded."""
         source, endpoint, window = (given.get(name) for name in ("input_file_id", "endpoint", "completion_window"))
         if not isinstance(source, str):
             raise InputError("input_file_id is no text", field="input_file_id")
-        if not isinstance(endpoint, str) or not endpoint.startswith(f"{PREFIX}/"):
-            raise InputError("endpoint has to begin with /v1/", field="endpoint", hint="like /v1/chat/completions")
+        if not isinstance(endpoint, str) or not _ENDPOINT.fullmatch(endpoint):
+            raise InputError(
+                "endpoint has to be a short path below /v1/",
+                field="endpoint",
+                hint="like /v1/chat/completions",
+            )
         if window != "24h":
             raise InputError("completion_window has to be 24h", field="completion_window")
         file = await self.file(principal, source)
@@ -127,7 +139,10 @@ class HostedBatches:
             "tokens": [0, 0],
         }
         batch = KeptBatch(ident, principal.id, False, now, now + WINDOW_S + self.hosting.settings.keep_s, facts)
-        await self.hosting.briefly(partial(self.hosting.store.add, batch))
+        adding = partial(
+            self.hosting.store.add, batch, input_until=now + WINDOW_S + _LONGEST_PAUSE_S, check=self._check_room
+        )
+        await self.hosting.briefly(adding)
         self._changed.set()
         return batch_object(batch)
 
@@ -138,11 +153,10 @@ class HostedBatches:
             raise NotFound(f"there is no batch {ident[:80]!r}", field="batch_id")
         return batch_object(found)
 
-    async def batches(self, principal: Principal) -> list[dict[str, Json]]:
-        """The newest first."""
-        return [
-            batch_object(one) for one in await self.hosting.briefly(partial(self.hosting.store.of_owner, principal.id))
-        ]
+    async def batches(self, principal: Principal, after: str | None = None, *, most: int) -> list[dict[str, Json]]:
+        """At most so many, the newest first. Raises NotFound where there is none `after`."""
+        found = await self.hosting.briefly(partial(self.hosting.store.of_owner, principal.id, after, most=most))
+        return [batch_object(one) for one in found]
 
     async def cancel(self, principal: Principal, ident: str) -> dict[str, Json]:
         """Lines under way end soon; those that are finished stay. Raises NotFound; InputError where it has ended."""
@@ -156,6 +170,23 @@ class HostedBatches:
             raise InputError(f"the batch is {shown['status']}, and cannot be cancelled", field="batch_id")
         self._changed.set()
         return batch_object(found)
+
+    def _check_room(self, held: KeptSizes) -> None:
+        """Raises LimitExceeded."""
+        for many, most, unit, said in (
+            (
+                held.bytes,
+                self.hosting.settings.max_size,
+                "bytes",
+                "the key has as many bytes of batches",
+            ),
+            (held.open, MOST_OPEN, "batches", "the key has as many batches that have not ended"),
+            (held.files, MOST_KEPT, "files", "the key has as many files of batches"),
+            (held.batches, MOST_KEPT, "batches", "the key has as many batches"),
+        ):
+            if many > most:
+                hint = "delete files of batches that are done, or wait for an end"
+                raise LimitExceeded(f"{said} as it may", unit=unit, retry_after_s=3_600.0, hint=hint)
 
     # the work
 
@@ -172,6 +203,8 @@ class HostedBatches:
                         await self.hosting.briefly(self.hosting.store.sweep)
                 except HostError as error:
                     _log.warning("batches cannot be looked up: %s", error.code)
+                except Exception:  # noqa: BLE001 - else batches would end for this process, unsaid
+                    _log.exception("batches cannot be looked up")
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_LOOK_S):
                         await self._changed.wait()
@@ -205,10 +238,13 @@ class HostedBatches:
             _log.warning("the batch %s stopped, and goes on later: %s", ident, error)
 
     async def _run(self, ident: str) -> None:
+        one = None
         try:
             batch = await self.hosting.briefly(partial(self.hosting.store.get, ident))
             if batch is not None and not batch.ended:
-                await OneBatch(self.hosting, batch).run()
+                one = OneBatch(self.hosting, batch)
+                await one.run()
         finally:
-            with suppress(HostError):
-                await asyncio.shield(self.hosting.briefly(partial(self.hosting.limiter.release, f"batch:{ident}")))
+            if one is None or not one.lost:
+                with suppress(HostError):
+                    await asyncio.shield(self.hosting.briefly(partial(self.hosting.limiter.release, f"batch:{ident}")))

@@ -63,7 +63,8 @@ def counted(batch: KeptBatch, *, answers: Sequence[BatchAnswer], tokens: tuple[i
     before = batch.facts["tokens"]
     used = [one for one in before if isinstance(one, int)] if isinstance(before, list) else [0, 0]
     counts: list[Json] = [total, completed + len(answers) - more, failed + more]
-    return with_facts(batch, counts=counts, tokens=[used[0] + tokens[0], used[1] + tokens[1]])
+    size = batch.answers_bytes + sum(len(one.text) + 1 for one in answers)
+    return with_facts(batch, counts=counts, tokens=[used[0] + tokens[0], used[1] + tokens[1]], bytes=size)
 
 
 def in_status(batch: KeptBatch, status: str, **facts: Json) -> KeptBatch:
@@ -75,6 +76,9 @@ def in_status(batch: KeptBatch, status: str, **facts: Json) -> KeptBatch:
 
 
 def ended(batch: KeptBatch, *, status: str, **facts: Json) -> KeptBatch:
+    """One that is being cancelled ends in that, also where all of its lines had been run."""
+    if status == "completed" and batch.facts["status"] == "cancelling":
+        status = "cancelled"
     if status == "completed":
         facts = {"finalizing_at": int(time.time()), **facts}
     return replace(in_status(batch, status, **facts), ended=True)

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, Select, Table, delete, func, insert, select, update
 
 from host.core.strict_json import Json, parse_object
-from host.errors import StateError
+from host.errors import InputError, NotFound, StateError
 from host.store.database import inserting
 from host.store.tables import batch_files, batch_pieces, batches
 from host.store.vault.aead import DecryptionFailed, decrypt, encrypt
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 PIECE_BYTES: Final = 256 * 1024
 _AT_ONCE: Final = 64  # pieces
+_LISTED: Final = 500  # files
 _PURPOSE: Final = "batches"
 _NEW: Final = inserting(batch_pieces, ("file", "position"))
 
@@ -46,6 +47,17 @@ class KeptFile:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptSizes:
+    """What an owner has: bytes of files, of the answers of `open` batches, which have no file yet, and of what is known
+    of files and batches; how many batches are `open`; and the number of `files` and of `batches`."""
+
+    bytes: int = 0
+    open: int = 0
+    files: int = 0
+    batches: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class KeptBatch:
     """`facts` are those of the API, and what the server needs to go on. `ended`: nothing is left to be done."""
 
@@ -55,6 +67,12 @@ class KeptBatch:
     made_at: float
     kept_until: float
     facts: Mapping[str, Json]
+
+    @property
+    def answers_bytes(self) -> int:
+        """Of the answers that were written."""
+        found = self.facts.get("bytes")
+        return found if isinstance(found, int) else 0
 
 
 class Batches:
@@ -66,8 +84,11 @@ class Batches:
 
     # files
 
-    def add_file(self, file: KeptFile, content: bytes) -> None:
+    def add_file(self, file: KeptFile, content: bytes, check: Callable[[KeptSizes], object] = lambda _: None) -> None:
+        """`check` raises where the owner has too much already: what they have at that moment, this file included."""
         with self._database.writing() as connection:
+            held = self._held(connection, file.owner)
+            check(replace(held, bytes=held.bytes + len(content), files=held.files + 1))
             key = self._keys.current(connection, _PURPOSE)
             self._insert_file(connection, key, file)
             for position, begin in enumerate(range(0, len(content), PIECE_BYTES)):
@@ -76,31 +97,45 @@ class Batches:
                 connection.execute(insert(batch_pieces).values(row))
 
     def file(self, owner: str, ident: str) -> KeptFile | None:
-        found = [one for one in self.files(owner, ident) if one.id == ident]
-        return found[0] if found else None
-
-    def files(self, owner: str, ident: str | None = None) -> list[KeptFile]:
-        """Those of `owner`, the newest first."""
-        query = select(batch_files).where(batch_files.c.owner == owner, batch_files.c.expires_at > time.time())
-        query = query if ident is None else query.where(batch_files.c.id == ident)
         with self._database.reading() as connection:
-            rows = connection.execute(query.order_by(batch_files.c.made_at.desc(), batch_files.c.id)).all()
-            return [self._file(connection, row) for row in rows]
+            row = connection.execute(_files_of(owner).where(batch_files.c.id == ident)).one_or_none()
+            return None if row is None else self._file(connection, row)
+
+    def files(
+        self, owner: str, purpose: str | None = None, after: str | None = None, *, most: int, oldest_first: bool = False
+    ) -> list[KeptFile]:
+        """At most so many of `owner`, the newest first. Raises NotFound where they have no file `after`."""
+        found: list[KeptFile] = []
+        with self._database.reading() as connection:
+            while len(found) < most:
+                query = _after(connection, batch_files, _files_of(owner), owner, after, oldest_first=oldest_first)
+                rows = connection.execute(query.limit(_LISTED)).all()
+                some = [self._file(connection, row) for row in rows]
+                found += [one for one in some if purpose in (None, one.facts["purpose"])]
+                if len(rows) < _LISTED:
+                    break
+                after = some[-1].id
+        return found[:most]
 
     def delete_file(self, owner: str, ident: str) -> bool:
-        """Whether it was there."""
+        """Whether it was there. Raises InputError where a batch that has not ended needs it."""
         with self._database.writing() as connection:
+            for batch in self._open(connection, owner):
+                if batch.facts["input_file_id"] == ident:
+                    raise InputError(
+                        f"the batch {batch.id} has this input, and has not ended",
+                        field="file_id",
+                        hint="cancel it, or wait for its end",
+                    )
             where = batch_files.c.owner == owner, batch_files.c.id == ident
             found = connection.execute(delete(batch_files).where(*where)).rowcount
             if found:
                 connection.execute(delete(batch_pieces).where(batch_pieces.c.file == ident))
         return bool(found)
 
-    def bytes_of(self, owner: str) -> int:
-        """What the files of `owner` hold together."""
+    def held(self, owner: str) -> KeptSizes:
         with self._database.reading() as connection:
-            query = select(func.coalesce(func.sum(batch_files.c.bytes), 0)).where(batch_files.c.owner == owner)
-            return int(connection.execute(query).scalar_one())
+            return self._held(connection, owner)
 
     def pieces(self, file: str) -> Iterator[tuple[int, bytes]]:
         """The contents of a file in their order, with their positions, a few in memory at a time."""
@@ -121,17 +156,31 @@ class Batches:
         with self._database.reading() as connection:
             yield from connection.execute(query).scalars()
 
-    def size_of(self, file: str) -> int:
-        """Bytes of all pieces together, without what seals them."""
+    def size_of(self, file: str) -> tuple[int, int]:
+        """Bytes of all pieces together, without what seals them, and the number of the pieces."""
         sealed = func.length(batch_pieces.c.sealed) - len(encrypt(bytes(32), b""))
         with self._database.reading() as connection:
-            query = select(func.coalesce(func.sum(sealed), 0)).where(batch_pieces.c.file == file)
-            return int(connection.execute(query).scalar_one())
+            query = select(func.coalesce(func.sum(sealed), 0), func.count()).where(batch_pieces.c.file == file)
+            found = connection.execute(query).one()
+            return int(found[0]), int(found[1])
 
     # batches
 
-    def add(self, batch: KeptBatch) -> None:
+    def add(
+        self, batch: KeptBatch, *, input_until: float = 0.0, check: Callable[[KeptSizes], object] = lambda _: None
+    ) -> None:
+        """The batch's input lasts until then at least. Raises NotFound where its owner has no such input, and what
+        `check` raises, as of `add_file`."""
+        source = str(batch.facts["input_file_id"])
         with self._database.writing() as connection:
+            held = self._held(connection, batch.owner)
+            check(replace(held, open=held.open + 1, batches=held.batches + 1))
+            lasting = _files_of(batch.owner).where(batch_files.c.id == source)
+            if (row := connection.execute(lasting).one_or_none()) is None:
+                raise NotFound(f"there is no file {source[:80]!r}", field="input_file_id")
+            if row.expires_at < input_until:
+                lasts = update(batch_files).where(batch_files.c.id == source)
+                connection.execute(lasts.values(expires_at=input_until))
             key = self._keys.current(connection, _PURPOSE)
             connection.execute(insert(batches).values(_row(key, batch)))
 
@@ -140,11 +189,11 @@ class Batches:
         with self._database.reading() as connection:
             return self._batch(connection, ident, owner)
 
-    def of_owner(self, owner: str) -> list[KeptBatch]:
-        """The newest first."""
+    def of_owner(self, owner: str, after: str | None = None, *, most: int) -> list[KeptBatch]:
+        """At most so many, the newest first. Raises NotFound where they have no batch `after`."""
         query = select(batches).where(batches.c.owner == owner, batches.c.kept_until > time.time())
         with self._database.reading() as connection:
-            rows = connection.execute(query.order_by(batches.c.made_at.desc(), batches.c.id)).all()
+            rows = connection.execute(_after(connection, batches, query, owner, after).limit(most)).all()
             return [self._kept(connection, row) for row in rows]
 
     def open_batches(self) -> list[tuple[str, str]]:
@@ -162,10 +211,12 @@ class Batches:
         files: Iterable[KeptFile] = (),
     ) -> KeptBatch | None:
         """The batch after `changed`, which gets it as it is; None where it is gone. In the same transaction `answers`
-        are added to files, by their positions, those that are there already left as they are, and `files` are made."""
+        are added to files, by their positions, those that are there already left as they are, and `files` are made:
+        nothing of that where `changed` raises."""
         with self._database.writing() as connection:
             if (batch := self._batch(connection, ident, None)) is None:
                 return None
+            found = changed(batch)
             key = self._keys.current(connection, _PURPOSE)
             for file, some in (answers or {}).items():
                 rows = [
@@ -176,7 +227,6 @@ class Batches:
                     connection.execute(_NEW[connection.dialect.name], rows)
             for one in files:
                 self._insert_file(connection, key, one)
-            found = changed(batch)
             connection.execute(update(batches).where(batches.c.id == ident).values(_row(key, found)))
             return found
 
@@ -188,6 +238,23 @@ class Batches:
             connection.execute(delete(batch_pieces).where(batch_pieces.c.file.in_(gone)))
             connection.execute(delete(batch_files).where(batch_files.c.expires_at <= now))
             connection.execute(delete(batches).where(batches.c.ended, batches.c.kept_until <= now))
+
+    def _held(self, connection: Connection, owner: str) -> KeptSizes:
+        files, known = connection.execute(
+            select(func.count(), func.coalesce(func.sum(batch_files.c.bytes + func.length(batch_files.c.sealed)), 0))
+            .where(batch_files.c.owner == owner)
+        ).one()  # fmt: skip
+        count, more = connection.execute(
+            select(func.count(), func.coalesce(func.sum(func.length(batches.c.sealed)), 0))
+            .where(batches.c.owner == owner)
+        ).one()  # fmt: skip
+        open_ones = self._open(connection, owner)
+        answers = sum(one.answers_bytes for one in open_ones)
+        return KeptSizes(int(known) + int(more) + answers, len(open_ones), int(files), int(count))
+
+    def _open(self, connection: Connection, owner: str) -> list[KeptBatch]:
+        rows = connection.execute(select(batches).where(batches.c.owner == owner, ~batches.c.ended)).all()
+        return [self._kept(connection, row) for row in rows]
 
     def _insert_file(self, connection: Connection, key: DataKey, file: KeptFile) -> None:
         sealed = _sealed(key, file.facts, *_of_file(file))
@@ -222,6 +289,30 @@ class Batches:
             raise StateError(
                 "what is kept of a batch was changed, and not by this program", hint="put back a backup of the state"
             ) from None
+
+
+def _files_of(owner: str) -> Select[Any]:
+    return select(batch_files).where(batch_files.c.owner == owner, batch_files.c.expires_at > time.time())
+
+
+def _after(
+    connection: Connection,
+    table: Table,
+    query: Select[Any],
+    owner: str,
+    after: str | None,
+    *,
+    oldest_first: bool = False,
+) -> Select[Any]:
+    """The rows of `query` in the order in which they were made, those `after` the one of this id. Raises NotFound."""
+    made_at, ident = table.c.made_at, table.c.id
+    if after is not None:
+        at = connection.execute(select(made_at).where(ident == after, table.c.owner == owner)).scalar_one_or_none()
+        if at is None:
+            raise NotFound("there is nothing of the id that `after` names", field="after")
+        beyond, beside = (made_at > at, ident < after) if oldest_first else (made_at < at, ident > after)
+        query = query.where(beyond | ((made_at == at) & beside))
+    return query.order_by(made_at, ident.desc()) if oldest_first else query.order_by(made_at.desc(), ident)
 
 
 def with_facts(batch: KeptBatch, **facts: Json) -> KeptBatch:

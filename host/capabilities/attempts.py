@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, TypeVar
 
 from host.capabilities.message import GuestError, subject
-from host.capabilities.upstream import RawAnswer, RawSocket, UpstreamRequest
+from host.capabilities.upstream import KeptAnswer, RawAnswer, RawSocket, UpstreamRequest
 from host.core.leases import Leases, LocalLeases
 from host.core.preference import in_order
 from host.core.quantities import as_duration
@@ -64,7 +64,7 @@ class Sent(Generic[A]):
 
     request: UpstreamRequest
     passed: Pass | None
-    outcome: A | EgressError
+    outcome: A | RawAnswer | EgressError
 
     def close(self) -> None:
         if not isinstance(self.outcome, EgressError):
@@ -93,6 +93,13 @@ class _Sending(Generic[A]):
         self.latest.close()
         if self.first is not None:
             self.first.close()
+
+    def put_aside(self) -> None:
+        """Let go of the connection of what came so far, before the request waits or is sent once more: runs that hold
+        one each, and wait for another, would wait for each other."""
+        outcome = self.latest.outcome
+        if not isinstance(outcome, EgressError | KeptAnswer | RawSocket):
+            self.latest = replace(self.latest, outcome=KeptAnswer(self.run, outcome))
 
     def result(self) -> Sent[A]:
         """What the run gets; the other one is closed."""
@@ -250,19 +257,17 @@ class Attempts:
         cause, after = _why(request, outcome)
         sending.served = cause is None
         if cause is not None and sending.others and not sending.once_only and run.remaining() > 0:
+            sending.put_aside()
             if (entered := self._elsewhere(sending, after)) is not None:
                 sending.first = sending.first or sending.latest
                 sending.others = entered.others
-                if sending.latest is not sending.first:
-                    sending.latest.close()
                 return entered
             sending.others = ()
         if (wait_s := self._again(sending, after)) is None:
             return None
+        sending.put_aside()
         if (entered := self._passed_again(sending, after, wait_s)) is not None:
             sending.repeats += 1
-            if sending.latest is not sending.first:
-                sending.latest.close()
         return entered
 
     def _note_served(self, run: Run, request: UpstreamRequest, status: int) -> None:

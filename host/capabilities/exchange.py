@@ -233,7 +233,7 @@ class Exchange:
 
     def open(
         self, run: Run, request: UpstreamRequest, entered: Entered, by: Callable[[Run, UpstreamRequest], A]
-    ) -> tuple[A, UpstreamRequest, Callable[[EgressError], GuestError]]:
+    ) -> tuple[A | RawAnswer, UpstreamRequest, Callable[[EgressError], GuestError]]:
         """Open a connection, by a request that `enter` let through, under the rules of one. Returns what was opened, or
         the answer in its place; the request as it was sent last; and what makes the GuestError of an error that comes
         later. Raises GuestError, with any refusal recorded."""

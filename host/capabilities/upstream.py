@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 from host.core.conversation import Closed, SocketMessage
-from host.egress import Deadline
+from host.egress import Deadline, EgressError, Wait
 from host.egress.headers import Fields
 from host.policy.urls import Target
 from host.run import Run
+
+_MOST_KEPT_BYTES: Final = 64 * 1024
+_LONGEST_READING_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,38 @@ class RawAnswer(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class KeptAnswer:
+    """An error of an upstream, in memory: `raw`, which is closed, and its body, of which there may be 64 KiB, within a
+    second. A RawAnswer. Where there is more, or it does not come, reading fails at that place, as of any answer."""
+
+    def __init__(self, run: Run, raw: RawAnswer) -> None:
+        self.status, self.headers = raw.status, raw.headers
+        self._body = b""
+        self._failure: EgressError | None = None
+        clock, began = Wait(run, _LONGEST_READING_S), time.monotonic()
+        try:
+            while len(self._body) <= _MOST_KEPT_BYTES and (piece := raw.read(clock)):
+                self._body += piece
+        except EgressError as error:
+            self._failure = error
+            if error.kind == "timeout" and not error.limit and run.remaining() > 0:
+                self._failure = EgressError("http_error", f"it did not come within {_LONGEST_READING_S:g} s")
+        finally:
+            raw.close()
+            run.meters.upstream_time_s += time.monotonic() - began
+        if len(self._body) > _MOST_KEPT_BYTES:
+            self._failure = EgressError("http_error", f"it has more than {_MOST_KEPT_BYTES} bytes")
+
+    def read(self, clock: Deadline, max_bytes: int = _MOST_KEPT_BYTES) -> bytes:  # noqa: ARG002 - it waits for nothing
+        piece, self._body = self._body[:max_bytes], self._body[max_bytes:]
+        if not piece and self._failure is not None:
+            raise self._failure
+        return piece
+
+    def close(self) -> None:
+        self._body, self._failure = b"", None
 
 
 @runtime_checkable

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
 
-from host import Breaker, Host, Policy, RateLimit, Retries, Secret, Throttle, UpstreamRule, errors
+from host import Breaker, CancelToken, Host, Policy, RateLimit, Retries, Secret, Throttle, UpstreamRule, errors
+from tests.conftest import slack
 from tests.egress.conftest import Peer, Server
 from tests.probing import (
     ORIGIN,
@@ -142,6 +144,54 @@ def test_what_cannot_be_recorded_is_not_sent_on() -> None:
         with pytest.raises(errors.AuditError):
             load(host, servers).run(calls(FETCH))
         assert asked(servers) == [1, 0]
+
+
+class TestPlaces:
+    """A catalyst has a bounded number of connections."""
+
+    @pytest.mark.parametrize(("places", "runs"), [(1, 1), (4, 12)])
+    def test_attack_runs_that_move_wait_for_the_connections_that_they_hold(
+        self, host: Host, places: int, runs: int
+    ) -> None:
+        with both(BUSY, response(b"second")) as servers, ThreadPoolExecutor(runs) as pool:
+            one = load(host, servers, max_upstream_connections=places, timeout=min(15, slack(5)))
+            told = list(pool.map(lambda _: fetched(one)["body"], range(runs)))
+        assert told == ["second"] * runs
+
+    def test_attack_a_run_that_waits_to_ask_again_holds_one_meanwhile(self, host: Host) -> None:
+        said, token = iter([BUSY, response(b"free"), response()]), CancelToken()
+
+        def busy_once(peer: Peer) -> None:
+            while peer.request():
+                peer.send(next(said))
+
+        with serving(busy_once) as server, ThreadPoolExecutor(1) as pool:
+            one = load(host, [server], max_upstream_connections=1, retries=Retries(max=1))
+            waits = pool.submit(one.run, calls(FETCH), cancel=token)
+            assert server.asked.wait(slack(5))
+            other = one.run(calls(FETCH), timeout=min(15, slack(5)))
+            token.cancel()
+            with pytest.raises(errors.Cancelled):
+                waits.result()
+        assert other.data[0]["body"] == "free"
+
+    @pytest.mark.parametrize(
+        ("length", "why"),
+        [pytest.param(70_000, "more than 65536 bytes", id="is large"), pytest.param(9, "within 1 s", id="never comes")],
+    )
+    def test_an_answer_that_is_put_aside_is_told_though_its_body(self, host: Host, length: int, why: str) -> None:
+        begun = response(b"x" * length, "429 Too Many Requests", "Retry-After: 20")
+
+        def hangs(peer: Peer) -> None:
+            peer.request()
+            peer.send(begun if length > 9 else begun[:-1])
+            peer.hang()
+
+        with serving(hangs) as server:
+            answer = fetched(load(host, [server, UNREACHABLE]))
+        assert (answer["status"], answer["headers"]["retry-after"]) == (429, "20")
+        assert "cannot be read: it" in answer["body"]
+        assert why in answer["body"]
 
 
 def test_priority_comes_before_the_order_of_the_list(host: Host) -> None:

@@ -39,8 +39,15 @@ RunKind = Literal[
 
 # What happened without a run, and changed nothing that is kept; as does a `secret.reveal` to the operator.
 # `secret.asked` is written before a token endpoint or a program is asked, and again where it gave no token.
+# `batch.asked` is written before a key's batch, or a file of one, is made, cancelled or deleted.
 OtherKind = Literal[
-    "component.refused", "component.pulled", "component.pushed", "request.refused", "secret.asked", "audit.mended"
+    "component.refused",
+    "component.pulled",
+    "component.pushed",
+    "request.refused",
+    "batch.asked",
+    "secret.asked",
+    "audit.mended",
 ]
 
 # What the operator changed: recorded in the transaction that changes it (host.store.audit_log.log).

@@ -21,6 +21,7 @@ from functools import partial
 from itertools import islice
 from typing import Final
 
+from host.core.audit import Event
 from host.core.slots import fair
 from host.core.strict_json import Json
 from host.errors import HostError, InputError, LimitExceeded, NotFound
@@ -68,6 +69,7 @@ class HostedBatches:
         ident = f"{FILE}{secrets.token_hex(12)}"
         keep_s = min(lasts_s or math.inf, self.hosting.settings.keep_s)
         file = KeptFile(ident, principal.id, len(content), now, now + keep_s, facts)
+        await self._record(principal, "files.create", ident)
         await self.hosting.aside(partial(self.hosting.store.add_file, file, content, self._check_room))
         return file_object(file)
 
@@ -104,6 +106,8 @@ class HostedBatches:
 
     async def delete_file(self, principal: Principal, ident: str) -> dict[str, Json]:
         """Raises NotFound; InputError where a batch that has not ended needs it."""
+        await self.file(principal, ident)
+        await self._record(principal, "files.delete", ident)
         if not await self.hosting.briefly(partial(self.hosting.store.delete_file, principal.id, ident)):
             raise NotFound(f"there is no file {ident[:80]!r}", field="file_id")
         return {"id": ident, "object": "file", "deleted": True}
@@ -139,6 +143,7 @@ class HostedBatches:
             "tokens": [0, 0],
         }
         batch = KeptBatch(ident, principal.id, False, now, now + WINDOW_S + self.hosting.settings.keep_s, facts)
+        await self._record(principal, "batches.create", ident)
         adding = partial(
             self.hosting.store.add, batch, input_until=now + WINDOW_S + _LONGEST_PAUSE_S, check=self._check_room
         )
@@ -161,6 +166,7 @@ class HostedBatches:
     async def cancel(self, principal: Principal, ident: str) -> dict[str, Json]:
         """Lines under way end soon; those that are finished stay. Raises NotFound; InputError where it has ended."""
         shown = await self.retrieve(principal, ident)
+        await self._record(principal, "batches.cancel", ident)
 
         def cancelling(batch: KeptBatch) -> KeptBatch:
             return batch if batch.ended or batch.facts["status"] == "cancelling" else in_status(batch, "cancelling")
@@ -170,6 +176,11 @@ class HostedBatches:
             raise InputError(f"the batch is {shown['status']}, and cannot be cancelled", field="batch_id")
         self._changed.set()
         return batch_object(found)
+
+    async def _record(self, principal: Principal, operation: str, ident: str) -> None:
+        """Before it is done. Raises AuditError, StateError."""
+        detail = {"key": principal.id, "id": ident}
+        await self.hosting.dispatch.record(Event("batch.asked", "", "allow", operation, detail))
 
     def _check_room(self, held: KeptSizes) -> None:
         """Raises LimitExceeded."""

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
+from host.core.audit import Event
 from host.errors import Busy, HostError, InputError, LimitExceeded, NotFound
 from host.service.batches import hosted, hosted_work
 from host.service.batches.answers import BatchAnswer, DispatchEngine
@@ -58,6 +59,14 @@ class Catalog:
         return SimpleNamespace(keys=keys, components=[])
 
 
+class Recording:
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    async def record(self, event: Event) -> None:
+        self.events.append(event)
+
+
 class Leases:
     def __init__(self) -> None:
         self.taken: list[str] = []
@@ -98,7 +107,8 @@ class Kept:
         self.leases = Leases()
         catalog: Any = Catalog()
         limiter: Any = self.leases
-        dispatch: Any = None
+        self.recording = Recording()
+        dispatch: Any = self.recording
         told = HostError.as_dict
         self.hosting = Hosting(catalog, dispatch, limiter, self.store, BatchSettings(**settings), told)
         self.batches = HostedBatches(self.hosting)
@@ -439,6 +449,22 @@ class TestTaken:
             return len(kept.leases.taken)
 
         assert asyncio.run(main()) >= 4
+
+
+def test_what_is_made_cancelled_and_deleted_is_on_record_before_it_is_done(kept: Kept, engine: Engine) -> None:
+    async def main() -> list[tuple[str, str]]:
+        batch = await kept.begin(1)
+        file = str(kept.facts(batch)["input_file_id"])
+        await kept.batches.cancel(ME, batch)
+        await kept.one(batch).run()
+        await kept.batches.delete_file(ME, file)
+        with pytest.raises(NotFound):
+            await kept.batches.delete_file(ME, file)
+        return [("files.create", file), ("batches.create", batch), ("batches.cancel", batch), ("files.delete", file)]
+
+    expected = asyncio.run(main())
+    assert [(one.rule, one.detail["id"]) for one in kept.recording.events] == expected
+    assert {(one.kind, one.detail["key"]) for one in kept.recording.events} == {("batch.asked", "")}
 
 
 def test_an_error_that_nobody_foresaw_does_not_end_the_work_of_the_process(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
@@ -166,5 +167,36 @@ def test_a_cancelled_batch_writes_the_answers_that_are_there() -> None:
             await running
         assert sink.numbers == [1]
         assert engine.under_way == {}
+
+    asyncio.run(main())
+
+
+def test_the_last_write_of_a_cancelled_batch_does_not_hold_the_event_loop() -> None:
+    """It may wait for the database: a server answers others meanwhile."""
+
+    class Slow(Kept):
+        def __init__(self) -> None:
+            super().__init__()
+            self.writing, self.go_on = threading.Event(), threading.Event()
+
+        def write(self, answers: Sequence[BatchAnswer]) -> None:
+            self.writing.set()
+            assert self.go_on.wait(60)
+            super().write(answers)
+
+    async def main() -> None:
+        engine, sink = Gated(), Slow()
+        running = asyncio.create_task(working(engine, sink).run(numbered(3)))
+        await engine.let_go(1)
+        await _until(sink.writing.is_set)  # the writer is at work
+        await engine.let_go(2)
+        await _until(lambda: 2 not in engine.under_way)
+        running.cancel()
+        await asyncio.sleep(0.02)  # the loop turns while the writer is held up
+        assert not running.done()
+        sink.go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert sorted(sink.numbers) == [1, 2], "and what was there is written"
 
     asyncio.run(main())

@@ -26,7 +26,7 @@ from host.core.sse import Comment, ServerSentEvent
 from host.core.strict_json import Json, parse_json
 from host.core.waiting import Turn
 from host.core.wit import Cut
-from host.errors import AuditError, CircuitOpen, HostError, InputError, Refusal, UpstreamTimeout
+from host.errors import AuditError, HostError, InputError, Refusal, UpstreamTimeout
 from host.secrets.redaction import Redactor
 from host.secrets.value import Placeholders, SecretValue
 
@@ -203,7 +203,7 @@ class Run:
         self.upstreams: set[str] = set()  # those of several, as origins, where what it works with is: it goes on there
         self.tokens: dict[SecretName, SecretValue] = {}  # those that expire: the run keeps the ones that it began with
         self.unavailable: HostError | None = None  # why a token that it asked for cannot be had
-        self.circuit: CircuitOpen | None = None  # until the next request that is sent
+        self.unsent: HostError | None = None  # why the last request was not sent
         self.flows = False  # whether the answer has begun to flow to the caller
         self.turn: Turn | None = None  # where runs take turns
         self._sink = sink
@@ -257,8 +257,8 @@ class Run:
         late = self.overdue
         if self.unavailable is not None or self.refusals:
             return self.unavailable
-        if self.circuit is not None or late is None:
-            return self.circuit
+        if self.unsent is not None or late is None:
+            return self.unsent
         return UpstreamTimeout(late.words, limit=late.limit, waited_s=late.waited_s, hint=late.remedy)
 
     @property

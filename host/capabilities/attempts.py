@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, TypeVar
 
 from host.capabilities.message import GuestError, subject
-from host.capabilities.upstream import KeptAnswer, RawAnswer, RawSocket, UpstreamRequest
+from host.capabilities.upstream import KeptAnswer, NotAsked, RawAnswer, RawSocket, UpstreamRequest
 from host.core.leases import Leases, LocalLeases
 from host.core.preference import in_order
 from host.core.quantities import as_duration
@@ -242,6 +242,8 @@ class Attempts:
         """Note the latest outcome. Returns where the request goes once more, with its circuits passed, counted and
         recorded; None where the run is to get what there is. Raises RunStopped where the run ends meanwhile."""
         run, request, outcome = sending.run, sending.request, sending.latest.outcome
+        if sending.first is not None and isinstance(sending.first.outcome, NotAsked):
+            sending.first = None  # it said nothing
         try:
             self._note(run, request, sending.latest.passed, outcome)
         except AuditError:
@@ -255,7 +257,7 @@ class Attempts:
         if _may_be_done(request, outcome):
             run.once_only = sending.once_only = True
         cause, after = _why(request, outcome)
-        sending.served = cause is None
+        sending.served = cause is None and (not isinstance(outcome, EgressError) or outcome.sent)
         if cause is not None and sending.others and not sending.once_only and run.remaining() > 0:
             sending.put_aside()
             if (entered := self._elsewhere(sending, after)) is not None:
@@ -375,7 +377,7 @@ class Attempts:
         request, run = sending.request, sending.run
         detail = {"method": request.method, "url": request.target.shown, "after": after, "attempts": sending.attempts}
         run.audit("http.given_up", rule=why, detail=detail)
-        run.circuit = None
+        run.unsent = None
 
     def _note(self, run: Run, request: UpstreamRequest, passed: Pass | None, outcome: A | EgressError) -> None:
         """For the circuits and the limits that are learned."""
@@ -406,7 +408,7 @@ class Attempts:
         wait = max(refused.retry_after_s, 0.001)
         words = f"{target.at.endpoint} failed too often, and is not asked again for {wait:.1f} s"
         remedy = f"or change breaker in the policy of {self._grant.reference}"
-        run.circuit = CircuitOpen(words, retry_after_s=wait, hint=remedy)
+        run.unsent = CircuitOpen(words, retry_after_s=wait, hint=remedy)
         detail = {"type": "circuit_open", "subject": subject(method, target), "remedy": remedy}
         run.audit("http.request", "deny", "breaker: open", detail)
         return GuestError("circuit_open", f"{words} ({remedy})", retry_after_s=wait)
@@ -434,7 +436,7 @@ def _why(request: UpstreamRequest, outcome: RawAnswer | RawSocket | EgressError)
     """Why the upstream did not serve the request, None where that is not its doing; and in words that name the host
     that the guest asked for."""
     if isinstance(outcome, EgressError):
-        cause = cause_of_kind(outcome.kind) if outcome.of_upstream else None
+        cause = cause_of_kind(outcome.kind) if outcome.of_upstream or isinstance(outcome, NotAsked) else None
         return cause, outcome.naming(request.target.at.endpoint)
     return cause_of_status(outcome.status), f"status {outcome.status}"
 

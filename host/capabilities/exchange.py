@@ -28,8 +28,8 @@ from host.capabilities.message import (
     unformed,
 )
 from host.capabilities.rate import RateMeter
-from host.capabilities.secrets import obtained
-from host.capabilities.upstream import RawAnswer, Upstream, UpstreamRequest
+from host.capabilities.secrets import unobtained
+from host.capabilities.upstream import NotAsked, RawAnswer, Upstream, UpstreamRequest
 from host.core.headers import (
     CREDENTIALS,
     HEADER,
@@ -205,7 +205,7 @@ class Exchange:
             request, entered = self._allowed(run, message)
         except GuestError as error:
             raise self.refused(run, error) from None
-        run.overdue, run.circuit, passed = None, None, None
+        run.overdue, run.unsent, passed = None, None, None
         try:
             if attempts.repeats:
                 attempts.begun.append((time.monotonic(), run.key))
@@ -237,7 +237,7 @@ class Exchange:
         """Open a connection, by a request that `enter` let through, under the rules of one. Returns what was opened, or
         the answer in its place; the request as it was sent last; and what makes the GuestError of an error that comes
         later. Raises GuestError, with any refusal recorded."""
-        attempts, run.overdue, run.circuit = self._attempts, None, None
+        attempts, run.overdue, run.unsent = self._attempts, None, None
         if attempts.repeats:
             attempts.begun.append((time.monotonic(), run.key))
         try:
@@ -463,11 +463,8 @@ class LiveUpstream:
         """Let the run have a value of `name`, a secret that stands in for another. Raises EgressError."""
         if name in self._secrets or name in run.tokens or self._obtain is None:
             return
-        if not obtained(run, name, self._obtain):
-            at = request.destination.at.endpoint
-            lost = EgressError("http_error", "{} is not asked: its secret cannot be had", at)
-            lost.sent = False
-            raise lost
+        if (lost := unobtained(run, name, self._obtain)) is not None:
+            raise NotAsked(request.destination.at.endpoint, lost)
 
     def stand_in_of(self, name: str, request: UpstreamRequest) -> dict[str, Json]:
         """For the record of a use: the secret in place of `name` in `request`, and where it goes."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from host.capabilities.message import GuestError
-from host.capabilities.upstream import UpstreamRequest
+from host.capabilities.upstream import NotAsked, UpstreamRequest
 from host.core.quantities import as_duration
 from host.core.repeating import cause_of_kind
 from host.egress import EgressError
@@ -17,6 +17,8 @@ def failed(run: Run, grant: Grant, request: UpstreamRequest, redactor: Redactor,
     """The GuestError for `error`, which may quote the answer; a recorded refusal where a policy could allow what
     failed. It names the host that the guest asked for. Where the operator sends its requests to another, the record
     has the error with that."""
+    if isinstance(error, NotAsked):
+        run.unsent = error.behind
     run.unserved, target, destination = cause_of_kind(error.kind), request.target, request.destination
     words = error.message
     if destination is not target or (error.kind == "timeout" and error.limit):

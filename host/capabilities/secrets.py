@@ -43,7 +43,8 @@ class Secrets:
         if isinstance(decision, Refusal):
             return self._refused(run, name, decision)
         granted = self._grant.secrets[name]
-        if not (name in self._secrets or self._obtain is None or obtained(run, name, self._obtain)):
+        if not (name in self._secrets or self._obtain is None) and (lost := unobtained(run, name, self._obtain)):
+            run.unavailable = lost
             return Err(f"token-unavailable: no token for {name}")
         if run.first_use(str(name)):
             run.audit(
@@ -62,16 +63,15 @@ class Secrets:
         return Err(f"access-denied: {name} not granted to {self._grant.reference}")
 
 
-def obtained(run: Run, name: SecretName, obtain: Callable[[Run, SecretName], None]) -> bool:
-    """Let `run` have a value of the token `name`. False where there is none to be had: that is on record."""
+def unobtained(run: Run, name: SecretName, obtain: Callable[[Run, SecretName], None]) -> HostError | None:
+    """Let `run` have a value of the token `name`. Returns why there is none to be had, once that is on record."""
     run.settle()  # it may be asked for, elsewhere
     try:
         obtain(run, name)
     except HostError as error:
-        run.unavailable = error
         run.audit("secret.use", "deny", str(error), {"secret": str(name)})
-        return False
-    return True
+        return error
+    return None
 
 
 class ExpiringToken(Protocol):

@@ -9,6 +9,7 @@ from typing import Final, Protocol, runtime_checkable
 from host.core.conversation import Closed, SocketMessage
 from host.egress import Deadline, EgressError, Wait
 from host.egress.headers import Fields
+from host.errors import HostError
 from host.policy.urls import Target
 from host.run import Run
 
@@ -71,6 +72,16 @@ class KeptAnswer:
 
     def close(self) -> None:
         self._body, self._failure = b"", None
+
+
+class NotAsked(EgressError):
+    """A token that a request needs at one upstream cannot be had, for the reason `behind`. Nothing was sent; another
+    upstream may not need it."""
+
+    def __init__(self, at: str, behind: HostError) -> None:
+        super().__init__("http_error", "{} is not asked: its secret cannot be had", at)
+        self.of_upstream = self.sent = False
+        self.behind = behind
 
 
 @runtime_checkable

@@ -57,7 +57,7 @@ class Sockets(Protocol):
 
     def filled(self, run: Run, request: UpstreamRequest, message: SocketMessage) -> SocketMessage:
         """`message` with values where the grants let secrets into the body of what goes over the connection that
-        `request` opened."""
+        `request` opened. Raises EgressError for a token that cannot be had."""
         ...
 
 
@@ -142,7 +142,7 @@ class OpenSocket:
         self._run = run
         self._url = message.shown
         self._redactor = redactor
-        self._failed = failed
+        self.failed = failed
         self._closed = False
 
     @property
@@ -190,7 +190,7 @@ class OpenSocket:
 
     def _failure(self, error: EgressError) -> GuestError:
         self.close()
-        return self._failed(error)
+        return self.failed(error)
 
     def close(self) -> None:
         """End it, now if it has not ended: what has come can still be taken. Any number of times; recorded once."""
@@ -225,7 +225,7 @@ class WebSockets:
         try:
             socket = self._socket(run, handle, to_send=True)
             message = read_socket_message(text, run.attachments, run.go_on)
-            self._say(run, socket, self._sockets.filled(run, socket.request, message))
+            self._say(run, socket, self._filled(run, socket, message))
             while socket.raw.unsent and not socket.raw.ended:
                 socket.turn(_TURN_S, reading=socket.raw.has_room)
             return write_json(_closed(socket) if socket.raw.ended else {"ok": True})
@@ -307,6 +307,13 @@ class WebSockets:
         if to_send and socket.relay:
             raise GuestError("http_error", "the messages of this connection are its caller's")
         return socket
+
+    def _filled(self, run: Run, socket: OpenSocket, message: SocketMessage) -> SocketMessage:
+        """See `Sockets.filled`. Raises GuestError; the connection stays open then, and nothing was sent."""
+        try:
+            return self._sockets.filled(run, socket.request, message)
+        except EgressError as error:
+            raise socket.failed(error) from None
 
     def _say(self, run: Run, socket: OpenSocket, message: SocketMessage) -> None:
         """Send a message, of the guest or the caller. Raises GuestError, its refusal recorded, where it is too large,

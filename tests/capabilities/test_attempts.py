@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,15 +14,21 @@ import pytest
 
 from host import Breaker, CancelToken, Host, Policy, Requested, Retries, Throttle, errors
 from host.capabilities.attempts import Attempts
+from host.capabilities.exchange import LiveUpstream
 from host.capabilities.message import GuestError
+from host.capabilities.upstream import UpstreamRequest
 from host.core.leases import LocalLeases
 from host.core.limits import CEILING
 from host.core.sliding_window import LocalLimiter
+from host.egress import AddressPolicy, Egress, EgressError
 from host.egress.breaker import Breakers, Pass, Refused
 from host.policy.permissions import compute_grant
 from host.policy.urls import Target
-from host.run import Meters, RunStopped
+from host.run import Meters, Run, RunStopped
+from host.secrets.redaction import Redactor
+from host.secrets.value import Placeholders
 from tests.capabilities.test_fault_matrix import answering
+from tests.capabilities.test_upstream import Recorded
 from tests.conftest import slack
 from tests.egress.conftest import Peer
 from tests.probing import (
@@ -389,3 +397,27 @@ def test_an_answer_is_not_thrown_away_where_the_circuits_cannot_be_told_of_it(
     request: Any = SimpleNamespace(method="POST", headers=(), body=b"", target=AT, destination=AT)
     assert sent.attempts.send(sent.run, request, entered, sent.does).outcome is answer
     assert "the database does not answer" in caplog.text
+
+
+def test_attack_a_request_that_got_no_connection_takes_the_place_of_the_answer_before_it() -> None:
+    """And counts as sent: then it goes to no other catalyst either."""
+    policy = Policy(allowed_domains=["api.test"], upstreams={ORIGIN: ["http://127.0.0.1:1", "http://127.0.0.1:2"]})
+    grant = compute_grant(
+        reference="c:x.y:1.0.0", interfaces=[], requested=Requested(), policy=policy, secrets={}, ceiling=CEILING
+    )
+    with closing(Egress()) as egress:
+        client = egress.client(AddressPolicy(mapped=frozenset({"http://127.0.0.1:2"})))
+        client.close()
+
+        def by(run: Run, request: UpstreamRequest) -> Any:
+            if request.destination.origin.endswith(":1"):
+                return Recorded(b"{}", status=429)
+            return LiveUpstream(grant, client, {}).send(run, request)
+
+        run = Run(limits=grant.limits, sink=None, redactor=Redactor({}), placeholders=Placeholders())
+        attempts, target = Attempts(grant, None, lambda run: True), Target.parse(f"{ORIGIN}/x")
+        request = UpstreamRequest("POST", target, target, (), b"{}")
+        entered = attempts.enter(run, "POST", target, 2)
+        sent = attempts.send(run, replace(request, destination=entered.destination), entered, by)
+    assert not isinstance(sent.outcome, EgressError)
+    assert (sent.outcome.status, run.once_only) == (429, False)

@@ -36,6 +36,7 @@ class Connection:
         self.heard = False
         self._idle_since = 0.0
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
+        self._ahead: object = None  # what follows the data that was received last: an event or an error
 
     def send(self, method: str, path_query: bytes, fields: RawFields, body: bytes, clock: Deadline) -> None:
         """Send the whole request. A server may answer and hang up before it has all of it. That is no failure: its
@@ -64,14 +65,39 @@ class Connection:
         raise EgressError("http_error", "{} sent too many interim responses", self.wire.at)
 
     def receive_data(self, clock: Deadline, idle_s: float) -> bytes:
-        """The next piece of the body as soon as there is one, with its transfer coding removed; empty at the end. The
-        other side may be silent for `idle_s` seconds."""
+        """The next bytes of the body as soon as there are some, with what else of it has come, and without its transfer
+        coding; empty at the end. The other side may be silent for `idle_s` seconds."""
         while True:
             event = self._next(clock, idle_s)
             if isinstance(event, h11.EndOfMessage):
                 return b""
             if isinstance(event, h11.Data) and event.data:
-                return bytes(event.data)
+                return self._with_more(bytes(event.data))
+
+    def _with_more(self, data: bytes) -> bytes:
+        """`data` and the pieces behind it that have come with it: a stream's events are often a chunk each."""
+        pieces, size = [data], len(data)
+        while size < _READ_BYTES and self._http.their_state is h11.SEND_BODY:
+            try:
+                event = self._http.next_event()
+            except h11.RemoteProtocolError as error:
+                self._ahead = error
+                break
+            if isinstance(event, h11.Data):
+                pieces.append(bytes(event.data))
+                size += len(event.data)
+            elif event is h11.NEED_DATA:
+                break
+            else:
+                self._ahead = event
+        return b"".join(pieces) if len(pieces) > 1 else data
+
+    def _event(self) -> object:
+        """The next event of what has come. Raises RemoteProtocolError."""
+        ahead, self._ahead = self._ahead, None
+        if isinstance(ahead, h11.RemoteProtocolError):
+            raise ahead
+        return self._http.next_event() if ahead is None else ahead
 
     @property
     def behind(self) -> bytes:
@@ -96,6 +122,7 @@ class Connection:
         if states != (h11.DONE, h11.DONE) or self._http.trailing_data[0] or not self.wire.usable:
             return False
         self._http.start_next_cycle()
+        self._ahead = None
         self.reused, self.heard, self._idle_since = True, False, time.monotonic()
         return True
 
@@ -107,7 +134,7 @@ class Connection:
         ended = False
         while True:
             try:
-                event = self._http.next_event()
+                event = self._event()
             except h11.RemoteProtocolError as error:
                 if ended:  # where the body would have gone on
                     raise ConnectionLostError(self.wire.at, "body") from None

@@ -51,6 +51,45 @@ def test_an_endless_trailer_is_an_error(ending, ask, clock):
     assert caught.value.kind == "http_error"
 
 
+def chunked(*pieces: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
+    chunks = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
+    return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + end
+
+
+def test_chunks_that_came_at_once_are_one_piece(ending, ask, clock):
+    pieces = [b"data: %d\n\n" % number for number in range(50)]
+    answer = ask(ending(chunked(*pieces)).url())
+    read = list(iter(lambda: answer.read(clock), b""))
+    assert b"".join(read) == b"".join(pieces)
+    assert len(read) < 10
+
+
+def test_what_came_before_damage_is_read_before_the_error(ending, ask, clock):
+    answer = ask(ending(chunked(b"one", b"two", end=b"no chunk\r\n")).url())
+    read: list[bytes] = []
+    with pytest.raises(EgressError) as caught:
+        read.extend(iter(lambda: answer.read(clock), b""))
+    assert (b"".join(read), caught.value.kind) == (b"onetwo", "http_error")
+
+
+def test_an_answer_that_ends_early_is_an_error_after_what_came_of_it(ending, ask, clock):
+    answer = ask(ending(chunked(b"one", b"two", end=b"")).url())
+    read: list[bytes] = []
+    with pytest.raises(EgressError):
+        read.extend(iter(lambda: answer.read(clock), b""))
+    assert b"".join(read) == b"onetwo"
+
+
+def test_a_connection_whose_answer_was_left_at_its_end_has_the_next_one_whole(answering, ask, clock):
+    server = answering(chunked(b"one", b"two"))
+    for _ in range(3):
+        answer = ask(server.url())
+        first = answer.read(clock)
+        assert b"onetwo".startswith(first)
+        answer.close()
+    assert ask(server.url()).read_all(clock) == b"onetwo"
+
+
 def test_a_kept_connection_is_used_again(answering, ask, clock):
     server = answering()
     for _ in range(5):

@@ -19,6 +19,7 @@ from host.store.access.api_keys import Proof as Proof
 from host.store.access.batches import Batches as Batches
 from host.store.access.batches import KeptBatch as KeptBatch
 from host.store.access.batches import KeptFile as KeptFile
+from host.store.access.batches import KeptSizes as KeptSizes
 from host.store.access.cancellations import Cancellations as Cancellations
 from host.store.access.counters import Counters as Counters
 from host.store.access.counters import Slot as Slot

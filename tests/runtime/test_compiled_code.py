@@ -79,7 +79,7 @@ def answer(cache: Path, state: Path, source: Any = TOOL) -> Any:
 
 def compiled_code(cache: Path, state: Path, wasm: bytes) -> bytes:
     with closing(Loader(cache, state)) as loader:
-        return bytes(loader.sandbox.load(wasm, Digest.of(wasm)).component.serialize())
+        return bytes(loader.sandbox.load(wasm, Digest.of(wasm)).compiled.component.serialize())
 
 
 def forge(cache: Path, code: bytes, key: bytes) -> int:

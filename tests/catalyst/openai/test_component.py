@@ -69,7 +69,7 @@ def engine(sandbox):
 
 @pytest.fixture(scope="module")
 def component(sandbox, openai_wasm):
-    return sandbox.load(openai_wasm, Digest.of(openai_wasm)).component
+    return sandbox.load(openai_wasm, Digest.of(openai_wasm)).compiled.component
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, TypeAlias
 
+from host.core import forks
 from host.core.audit import Event, EventKind, LogLine, Meters, Sink, failure_of
 from host.core.conversation import Conversation
 from host.core.limits import Limits
@@ -217,6 +218,7 @@ class Run:
         self._unrecorded: Counter[str] = Counter()  # denials beyond MAX_DENIALS, by kind and type
         self._own_emitted_bytes = 0
         self._token = CancelToken()
+        self._generation = forks.generation
         self.started_at = time.time()
         self._started = time.monotonic()
         self._deadline = self._started + limits.timeout_s
@@ -323,8 +325,15 @@ class Run:
     # cancellation
 
     def cancel(self) -> None:
-        """Cancel the run, from any thread. A blocked host call wakes; the guest stops at the next epoch."""
-        self._token.cancel()
+        """Cancel the run, from any thread. A blocked host call wakes; the guest stops at the next epoch. A child of a
+        fork cannot: it would hang up the connections of its parent."""
+        if not self.inherited:
+            self._token.cancel()
+
+    @property
+    def inherited(self) -> bool:
+        """Whether this process is a child of a fork, and the run is its parent's."""
+        return self._generation != forks.generation
 
     @property
     def cancelled(self) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import math
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -29,6 +30,15 @@ _LACKING: Final = {
 }
 _thread = threading.local()
 _stacks = threading.Lock()
+
+
+def _free_stacks() -> None:
+    """In a child of a fork: the thread that held the lock is not there."""
+    global _stacks  # noqa: PLW0603 - there is one size
+    _stacks = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_free_stacks)
 
 
 def left(most: float) -> float:

@@ -11,6 +11,7 @@ from typing import Final
 
 import h11
 
+from host.core import forks
 from host.core.slots import ALONE, Share, Slots
 from host.egress import failures
 from host.egress.failures import ConnectionLostError, EgressError
@@ -163,6 +164,7 @@ class Pool:
         self._idle: list[Connection] = []  # the longest idle first
         self._lent: dict[Connection, Share] = {}
         self._closed = False
+        self._generation = forks.generation
 
     def lend(self, origin: Origin, clock: Deadline, *, caller: str = "", unused: bool = False) -> Connection:
         """An idle connection to `origin`, the last used first, or one yet to be opened (always that if `unused`). The
@@ -206,7 +208,10 @@ class Pool:
             self._places.give_back(share)
 
     def close(self) -> None:
-        """Close the idle connections and end the lent ones; a thread that reads from one wakes."""
+        """Close the idle connections and end the lent ones; a thread that reads from one wakes. A child of a fork ends
+        none of its parent's."""
+        if self._generation != forks.generation:
+            return
         with self._lock:
             self._closed = True
             for connection in self._idle:

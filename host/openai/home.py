@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from host.core import forks
 from host.core.names import Reference
 from host.errors import InputError, NotFound
 from host.runtime.catalyst import Catalyst
@@ -103,6 +105,7 @@ class _SharedHost:
         self._lock = threading.Lock()
         self._host: Host | None = None
         self._users = 0
+        self._generation = forks.generation
 
     def __enter__(self) -> Host:
         with self._lock:
@@ -111,6 +114,8 @@ class _SharedHost:
             return self._host
 
     def __exit__(self, *_: object) -> None:
+        if self._generation != forks.generation:
+            return
         with self._lock:
             self._users -= 1
             host, self._host = (None, self._host) if self._users else (self._host, None)
@@ -118,4 +123,13 @@ class _SharedHost:
             host.close()
 
 
-_SHARED: Final = _SharedHost()
+_SHARED = _SharedHost()
+
+
+def _forget() -> None:
+    """In a child of a fork."""
+    global _SHARED  # noqa: PLW0603 - of the process
+    _SHARED = _SharedHost()
+
+
+os.register_at_fork(after_in_child=_forget)

@@ -144,7 +144,7 @@ class EventConnection(_AnyConnection):
         """End the connection behind all that was sent, drop what still comes, and wait for the end of the run, whose
         `result` is there then. Any number of times."""
         self.hang_up(code, reason)
-        while self._dialogue.get() is not None:
+        while not self._run.inherited and self._dialogue.get() is not None:
             pass
         self._ended = True
 
@@ -210,7 +210,7 @@ class AsyncEventConnection(_AnyConnection):
     async def aclose(self, code: int = NORMAL, reason: str = "") -> None:
         """As `EventConnection.close`."""
         self.hang_up(code, reason)
-        while await self._next() is not None:
+        while not self._run.inherited and await self._next() is not None:
             pass
         self._ended = True
 

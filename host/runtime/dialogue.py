@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from host.core import forks
 from host.core.conversation import Closed, SocketMessage, size_of
 from host.core.operation import Result
 from host.errors import StateError
@@ -56,6 +57,7 @@ class Dialogue:
 
     def __init__(self, told: Callable[[], None] | None = None) -> None:
         self._changed = threading.Condition()
+        self._generation = forks.generation
         self._said = _Queue()
         self._answered = _Queue()
         self._told = told or (lambda: None)
@@ -154,7 +156,9 @@ class Dialogue:
 
     def say(self, message: SocketMessage, *, block: bool = True) -> bool:
         """Add a message for the run. Returns False where there is no room and it may not block. Raises StateError where
-        the connection has ended, or the caller has ended it."""
+        the connection has ended, or the caller has ended it, and in a child of a fork."""
+        if self._generation != forks.generation:
+            raise forks.made_before()
         with self._changed:
             while True:
                 if self._over or self._hung_up is not None or self.end is not None:
@@ -169,7 +173,10 @@ class Dialogue:
         return True
 
     def get(self, *, block: bool = True) -> SocketMessage | None:
-        """The next message; None at the end, and where there is none yet and it may not block."""
+        """The next message; None at the end, and where there is none yet and it may not block. Raises StateError in a
+        child of a fork."""
+        if self._generation != forks.generation:
+            raise forks.made_before()
         with self._changed:
             while True:
                 was_full = self._answered.full
@@ -192,13 +199,18 @@ class Dialogue:
             return self._over and not self._answered._items  # noqa: SLF001 - of this file
 
     def hang_up(self, close: Closed) -> None:
-        """End the connection, behind all that was said. What still comes may be taken."""
+        """End the connection, behind all that was said. What still comes may be taken. In a child of a fork it goes
+        on: it is the parent's."""
+        if self._generation != forks.generation:
+            return
         with self._changed:
             self._hung_up = self._hung_up or close
             self._rouse()
 
     def abandon(self) -> None:
-        """Take no more."""
+        """Take no more. As `hang_up` in a child of a fork."""
+        if self._generation != forks.generation:
+            return
         with self._changed:
             self._gone = True
             self._answered.clear()

@@ -13,6 +13,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Final, Generic, Self, TypeAlias, TypeGuard, TypeVar
 
+from host.core import forks
 from host.core.operation import Result
 from host.core.repeating import Cause
 from host.core.sse import Comment
@@ -40,6 +41,7 @@ class Channel(Generic[End]):
         self._room_for_bytes = threading.Semaphore(_BYTES_AHEAD)
         self._arrived = arrived
         self._abandoned = False
+        self._generation = forks.generation
 
     def put(self, event: str | Piece, run: Run) -> bool:
         """Wait for room and add `event`. Returns False if the consumer has gone or the run is over, which a consumer
@@ -75,7 +77,9 @@ class Channel(Generic[End]):
 
     def get(self, *, block: bool = True, patience_s: float | None = None) -> str | Piece | tuple[End]:
         """The next event, or the argument of `end` in a tuple. Raises queue.Empty if it may not block, or none comes
-        for `patience_s` seconds."""
+        for `patience_s` seconds; StateError in a child of a fork, where none ever comes."""
+        if self._generation != forks.generation:
+            raise forks.made_before()
         item = self._items.get(block, patience_s)
         if isinstance(item, bytes):
             self._room_for_bytes.release()
@@ -138,6 +142,9 @@ class _Stream:
         self._run.cancel()
 
     def _leave(self) -> None:
+        if self._run.inherited:
+            self._ended = True
+            return
         self._channel.abandon()
         self._run.cancel()
 

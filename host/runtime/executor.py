@@ -21,6 +21,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 from weakref import WeakSet
 
+from host.core import forks
 from host.core.slots import Share, Slots
 from host.core.waiting import start
 from host.errors import Busy, Cancelled, StateError
@@ -93,6 +94,7 @@ class RunExecutor:
         self._runs: WeakSet[Run] = WeakSet()
         self._threads: Workers | None = None
         self._lock = threading.Lock()
+        self._generation = forks.generation
 
     @contextmanager
     def under_way(self, run: Run, share: Share) -> Iterator[None]:
@@ -121,12 +123,15 @@ class RunExecutor:
                 self.slots.give_back(share)
 
     def add(self, run: Run) -> None:
-        """`close` cancels the run."""
+        """`close` cancels the run. Raises StateError where there can be none."""
+        self.check_open()
         with self._lock:
             self._runs.add(run)
 
     def runs(self) -> list[Run]:
-        """Those that nobody has forgotten yet; some may have ended."""
+        """Those that nobody has forgotten yet; some may have ended. Raises StateError in a child of a fork."""
+        if self._generation != forks.generation:
+            raise forks.made_before()
         with self._lock:
             return list(self._runs)
 
@@ -135,7 +140,9 @@ class RunExecutor:
         return self.turns.queued(caller) >= _CROWD
 
     def check_open(self) -> None:
-        """Raises StateError after `close`."""
+        """Raises StateError after `close`, and in a child of a fork."""
+        if self._generation != forks.generation:
+            raise forks.made_before()
         if self.closed:
             raise StateError("the host is closed")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from host.core import forks
 from host.core.audit import Sink
 from host.core.limits import CEILING, Limits
 from host.core.names import Reference, looks_like_oci, looks_like_reference
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 
 class Host:
     """Loads catalysts. One per process: it has the engine, the compiled cache and the connections. Thread-safe. To be
-    closed, or used in a `with`.
+    closed, or used in a `with`. In a child of a fork a Host of the parent's, and what it loaded, raise StateError:
+    make it after the fork.
 
     `cache_dir` and `state_dir` default to the places in `host.core.environment`. `sink` gets every audit event.
     `limits` is the ceiling of every policy. `loader` is used in place of the directories, and closed with the host.
@@ -70,6 +72,7 @@ class Host:
         room = most_runs(self._loader.sandbox.lanes.slots)
         self._executor = RunExecutor(room if max_runs is None else min(max_runs, room))
         self._lock = threading.Lock()
+        self._generation = forks.generation
 
     def __repr__(self) -> str:
         return f"<Host {'closed' if self._executor.closed else 'open'}>"
@@ -128,6 +131,8 @@ class Host:
         """The stored state; opened at its first use. Raises StateError."""
         from host.runtime.workspace import Workspace  # noqa: PLC0415 - a file needs no database
 
+        if self._generation != forks.generation:
+            raise forks.made_before()
         with self._lock:
             if self._workspace is None:
                 self._workspace = self._own.enter_context(Workspace.open(self._state_dir))
@@ -158,7 +163,10 @@ class Host:
                 runs[ident].cancel()
 
     def close(self) -> None:
-        """Cancel all runs, wait for them, and release everything. Any number of times."""
+        """Cancel all runs, wait for them, and release everything. Any number of times. In a child of a fork it does
+        nothing: all of it is the parent's."""
+        if self._generation != forks.generation:
+            return
         self._executor.close()
         if "_token_keeper" in vars(self):
             self._token_keeper.close()

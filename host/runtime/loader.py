@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from host.core import environment
+from host.core import environment, forks
 from host.core.names import Digest
 from host.sandbox import CompileLimits, Loaded, Sandbox
 from host.trust.artifact import Artifact
@@ -38,10 +38,13 @@ class Loader:
         )
         self._loaded: dict[tuple[Digest, frozenset[str]], Loaded] = {}
         self._lock = threading.Lock()
+        self._generation = forks.generation
 
     def load(self, artifact: Artifact, *, wasi: Iterable[str] = ()) -> Loaded:
         """The component of `artifact`, ready to be linked. `wasi` names interfaces of WASI that it may import beyond
         the harmless ones. Raises ArtifactError, CacheError."""
+        if self._generation != forks.generation:
+            raise forks.made_before()
         key = artifact.digest, frozenset(wasi)
         with self._lock:
             found = self._loaded.get(key)
@@ -61,8 +64,9 @@ class Loader:
                 self._loaded.clear()
 
     def close(self) -> None:
-        """To be called once nothing runs any more."""
-        self.sandbox.close()
+        """To be called once nothing runs any more. In a child of a fork it does nothing."""
+        if self._generation == forks.generation:
+            self.sandbox.close()
 
 
 def _nearby_key(state_dir: Path) -> bytes | None:

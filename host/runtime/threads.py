@@ -8,6 +8,7 @@ begun cannot be taken back, and learns by its own deadline (`host.core.waiting`)
 from __future__ import annotations
 
 import math
+import os
 import queue
 import threading
 import time
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
+from host.core import forks
 from host.core.waiting import start, within
 from host.errors import Busy, StateError
 
@@ -76,12 +78,15 @@ class Workers:
         self._threads = 0
         self._stuck = 0  # threads at work for callers that have gone
         self._closed = False
+        self._generation = forks.generation
 
     def submit(self, work: Callable[[], T], *, within_s: float = math.inf) -> Future[T]:
         """Do `work` on one of the threads, at most `within_s` seconds after now. Raises Busy, and StateError after
-        `close`: then it is not done. It is not done either once the future was cancelled."""
+        `close` and in a child of a fork: then it is not done. It is not done either once the future was cancelled."""
         from concurrent.futures import Future  # noqa: PLC0415 - `host run` needs none
 
+        if self._generation != forks.generation:
+            raise forks.made_before()
         job: _Job[T] = _Job(work, time.monotonic() + within_s, Future())
         with self._changed:
             if self._closed:
@@ -116,6 +121,8 @@ class Workers:
 
     def close(self, wait_s: float = 0.0) -> None:
         """Take no more work, withdraw what waits, and wait for the threads, for so long. Any number of times."""
+        if self._generation != forks.generation:
+            return
         with self._changed:
             self._closed = True
             while self._waiting:
@@ -188,8 +195,17 @@ def _waited() -> Busy:
     return Busy("no thread was free in time", hint="what the others wait for may not answer")
 
 
-_aside: Final = Workers("host-aside", 8)
+_aside = Workers("host-aside", 8)
 ASIDE_S: Final = 60.0
+
+
+def _begin_anew() -> None:
+    """In a child of a fork."""
+    global _aside  # noqa: PLW0603 - of the process
+    _aside = Workers("host-aside", 8)
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 async def aside(work: Callable[..., T], *arguments: Any) -> T:

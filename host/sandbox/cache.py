@@ -73,6 +73,7 @@ class CompiledCache:
             _lock(fd)
             yield
         finally:
+            fcntl.flock(fd, fcntl.LOCK_UN)  # closing would leave it to a child of a fork
             os.close(fd)
 
     def load(self, name: str, engine: Engine) -> Compiled | None:

@@ -20,6 +20,7 @@ from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from weakref import WeakSet
 
 import sqlalchemy
 from sqlalchemy import Connection, Engine, Table, event, text
@@ -27,7 +28,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
-from host.core import environment, installation
+from host.core import environment, forks, installation
 from host.core.waiting import left, within
 from host.errors import InputError, StateError
 from host.store import migrations, schema
@@ -49,7 +50,7 @@ LONG_S = 60.0  # for statements that read much: `reading(LONG_S)`
 
 class Database:
     """One per process, thread-safe. To be closed. `writing` and `reading` are transactions. Both raise StateError,
-    which never contains the URL's password.
+    which never contains the URL's password; in a child of a fork at once.
 
     `shared`: other machines may use it, so what they need too cannot be in files of this machine. `name` is "" for the
     database in the state directory, and differs for every other. `quick`: there is `appending`."""
@@ -63,6 +64,8 @@ class Database:
         self._around = threading.local()
         self._appender: PoolProxiedConnection | None = None
         self._writers = threading.Lock()  # a queue: SQLite itself would make them poll
+        self._generation = forks.generation
+        _all.add(self)
 
     @classmethod
     def open(cls, state_dir: Path, url: str | None = None) -> Database:
@@ -121,6 +124,8 @@ class Database:
     def reading(self, statement_s: float = _STATEMENT_S) -> Iterator[Connection]:
         """A read transaction, which sees one state throughout. Inside `snapshot` it is that transaction. PostgreSQL may
         take `statement_s` for one statement."""
+        if self._generation != forks.generation:
+            raise forks.made_before()
         if (around := getattr(self._around, "connection", None)) is not None:
             yield around
             return
@@ -147,7 +152,10 @@ class Database:
                 self._around.connection = before
 
     def close(self) -> None:
-        """A connection that a thread is stuck with is left to the end of the process."""
+        """A connection that a thread is stuck with is left to the end of the process. In a child of a fork it does
+        nothing."""
+        if self._generation != forks.generation:
+            return
         if self._writers.acquire(timeout=1.0):
             try:
                 if self._appender is not None:
@@ -159,6 +167,8 @@ class Database:
 
     @contextmanager
     def _one_writer(self, until: float) -> Iterator[None]:
+        if self._generation != forks.generation:
+            raise forks.made_before()
         free = self._writers.acquire(blocking=False)
         if not free and not self._writers.acquire(timeout=max(0.0, until - time.monotonic())):
             raise StateError("the state's database is busy: another write of this process does not end")
@@ -176,6 +186,19 @@ class Database:
             with self.writing() as connection:  # of several processes, the first one migrates
                 migrations.upgrade(connection)
                 schema.check(connection)
+
+
+_all: Final[WeakSet[Database]] = WeakSet()
+
+
+def _leave_open() -> None:
+    """In a child of a fork. To close a connection of the parent's there can damage the database
+    (https://sqlite.org/howtocorrupt.html#_carrying_an_open_database_file_across_a_fork_)."""
+    for database in _all:
+        forks.keep(database)
+
+
+os.register_at_fork(after_in_child=_leave_open)
 
 
 def make_private(folder: Path) -> None:

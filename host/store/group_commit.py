@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final, Generic, TypeVar
 
+from host.core import forks
 from host.core.waiting import ANSWER_S, start
 from host.errors import Busy, HostError, StateError
 
@@ -64,15 +65,19 @@ class GroupCommit(Generic[RequestT, AnswerT]):
         self._wake.acquire()
         self._began_at: float | None = None  # while a batch is performed, and from its announcement on
         self._thread: threading.Thread | None = None
+        self._generation = forks.generation
 
     def submit(self, request: RequestT, within_s: float = ANSWER_S) -> AnswerT:
         """Returns once `perform` is through with the request. Raises what `explain` returns: of a failure, of a request
-        that waited longer than `within_s`, and where no thread can be started."""
+        that waited longer than `within_s`, and where no thread can be started. Raises StateError in a child of a
+        fork."""
+        if self._generation != forks.generation:
+            raise forks.made_before()
         now = time.monotonic()
         waiter: _Waiter[RequestT, AnswerT] = _Waiter(request, now + within_s, threading.Lock())
         waiter.done.acquire()
         with self._lock:
-            if self._thread is None or not self._thread.is_alive():  # after a fork it is not
+            if self._thread is None or not self._thread.is_alive():
                 self._begin()
             if self._began_at is None:
                 self._began_at = now

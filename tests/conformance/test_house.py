@@ -22,7 +22,7 @@ PACKAGES = sorted(
     for place in HOST.rglob("__init__.py")
     if place.parent != HOST and "migrations" not in place.parts
 )
-MOST_FILES = 344
+MOST_FILES = 345
 LONGEST_FILE = 500
 TOP = {"CHANGELOG.md", "LICENSE", "README.md", "build.sh", "catalyst", "constraints.txt", "host", "pyproject.toml", "tests", "wit"}  # fmt: skip
 

@@ -254,6 +254,7 @@ class CheckpointFile:
                 _lock(file, lock)
                 yield HeldCheckpoint(file)
             finally:
+                fcntl.flock(file, fcntl.LOCK_UN)  # closing would leave it to a child of a fork
                 os.close(file)
         except OSError as error:
             raise AuditError(f"{str(self.path)!r} cannot be read or written: {error.strerror}") from None

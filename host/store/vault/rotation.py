@@ -54,6 +54,7 @@ def noted(state_dir: Path) -> Iterator[Note]:
     finally:
         if not os.fstat(file).st_size:
             path.unlink(missing_ok=True)
+        fcntl.flock(file, fcntl.LOCK_UN)  # closing would leave it to a child of a fork
         os.close(file)
 
 
@@ -79,4 +80,5 @@ def _finish(path: Path, clear: Note) -> None:
                 clear(*both)
             path.unlink(missing_ok=True)
     finally:
+        fcntl.flock(file, fcntl.LOCK_UN)  # closing would leave it to a child of a fork
         os.close(file)

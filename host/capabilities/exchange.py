@@ -67,10 +67,11 @@ class UpstreamAnswer:
     """An answer that has begun, in the only form that a capability gets: redacted, metered, and with a GuestError for
     whatever goes wrong, its refusal recorded. Belongs to one run; to be closed.
 
-    It is searched for the secrets that are bound to its origin, whether this run has sent them or not: an upstream may
-    show an earlier request. It is not searched for other secrets. Its origin cannot have them, and a search would tell
-    a guest that owns the origin whether it guessed one. `headers` have lower-case names; values of one name are joined
-    by `, `. `ended` says that there is no more to read: at the end of the body, after a failure and after `close`.
+    It is searched for the secrets that its upstream gets in requests for any origin, whether this run has sent them or
+    not: it may show an earlier request. It is not searched for other secrets. The upstream cannot have them, and a
+    search would tell a guest that owns it whether it guessed one. `headers` have lower-case names; values of one name
+    are joined by `, `. `ended` says that there is no more to read: at the end of the body, after a failure and after
+    `close`.
 
     The body of an error is read as a whole. Where it cannot be read, an error object that says why stands in its place.
     """
@@ -191,7 +192,7 @@ class Exchange:
         self._upstream = upstream
         self._meter = RateMeter(grant.reference, grant.rate, limiter)
         self._attempts = Attempts(grant, limiter, self._count_again)
-        self._bound: dict[Origin, tuple[str, ...]] = {}  # the secrets of an origin, which do not change
+        self._shown: dict[tuple[Origin, Origin], tuple[str, ...]] = {}  # the secrets in answers, which do not change
         self.any_method = grant.methods.issuperset(METHODS)
 
     def begin(self, run: Run, text: str) -> tuple[RequestMessage, UpstreamAnswer]:
@@ -219,7 +220,7 @@ class Exchange:
                 first, request, passed = sent.outcome, sent.request, sent.passed
         except GuestError as error:
             raise recorded(run, error) from None
-        redactor = self.redactor_for(run, message.target)
+        redactor = self.redactor_for(run, request)
         broken: Callable[[EgressError], GuestError] = partial(failed, run, self.grant, request, redactor)
         if isinstance(first, EgressError):
             raise broken(first)
@@ -245,7 +246,7 @@ class Exchange:
         except GuestError as error:
             raise recorded(run, error) from None
         broken: Callable[[EgressError], GuestError] = partial(
-            failed, run, self.grant, sent.request, self.redactor_for(run, request.target)
+            failed, run, self.grant, sent.request, self.redactor_for(run, sent.request)
         )
         if isinstance(sent.outcome, EgressError):
             raise broken(sent.outcome)
@@ -253,12 +254,13 @@ class Exchange:
             broken = attempts.watching(run, sent.passed, broken)
         return sent.outcome, sent.request, broken
 
-    def redactor_for(self, run: Run, target: Target) -> Redactor:
-        """For the secrets that are bound to the origin of `target`."""
-        if (names := self._bound.get(target.at)) is None:
-            names = tuple([str(secret.name) for secret in self.grant.secrets_for(target)])
-            if len(self._bound) < _MOST_ORIGINS:
-                self._bound[target.at] = names
+    def redactor_for(self, run: Run, request: UpstreamRequest) -> Redactor:
+        """For the secrets that an answer to `request`, from where it was sent, may show."""
+        at = request.target.at, request.destination.at
+        if (names := self._shown.get(at)) is None:
+            names = tuple(map(str, self.grant.shown_by(request.target, request.destination)))
+            if len(self._shown) < _MOST_ORIGINS:
+                self._shown[at] = names
         if len(names) == len(run.placeholders.by_name):
             return run.redactor
         return run.redactor.limited([run.placeholders.by_name[name] for name in names])

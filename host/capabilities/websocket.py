@@ -260,7 +260,7 @@ class WebSockets:
         request = UpstreamRequest("GET", message.target, entered.destination, message.headers, b"")
         open_ = partial(self._sockets.open, subprotocols=message.subprotocols)
         raw, request, failed = exchange.open(run, request, entered, open_)
-        redactor = exchange.redactor_for(run, message.target)
+        redactor = exchange.redactor_for(run, request)
         if not isinstance(raw, RawSocket):
             run.unserved = cause_of_status(raw.status)
             return _refused(UpstreamAnswer(run, raw, redactor, failed), message)

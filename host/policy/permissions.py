@@ -196,6 +196,16 @@ class Grant:
         """The secrets that may be sent to `target`."""
         return tuple(grant for grant in self.secrets.values() if grant.goes_to(target, self.upstreams))
 
+    def shown_by(self, target: Target, destination: Target) -> tuple[SecretName, ...]:
+        """The secrets that an answer of `destination` to a request for `target` may show: what is bound to an origin
+        whose requests are sent there, with all that stands in for it."""
+        at = destination.at
+        mapped = (source for source, places in self.upstreams.items() if any(one.origin == at for one in places))
+        asked = (target, destination, *(target.rebased(source) for source in mapped))
+        return tuple(
+            name for name, grant in self.secrets.items() if any(grant.goes_to(one, self.upstreams) for one in asked)
+        )
+
 
 def compute_grant(
     *,

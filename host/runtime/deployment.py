@@ -20,7 +20,7 @@ from host.core.strict_json import Json
 from host.egress import TlsByOrigin, TlsFiles
 from host.errors import InputError, PolicyError
 from host.policy.document import Effective, Policy, SecretGrant, read_places
-from host.policy.permissions import Grant, Requested, check_bound, compute_grant, requested_by
+from host.policy.permissions import Grant, check_bound, compute_grant, requested_by
 from host.policy.tls import TlsRule
 from host.policy.urls import DomainPattern, Origin
 from host.secrets.value import SecretValue, weakness
@@ -187,13 +187,16 @@ class Deployment:
             check_bound(name, grant)
         for one in grant.named_upstreams:
             for name, other in one.secrets.items():
-                self._check_stand_in(one.origin, name, other, requested)
+                self._check_stand_in(one.origin, name, other, grant)
         return grant
 
-    def _check_stand_in(self, at: Origin, name: SecretName, other: SecretName, requested: Requested) -> None:
+    def _check_stand_in(self, at: Origin, name: SecretName, other: SecretName, grant: Grant) -> None:
         """Raises PolicyError: else a slip would send the catalyst's own secret."""
-        problem = hint = ""
-        if requested.secrets is not None and name not in requested.secrets:
+        problem, hint, requested = "", "", grant.requested
+        if name in grant.secrets and grant.secrets[name].reveal:
+            problem = f"{name} is revealed to the catalyst, which sends its own value of it"
+            hint = "reveal = false, or the same secret at all upstreams"
+        elif requested.secrets is not None and name not in requested.secrets:
             problem = f"the catalyst asks for no secret {name}"
             hint = f"it asks for: {', '.join(sorted(map(str, requested.secrets))) or 'none'}"
         elif other not in self.secrets and other not in self.tokens:

@@ -107,8 +107,9 @@ def test_an_answer_is_searched_in_a_run_that_did_not_send_the_secret(host: Host)
 
 def test_each_origin_is_searched_for_its_own_secrets(host: Host) -> None:
     secrets = {"TOKEN": Secret(TOKEN, domains=["api.test"]), "OTHER": Secret(OTHER, domains=["other.test"])}
-    with serving(response(f"{TOKEN} {OTHER}".encode())) as server:
-        policy = two_origins(origin_of(server), origin_of(server))
+    both = response(f"{TOKEN} {OTHER}".encode())
+    with serving(both) as server, serving(both) as other:
+        policy = two_origins(origin_of(server), origin_of(other))
         one = probe(host, **{**policy, "secrets": secrets})
         asked = [["fetch.request", asking(ORIGIN)], ["fetch.request", asking(ELSEWHERE)]]
         seen = one.run(calls(*asked, backwards=True)).data[::-1]

@@ -14,7 +14,7 @@ from host.capabilities.upstream import NotAsked
 from host.core.limits import CEILING
 from host.core.names import SecretName
 from host.egress import AddressPolicy, Egress
-from host.errors import TokenUnavailable
+from host.errors import PolicyError, TokenUnavailable
 from host.policy.permissions import compute_grant
 from host.run import Run
 from host.secrets.redaction import Redactor
@@ -59,6 +59,40 @@ def test_attack_a_stand_in_that_is_also_the_catalysts_own_is_echoed_to_it(
         seen = seen_of(one, ["secrets.get", "OTHER"], ["fetch.request", sent], ["fetch.request", asking()])
         assert OTHER.encode() in server.requests[0]
     assert (TOKEN in seen, OTHER in seen) == (False, False)
+
+
+LENT = {"TOKEN": "SPARE"}
+
+
+@pytest.mark.parametrize(
+    "elsewhere", [[], [{"origin": "http://127.0.0.1:1"}]], ids=["by itself", "as one of several upstreams"]
+)
+def test_attack_an_upstream_that_is_asked_for_another_origin_shows_what_stood_in_there(
+    host: Host, elsewhere: list[Any]
+) -> None:
+    """An upstream may show an earlier request, of another run, to whoever can reach it by another name."""
+    with serving(SHOWS_BOTH) as server:
+        at = origin_of(server)
+        one = probe(
+            host,
+            secrets={"TOKEN": Secret(TOKEN, domains=["api.test"]), "SPARE": OTHER},
+            allowed_domains=[*BOTH, at],
+            upstreams={
+                ORIGIN: ["http://127.0.0.1:1", UpstreamRule(origin=at, secrets=LENT)],
+                ELSEWHERE: [at, *(UpstreamRule(**rule) for rule in elsewhere)],
+            },
+        )
+        seen = seen_of(one, ["fetch.request", asking(ELSEWHERE)], ["fetch.request", asking(f"{at}/x")])
+    assert (TOKEN in seen, OTHER in seen) == (False, False)
+    assert seen.count("'status': 200") == 2
+
+
+def test_attack_a_secret_that_the_catalyst_sees_is_sent_by_it_where_another_should_stand(host: Host) -> None:
+    rules = ["http://127.0.0.1:1", UpstreamRule(origin="https://llm.test", secrets=LENT)]
+    secrets = {"TOKEN": Secret(TOKEN, domains=["api.test"], reveal=True), "SPARE": OTHER}
+    with pytest.raises(PolicyError, match="TOKEN is revealed to the catalyst") as caught:
+        probe(host, secrets=secrets, upstreams={ORIGIN: rules})
+    assert caught.value.field == "upstreams"
 
 
 class Caller:

@@ -358,6 +358,7 @@ class Run:
         was counted as a response, and redacted by the capability that relays it."""
         if self.listener is None:
             return False
+        self.settle()
         if not self.flows:
             self.begin_flow()
         size = event.size if isinstance(event, Cut) else len(event.encode("utf-8", "replace"))
@@ -377,6 +378,7 @@ class Run:
         """Hand what flows beside events to the taker. Returns whether it was taken."""
         if self.taker is None:
             return False
+        self.settle()
         if not self.flows:
             self.begin_flow()
         if isinstance(piece, bytes):

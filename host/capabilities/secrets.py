@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
+from host.core.audit import EventKind
 from host.core.names import SecretName
 from host.core.wit import SECRETS, Err, Ok
 from host.egress import Deadline
@@ -47,9 +48,8 @@ class Secrets:
             run.unavailable = lost
             return Err(f"token-unavailable: no token for {name}")
         if run.first_use(str(name)):
-            run.audit(
-                "secret.reveal" if granted.reveal else "secret.use", "allow", decision.rule, {"secret": str(name)}
-            )
+            kind: EventKind = "secret.reveal" if granted.reveal else "secret.use"
+            run.audit(kind, "allow", decision.rule, {"secret": str(name)}, held=not granted.reveal)
         if granted.reveal:
             return Ok((run.tokens.get(name) or self._secrets[name]).reveal())
         return Ok(run.placeholders.by_name[str(name)])

@@ -253,9 +253,34 @@ def test_a_request_and_the_secrets_in_it_are_recorded_at_once_before_it_is_sent(
     with Host(sink=kept) as host, serving(response()) as server:
         one = probe(host, origin_of(server), secrets={"TOKEN": TOKEN})
         answers(one, GET, ["fetch.request", asking(headers={"X-Api-Key": "$0"})])
-    assert ["http.request", "secret.use"] in [batch[-2:] for batch in kept.batches]
+    assert kept.batches == [["run.started"], ["secret.use", "http.request", "secret.use"], ["run.ended"]]
     assert connections == [0]
     assert [event.at for event in kept] == sorted(event.at for event in kept)
+
+
+def test_a_placeholder_is_recorded_before_anything_leaves_the_run() -> None:
+    """It does nothing within a sandbox, which ends with the process: what it may be put into is what counts."""
+    kept, seen = Together(), list[list[list[str]]]()
+    with Host(sink=kept) as host:
+        one = probe(host, secrets={"TOKEN": TOKEN})
+        with one.stream(calls(GET, ["output.emit", '{"n":1}'])) as events:
+            for _ in events:
+                seen.append([*kept.batches])
+    assert seen == [[["run.started"], ["secret.use"]]]
+
+
+def test_a_secret_is_recorded_before_it_is_revealed() -> None:
+    kept = Together()
+    with Host(sink=kept) as host:
+        probe(host, secrets={"TOKEN": Secret(TOKEN, reveal=True)}).run(calls(GET, GET))
+    assert kept.batches == [["run.started"], ["secret.reveal"], ["run.ended"]]
+
+
+def test_a_placeholder_without_a_request_is_recorded_by_the_end_of_the_run() -> None:
+    kept = Together()
+    with Host(sink=kept) as host:
+        probe(host, secrets={"TOKEN": TOKEN}).run(calls(GET))
+    assert kept.batches == [["run.started"], ["secret.use", "run.ended"]]
 
 
 def test_a_request_without_a_secret_is_recorded_before_it_is_sent() -> None:

@@ -19,8 +19,8 @@ from tests.server.conftest import installed_state, state_dir, workspace  # noqa:
 
 CHAT: dict[str, Any] = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Say hello in one word"}]}
 MOST_FILES_OF_A_REQUEST = 45
-MOST_CALLS_OF_A_REQUEST = 705
-MOST_FILES_OF_A_RUN = 28
+MOST_CALLS_OF_A_REQUEST = 690
+MOST_FILES_OF_A_RUN = 29  # one of them starts a thread, where that of the run before is not free yet
 
 
 @pytest.fixture

@@ -12,12 +12,13 @@ import openai
 import pytest
 from sqlalchemy import update
 
+from host.core.names import Reference
 from host.core.quantities import Quota
 from host.fakes import FakeOpenAI
 from host.fakes.openai.faults import Fault
 from host.runtime.workspace import Workspace
 from host.server import Application, ServerSettings
-from host.service.batches import answers, hosted, hosted_work
+from host.service.batches import hosted, hosted_work
 from host.service.batches.hosted import BATCH, FILE
 from host.service.batches.hosted_work import BatchSettings
 from host.store.audit_log.records import Wanted, newest_records
@@ -174,7 +175,7 @@ class TestKeys:
         fake: FakeOpenAI,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(answers, "_MOST_WAIT_S", 0.1)
+        monkeypatch.setattr(hosted, "_REST_S", 0.5)
         one = Caller(server, workspace, "slow", rate_limit=Quota.parse("12/1d"))
         batch = one.begin(chat(number) for number in range(20))  # two requests
         until(lambda: len(fake.requests) >= 10)
@@ -182,6 +183,7 @@ class TestKeys:
         assert len(fake.requests) == 10 + 20, "the first key has no more"
         assert not workspace.batches.get(batch.id).ended  # type: ignore[union-attr]
         workspace.api_keys.update("slow", rate_limit=Quota.parse("100/1d"))
+        server.up_to_date()
         assert one.ended(batch).request_counts.completed == 20
         assert len(fake.requests) == 20 + 20
 
@@ -203,6 +205,16 @@ class TestKeys:
         [record] = newest_records(workspace.database, 9, Wanted(kind="request.refused"))
         assert record.detail == {"key": one.key.id, "request": error["id"], "route": "POST /v1/chat/completions"}
         assert "gpt-5" in record.rule
+
+    def test_a_line_that_an_upstream_may_have_done_is_not_repeated_by_the_policy(
+        self, caller: Caller, server: Server, workspace: Workspace, fake: FakeOpenAI
+    ) -> None:
+        """The host's own idempotency key is unknown to most of the upstreams that these batches are for."""
+        workspace.policies.set(Reference.parse("c:local.openai"), "retries", 3)
+        server.up_to_date()
+        fake.script([Fault(status=500)])
+        batch = caller.ended(caller.begin([chat(1)]))
+        assert (batch.request_counts.failed, len(fake.requests)) == (1, 1)
 
     def test_a_key_for_other_operations_makes_no_batch(self, server: Server, workspace: Workspace) -> None:
         one = Caller(server, workspace, "chats", operations=["chat.*"])

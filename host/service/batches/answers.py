@@ -8,6 +8,7 @@ failover goes, is as for any other request.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -89,14 +90,14 @@ class Asking:
     """On whose behalf a batch asks, and how. `principal` returns the caller as the catalog has them now, or raises
     Unauthenticated. `target`: the catalyst for all lines; None: the one that has the line's model. `told` renders an
     error for the caller. `patience_s`: for how long a line may wait for a limit. What comes later stops the batch,
-    unless this `waits` all the same, until others stop it."""
+    as does a limit that has more in `longest_s` at the earliest: it can go on then."""
 
     principal: Callable[[View], Principal]
     target: Reference | None = None
     timeout_s: float | None = None
     told: Callable[[HostError], Mapping[str, Any]] = HostError.as_dict
     patience_s: float = 600.0
-    waits: bool = False
+    longest_s: float = math.inf
 
 
 @dataclass(slots=True)
@@ -139,7 +140,7 @@ class DispatchEngine:
                     raise
                 if wait_s is None:
                     return self._failed(asked, error)
-                if time.monotonic() + wait_s > until and not self._asking.waits:
+                if wait_s > self._asking.longest_s or time.monotonic() + wait_s > until:
                     raise _out_of_patience(error) from None
                 wait_s = min(wait_s, _MOST_WAIT_S)  # the operator may widen the limit meanwhile
                 waits += 1

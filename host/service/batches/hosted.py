@@ -24,7 +24,7 @@ from typing import Final
 from host.core.audit import Event
 from host.core.slots import fair
 from host.core.strict_json import Json
-from host.errors import HostError, InputError, LimitExceeded, NotFound
+from host.errors import Busy, HostError, InputError, LimitExceeded, NotFound
 from host.service.batches.hosted_work import AT_ONCE, LEASE_S, READ, Hosting, OneBatch
 from host.service.batches.kept import batch_object, file_object, in_status, read_lifetime, read_metadata
 from host.service.batches.lines import PREFIX
@@ -38,6 +38,7 @@ BATCH: Final = "batch_hosted_"
 WINDOW_S: Final = 86_400.0
 _LOOK_S: Final = 1.0
 _AGAIN_S: Final = 15.0  # after an error that was no line's own
+_REST_S: Final = 300.0  # of a batch that waits for a limit, in which others run
 _SWEEP_S: Final = 600.0
 _LONGEST_PAUSE_S: Final = 7 * 86_400.0  # for which no server runs, and a batch still finds its input
 _LONGEST_NAME: Final = 512
@@ -172,6 +173,7 @@ class HostedBatches:
             return batch if batch.ended or batch.facts["status"] == "cancelling" else in_status(batch, "cancelling")
 
         found = await self.hosting.briefly(partial(self.hosting.store.change, ident, cancelling))
+        self._again.pop(ident, None)
         if found is None or found.ended:
             raise InputError(f"the batch is {shown['status']}, and cannot be cancelled", field="batch_id")
         self._changed.set()
@@ -235,6 +237,7 @@ class HostedBatches:
                 continue  # a key that is alone has half of them
             if await self.hosting.briefly(partial(self.hosting.limiter.lease, f"batch:{ident}", LEASE_S)):
                 continue  # another process has it
+            self._again.pop(ident, None)
             task = self._running[ident] = asyncio.get_running_loop().create_task(self._run(ident))
             self._owners[owner] += 1
             task.add_done_callback(partial(self._ran, ident, owner))
@@ -243,7 +246,6 @@ class HostedBatches:
         del self._running[ident]
         self._owners[owner] -= 1
         self._changed.set()
-        self._again.pop(ident, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._again[ident] = time.monotonic() + _AGAIN_S
             _log.warning("the batch %s stopped, and goes on later: %s", ident, error)
@@ -255,6 +257,12 @@ class HostedBatches:
             if batch is not None and not batch.ended:
                 one = OneBatch(self.hosting, batch)
                 await one.run()
+        except HostError as error:
+            rest_s = _REST_S if isinstance(error, Busy) else _AGAIN_S
+            if one is not None and (left_s := one.expires_at - time.time()) > 0:
+                rest_s = min(rest_s, left_s)
+            self._again[ident] = time.monotonic() + rest_s
+            _log.warning("the batch %s stopped, and goes on later: %s", ident, error)
         finally:
             if one is None or not one.lost:
                 with suppress(HostError):

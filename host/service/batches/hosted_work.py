@@ -51,9 +51,11 @@ _log = logging.getLogger(__name__)
 
 MOST_LINES: Final = 50_000  # as OpenAI has it
 LEASE_S: Final = 20.0
+LONGEST_WAIT_S: Final = 60.0  # of a line for a limit, while its batch keeps others from running
 AT_ONCE: Final = 8  # batches of one process
 _MOST_MISTAKES: Final = 100
 READ: Final = 64  # lines or pieces at once
+_READ_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ class Hosting:
 
 
 class OneBatch:
-    """A batch that this process runs, until it ends or another process has it (`lost`)."""
+    """A batch that this process runs, until it ends or another process has it (`lost`). `expires_at` is Unix time."""
 
     def __init__(self, hosting: Hosting, batch: KeptBatch) -> None:
         self.lost = False
@@ -98,7 +100,7 @@ class OneBatch:
         self._batch = batch
         self._facts = batch.facts
         self._files = (str(batch.facts["output"]), str(batch.facts["errors_file"]))
-        self._expires_at = float(str(batch.facts["expires_at"]))
+        self.expires_at = float(str(batch.facts["expires_at"]))
         self._mark = secrets.token_hex(8)  # which run of it may write: the latest
         self._done: set[int] = set()
         self._room = 0  # bytes that answers may still have, as of the latest look
@@ -143,8 +145,8 @@ class OneBatch:
             lambda now: in_status(with_facts(now, counts=[checked.lines, *counts_of(now)[1:]]), "in_progress")
         )
         self._done = set(await self._hosting.aside(lambda: [*self._store.positions(self._files)]))
-        patience_s = max(1.0, self._expires_at - time.time())
-        asking = Asking(self._principal, None, None, self._hosting.told, patience_s, waits=True)
+        patience_s = max(1.0, self.expires_at - time.time())
+        asking = Asking(self._principal, None, None, self._hosting.told, patience_s, longest_s=LONGEST_WAIT_S)
         engine = DispatchEngine(self._hosting.catalog, self._hosting.dispatch, asking)
         concurrency = self._hosting.settings.concurrency
 
@@ -204,7 +206,7 @@ class OneBatch:
 
     async def _each(self, checked: Checked) -> AsyncIterator[BatchLine]:
         lines = unfinished(lines_of(self._input()), checked, self._done.__contains__)
-        while found := await self._hosting.aside(lambda: [*islice(lines, READ)]):
+        while found := await self._hosting.aside(lambda: _next(lines)):
             for line in found:
                 yield line
 
@@ -239,7 +241,7 @@ class OneBatch:
         else:
             if now.facts["status"] == "cancelling":
                 self._why = {"status": "cancelled"}
-            elif time.time() > self._expires_at:
+            elif time.time() > self.expires_at:
                 self._why = {"status": "expired"}
         return self._why is not None
 
@@ -313,6 +315,17 @@ def _some_of(lines: Callable[[], Iterator[BatchLine]]) -> Iterator[BatchLine]:
         if count > MOST_LINES:
             raise _TooMany
         yield line
+
+
+def _next(lines: Iterator[BatchLine]) -> list[BatchLine]:
+    """A few: of long ones fewer."""
+    found, size = list[BatchLine](), 0
+    for line in lines:
+        found.append(line)
+        size += len(line.text)
+        if len(found) == READ or size >= _READ_BYTES:
+            break
+    return found
 
 
 def _failed(mistakes: Sequence[dict[str, Json]]) -> dict[str, Json]:

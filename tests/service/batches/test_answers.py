@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import math
 import threading
 import time
 from contextlib import asynccontextmanager, closing
@@ -98,14 +99,14 @@ def answer(
     patience_s: float = 60.0,
     stopping: bool = False,
     *,
-    waits: bool = False,
+    longest_s: float = math.inf,
     line: BatchLine = LINE,
 ) -> BatchAnswer | None:
     async def main() -> BatchAnswer | None:
         event = asyncio.Event()
         if stopping:
             event.set()
-        asking = Asking(lambda _: OPERATOR, patience_s=patience_s, waits=waits)
+        asking = Asking(lambda _: OPERATOR, patience_s=patience_s, longest_s=longest_s)
         engine = DispatchEngine(dispatching, dispatching, asking)  # type: ignore[arg-type]  # as much as it needs of them
         return await engine.answer("b", line, event)
 
@@ -221,11 +222,18 @@ def test_a_line_that_has_waited_for_a_thousand_times_goes_on_waiting(monkeypatch
     assert not found.failed
 
 
-def test_a_batch_that_waits_is_not_stopped_by_a_limit_that_takes_longer() -> None:
+def test_a_line_that_has_waited_for_long_in_short_waits_does_not_stop_the_batch() -> None:
     spent = LimitExceeded("spent", unit="requests", retry_after_s=0.05)
-    found = answer(Dispatching(spent, spent, result()), patience_s=0.0, waits=True)
+    found = answer(Dispatching(*[spent] * 10, result()), longest_s=0.06)
     assert found is not None
     assert not found.failed
+
+
+def test_a_limit_that_has_more_in_days_stops_the_batch_at_once() -> None:
+    """It makes room for others, and goes on later."""
+    dispatching = Dispatching(LimitExceeded("spent", unit="requests", retry_after_s=7_200.0))
+    with pytest.raises(Busy, match="has more in 7200 s"):
+        answer(dispatching, patience_s=86_400.0, longest_s=60.0)
 
 
 class TestLargeLines:

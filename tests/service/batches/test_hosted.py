@@ -150,22 +150,72 @@ async def spent(_: int) -> None:
     raise LimitExceeded("spent", unit="requests", retry_after_s=7 * 86_400.0)
 
 
+async def worked(kept: Kept, true: Callable[[], bool]) -> None:
+    """The work of a process, until it is `true`."""
+    working = asyncio.ensure_future(kept.batches.work())
+    await asyncio.to_thread(until, true)
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+
+
 class TestOver:
     def test_a_batch_whose_limit_is_spent_for_longer_than_its_window_ends_as_expired(
         self, kept: Kept, engine: Engine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(hosted, "WINDOW_S", 0.5)
+        monkeypatch.setattr(hosted, "WINDOW_S", 2.0)
+        monkeypatch.setattr(hosted, "_LOOK_S", 0.05)
         engine.ends = spent
 
         async def main() -> dict[str, Any]:
             batch = await kept.begin(20)
-            await kept.one(batch).run()
+            await worked(kept, lambda: kept.facts(batch)["ended"])
+            assert len(engine.asked) <= 20, "it was not begun again and again"
             facts = kept.facts(batch)
             assert [one["error"]["code"] for one in await kept.lines(facts["error_file_id"])] == ["batch_expired"] * 20
             return facts
 
         facts = asyncio.run(main())
         assert (facts["status"], facts["ended"], facts["counts"]) == ("expired", True, [20, 0, 20])
+
+    def test_batches_whose_limits_are_spent_keep_no_other_from_running(
+        self, kept: Kept, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(hosted, "AT_ONCE", 2)
+        monkeypatch.setattr(hosted, "_LOOK_S", 0.05)
+        stuck: set[str] = set()
+
+        async def run(_: DispatchEngine, asked: Any) -> Any:
+            if asked.batch in stuck:
+                await spent(1)
+            raise InputError("no such model")
+
+        monkeypatch.setattr(DispatchEngine, "_run", run)
+
+        async def main() -> None:
+            stuck.update([await kept.begin(3) for _ in range(4)])
+            other = await kept.begin(3)
+            await worked(kept, lambda: kept.facts(other)["ended"])
+            assert not any(kept.facts(one)["ended"] for one in stuck)
+
+        asyncio.run(main())
+
+    def test_a_batch_that_rests_is_cancelled_at_once(
+        self, kept: Kept, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(hosted, "_LOOK_S", 0.05)
+        engine.ends = spent
+
+        async def main() -> str:
+            batch = await kept.begin(3)
+            working = asyncio.ensure_future(kept.batches.work())
+            await asyncio.to_thread(until, lambda: batch in kept.batches._again)
+            await kept.batches.cancel(ME, batch)
+            await asyncio.to_thread(until, lambda: kept.facts(batch)["ended"])
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+            return str(kept.facts(batch)["status"])
+
+        assert asyncio.run(main()) == "cancelled"
 
     def test_a_batch_that_became_too_old_before_it_began_sends_nothing(
         self, kept: Kept, engine: Engine, monkeypatch: pytest.MonkeyPatch
@@ -484,9 +534,6 @@ def test_an_error_that_nobody_foresaw_does_not_end_the_work_of_the_process(
 
     async def main() -> None:
         batch = await kept.begin(1)
-        working = asyncio.ensure_future(kept.batches.work())
-        await asyncio.to_thread(until, lambda: kept.facts(batch)["ended"])
-        working.cancel()
-        await asyncio.gather(working, return_exceptions=True)
+        await worked(kept, lambda: kept.facts(batch)["ended"])
 
     asyncio.run(main())

@@ -21,6 +21,7 @@ import pytest
 
 from host.fakes import FakeOpenAI
 from host.runtime.workspace import Workspace
+from host.service.limits import open_limiter
 from host.store.audit_log.records import runs
 from tests.cli.conftest import PATIENCE_S, Ran, Upstream
 from tests.server.conftest import OPENAI, install, until
@@ -322,6 +323,30 @@ class TestWorkers:
                 workspace.cancellations.ask(runs(workspace.database, limit=1)[0].id)
                 client.read_until(b'"code":"cancelled"')
             assert one.end() == 0
+
+
+def test_a_batch_of_a_server_that_was_killed_is_finished_by_the_next_one(
+    serve: Any, workspace: Workspace, fake: FakeOpenAI, tmp_path: Path
+) -> None:
+    settings = tmp_path / "server.toml"
+    settings.write_text("[batches]\n")
+    lines = [{"custom_id": f"n{n}", "method": "POST", "url": "/v1/chat/completions", "body": CHAT} for n in range(60)]
+    content = "".join(json.dumps(one) + "\n" for one in lines).encode()
+    fake.script([{"times": 20}, {"delay_s": 120.0, "times": 4}])
+    first = serve("--config", str(settings))
+    file = first.client.post("/v1/files", files={"file": ("in.jsonl", content)}, data={"purpose": "batch"}).json()
+    asked = {"input_file_id": file["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+    batch = first.client.post("/v1/batches", json=asked).json()["id"]
+    until(lambda: first.client.get(f"/v1/batches/{batch}").json()["request_counts"]["completed"] >= 20)
+    first.end(signal.SIGKILL)
+    open_limiter(None, workspace).release(f"batch:{batch}")  # as it is once the lease of the killed one is over
+    second = serve("--config", str(settings))
+    until(lambda: second.client.get(f"/v1/batches/{batch}").json()["status"] == "completed")
+    found = second.client.get(f"/v1/batches/{batch}").json()
+    answers = second.client.get(f"/v1/files/{found['output_file_id']}/content").text.splitlines()
+    assert sorted(json.loads(one)["custom_id"] for one in answers) == sorted(f"n{n}" for n in range(60))
+    assert found["request_counts"] == {"total": 60, "completed": 60, "failed": 0}
+    assert len(fake.requests) <= 60 + 16 + 64, "those that were under way, or not yet in the state"
 
 
 def children(pid: int) -> list[int]:

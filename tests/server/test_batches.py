@@ -266,10 +266,10 @@ class TestEnds:
         asked = [one["body"]["messages"][0]["content"] for one in fake.requests]
         assert len(asked) <= 60 + 4, "those that were under way were asked again, and no others"
 
-    def test_where_a_process_was_killed_another_goes_on_once_its_lease_is_over(
+    def test_where_a_process_left_its_lease_another_goes_on_once_it_is_over(
         self, workspace: Workspace, state_dir: Path, fake: FakeOpenAI, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A killed process releases nothing, and says nothing."""
+        """As one that was killed: it releases nothing."""
         for module in (hosted, hosted_work):
             monkeypatch.setattr(module, "LEASE_S", 2.0)
         fake.script([Fault(delay_s=120.0, times=3)])

@@ -28,10 +28,11 @@ from host.capabilities.upstream import KeptAnswer, NotAsked, RawAnswer, RawSocke
 from host.core.leases import Leases, LocalLeases
 from host.core.preference import in_order
 from host.core.quantities import as_duration
-from host.core.repeating import IDEMPOTENT, Cause, cause_of_kind, cause_of_status, may_move, was_not_processed
+from host.core.repeating import IDEMPOTENT, Cause, cause_of_kind, cause_of_status, known_by, may_move, was_not_processed
 from host.core.sliding_window import LocalLimiter, RequestLimiter, TokenLimiter
 from host.egress import EgressError, retry
 from host.egress.breaker import Breakers, Pass, Refused
+from host.egress.headers import Fields
 from host.egress.throttle import Full, Throttles
 from host.errors import AuditError, CircuitOpen, Refusal, StateError
 from host.policy.permissions import Grant
@@ -131,20 +132,23 @@ class Attempts:
             self._throttles = Throttles(grant.reference, grant.throttle, tokens)
         self.guarded = bool(self._breakers or self._throttles or grant.several_upstreams)
 
-    def enter(self, run: Run, method: str, target: Target, size: int) -> Entered:
+    def enter(self, run: Run, method: str, target: Target, headers: Fields, size: int) -> Entered:
         """Before a request is counted and recorded: finds the first upstream that may be asked, and waits for room
         where none has some. `size` is that of its body in bytes. Raises GuestError (circuit_open, rate_limited),
         RunStopped where the run ends meanwhile."""
-        return self._entered(run, method, target, size, self._upstreams_of(run, target), [])
+        return self._entered(run, method, target, size, self._upstreams_of(run, target, headers), [])
 
-    def _upstreams_of(self, run: Run, target: Target) -> tuple[Target, ...]:
-        """Where a request may go, in the order in which it is tried."""
+    def _upstreams_of(self, run: Run, target: Target, headers: Fields) -> tuple[Target, ...]:
+        """Where a request may go, in the order in which it is tried. With an idempotency key that is always the same
+        for those of one API key: a client's own repeat comes to the upstream that knows the key."""
         places = self._grant.upstreams.get(target.at, ())
         if len(places) < 2:
             return (self._grant.destination(target),)
         if run.upstreams and (kept := [one for one in places if str(one.origin) in run.upstreams]):
             places = tuple(kept)
-        return tuple([target.rebased(one.origin) for one in in_order(places, random.random)])
+        known = known_by(headers)
+        draw = random.Random(f"{run.key} {known}").random if known else random.random  # noqa: S311 - it shares work
+        return tuple([target.rebased(one.origin) for one in in_order(places, draw)])
 
     def _entered(
         self,

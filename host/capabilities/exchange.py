@@ -303,7 +303,7 @@ class Exchange:
     def enter(self, run: Run, message: RequestMessage, size: int, rule: str, shown: Mapping[str, Json]) -> Entered:
         """Let a request through that `rule` allows, count it and record it, as `shown`. Raises GuestError."""
         method, target = message.method, message.target
-        entered = self._attempts.enter(run, method, target, size)
+        entered = self._attempts.enter(run, method, target, message.headers, size)
         try:
             self.check_count(run, message)
             self._attempts.record_moves(run, method, target, entered)

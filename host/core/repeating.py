@@ -33,9 +33,13 @@ _OF_KINDS: Final[Mapping[str, Cause]] = {
 def may_repeat(method: str, headers: Iterable[tuple[str, str]]) -> bool:
     """Whether a request may be repeated, at the same origin, whatever became of it. `headers` are its names and
     values."""
-    return method in IDEMPOTENT or any(
-        name.lower() in _KEYS and value.strip() and not value.startswith(OWN_KEY) for name, value in headers
-    )
+    known = known_by(headers)
+    return method in IDEMPOTENT or (known != "" and not known.startswith(OWN_KEY))
+
+
+def known_by(headers: Iterable[tuple[str, str]]) -> str:
+    """The idempotency key of a request, by which its upstream knows it again; "" for none."""
+    return next((key for name, value in headers if name.lower() in _KEYS and (key := value.strip())), "")
 
 
 def may_move(method: str) -> bool:

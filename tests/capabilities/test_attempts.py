@@ -355,7 +355,7 @@ class Sent:
 
     def send(self) -> Any:
         request: Any = SimpleNamespace(method="POST", headers=(), body=b"", target=AT, destination=AT)
-        return self.attempts.send(self.run, request, self.attempts.enter(self.run, "POST", AT, 0), self.does)
+        return self.attempts.send(self.run, request, self.attempts.enter(self.run, "POST", AT, (), 0), self.does)
 
 
 def raising(error: BaseException) -> Callable[..., Any]:
@@ -392,7 +392,7 @@ def test_an_answer_is_not_thrown_away_where_the_circuits_cannot_be_told_of_it(
     """It may have been paid for, and its client would ask again."""
     answer = SimpleNamespace(status=status, headers=())
     sent = Sent(lambda: answer)
-    entered = sent.attempts.enter(sent.run, "POST", AT, 0)
+    entered = sent.attempts.enter(sent.run, "POST", AT, (), 0)
     monkeypatch.setattr(sent.leases, "lease_left_s", raising(errors.StateError("the database does not answer")))
     request: Any = SimpleNamespace(method="POST", headers=(), body=b"", target=AT, destination=AT)
     assert sent.attempts.send(sent.run, request, entered, sent.does).outcome is answer
@@ -417,7 +417,7 @@ def test_attack_a_request_that_got_no_connection_takes_the_place_of_the_answer_b
         run = Run(limits=grant.limits, sink=None, redactor=Redactor({}), placeholders=Placeholders())
         attempts, target = Attempts(grant, None, lambda run: True), Target.parse(f"{ORIGIN}/x")
         request = UpstreamRequest("POST", target, target, (), b"{}")
-        entered = attempts.enter(run, "POST", target, 2)
+        entered = attempts.enter(run, "POST", target, (), 2)
         sent = attempts.send(run, replace(request, destination=entered.destination), entered, by)
     assert not isinstance(sent.outcome, EgressError)
     assert (sent.outcome.status, run.once_only) == (429, False)

@@ -210,6 +210,19 @@ def test_weights_share(host: Host) -> None:
     assert (few + many, 0 < few < many) == (40, True)
 
 
+def test_attack_a_key_is_sent_again_until_another_upstream_does_the_work_too(host: Host) -> None:
+    """By weight, each request of a client would go elsewhere."""
+    with both(BROKEN, BROKEN) as servers:
+        rules = [UpstreamRule(origin=origin_of(one), weight=at) for one, at in zip(servers, (1, 2), strict=True)]
+        one = load(host, rules)
+        for key in ("a", "b", "c", "d", "e", "f"):
+            before = asked(servers)
+            keyed = asking(method="POST", body="{}", headers={"Idempotency-Key": key})
+            answers(one, *[["fetch.request", keyed]] * 5)
+            assert sorted(now - then for now, then in zip(asked(servers), before, strict=True)) == [0, 5]
+        assert all(asked(servers)), "another key may go to the other one"
+
+
 def test_an_open_circuit_is_passed_over_and_the_record_says_so(host: Host) -> None:
     with both(BROKEN, response()) as servers:
         one = load(host, servers, breaker=Breaker(failures=2, pause="5m"))

@@ -2,6 +2,9 @@
 
 They come with its source distribution, of the version that is installed, from the package registry. The upstream
 answers with every field that a type has, and the tests hold each answer to that type.
+
+A developer's machine may lack a way to the registry: then the test is skipped. With MUST_RUN set, as by `.ci/run`, it
+fails there.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import tarfile
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
+from typing import NoReturn
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -45,13 +49,20 @@ def suite() -> Path:
     return place
 
 
+def not_here(why: str) -> NoReturn:
+    """Skips the test, for `why`; fails it where it must run."""
+    if os.environ.get("MUST_RUN"):
+        pytest.fail(f"{why}; MUST_RUN is set")
+    pytest.skip(f"{why}: it runs where the registry is reached, and MUST_RUN=1 makes this a failure")
+
+
 def _downloaded(folder: Path) -> Path:
     """The archive, which is the one that `constraints.txt` knows."""
     pinned = re.search(
         rf"^openai=={version('openai')} (?:\\\n.*)+", (ROOT / "constraints.txt").read_text(), re.MULTILINE
     )
     if pinned is None:
-        pytest.skip("constraints.txt pins another version of the SDK than the one that is installed")
+        not_here("constraints.txt pins another version of the SDK than the one that is installed")
     wanted = folder / "wanted.txt"
     wanted.write_text(pinned[0])
     options = ["--no-deps", "--no-binary", ":all:", "--no-build-isolation", "--require-hashes", "--retries", "1"]
@@ -59,9 +70,26 @@ def _downloaded(folder: Path) -> Path:
     done = subprocess.run(argv, capture_output=True, text=True, timeout=300, check=False)
     assert "HASH" not in done.stderr, done.stderr
     if done.returncode:
-        pytest.skip(f"the SDK's tests are not at the package registry, or it is not reached: {done.stderr[-200:]}")
+        not_here(
+            f"the SDK's tests are not at the package registry, or it is not reached ({done.stderr[-200:].strip()})"
+        )
     [archive] = folder.glob("*.tar.gz")
     return archive
+
+
+def test_where_it_must_run_a_registry_that_is_not_reached_is_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("PIP_INDEX_URL", "http://127.0.0.1:9/simple"), ("PIP_TIMEOUT", "1"), ("PIP_RETRIES", "0")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.delenv("PIP_EXTRA_INDEX_URL", raising=False)
+    monkeypatch.delenv("MUST_RUN", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="it is not reached.*MUST_RUN=1 makes this a failure"):
+        _downloaded(tmp_path)
+    monkeypatch.setenv("MUST_RUN", "1")
+    with pytest.raises(pytest.fail.Exception, match="it is not reached"):
+        _downloaded(tmp_path)
 
 
 def outcome(report: Path) -> tuple[int, dict[str, str]]:

@@ -238,7 +238,7 @@ made_objects = Table(
     "made_objects",
     metadata,
     Column("name", Text, primary_key=True),
-    Column("key", Text, nullable=False),  # "": none
+    Column("key", Text, nullable=False),  # of the API, "": none; and the catalyst
     Column("place", Text, nullable=False),  # a reference without a version
     Column("made_at", Double, nullable=False),
     Index("ix_made_objects_key_made_at", "key", "made_at"),

@@ -32,6 +32,7 @@ DELETE = OperationSpec("files.delete", method="DELETE", path="/files/{file_id}",
             POST, {"input": [{"content": [{"type": "input_file", "file_id": "file-1"}]}]}, ["file-1"], id="in the input"
         ),
         pytest.param(POST, {"input": "file-1", "user": "u", "file_id": 7}, [], id="a text that looks like one is none"),
+        pytest.param(POST, {"metadata": {"file_id": "file-1"}}, [], id="what a caller says in metadata is none"),
         pytest.param(GET, {"file_id": "x" * 201}, [], id="no id is so long"),
         pytest.param(None, {"thread_id": "thread_1"}, ["thread_1"], id="of an operation that is not listed"),
     ],

@@ -32,6 +32,16 @@ def test_one_key_fills_the_memory_of_no_other(made: MadeObjects, monkeypatch: py
     assert made.place_of("quiet", ["kept"]) == "a"
 
 
+def test_attack_a_catalyst_that_names_many_ids_has_those_of_another_forgotten(
+    made: MadeObjects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(made_objects, "MOST_OF_KEY", 3)
+    made.remember("ci", ["kept"], "c:local.good https://a.test")
+    made.remember("ci", [f"id-{number}" for number in range(6)], "c:local.loud")
+    made.remember("ci", ["one-more"], "c:local.loud")
+    assert made.place_of("ci", ["kept"]) == "c:local.good https://a.test"
+
+
 def test_what_is_old_is_forgotten(made: MadeObjects, monkeypatch: pytest.MonkeyPatch) -> None:
     made.remember("ci", ["old"], "a")
     monkeypatch.setattr(made_objects, "KEPT_S", 0.0)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from host.store.database import Database
 
 KEPT_S: Final = 90 * 86_400.0
-MOST_OF_KEY: Final = 10_000  # the newest ones of each API key
+MOST_OF_KEY: Final = 10_000  # the newest ones of each API key at each catalyst
 _PUT: Final = putting(made_objects, ("name",), ("key", "place", "made_at"))
 
 
@@ -32,16 +32,19 @@ class MadeObjects:
         self._database = database
 
     def remember(self, key: str, ids: Collection[str], place: str) -> None:
-        """The objects with these ids, which the API key `key` made, are at `place`. What is older than KEPT_S, or one
-        too many of this key, is forgotten."""
-        now = time.time()
-        newest = select(made_objects.c.made_at).where(made_objects.c.key == key).order_by(made_objects.c.made_at.desc())
+        """The objects with these ids, which the API key `key` made, are at `place`, which begins with a catalyst. What is
+        older than KEPT_S, or one too many of this key there, is forgotten: a catalyst that names many ids makes none of
+        another one's forgotten."""
+        now, owner = time.time(), f"{key} {place.partition(' ')[0]}"
+        newest = (
+            select(made_objects.c.made_at).where(made_objects.c.key == owner).order_by(made_objects.c.made_at.desc())
+        )
         with self._database.writing(durable=False) as connection:
-            rows = [{"name": _name(key, one), "key": key, "place": place, "made_at": now} for one in ids]
+            rows = [{"name": _name(key, one), "key": owner, "place": place, "made_at": now} for one in ids]
             connection.execute(_PUT[connection.dialect.name], rows)
             last = connection.scalar(newest.offset(MOST_OF_KEY).limit(1))
             gone = made_objects.c.made_at <= max(now - KEPT_S, last or 0.0)
-            connection.execute(delete(made_objects).where(made_objects.c.key == key, gone))
+            connection.execute(delete(made_objects).where(made_objects.c.key == owner, gone))
 
     def place_of(self, key: str, ids: Iterable[str]) -> str | None:
         """Where the first of these objects is that `key` made; None where it made none of them."""

@@ -70,9 +70,8 @@ def _downloaded(folder: Path) -> Path:
     done = subprocess.run(argv, capture_output=True, text=True, timeout=300, check=False)
     assert "HASH" not in done.stderr, done.stderr
     if done.returncode:
-        not_here(
-            f"the SDK's tests are not at the package registry, or it is not reached ({done.stderr[-200:].strip()})"
-        )
+        said = done.stderr.strip().rpartition("\n")[2][:200]
+        not_here(f"the SDK's tests are not at the package registry, or it is not reached ({said})")
     [archive] = folder.glob("*.tar.gz")
     return archive
 
@@ -85,7 +84,7 @@ def test_where_it_must_run_a_registry_that_is_not_reached_is_a_failure(
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.delenv("PIP_EXTRA_INDEX_URL", raising=False)
     monkeypatch.delenv("MUST_RUN", raising=False)
-    with pytest.raises(pytest.skip.Exception, match="it is not reached.*MUST_RUN=1 makes this a failure"):
+    with pytest.raises(pytest.skip.Exception, match=r"it is not reached.*MUST_RUN=1 makes this a failure"):
         _downloaded(tmp_path)
     monkeypatch.setenv("MUST_RUN", "1")
     with pytest.raises(pytest.fail.Exception, match="it is not reached"):

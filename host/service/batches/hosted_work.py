@@ -15,7 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from host.core.strict_json import Json
-from host.errors import Busy, HostError, InputError, Unauthenticated
+from host.errors import Busy, HostError, InputError, PolicyError, Unauthenticated
 from host.runtime.threads import Workers
 from host.service.batches.answers import Asking, BatchAnswer, DispatchEngine
 from host.service.batches.kept import (
@@ -129,6 +129,8 @@ class OneBatch:
                 raise
         except Unauthenticated as error:
             self._why = _failed([mistake_object("key_ended", error.message)])
+        except PolicyError:  # the operator's, and no line's own
+            raise
         except InputError as error:  # the input is not what it was
             self._why = _failed([mistake_object(error.code, error.message)])
         finally:

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import func, select
 
 from host.core.audit import Event
-from host.errors import Busy, HostError, InputError, LimitExceeded, NotFound
+from host.errors import Busy, HostError, InputError, LimitExceeded, NotFound, PolicyError
 from host.service.batches import hosted, hosted_work
 from host.service.batches.answers import BatchAnswer, DispatchEngine
 from host.service.batches.hosted import HostedBatches
@@ -277,6 +277,20 @@ class TestOver:
             assert await kept.lines(facts["output_file_id"]) == [{}]
 
         asyncio.run(main())
+
+    def test_a_policy_that_is_malformed_stops_the_batch_and_does_not_end_it(self, kept: Kept, engine: Engine) -> None:
+        async def malformed(_: int) -> None:
+            raise PolicyError("timeout: no duration")
+
+        engine.ends = malformed
+
+        async def main() -> bool:
+            batch = await kept.begin(1)
+            with pytest.raises(PolicyError):
+                await kept.one(batch).run()
+            return bool(kept.facts(batch)["ended"])
+
+        assert not asyncio.run(main())
 
 
 class TestRoom:

@@ -32,9 +32,9 @@ class MadeObjects:
         self._database = database
 
     def remember(self, key: str, ids: Collection[str], place: str) -> None:
-        """The objects with these ids, which the API key `key` made, are at `place`, which begins with a catalyst. What is
-        older than KEPT_S, or one too many of this key there, is forgotten: a catalyst that names many ids makes none of
-        another one's forgotten."""
+        """The objects with these ids, which the API key `key` made, are at `place`, which begins with a catalyst. What
+        is older than KEPT_S, or one too many of this key there, is forgotten: a catalyst that names many ids makes none
+        of another one's forgotten."""
         now, owner = time.time(), f"{key} {place.partition(' ')[0]}"
         newest = (
             select(made_objects.c.made_at).where(made_objects.c.key == owner).order_by(made_objects.c.made_at.desc())

@@ -49,8 +49,8 @@ def build(directory: Path, *, quick: bool = False, note: Callable[[str], None] =
         (wit / "built.wit").write_text(_world(manifest), encoding="utf-8")
         (stage / "catalyst" / "__init__.py").touch()
 
-        def make() -> bytes:
-            return componentize.component_of(wit, "built", stage, finish.FIRST, place / "built.wasm")
+        def make(folder: Path) -> bytes:
+            return componentize.component_of(wit, "built", folder, finish.FIRST, place / "built.wasm")
 
         tools: list[str] = []
         if quick:

@@ -6,12 +6,20 @@ compiled, of which some megabytes would stay behind; and the examples run until 
 code and filled its caches. Then they have to be answered as the first time, with the same questions to the host, word
 for word: where they are not, the catalyst keeps something from one call to the next, and its examples are left out.
 `catalyst.sdk.finishing` is the guest's side of this.
+
+The guest runs in both, and may be a stranger's. Each time it has a fresh copy of its sources, and what it leaves
+there is read as plain files only, within bounds.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +31,11 @@ FIRST: Final = "catalyst_build"
 
 _AT_START: Final = "sitecustomize"
 _FOLDER: Final = ".build"  # a name that no folder of a catalyst brings along
-_EXAMPLES, _ANSWERS, _REHEARSING = "examples", "answers", "rehearsing"
+_EXAMPLES, _ANSWERS, _REHEARSING, _COMPILED = (
+    f"{_FOLDER}/{name}" for name in ("examples", "answers", "rehearsing", "bytecode")
+)
+_MOST_KEPT_BYTES = 64 * 1024 * 1024  # a catalyst of 396 operations leaves some 4 MiB
+_MOST_KEPT_FILES = 10_000
 
 IN_ORDER: Final = """\
 from catalyst.sdk import surroundings
@@ -40,7 +52,7 @@ _BYTECODE = f"""\
 import sys
 
 sys.dont_write_bytecode = True
-sys.pycache_prefix = __file__.rpartition("/")[0] + "/{_FOLDER}/bytecode"
+sys.pycache_prefix = __file__.rpartition("/")[0] + "/{_COMPILED}"
 """
 _KEEPING = f"""
 from catalyst.sdk import finishing
@@ -66,32 +78,95 @@ gc.set_threshold(20_000, 10, 10)
 """
 
 
-def finished(make: Callable[[], bytes], stage: Path, examples: Sequence[Json], note: Callable[[str], None]) -> bytes:
-    """What `make` makes of the folder `stage`, the second time. `examples` are inputs of the catalyst. `note` is told
-    what is left out, in a sentence. Raises BuildError."""
+def finished(
+    make: Callable[[Path], bytes], stage: Path, examples: Sequence[Json], note: Callable[[str], None]
+) -> bytes:
+    """What `make` makes of the sources in `stage`, the second time. `make` gets a copy of them and may change that.
+    `examples` are inputs of the catalyst. `note` is told what is left out, in a sentence. Raises BuildError."""
     if (begins := stage / f"{_AT_START}.py").exists():
         note(f"its memory is larger than it could be: its own {begins.name} takes the place of the build's")
         return made(make, stage, IN_ORDER)
-    begins.write_text(_BYTECODE, encoding="utf-8")
-    place = stage / _FOLDER
-    place.mkdir()
-    (place / _EXAMPLES).write_text(json.dumps([*examples]), encoding="utf-8")
+    besides = {begins.name: _BYTECODE.encode(), _EXAMPLES: json.dumps([*examples]).encode()}
+    wasm = b""
     for last in (_KEEPING, _FINISHING):
-        try:
-            wasm = made(make, stage, IN_ORDER + last)
-        except BuildError:
-            if not (place / _REHEARSING).exists() or (place / _REHEARSING).read_text() != "true":
-                raise
-            why = "cannot be answered while it is built" if last is _KEEPING else "depend on what ran before them"
-            note(f"its first calls are slower than they could be: the examples of its manifest {why}")
-            for name in (_EXAMPLES, _ANSWERS):
-                (place / name).write_text("[]", encoding="utf-8")
-            (place / _REHEARSING).unlink()
-            wasm = made(make, stage, IN_ORDER + last)
+        with _copied(stage, IN_ORDER + last, besides) as folder:
+            try:
+                wasm = make(folder)
+                besides |= _kept(folder)
+                continue
+            except BuildError:
+                if _read(folder, _REHEARSING, len(b"true")) != b"true":
+                    raise
+        why = "cannot be answered while it is built" if last is _KEEPING else "depend on what ran before them"
+        note(f"its first calls are slower than they could be: the examples of its manifest {why}")
+        besides |= {_EXAMPLES: b"[]", _ANSWERS: b"[]"}
+        with _copied(stage, IN_ORDER + last, besides) as folder:
+            wasm = make(folder)
+            besides |= _kept(folder)
     return wasm
 
 
-def made(make: Callable[[], bytes], stage: Path, first: str) -> bytes:
-    """What `make` makes of the folder `stage` with the text `first` as the module to begin with."""
-    (stage / f"{FIRST}.py").write_text(first, encoding="utf-8")
-    return make()
+def made(make: Callable[[Path], bytes], stage: Path, first: str) -> bytes:
+    """What `make` makes of a copy of the sources in `stage`, with the text `first` as the module to begin with."""
+    with _copied(stage, first, {}) as folder:
+        return make(folder)
+
+
+@contextmanager
+def _copied(stage: Path, first: str, besides: Mapping[str, bytes]) -> Iterator[Path]:
+    """A copy of the stage that one `make` may use: the guest can write in it, and put links there that lead out of it.
+    So the files `besides` are written before, and nothing is written after."""
+    with tempfile.TemporaryDirectory(prefix="stage-", dir=stage.parent) as place:
+        folder = Path(place, "stage")
+        shutil.copytree(stage, folder)
+        for name, content in {f"{FIRST}.py": first.encode(), **besides}.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+        yield folder
+
+
+def _kept(folder: Path) -> dict[str, bytes]:
+    """The answers and the bytecode that the guest left, by their paths in the folder. Raises BuildError."""
+    kept: dict[str, bytes] = {}
+    left = _MOST_KEPT_BYTES
+    for name in (_ANSWERS, *_files(folder, _COMPILED)):
+        if (content := _read(folder, name, left)) is not None:
+            kept[name] = content
+            left -= len(content)
+        if left <= 0 or len(kept) > _MOST_KEPT_FILES:
+            raise BuildError(
+                f"the catalyst leaves more than {_MOST_KEPT_FILES} files or {_MOST_KEPT_BYTES >> 20} MiB in its build"
+            )
+    return kept
+
+
+def _files(folder: Path, name: str) -> Iterator[str]:
+    """The paths of what is in the folder `name` of `folder`, without going through a link."""
+    if _is_own_folder(folder, name):
+        for place, _, files in os.walk(folder / name):
+            yield from (Path(place, file).relative_to(folder).as_posix() for file in files)
+
+
+def _read(folder: Path, name: str, most: int) -> bytes | None:
+    """The beginning of a file in the folder, of up to `most` bytes; None for what is no plain file of the folder
+    itself. The guest has ended: nothing changes between the look and the reading."""
+    file = folder / name
+    try:
+        if not _is_own_folder(folder, str(Path(name).parent)) or not stat.S_ISREG(file.lstat().st_mode):
+            return None
+        with file.open("rb") as opened:
+            return opened.read(most)
+    except OSError:
+        return None
+
+
+def _is_own_folder(folder: Path, name: str) -> bool:
+    """Whether the path `name` in the folder leads to a folder, and through no link."""
+    try:
+        return all(
+            stat.S_ISDIR(one.lstat().st_mode)
+            for one in (folder / name, *(folder / name).parents)
+            if one.is_relative_to(folder)
+        )
+    except OSError:
+        return False

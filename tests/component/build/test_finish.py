@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,20 +23,24 @@ EXAMPLE = {"operation": "x"}
 class Guest:
     """Stands for componentize-py: what each build began with, and what the guest's side does in it."""
 
-    def __init__(self, stage: Path, **fails: bool) -> None:
+    def __init__(self, stage: Path, plant: Callable[[Path], None] = lambda _: None, /, **fails: bool) -> None:
         self.stage = stage
+        self.plant = plant  # what it does in the folder that it was given, before it ends
         self.fails = fails
         self.begun: list[str] = []
+        self.found: list[set[str]] = []
         self.examples: list[Any] = []
 
-    def make(self) -> bytes:
-        self.begun.append((self.stage / "catalyst_build.py").read_text())
-        place = self.stage / ".build"
+    def make(self, folder: Path) -> bytes:
+        self.begun.append((folder / "catalyst_build.py").read_text())
+        self.found.append({one.relative_to(folder).as_posix() for one in folder.rglob("*") if one.is_file()})
+        place = folder / ".build"
         step = "keep" if "keep_answers" in self.begun[-1] else "rehearse" if "rehearse" in self.begun[-1] else "plain"
         if step != "plain":
             self.examples.append(json.loads((place / "examples").read_text()))
             rehearsing = self.examples[-1] != [] and self.fails.get(step)
             (place / "rehearsing").write_text("true" if rehearsing else "false")
+            self.plant(folder)
             if rehearsing or self.fails.get("always"):
                 raise BuildError("componentize-py could not build it")
         return step.encode()
@@ -49,7 +55,7 @@ def test_what_the_first_build_kept_the_second_one_rehearses(tmp_path: Path) -> N
     guest = Guest(tmp_path)
     assert run(guest) == (b"rehearse", [])
     assert guest.examples == [[EXAMPLE], [EXAMPLE]]
-    assert "pycache_prefix" in (tmp_path / "sitecustomize.py").read_text()
+    assert guest.found == [{"catalyst_build.py", "sitecustomize.py", ".build/examples"}] * 2
     assert [text.startswith(finish.IN_ORDER) for text in guest.begun] == [True, True]
 
 
@@ -67,6 +73,87 @@ def test_examples_that_cannot_be_rehearsed_are_left_out_and_that_is_said(tmp_pat
     assert guest.examples[-1] == []
     assert len(notes) == 1
     assert notes[0].endswith(said)
+
+
+def planted(folder: Path, name: str, target: Path) -> None:
+    """A link of the guest's in place of what is there: a relative one, as WASI lets it make."""
+    link = folder / name
+    if link.is_dir() and not link.is_symlink():
+        shutil.rmtree(link)
+    link.unlink(missing_ok=True)
+    link.symlink_to(os.path.relpath(target, link.parent))
+
+
+@pytest.mark.parametrize("step", ["keep", "rehearse"])
+@pytest.mark.parametrize(
+    "name", ["catalyst_build.py", "sitecustomize.py", "app.py", ".build/answers", ".build/examples"]
+)
+def test_a_link_that_a_guest_plants_for_the_next_build_leads_nowhere(tmp_path: Path, step: str, name: str) -> None:
+    stage, victim = tmp_path / "stage", tmp_path / "victim"
+    stage.mkdir()
+    (stage / "app.py").write_text("MINE = 1\n")
+    victim.write_text("precious")
+    guest = Guest(stage, lambda folder: planted(folder, name, victim), **{step: True})
+    assert run(guest)[0] == b"rehearse"
+    assert victim.read_text() == "precious"
+    assert [one.name for one in stage.iterdir()] == ["app.py"]
+    assert [one.name for one in tmp_path.iterdir() if one != stage] == ["victim"]
+
+
+@pytest.mark.parametrize("name", [".build", ".build/bytecode", ".build/bytecode/more"])
+def test_a_folder_of_the_builder_that_a_guest_links_to_is_not_brought_to_its_next_build(
+    tmp_path: Path, name: str
+) -> None:
+    stage, secrets = tmp_path / "stage", tmp_path / "secrets"
+    for folder in (stage, secrets, secrets / "bytecode"):
+        folder.mkdir()
+    (secrets / "answers").write_text("key")
+    (secrets / "bytecode" / "key.pyc").write_text("key")
+
+    def plant(folder: Path) -> None:
+        (folder / name).parent.mkdir(exist_ok=True)
+        planted(folder, name, secrets)
+
+    guest = Guest(stage, plant)
+    run(guest)
+    assert guest.found[-1] == {"catalyst_build.py", "sitecustomize.py", ".build/examples"}
+
+
+def test_a_state_of_its_rehearsal_that_is_a_device_without_end_is_not_read(tmp_path: Path) -> None:
+    guest = Guest(tmp_path, lambda folder: planted(folder, ".build/rehearsing", Path("/dev/zero")), keep=True)
+    with pytest.raises(BuildError):
+        run(guest)
+
+
+def test_bytecode_that_a_guest_keeps_is_there_in_its_next_build_and_other_files_are_not(tmp_path: Path) -> None:
+    def plant(folder: Path) -> None:
+        (folder / "app.py").write_text("CHANGED = 1\n")
+        (folder / "more.py").write_text("MORE = 1\n")
+        (folder / ".build" / "bytecode" / "0").mkdir(parents=True, exist_ok=True)
+        (folder / ".build" / "bytecode" / "0" / "app.pyc").write_bytes(b"code")
+
+    stage = tmp_path / "stage"
+    stage.mkdir()
+    (stage / "app.py").write_text("MINE = 1\n")
+    guest = Guest(stage, plant)
+    run(guest)
+    assert guest.found[-1] - guest.found[0] == {".build/bytecode/0/app.pyc"}
+    assert (stage / "app.py").read_text() == "MINE = 1\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "size"),
+    [pytest.param(1, 64 * 1024 * 1024, id="large ones"), pytest.param(10_001, 0, id="many of them")],
+)
+def test_what_a_guest_keeps_for_its_next_build_is_bounded(tmp_path: Path, files: int, size: int) -> None:
+    def plant(folder: Path) -> None:
+        (place := folder / ".build" / "bytecode").mkdir()
+        for number in range(files):
+            with (place / str(number)).open("wb") as file:
+                file.truncate(size)
+
+    with pytest.raises(BuildError, match="more than 10000 files or 64 MiB"):
+        run(Guest(tmp_path, plant))
 
 
 def test_a_build_that_fails_by_itself_fails(tmp_path: Path) -> None:

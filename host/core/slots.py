@@ -96,6 +96,11 @@ class Slots:
         return self._queued.get(caller, 0)
 
     @property
+    def used(self) -> bool:
+        """Whether somebody has one."""
+        return bool(self._held)
+
+    @property
     def wanted(self) -> bool:
         """Whether somebody waits."""
         return bool(self._waiting)
@@ -120,13 +125,17 @@ class Slots:
                 held[name] -= 1
                 if not held[name]:
                     del held[name]
-            while self._waiting and (waiter := self._next()) is not None:
-                self._leave(waiter)
-                self._free -= 1
-                self._held[waiter.share.caller] += 1
-                self._held_of_catalyst[waiter.share.catalyst] += 1
-                waiter.granted = True
-                waiter.woken.set()
+            self._grant()
+
+    def _grant(self) -> None:
+        """Give what is free to those whose turn it is. The lock is held."""
+        while self._waiting and (waiter := self._next()) is not None:
+            self._leave(waiter)
+            self._free -= 1
+            self._held[waiter.share.caller] += 1
+            self._held_of_catalyst[waiter.share.catalyst] += 1
+            waiter.granted = True
+            waiter.woken.set()
 
     def close(self) -> None:
         """Whoever waits waits no longer."""
@@ -137,13 +146,24 @@ class Slots:
                         waiter.woken.set()
 
     def _wait(self, clock: Clock, waiter: _Waiter) -> None:
-        with clock.interruptible(waiter.woken.set):
-            waiter.woken.wait(max(0.0, min(clock.remaining(), waiter.share.patience_s)))
+        try:
+            with clock.interruptible(waiter.woken.set):
+                waiter.woken.wait(max(0.0, min(clock.remaining(), waiter.share.patience_s)))
+        except BaseException:
+            if not self._left(waiter):
+                self.give_back(waiter.share)
+            raise
+        if self._left(waiter):
+            raise Busy("no sandbox was free in time", hint="run fewer operations at once, or give them more time")
+
+    def _left(self, waiter: _Waiter) -> bool:
+        """Whether it waits no more without a slot. Those behind it may have other bounds, and are asked."""
         with self._lock:
             if waiter.granted:
-                return
+                return False
             self._leave(waiter)
-        raise Busy("no sandbox was free in time", hint="run fewer operations at once, or give them more time")
+            self._grant()
+            return True
 
     def _may_have(self, share: Share) -> bool:
         held, free = self._held[share.caller], self._free

@@ -22,6 +22,7 @@ from host.policy.urls import Origin
 
 KEEP_IDLE_S: Final = 15.0  # shorter than what servers commonly keep, so that they seldom hang up on a request
 _READ_BYTES: Final = 64 * 1024
+_FEW: Final = 8  # connections: a run may need several at once
 _ONE_WRITE_BYTES: Final = 64 * 1024  # up to this size, head and body leave in one packet train
 _INTERIM: Final = frozenset({100, *range(102, 200)})
 _MAX_INTERIM_RESPONSES: Final = 10  # 1xx; a server that sends more means to keep us busy
@@ -160,6 +161,7 @@ class Pool:
         self._size = size
         self._on_close = on_close
         self._places = Slots(size)
+        self._most = size if size < _FEW else None  # of one caller: few connections are not shared out
         self._lock = threading.Lock()
         self._idle: list[Connection] = []  # the longest idle first
         self._lent: dict[Connection, Share] = {}
@@ -170,7 +172,7 @@ class Pool:
         """An idle connection to `origin`, the last used first, or one yet to be opened (always that if `unused`). The
         `caller` "" is nobody in particular, and may have all of them. Raises EgressError (http_error), of which nothing
         was sent, where there is none for as long as `clock` has time."""
-        share = Share(caller, "", None, None, math.inf) if caller else ALONE
+        share = Share(caller, "", self._most, None, math.inf) if caller else ALONE
         try:
             self._places.take(clock, share)
         except Busy:

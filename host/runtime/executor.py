@@ -99,7 +99,8 @@ class RunExecutor:
     @contextmanager
     def under_way(self, run: Run, share: Share) -> Iterator[None]:
         """Inside, the run has a slot, and turns to compute. Raises Busy, Cancelled."""
-        self._memory.check()
+        if self.slots.used:  # a host's only run is never in the way of others
+            self._memory.check()
         outer: Run | None = getattr(_on_thread, "run", None)  # a host function of that one started this one
         if outer is not None:
             outer.step_aside()

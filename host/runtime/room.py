@@ -17,9 +17,12 @@ _OF_A_RUN: Final = 3  # descriptors: its caller's connection, the upstream's, an
 _OWN_THREADS: Final = 64
 _OF_THREADS: Final = 2  # for each run one, and one for another that waits for its slot
 _CGROUP: Final = Path("/sys/fs/cgroup")
+_OWN_CGROUP: Final = Path("/proc/self/cgroup")
 _MEMORY: Final = Path("/proc/meminfo")
 _LOOK_S: Final = 0.25  # between two looks at the memory
-_LEAST_SHARE: Final = 0.08  # of the memory, that is kept free of new runs
+_LEAST_SHARE: Final = 0.08  # of the memory, that is kept free of new runs; and no more than this many bytes
+_LEAST_BYTES: Final = 512 << 20
+_RECLAIMABLE: Final = ("inactive_file", "active_file", "slab_reclaimable")  # of a cgroup, when it needs them
 
 
 def most_runs(slots: int) -> int:
@@ -37,9 +40,11 @@ class Memory:
     """Whether there is memory for another run: runs may each have as much as their policy says, and a system without
     any ends one of its processes. Thread-safe."""
 
-    def __init__(self, free: Callable[[], float] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        """`free` returns the part of the memory that is free."""
-        self._free, self._clock = free or free_memory, clock
+    def __init__(
+        self, look: Callable[[], tuple[int, int]] | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`look` returns the bytes that are free, and those that there are."""
+        self._look, self._clock = look or memory, clock
         self._lock = threading.Lock()
         self._next, self._short = 0.0, False
 
@@ -47,24 +52,37 @@ class Memory:
         """Raises Busy where there is too little."""
         if (now := self._clock()) >= self._next and self._lock.acquire(blocking=False):
             try:
-                self._short, self._next = self._free() < _LEAST_SHARE, now + _LOOK_S
+                free, whole = self._look()
+                self._short, self._next = free < min(_LEAST_SHARE * whole, _LEAST_BYTES), now + _LOOK_S
             finally:
                 self._lock.release()
         if self._short:
             raise Busy("there is too little memory for another run", hint="set max_runs, or a lower max_memory_bytes")
 
 
-def free_memory() -> float:
-    """The part of the memory that is free or can be made so: of the cgroup, if it has a limit, or of the system. 1
-    where nobody says."""
-    if (most := _number(_CGROUP / "memory.max")) is not None and (held := _number(_CGROUP / "memory.current")):
-        return (most - held + _fields(_CGROUP / "memory.stat").get("inactive_file", 0)) / most
+def memory() -> tuple[int, int]:
+    """The bytes of memory that are free or can be made so, and those that there are: of the cgroup, if it has a limit,
+    or of the system. As much as there is, where nobody says."""
+    group = _cgroup()
+    if (most := _number(group / "memory.max")) is not None and (held := _number(group / "memory.current")):
+        known = _fields(group / "memory.stat")
+        return most - held + sum(known.get(name, 0) for name in _RECLAIMABLE), most
     known = _fields(_MEMORY)
-    return known["MemAvailable:"] / known["MemTotal:"] if known.keys() >= {"MemAvailable:", "MemTotal:"} else 1.0
+    return 1024 * known.get("MemAvailable:", 1), 1024 * known.get("MemTotal:", 1)
+
+
+def _cgroup() -> Path:
+    """Of this process: version 2 of cgroups."""
+    try:
+        lines = _OWN_CGROUP.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return _CGROUP
+    below = next((line.removeprefix("0::").lstrip("/") for line in lines if line.startswith("0::")), "")
+    return found if (found := _CGROUP / below).is_dir() else _CGROUP
 
 
 def _most_threads() -> int | None:
-    return _number(_CGROUP / "pids.max")
+    return _number(_cgroup() / "pids.max")
 
 
 def _number(file: Path) -> int | None:

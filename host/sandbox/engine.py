@@ -51,6 +51,7 @@ def engine_config(slots: int, keep_resident: int) -> Config:
     return config
 
 
+_TABLES = MAX_TABLES * MAX_TABLE_ELEMENTS * 16  # bytes of a slot
 _SPARE = 8  # slots more than runs may have: whether a component links at all is tried beside its run
 
 
@@ -82,7 +83,7 @@ def _use_pool(config: Config, slots: int, keep_resident: int) -> None:
 def pool_fits(slots: int = FAST_SANDBOXES) -> bool:
     """Whether the address space that a pool reserves can be had: not under a small `ulimit -v`. The library would
     abort the process, so this is checked first."""
-    return _reservable(slots * (MEMORY_RESERVATION + MEMORY_GUARD) + GIB)
+    return _reservable((slots + _SPARE) * (MEMORY_RESERVATION + MEMORY_GUARD + _TABLES) + GIB)
 
 
 def wide_slots() -> int:

@@ -288,8 +288,8 @@ class RequestConnection(Protocol):
         """Its sender is authenticated."""
         ...
 
-    def turned_away(self) -> None:
-        """It is refused because its sender has too many under way."""
+    def turned_away(self, scope: Scope) -> None:
+        """The request of `scope` is refused because its sender has too many under way."""
         ...
 
 

@@ -128,8 +128,10 @@ class TurnedAway:
         self._told_at = -math.inf
 
     def note(self, authorization: bytes) -> None:
-        """A request with it was refused."""
+        """A request with it was refused. Those without one are many callers', such as people at the console."""
         now = self._clock()
+        if not authorization:
+            return
         if len(self._until) >= _MOST_TURNED_AWAY:
             self._until = {known: until for known, until in self._until.items() if until > now}
         if len(self._until) < _MOST_TURNED_AWAY:

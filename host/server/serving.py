@@ -66,6 +66,7 @@ _FULL: Final = (
 
 _AUTHORIZATION: Final = b"authorization"
 _LENGTH: Final = len(_AUTHORIZATION)
+_AUTHORIZED: Final = "host.authorization"
 _FOR_WATCHERS: Final = (b"/health", b"/ready", b"/metrics")
 _COME_AGAIN: Final = encoded(
     {
@@ -145,9 +146,10 @@ class Protocol(HttpToolsProtocol):
             self.known = True
             self._all.answered(self)
 
-    def turned_away(self) -> None:
-        """The request is refused because its sender has too many under way."""
-        self._all.turned_away.note(self._authorization)
+    def turned_away(self, scope: Scope) -> None:
+        """The request is refused because its sender has too many under way: this one, and not one that follows it on
+        the connection and is read already."""
+        self._all.turned_away.note(scope.get(_AUTHORIZED, b""))
 
     def on_response_complete(self) -> None:
         self.known = self.known or context_of(self.scope).principal is not None  # type: ignore[arg-type]  # a TypedDict
@@ -191,6 +193,7 @@ class Protocol(HttpToolsProtocol):
         self.idle = False
         self._wait_no_more()
         self.scope[CONNECTION] = self  # type: ignore[typeddict-unknown-key]  # ours
+        self.scope[_AUTHORIZED] = self._authorization  # type: ignore[typeddict-unknown-key]  # ours
         turned_away = self._all.turned_away.has(self._authorization) and self.url not in _FOR_WATCHERS
         app = self.app
         if turned_away:

@@ -226,9 +226,11 @@ class Admission:
         self._threads = Workers("host-parse", _THREADS)
 
     def enter(self, principal: Principal) -> Admitted:
-        """A request of the caller is under way, until it leaves. Raises Overloaded."""
+        """A request of the caller is under way, until it leaves. Raises Overloaded, Busy."""
         ident = principal.id
         account = self._accounts.get(ident) or _Account(ident)
+        if not account.requests and not fair(0, self.free_requests):
+            raise Busy("this server has as many requests under way as it can take", hint="try again soon")
         if not fair(account.requests, self.free_requests) or self._crowded(ident):
             whose = f"the key {principal.name!r}" if principal.key else "the caller"
             raise Overloaded(f"{whose} has more requests under way than this server can take", hint=_COME_AGAIN)

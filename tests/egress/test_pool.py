@@ -177,6 +177,14 @@ def test_attack_one_key_does_not_hold_all_connections(clock, short_clock):
         pool.lend(origin, short_clock(), caller="other")
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_few_connections_are_not_shared_out(clock, short_clock, size):
+    """A run with an open stream that asks for something else would wait for itself."""
+    pool = Pool(size, on_close=lambda _: None)
+    for _ in range(size):
+        pool.lend(Origin.parse("http://api.test"), short_clock(), caller="one")
+
+
 def test_a_place_is_handed_to_the_one_who_waits_and_not_to_the_one_who_gives_it_back(clock):
     origin, order = Origin.parse("http://api.test"), []
     pool = Pool(1, on_close=lambda _: None)

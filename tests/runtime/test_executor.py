@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 
 import pytest
 
@@ -277,6 +277,29 @@ def test_a_run_that_is_cancelled_as_it_gets_its_slot_gives_it_back(new_run) -> N
     thread.join()
     with slots.taken(new_run(timeout_s=1)):
         pass
+
+
+def test_a_wait_that_is_broken_off_leaves_no_slot_taken() -> None:
+    slots = Slots(1)
+
+    class Broken:
+        def remaining(self) -> float:
+            raise KeyboardInterrupt
+
+        def interruptible(self, abort: Callable[[], None]) -> AbstractContextManager[None]:
+            del abort
+            return nullcontext()
+
+    class Patient(Broken):
+        def remaining(self) -> float:
+            return 5.0
+
+    slots.take(Patient(), ALONE)
+    with pytest.raises(KeyboardInterrupt):
+        slots.take(Broken(), ALONE)
+    slots.give_back(ALONE)
+    slots.take(Patient(), ALONE)
+    assert not slots.wanted
 
 
 class TestTurns:

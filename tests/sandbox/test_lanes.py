@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -90,3 +92,15 @@ def test_as_many_slots_are_there_as_the_address_space_has_room_for(monkeypatch: 
     monkeypatch.setattr(engine, "_reservable", lambda wanted: wanted < 100 * reserved)
     assert engine.wide_slots() == 0
     assert Lanes(pooling=True).slots == engine.FAST_SANDBOXES
+
+
+@pytest.mark.parametrize("gib", [20, 40, 50, 60, 80])
+def test_little_address_space_does_not_end_the_process(gib: int) -> None:
+    program = (
+        "import resource, sys; from host.sandbox import engine; from host.sandbox.lanes import Lanes;"
+        "resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]) << 30,) * 2);"
+        "print(Lanes(pooling=engine.pool_fits()).slots)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(gib)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 8

@@ -132,6 +132,8 @@ def test_the_soft_limit_of_descriptors_is_raised() -> None:
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
+    if scope["path"] == "/refused":
+        scope[CONNECTION].turned_away(scope)
     if scope["path"] == "/held":
         scope[CONNECTION].recognized()
         while (await receive())["type"] != "http.disconnect":
@@ -175,8 +177,9 @@ def opened(stack: ExitStack, port: int) -> socket.socket:
     return stack.enter_context(closing(socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)))
 
 
-def get(client: socket.socket, path: str) -> bytes:
-    client.sendall(b"GET %s HTTP/1.1\r\nhost: localhost\r\n\r\n" % path.encode())
+def get(client: socket.socket, path: str, authorization: bytes = b"") -> bytes:
+    more = b"authorization: %s\r\n" % authorization if authorization else b""
+    client.sendall(b"GET %s HTTP/1.1\r\nhost: localhost\r\n%s\r\n" % (path.encode(), more))
     received = client.recv(65536)
     return received + client.recv(65536) if received.endswith(b"\r\n\r\n") else received  # the body may come later
 
@@ -289,11 +292,24 @@ class TestTurnedAway:
         port, _ = listening(connections)
         with ExitStack() as stack:
             client = opened(stack, port)
-            connections.turned_away.note(b"")
-            answer = get(client, "/unknown")
+            connections.turned_away.note(b"Bearer greedy")
+            answer = get(client, "/unknown", b"Bearer greedy")
             assert answer.startswith(b"HTTP/1.1 503")
             assert b"retry-after: 1" in answer
             assert b'"code":"overloaded"' in answer
-            assert b"hello" in get(client, "/health"), "those who watch the server are answered"
+            assert b"hello" in get(client, "/health", b"Bearer greedy"), "those who watch the server are answered"
+            assert b"hello" in get(client, "/unknown", b"Bearer other")
             connections.turned_away._until.clear()
-            assert b"hello" in get(client, "/unknown"), "on the same connection"
+            assert b"hello" in get(client, "/unknown", b"Bearer greedy"), "on the same connection"
+
+    def test_attack_one_that_is_refused_does_not_shut_out_those_without_a_key(self, listening: Any) -> None:
+        """The next request on its connection, which has no key, is read before it is refused."""
+        connections = Connections()
+        port, _ = listening(connections)
+        with ExitStack() as stack:
+            client = opened(stack, port)
+            refused = b"GET /refused HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer greedy\r\n\r\n"
+            client.sendall(refused + b"GET /unknown HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            until(lambda: bool(connections.turned_away._until))
+            assert list(connections.turned_away._until) == [b"Bearer greedy"]
+            assert b"hello" in get(opened(stack, port), "/unknown")

@@ -105,7 +105,7 @@ class Gateway:
             await send_error(context, send, said)
         except HostError as error:
             if isinstance(error, Overloaded) and CONNECTION in scope:
-                scope[CONNECTION].turned_away()
+                scope[CONNECTION].turned_away(scope)
             await send_error(context, send, error)
 
     async def _answer(self, context: RequestContext, scope: Scope, receive: Receive, send: Send) -> None:

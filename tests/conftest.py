@@ -191,8 +191,7 @@ def fresh_state(folder: Path) -> Path:
     folder.mkdir(mode=0o700)
     key = CACHE / "state" / "cache.key"
     if not key.exists():
-        with Host():
-            pass
+        CompiledCache(CACHE / "host", CACHE / "state")._secret_key()  # made by its first use
     shutil.copy(key, folder / key.name)
     return folder
 

@@ -296,6 +296,8 @@ async def pieces(stream: AsyncEventStream, patience_s: float | None = None) -> l
     while not stream._ended and len(found) < MAX_TEXTS:  # noqa: SLF001 - not for the public class
         try:
             item = stream._channel.get(block=False) if found else await stream._next(patience_s)  # noqa: SLF001 - as above
+            if item is KEEPALIVE and (item := _come_meanwhile(stream)) is KEEPALIVE:
+                return [KEEPALIVE]
         except queue.Empty:
             break
         if not isinstance(item, tuple):
@@ -306,6 +308,14 @@ async def pieces(stream: AsyncEventStream, patience_s: float | None = None) -> l
         else:
             stream._end(item[0])  # noqa: SLF001 - as above
     return found
+
+
+def _come_meanwhile(stream: AsyncEventStream) -> str | Piece | tuple[RunEnd]:
+    """What came when the wait was over and before anybody looked; KEEPALIVE for nothing."""
+    try:
+        return stream._channel.get(block=False)  # noqa: SLF001 - not for the public class
+    except queue.Empty:
+        return KEEPALIVE
 
 
 def upstream_end(stream: _Stream) -> StreamEnd | None:

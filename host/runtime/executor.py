@@ -26,7 +26,7 @@ from host.core.slots import Share, Slots
 from host.core.waiting import start
 from host.errors import Busy, Cancelled, StateError
 from host.run import Run
-from host.runtime.room import Memory
+from host.runtime.room import Memory, most_waiting
 from host.runtime.threads import Workers
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class RunExecutor:
         self._memory = Memory()
         self.turns = Slots(turns or max(_LEAST_TURNS, _TURNS_OF_A_PROCESSOR * (os.cpu_count() or 1)))
         self.closed = False
-        self._most = slots + min(slots, _MOST_WAITING)  # threads: a run without a slot waits in one
+        self._most = slots + most_waiting(_MOST_WAITING)  # threads: a run without a slot waits in one
         self._runs: WeakSet[Run] = WeakSet()
         self._threads: Workers | None = None
         self._lock = threading.Lock()

@@ -81,6 +81,12 @@ def _cgroup() -> Path:
     return found if (found := _CGROUP / below).is_dir() else _CGROUP
 
 
+def most_waiting(threads: int) -> int:
+    """At most so many `threads` for runs that wait for a slot, and as many as are left beside the others'."""
+    most = _most_threads()
+    return threads if most is None else min(threads, max(_LEAST, (most - _OWN_THREADS) // _OF_THREADS))
+
+
 def _most_threads() -> int | None:
     return _number(_cgroup() / "pids.max")
 

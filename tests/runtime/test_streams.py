@@ -14,7 +14,7 @@ from host.core.audit import Meters
 from host.core.operation import Execution, Result
 from host.errors import Cancelled, OperationFailed, StateError
 from host.run import Run
-from host.runtime.events import MAX_TEXTS, AsyncEventStream, Channel, RunEnd
+from host.runtime.events import KEEPALIVE, MAX_TEXTS, AsyncEventStream, Channel, RunEnd, pieces
 from tests.runtime.test_run import new_call
 
 
@@ -212,3 +212,31 @@ def test_texts_and_the_iteration_may_follow_each_other() -> None:
         assert stream.result.ok
 
     consumed(consume)
+
+
+class TestPatience:
+    def test_where_nothing_comes_it_is_said_that_nothing_came(self) -> None:
+        async def consume(run: Played, stream: AsyncEventStream) -> None:
+            assert await pieces(stream, 0.01) == [KEEPALIVE]
+            run.emit("1")
+            assert await pieces(stream, 5) == ["1"]
+
+        consumed(consume)
+
+    @pytest.mark.parametrize("ends", [False, True])
+    def test_what_comes_between_the_end_of_the_wait_and_the_look_is_not_lost(self, ends: bool) -> None:
+        """On a busy machine the time is over and events are there at once. Who is told that nothing came would drop
+        them."""
+
+        async def consume(run: Played, stream: AsyncEventStream) -> None:
+            async def late(patience_s: float | None = None) -> Any:
+                del patience_s
+                run.emit("1", "2")
+                if ends:
+                    run.end(result())
+                return KEEPALIVE
+
+            stream._next = late  # type: ignore[method-assign]  # the moment cannot be met otherwise
+            assert await pieces(stream, 0.01) == ["1", "2"]
+
+        consumed(consume)

@@ -18,8 +18,13 @@ from componentize_py_types import Ok
 runtime: Any = import_module("componentize_py_runtime")  # what the bindings call
 loaders: Any = import_module("_frozen_importlib_external")
 _STANDARD = "/python/"  # where componentize-py has the standard library during a build
-_ROUNDS = 200
+_ROUNDS = 211  # a prime: what turns over its own few states, two hosts say, does not end where it began
 _FIRST_ROUND = 1_000
+_MOST_CALLS = 1_000  # of the host, for one example: a catalyst may wait for a state that no example host ever has
+
+
+class _Endless(BaseException):
+    """More calls of the host than a rehearsal has."""
 
 
 class _Asked(BaseException):
@@ -122,6 +127,8 @@ class _Host:
             _functions.update(_found())
 
     def call(self, index: int, arguments: list[Any]) -> Any:
+        if len(self.calls) >= _MOST_CALLS:
+            raise _Endless(f"an example calls the host more than {_MOST_CALLS} times")
         interface, name = _functions[index]
         self.calls.append([interface, name, *arguments])
         return getattr(self, f"{interface}_{name}")(*arguments)

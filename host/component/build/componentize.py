@@ -14,6 +14,7 @@ from host.errors import BuildError
 # componentize-py is where this program found it, and pip's isolated builds say where in a variable alone. Its place
 # comes last, as that of installed packages does.
 _PROGRAM = "import sys; sys.path.append(sys.argv.pop(1)); from componentize_py import script; script()"
+_LONGEST_S = 600.0  # the guest's own top level and its examples run in it
 
 
 def component_of(wit: Path, world: str, stage: Path, first: str, output: Path) -> bytes:
@@ -31,7 +32,12 @@ def component_of(wit: Path, world: str, stage: Path, first: str, output: Path) -
     (nothing := output.parent / "environment" / "lib" / "site-packages").mkdir(parents=True, exist_ok=True)
     env = environment.for_children() | {"VIRTUAL_ENV": str(nothing.parents[1])}
     output.unlink(missing_ok=True)
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=env)  # noqa: S603 - our own interpreter
+    try:
+        done = subprocess.run(  # noqa: S603 - our own interpreter
+            argv, capture_output=True, text=True, check=False, env=env, timeout=_LONGEST_S
+        )
+    except subprocess.TimeoutExpired:
+        raise BuildError(f"componentize-py did not end within {_LONGEST_S:g} s") from None
     if done.returncode != 0 or not output.is_file():
         said = "\n".join(_guest_lines(done.stderr or done.stdout))
         raise BuildError(f"componentize-py could not build it:\n{said}")

@@ -87,22 +87,36 @@ def finished(
         note(f"its memory is larger than it could be: its own {begins.name} takes the place of the build's")
         return made(make, stage, IN_ORDER)
     besides = {begins.name: _BYTECODE.encode(), _EXAMPLES: json.dumps([*examples]).encode()}
-    wasm = b""
-    for last in (_KEEPING, _FINISHING):
-        with _copied(stage, IN_ORDER + last, besides) as folder:
-            try:
-                wasm = make(folder)
-                besides |= _kept(folder)
-                continue
-            except BuildError:
-                if _read(folder, _REHEARSING, len(b"true")) != b"true":
-                    raise
-        why = "cannot be answered while it is built" if last is _KEEPING else "depend on what ran before them"
-        note(f"its first calls are slower than they could be: the examples of its manifest {why}")
-        besides |= {_EXAMPLES: b"[]", _ANSWERS: b"[]"}
-        with _copied(stage, IN_ORDER + last, besides) as folder:
-            wasm = make(folder)
-            besides |= _kept(folder)
+    _step(make, stage, _KEEPING, besides, note)
+    try:
+        return _step(make, stage, _FINISHING, besides, note)
+    except BuildError as error:
+        why = str(error).splitlines()[-1]
+        note(f"its memory is larger than it could be: it was built once, as it cannot be built of its bytecode: {why}")
+        return made(make, stage, IN_ORDER)
+
+
+def _step(
+    make: Callable[[Path], bytes], stage: Path, last: str, besides: dict[str, bytes], note: Callable[[str], None]
+) -> bytes:
+    """One of the two times, and once more without the examples where these fail. What the next one needs is added to
+    the files `besides`. Raises BuildError."""
+    with _copied(stage, IN_ORDER + last, besides) as folder:
+        try:
+            return _made_and_kept(make, folder, besides)
+        except BuildError:
+            if _read(folder, _REHEARSING, len(b"true")) != b"true":
+                raise
+    why = "cannot be answered while it is built" if last is _KEEPING else "depend on what ran before them"
+    note(f"its first calls are slower than they could be: the examples of its manifest {why}")
+    besides |= {_EXAMPLES: b"[]", _ANSWERS: b"[]"}
+    with _copied(stage, IN_ORDER + last, besides) as folder:
+        return _made_and_kept(make, folder, besides)
+
+
+def _made_and_kept(make: Callable[[Path], bytes], folder: Path, besides: dict[str, bytes]) -> bytes:
+    wasm = make(folder)
+    besides |= _kept(folder)
     return wasm
 
 

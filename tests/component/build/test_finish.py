@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
+import itertools
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
 from host import Host, Policy
-from host.component.build import finish
+from host.component.build import componentize, finish
 from host.errors import BuildError, GuestException
 from host.fakes import FakeOpenAI
 from tests.conftest import GUESTS, KEY, ROOT, openai_manifest, python_guest
@@ -214,3 +218,65 @@ def test_a_long_run_gives_back_what_refers_to_itself(host: Host) -> None:
     code = "for _ in range(2_000_000):\n    one = []\n    one.append(one)\nresult = 'done'"
     catalyst = host.load(python_guest(GUESTS / "raises"), policy=Policy(max_memory_bytes="64MB"))
     assert catalyst.run({"code": code}).data == "done"
+
+
+@pytest.fixture
+def finishing(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The guest's side of it, in this interpreter."""
+    for name in ("componentize_py_runtime", "componentize_py_types"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    sys.modules["componentize_py_runtime"].call_import = sys.modules["componentize_py_types"].Ok = None  # type: ignore[attr-defined]
+    spec = importlib.util.spec_from_file_location("finishing", ROOT / "catalyst" / "sdk" / "finishing.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("states", [2, 4, 5, 8, 10, 20, 100])
+def test_a_catalyst_that_turns_over_a_few_hosts_is_seen_to_remember(
+    tmp_path: Path, finishing: Any, states: int
+) -> None:
+    """Its rehearsal would end where it began, if the number of rounds were a multiple of that of the hosts."""
+
+    def catalyst() -> Callable[[], Any]:
+        turns = itertools.cycle(range(states))
+        return lambda: SimpleNamespace(run=lambda _: next(turns))
+
+    folder = f"{tmp_path}/"
+    (tmp_path / "examples").write_text("[{}]")
+    finishing.keep_answers(catalyst(), folder)
+    with pytest.raises(AssertionError, match="answered otherwise"):
+        finishing.rehearse(catalyst(), folder)
+
+
+def test_an_example_that_polls_for_ever_ends(tmp_path: Path, finishing: Any) -> None:
+    finishing._functions[0] = ("config", "get")
+
+    def poll(_: str) -> str:
+        while sys.modules["componentize_py_runtime"].call_import(0, []) != "done":  # type: ignore[attr-defined]
+            pass
+        return "{}"
+
+    (tmp_path / "examples").write_text("[{}]")
+    with pytest.raises(BaseException, match="calls the host more than 1000 times"):
+        finishing.keep_answers(lambda: SimpleNamespace(run=poll), f"{tmp_path}/")
+    assert (tmp_path / "rehearsing").read_text() == "true"
+
+
+def test_a_guest_that_never_ends_its_build_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(componentize, "_LONGEST_S", 0.2)
+    monkeypatch.setattr(componentize, "_PROGRAM", "while True: pass")
+    with pytest.raises(BuildError, match=r"did not end within 0\.2 s"):
+        componentize.component_of(tmp_path, "built", tmp_path, "app", tmp_path / "built.wasm")
+
+
+def test_a_catalyst_that_fails_in_its_second_build_alone_is_built_once(tmp_path: Path) -> None:
+    def plant(folder: Path) -> None:
+        if "rehearse" in (folder / "catalyst_build.py").read_text():
+            raise BuildError("componentize-py could not build it:\nTypeError: __doc__ is None")
+
+    wasm, notes = run(Guest(tmp_path, plant))
+    assert wasm == b"plain"
+    assert [note.rpartition(": ")[2] for note in notes] == ["__doc__ is None"]

@@ -214,9 +214,16 @@ def test_a_component_has_a_library_without_docstrings_and_a_catalyst_with_its_ow
 
 
 def test_a_long_run_gives_back_what_refers_to_itself(host: Host) -> None:
-    """The garbage collector is asked late, and is asked: two million of these would take some 200 MB."""
+    """Two million of these would take some 200 MB."""
     code = "for _ in range(2_000_000):\n    one = []\n    one.append(one)\nresult = 'done'"
     catalyst = host.load(python_guest(GUESTS / "raises"), policy=Policy(max_memory_bytes="64MB"))
+    assert catalyst.run({"code": code}).data == "done"
+
+
+def test_large_texts_that_refer_to_themselves_do_not_fill_a_sandbox(host: Host) -> None:
+    """The collector counts objects: 20,000 of these would take some 600 MB."""
+    code = "for i in range(20_000):\n    one = [str(i) * 6_000]\n    one.append(one)\nresult = 'done'"
+    catalyst = host.load(python_guest(GUESTS / "raises"), policy=Policy(max_memory_bytes="128MB"))
     assert catalyst.run({"code": code}).data == "done"
 
 

@@ -8,6 +8,7 @@ the guest's modules runs during the build and may read the files of the folder, 
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -33,6 +34,7 @@ def build(directory: Path, *, quick: bool = False, note: Callable[[str], None] =
     """The component of the catalyst in `directory`, with its manifest, its SBOM and metadata inside. Two builds of
     the same source differ in their bytes, and not in these. `quick` leaves out what makes its sandboxes faster. `note`
     is told what could not be done here, in a sentence. Raises BuildError, ManifestError, InputError."""
+    _check_links(directory)
     files = _files(directory)
     manifest = Manifest.parse(files.text, lambda: files.schemas)
     manifest.check_schemas()
@@ -72,6 +74,22 @@ def misspelt(directory: Path) -> Iterator[tuple[str, str]]:
     InputError."""
     fields = FieldReader(parse_object(_files(directory).text, "the manifest", names_once=True), error=malformed)
     yield from ((name, near) for name, near in fields.unknown(FIELDS) if near)
+
+
+def _check_links(directory: Path) -> None:
+    """Raises InputError for a link that leads out of the folder: what it leads to would become a part of the component,
+    and go wherever that is pushed; and for one that leads back to a folder around it."""
+    whole = directory.resolve()
+    for folder, folders, files in os.walk(directory):
+        left_out = _SKIPPED(folder, [*folders, *files])
+        folders[:] = [name for name in folders if name not in left_out]
+        for name in (*folders, *(name for name in files if name not in left_out)):
+            path = Path(folder, name)
+            if not path.is_symlink():
+                continue
+            target, shown = path.resolve(), path.relative_to(directory)
+            if not target.is_relative_to(whole) or Path(folder).resolve().is_relative_to(target):
+                raise InputError(f"{shown} is a link out of its folder", field=str(shown), hint="a copy in its place")
 
 
 def _files(directory: Path) -> ManifestFiles:

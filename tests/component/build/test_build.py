@@ -141,3 +141,30 @@ def test_the_compiler_is_found_where_pips_isolated_build_has_it(
     monkeypatch.setattr(sys, "executable", sys._base_executable)  # type: ignore[attr-defined]
     with pytest.raises(BuildError, match="the overlay was found"):
         builder.build(folder_of(tmp_path / "x", app=""))
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        pytest.param("data.txt", "../key", id="a file"),
+        pytest.param("lib", "..", id="the folder above"),
+        pytest.param("deep/data.txt", "../../key", id="a file, from within"),
+        pytest.param("data.txt", "{out}/key", id="a file, by its whole path"),
+        pytest.param("data.txt", "gone/../../key", id="a way that is not there"),
+        pytest.param("lib", ".", id="the folder itself"),
+        pytest.param("manifest.json", "../key", id="the manifest"),
+    ],
+)
+def test_attack_a_link_out_of_the_folder_brings_nothing_into_a_component(
+    tmp_path: Path, name: str, target: str
+) -> None:
+    (tmp_path / "key").write_text("the private key of whoever builds it")
+    folder = tmp_path / "stranger"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "app.py").write_text("")
+    (folder / "manifest.json").write_text('{"id": "catalyst:local.x", "version": "0.1.0", "wasi": {}}')
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(target.format(out=tmp_path))
+    with pytest.raises(InputError, match="is a link out of its folder") as caught:
+        builder.build(folder)
+    assert caught.value.field == name

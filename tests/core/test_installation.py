@@ -30,7 +30,7 @@ def nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("nothing_else")
 def test_a_missing_library_is_installed_by_its_own_name() -> None:
     assert installation.remedy("build") == (
-        "install the extra 'build' from where this program came, or: pip install 'componentize-py==0.25.1'"
+        "install the extra 'build' from where this program came, or: pip install 'componentize-py==0.25.1' 'meld-cli==0.65.1'"
     )
     assert "'uvicorn<1,>=0.54'" in installation.remedy("serve")
 

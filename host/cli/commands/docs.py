@@ -20,7 +20,7 @@ DOCUMENTS: Final[Mapping[str, tuple[str, str]]] = {
     "policy": ("host/policy/README.md", "every field of a policy, with its default"),
     "environment": ("host/core/README.md", "every environment variable that counts"),
     "operations": ("catalyst/openai/README.md", "the operations of the OpenAI catalyst"),
-    "client": ("host/openai/README.md", "the OpenAI client for Python, with an example for every API"),
+    "client": ("host/openai/README.md", "the OpenAI client for Python, with examples"),
     "python": ("host/README.md", "public names in Python, and how the host works"),
     "catalyst": ("catalyst/README.md", "how to write a catalyst"),
     "contract": ("wit/README.md", "the contract between a catalyst and the host"),

@@ -40,6 +40,7 @@ from host.errors import (
 from host.server.asgi import RequestContext, final_status
 
 _OF_REFUSAL: Final[Mapping[str, int]] = {"rate_limited": 429, "request_too_large": 413}
+OVERLOADED: Final = "you have more requests under way than this server can take: wait for answers before the next"
 _ENDING: Final = "the server is shutting down: another one may be there when you try again"
 
 _TABLE: Final[Mapping[type[HostError], int]] = {
@@ -95,8 +96,10 @@ def words_outside(error: HostError) -> str | None:
             return f"the upstream {_WAITED.get(error.limit, _WAITED['timeout'])} {error.waited_s:g} s"
         case CircuitOpen():
             return f"the upstream failed too often, and is not asked again for {error.retry_after_s:.1f} s"
-        case CallerTimeout() | Overloaded():
-            return str(error)
+        case CallerTimeout():
+            return error.message
+        case Overloaded():
+            return OVERLOADED
         case TokenUnavailable():
             return "the catalyst's credentials cannot be renewed now"
     if error.blame == "host":

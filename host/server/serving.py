@@ -45,6 +45,7 @@ from host.runtime.workspace import Workspace
 from host.server.app import Application
 from host.server.asgi import CONNECTION, Receive, Scope, Send, context_of, encoded, peer, send_whole
 from host.server.connections import Connections, raise_descriptors
+from host.server.http_errors import OVERLOADED
 from host.server.observability import logs
 from host.server.settings import ServerSettings
 from host.server.sockets import OPTIONS, SocketProtocol, StuckReader
@@ -71,7 +72,7 @@ _FOR_WATCHERS: Final = (b"/health", b"/ready", b"/metrics")
 _COME_AGAIN: Final = encoded(
     {
         "error": {
-            "message": "you have more requests under way than this server can take: wait for answers before the next",
+            "message": OVERLOADED,
             "type": Overloaded.code,
             "param": None,
             "code": Overloaded.code,

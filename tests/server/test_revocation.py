@@ -15,6 +15,7 @@ from host.core.names import Reference
 from host.core.quantities import Quota
 from host.fakes import FakeOpenAI
 from host.runtime.workspace import Workspace
+from host.service.principal import MOST_REQUESTS
 from host.store.access.api_keys import Proof
 from tests.conftest import slack
 from tests.server.conftest import OPENAI, Server, until
@@ -187,7 +188,7 @@ class TestAKeyThatEnds:
         [server, _] = machines()
         body = json.dumps(LONG).encode()
         with closing(Raw(server, "/v1/chat/completions", text, body[:10], len(body))) as client:
-            until(lambda: server.application.dispatch._admission.free_requests == 511)
+            until(lambda: server.application.dispatch._admission.free_requests == MOST_REQUESTS - 1)
             end(elsewhere.api_keys)
             until(lambda: server.get("/v1/models", headers=bearer(text)).status_code == 401)
             fake.reset()

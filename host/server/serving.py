@@ -68,6 +68,7 @@ _FULL: Final = (
 _AUTHORIZATION: Final = b"authorization"
 _LENGTH: Final = len(_AUTHORIZATION)
 _AUTHORIZED: Final = "host.authorization"
+_HELD_S: Final = 0.5  # that a request waits for its refusal
 _FOR_WATCHERS: Final = (b"/health", b"/ready", b"/metrics")
 _COME_AGAIN: Final = encoded(
     {
@@ -82,7 +83,9 @@ _COME_AGAIN: Final = encoded(
 
 
 async def _turn_away(scope: Scope, receive: Receive, send: Send) -> None:
+    """Not at once: a client that asks again without waiting would have the server do nothing else."""
     del scope, receive
+    await asyncio.sleep(_HELD_S)
     await send_whole(send, 503, _COME_AGAIN, headers={"retry-after": "1"})
 
 

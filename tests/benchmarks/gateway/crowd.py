@@ -32,6 +32,7 @@ DELAY_S: Final = 3.0
 CLIENTS: Final = (64, 256, 1_000)
 TIMES: Final = 10  # of what it can serve, that it is asked for
 AT_ONCE: Final = 64  # clients that find out what it can serve
+_MOST_UNDER_WAY: Final = 6_000  # each has a connection, of which this process has as many as descriptors
 _SETTLED_S: Final = 12.0  # after which a server is at rest
 _MIB: Final = 1 << 20
 
@@ -114,6 +115,9 @@ async def opened(server: Server, rate: float, seconds: float) -> Crowd:
     while (now := time.perf_counter()) < until:
         while count < (now - began) * rate:
             count += 1
+            if len(under_way) >= _MOST_UNDER_WAY:
+                found.others["not asked, as many waited"] += 1
+                continue
             task = asyncio.create_task(ask())
             under_way.add(task)
             task.add_done_callback(under_way.discard)

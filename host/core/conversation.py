@@ -11,6 +11,7 @@ SocketMessage: TypeAlias = str | bytes
 # RFC 6455, 7.4.1, and the registry that it makes
 NORMAL: Final = 1000
 GOING_AWAY: Final = 1001
+NO_CODE: Final = 1005  # its close frame had none
 ABNORMAL: Final = 1006  # no close frame came
 REFUSED: Final = 1008
 TOO_BIG: Final = 1009
@@ -23,7 +24,7 @@ _LONGEST_REASON: Final = 123  # bytes of UTF-8
 
 class Closed(NamedTuple):
     """The end of a WebSocket: its code (RFC 6455, 7.4) and reason. The code is 1005 where a close frame had none, and
-    ABNORMAL where the connection ended without one."""
+    1006 where the connection ended without one."""
 
     code: int
     reason: str = ""
@@ -31,7 +32,7 @@ class Closed(NamedTuple):
     @property
     def ok(self) -> bool:
         """Whether it ended as connections do that have done what they were for."""
-        return self.code in (NORMAL, GOING_AWAY, 1005)
+        return self.code in (NORMAL, GOING_AWAY, NO_CODE)
 
     def to_send(self) -> Closed:
         """This as a close frame can say it."""

@@ -19,8 +19,10 @@ import h11
 from wsproto import ConnectionType, WSConnection
 from wsproto.connection import ConnectionState
 from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Ping, TextMessage
+from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
+from host.core.conversation import NO_CODE
 from host.fakes.messages import PROMPT, Delivery, FakeRequest
 
 MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
@@ -30,7 +32,8 @@ _LINGER_S = 5.0  # the client gets this time to answer a close
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """The end of the connection, by the server. `code` None: without a closing handshake (1006 for the client)."""
+    """The end of the connection, by the server. `code` 1005: with a close frame that has no code, nor a reason. None:
+    without a closing handshake (1006 for the client)."""
 
     code: int | None = 1000
     reason: str = ""
@@ -51,7 +54,7 @@ class FakeSession(Protocol):
 @dataclass(frozen=True, slots=True)
 class FakeSocket:
     """An accepted upgrade. `headers` have lower-case names. `delivery.cut_after_events` counts messages: then the
-    connection closes with `close_code`, or breaks off where that is None."""
+    connection closes with `close_code` (see Close), or breaks off where that is None."""
 
     session: FakeSession
     subprotocol: str | None = None
@@ -139,7 +142,10 @@ class SocketConnection:
 
     async def _end(self, how: Close) -> None:
         if how.code is not None:
-            await self._write(self._ws.send(CloseConnection(how.code, how.reason)))
+            close = CloseConnection(how.code, how.reason)
+            if how.code == NO_CODE:
+                close = CloseConnection(CloseReason.NO_STATUS_RCVD)  # wsproto's word for none
+            await self._write(self._ws.send(close))
 
     async def _read_on(self) -> None:
         """Hands the session what the client sends. Returns at the end of the connection by the client."""

@@ -35,8 +35,6 @@ WITHIN: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """The resources of a client that have connections, or of which some within have."""
 
-_GOING: Final = (NORMAL, 1001)  # RFC 6455, 7.4.1: the codes of an orderly end
-
 
 class ClientConnections:
     """Opens the connections of one client."""
@@ -162,7 +160,7 @@ def _end(closed: Closed | None) -> Exception:
     if closed is None:
         return ConnectionClosedError(None, None)
     frame = Close(closed.code, closed.reason)
-    return (ConnectionClosedOK if closed.code in _GOING else ConnectionClosedError)(frame, frame, rcvd_then_sent=True)
+    return (ConnectionClosedOK if closed.ok else ConnectionClosedError)(frame, frame, rcvd_then_sent=True)
 
 
 def _shown(message: SocketMessage, decode: bool | None) -> SocketMessage:

@@ -299,7 +299,7 @@ class _Connecting:
     ) -> EventConnection:
         """Run an operation that opens a connection (`realtime.connect`), and return that once it is open. Raises what
         `run` raises, and OperationFailed where the upstream refuses it. Iterating raises the same, where the connection
-        ends by a failure, or with another code than 1000 and 1001."""
+        ends by a failure, or by an end that is not `ok` (see Closed)."""
         run = self._new_run(timeout, caller, counting)
         text = self._text(operation, run, None, stream=True)
         return opened(run, self._conversing(run, text, cancel))

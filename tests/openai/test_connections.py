@@ -11,7 +11,7 @@ from typing import Any
 import openai
 import pytest
 from openai.resources.realtime import Realtime
-from websockets.exceptions import ConnectionClosedError, InvalidStatus
+from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, InvalidStatus
 
 from host import Catalyst, Host, Policy, errors
 from host.fakes import FakeOpenAI
@@ -72,10 +72,29 @@ def test_a_connection_is_asked_for_as_the_official_sdk_does(catalyst: Catalyst, 
         assert asked_of(fake) == asked_of(other)
 
 
-def test_the_upstreams_end_is_that_of_the_iteration(client: official.OpenAI, fake: FakeOpenAI) -> None:
-    fake.script([Fault(cut_after_events=1, close_code=1000)])
-    with client.realtime.connect(model="gpt-realtime") as connection:
+@pytest.mark.parametrize("code", [1000, 1001, 1005])
+@pytest.mark.parametrize("road", ["host", "SDK"])
+def test_the_upstreams_end_is_that_of_the_iteration(catalyst: Catalyst, fake: FakeOpenAI, code: int, road: str) -> None:
+    """1005 stands for a close without a code."""
+    to_fake = {"api_key": KEY, "base_url": f"{fake.url}/v1", "websocket_base_url": f"ws{fake.url[4:]}/v1"}
+    fake.script([Fault(cut_after_events=1, close_code=code, times=2)])
+    one: Any = official.OpenAI(catalyst) if road == "host" else openai.OpenAI(**to_fake)
+    with one, one.realtime.connect(model="gpt-realtime") as connection:
         assert [event.type for event in connection] == ["session.created"]
+        with pytest.raises(ConnectionClosedOK) as caught:
+            connection.recv()
+    assert caught.value.rcvd is not None
+    assert caught.value.rcvd.code == code
+
+    async def later() -> list[str]:
+        other: Any = official.AsyncOpenAI(catalyst) if road == "host" else openai.AsyncOpenAI(**to_fake)
+        async with other, other.realtime.connect(model="gpt-realtime") as connection:
+            return [event.type async for event in connection]
+
+    assert asyncio.run(later()) == ["session.created"]
+
+
+def test_another_end_of_the_upstream_is_an_error(client: official.OpenAI, fake: FakeOpenAI) -> None:
     fake.script([Fault(cut_after_events=1, close_code=1011)])
     with client.realtime.connect(model="gpt-realtime") as connection, pytest.raises(ConnectionClosedError) as caught:
         list(connection)

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
+from wsproto.frame_protocol import CloseReason
 
 from host import Catalyst, Host, SecretRule, errors
 from host.runtime import dialogue
@@ -53,16 +54,17 @@ class TestSync:
             assert [next(connection) for _ in range(3)] == [{"a": 1}, b"\x00\xff", {"raw": "no JSON"}]
         assert got == ['{"as":   "it is"}', b"\x01"]
 
-    def test_the_end_of_the_other_side_ends_the_iteration(self, host: Host) -> None:
+    @pytest.mark.parametrize("closed", [(1000, ""), (1001, "bye"), (1005, "")])  # 1005: no code
+    def test_the_end_of_the_other_side_ends_the_iteration(self, host: Host, closed: tuple[int, str]) -> None:
         def behave(socket: SocketPeer) -> None:
             socket.send("1")
-            socket.close(1001, "bye")
+            socket.close(CloseReason(closed[0]), closed[1])
             socket.receive()
 
         with talking(host, behave) as one:
             connection = one.connect(TALK)
             assert list(connection) == [1]
-            assert connection.closed == (1001, "bye")
+            assert connection.closed == closed
             assert connection.result.ok
             with pytest.raises(errors.StateError, match="closed"):
                 connection.send("late")

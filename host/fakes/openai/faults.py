@@ -48,7 +48,7 @@ class Fault:
     cut_before_headers: bool = False  # the connection closes without an answer
     cut_after_bytes: int | None = None  # of the body, then the connection closes
     cut_after_events: int | None = None  # of a WebSocket its messages
-    close_code: int | None = None  # with which a WebSocket closes then, in place of breaking off
+    close_code: int | None = None  # with which a WebSocket closes then, not breaking off; 1005: with none
 
     def __post_init__(self) -> None:
         for name, (kinds, least) in _EXPECTED.items():

@@ -239,6 +239,10 @@ class TestBothEnds:
         )
         assert [end_of(dial())[0] for _ in range(3)] == [4321, 3000, 1000]
 
+    def test_its_close_without_a_code_is_the_client_s_normal_end(self, dial: Dial, fake: FakeOpenAI) -> None:
+        fake.script([{"path": "/v1/realtime", "cut_after_events": 1, "close_code": 1005}])
+        assert end_of(dial()) == (1000, "")
+
     def test_an_upstream_that_breaks_off_is_an_error_event_and_a_code(self, dial: Dial, fake: FakeOpenAI) -> None:
         fake.script([{"path": "/v1/realtime", "cut_after_events": 1}])
         line = dial()

@@ -11,7 +11,7 @@ import openai
 import pytest
 from openai.types.beta.realtime import TranscriptionSession
 from openai.types.realtime import ClientSecretCreateResponse, RealtimeTranslationClientSecretCreateResponse
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed, ConnectionClosedOK, InvalidStatus
 from websockets.sync.client import ClientConnection
 
 from host.fakes import FakeOpenAI
@@ -142,6 +142,16 @@ def test_a_fault_closes_a_session_with_a_code_of_its_own(fake: FakeOpenAI, dial:
         line.recv(timeout=30)
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 4321
+
+
+def test_a_fault_closes_a_session_without_a_code(fake: FakeOpenAI, dial: Dial) -> None:
+    fake.script([{"cut_after_events": 1, "close_code": 1005}])
+    line = dial(AT)
+    assert first(line)["type"] == "session.created"
+    with pytest.raises(ConnectionClosedOK) as closed:
+        line.recv(timeout=30)
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1005, "")  # RFC 6455, 7.1.5: an empty close frame
 
 
 @pytest.mark.parametrize("without", ["Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", "Sec-WebSocket-Version: 13"])

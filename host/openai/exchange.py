@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from host.component.operations import OperationSpec
 from host.core.names import Reference
@@ -26,6 +26,11 @@ from host.run import AnswerHead, Piece, StreamEnd
 from host.runtime.catalyst import Catalyst
 from host.runtime.events import KEEPALIVE, is_event
 from host.service.catalog import Matched, Routes
+
+T = TypeVar("T")
+
+CALLER: Final[Mapping[str, Json]] = {"via": "client"}
+"""The caller of a client's runs, for their records."""
 
 EVENTS: Final = "text/event-stream; charset=utf-8"
 _HERE: Final = Reference.parse("c:local.openai:0.0.0")  # the one catalyst of these routes
@@ -139,6 +144,11 @@ class HttpOperations:
                     hint=f"those that it does: {', '.join(sorted(forwards)) or 'none'}; or add it to forward_headers",
                 )
         return dict(headers)
+
+
+def lower(headers: Mapping[str, T] | None) -> dict[str, T]:
+    """`headers` with names in lower case."""
+    return {name.lower(): value for name, value in (headers or {}).items()}
 
 
 def in_time(piece: str | Piece | None, patience_s: float | None) -> str | Piece | None:

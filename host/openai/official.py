@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class _Shared:
-    """What both clients have in common: where they run, and what they refuse."""
+    """Both clients, but for their road out: where they run, what they take, and what they refuse."""
 
     if TYPE_CHECKING:
         _client: Any
@@ -34,6 +34,46 @@ class _Shared:
         project: str | None
         webhook_secret: str | None
         _custom_headers: Mapping[str, str]
+
+    def __init__(
+        self,
+        catalyst: ClientSource = None,
+        *,
+        policy: Policy | None = None,
+        secrets: Mapping[str, str | SecretValue | Secret] | None = None,
+        config: Mapping[str, Json] | None = None,
+        organization: str | None = None,
+        project: str | None = None,
+        webhook_secret: str | None = None,
+        timeout: float | httpx2.Timeout | None = None,
+        max_retries: int = openai.DEFAULT_MAX_RETRIES,
+        default_headers: Mapping[str, str] | None = None,
+        default_query: Mapping[str, object] | None = None,
+        _copied: bool = False,
+        **refused: Any,
+    ) -> None:
+        home = None if _copied else _home(catalyst, policy, secrets, config, refused, type(self))
+        try:
+            super().__init__(
+                **_SETTINGS,  # type: ignore[call-arg]  # of the SDK's client
+                timeout=timeout,
+                max_retries=max_retries,
+                default_headers=default_headers,
+                default_query=default_query,
+                http_client=refused["http_client"] if home is None else self._http_client(home),
+            )
+        except BaseException:
+            if home is not None:
+                home.close()
+            raise
+        # What was given, and nothing from the environment, of which the SDK reads some.
+        self.organization, self.project, self.webhook_secret = organization, project, webhook_secret
+        self._custom_headers = default_headers or {}
+        self._sockets = ClientConnections(self, self.catalyst, self._calls.operations)
+
+    def _http_client(self, home: ClientHome) -> httpx2.Client | httpx2.AsyncClient:
+        """A client whose requests run at `home`, which it closes with itself."""
+        raise NotImplementedError
 
     @property
     def catalyst(self) -> Catalyst:
@@ -43,14 +83,8 @@ class _Shared:
 
     @property
     def _calls(self) -> Calls:
-        found: Calls = self._client._transport  # noqa: SLF001 - ours, see `_settings`
+        found: Calls = self._client._transport  # noqa: SLF001 - ours, see `_http_client`
         return found
-
-    def _take(self, organization: str | None, project: str | None, webhook_secret: str | None, headers: Any) -> None:
-        """What was given, and nothing from the environment, of which the SDK reads some."""
-        self.organization, self.project, self.webhook_secret = organization, project, webhook_secret
-        self._custom_headers = headers or {}
-        self._sockets = ClientConnections(self, self.catalyst, self._calls.operations)
 
     def _make_status_error(self, err_msg: str, *, body: object, response: httpx2.Response) -> openai.APIStatusError:
         error: openai.APIStatusError = super()._make_status_error(err_msg, body=body, response=response)  # type: ignore[misc]  # of the SDK's client
@@ -63,9 +97,35 @@ class _Shared:
             InputError("connections are opened by the host", hint="client.realtime.connect(…) and its like")
         )
 
-    def _guard(self, url: str) -> None:
-        if url.startswith(("ws:", "wss:")):
-            self._refresh_api_key()
+    if not TYPE_CHECKING:  # a type checker sees the SDK's own
+
+        def copy(self, **changes: Any) -> Self:
+            """Another client of the same catalyst. Raises what the constructor does, for what is given."""
+            _refuse(changes, type(self))
+            return super().copy(**changes, _extra_kwargs={"_copied": True})
+
+        with_options = copy
+
+        def _prepare_options(self, options: Any) -> Any:
+            if options.url.startswith(("ws:", "wss:")):
+                self._refresh_api_key()
+            return super()._prepare_options(options)  # to be awaited, of the client for asyncio
+
+        @property
+        def realtime(self) -> Any:
+            return self._sockets.resource("realtime", lambda: super(_Shared, self).realtime)
+
+        @property
+        def responses(self) -> Any:
+            return self._sockets.resource("responses", lambda: super(_Shared, self).responses)
+
+        @property
+        def live(self) -> Any:
+            return self._sockets.resource("live", lambda: super(_Shared, self).live)
+
+        @property
+        def beta(self) -> Any:
+            return self._sockets.resource("beta", lambda: super(_Shared, self).beta)
 
 
 _ARGUMENTS: Final = """
@@ -83,141 +143,16 @@ class OpenAI(_Shared, openai.OpenAI):
     __doc__ = f"""The official client, whose requests run in a sandbox each. Close it, or use it in a `with`.
     {_ARGUMENTS}"""
 
-    def __init__(
-        self,
-        catalyst: ClientSource = None,
-        *,
-        policy: Policy | None = None,
-        secrets: Mapping[str, str | SecretValue | Secret] | None = None,
-        config: Mapping[str, Json] | None = None,
-        organization: str | None = None,
-        project: str | None = None,
-        webhook_secret: str | None = None,
-        timeout: float | httpx2.Timeout | None = None,
-        max_retries: int = openai.DEFAULT_MAX_RETRIES,
-        default_headers: Mapping[str, str] | None = None,
-        default_query: Mapping[str, object] | None = None,
-        _copied: bool = False,
-        **refused: Any,
-    ) -> None:
-        http_client = refused.get("http_client")
-        if not _copied:
-            calls = Transport(_home(catalyst, policy, secrets, config, refused, type(self)))
-            http_client = httpx2.Client(transport=calls, trust_env=False)
-        try:
-            super().__init__(
-                **_SETTINGS,
-                timeout=timeout,
-                max_retries=max_retries,
-                default_headers=default_headers,
-                default_query=default_query,
-                http_client=http_client,
-            )
-        except BaseException:
-            if not _copied and http_client is not None:
-                http_client.close()
-            raise
-        self._take(organization, project, webhook_secret, default_headers)
-
-    if not TYPE_CHECKING:  # a type checker sees the SDK's own
-
-        def copy(self, **changes: Any) -> Self:
-            """Another client of the same catalyst. Raises what the constructor does, for what is given."""
-            _refuse(changes, type(self))
-            return super().copy(**changes, _extra_kwargs={"_copied": True})
-
-        with_options = copy
-
-        def _prepare_options(self, options: Any) -> Any:
-            self._guard(options.url)
-            return super()._prepare_options(options)
-
-        @property
-        def realtime(self) -> Any:
-            return self._sockets.resource("realtime", lambda: super(OpenAI, self).realtime)
-
-        @property
-        def responses(self) -> Any:
-            return self._sockets.resource("responses", lambda: super(OpenAI, self).responses)
-
-        @property
-        def live(self) -> Any:
-            return self._sockets.resource("live", lambda: super(OpenAI, self).live)
-
-        @property
-        def beta(self) -> Any:
-            return self._sockets.resource("beta", lambda: super(OpenAI, self).beta)
+    def _http_client(self, home: ClientHome) -> httpx2.Client:
+        return httpx2.Client(transport=Transport(home), trust_env=False)
 
 
 class AsyncOpenAI(_Shared, openai.AsyncOpenAI):
     __doc__ = f"""`OpenAI` for asyncio: a run is cancelled with its task.
     {_ARGUMENTS}"""
 
-    def __init__(
-        self,
-        catalyst: ClientSource = None,
-        *,
-        policy: Policy | None = None,
-        secrets: Mapping[str, str | SecretValue | Secret] | None = None,
-        config: Mapping[str, Json] | None = None,
-        organization: str | None = None,
-        project: str | None = None,
-        webhook_secret: str | None = None,
-        timeout: float | httpx2.Timeout | None = None,
-        max_retries: int = openai.DEFAULT_MAX_RETRIES,
-        default_headers: Mapping[str, str] | None = None,
-        default_query: Mapping[str, object] | None = None,
-        _copied: bool = False,
-        **refused: Any,
-    ) -> None:
-        http_client = refused.get("http_client")
-        home: ClientHome | None = None
-        if not _copied:
-            home = _home(catalyst, policy, secrets, config, refused, type(self))
-            http_client = httpx2.AsyncClient(transport=AsyncTransport(home), trust_env=False)
-        try:
-            super().__init__(
-                **_SETTINGS,
-                timeout=timeout,
-                max_retries=max_retries,
-                default_headers=default_headers,
-                default_query=default_query,
-                http_client=http_client,
-            )
-        except BaseException:
-            if home is not None:
-                home.close()
-            raise
-        self._take(organization, project, webhook_secret, default_headers)
-
-    if not TYPE_CHECKING:  # a type checker sees the SDK's own
-
-        def copy(self, **changes: Any) -> Self:
-            """As `OpenAI.copy`."""
-            _refuse(changes, type(self))
-            return super().copy(**changes, _extra_kwargs={"_copied": True})
-
-        with_options = copy
-
-        async def _prepare_options(self, options: Any) -> Any:
-            self._guard(options.url)
-            return await super()._prepare_options(options)
-
-        @property
-        def realtime(self) -> Any:
-            return self._sockets.resource("realtime", lambda: super(AsyncOpenAI, self).realtime)
-
-        @property
-        def responses(self) -> Any:
-            return self._sockets.resource("responses", lambda: super(AsyncOpenAI, self).responses)
-
-        @property
-        def live(self) -> Any:
-            return self._sockets.resource("live", lambda: super(AsyncOpenAI, self).live)
-
-        @property
-        def beta(self) -> Any:
-            return self._sockets.resource("beta", lambda: super(AsyncOpenAI, self).beta)
+    def _http_client(self, home: ClientHome) -> httpx2.AsyncClient:
+        return httpx2.AsyncClient(transport=AsyncTransport(home), trust_env=False)
 
 
 _SETTINGS: Final[dict[str, Any]] = {"api_key": HIDDEN, "admin_api_key": HIDDEN, "base_url": BASE}

@@ -16,7 +16,7 @@ from host.component.operations import OperationSpec
 from host.core.operation import Attachment, Mention, Result
 from host.core.strict_json import Json
 from host.errors import InputError
-from host.openai.exchange import HttpOperations
+from host.openai.exchange import CALLER, HttpOperations, lower
 from host.openai.home import ClientHome, ClientSource, refuse
 from host.openai.plain_objects import Plain, PlainBytes, PlainListing, plain, unplain
 from host.openai.plain_streams import PlainAsyncConnection, PlainAsyncStream, PlainConnection, PlainStream
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 _HERE: Final = ("extra_headers", "extra_query", "extra_body", "timeout")
 _HERE_OF_CONNECTIONS: Final = ("extra_headers", "extra_query")
-_CALLER: Final[Mapping[str, Json]] = {"via": "client"}
 
 
 class _Client:
@@ -57,7 +56,7 @@ class _Client:
         self._home = ClientHome.found(catalyst, policy, secrets, config)
         self._operations = HttpOperations(self._home.catalyst)
         named = {"openai-organization": organization, "openai-project": project}
-        self._headers = {**{name: one for name, one in named.items() if one}, **_lower(default_headers)}
+        self._headers = {**{name: one for name, one in named.items() if one}, **lower(default_headers)}
         self._query, self._timeout = dict(default_query or {}), _patience(timeout)
 
     def __repr__(self) -> str:
@@ -71,7 +70,7 @@ class _Client:
     def with_options(self, *, timeout: float | None = None, default_headers: Mapping[str, str] | None = None) -> Self:
         """Another client of the same catalyst, to be closed by this one."""
         other = type(self).__new__(type(self))
-        headers = {**self._headers, **_lower(default_headers)}
+        headers = {**self._headers, **lower(default_headers)}
         changed = {"_headers": headers, "_timeout": self._timeout if timeout is None else _patience(timeout)}
         vars(other).update(vars(self), _home=ClientHome(self._home.catalyst, ExitStack()), **changed)
         return other
@@ -100,7 +99,7 @@ class _Client:
         more = {**self._query, **(here["extra_query"] or {})}
         listed = "" if spec.websocket else "[]"
         query = urlencode([pair for name, value in more.items() for pair in _in_query(name, value, listed)])
-        headers = {**self._headers, **_lower(here["extra_headers"])}
+        headers = {**self._headers, **lower(here["extra_headers"])}
         asked = self._operations.input(spec, params, {}, query, headers, stream=params.get("stream") is True)
         timeout = self._timeout if here["timeout"] is None else _patience(here["timeout"])
         return _Call(
@@ -123,7 +122,7 @@ class _Call:
         self.spec, self.again, self._catalyst, self._asked = spec, again, home.catalyst, asked
         self.streams = asked["stream"] or spec.always_streams
         self.patience_s = timeout  # for an answer, or for each event of a stream
-        self._known: dict[str, Any] = {"attachments": attachments, "caller": {**_CALLER, "operation": spec.name}}
+        self._known: dict[str, Any] = {"attachments": attachments, "caller": {**CALLER, "operation": spec.name}}
 
     def run(self) -> Result:
         return self._catalyst.run(self._asked, timeout=self.patience_s, **self._known)
@@ -138,10 +137,10 @@ class _Call:
         return self._catalyst.astream(self._asked, asks=self.spec.always_streams, **self._known)
 
     def connect(self) -> EventConnection:
-        return self._catalyst.connect(self._asked, caller=_CALLER)
+        return self._catalyst.connect(self._asked, caller=CALLER)
 
     async def aconnect(self) -> AsyncEventConnection:
-        return await self._catalyst.aconnect(self._asked, caller=_CALLER)
+        return await self._catalyst.aconnect(self._asked, caller=CALLER)
 
     def read(self, result: Result) -> Any:
         """The answer as an object. Raises OperationFailed."""
@@ -331,10 +330,6 @@ def _patience(timeout: float | None) -> float | None:
     if timeout is not None and (not isinstance(timeout, int | float) or isinstance(timeout, bool) or not timeout > 0):
         raise InputError("timeout is a number of seconds above zero", field="timeout")
     return timeout
-
-
-def _lower(headers: Mapping[str, str] | None) -> dict[str, str]:
-    return {name.lower(): value for name, value in (headers or {}).items()}
 
 
 def _in_query(name: str, value: object, listed: str) -> Iterator[tuple[str, object]]:

@@ -20,7 +20,7 @@ from host.core.operation import Result
 from host.core.strict_json import Json
 from host.errors import HostError, InputError, OperationFailed
 from host.openai import both
-from host.openai.exchange import HttpOperations
+from host.openai.exchange import CALLER, HttpOperations, lower
 from host.openai.messages import handed_on, of_upstream
 from host.runtime.catalyst import Catalyst
 
@@ -103,19 +103,19 @@ class ClientConnections:
 
     def _headers(self, more: Mapping[str, Any]) -> dict[str, str]:
         """Those that the caller gave to the client, and `more` of them, which may take some away."""
-        own = _lower(self._client.default_headers)
-        named = _lower(self._client._custom_headers)  # noqa: SLF001 - the SDK's own are of no interest
-        return _given({**self._operations.without_the_sdks(_given(own)), **named, **_lower(more)})
+        own = lower(self._client.default_headers)
+        named = lower(self._client._custom_headers)  # noqa: SLF001 - the SDK's own are of no interest
+        return _given({**self._operations.without_the_sdks(_given(own)), **named, **lower(more)})
 
     def _opened(self, asked: Callable[..., dict[str, Json]], query: Any, headers: Any) -> _Socket:
         try:
-            return _Socket(self._catalyst.connect(asked(query, headers), caller=_CALLER))
+            return _Socket(self._catalyst.connect(asked(query, headers), caller=CALLER))
         except HostError as error:
             raise self._refused(error) from error.__cause__
 
     async def _aopened(self, asked: Callable[..., dict[str, Json]], query: Any, headers: Any) -> _AsyncSocket:
         try:
-            return _AsyncSocket(await self._catalyst.aconnect(asked(query, headers), caller=_CALLER))
+            return _AsyncSocket(await self._catalyst.aconnect(asked(query, headers), caller=CALLER))
         except HostError as error:
             raise self._refused(error) from error.__cause__
 
@@ -131,7 +131,6 @@ class ClientConnections:
         return found
 
 
-_CALLER: Final[Mapping[str, Json]] = {"via": "client"}
 _OF_THE_MANAGER: Final = frozenset(  # which does what they say
     {
         *("extra_query", "extra_headers", "websocket_connection_options", "on_reconnecting"),
@@ -142,10 +141,6 @@ _OF_THE_MANAGER: Final = frozenset(  # which does what they say
 
 def _is_given(value: object) -> bool:
     return value is not None and not isinstance(value, openai.Omit | openai.NotGiven)
-
-
-def _lower(headers: Mapping[str, Any]) -> dict[str, Any]:
-    return {name.lower(): value for name, value in headers.items()}
 
 
 def _given(headers: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from host.core.operation import Result
 from host.core.strict_json import Json
 from host.errors import HostError, InputError, OperationFailed
 from host.openai import both
-from host.openai.exchange import Asked, Flow, HttpAnswer, HttpOperations, Next, answer_of, in_time, opening
+from host.openai.exchange import CALLER, Asked, Flow, HttpAnswer, HttpOperations, Next, answer_of, in_time, opening
 from host.openai.home import ClientHome
 from host.runtime.events import AsyncEventStream, EventStream, next_piece, pieces, upstream_end
 
@@ -40,7 +40,7 @@ class Calls:
 
 def _caller(asked: Asked) -> dict[str, Json]:
     model = asked.input["params"].get("model")
-    return {"via": "client", "operation": asked.spec.name, **({"model": model[:200]} if isinstance(model, str) else {})}
+    return {**CALLER, "operation": asked.spec.name, **({"model": model[:200]} if isinstance(model, str) else {})}
 
 
 def _patience(request: httpx2.Request) -> float | None:

@@ -178,14 +178,16 @@ def test_an_argument_that_cannot_work_is_refused_with_what_does(catalyst: Cataly
     assert isinstance(caught.value, openai.OpenAIError)
 
 
-def test_what_the_sdk_takes_is_taken_or_refused(catalyst: Catalyst) -> None:
+@pytest.mark.parametrize("kind", ["OpenAI", "AsyncOpenAI"])
+def test_what_the_sdk_takes_is_taken_or_refused(catalyst: Catalyst, kind: str) -> None:
     import inspect
 
-    theirs = inspect.signature(openai.OpenAI).parameters.keys() - {"self"}
-    ours = inspect.signature(official.OpenAI).parameters.keys()
+    one: Any = getattr(official, kind)
+    theirs = inspect.signature(getattr(openai, kind)).parameters.keys() - {"self"}
+    ours = inspect.signature(one).parameters.keys()
     assert theirs - ours - REMEDIES.keys() == {"_strict_response_validation", "_enforce_credentials"}
-    with pytest.raises(TypeError, match="unexpected keyword argument 'api_kez'"):
-        official.OpenAI(catalyst, api_kez="x")
+    with pytest.raises(TypeError, match=rf"{kind}\(\) got an unexpected keyword argument 'api_kez'"):
+        one(catalyst, api_kez="x")
 
 
 def test_a_copy_refuses_too_and_shares_the_catalyst(client: official.OpenAI, fake: FakeOpenAI) -> None:

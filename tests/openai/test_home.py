@@ -37,6 +37,14 @@ def test_with_a_policy_it_is_the_catalyst_that_comes_with_the_host(fake: FakeOpe
     assert home._SHARED._host is None
 
 
+@pytest.mark.usefixtures("own_state", "openai_wasm")
+@pytest.mark.parametrize("kind", [official.OpenAI, official.AsyncOpenAI])
+def test_a_client_that_cannot_be_made_leaves_nothing_open(fake: FakeOpenAI, kind: Any) -> None:
+    with pytest.raises(TypeError, match="max_retries cannot be None"):
+        kind(policy=to(fake.url), secrets=KEYS, max_retries=None)
+    assert home._SHARED._host is None
+
+
 @pytest.mark.usefixtures("own_state")
 @pytest.mark.parametrize("of", ["the shared host", "a host"])
 def test_where_nothing_is_installed_the_error_says_what_to_do(of: str) -> None:

@@ -42,7 +42,7 @@ from host.core.headers import (
 from host.core.names import SecretName
 from host.core.repeating import IDEMPOTENT, cause_of_status
 from host.core.sliding_window import RequestLimiter
-from host.core.strict_json import Json, write_json
+from host.core.strict_json import Json, json_bytes
 from host.egress import Deadline, EgressClient, EgressError, Outgoing
 from host.egress.headers import Fields
 from host.errors import InputError, Refusal
@@ -159,7 +159,7 @@ class UpstreamAnswer:
             return b"".join(pieces)
         self.close()
         said = f"the upstream answered {self.status}, and the body of its answer cannot be read: {why}"
-        return write_json({"error": {"type": "upstream_error", "message": said}}).encode("utf-8", "replace")
+        return json_bytes({"error": {"type": "upstream_error", "message": said}})
 
     def _next(self, rest: Deadline | None = None) -> bytes:
         if self._is_error:

@@ -299,6 +299,11 @@ def write_json(value: Json) -> str:
     return _ENCODE(value)
 
 
+def json_bytes(value: Json) -> bytes:
+    """`write_json` as UTF-8, with `?` in place of lone surrogates, which values have that are not from `parse_json`."""
+    return _ENCODE(value).encode("utf-8", "replace")
+
+
 def clean_text(text: str) -> str:
     """`text` with U+FFFD in place of lone surrogates, which UTF-8 cannot hold."""
     return text if _encodable(text) else _LONE_SURROGATE.sub(lambda lone: "\ufffd" * len(lone[0]), text)

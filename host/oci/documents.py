@@ -70,7 +70,8 @@ def to_json(value: object) -> dict[str, Json]:
 
 
 def as_bytes(value: Json) -> bytes:
-    """Returns `value` as compact JSON."""
+    """Returns `value` as compact JSON. Its digest names it: so nothing in it is replaced, as `json_bytes` would. Raises
+    UnicodeEncodeError."""
     return write_json(value).encode()
 
 

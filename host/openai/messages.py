@@ -18,7 +18,7 @@ from host.component.operations import OperationSpec, RequestKind
 from host.core.headers import without_controls
 from host.core.operation import Attachment, Mention, Result
 from host.core.sse import Comment, ServerSentEvent
-from host.core.strict_json import Json, parse_json, write_json
+from host.core.strict_json import Json, json_bytes, parse_json, write_json
 from host.errors import InputError, UnsupportedMedia
 from host.openai.forms import read_form, text_of
 from host.run import Piece, StreamEnd
@@ -178,7 +178,7 @@ def whole(result: Result, spec: OperationSpec | None) -> tuple[bytes, str]:
     if result.document is not None:
         return result.document, result.content_type if _JSON_TYPE.match(result.content_type) else JSON
     if not result.ok:
-        return _encoded(of_upstream(result.error)), JSON
+        return json_bytes(of_upstream(result.error)), JSON
     if spec is not None and spec.response == "empty":
         return b"", JSON
     match result.data:
@@ -189,7 +189,7 @@ def whole(result: Result, spec: OperationSpec | None) -> tuple[bytes, str]:
             return found
         case str() as text if spec and (spec.response == "text" or spec.request == "multipart"):  # a transcription
             return text.encode("utf-8", "replace"), "text/plain; charset=utf-8"
-    return _encoded(result.data), JSON
+    return json_bytes(result.data), JSON
 
 
 def events(pieces: Iterable[str | Piece]) -> bytes:
@@ -230,7 +230,7 @@ def last_of(first: str, end: StreamEnd | None) -> bytes:
 
 def failure(error: Mapping[str, Json]) -> bytes:
     """An error in the middle of a stream, after the status."""
-    return f"event: error\ndata: {write_json(error)}\n\n".encode("utf-8", "replace")
+    return b"event: error\ndata: %s\n\n" % json_bytes(error)
 
 
 def _event(text: str) -> str:
@@ -309,7 +309,3 @@ def of_upstream(error: Json) -> dict[str, Json]:
     """The error of an operation, with OpenAI's four fields at least."""
     known = error if isinstance(error, dict) else {"message": str(error)}
     return {"error": {"message": None, "type": "upstream_error", "param": None, "code": None, **known}}
-
-
-def _encoded(value: Json) -> bytes:
-    return write_json(value).encode("utf-8", "replace")

@@ -16,7 +16,7 @@ from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, Final, Protocol, Self, TypeAlias
 
-from host.core.strict_json import Json, WrittenObject, parse_object, write_json
+from host.core.strict_json import Json, WrittenObject, json_bytes, parse_object
 from host.egress.decoding import Inflated
 from host.egress.failures import EgressError
 from host.errors import Cancelled, InputError, TooLarge, Unauthenticated, UnsupportedMedia
@@ -224,11 +224,7 @@ async def send_whole(
 
 
 async def send_json(send: Send, status: int, value: Json, headers: Mapping[str, str] | None = None) -> None:
-    await send_whole(send, status, encoded(value), JSON, headers or {})
-
-
-def encoded(value: Json) -> bytes:
-    return write_json(value).encode("utf-8", "replace")
+    await send_whole(send, status, json_bytes(value), JSON, headers or {})
 
 
 _LAST_WORDS_S: Final = 1.0

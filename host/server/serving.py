@@ -39,11 +39,12 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import Multiprocess
 
 from host.core import environment
+from host.core.strict_json import json_bytes
 from host.core.waiting import start
 from host.errors import InputError, Overloaded, StateError
 from host.runtime.workspace import Workspace
 from host.server.app import Application
-from host.server.asgi import CONNECTION, Receive, Scope, Send, context_of, encoded, peer, send_whole
+from host.server.asgi import CONNECTION, Receive, Scope, Send, context_of, peer, send_whole
 from host.server.connections import Connections, raise_descriptors
 from host.server.http_errors import OVERLOADED
 from host.server.observability import logs
@@ -70,7 +71,7 @@ _LENGTH: Final = len(_AUTHORIZATION)
 _AUTHORIZED: Final = "host.authorization"
 _HELD_S: Final = 0.5  # that a request waits for its refusal
 _FOR_WATCHERS: Final = (b"/health", b"/ready", b"/metrics")
-_COME_AGAIN: Final = encoded(
+_COME_AGAIN: Final = json_bytes(
     {
         "error": {
             "message": OVERLOADED,

@@ -16,6 +16,7 @@ from host.core.strict_json import (
     WrittenObject,
     check_depth,
     clean_text,
+    json_bytes,
     kind_of,
     parse_json,
     parse_object,
@@ -116,6 +117,10 @@ def test_a_lone_surrogate_becomes_a_replacement_character(text: str, expected: A
     value = parse_json(text, "it")
     assert expected is None or value == expected
     assert write_json(value).encode("utf-8")
+
+
+def test_values_from_elsewhere_become_bytes_whatever_their_strings_hold() -> None:
+    assert json_bytes({"é": ["\ud83d", 1, None]}) == b'{"\xc3\xa9":["?",1,null]}'
 
 
 @given(st.text() | st.binary() | VALUES.map(json.dumps))

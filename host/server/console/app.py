@@ -15,10 +15,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from host.core.names import Reference
-from host.core.strict_json import Json
+from host.core.strict_json import Json, json_bytes
 from host.errors import Cancelled, Forbidden, HostError, InputError, NotFound
 from host.runtime.workspace import Workspace
-from host.server.asgi import JSON, App, context_of, encoded
+from host.server.asgi import JSON, App, context_of
 from host.server.console import bodies, views
 from host.server.console.playground import Playground
 from host.server.console.sessions import MAKE_ONE, Access, Visitor
@@ -160,12 +160,12 @@ class Console:
         key = await self._access.sign_in(request, given.key.strip())
         response = Response(media_type=JSON)
         session = await self._access.begin(request, key, response)
-        response.body = encoded(await self._about(Visitor(key, session)))
+        response.body = json_bytes(await self._about(Visitor(key, session)))
         return _finished(response)
 
     async def sign_out(self, request: Request, visitor: Visitor) -> _Answer:
         """Of this session; with `?everywhere=true`, of all sessions of its key."""
-        response = Response(encoded({"signed_in": False}), media_type=JSON)
+        response = Response(json_bytes({"signed_in": False}), media_type=JSON)
         everywhere = request.query_params.get("everywhere") == "true"
         await self._access.end(request, visitor, response, everywhere=everywhere)
         return _finished(response)
@@ -311,7 +311,7 @@ class Console:
         response = Response(media_type=JSON)
         if visitor.session is not None and visitor.key.id == key.id:
             shown["session"] = await self._about(Visitor(key, await self._access.begin(request, key, response)))
-        response.body = encoded(shown)
+        response.body = json_bytes(shown)
         return _finished(response)
 
     async def revoke_key(self, request: Request, visitor: Visitor) -> Json:
@@ -368,7 +368,7 @@ def _named(view: View, request: Request) -> Component:
 
 
 def _json(value: Json, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(encoded(value), status, {**(headers or {}), **_PRIVATE}, JSON)
+    return Response(json_bytes(value), status, {**(headers or {}), **_PRIVATE}, JSON)
 
 
 def _finished(response: Response) -> Response:

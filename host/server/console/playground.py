@@ -15,10 +15,10 @@ from starlette.requests import Request
 
 from host.core.names import Reference
 from host.core.operation import Attachment, Mention, Result
-from host.core.strict_json import Json, parse_json
+from host.core.strict_json import Json, json_bytes, parse_json
 from host.errors import HostError, InputError, OperationFailed
 from host.runtime.events import is_event
-from host.server.asgi import KEEPALIVE_S, LARGE_BYTES, App, Leaving, Receive, Scope, Send, context_of, encoded
+from host.server.asgi import KEEPALIVE_S, LARGE_BYTES, App, Leaving, Receive, Scope, Send, context_of
 from host.server.console import bodies, views
 from host.server.settings import ServerSettings
 from host.service.catalog import Catalog
@@ -139,7 +139,7 @@ def _mentioning(value: Json, files: Mapping[str, Attachment]) -> Json:
 
 
 async def _send_lines(send: Send, *lines: Json) -> None:
-    body = b"".join(encoded(line) + b"\n" for line in lines)
+    body = b"".join(json_bytes(line) + b"\n" for line in lines)
     await send({"type": "http.response.body", "body": body, "more_body": True})
 
 

@@ -21,7 +21,7 @@ from mcp_types import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from sse_starlette.sse import AppStatus
 
-from host.core.strict_json import Json, WrittenObject
+from host.core.strict_json import Json, WrittenObject, json_bytes
 from host.errors import Cancelled, HostError, InputError
 from host.runtime.workspace import Workspace
 from host.server.asgi import (
@@ -35,7 +35,6 @@ from host.server.asgi import (
     Send,
     client_address,
     context_of,
-    encoded,
     header,
     last_words,
     principal_of,
@@ -228,7 +227,7 @@ class _Answering:
             await _send_error(self._send, 200, _CANCELLED, _WAS_CANCELLED, ident=ident)
 
     async def _end_with(self, ident: Json, error: dict[str, Json]) -> None:
-        said = encoded({"jsonrpc": "2.0", "id": ident, "error": error})
+        said = json_bytes({"jsonrpc": "2.0", "id": ident, "error": error})
         await self._send({"type": "http.response.body", "body": b"event: message\ndata: " + said + b"\n\n"})
 
     def cancel(self) -> None:
@@ -281,11 +280,11 @@ class _Message:
                 reports = False
         if len(body) <= LARGE_BYTES:
             as_it_is = not body.startswith(codecs.BOM_UTF8) and b"\\ud" not in body.lower() and not read.changed
-            return cls(body if as_it_is else encoded(value), reports, ident)
+            return cls(body if as_it_is else json_bytes(value), reports, ident)
         match value:
             case {"method": "tools/call", "params": {"arguments": dict(arguments)}}:
                 value = {**value, "params": {**value["params"], "arguments": {}}}
-        body = encoded(value)
+        body = json_bytes(value)
         if len(body) > LARGE_BYTES:
             raise InputError(
                 f"the message has more than {LARGE_BYTES} bytes beside the arguments of a tool",
@@ -346,5 +345,5 @@ async def _send_error(
     ident: Json = None,
 ) -> None:
     error = {"code": code, "message": message, **({} if data is None else {"data": data})}
-    body = encoded({"jsonrpc": "2.0", "id": ident, "error": error})
+    body = json_bytes({"jsonrpc": "2.0", "id": ident, "error": error})
     await send_whole(send, status, body, headers=headers or {})

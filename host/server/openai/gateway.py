@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from host.component.operations import OperationSpec
 from host.core.names import Reference
-from host.core.strict_json import Json
+from host.core.strict_json import Json, json_bytes
 from host.errors import (
     Cancelled,
     Denied,
@@ -54,7 +54,6 @@ from host.server.asgi import (
     Scope,
     Send,
     context_of,
-    encoded,
     final_status,
     header,
     headers_by_name,
@@ -139,7 +138,7 @@ class Gateway:
             query, params = read_query(scope["query_string"])
             asked = OperationRequest(principal, params=params, query=query, request_id=ident, via=VIA)
             models = await list_models(self._dispatch, view, asked)
-            await send_whole(send, 200, encoded(models))
+            await send_whole(send, 200, json_bytes(models))
             return
         request = await self._request(context, scope, receive, send, admitted, matched)
         if request is None:
@@ -347,7 +346,7 @@ async def send_error(context: RequestContext, send: Send, error: HostError) -> N
     """Answer the request with `error`, and note it."""
     note_failure(context, error)
     status, body, headers = of_host(error)
-    await send_whole(send, status, encoded(body), headers={**headers, **context.about})
+    await send_whole(send, status, json_bytes(body), headers={**headers, **context.about})
 
 
 async def _send_no_route(
@@ -357,14 +356,14 @@ async def _send_no_route(
     if allowed:
         context.failed("method_not_supported", f"the path has other methods: {', '.join(allowed)}")
         shown = _error_body(f"Not a method of this path: {at}", INVALID, code="method_not_supported")
-        await send_whole(send, 405, encoded(shown), headers={"allow": ", ".join(allowed)})
+        await send_whole(send, 405, json_bytes(shown), headers={"allow": ", ".join(allowed)})
     else:
         context.failed("unknown_url", "no catalyst has a route like this path")
         said = f"Unknown request URL: {at}"
         if empty:  # so that callers do not look for the mistake in their URL
             said += " (nothing is installed yet; the operator does it: host register FILE)"
         shown = _error_body(said, INVALID, code="unknown_url")
-        await send_whole(send, 404, encoded(shown))
+        await send_whole(send, 404, json_bytes(shown))
 
 
 INVALID = "invalid_request_error"

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, cast
 
+from host.core.strict_json import json_bytes
 from host.errors import Forbidden, HostError, Unauthenticated
 from host.openai.messages import read_query
 from host.server.asgi import (
@@ -15,7 +16,6 @@ from host.server.asgi import (
     Send,
     bearer,
     context_of,
-    encoded,
     header,
     headers_by_name,
     principal_of,
@@ -139,4 +139,4 @@ async def _no_route(context: RequestContext, scope: Scope, send: Send) -> None:
     context.failed("unknown_url", "no catalyst has a WebSocket at this path")
     said = f"There is no WebSocket at {scope['path'][:200]}"
     shown = {"message": said, "type": "invalid_request_error", "param": None, "code": "unknown_url"}
-    await send_whole(send, 404, encoded({"error": shown}))
+    await send_whole(send, 404, json_bytes({"error": shown}))

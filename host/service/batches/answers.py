@@ -20,7 +20,7 @@ from host.core.json_pieces import without_numbers
 from host.core.names import Reference
 from host.core.operation import Result, strict_data
 from host.core.repeating import was_not_processed
-from host.core.strict_json import Json, parse_json, write_json
+from host.core.strict_json import json_bytes, parse_json
 from host.egress.retry import asked_wait_s
 from host.errors import (
     ArtifactError,
@@ -226,9 +226,9 @@ class DispatchEngine:
         told = dict(self._asking.told(error))
         said = {"code": told.pop("type"), "message": told.pop("message"), "line": asked.line.number, **told}
         if asked.path:
-            text = _of_request(asked, b"null", _encoded(said))
+            text = _of_request(asked, b"null", json_bytes(said))
         else:
-            text = _of_operation(asked, b'"error":' + _encoded(said))
+            text = _of_operation(asked, b'"error":' + json_bytes(said))
         return BatchAnswer(asked.line.number, text, failed=True)
 
 
@@ -291,12 +291,12 @@ def _out_of_patience(error: HostError) -> HostError:
 
 def _answered(asked: _Asked, result: Result, tokens: Tokens) -> BatchAnswer:
     if asked.path:
-        run = _encoded(result.execution.id)
+        run = json_bytes(result.execution.id)
         body = _data(result) if result.ok else _error_body(result)
         response = b'{"status_code":%d,"request_id":%s,"body":%s}' % (result.status, run, body)
         text = _of_request(asked, response, b"null")
     else:
-        name, told = (b"data", _data(result)) if result.ok else (b"error", _encoded(result.error))
+        name, told = (b"data", _data(result)) if result.ok else (b"error", json_bytes(result.error))
         text = _of_operation(asked, b'"status":%d,"%s":%s' % (result.status, name, told))
     return BatchAnswer(asked.line.number, text, failed=not result.ok, tokens=tokens)
 
@@ -305,14 +305,14 @@ def _data(result: Result) -> bytes:
     """The data of a success as JSON on one line: as it came where strict readers take it."""
     if result.document is not None and (result.brief is None or _is_strict(result.document)):
         return result.document.replace(b"\r", b" ").replace(b"\n", b" ")  # in JSON they are blanks
-    return _encoded(views.with_bytes(strict_data(result), result))
+    return json_bytes(views.with_bytes(strict_data(result), result))
 
 
 def _error_body(result: Result) -> bytes:
     """The body of an error as it came, or one of the same form."""
     if result.document is not None and _is_strict(result.document):
         return result.document.replace(b"\r", b" ").replace(b"\n", b" ")
-    return _encoded({"error": result.error})
+    return json_bytes({"error": result.error})
 
 
 def _is_strict(document: bytes) -> bool:
@@ -327,14 +327,10 @@ def _is_strict(document: bytes) -> bool:
 
 
 def _of_request(asked: _Asked, response: bytes, error: bytes) -> bytes:
-    own, custom_id = asked.key.encode(), _encoded(asked.custom_id or None)
+    own, custom_id = asked.key.encode(), json_bytes(asked.custom_id or None)
     return b'{"id":"%s","custom_id":%s,"response":%s,"error":%s}' % (own, custom_id, response, error)
 
 
 def _of_operation(asked: _Asked, told: bytes) -> bytes:
-    named = b'"custom_id":%s,' % _encoded(asked.custom_id) if asked.custom_id else b""
+    named = b'"custom_id":%s,' % json_bytes(asked.custom_id) if asked.custom_id else b""
     return b'{"id":"%s",%s"line":%d,%s}' % (asked.key.encode(), named, asked.line.number, told)
-
-
-def _encoded(value: Json) -> bytes:
-    return write_json(value).encode("utf-8", "replace")

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import socket
 import sys
+from collections.abc import Callable, Mapping
 from importlib.metadata import distributions
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -168,3 +173,209 @@ def test_attack_a_link_out_of_the_folder_brings_nothing_into_a_component(
     with pytest.raises(InputError, match="is a link out of its folder") as caught:
         builder.build(folder)
     assert caught.value.field == name
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], dict[str, str]]:
+    """What a build hands to the compiler, of a folder: the names and contents of its files."""
+    found: dict[str, str] = {}
+
+    def keep(wit: Path, world: str, stage: Path, first: str, output: Path) -> bytes:
+        for file in stage.rglob("*"):
+            assert not file.is_symlink()
+            if file.is_file():
+                found[file.relative_to(stage).as_posix()] = file.read_text()
+        raise BuildError("the compiler was reached")
+
+    monkeypatch.setattr(componentize, "component_of", keep)
+
+    def of(folder: Path) -> dict[str, str]:
+        with pytest.raises(BuildError, match="the compiler was reached"):
+            builder.build(folder, quick=True)
+        return {name: text for name, text in found.items() if not name.startswith(("catalyst/", "catalyst_build"))}
+
+    return of
+
+
+def stranger(place: Path, links: Mapping[str, str] = {}, **files: str) -> Path:
+    """A folder that builds, with these links, and with these files by their paths."""
+    folder = folder_of(place / "stranger", app="")
+    for path, text in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+    for path, target in links.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).symlink_to(target)
+    return folder
+
+
+HIDDEN = (
+    ".env", ".ENV", ".netrc", ".git/config", ".git", ".venv/lib/x.py", "tests/key.pem", "tests", "node_modules/x/index.js",
+    "__pycache__/app.cpython-314.pyc", "lib/__pycache__", "old.pyc", "lib/.env", "lib/tests/data.json", "lib/.ssh/id",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("hidden", HIDDEN)
+@pytest.mark.parametrize("link", ["data", "deep/data", "chain"])
+def test_attack_what_a_build_leaves_out_is_not_built_in_by_a_link(tmp_path: Path, hidden: str, link: str) -> None:
+    name = hidden if Path(hidden).suffix or hidden.endswith(("config", "id")) else f"{hidden}/key"
+    up = "../" * link.count("/")
+    links = {"chain": "middle", "middle": hidden} if link == "chain" else {link: up + hidden}
+    folder = stranger(tmp_path, links, **{name: "the key of whoever builds it"})
+    with pytest.raises(InputError) as caught:
+        builder.build(folder)
+    assert caught.value.message == f"{link} is a link to {hidden}, which a build leaves out"
+    assert caught.value.field == link
+
+
+@pytest.mark.parametrize(
+    ("links", "said"),
+    [
+        pytest.param({"data": "gone"}, "data is a link to nothing", id="a name that is not there"),
+        pytest.param({"data": "lib/gone/../x"}, "data is a link to nothing", id="a way that is not there"),
+        pytest.param({"data": "data"}, "data is a link to nothing", id="itself"),
+        pytest.param({"a": "b", "b": "a"}, "a is a link to nothing", id="a link to it"),
+        pytest.param({"a/x": "../b", "b/y": "../a"}, "a/x is a link that leads back to itself", id="folders in a circle"),
+        pytest.param({"a/x": "../b", "b/y": "../a/x/y"}, "b/y is a link to nothing", id="a way through itself"),
+        pytest.param({"a": "b", "b": "../key"}, "a is a link out of its folder", id="a link to a link out of it"),
+        pytest.param({"a": "lib", "lib/x": "../../key"}, "lib/x is a link out of its folder", id="a folder with a link out of it"),
+        pytest.param({"a": "/dev/zero"}, "a is a link out of its folder", id="a device"),
+        pytest.param({"lib/x": "../lib"}, "lib/x is a link out of its folder", id="the folder around it"),
+    ],
+)  # fmt: skip
+def test_attack_a_link_that_no_copy_can_replace_is_refused(tmp_path: Path, links: dict[str, str], said: str) -> None:
+    (tmp_path / "key").write_text("the private key of whoever builds it")
+    with pytest.raises(InputError) as caught:
+        builder.build(stranger(tmp_path, links))
+    assert caught.value.message == said
+    assert caught.value.hint is not None
+
+
+def test_a_link_within_the_folder_is_built_in_as_a_copy(
+    tmp_path: Path, taken: Callable[[Path], dict[str, str]]
+) -> None:
+    links = {
+        "whole": str(tmp_path / "stranger" / "lib" / "a.py"),
+        "chain": "back",
+        "back": "../stranger/lib/a.py",
+        "also": "lib",
+        "more/also": "../also",
+        "lib/more": "../Tests",
+        ".hidden": "nowhere",
+    }
+    files = {"lib/a.py": "a", "lib/.env": "hidden", "lib/tests/b.py": "hidden", "Tests/c.py": "c", ".env": "hidden"}
+    found = taken(stranger(tmp_path, links, **files))
+    assert {name: text for name, text in found.items() if name not in ("app.py", "manifest.json")} == {
+        **dict.fromkeys(("lib/a.py", "whole", "chain", "back", "also/a.py", "more/also/a.py"), "a"),
+        **dict.fromkeys(("Tests/c.py", "lib/more/c.py", "also/more/c.py", "more/also/more/c.py"), "c"),
+    }
+
+
+def test_a_pipe_is_refused_and_not_read(tmp_path: Path) -> None:
+    os.mkfifo(stranger(tmp_path) / "data")
+    with pytest.raises(InputError, match=r"^data is neither a file nor a folder"):
+        builder.build(tmp_path / "stranger")
+
+
+def test_a_socket_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(stranger(tmp_path))  # the address of a socket is short
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind("data")
+        with pytest.raises(InputError, match=r"^data is neither a file nor a folder"):
+            builder.build(tmp_path / "stranger")
+
+
+def when_opened(monkeypatch: pytest.MonkeyPatch, name: str, then: Callable[[], object]) -> None:
+    """Does `then` between the look at what has this name in the folder and its opening."""
+    opens = os.open
+
+    def opened(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if path == name:
+            then()
+        return opens(path, flags, mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", opened)
+
+
+@pytest.mark.parametrize("name", ["data.txt", "manifest.json", "lib"])
+def test_what_cannot_be_read_is_named_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def denied() -> None:
+        raise PermissionError(13, "Permission denied")
+
+    when_opened(monkeypatch, name, denied)
+    with pytest.raises(InputError, match=f"^{re.escape(name)} cannot be read: Permission denied"):
+        builder.build(stranger(tmp_path, **{"data.txt": "", "lib/a.py": ""}))
+
+
+@pytest.mark.parametrize("name", ["data.txt", "manifest.json", "lib"])
+def test_attack_what_becomes_a_link_during_the_build_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    folder = stranger(tmp_path, **{"data.txt": "", "lib/a.py": ""})
+    (tmp_path / "secrets").mkdir()
+
+    def swap() -> None:
+        (folder / name).rename(tmp_path / "before")
+        (folder / name).symlink_to(tmp_path / "secrets")
+
+    when_opened(monkeypatch, name, swap)
+    with pytest.raises(InputError, match=f"^{re.escape(name)} cannot be read: "):
+        builder.build(folder)
+
+
+def test_attack_what_becomes_a_pipe_during_the_build_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = stranger(tmp_path, **{"data.txt": ""})
+
+    def swap() -> None:
+        (folder / "data.txt").unlink()
+        os.mkfifo(folder / "data.txt")
+
+    when_opened(monkeypatch, "data.txt", swap)
+    with pytest.raises(InputError, match=r"^data\.txt is neither a file nor a folder"):
+        builder.build(folder)
+
+
+def test_attack_what_a_link_leads_to_is_what_was_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: Callable[[Path], dict[str, str]]
+) -> None:
+    folder = stranger(tmp_path, {"z": "data.txt"}, **{"data.txt": "harmless", ".env": "hidden"})
+    resolve = Path.resolve
+
+    def swapped(path: Path, strict: bool = False) -> Path:
+        found = resolve(path, strict)
+        if path.name == "z":
+            (folder / "data.txt").unlink()
+            (folder / "data.txt").symlink_to(".env")
+        return found
+
+    monkeypatch.setattr(Path, "resolve", swapped)
+    found = taken(folder)
+    assert (folder / "data.txt").read_text() == "hidden", "it was swapped"
+    assert (found["z"], found["data.txt"]) == ("harmless", "harmless")
+
+
+def test_attack_links_to_folders_with_links_do_not_multiply_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(builder, "_MOST", 1_000)
+    links = {f"d{number}/{name}": f"../d{number + 1}" for number in range(40) for name in "ab"}
+    with pytest.raises(InputError, match="more than 1000 files"):
+        builder.build(stranger(tmp_path, links, **{"d40/x": ""}))
+
+
+@pytest.mark.parametrize("by", ["folders", "links"])
+def test_attack_folders_within_each_other_end_somewhere(tmp_path: Path, by: str) -> None:
+    deep = {"/".join(["d"] * 300) + "/x": ""} if by == "folders" else {"d300/x": ""}
+    links = {f"d{number}/a": f"../d{number + 1}" for number in range(300)} if by == "links" else {}
+    with pytest.raises(InputError, match="more than 64 folders within each other"):
+        builder.build(stranger(tmp_path, links, **deep))
+
+
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (stranger(tmp_path) / os.fsdecode(b"data\xff")).write_text("")
+    with pytest.raises(InputError, match=r"^data\ufffd has a name that is not UTF-8"):
+        builder.build(tmp_path / "stranger")

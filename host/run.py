@@ -457,8 +457,8 @@ class Run:
         }
         if self.meters.retries or self.meters.moved:
             spent |= {"retries": self.meters.retries, "moved": self.meters.moved}
-        if self.meters.waited_s:
-            spent["waited_s"] = round(self.meters.waited_s, 6)
+        rare = {"waited_s": round(self.meters.waited_s, 6), "earlier_runs": self.meters.earlier_runs}
+        spent |= {name: value for name, value in rare.items() if value}
         self.audit("run.ended", detail={**end, **counted, **spent})
 
     def refuse(self, kind: EventKind, refusal: Refusal) -> None:

@@ -168,6 +168,7 @@ class Meters:
     waited_s: float = (
         0.0  # of that, before repeats, for room under the policy's throttle, and where the guest asked for it
     )
+    earlier_runs: int = 0  # that had its sandbox before it: of its key, where a policy lets them share one
     caller_time_s: float = 0.0  # that it waited for its caller to take events
 
 

@@ -43,6 +43,8 @@ T = TypeVar("T", bound="Policy | RateLimit | SecretRule | Retries | Breaker | Th
 Method = Literal["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"]
 METHODS: tuple[Method, ...] = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS")
 PLACES: Final = ("header", "url", "body")
+Isolation = Literal["operation", "key"]
+ISOLATIONS: tuple[Isolation, ...] = ("operation", "key")
 
 
 def read_places(texts: Sequence[str]) -> frozenset[str]:
@@ -149,6 +151,7 @@ class Terms:
     retries: Retries | None
     breaker: Breaker | None
     throttle: Throttle | None
+    isolation: Isolation
     limits: Limits
 
     @property
@@ -167,8 +170,9 @@ class Policy:
     `ca_file` has the certificate authorities that count for every origin without one of its own in `tls`.
     `forward_headers` are headers of a caller's request that go to the upstream, beside those that the manifest names.
     `upstreams` has for an origin the one that its requests are sent to, or a list of some: where one does not serve a
-    request, the next is asked. Durations are seconds or texts like `30s`; sizes are bytes or texts like `64MB`. Raises
-    PolicyError, which names the field."""
+    request, the next is asked. `isolation`: a sandbox is fresh for each `operation`, or the operations of one API `key`
+    have one, one after the other, and the catalyst may keep something from one to the next. Durations are seconds or
+    texts like `30s`; sizes are bytes or texts like `64MB`. Raises PolicyError, which names the field."""
 
     allowed_domains: Sequence[str] = ()
     allowed_methods: Sequence[Method] = METHODS
@@ -182,6 +186,7 @@ class Policy:
     retries: int | bool | Retries = 0
     breaker: bool | Breaker = False
     throttle: Throttle | Literal[False] = False
+    isolation: Isolation = "operation"
     timeout: str | float = _DEFAULT.timeout_s
     stream_timeout: str | float = _DEFAULT.stream_timeout_s
     connect_timeout: str | float = _DEFAULT.connect_timeout_s
@@ -239,6 +244,7 @@ class Policy:
             retries=read_retries(self.retries),
             breaker=read_breaker(self.breaker),
             throttle=read_throttle(self.throttle),
+            isolation=self.isolation,
             limits=Limits(
                 timeout_s=parse_duration(self.timeout),
                 stream_timeout_s=parse_duration(self.stream_timeout),
@@ -329,6 +335,7 @@ _CHECKS: Mapping[str, Callable[[Any], object]] = {
     "retries": read_retries,
     "breaker": read_breaker,
     "throttle": read_throttle,
+    "isolation": lambda given: _one_of(given, ISOLATIONS),
     "timeout": parse_duration,
     "stream_timeout": parse_duration,
     "connect_timeout": parse_duration,

@@ -24,6 +24,7 @@ from host.policy.document import (
     METHODS,
     PLACES,
     Effective,
+    Isolation,
     Policy,
     RateLimit,
     SecretGrant,
@@ -163,6 +164,7 @@ class Grant:
     retries: Retries | None = None
     breaker: Breaker | None = None
     throttle: Throttle | None = None
+    isolation: Isolation = "operation"
     forwards: frozenset[str] = frozenset()
     requested: Requested = field(default_factory=Requested)
     stored: Effective | None = None
@@ -242,6 +244,7 @@ def compute_grant(
         retries=terms.retries,
         breaker=terms.breaker,
         throttle=terms.throttle,
+        isolation=terms.isolation,
         forwards=_forwards(terms, requested, wanted.values()),
         requested=requested,
         stored=stored,

@@ -106,7 +106,7 @@ class Catalyst(_Connecting):
             obtain=obtain,
             limiter=limiter,
         )
-        self._instances: Instances = loaded.link(functions)
+        self._instances: Instances = loaded.link(functions, shared_by_key=grant.isolation == "key")
         self._input = schema_of(artifact.manifest, "input")
         self.operations: Mapping[str, OperationSpec] = artifact.manifest.operations if artifact.manifest else {}
         self.passes = artifact.manifest.passes if artifact.manifest else Passes()
@@ -430,6 +430,8 @@ class Catalyst(_Connecting):
         begun: dict[str, Json] = {"reference": self.reference, "digest": self._digest}
         if self._tls:
             begun["tls"] = {at: dict(digests) for at, digests in self._tls.items()}
+        if self.grant.isolation != "operation":
+            begun["isolation"] = self.grant.isolation
         begun["timeout_s"] = max(run.limits.timeout_s, run.limits.stream_timeout_s)
         return {**begun, "caller": dict(run.caller)} if run.caller else begun
 

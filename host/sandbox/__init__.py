@@ -75,7 +75,7 @@ class Sandbox:
                 raise CompileError("the compiled component does not fit this engine") from None
 
     def close(self) -> None:
-        self.lanes.ticker.close()
+        self.lanes.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +86,18 @@ class Loaded:
     compiled: Compiled
     imports: tuple[str, ...]
 
-    def link(self, functions: HostFunctions) -> Instances:
-        """`functions` has every interface of `imports` but WASI's."""
+    def link(self, functions: HostFunctions, *, shared_by_key: bool = False) -> Instances:
+        """`functions` has every interface of `imports` but WASI's. With `shared_by_key` the runs of one API key may
+        use one sandbox, one after the other."""
         wasi = any(name.startswith("wasi:") for name in self.imports)
         waits = any(name.partition("@")[0] == POLL for name in self.imports)
         functions = {**functions, **own_functions(self.imports)}
         return Instances(
-            self.sandbox.lanes, self.compiled, functions, wasi=wasi, waits=waits, pooled=self.sandbox.pooling
+            self.sandbox.lanes,
+            self.compiled,
+            functions,
+            wasi=wasi,
+            waits=waits,
+            pooled=self.sandbox.pooling,
+            shared_by_key=shared_by_key,
         )

@@ -1,4 +1,5 @@
-"""One component, ready to run: linked once, instantiated afresh for every run.
+"""One component, ready to run: linked once, instantiated afresh for every run, or for the runs of a key that share an
+instance.
 
 The only file that calls into wasmtime while a guest runs. A guest reaches host functions through callbacks, which find
 their run by thread: a run stays on one thread from its start to its end, and a store never leaves it.
@@ -9,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from ctypes import byref
 from typing import Any, TypeAlias
@@ -22,13 +24,14 @@ from host.run import Run, RunStopped, Stop
 from host.sandbox import failure, poll
 from host.sandbox.cache import Compiled
 from host.sandbox.engine import MAX_CORE_INSTANCES, MAX_TABLE_ELEMENTS, MAX_TABLES, has_room
-from host.sandbox.lanes import Lanes
+from host.sandbox.lanes import Lanes, Taken, Whose
 from host.sandbox.wasi import NO_FINALIZER, StandardStreams
 
 HostFunction: TypeAlias = Callable[..., HostValue]  # (call, *strings) -> value
 HostFunctions: TypeAlias = Mapping[str, Mapping[str, HostFunction]]  # interface -> function -> implementation
 Callbacks: TypeAlias = Mapping[str, Mapping[str, Any]]  # the same, as the library calls them
 
+_MOST_RUNS = 1_000  # that share an instance: what a guest loses in each adds up
 _MAX_CUT = 1 << 20  # of a text that is too long, as much is shown to its function
 _STRING = ffi.WASMTIME_COMPONENT_STRING.value
 _BOOL = ffi.WASMTIME_COMPONENT_BOOL.value
@@ -65,14 +68,17 @@ class Instances:
         wasi: bool,
         waits: bool = False,
         pooled: bool = True,
+        shared_by_key: bool = False,
     ) -> None:
         """`wasi`: the component imports some of WASI; `waits`: also `wasi:io/poll`. Without `pooled` each run looks for
-        the address space that it may need."""
+        the address space that it may need. `shared_by_key`: the runs of an API key may share an instance, one after
+        the other."""
         self._lanes = lanes
         self._compiled = compiled
         self._wasi = wasi
         self._waits = waits
         self._pooled = pooled
+        self._shared = weakref.ref(self) if shared_by_key and lanes.keeps else None
         self._started = False  # whether an instance was ever made
         self._callbacks = {
             interface: _callbacks(interface, members) for interface, members in functions.items()
@@ -82,30 +88,38 @@ class Instances:
         self._lock = threading.Lock()
 
     def run(self, text: str, run: Run) -> str:
-        """Run the guest on `text` in a fresh instance. Returns its output, redacted. Raises SandboxError, or the
-        exception of a host function. Nothing of the instance is left afterwards."""
-        with self._lanes.taken() as fast:
-            linked = self._fast if fast else self._on_the_wide_lane()
-            return self._run_on(linked, text, run)
+        """Run the guest on `text`. Returns its output, redacted. Raises SandboxError, or the exception of a host
+        function. Nothing of the instance is left afterwards, unless the runs of the key share it; where one has
+        failed, nothing is left either."""
+        whose = Whose(self._shared, run.key) if self._shared is not None and run.key else None
+        with self._lanes.taken(whose) as slot:
+            return self._run_in(slot, text, run, shared=whose is not None)
 
-    def _run_on(self, linked: _Linked, text: str, run: Run) -> str:
+    def _run_in(self, slot: Taken, text: str, run: Run, *, shared: bool) -> str:
+        kept, slot.kept = slot.kept, None
+        if isinstance(kept, _Instance):
+            instance, run.meters.earlier_runs = kept, kept.runs
+        else:
+            instance = _Instance(self._fast if slot.fast else self._on_the_wide_lane(), run, wasi=self._wasi)
         outer = getattr(_current, "call", None)  # of a run whose host function started this one
         _current.call = run
         began = time.monotonic()
         run.begin_cpu_time()
-        streams = StandardStreams(run) if self._wasi else None
-        store = Store(linked.engine)
         try:
             with self._lanes.ticker.ticking():
-                return self._run(linked, store, text, run, streams)
+                if not instance.runs:
+                    self._start(instance, run)
+                answer = instance.call(text, run)
+                if shared and slot.fast and instance.runs < _MOST_RUNS:
+                    slot.kept = instance
+                return answer
         except failure.Trapped as trapped:
-            raise failure.classify(trapped, run, streams) from None
+            raise failure.classify(trapped, run, instance.streams) from None
         finally:
-            store.close()
+            if slot.kept is None:
+                instance.close()
             _ready.pop(run.id, None)
             _current.call = outer
-            if streams is not None:
-                streams.close()
             run.end_cpu_time()
             run.meters.sandbox_time_s = time.monotonic() - began - run.meters.upstream_time_s
 
@@ -121,35 +135,18 @@ class Instances:
                     raise failure.no_room() from None
             return self._wide
 
-    def _run(self, linked: _Linked, store: Store, text: str, run: Run, streams: StandardStreams | None) -> str:
+    def _start(self, instance: _Instance, run: Run) -> None:
+        """Raises Trapped, Busy."""
         if not self._pooled and not has_room():
             raise failure.no_room()
-        limits = run.limits
-        store.set_limits(
-            memory_size=limits.max_memory_bytes,
-            table_elements=MAX_TABLE_ELEMENTS,
-            instances=MAX_CORE_INSTANCES,
-            tables=MAX_TABLES * 4,
-            memories=1,
-        )
-        if streams is not None:
-            config = WasiConfig()
-            streams.attach(config)
-            store.set_wasi(config)
-        ffi.wasmtime_store_epoch_deadline_callback(store.ptr(), _on_epoch, None, NO_FINALIZER)
-        store.set_epoch_deadline(1)
+        linked = instance.linked
         try:
-            if linked.asker is not None:
-                _ready[run.id] = linked.asker.begin(store, linked.linker)
-            instance = linked.linker.instantiate(store, linked.component)
+            instance.start(run)
         except WasmtimeError as error:
             used_up = self._started or not has_room()  # asked first: without a pool, other runs make room as they end
             links = self._links(linked)
             raise failure.Trapped(error, links=links, no_room=used_up and not (links and self._pooled)) from None
         self._started = True
-        function = instance.get_func(store, linked.run_index)
-        assert function is not None
-        return _call_run(function._func, store._context(), text, run)  # noqa: SLF001 - below the library's slow conversions
 
     def _links(self, linked: _Linked) -> bool:
         """Whether there is an instance where nothing is limited but its time, which is none: a guest that would run
@@ -195,6 +192,58 @@ class _Linked:
         run_index = component.get_export_index("run", component.get_export_index(RUN))
         assert run_index is not None
         self.run_index = run_index
+
+
+class _Instance:
+    """One instance in a store of its own."""
+
+    def __init__(self, linked: _Linked, run: Run, *, wasi: bool) -> None:
+        """`wasi`: it has standard streams."""
+        self.linked = linked
+        self.streams = StandardStreams(run) if wasi else None
+        self.runs = 0
+        self._store = Store(linked.engine)
+        self._ready: Any = None
+        self._function: Any = None
+
+    def start(self, run: Run) -> None:
+        """Instantiate it, within the limits of the run. A guest may run at its start. Raises WasmtimeError."""
+        store, linked = self._store, self.linked
+        store.set_limits(
+            memory_size=run.limits.max_memory_bytes,
+            table_elements=MAX_TABLE_ELEMENTS,
+            instances=MAX_CORE_INSTANCES,
+            tables=MAX_TABLES * 4,
+            memories=1,
+        )
+        if self.streams is not None:
+            config = WasiConfig()
+            self.streams.attach(config)
+            store.set_wasi(config)
+        ffi.wasmtime_store_epoch_deadline_callback(store.ptr(), _on_epoch, None, NO_FINALIZER)
+        store.set_epoch_deadline(1)
+        if linked.asker is not None:
+            self._ready = _ready[run.id] = linked.asker.begin(store, linked.linker)
+        instance = linked.linker.instantiate(store, linked.component)
+        function = instance.get_func(store, linked.run_index)
+        assert function is not None
+        self._function = function._func  # noqa: SLF001 - below the library's slow conversions
+
+    def call(self, text: str, run: Run) -> str:
+        """The answer of the guest. Raises Trapped."""
+        if self.runs:
+            self._store.set_epoch_deadline(1)
+            if self._ready is not None:
+                _ready[run.id] = self._ready
+            if self.streams is not None:
+                self.streams.clear()
+        self.runs += 1
+        return _call_run(self._function, self._store._context(), text, run)  # noqa: SLF001 - as above
+
+    def close(self) -> None:
+        self._store.close()
+        if self.streams is not None:
+            self.streams.close()
 
 
 def _call_run(function: Any, context: Any, text: str, run: Run) -> str:

@@ -1,4 +1,4 @@
-"""The two lanes of a sandbox: a few slots that keep their memory, and many that keep none.
+"""The slots of a sandbox: two lanes of them, and the sandboxes that are kept for the next run of their key.
 
     fast    a slot keeps the pages of its last run, and resets them by copying: quick, and it holds an image from its
             first use on
@@ -8,14 +8,20 @@ A run has a fast slot if one is free when it starts, else a wide one. So a proce
 many runs it had, and a run that waits for an upstream for seconds costs less than a megabyte. The wide lane's engine is
 made, and a component loaded into it, when they are first needed. One thread, the ticker, asks the guests of both now
 and then whether they may go on.
+
+Where a policy says `isolation = "key"`, a run may leave its sandbox, with its fast slot, for the next run of the same
+catalyst, policy and API key. It is given up for any other run that needs a fast slot.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, Protocol
+from weakref import ReferenceType
 
 from wasmtime import Engine
 
@@ -25,6 +31,36 @@ from host.sandbox import engine
 
 TICK_S: Final = 0.01
 _LONGEST_END_S: Final = 5.0  # of a run that is stuck outside its guest: its thread is left to the end of the process
+_LONGEST_IDLE_S: Final = 60.0  # of a sandbox that is kept
+
+
+class Whose(NamedTuple):
+    """Those who may share a sandbox: the runs of one API key, of one linked component."""
+
+    of: ReferenceType[Any]
+    key: str
+
+
+class Keepable(Protocol):
+    """A sandbox between two runs."""
+
+    def close(self) -> None:
+        """Nothing of it is left."""
+
+
+@dataclass(slots=True)
+class Taken:
+    """The place of one run. `kept` is the sandbox that an earlier run left, and at the end the one that this run
+    leaves."""
+
+    fast: bool = False
+    kept: Keepable | None = None
+
+
+class _Idle(NamedTuple):
+    whose: Whose
+    since: float
+    sandbox: Keepable
 
 
 class Lanes:
@@ -36,7 +72,10 @@ class Lanes:
         self.slots = engine.FAST_SANDBOXES + self._wide_slots if pooling else engine.UNPOOLED_SANDBOXES
         self.fast = engine.new_engine(engine.FAST_SANDBOXES if pooling else 0, engine.KEEP_RESIDENT)
         self.ticker = Ticker(self.fast)
+        self._pooling = pooling
         self._free = engine.FAST_SANDBOXES if self._wide_slots else self.slots
+        self._idle: list[_Idle] = []  # the oldest first; each has a fast slot
+        self._closed = False
         self._lock = threading.Lock()
         self._wide: Engine | None = None
         self._making = threading.Lock()
@@ -54,16 +93,60 @@ class Lanes:
             return self._wide
 
     @contextmanager
-    def taken(self) -> Iterator[bool]:
-        """Inside, a run has a slot: True of the fast lane."""
+    def taken(self, whose: Whose | None = None) -> Iterator[Taken]:
+        """Inside, a run has a slot. Those of `whose` may leave a sandbox in theirs."""
+        slot = Taken()
+        ended: list[Keepable] = []
         with self._lock:
-            fast = self._free > 0
-            self._free -= fast
+            if self._idle:
+                slot.kept, ended = self._from_idle(whose)
+            slot.fast = slot.kept is not None or self._free > 0
+            self._free -= slot.fast and slot.kept is None
+        for one in ended:
+            one.close()
         try:
-            yield fast
+            yield slot
         finally:
             with self._lock:
-                self._free += fast
+                left = slot.kept
+                if left is not None and whose is not None and not self._closed:
+                    self._idle.append(_Idle(whose, time.monotonic(), left))
+                    left = None
+                else:
+                    self._free += slot.fast
+            if left is not None:
+                left.close()
+
+    def _from_idle(self, whose: Whose | None) -> tuple[Keepable | None, list[Keepable]]:
+        """The sandbox that waits for `whose`, and those that are given up: they wait for nobody any more, or another
+        run has no slot. Their slots are free. With the lock."""
+        latest = time.monotonic() - _LONGEST_IDLE_S
+        stale = [one for one in self._idle if one.since < latest or one.whose.of() is None]
+        waiting = [one for one in self._idle if one not in stale]
+        found = next((one for one in reversed(waiting) if one.whose == whose), None)
+        if found is not None:
+            waiting.remove(found)
+        elif waiting and not stale and not self._free:
+            stale.append(waiting.pop(0))
+        self._idle = waiting
+        self._free += len(stale)
+        return None if found is None else found.sandbox, [one.sandbox for one in stale]
+
+    @property
+    def keeps(self) -> bool:
+        """Whether a sandbox may be kept: without a pool it would hold the address space of others."""
+        return self._pooling
+
+    def close(self) -> None:
+        """Nothing is kept from here on. The ticker stops once nothing runs."""
+        with self._lock:
+            self._closed = True
+            ended = [one.sandbox for one in self._idle]
+            self._free += len(ended)
+            self._idle = []
+        for one in ended:
+            one.close()
+        self.ticker.close()
 
 
 class Ticker:

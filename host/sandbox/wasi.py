@@ -46,6 +46,10 @@ class StandardStreams:
     def write(self, data: bytes) -> None:
         self._text += data[: max(0, self._room - len(self._text))]
 
+    def clear(self) -> None:
+        """For the next run."""
+        self._text.clear()
+
     def text(self) -> str:
         return self._text.decode("utf-8", "replace")
 

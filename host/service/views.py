@@ -85,6 +85,7 @@ def of_catalyst(catalyst: Catalyst) -> Facts:
         "imports": list(catalyst.imports),
         "exports": list(EXPORTS),
         "authority": [asdict(row) for row in list_permissions(catalyst.imports, catalyst.grant)],
+        "isolation": catalyst.grant.isolation,
         "limits": asdict(catalyst.grant.limits),
         "methods": sorted(catalyst.grant.methods),
     }

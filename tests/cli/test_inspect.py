@@ -63,6 +63,13 @@ def test_the_page_has_the_digest_the_imports_and_the_limits(program: Any, openai
     assert "\nlimits   5 s, 10 s of CPU, 64 MiB of memory, 2 requests a run\n" in page
     assert "\nexports  cyfr:catalyst/run@0.1.0\nimports  cyfr:http/fetch@0.1.0\n" in page
     assert "\ndigest   sha256:" in page
+    assert "\nsandbox  fresh for every operation\n" in page
+
+
+def test_the_page_says_where_operations_share_a_sandbox(program: Any, openai_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "policy.toml").write_text('isolation = "key"\n')
+    page = program("inspect", openai_file, "--policy", "policy.toml").out
+    assert "\nsandbox  shared by the operations of an API key, one after the other" in page
 
 
 def test_its_examples_can_be_pasted_into_run(program: Any, openai_file: Path) -> None:
@@ -195,6 +202,7 @@ def test_in_json_everything_is_there(program: Any, openai_file: Path) -> None:
     assert found["size"] == openai_file.stat().st_size
     assert found["manifest"]["id"] == "catalyst:local.openai"
     assert found["limits"]["timeout_s"] == 600
+    assert found["isolation"] == "operation"
     by_name = {row["authority"]: row for row in found["authority"]}
     assert by_name["HTTP requests"] == {
         "authority": "HTTP requests",

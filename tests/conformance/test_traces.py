@@ -50,7 +50,7 @@ def parsed(trace: Trace) -> int:
 
 PARSES = ("core/strict_json.py", "parse_json")
 EPOCH = ("sandbox/instance.py", "_on_epoch")
-CALLS_OF_A_TICK = 2  # itself and Run.check
+CALLS_OF_A_TICK = 4  # itself, Run.check twice, and the share of others in its turn
 CHECKS = ("component/schema.py", "InputSchema.check")
 
 

@@ -264,6 +264,32 @@ def test_what_a_run_wrote_before_it_was_cancelled_the_next_one_does_not_find(hos
     assert one.run({"next": True}).data == [{"next": True}]
 
 
+def test_control_where_the_policy_says_so_a_run_finds_what_its_key_wrote_and_nothing_of_others(host: Host) -> None:
+    one = host.load(guest("remembers"), policy=Policy(isolation="key"))
+    ran = [one.run({"run": key}, caller={"key": key}) for key in ("a", "b", "a")]
+    assert [result.data for result in ran] == [[{"run": "a"}], [{"run": "b"}], [{"run": "a"}, {"run": "a"}]]
+    assert [result.execution.meters.earlier_runs for result in ran] == [0, 0, 1]
+    begun, *_, ended = ran[-1].execution.decisions
+    assert (begun.detail["isolation"], ended.detail["earlier_runs"]) == ("key", 1)
+    assert one.run({"no": "key"}).data == [{"no": "key"}]
+
+
+def test_what_runs_of_many_keys_write_at_once_no_other_key_finds(host: Host) -> None:
+    one = host.load(guest("remembers"), policy=Policy(isolation="key"))
+    keys = [f"key-{number % 7}" for number in range(140)]
+    with ThreadPoolExecutor(16) as threads:
+        found = list(threads.map(lambda key: one.run({"of": key}, caller={"key": key}).data, keys))
+    assert all({"of": key} in seen for key, seen in zip(keys, found, strict=True))
+    assert all(entry == {"of": key} for key, seen in zip(keys, found, strict=True) for entry in seen)
+    assert max(map(len, found)) > 1
+
+
+def test_what_a_key_wrote_under_another_policy_it_does_not_find(host: Host) -> None:
+    for timeout in ("30s", "40s"):
+        one = host.load(guest("remembers"), policy=Policy(isolation="key", timeout=timeout))
+        assert one.run({"under": timeout}, caller={"key": "a"}).data == [{"under": timeout}]
+
+
 # 3. Authority is visible: imports ∩ manifest ∩ grant.
 
 MANIFEST = (GUESTS / "probe/manifest.json").read_bytes()

@@ -43,7 +43,7 @@ def test_nothing_of_a_run_is_left_for_the_next_one_in_its_slot(sandbox: Sandbox,
     marks = linked(sandbox, MARKS)
     with ExitStack() as others:
         for _ in range(held):
-            assert others.enter_context(sandbox.lanes.taken())
+            assert others.enter_context(sandbox.lanes.taken()).fast
         for _ in range(20):
             assert marks.run("x", new_call()) == "x"
 
@@ -61,8 +61,8 @@ def test_runs_beyond_the_fast_slots_run_all_the_same_and_end_at_their_deadline(s
         for done in [threads.submit(run) for _ in range(12)]:
             done.result(60)
     assert spins._wide is not None
-    with sandbox.lanes.taken() as fast:
-        assert fast, "they gave their slots back"
+    with sandbox.lanes.taken() as slot:
+        assert slot.fast, "they gave their slots back"
 
 
 def test_the_wide_lane_is_not_made_before_it_is_needed(sandbox: Sandbox, new_call: Any) -> None:

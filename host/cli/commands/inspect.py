@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from host.runtime.catalyst import Catalyst
 
 _LISTED = 40  # operations, or kinds of them
+_SANDBOXES = {
+    "operation": "fresh for every operation",
+    "key": "shared by the operations of an API key, one after the other (isolation = key)",
+}
 
 
 @click.command("inspect", short_help="Show what a component can and cannot reach.")
@@ -88,7 +92,12 @@ def _catalyst_facts(catalyst: Catalyst) -> dict[str, Any]:
 
     known, manifest = views.of_catalyst(catalyst), views.of_manifest(catalyst.manifest, whole=True)
     shown = views.picked(known, "digest", "size", "imports", "exports")
-    return {**shown, "manifest": manifest, **views.picked(known, "authority", "limits"), "sbom": _sbom(catalyst)[0]}
+    return {
+        **shown,
+        "manifest": manifest,
+        **views.picked(known, "authority", "isolation", "limits"),
+        "sbom": _sbom(catalyst)[0],
+    }
 
 
 def _sbom(catalyst: Catalyst) -> tuple[Mapping[str, Any] | None, str]:
@@ -146,6 +155,7 @@ def _page(
         f"memory, {limits.max_http_requests} requests a run"
     )
     yield f"streams  {limits.stream_timeout_s:g} s, {limits.idle_timeout_s:g} s without a byte"
+    yield f"sandbox  {_SANDBOXES[catalyst.grant.isolation]}"
     yield f"exports  {', '.join(EXPORTS)}"
     yield from _import_lines(catalyst.imports)
     yield ""

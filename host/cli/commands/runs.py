@@ -195,6 +195,8 @@ def _request_lines(records: Sequence[Record]) -> Iterator[str]:
         said.append(f"waited {waited:.1f} s")
     if said:
         yield "requests   " + ", ".join(said)
+    if isinstance(earlier := end.get("earlier_runs"), int):
+        yield f"sandbox    {earlier} {'run' if earlier == 1 else 'runs'} of its key had it before"
 
 
 def _failure_lines(why: Mapping[str, Json]) -> Iterator[str]:

@@ -27,6 +27,7 @@ EXAMPLES: Final[Mapping[str, Json]] = {
     "retries": {"max": 2, "budget": "20%"},
     "breaker": {"failures": 5, "window": "1m", "pause": "30s"},
     "throttle": {"requests": "500/1m", "tokens": "200k/1m", "full": "wait"},
+    "isolation": "operation",
     "timeout": "5m",
     "stream_timeout": "30m",
     "connect_timeout": "10s",

@@ -54,7 +54,7 @@ def of_component(component: Component) -> Facts:
 
 
 def of_catalyst(catalyst: Catalyst) -> Facts:
-    return picked(views.of_catalyst(catalyst), "authority", "limits", "methods")
+    return picked(views.of_catalyst(catalyst), "authority", "isolation", "limits", "methods")
 
 
 def of_operation(manifest: Manifest | None, spec: OperationSpec) -> Facts:

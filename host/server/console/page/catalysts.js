@@ -29,7 +29,8 @@ function authority(found) {
         h("td", {}, h("span.muted", {}, `never: ${never.map((row) => row.authority).join(", ")}`)))))),
     h("p.limits", {}, `Each run: at most ${seconds(limits.timeout_s)} (${seconds(limits.stream_timeout_s)} for a stream), `,
       `${seconds(limits.cpu_time_s)} of CPU, `,
-      `${count(Math.round(limits.max_memory_bytes / MIB))} MiB of memory, ${count(limits.max_http_requests)} requests.`),
+      `${count(Math.round(limits.max_memory_bytes / MIB))} MiB of memory, ${count(limits.max_http_requests)} requests.`,
+      found.isolation === "key" ? " The operations of an API key share a sandbox, one after the other." : ""),
   ];
 }
 

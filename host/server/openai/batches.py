@@ -13,14 +13,13 @@ from host.component.operations import OperationSpec, read_operations
 from host.core.names import Reference
 from host.core.strict_json import Json
 from host.errors import InputError
-from host.server.asgi import Receive, RequestContext, Scope, Send, send_json
+from host.server.asgi import RequestContext, Scope, Send, send_json
 from host.server.openai.gateway import Gateway, path_below
 from host.server.settings import ServerSettings
 from host.service.batches.hosted import BATCH, FILE, HostedBatches
 from host.service.batches.kept import file_object
 from host.service.catalog import Catalog, Matched, Routes, View
 from host.service.dispatch import Dispatch
-from host.service.principal import Admitted
 from host.service.request import OperationRequest
 
 T = TypeVar("T")
@@ -71,29 +70,21 @@ class BatchingGateway(Gateway):
     def _matched(self, view: View, scope: Scope) -> Matched | Sequence[str]:
         """Routes that no catalyst has, too."""
         found = super()._matched(view, scope)
-        own = found if isinstance(found, Matched) else _OWN.find(scope["method"], path_below(scope))
-        return own if isinstance(own, Matched) else [*{*found, *own}] if not isinstance(found, Matched) else found
+        if isinstance(found, Matched):
+            return found
+        own = _OWN.find(scope["method"], path_below(scope))
+        return own if isinstance(own, Matched) else sorted({*found, *own})
 
-    async def _request(
-        self,
-        context: RequestContext,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        admitted: Admitted,
-        matched: Matched,
-    ) -> OperationRequest | None:
-        request = await super()._request(context, scope, receive, send, admitted, matched)
-        spec = None if request is None else _own_spec(request)
-        if request is None or spec is None:
-            return request
+    async def _answered_here(self, context: RequestContext, request: OperationRequest, send: Send) -> bool:
+        if (spec := _own_spec(request)) is None:
+            return False
         context.operation = spec.name
         request.principal.require_operation(spec.name, spec)
         if spec.name == "files.content":
             await self._send_content(request, send)
         else:
             await send_json(send, 200, await self._answers[spec.name](request))
-        return None
+        return True
 
     async def _create_file(self, request: OperationRequest) -> Json:
         given = request.params.get("file")

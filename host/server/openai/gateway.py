@@ -140,8 +140,8 @@ class Gateway:
             models = await list_models(self._dispatch, view, asked)
             await send_whole(send, 200, json_bytes(models))
             return
-        request = await self._request(context, scope, receive, send, admitted, matched)
-        if request is None:
+        request = await self._request(context, scope, receive, admitted, matched)
+        if await self._answered_here(context, request, send):
             return
         if request.large:
             resolved = await admitted.off_loop(lambda: self._dispatch.resolve(request, view))
@@ -177,17 +177,9 @@ class Gateway:
         return self._routes[1].find(scope["method"], path_below(scope))
 
     async def _request(
-        self,
-        context: RequestContext,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        admitted: Admitted,
-        matched: Matched,
-    ) -> OperationRequest | None:
-        """For the catalyst that the header names, or else for the one that has the model; None where the request was
-        answered here. Raises InputError."""
-        del send  # for gateways that answer some requests themselves
+        self, context: RequestContext, scope: Scope, receive: Receive, admitted: Admitted, matched: Matched
+    ) -> OperationRequest:
+        """For the catalyst that the header names, or else for the one that has the model. Raises InputError."""
         some = next(iter(matched.route.specs.values()))  # every catalyst of one route reads the body in the same way
         content = await read_content(scope, receive, some, self._settings.max_body_bytes, admitted)
         model = openai.model_of(matched.route.template, matched.values, content.params)
@@ -207,6 +199,10 @@ class Gateway:
             takes_pieces=True,
             admitted=admitted,
         )
+
+    async def _answered_here(self, context: RequestContext, request: OperationRequest, send: Send) -> bool:  # noqa: ARG002 - for gateways that do
+        """Answer a request that is for no catalyst. Returns whether this did. Raises HostError."""
+        return False
 
 
 def path_below(scope: Scope) -> str:

@@ -165,9 +165,7 @@ class Meters:
     cpu_time_s: float = 0.0
     sandbox_time_s: float = 0.0
     upstream_time_s: float = 0.0  # that it waited for upstreams
-    waited_s: float = (
-        0.0  # of that, before repeats, for room under the policy's throttle, and where the guest asked for it
-    )
+    waited_s: float = 0.0  # of that, before repeats, for room under the throttle, and where the guest asked for it
     earlier_runs: int = 0  # that had its sandbox before it: of its key, where a policy lets them share one
     caller_time_s: float = 0.0  # that it waited for its caller to take events
 

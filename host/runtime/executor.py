@@ -46,8 +46,8 @@ _Ended: TypeAlias = tuple[Any, BaseException | None]
 
 
 class ComputingTurn:
-    """The turn of one run, on its thread: see host.run.Turn. It has none while it waits for an upstream or its caller,
-    so that any number may wait. A run that computes for long gives way to others who wait for a turn."""
+    """The turn of one run, on its thread: see host.core.waiting.Turn. It has none while it waits for an upstream or its
+    caller, so that any number may wait. A run that computes for long gives way to others who wait for a turn."""
 
     def __init__(self, turns: Slots, run: Run, share: Share) -> None:
         self.held = False

@@ -113,7 +113,7 @@ class _Sending(Generic[A]):
 
 class Attempts:
     """Of one catalyst. `count` counts one more request of a run, and returns whether there was room for it. Without
-    `guarded`, requests need not `enter`, and nothing has to be told how they fared. `repeats`: it counts in `begun`."""
+    `guarded`, each request enters at once, and nothing is told how it fared. `repeats`: it counts in `begun`."""
 
     def __init__(self, grant: Grant, limiter: RequestLimiter | None, count: Callable[[Run], bool]) -> None:
         self._grant, self._count = grant, count
@@ -136,6 +136,8 @@ class Attempts:
         """Before a request is counted and recorded: finds the first upstream that may be asked, and waits for room
         where none has some. `size` is that of its body in bytes. Raises GuestError (circuit_open, rate_limited),
         RunStopped where the run ends meanwhile."""
+        if not self.guarded:
+            return Entered(self._grant.destination(target))
         return self._entered(run, method, target, size, self._upstreams_of(run, target, headers), [])
 
     def _upstreams_of(self, run: Run, target: Target, headers: Fields) -> tuple[Target, ...]:
@@ -210,16 +212,13 @@ class Attempts:
             self._breakers.leave(passed)
 
     def send(
-        self,
-        run: Run,
-        request: UpstreamRequest,
-        entered: Entered,
-        by: Callable[[Run, UpstreamRequest], A],
-        first: A | EgressError | None = None,
+        self, run: Run, request: UpstreamRequest, entered: Entered, by: Callable[[Run, UpstreamRequest], A]
     ) -> Sent[A]:
-        """Send `request`, and elsewhere or again as the policy says, each time `by` that function. `first` is what came
-        of it, if it was sent already. Returns what the run gets. Raises GuestError, RunStopped."""
-        outcome = self._once(run, request, entered.passed, by) if first is None else first
+        """Send `request`, and elsewhere or again as the policy says, each time `by` that function. Returns what the run
+        gets. Raises GuestError, RunStopped."""
+        outcome = self._once(run, request, entered.passed, by)
+        if not self.guarded and not isinstance(outcome, EgressError) and outcome.status < _ERRORS:
+            return Sent(request, None, outcome)
         sending = _Sending(run, Sent(request, entered.passed, outcome), entered.others)
         try:
             while (next_ := self._next(sending)) is not None:

@@ -199,45 +199,24 @@ class Exchange:
         """Send the request that the guest's message `text` describes. Returns the message and the answer, which is to
         be closed. Raises GuestError, with any refusal recorded."""
         run.unserved = None
-        attempts = self._attempts
-        first: RawAnswer | EgressError | None = None
         try:
             message = read_message(text, run.go_on)
             request, entered = self._allowed(run, message)
         except GuestError as error:
             raise self.refused(run, error) from None
-        run.overdue, run.unsent, passed = None, None, None
-        try:
-            if attempts.repeats:
-                attempts.begun.append((time.monotonic(), run.key))
-            if entered is None:
-                try:
-                    first = self._upstream.send(run, request)
-                except EgressError as error:
-                    first = error
-            if first is None or isinstance(first, EgressError) or first.status >= _ERRORS:
-                sent = attempts.send(run, request, entered or Entered(request.destination), self._upstream.send, first)
-                first, request, passed = sent.outcome, sent.request, sent.passed
-        except GuestError as error:
-            raise recorded(run, error) from None
-        redactor = self.redactor_for(run, request)
-        broken: Callable[[EgressError], GuestError] = partial(failed, run, self.grant, request, redactor)
-        if isinstance(first, EgressError):
-            raise broken(first)
-        if passed is not None:
-            broken = attempts.watching(run, passed, broken)
-        if first.status >= _ERRORS:
-            run.unserved = cause_of_status(first.status)
+        raw, request, redactor, broken = self.open(run, request, entered, self._upstream.send)
+        if raw.status >= _ERRORS:
+            run.unserved = cause_of_status(raw.status)
         elif request.method not in IDEMPOTENT:
             run.once_only = True
-        return message, UpstreamAnswer(run, first, redactor, broken)
+        return message, UpstreamAnswer(run, raw, redactor, broken)
 
     def open(
         self, run: Run, request: UpstreamRequest, entered: Entered, by: Callable[[Run, UpstreamRequest], A]
-    ) -> tuple[A | RawAnswer, UpstreamRequest, Callable[[EgressError], GuestError]]:
-        """Open a connection, by a request that `enter` let through, under the rules of one. Returns what was opened, or
-        the answer in its place; the request as it was sent last; and what makes the GuestError of an error that comes
-        later. Raises GuestError, with any refusal recorded."""
+    ) -> tuple[A | RawAnswer, UpstreamRequest, Redactor, Callable[[EgressError], GuestError]]:
+        """Send a request that `enter` let through, `by` that function, and elsewhere or again as the policy says.
+        Returns what it opened; the request as it was sent last; the redactor for what comes from there; and what makes
+        the GuestError of an error that comes later. Raises GuestError, with any refusal recorded."""
         attempts, run.overdue, run.unsent = self._attempts, None, None
         if attempts.repeats:
             attempts.begun.append((time.monotonic(), run.key))
@@ -245,16 +224,15 @@ class Exchange:
             sent = attempts.send(run, request, entered, by)
         except GuestError as error:
             raise recorded(run, error) from None
-        broken: Callable[[EgressError], GuestError] = partial(
-            failed, run, self.grant, sent.request, self.redactor_for(run, sent.request)
-        )
+        redactor = self._redactor_for(run, sent.request)
+        broken: Callable[[EgressError], GuestError] = partial(failed, run, self.grant, sent.request, redactor)
         if isinstance(sent.outcome, EgressError):
             raise broken(sent.outcome)
         if sent.passed is not None:
             broken = attempts.watching(run, sent.passed, broken)
-        return sent.outcome, sent.request, broken
+        return sent.outcome, sent.request, redactor, broken
 
-    def redactor_for(self, run: Run, request: UpstreamRequest) -> Redactor:
+    def _redactor_for(self, run: Run, request: UpstreamRequest) -> Redactor:
         """For the secrets that an answer to `request`, from where it was sent, may show."""
         at = request.target.at, request.destination.at
         if (names := self._shown.get(at)) is None:
@@ -265,7 +243,7 @@ class Exchange:
             return run.redactor
         return run.redactor.limited([run.placeholders.by_name[name] for name in names])
 
-    def _allowed(self, run: Run, message: RequestMessage) -> tuple[UpstreamRequest, Entered | None]:
+    def _allowed(self, run: Run, message: RequestMessage) -> tuple[UpstreamRequest, Entered]:
         """The request of `message`, decided, let through, counted and recorded. Raises GuestError."""
         target = message.target
         decision = decide(target, message.method, self.grant)
@@ -284,32 +262,25 @@ class Exchange:
         if message.after_ms:
             self._attempts.wait(run, message.method, target, message.after_ms / 1_000, "the catalyst asked for it")
         shown = {"method": message.method, "url": target.shown, "request_bytes": len(body)}
-        entered = None
-        if self._attempts.guarded:
-            entered = self.enter(run, message, len(body), decision.rule, shown)
-            destination = entered.destination
-        else:
-            self.check_count(run, message)
-            destination = self.grant.destination(target)
-            if destination is not target:
-                shown["sent_to"] = destination.origin
-            run.audit("http.request", "allow", decision.rule, shown, held=True)
+        entered = self.enter(run, message, len(body), decision.rule, shown)
         headers = message.headers
         if content_type:
             others = (field for field in headers if field[0].lower() != "content-type")
             headers = (*others, ("Content-Type", content_type))
-        return UpstreamRequest(message.method, target, destination, headers, body), entered
+        return UpstreamRequest(message.method, target, entered.destination, headers, body), entered
 
     def enter(self, run: Run, message: RequestMessage, size: int, rule: str, shown: Mapping[str, Json]) -> Entered:
-        """Let a request through that `rule` allows, count it and record it, as `shown`. Raises GuestError."""
+        """Let a request through that `rule` allows, count it and record it, as `shown`. The record may be held, until
+        the request is about to be sent. Raises GuestError."""
         method, target = message.method, message.target
         entered = self._attempts.enter(run, method, target, message.headers, size)
         try:
-            self.check_count(run, message)
-            self._attempts.record_moves(run, method, target, entered)
+            self._count(run, message)
+            if entered.passed_over:
+                self._attempts.record_moves(run, method, target, entered)
             if entered.destination is not target:
                 shown = {**shown, "sent_to": entered.destination.origin}
-            run.audit("http.request", "allow", rule, shown)
+            run.audit("http.request", "allow", rule, shown, held=True)
         except BaseException:
             self._attempts.leave(entered.passed)
             raise
@@ -328,7 +299,8 @@ class Exchange:
             shown = method if method in METHODS else message.method
             raise GuestError.denied(decision, subject(shown, message.target))
 
-    def check_count(self, run: Run, message: RequestMessage) -> None:
+    def _count(self, run: Run, message: RequestMessage) -> None:
+        """Count a request. Raises GuestError where there is no room for it."""
         most = self.grant.limits.max_http_requests
         if run.meters.http_requests + run.blocked_requests >= most:
             remedy = f"raise max_http_requests in the policy of {self.grant.reference}"

@@ -130,5 +130,6 @@ class Upstream(Protocol):
     from, and a recorder redacts what it writes with `run.redactor`."""
 
     def send(self, run: Run, request: UpstreamRequest) -> RawAnswer:
-        """Send `request` and return once the response has begun. Raises EgressError, GuestError."""
+        """Send `request` and return once the response has begun. Settles the run's records before that. Raises
+        EgressError, GuestError, AuditError."""
         ...

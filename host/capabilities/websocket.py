@@ -52,7 +52,8 @@ class Sockets(Protocol):
     """Where allowed connections go: as `host.capabilities.exchange.Upstream` for requests. Thread-safe."""
 
     def open(self, run: Run, request: UpstreamRequest, subprotocols: Sequence[str]) -> RawSocket | RawAnswer:
-        """Returns the answer where the upstream opens none. Raises EgressError, GuestError."""
+        """Returns the answer where the upstream opens none. Settles the run's records before it sends anything. Raises
+        EgressError, GuestError, AuditError."""
         ...
 
     def filled(self, run: Run, request: UpstreamRequest, message: SocketMessage) -> SocketMessage:
@@ -259,8 +260,7 @@ class WebSockets:
             raise exchange.refused(run, error) from None
         request = UpstreamRequest("GET", message.target, entered.destination, message.headers, b"")
         open_ = partial(self._sockets.open, subprotocols=message.subprotocols)
-        raw, request, failed = exchange.open(run, request, entered, open_)
-        redactor = exchange.redactor_for(run, request)
+        raw, request, redactor, failed = exchange.open(run, request, entered, open_)
         if not isinstance(raw, RawSocket):
             run.unserved = cause_of_status(raw.status)
             return _refused(UpstreamAnswer(run, raw, redactor, failed), message)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from host import Event, Host, Secret, errors
+from host import Breaker, Event, Host, Retries, Secret, Throttle, errors
 from host.policy.document import PLACES
 from tests.probing import (
     ORIGIN,
@@ -185,6 +185,14 @@ def test_the_target_of_a_mapping_is_not_thereby_granted(host: Host) -> None:
 # The record.
 
 
+GUARDS: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "breaker": {"breaker": Breaker()},
+    "throttle": {"throttle": Throttle(requests="9/1m")},
+    "retries": {"retries": Retries()},
+}
+
+
 class Failing(Kept):
     """Fails at the first event of a kind, like a disk that is full."""
 
@@ -240,7 +248,8 @@ class Together(Kept):
         self += events
 
 
-def test_a_request_and_the_secrets_in_it_are_recorded_at_once_before_it_is_sent() -> None:
+@pytest.mark.parametrize("guard", GUARDS)
+def test_a_request_and_the_secrets_in_it_are_recorded_at_once_before_it_is_sent(guard: str) -> None:
     connections: list[int] = []
 
     class Watching(Together):
@@ -251,7 +260,7 @@ def test_a_request_and_the_secrets_in_it_are_recorded_at_once_before_it_is_sent(
 
     kept = Watching()
     with Host(sink=kept) as host, serving(response()) as server:
-        one = probe(host, origin_of(server), secrets={"TOKEN": TOKEN})
+        one = probe(host, origin_of(server), secrets={"TOKEN": TOKEN}, **GUARDS[guard])
         answers(one, GET, ["fetch.request", asking(headers={"X-Api-Key": "$0"})])
     assert kept.batches == [["run.started"], ["secret.use", "http.request", "secret.use"], ["run.ended"]]
     assert connections == [0]
@@ -283,7 +292,8 @@ def test_a_placeholder_without_a_request_is_recorded_by_the_end_of_the_run() -> 
     assert kept.batches == [["run.started"], ["secret.use", "run.ended"]]
 
 
-def test_a_request_without_a_secret_is_recorded_before_it_is_sent() -> None:
+@pytest.mark.parametrize("guard", GUARDS)
+def test_a_request_without_a_secret_is_recorded_before_it_is_sent(guard: str) -> None:
     connections: list[int] = []
 
     class Watching(Together):
@@ -291,8 +301,19 @@ def test_a_request_without_a_secret_is_recorded_before_it_is_sent() -> None:
             connections.extend(server.connections for event in events if event.kind == "http.request")
 
     with Host(sink=Watching()) as host, serving(response()) as server:
-        fetched(probe(host, origin_of(server)))
+        fetched(probe(host, origin_of(server), **GUARDS[guard]))
     assert connections == [0]
+
+
+@pytest.mark.parametrize("guard", GUARDS)
+@pytest.mark.parametrize(
+    "call", [["fetch.request", asking()], ["websocket.connect", {"url": "wss://api.test/x"}]], ids=["fetch", "connect"]
+)
+def test_when_a_record_that_was_held_cannot_be_written_nothing_is_sent(guard: str, call: list[Any]) -> None:
+    with Host(sink=Together(failing="http.request")) as host, serving(response()) as server:
+        with pytest.raises(errors.AuditError):
+            answers(probe(host, origin_of(server), **GUARDS[guard]), call)
+        assert server.connections == 0
 
 
 @pytest.mark.parametrize("kind", ["http.request", "secret.use"])

@@ -261,13 +261,14 @@ class DomainPattern:
 
     def matches(self, target: Target) -> bool:
         """Whether the pattern matches `target`."""
-        if (target.scheme, target.port) != (self.scheme, self.port):
+        at = target.at
+        if (at.scheme, at.port) != (self.scheme, self.port):
             return False
         if self.host is None:
-            return isinstance(target.host, Domain)
+            return isinstance(at.host, Domain)
         if self.subdomains:
-            return isinstance(target.host, Domain) and target.host.value.endswith(f".{self.host}")
-        return target.host == self.host
+            return isinstance(at.host, Domain) and at.host.value.endswith(f".{self.host}")
+        return at.host == self.host
 
     def __str__(self) -> str:
         """The shortest text that parses to this pattern."""

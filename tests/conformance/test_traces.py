@@ -19,7 +19,7 @@ from tests.server.conftest import installed_state, state_dir, workspace  # noqa:
 
 CHAT: dict[str, Any] = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Say hello in one word"}]}
 MOST_FILES_OF_A_REQUEST = 45
-MOST_CALLS_OF_A_REQUEST = 690
+MOST_CALLS_OF_A_REQUEST = 685
 MOST_FILES_OF_A_RUN = 29  # one of them starts a thread, where that of the run before is not free yet
 
 
@@ -50,7 +50,7 @@ def parsed(trace: Trace) -> int:
 
 PARSES = ("core/strict_json.py", "parse_json")
 EPOCH = ("sandbox/instance.py", "_on_epoch")
-CALLS_OF_A_TICK = 4  # itself, Run.check twice, and the share of others in its turn
+CALLS_OF_A_TICK = 5  # itself, Run.check twice, ComputingTurn.share and Slots.wanted
 CHECKS = ("component/schema.py", "InputSchema.check")
 
 

@@ -59,6 +59,7 @@ GATEWAYS: Mapping[str, Callable[[Server, Path], AbstractContextManager[Server]]]
     "asgi": partial(passthrough, "passthrough_asgi", "bare ASGI pass-through"),
     "starlette": partial(passthrough, "passthrough_starlette", "Starlette + httpx2 pass-through"),
     "ours": host_serve,
+    "ours-key": partial(host_serve, shared=True),
     "ours-2": partial(host_serve, workers=2),
     "litellm": others.litellm,
     "portkey": others.portkey,

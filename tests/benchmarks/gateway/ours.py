@@ -27,28 +27,43 @@ def set_up(state: Path, component: Path, upstream: Server) -> dict[str, str]:
         (["policy", "set", REFERENCE, "upstreams", json.dumps({ORIGIN: f"http://127.0.0.1:{upstream.port}"})], ""),
     ]
     for arguments, typed in lines:
-        done = subprocess.run(
-            [str(PROGRAM), *arguments],
-            env={**os.environ, **env},
-            input=typed,
-            text=True,
-            capture_output=True,
-            check=False,
-        )
-        assert done.returncode == 0, f"host {' '.join(arguments)}: {done.stderr}"
+        host(env, *arguments, typed=typed)
     return env
+
+
+def host(env: dict[str, str], *arguments: str, typed: str = "") -> str:
+    """What `host ARGUMENTS` prints."""
+    done = subprocess.run(
+        [str(PROGRAM), *arguments], env={**os.environ, **env}, input=typed, text=True, capture_output=True, check=False
+    )
+    assert done.returncode == 0, f"host {' '.join(arguments)}: {done.stderr}"
+    return done.stdout.strip()
+
+
+def shared_by_key(env: dict[str, str]) -> dict[str, str]:
+    """The headers of a key whose operations share a sandbox."""
+    host(env, "policy", "set", REFERENCE, "isolation", "key")
+    return {"Authorization": f"Bearer {host(env, 'key', 'create', '--name', 'load', '--type', 'secret')}"}
 
 
 @contextmanager
 def host_serve(
-    upstream: Server, folder: Path, *, workers: int = 1, component: Path = COMPONENT, name: str = "host serve"
+    upstream: Server,
+    folder: Path,
+    *,
+    workers: int = 1,
+    component: Path = COMPONENT,
+    name: str = "host serve",
+    shared: bool = False,
 ) -> Iterator[Server]:
-    """In a state of its own below `folder`. Raises DidNotStart."""
-    env = set_up(folder / f"state-{workers}", component, upstream)
+    """In a state of its own below `folder`; `shared`: with isolation = "key". Raises DidNotStart."""
+    env = set_up(folder / f"state-{workers}{'-shared' if shared else ''}", component, upstream)
     port = free_port()
     argv = [str(PROGRAM), "serve", "--port", str(port)]
     if workers > 1:
         argv += ["--workers", str(workers)]
         name = f"{name} --workers {workers}"
-    with running(name, argv, port, folder, env=env) as server:
+    if shared:
+        name = f"{name}, isolation = key"
+    with running(name, argv, port, folder, env=env, headers=shared_by_key(env) if shared else None) as server:
         yield server

@@ -1,16 +1,18 @@
-"""The guest's side of the end of a build (host/component/build/finish.py): bytecode kept, and examples rehearsed.
+"""The guest's side of the end of a build (host/component/build/finish.py): bytecode kept, examples rehearsed, and
+objects listed.
 
 A component cannot import it: the build takes it away.
 """
 
 import _imp
 import _io
+import gc
 import json
 import random
 import sys
 from collections.abc import Iterator
 from importlib import import_module
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any
 
 from componentize_py_types import Ok
@@ -20,6 +22,7 @@ loaders: Any = import_module("_frozen_importlib_external")
 _STANDARD = "/python/"  # where componentize-py has the standard library during a build
 _ROUNDS = 211  # a prime: what turns over its own few states, two hosts say, does not end where it began
 _FIRST_ROUND = 1_000
+_PIECE = 8_000  # bytes
 _MOST_CALLS = 1_000  # of the host, for one example: a catalyst may wait for a state that no example host ever has
 
 
@@ -70,6 +73,33 @@ def rehearse(run: Any, folder: str) -> None:
         raise AssertionError("the examples are answered otherwise")
     random.setstate(state)
     _write(folder + "rehearsing", False)
+
+
+def list_objects(path: str) -> None:
+    """Write where each object is and where its type is, four bytes each, the lowest first. None comes first. Some are
+    listed more than once, and some have gone when the build ends."""
+    with _io.FileIO(path, "w") as file:
+        listed = bytearray()
+        _list(listed, None)
+        for one in gc.get_objects():
+            _list(listed, one)
+            for part in gc.get_referents(one):
+                _list(listed, part)
+            if len(listed) > _PIECE:  # what is held meanwhile makes the memory larger
+                file.write(listed)
+                listed.clear()
+        file.write(listed)
+
+
+def _list(listed: bytearray, one: object) -> None:
+    listed += id(one).to_bytes(4, "little") + id(type(one)).to_bytes(4, "little")
+    if isinstance(one, CodeType):  # the collector does not look into it, nor into what it does not track
+        names = (*one.co_varnames, *one.co_cellvars, *one.co_freevars, one.co_name, one.co_qualname, one.co_filename)
+        for part in (one.co_consts, one.co_names, one.co_linetable, one.co_exceptiontable, *names):
+            _list(listed, part)
+    elif type(one) in (tuple, dict) and not gc.is_tracked(one):
+        for part in gc.get_referents(one):
+            _list(listed, part)
 
 
 def _answers(run: Any, examples: list[Any]) -> list[Any]:

@@ -5,7 +5,8 @@ all that the catalyst imports is kept, and what it answers to the manifest's exa
 compiled, of which some megabytes would stay behind; and the examples run until the interpreter has specialised their
 code and filled its caches. Then they have to be answered as the first time, with the same questions to the host, word
 for word: where they are not, the catalyst keeps something from one call to the next, and its examples are left out.
-`catalyst.sdk.finishing` is the guest's side of this.
+The objects that are there at the end are immortal: nobody counts references to them any more, so that a run writes into
+fewer of the pages that it begins with. `catalyst.sdk.finishing` is the guest's side of this.
 
 The guest runs in both, and may be a stranger's. Each time it has a fresh copy of its sources, and what it leaves
 there is read as plain files only, within bounds.
@@ -17,12 +18,15 @@ import json
 import os
 import shutil
 import stat
+import struct
 import tempfile
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from host.component.wasm import leb128, sections
 from host.core.strict_json import Json
 from host.errors import BuildError
 
@@ -31,11 +35,18 @@ FIRST: Final = "catalyst_build"
 
 _AT_START: Final = "sitecustomize"
 _FOLDER: Final = ".build"  # a name that no folder of a catalyst brings along
-_EXAMPLES, _ANSWERS, _REHEARSING, _COMPILED = (
-    f"{_FOLDER}/{name}" for name in ("examples", "answers", "rehearsing", "bytecode")
+_EXAMPLES, _ANSWERS, _REHEARSING, _COMPILED, _OBJECTS = (
+    f"{_FOLDER}/{name}" for name in ("examples", "answers", "rehearsing", "bytecode", "objects")
 )
 _MOST_KEPT_BYTES = 64 * 1024 * 1024  # a catalyst of 396 operations leaves some 4 MiB
 _MOST_KEPT_FILES = 10_000
+
+# CPython's own numbers, for 32 bits (Include/refcount.h; PEP 683).
+_IMMORTAL = 1 << 30  # references, from which on none are counted
+_MOST_REFERENCES = 1_000_000  # below the address of anything
+_PAIR = struct.Struct("<II")
+
+_MODULE, _DATA = 1, 11  # sections of a component and of a core module (WebAssembly core specification, 5.5)
 
 IN_ORDER: Final = """\
 from catalyst.sdk import surroundings
@@ -70,7 +81,10 @@ import sys
 import catalyst.sdk
 from catalyst.sdk import finishing
 
-finishing.rehearse(Run, __file__.rpartition("/")[0] + "/{_FOLDER}/")
+folder = __file__.rpartition("/")[0] + "/"
+finishing.rehearse(Run, folder + "{_FOLDER}/")
+gc.collect()
+finishing.list_objects(folder + "{_OBJECTS}")
 del finishing, catalyst.sdk.finishing, sys.modules["catalyst.sdk.finishing"]
 sys.pycache_prefix = None
 gc.collect()
@@ -118,7 +132,8 @@ def _step(
 def _made_and_kept(make: Callable[[Path], bytes], folder: Path, besides: dict[str, bytes]) -> bytes:
     wasm = make(folder)
     besides |= _kept(folder)
-    return wasm
+    objects = _read(folder, _OBJECTS, _MOST_KEPT_BYTES)
+    return wasm if objects is None else immortal(wasm, objects)
 
 
 def made(make: Callable[[Path], bytes], stage: Path, first: str) -> bytes:
@@ -185,3 +200,71 @@ def _is_own_folder(folder: Path, name: str) -> bool:
         )
     except OSError:
         return False
+
+
+def immortal(wasm: bytes, objects: bytes) -> bytes:
+    """The component in whose memory no references to `objects` are counted: the address of each and that of its type,
+    as `catalyst.sdk.finishing.list_objects` writes them. Those that have gone since are left alone.
+
+    An object begins with its count and its type. Where one has gone, there is another number: a link of a list of free
+    memory is an address, and what is only free has no references. Raises NotAComponent."""
+    memory = _Memory(wasm)
+    pairs = [*_PAIR.iter_unpack(objects[: len(objects) // _PAIR.size * _PAIR.size])]
+    never = memory.pair(pairs[0][0])[0] if pairs else 0  # the first is None, of which there are no counts
+    if never >= _IMMORTAL:
+        for address, kind in dict.fromkeys(pairs):
+            count, found = memory.pair(address)
+            if 0 < count < _MOST_REFERENCES and found == kind:
+                memory.put(address, never)
+    return bytes(memory.wasm)
+
+
+class _Memory:
+    """The memory that a component of componentize-py begins with: the data of one of its core modules, where it stands
+    in `wasm`."""
+
+    def __init__(self, wasm: bytes) -> None:
+        """Raises NotAComponent."""
+        self.wasm = bytearray(wasm)
+        self._segments: list[tuple[int, int, int]] = []  # the first address, the one after the last, place in `wasm`
+        for kind, start, end in sections(wasm):
+            if kind == _MODULE:
+                module = wasm[start:end]
+                data = next((at for kind, at, _ in sections(module) if kind == _DATA), None)
+                self._segments += [] if data is None else _active(module, data, start)
+        self._segments.sort()
+        self._starts = [start for start, _, _ in self._segments]
+
+    def pair(self, address: int) -> tuple[int, int]:
+        """The two numbers of four bytes at `address`; zeros where they do not stand in one segment."""
+        place = self._place(address)
+        return (0, 0) if place is None else _PAIR.unpack_from(self.wasm, place)
+
+    def put(self, address: int, number: int) -> None:
+        """Write a number where `pair` has found one."""
+        place = self._place(address)
+        assert place is not None
+        self.wasm[place : place + 4] = number.to_bytes(4, "little")
+
+    def _place(self, address: int) -> int | None:
+        index = bisect_right(self._starts, address) - 1
+        if index < 0:
+            return None
+        start, end, place = self._segments[index]
+        return place + address - start if address + _PAIR.size <= end else None
+
+
+def _active(module: bytes, at: int, offset: int) -> Iterator[tuple[int, int, int]]:
+    """The segments of a section of data that have an address: its first, the one after its last, and the place of its
+    content, from `offset` on."""
+    count, at = leb128(module, at)
+    for _ in range(count):
+        mode, at = leb128(module, at)
+        address = None
+        if mode == 0:
+            address, at = leb128(module, at + 1)  # i32.const, with a sign that no address of ours has
+            at += 1  # end
+        size, at = leb128(module, at)
+        if address is not None:
+            yield address, address + size, offset + at
+        at += size

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import shutil
+import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from wasmtime import wat2wasm
 
 from host import Host, Policy
 from host.component.build import componentize, finish
@@ -211,6 +213,51 @@ def test_a_component_has_no_way_back_to_its_rehearsal(host: Host) -> None:
 def test_a_component_has_a_library_without_docstrings_and_a_catalyst_with_its_own(host: Host) -> None:
     asked = "import json, app\nresult = [json.__doc__, app.__doc__ is None]"
     assert host.load(python_guest(GUESTS / "raises")).run({"code": asked}).data == [None, False]
+
+
+def test_no_references_are_counted_to_what_a_sandbox_begins_with(host: Host) -> None:
+    asked = "import sys, json, app\nmine = []\nresult = [sys._is_immortal(one) for one in (json, json.dumps, app.Run, mine)]"
+    assert host.load(python_guest(GUESTS / "raises")).run({"code": asked}).data == [True, True, True, False]
+
+
+NONE, TYPE, LIVE, GONE, LINK, OTHER, LAST = 1000, 1100, 1200, 1300, 1400, 1500, 1604
+
+
+def with_memory(none: int) -> bytes:
+    """A component whose memory has what stands for None, for an object with 7 references, and for some that have gone:
+    counted to nothing, linked into a free list, of another type, and at the end of what is written."""
+    words = {NONE: (none, TYPE), LIVE: (7, TYPE), GONE: (0, TYPE), LINK: (1_500_000, TYPE), OTHER: (7, TYPE + 8)}
+    written = {address: struct.pack("<II", *pair) for address, pair in words.items()} | {LAST: bytes((7, 0, 0, 0))}
+    data = "".join(f'(data (i32.const {address}) "{escaped(content)}")' for address, content in written.items())
+    return bytes(wat2wasm(f"(component (core module (memory 1) {data}))"))
+
+
+def escaped(content: bytes) -> str:
+    return "".join("\\" + f"{byte:02x}" for byte in content)
+
+
+def counts(wasm: bytes) -> dict[int, int]:
+    """The number at each of the addresses, as the component's memory has it."""
+    memory = finish._Memory(wasm)
+    return {address: memory.pair(address)[0] for address in (LIVE, GONE, LINK, OTHER, LAST)}
+
+
+def listed(*addresses: int) -> bytes:
+    return b"".join(struct.pack("<II", address, TYPE) for address in (NONE, *addresses))
+
+
+def test_of_the_objects_that_are_listed_those_that_are_still_there_become_immortal() -> None:
+    never = 7 << 28
+    before = with_memory(never)
+    after = finish.immortal(before, listed(LIVE, GONE, LINK, OTHER, LAST, 5, 1 << 31, 2**32 - 1, LIVE) + b"cut")
+    assert counts(after) == {**counts(before), LIVE: never}
+    assert sum(one != other for one, other in zip(before, after, strict=True)) == 2, "of one number, two bytes"
+
+
+@pytest.mark.parametrize("objects", [b"", b"short", listed(LIVE)], ids=["none", "cut", "without an immortal None"])
+def test_a_list_of_objects_that_does_not_fit_changes_nothing(objects: bytes) -> None:
+    before = with_memory(7)
+    assert finish.immortal(before, objects) == before
 
 
 def test_a_long_run_gives_back_what_refers_to_itself(host: Host) -> None:

@@ -17,7 +17,6 @@ said that may have done the work. A run that was served something that may make 
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -41,7 +40,6 @@ from host.policy.urls import Target
 from host.run import Run
 
 A = TypeVar("A", bound=RawAnswer | RawSocket)
-_log = logging.getLogger(__name__)
 
 _OPENED: Final = 101  # a WebSocket
 _ERRORS: Final = 400
@@ -252,7 +250,10 @@ class Attempts:
         except AuditError:
             raise
         except StateError as error:  # an answer that came is not thrown away because it cannot be counted
-            _log.warning("an outcome at %s is not counted for the others: %s", request.destination.origin, error)
+            import logging  # noqa: PLC0415 - for this alone
+
+            at = request.destination.origin
+            logging.getLogger(__name__).warning("an outcome at %s is not counted for the others: %s", at, error)
         if not isinstance(outcome, EgressError) and outcome.status < _ERRORS:
             self._note_served(run, request, outcome.status)
             sending.served = True

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import tomllib
 from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -219,8 +218,8 @@ class Policy:
     def parse(cls, text: str, *, in_json: bool = False) -> Policy:
         """The policy in `text`, TOML or JSON. Raises PolicyError. An empty text is the policy that allows nothing."""
         try:
-            document = parse_json(text, "the policy", names_once=True) if in_json else tomllib.loads(text)
-        except (tomllib.TOMLDecodeError, InputError, RecursionError) as error:
+            document = parse_json(text, "the policy", names_once=True) if in_json else _of_toml(text)
+        except (InputError, RecursionError) as error:
             raise PolicyError(f"the policy cannot be read: {error}") from None
         return cls.from_document(document)
 
@@ -404,6 +403,15 @@ def _upstreams(origin: str, given: Json, table: FieldReader) -> Any:
         _read(UpstreamRule, FieldReader(one, error=_malformed, at=at)) if isinstance(one, dict) else one
         for at, one in table.items(origin)
     ]
+
+
+def _of_toml(text: str) -> dict[str, Any]:
+    import tomllib  # noqa: PLC0415 - 5 ms, and most runs read no policy's text
+
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(str(error)) from None
 
 
 def _malformed(at: str, problem: str) -> PolicyError:

@@ -9,9 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -63,6 +61,8 @@ def memory_file(name: str) -> Iterator[int]:
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     else:
+        import tempfile  # noqa: PLC0415 - for such systems alone
+
         with tempfile.TemporaryFile() as unlinked:
             fd = os.dup(unlinked.fileno())
     try:
@@ -76,6 +76,8 @@ def compile_component(
 ) -> None:
     """Write the compiled form of `wasm` to `output_fd`, if it is within the contract: the child checks that too, where
     its limits hold. `wasi` is for `check_contract`. Raises CompileError, CompileLimitExceeded, ContractError."""
+    import subprocess  # noqa: PLC0415 - most components are found compiled
+
     script = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from host.sandbox.compiler import child; child()"
     argv = [
         sys.executable, "-I", "-c", script, json.dumps(sys.path),

@@ -19,7 +19,6 @@ import re
 from binascii import a2b_base64, unhexlify
 from bisect import bisect_right
 from functools import cache, cached_property
-from html.entities import html5
 from itertools import accumulate, compress, starmap
 from operator import methodcaller
 from typing import TYPE_CHECKING
@@ -307,6 +306,8 @@ def _read_escape(match: re.Match[bytes]) -> bytes:
         return b""  # NUL: of a text in UTF-16 or UTF-32, which is read without
     if group == _NAME:
         name = digits.decode()
+        from html.entities import html5  # noqa: PLC0415 - a large table, for names alone
+
         return html5.get(name, escape.decode()).encode()
     if group == _CONTROL:
         return bytes((_CONTROLS[digits[0]],))

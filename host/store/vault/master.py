@@ -22,7 +22,6 @@ import hmac
 import os
 import secrets
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from threading import BoundedSemaphore
@@ -67,6 +66,8 @@ def remove(service: str, user: str) -> None:
 
 def _asked(question: Callable[[KeyringBackend], T]) -> T | None:
     """The keyring's answer, which another thread gets and this one waits for; None if there is no keyring."""
+    from concurrent.futures import Future  # noqa: PLC0415 - brings logging, and most states have a file
+
     answer: Future[T | None] = Future()
 
     def ask() -> None:

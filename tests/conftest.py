@@ -29,7 +29,6 @@ from typing import Any
 import httpx2
 import hypothesis
 import pytest
-import sqlalchemy
 from wasmtime import wat2wasm
 
 from host import Host
@@ -102,21 +101,6 @@ def _ssl_context(**options: object) -> ssl.SSLContext:
 
 # Reading 150 certificates takes longer than most tests; clients that verify the same way share them.
 httpx2._transports.default.create_ssl_context = _ssl_context
-
-
-class _Statements(dict[Any, Any]):
-    """What SQLAlchemy has compiled, for all databases of one kind: each test's own would compile the same again."""
-
-    def get(self, key: Any, default: Any = None) -> Any:
-        return super().get((type(key[0]), *key[1:]), default)  # the first is the engine's own dialect
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        super().__setitem__((type(key[0]), *key[1:]), value)
-
-
-sqlalchemy.create_engine = functools.partial(
-    sqlalchemy.create_engine, execution_options={"compiled_cache": _Statements()}
-)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

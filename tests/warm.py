@@ -24,8 +24,8 @@ from pathlib import Path
 
 from tests.conftest import ROOT
 
-ALSO = ("alembic.command", "psycopg", "sqlalchemy.dialects.postgresql.psycopg", "sqlalchemy.dialects.sqlite.pysqlite")
-LEFT_OUT = ("host.server.", "host.store.migrations.", "host.__main__")  # servers are no short commands; Alembic's own
+ALSO = ("psycopg",)
+LEFT_OUT = ("host.server.", "host.__main__")  # servers are no short commands
 _HEAD_BYTES = 8
 
 # Without `socket` and `json`, whose imports would take longer than all the rest.

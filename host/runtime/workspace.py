@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
-
-from sqlalchemy import select
 
 from host.component.manifest import Manifest, embedded_text, self_contained
 from host.core import environment
@@ -34,6 +32,7 @@ from host.store.blobs import Blobs
 from host.store.components import Component, Components, Review
 from host.store.database import Database
 from host.store.policies import Config, Imports, Policies, SecretGrants
+from host.store.sql import select
 from host.store.tables import state_seal
 from host.store.trusted_keys import TrustStore
 from host.store.vault.keys import Keys
@@ -298,10 +297,12 @@ class Workspace:
 
     def _installed(self, named: Reference | Component, *, approved: bool) -> Installed:
         if isinstance(named, Reference):
-            component, older = self.components.resolve(named), bool(named.version)
+            component, older = self.components.resolve(named, unread=True), bool(named.version)
         else:
             component, older = self.components.now(named), True
         verified = self._verified(component, older=older or component.pinned)
+        if component.manifest is None:
+            component = replace(component, manifest=verified.artifact.manifest)
         if approved and not component.approved:
             raise self._not_approved(component)
         at = component.reference

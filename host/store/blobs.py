@@ -13,12 +13,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from sqlalchemy import Connection, delete, exists, insert, select
-
 from host.core.names import Digest
 from host.errors import StateError
 from host.store.audit_log.log import Change
+from host.store.connections import StateConnection
 from host.store.database import Database, make_private, sync_folder
+from host.store.sql import delete, exists, insert, select
 from host.store.tables import artifacts, blobs, signatures
 from host.trust.bundle import MAX_BUNDLES
 
@@ -32,7 +32,7 @@ class Blobs:
         self._database = database
         self._folder = state_dir / _FOLDER
 
-    def put(self, connection: Connection, digest: Digest, content: bytes) -> None:
+    def put(self, connection: StateConnection, digest: Digest, content: bytes) -> None:
         """Store `content`: on this machine once this returns, for other machines after the commit. Raises
         StateError."""
         self._write(digest, content)
@@ -57,7 +57,7 @@ class Blobs:
         self._write(digest, bytes(content))
         return bytes(content)
 
-    def delete(self, connection: Connection, digest: Digest) -> None:
+    def delete(self, connection: StateConnection, digest: Digest) -> None:
         connection.execute(delete(blobs).where(blobs.c.digest == str(digest)))
         self._file(digest).unlink(missing_ok=True)
 
@@ -93,7 +93,7 @@ def store_artifact(change: Change, digest: Digest, size: int, manifest: str, imp
         )
 
 
-def store_bundles(connection: Connection, digest: Digest, bundles: Sequence[str]) -> None:
+def store_bundles(connection: StateConnection, digest: Digest, bundles: Sequence[str]) -> None:
     """Store bundles in the order of their arrival, each once, and no more than verification looks at: otherwise
     somebody who can attach bundles to an artifact could block its use. If there are too many, the new bundles come
     first, because they verified the artifact just now."""

@@ -21,8 +21,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Text, and_, exists, literal, or_, select
-
 from host.component.manifest import Manifest
 from host.core.audit import Event
 from host.core.fields import did_you_mean
@@ -32,6 +30,7 @@ from host.errors import HostError, InputError, NotApproved, NotFound, StateError
 from host.policy.diff import Difference, PermissionRequest
 from host.store.audit_log.log import AuditLog, Change
 from host.store.blobs import Blobs, store_artifact, store_bundles
+from host.store.connections import StateConnection
 from host.store.manifests import Manifests, ReadsManifest, without_schemas
 from host.store.provenance import (
     GRANTING,
@@ -48,6 +47,7 @@ from host.store.provenance import (
     unpin,
     waits,
 )
+from host.store.sql import Expression, and_, concat, exists, or_, select
 from host.store.tables import approvals, artifacts, components, newest, secret_grants, settings, signatures
 from host.trust.verification import is_prerelease, order
 
@@ -91,7 +91,7 @@ _IS_APPROVED: Final = exists().where(
 _IS_PINNED: Final = exists().where(
     settings.c.subject == components.c.subject,
     settings.c.section == PIN,
-    settings.c.value == literal('"', Text).concat(components.c.version).concat('"'),
+    settings.c.value == concat('"', components.c.version, '"'),
 )
 
 
@@ -105,7 +105,7 @@ class Review:
     difference: Difference
 
 
-def approved_on_arrival(connection: Connection, component: Component, config: Mapping[str, Json]) -> bool:
+def approved_on_arrival(connection: StateConnection, component: Component, config: Mapping[str, Json]) -> bool:
     """Whether new bytes are approved without the operator. `config` is the component's configuration."""
     if not has_grants(connection, component.reference):
         return True
@@ -156,7 +156,7 @@ def forget(change: Change, reference: Reference, digest: Digest) -> None:
     change.delete(approvals, subject=reference.subject, digest=str(digest))
 
 
-def review(connection: Connection, component: Component, config: Mapping[str, Json]) -> Review:
+def review(connection: StateConnection, component: Component, config: Mapping[str, Json]) -> Review:
     """Compare `component` with the bytes that were approved last."""
     row = connection.execute(
         select(artifacts.c.digest, artifacts.c.manifest, artifacts.c.imports)
@@ -173,7 +173,7 @@ def review(connection: Connection, component: Component, config: Mapping[str, Js
     return Review(component, digest, Difference.between(before, after))
 
 
-def has_grants(connection: Connection, reference: Reference) -> bool:
+def has_grants(connection: StateConnection, reference: Reference) -> bool:
     """Whether anything is granted to any version of the subject."""
     set_ = exists().where(settings.c.subject == reference.subject, settings.c.section.in_(GRANTING))
     granted = exists().where(secret_grants.c.subject == reference.subject)
@@ -190,11 +190,12 @@ class Components:
 
     # reading
 
-    def resolve(self, reference: Reference) -> Component:
-        """The component with that version; without one the `latest`, approved if any version is. Raises NotFound."""
-        found = self.versions(reference)
-        if not found:
-            with self._audit_log.database.reading() as connection:
+    def resolve(self, reference: Reference, *, unread: bool = False) -> Component:
+        """The component with that version; without one the `latest`, approved if any version is. `unread`: without its
+        manifest, for callers who read the bytes. Raises NotFound."""
+        with self._audit_log.database.reading() as connection:
+            found = _of(connection, reference, (lambda *_: None) if unread else self._manifests.read)
+            if not found:
                 raise _unknown(connection, reference)
         return latest(found)
 
@@ -338,13 +339,8 @@ class Components:
                 if idle:
                     forget(change, one.reference, one.digest)
                 forget_place(change, one.reference)
-                change.record(
-                    Event(
-                        "component.unregistered",
-                        "",
-                        detail={"reference": str(one.reference), "digest": str(one.digest)},
-                    )
-                )
+                detail = {"reference": str(one.reference), "digest": str(one.digest)}
+                change.record(Event("component.unregistered", "", detail=detail))
         for one in found:
             self._drop(one.digest)
         return found
@@ -423,14 +419,14 @@ _WAITING: Final = (
 )
 
 
-def _of(connection: Connection, reference: Reference, read: ReadsManifest = without_schemas) -> list[Component]:
+def _of(connection: StateConnection, reference: Reference, read: ReadsManifest = without_schemas) -> list[Component]:
     """The versions of the reference, or the one that it names."""
     found = _found(connection, reference, read)
     return [one for one in found if reference.version in ("", one.reference.version)]
 
 
 def _found(
-    connection: Connection, of: Reference | None = None, read: ReadsManifest = without_schemas
+    connection: StateConnection, of: Reference | None = None, read: ReadsManifest = without_schemas
 ) -> list[Component]:
     """What is installed, and what waits beside it: of one subject, or of all."""
     installed, waiting = _INSTALLED, _WAITING
@@ -450,7 +446,7 @@ def _component(row: Any, read: ReadsManifest, **noted: Any) -> Component:
     """`noted` is the rest of the row, of bytes that wait. Raises StateError for a row that this program does not
     write."""
     try:
-        row_has: Mapping[str, Any] = {"approved": False, "pinned": False, **row._mapping, **noted}  # noqa: SLF001 - SQLAlchemy's name for it
+        row_has: Mapping[str, Any] = {"approved": False, "pinned": False, **row.as_dict(), **noted}
         return Component(
             reference=Reference.parse(row.subject).at(check_version(row.version)),
             digest=(digest := Digest.parse(row.digest)),
@@ -466,7 +462,7 @@ def _component(row: Any, read: ReadsManifest, **noted: Any) -> Component:
         raise StateError("an installed component cannot be read: its row was changed") from error
 
 
-def _unknown(connection: Connection, reference: Reference) -> NotFound:
+def _unknown(connection: StateConnection, reference: Reference) -> NotFound:
     """With the nearest of what is installed: a version of the name, or another name."""
     names = [Reference.parse(subject).at(version) for subject, version in connection.execute(_NAMES)]
     if reference.version and (same := [one for one in names if one.any_version == reference.any_version]):
@@ -477,12 +473,12 @@ def _unknown(connection: Connection, reference: Reference) -> NotFound:
     return NotFound(f"there is no {reference}", field="reference", hint=hint)
 
 
-def _is_approved(connection: Connection, reference: Reference, digest: str | None) -> bool:
+def _is_approved(connection: StateConnection, reference: Reference, digest: str | None) -> bool:
     approved = exists().where(approvals.c.subject == reference.subject, approvals.c.digest == digest)
     return bool(connection.execute(select(approved)).scalar())
 
 
-def _is(reference: Reference) -> ColumnElement[bool]:
+def _is(reference: Reference) -> Expression:
     return and_(components.c.subject == reference.subject, components.c.version == reference.version)
 
 

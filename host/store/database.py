@@ -1,5 +1,4 @@
-"""The database of the state: SQLite in a file of the state directory, or PostgreSQL by URL; and the upsert that adds to
-counts.
+"""The database of the state: SQLite in a file of the state directory, or PostgreSQL by URL.
 
 On both there is one writer at a time, so that what a write transaction reads stays true until it ends.
 
@@ -12,30 +11,27 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import sqlite3
+import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from urllib.parse import parse_qsl, unquote
 from weakref import WeakSet
-
-import sqlalchemy
-from sqlalchemy import Connection, Engine, Table, event, text
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from host.core import environment, forks, installation
 from host.core.waiting import left, within
 from host.errors import InputError, StateError
 from host.store import migrations, schema
+from host.store.connections import ConnectionPool, StateConnection
 
 if TYPE_CHECKING:
     import psycopg
-    from sqlalchemy import PoolProxiedConnection
 
 
 T = TypeVar("T")
@@ -55,14 +51,14 @@ class Database:
     `shared`: other machines may use it, so what they need too cannot be in files of this machine. `name` is "" for the
     database in the state directory, and differs for every other. `quick`: there is `appending`."""
 
-    def __init__(self, engine: Engine, state_dir: Path, name: str = "") -> None:
+    def __init__(self, pool: ConnectionPool, state_dir: Path, name: str = "") -> None:
         self.state_dir = state_dir
         self.name = name
         self.shared = bool(name)
-        self.quick = engine.dialect.name == "sqlite"
-        self._engine = engine
+        self.quick = pool.dialect == "sqlite"
+        self._pool = pool
         self._around = threading.local()
-        self._appender: PoolProxiedConnection | None = None
+        self._appender: StateConnection | None = None
         self._writers = threading.Lock()  # a queue: SQLite itself would make them poll
         self._generation = forks.generation
         _all.add(self)
@@ -72,8 +68,9 @@ class Database:
         """The database at `url`, or the one in `state_dir`. Creates and migrates it if needed. Raises InputError for a
         URL of another kind, StateError."""
         make_private(state_dir)
-        engine = _postgres(url) if url else _sqlite(state_dir / FILE)
-        database = cls(engine, state_dir, _name(engine.url) if url else "")
+        place = _parsed(url) if url else None
+        pool, name = (_sqlite(state_dir / FILE), "") if place is None else (_postgres(place), _name(place))
+        database = cls(pool, state_dir, name)
         try:
             database._migrate()
         except BaseException:
@@ -82,21 +79,21 @@ class Database:
         return database
 
     @contextmanager
-    def writing(self, *, durable: bool = True) -> Iterator[Connection]:
+    def writing(self, *, durable: bool = True) -> Iterator[StateConnection]:
         """The only write transaction at a time: committed at the end, rolled back for any exception, and once the
         thread's time is over. It cannot be nested. A `durable` one, and all before it, outlives a loss of power; any
         other outlives this process."""
         until = time.monotonic() + left(_BUSY_S)
         with self._one_writer(until), _translated_errors(), ExitStack() as stack:
             with within(until - time.monotonic()):
-                connection = stack.enter_context(self._engine.connect())
+                connection = stack.enter_context(self._pool.connected())
                 wait_ms = max(1, round(left(_BUSY_S) * 1000))  # 0 would wait for ever
-                if connection.dialect.name == "sqlite":
-                    connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-                    connection.exec_driver_sql(f"PRAGMA busy_timeout={wait_ms}")
-                    connection.exec_driver_sql("BEGIN IMMEDIATE")
+                if self.quick:
+                    connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+                    connection.execute(f"PRAGMA busy_timeout={wait_ms}")
+                    connection.execute("BEGIN IMMEDIATE")
                 else:
-                    connection.execute(_BEGIN_WRITING, {"wait": f"{wait_ms}ms", "lock": _WRITERS})
+                    connection.execute(_BEGIN_WRITING, (f"{wait_ms}ms", _WRITERS))
             yield connection
             _require_time()
             connection.commit()
@@ -104,14 +101,14 @@ class Database:
     @contextmanager
     def appending(self) -> Iterator[sqlite3.Connection]:
         """`writing(durable=False)` for data that every run writes several times: on a connection that stays open, and
-        without SQLAlchemy's work around each statement. Only if `quick`."""
+        without the work around each statement. Only if `quick`."""
         with self._one_writer(time.monotonic() + _BUSY_S), _translated_errors():
             if self._appender is None:
-                self._appender = self._engine.raw_connection()
-                connection = cast("sqlite3.Connection", self._appender.driver_connection)
+                self._appender = self._pool.take()
+                connection = cast("sqlite3.Connection", self._appender.raw)
                 for pragma in ("synchronous=NORMAL", f"busy_timeout={round(_BUSY_S * 1000)}"):
                     connection.execute(f"PRAGMA {pragma}").close()
-            connection = cast("sqlite3.Connection", self._appender.driver_connection)
+            connection = cast("sqlite3.Connection", self._appender.raw)
             try:
                 connection.execute("BEGIN IMMEDIATE").close()
                 yield connection
@@ -121,7 +118,7 @@ class Database:
                 raise
 
     @contextmanager
-    def reading(self, statement_s: float = _STATEMENT_S) -> Iterator[Connection]:
+    def reading(self, statement_s: float = _STATEMENT_S) -> Iterator[StateConnection]:
         """A read transaction, which sees one state throughout. Inside `snapshot` it is that transaction. PostgreSQL may
         take `statement_s` for one statement."""
         if self._generation != forks.generation:
@@ -131,17 +128,15 @@ class Database:
             return
         with _translated_errors(), ExitStack() as stack:
             with within(_BUSY_S):
-                connection = stack.enter_context(self._engine.connect())
-                if connection.dialect.name == "sqlite":
-                    connection.exec_driver_sql("BEGIN")
-                else:
-                    connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+                connection = stack.enter_context(self._pool.connected())
+                begin = "BEGIN" if self.quick else "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+                connection.execute(begin)
             if statement_s != _STATEMENT_S:
                 stack.enter_context(_statements_may_take(statement_s))
             yield connection
 
     @contextmanager
-    def snapshot(self) -> Iterator[Connection]:
+    def snapshot(self) -> Iterator[StateConnection]:
         """Everything that this thread reads inside is read in one transaction."""
         with self.reading() as connection:
             before = getattr(self._around, "connection", None)
@@ -159,11 +154,11 @@ class Database:
         if self._writers.acquire(timeout=1.0):
             try:
                 if self._appender is not None:
-                    self._appender.close()
+                    self._pool.give_back(self._appender)
                     self._appender = None
             finally:
                 self._writers.release()
-        self._engine.dispose()
+        self._pool.close()
 
     @contextmanager
     def _one_writer(self, until: float) -> Iterator[None]:
@@ -228,34 +223,32 @@ def sync_folder(folder: Path) -> None:
         os.close(opened)
 
 
-def _sqlite(file: Path) -> Engine:
+def _sqlite(file: Path) -> ConnectionPool:
     try:
         os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # SQLite gives its journals the same mode
     except OSError as error:
         raise StateError(
             f"cannot open {str(file)!r}: {error.strerror}", hint="HOST_STATE_DIR names a folder of your own"
         ) from None
-    engine = sqlalchemy.create_engine(
-        URL.create("sqlite", database=str(file)),
-        connect_args={"timeout": _BUSY_S, "check_same_thread": False, "isolation_level": None},
-        pool_timeout=_BUSY_S,
-        hide_parameters=True,
-    )
-    event.listen(engine, "connect", _configure_sqlite)
-    return engine
+    return ConnectionPool("sqlite", partial(_connect_sqlite, file.absolute()), lambda _: True, _BUSY_S)
 
 
-def _configure_sqlite(connection: sqlite3.Connection, record: object) -> None:
+def _connect_sqlite(file: Path) -> sqlite3.Connection:
     """WAL: readers and the writer do not wait for each other. Deleted content is overwritten. Nothing in the file acts.
 
     With synchronous=NORMAL a process that is killed loses nothing that was committed; a machine that loses power may
     lose the commits of the last seconds, never more than the end of them, and the file opens
     (https://sqlite.org/pragma.html#pragma_synchronous). Verification of the audit log then finds records missing."""
-    del record
-    schema.forbid_actions(connection)
-    _enter_wal(connection)
-    for pragma in ("synchronous=NORMAL", "foreign_keys=ON", "secure_delete=ON"):
-        connection.execute(f"PRAGMA {pragma}").close()
+    connection = sqlite3.connect(file, timeout=_BUSY_S, check_same_thread=False, isolation_level=None)
+    try:
+        schema.forbid_actions(connection)
+        _enter_wal(connection)
+        for pragma in ("synchronous=NORMAL", "foreign_keys=ON", "secure_delete=ON"):
+            connection.execute(f"PRAGMA {pragma}").close()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _enter_wal(connection: sqlite3.Connection) -> None:
@@ -273,42 +266,64 @@ def _enter_wal(connection: sqlite3.Connection) -> None:
             return
 
 
-def _postgres(url: str) -> Engine:
+_URL: Final = re.compile(
+    r"(?P<kind>\w+)(?:\+\w+)?://"
+    r"(?:(?P<user>[^:/]*)(?::(?P<password>[^@]*))?@)?"
+    r"(?:\[(?P<ipv6>[^/?]+)\]|(?P<host>[^/:?]+))?(?::(?P<port>[^/?]*))?"
+    r"(?:/(?P<dbname>[^?]*))?(?:\?(?P<more>.*))?\Z"
+)
+
+
+def _parsed(url: str) -> dict[str, Any]:
+    """The options of a connection to the database at `url`. Raises InputError."""
+    found = _URL.match(url)
+    if found is None or not (found["port"] or "0").isdecimal():
+        raise InputError("the database's URL cannot be read", field="HOST_DATABASE", hint=_URL_HINT)
+    if found["kind"] not in ("postgresql", "postgres"):
+        kind = url.partition("://")[0]
+        raise InputError(f"the database's URL begins with {kind}://", field="HOST_DATABASE", hint=_URL_HINT)
+    given = {
+        "user": found["user"] and unquote(found["user"]),
+        "password": found["password"] and unquote(found["password"]),
+        "host": found["ipv6"] or found["host"],
+        "port": found["port"] and int(found["port"]),
+        "dbname": found["dbname"],
+    }
+    return {**{name: value for name, value in given.items() if value}, **dict(parse_qsl(found["more"] or ""))}
+
+
+def _postgres(options: dict[str, Any]) -> ConnectionPool:
     try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):  # the latter for a port that is no number
-        raise InputError("the database's URL cannot be read", field="HOST_DATABASE", hint=_URL_HINT) from None
-    if parsed.get_backend_name() not in ("postgresql", "postgres"):
-        raise InputError(
-            f"the database's URL begins with {parsed.drivername}://", field="HOST_DATABASE", hint=_URL_HINT
-        )
-    try:
-        engine = sqlalchemy.create_engine(
-            parsed.set(drivername="postgresql+psycopg"),
-            pool_pre_ping=True,
-            pool_timeout=_BUSY_S,
-            hide_parameters=True,
-            connect_args={
-                "tcp_user_timeout": round(_STATEMENT_S * 1000),  # for a server that vanished without closing it
-                "keepalives_idle": 5,
-                "keepalives_interval": 2,
-                "keepalives_count": 3,
-                "application_name": "catalyst-host",
-            },
-        )
-    except (NoSuchModuleError, ModuleNotFoundError):
+        import psycopg  # noqa: F401, PLC0415 - an extra
+    except ModuleNotFoundError:
         raise StateError(
             "PostgreSQL needs psycopg, which is not installed", hint=installation.remedy("postgres")
         ) from None
-    event.listen(engine, "do_connect", _connect_postgres)
-    event.listen(engine, "connect", _configure_postgres)
-    return engine
+    bounds = {
+        "tcp_user_timeout": round(_STATEMENT_S * 1000),  # for a server that vanished without closing it
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+        "application_name": "catalyst-host",
+    }
+    return ConnectionPool("postgresql", partial(_connect_postgres, {**bounds, **options}), _answers, _BUSY_S)
 
 
-def _name(url: URL) -> str:
+def _name(options: dict[str, Any]) -> str:
     """A name made of the database's place, and not of the user who connects."""
-    place = [url.host or url.query.get("host"), url.port or url.query.get("port"), url.database]
+    place = [options.get("host"), options.get("port"), options.get("dbname")]
     return hashlib.sha256(json.dumps(place).encode()).hexdigest()[:12]
+
+
+def _answers(connection: Any) -> bool:
+    """Whether a connection that lay idle is still one."""
+    try:
+        connection.autocommit = True
+        connection.execute("SELECT 1").close()
+        connection.autocommit = False
+    except _errors():
+        return False
+    return True
 
 
 _statement = threading.local()
@@ -330,20 +345,25 @@ def _require_time() -> None:
         raise StateError("the state's database took too long: nothing was changed")
 
 
-def _connect_postgres(dialect: object, record: object, arguments: tuple[Any, ...], options: dict[str, Any]) -> object:
+def _connect_postgres(options: dict[str, Any]) -> psycopg.Connection[Any]:
     """A connection. Raises StateError, with the server's place and the reason, and without the password."""
-    del dialect, record
     import psycopg  # noqa: PLC0415 - an extra
 
-    options["connect_timeout"] = max(2, round(left(_BUSY_S)))  # libpq's least, in whole seconds
+    wait_s = max(2, round(left(_BUSY_S)))  # libpq's least, in whole seconds
     try:
-        return _bounded_connection().connect(*arguments, **options)
+        connection = _bounded_connection().connect(**{**options, "connect_timeout": wait_s})
     except psycopg.OperationalError as error:
         where = f"{options.get('host') or 'its local socket'}:{options.get('port') or 5432}"
         raise StateError(
             f"cannot connect to PostgreSQL at {where}: {_reason(str(error), options.get('password'))}",
             hint='psql "$HOST_DATABASE" tries the same',
         ) from None
+    try:
+        _configure_postgres(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _reason(text: str, password: object) -> str:
@@ -387,11 +407,10 @@ def _ended_at(until: float, waits: Generator[Any, Any, T]) -> Generator[Any, Any
         return result
 
 
-def _configure_postgres(connection: psycopg.Connection, record: object) -> None:
+def _configure_postgres(connection: psycopg.Connection[Any]) -> None:
     """Names mean what is in the schema that the URL or the server chooses, and in the server's own: nothing that others
     put into a schema before it, or into the session, is found in its place. A commit is on the server's disk before it
     is acknowledged, whatever the server's own default."""
-    del record
     connection.execute(f"SET statement_timeout = {round(LONG_S * 1000)}")
     connection.execute(_PIN_SCHEMA)
     connection.execute(_SYNCHRONOUS)
@@ -405,10 +424,10 @@ _SYNCHRONOUS: Final = """
 SELECT pg_catalog.set_config('synchronous_commit', 'on', false)
 WHERE pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.=) 'off'
 """
-_BEGIN_WRITING = text(
-    "SELECT pg_catalog.set_config('lock_timeout', :wait, true), "
+_BEGIN_WRITING: Final = (
+    "SELECT pg_catalog.set_config('lock_timeout', %s, true), "
     f"pg_catalog.set_config('idle_in_transaction_session_timeout', '{_VANISHED_S:g}s', true), "
-    "pg_catalog.pg_advisory_xact_lock(:lock)"
+    "pg_catalog.pg_advisory_xact_lock(%s)"
 )
 _URL_HINT = "like postgresql://user:password@host/name; without one, the state is a file in HOST_STATE_DIR"
 
@@ -419,10 +438,15 @@ def _translated_errors() -> Iterator[None]:
     type is kept."""
     try:
         yield
-    except (SQLAlchemyError, sqlite3.Error) as error:
-        cause: Any = getattr(error, "orig", None) or error
-        said = " ".join(str(cause).split())[:300] if isinstance(cause, sqlite3.Error) else type(cause).__name__
-        raise StateError(f"the state's database failed: {said}", hint=_remedy(cause)) from error
+    except _errors() as error:
+        said = " ".join(str(error).split())[:300] if isinstance(error, sqlite3.Error) else type(error).__name__
+        raise StateError(f"the state's database failed: {said}", hint=_remedy(error)) from error
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    """Those of the databases that are used here."""
+    psycopg = sys.modules.get("psycopg")
+    return (sqlite3.Error,) if psycopg is None else (sqlite3.Error, psycopg.Error)
 
 
 def _remedy(cause: object) -> str | None:
@@ -437,38 +461,3 @@ def _remedy(cause: object) -> str | None:
     elif getattr(cause, "sqlstate", "") is None:  # no answer from the server: the connection is lost
         return 'psql "$HOST_DATABASE" says whether it answers again'
     return None
-
-
-_INSERTS: Final[Mapping[str, Callable[[Table], sqlite.Insert | postgresql.Insert]]] = {
-    "sqlite": sqlite.insert,
-    "postgresql": postgresql.insert,
-}
-
-
-def adding(table: Table, place: Sequence[str], counts: Sequence[str]) -> Mapping[str, Any]:
-    """The upsert that inserts a row, or adds its `counts` to the row with the same `place`, the table's primary key.
-    One statement for each dialect, by the dialect's name."""
-    statements = {}
-    for dialect, insert in _INSERTS.items():
-        statement = insert(table)
-        added = {name: table.c[name] + statement.excluded[name] for name in counts}
-        statements[dialect] = statement.on_conflict_do_update(index_elements=list(place), set_=added)
-    return statements
-
-
-def putting(table: Table, place: Sequence[str], values: Sequence[str]) -> Mapping[str, Any]:
-    """The upsert that inserts a row, or puts its `values` into the row with the same `place`; as `adding`."""
-    statements = {}
-    for dialect, insert in _INSERTS.items():
-        statement = insert(table)
-        put = {name: statement.excluded[name] for name in values}
-        statements[dialect] = statement.on_conflict_do_update(index_elements=list(place), set_=put)
-    return statements
-
-
-def inserting(table: Table, place: Sequence[str]) -> Mapping[str, Any]:
-    """The statement that inserts a row, or leaves the row with the same `place` as it is; as `adding`."""
-    return {
-        dialect: insert(table).on_conflict_do_nothing(index_elements=list(place))
-        for dialect, insert in _INSERTS.items()
-    }

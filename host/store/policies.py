@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Final, Literal
 
-from sqlalchemy import Connection, Row, select
-
 from host.core.audit import Event, EventKind
 from host.core.names import Reference, SecretName, check_version
 from host.core.strict_json import Json
@@ -28,7 +26,9 @@ from host.policy.document import (
 )
 from host.policy.urls import DomainPattern
 from host.store.audit_log.log import AuditLog
+from host.store.connections import Row, StateConnection
 from host.store.settings import Document, Settings
+from host.store.sql import select
 from host.store.tables import secret_grants
 
 FIELDS: Final = tuple(one.name for one in fields(Policy))
@@ -170,7 +170,7 @@ class SecretGrants:
             found = [_granted(row) for row in connection.execute(select(secret_grants))]
         return sorted(found, key=lambda one: (str(one.reference), str(one.secret)))
 
-    def _refuse_revoke(self, connection: Connection, reference: Reference, name: SecretName) -> None:
+    def _refuse_revoke(self, connection: StateConnection, reference: Reference, name: SecretName) -> None:
         above = reference.any_version
         covered = connection.execute(select(secret_grants.c.version).where(*_exactly(above, name))).first()
         if covered is None:
@@ -186,7 +186,7 @@ def _exactly(reference: Reference, name: SecretName) -> tuple[Any, Any, Any]:
     return columns.secret == str(name), columns.subject == reference.subject, columns.version == reference.version
 
 
-def _granted(row: Row[Any]) -> Granted:
+def _granted(row: Row) -> Granted:
     """Raises StateError for a row that this program does not write: an unreadable grant grants nothing."""
     try:
         reference = Reference.parse(row.subject).at(check_version(row.version) if row.version else "")

@@ -21,11 +21,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, and_, func, select
-
 from host.core.audit import Event
 from host.core.names import Digest, Reference
 from host.store.audit_log.log import Change
+from host.store.connections import StateConnection
+from host.store.sql import and_, func, select
 from host.store.tables import approvals, components, settings
 
 GRANTING: Final = ("policy", "config", "import")
@@ -53,7 +53,7 @@ def note_build(change: Change, reference: Reference, digest: Digest, folder: Pat
     change.record(Event("component.built", "", detail=detail))
 
 
-def built_here(connection: Connection, reference: Reference, digest: Digest) -> bool:
+def built_here(connection: StateConnection, reference: Reference, digest: Digest) -> bool:
     """Whether this machine built the bytes for this name, in the folder of its approved bytes."""
     found = _builds(connection, reference).get(str(digest))
     return found is not None and found[1] == _value(connection, reference, _BUILD, _FOLDER)
@@ -106,7 +106,7 @@ def note_waiting(change: Change, reference: Reference, digest: Digest, noted: Ma
     change.insert(settings, **row, value=json.dumps(dict(noted)))
 
 
-def waits(connection: Connection, reference: Reference, digest: Digest) -> dict[str, Any]:
+def waits(connection: StateConnection, reference: Reference, digest: Digest) -> dict[str, Any]:
     """By version, what was noted of these bytes where they wait."""
     query = select(settings.c.version, settings.c.value).where(_at(reference, WAITING), settings.c.field == str(digest))
     return dict(_read(connection.execute(query)))
@@ -122,14 +122,15 @@ def forget_waiting(change: Change, reference: Reference) -> list[Digest]:
     return [Digest.parse(one) for one in found]
 
 
-def in_order(connection: Connection) -> list[str]:
+def in_order(connection: StateConnection) -> list[str]:
     """The installed subjects that were approved, in the order of their first approval, also where their present bytes
     wait for approval. Those from before there was a number come by time, after the others."""
     places = _places(connection)
     approved = and_(components.c.subject == approvals.c.subject, components.c.digest == approvals.c.digest)
     query = (
         select(components.c.subject, func.min(approvals.c.approved_at))
-        .join_from(components, approvals, approved, isouter=True)
+        .select_from(components)
+        .join(approvals, approved, outer=True)
         .group_by(components.c.subject)
     )
     found = [(subject, at) for subject, at in connection.execute(query) if subject in places or at is not None]
@@ -137,13 +138,13 @@ def in_order(connection: Connection) -> list[str]:
     return [subject for subject, at in sorted(found, key=lambda one: (places.get(one[0], last), one[1] or 0.0, one[0]))]
 
 
-def _builds(connection: Connection, reference: Reference) -> dict[str, tuple[int, str]]:
+def _builds(connection: StateConnection, reference: Reference) -> dict[str, tuple[int, str]]:
     """By digest, the build's number and its folder."""
     query = select(settings.c.field, settings.c.value).where(_at(reference, _BUILD), settings.c.field != _FOLDER)
     return {field: (number, folder) for field, (number, folder) in _read(connection.execute(query))}
 
 
-def _places(connection: Connection) -> dict[str, int]:
+def _places(connection: StateConnection) -> dict[str, int]:
     query = select(settings.c.subject, settings.c.value).where(settings.c.section == _ORDER)
     return dict(_read(connection.execute(query)))
 
@@ -152,7 +153,7 @@ def _read(rows: Iterable[Any]) -> Iterable[tuple[str, Any]]:
     return ((name, json.loads(value)) for name, value in rows)
 
 
-def _value(connection: Connection, reference: Reference, section: str, field: str) -> Any:
+def _value(connection: StateConnection, reference: Reference, section: str, field: str) -> Any:
     query = select(settings.c.value).where(_at(reference, section), settings.c.field == field)
     found = connection.execute(query).scalar()
     return None if found is None else json.loads(found)

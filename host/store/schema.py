@@ -29,9 +29,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Table, text
-
 from host.errors import StateError
+from host.store.connections import StateConnection
+from host.store.sql import Table
 
 FILES: Final = Path(__file__).parent / "migrations"  # with the schema of each dialect: `sqlite.schema`
 EARLIER: Final[tuple[str, ...]] = (
@@ -62,25 +62,25 @@ class SchemaObject(NamedTuple):
         return f"the {self.kind[:20]} {self.name[:80]!r}{on}"
 
 
-def check(connection: Connection) -> None:
+def check(connection: StateConnection) -> None:
     """Raises StateError, which names the objects, if the schema is not the one of this program. To be called in the
     transaction that depends on it."""
-    dialect = connection.dialect.name
+    dialect = connection.dialect
     if dialect != "sqlite":
         _compare(dialect, found(connection))
         return
-    cookie = connection.exec_driver_sql(_COOKIE).scalar()
+    cookie = connection.execute(_COOKIE).scalar()
     if connection.info.get("schema") != cookie:  # of the connection to the file, which parses the schema once itself
         _compare(dialect, found(connection))
         connection.info["schema"] = cookie
 
 
-def check_indexes(connection: Connection, tables: Iterable[Table]) -> None:
+def check_indexes(connection: StateConnection, tables: Iterable[Table]) -> None:
     """Raises StateError if an index of one of the tables has other entries than the table has rows. To be called in the
     transaction that reads them. Does nothing on PostgreSQL, where only a superuser could write to an index."""
-    if connection.dialect.name != "sqlite":
+    if connection.dialect != "sqlite":
         return
-    if (name := connection.exec_driver_sql(_indexes_of(tuple(one.name for one in tables))).scalar()) is not None:
+    if (name := connection.execute(_indexes_of(tuple(one.name for one in tables))).scalar()) is not None:
         raise StateError(
             f"the indexes of the table {name!r} do not have the entries of its rows",
             hint="somebody wrote to the file, or the disk is damaged: put back a backup of the whole state; REINDEX in "
@@ -88,13 +88,13 @@ def check_indexes(connection: Connection, tables: Iterable[Table]) -> None:
         )
 
 
-def found(connection: Connection) -> list[SchemaObject]:
+def found(connection: StateConnection) -> list[SchemaObject]:
     """Every object in the schema of the database."""
-    if connection.dialect.name == "sqlite":
-        return _in_sqlite(connection.exec_driver_sql(_OF_SQLITE))
+    if connection.dialect == "sqlite":
+        return _in_sqlite(connection.execute(_OF_SQLITE))
     ours, path, _ = connection.execute(_ALONE).one()
-    rows = connection.execute(_OF_POSTGRES, {"ours": ours}).all()
-    connection.execute(_AS_BEFORE, {"path": path})
+    rows = connection.execute(_OF_POSTGRES, (ours,)).all()
+    connection.execute(_AS_BEFORE, (path,))
     return [SchemaObject(*map(str, row)) for row in rows]
 
 
@@ -180,15 +180,15 @@ def _compare(dialect: str, there: Iterable[SchemaObject]) -> None:
 
 
 # What the check itself calls is the server's own: for as long as it lasts, names and operators of others are not found.
-_ALONE: Final = text(
+_ALONE: Final = (
     "SELECT pg_catalog.current_schema(), pg_catalog.current_setting('search_path'),"
     " pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)"
 )
-_AS_BEFORE: Final = text("SELECT pg_catalog.set_config('search_path', :path, true)")
+_AS_BEFORE: Final = "SELECT pg_catalog.set_config('search_path', %s, true)"
 
 # Numbers of types, functions and collations below 16384 are those of the server itself, the same in every version.
-_OF_POSTGRES: Final = text(r"""
-WITH ours AS (SELECT oid, quote_ident(nspname) || '.' AS prefix FROM pg_namespace WHERE nspname = :ours),
+_OF_POSTGRES: Final = r"""
+WITH ours AS (SELECT oid, quote_ident(nspname) || '.' AS prefix FROM pg_namespace WHERE nspname = %s),
 relations AS (SELECT pg_class.* FROM pg_class JOIN ours ON relnamespace = ours.oid),
 constraints AS (SELECT pg_constraint.* FROM pg_constraint JOIN ours ON connamespace = ours.oid WHERE contype <> 'n')
 SELECT CASE relkind WHEN 'r' THEN 'table' WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view'
@@ -241,4 +241,4 @@ WHERE oid >= 16384 AND oprnamespace = 11 AND NOT EXISTS (
 UNION ALL SELECT 'event trigger', evtname, '', '' FROM pg_event_trigger
 WHERE evtenabled <> 'D' AND NOT EXISTS (
     SELECT FROM pg_depend WHERE classid = 3466 AND objid = pg_event_trigger.oid AND deptype = 'e')
-""")
+"""

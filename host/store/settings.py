@@ -10,13 +10,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from sqlalchemy import ColumnElement, Connection, and_, select
-
 from host.core.audit import Event, EventKind
 from host.core.names import Reference
 from host.core.strict_json import Json, kind_of, parse_json
 from host.errors import InputError, StateError
 from host.store.audit_log.log import AuditLog, Change
+from host.store.connections import StateConnection
+from host.store.sql import Expression, and_, select
 from host.store.tables import settings
 
 MAX_VALUE_BYTES = 64 * 1024
@@ -103,7 +103,7 @@ class Settings(ABC):
         return fields
 
     @property
-    def _in_section(self) -> ColumnElement[bool]:
+    def _in_section(self) -> Expression:
         return settings.c.section == self.section
 
     def _row(self, reference: Reference, field: str) -> dict[str, str]:
@@ -111,11 +111,11 @@ class Settings(ABC):
         at = {"subject": reference.subject, "version": reference.version}
         return {**at, "section": self.section, "field": field}
 
-    def _documents(self, *which: ColumnElement[bool]) -> dict[Reference, Document]:
+    def _documents(self, *which: Expression) -> dict[Reference, Document]:
         with self._audit_log.database.reading() as connection:
             return self._read(connection, *which)
 
-    def _read(self, connection: Connection, *which: ColumnElement[bool]) -> dict[Reference, Document]:
+    def _read(self, connection: StateConnection, *which: Expression) -> dict[Reference, Document]:
         rows = connection.execute(
             select(settings.c.subject, settings.c.version, settings.c.field, settings.c.value)
             .where(self._in_section, *which)
@@ -181,7 +181,7 @@ def _reference(subject: str, version: str) -> Reference:
     return reference
 
 
-def _rows_of(reference: Reference) -> ColumnElement[bool]:
+def _rows_of(reference: Reference) -> Expression:
     return and_(settings.c.subject == reference.subject, settings.c.version == reference.version)
 
 

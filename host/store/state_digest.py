@@ -15,12 +15,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Column, Connection, Double, Table, delete, func, insert, select
-
 from host.core.audit import CHANGES
 from host.errors import StateError
 from host.store import schema
 from host.store.audit_log.chain import Checkpoint, CheckpointFile, StoredCheckpoint, torn_when_made
+from host.store.connections import StateConnection
+from host.store.sql import REAL, Column, Table, delete, func, insert, select
 from host.store.tables import (
     api_keys,
     approvals,
@@ -48,17 +48,17 @@ class State:
     """Every row of the covered tables: as it was read, and then as a change leaves it. A change is made here and in the
     database, so that the digest is one of what it meant to write, and not of what the database has afterwards."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: StateConnection) -> None:
         """Reads it. Raises StateError if a query by an index would find other rows."""
         schema.check_indexes(connection, _COVERED)
-        self._dialect = connection.dialect.name
+        self._dialect = connection.dialect
         self._rows = {table: [tuple(row) for row in connection.execute(select(table))] for table in _COVERED}
 
     def __bool__(self) -> bool:
         return any(self._rows.values())
 
     def insert(self, table: Table, values: Mapping[str, Any]) -> None:
-        self._rows[table].append(tuple(_as_read(column, values.get(column.name)) for column in table.columns))
+        self._rows[table].append(tuple(_as_read(column, values.get(column.name)) for column in table.c.values()))
 
     def delete(self, table: Table, where: Mapping[str, Any]) -> int:
         """Returns how many rows there were whose columns equal `where`."""
@@ -72,7 +72,7 @@ class State:
         found = [row for row in self._rows[table] if _equals(table, row, where)]
         self.delete(table, where)
         for row in found:
-            self.insert(table, {**dict(zip(table.columns.keys(), row, strict=True)), **values})
+            self.insert(table, {**dict(zip(tuple(table.c), row, strict=True)), **values})
         return len(found)
 
     def parts(self) -> list[str]:
@@ -109,7 +109,7 @@ def _parts(rows: Mapping[Table, Sequence[tuple[Any, ...]]]) -> list[str]:
     ]
 
 
-def write_digest(connection: Connection, key: DataKey, seq: int, state: State) -> Checkpoint:
+def write_digest(connection: StateConnection, key: DataKey, seq: int, state: State) -> Checkpoint:
     """Seal `state`, in a write transaction whose last record has the number `seq`. Returns the checkpoint for the file,
     to be written there after the commit. Raises StateError if the database has anything else, or another schema."""
     schema.check(connection)
@@ -121,7 +121,7 @@ def write_digest(connection: Connection, key: DataKey, seq: int, state: State) -
     return written
 
 
-def check_digest(connection: Connection, keys: Keys, file: CheckpointFile, *, shared: bool) -> State:
+def check_digest(connection: StateConnection, keys: Keys, file: CheckpointFile, *, shared: bool) -> State:
     """Returns the present state. Raises StateError if the schema was changed, or if the state differs from the last
     digest or its checkpoint; VaultError if a key does not open. In a `shared` state, other machines write digests that
     this machine has no checkpoint of."""
@@ -143,13 +143,13 @@ def check_digest(connection: Connection, keys: Keys, file: CheckpointFile, *, sh
     return state
 
 
-def last_digest(connection: Connection) -> Checkpoint:
+def last_digest(connection: StateConnection) -> Checkpoint:
     """The checkpoint of the stored digest, which `check_digest` has checked; of the beginning where there is none."""
     row = connection.execute(select(state_seal.c.seq, state_seal.c.mac)).one_or_none()
     return Checkpoint() if row is None else Checkpoint(row.seq, row.mac)
 
 
-def _follows(found: Checkpoint, stored: StoredCheckpoint, keys: Keys, connection: Connection) -> bool:
+def _follows(found: Checkpoint, stored: StoredCheckpoint, keys: Keys, connection: StateConnection) -> bool:
     """Whether the digest `found` is the one of the checkpoint, or a later one."""
     return stored.is_ours(connection, keys) and (stored.checkpoint == found or stored.checkpoint.seq < found.seq)
 
@@ -162,12 +162,12 @@ def _with_schema(total: hmac.HMAC, digest: str) -> bytes:
 
 
 def _equals(table: Table, row: Sequence[Any], where: Mapping[str, Any]) -> bool:
-    return all(row[table.columns.keys().index(name)] == value for name, value in where.items())
+    return all(row[list(table.c).index(name)] == value for name, value in where.items())
 
 
-def _as_read(column: Column[Any], value: Any) -> Any:
+def _as_read(column: Column, value: Any) -> Any:
     """`value` as the database returns it."""
-    return float(value) if value is not None and isinstance(column.type, Double) else value
+    return float(value) if value is not None and column.kind == REAL else value
 
 
 def _hex(value: bytes) -> str:

@@ -6,17 +6,19 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
-
-from sqlalchemy import Connection, Row, select
+from typing import TYPE_CHECKING, Any, Final
 
 from host.core.audit import Event
 from host.core.names import Reference
 from host.errors import InputError, NotFound, StateError
 from host.store.audit_log.log import AuditLog
+from host.store.connections import Row, StateConnection
+from host.store.sql import select
 from host.store.tables import rules, trusted_keys
-from host.trust.keys import PublicKey
 from host.trust.verification import Rule, Trust, TrustedKey
+
+if TYPE_CHECKING:
+    from host.trust.keys import PublicKey
 
 _PREFIX: Final = "sha256:"
 _LEAST_DIGITS: Final = 8  # of an id that is not given whole
@@ -121,15 +123,17 @@ def check_namespace(text: str) -> str:
     return text
 
 
-def _keys(connection: Connection) -> list[KeptKey]:
-    by_id: dict[str, list[Row[Any]]] = {}
+def _keys(connection: StateConnection) -> list[KeptKey]:
+    by_id: dict[str, list[Row]] = {}
     for row in connection.execute(select(trusted_keys).order_by(trusted_keys.c.added_at, trusted_keys.c.namespace)):
         by_id.setdefault(row.id, []).append(row)
     return [_kept(ident, found) for ident, found in by_id.items()]
 
 
-def _kept(ident: str, found: list[Row[Any]]) -> KeptKey:
+def _kept(ident: str, found: list[Row]) -> KeptKey:
     """The key of several rows, one for each namespace. If the rows differ, the one that trusts least counts."""
+    from host.trust.keys import PublicKey  # noqa: PLC0415 - most states trust no key
+
     try:
         key = PublicKey.parse(found[0].pem)
     except InputError:
@@ -142,7 +146,7 @@ def _kept(ident: str, found: list[Row[Any]]) -> KeptKey:
     return KeptKey(trusted, found[0].added_at, min(revoked, default=None))
 
 
-def _rules(connection: Connection) -> dict[str, Rule]:
+def _rules(connection: StateConnection) -> dict[str, Rule]:
     try:
         return {
             row.namespace: Rule(require_signature=row.require_signature, threshold=row.threshold)

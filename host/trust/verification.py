@@ -15,7 +15,7 @@ import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass, field, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from semver import Version
 
@@ -24,7 +24,9 @@ from host.core.names import Digest, Reference
 from host.errors import InputError, VerificationFailed
 from host.trust.artifact import Artifact, admit
 from host.trust.bundle import MAX_BUNDLES, Bundle
-from host.trust.keys import PublicKey
+
+if TYPE_CHECKING:
+    from host.trust.keys import PublicKey
 
 
 def order(version: str) -> Version:

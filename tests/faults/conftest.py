@@ -126,13 +126,19 @@ def own_postgres() -> Iterator[Postgres]:
 
 
 @pytest.fixture
+def own_url(own_postgres: Postgres) -> str:
+    """An empty database of that server."""
+    return own_postgres.create()
+
+
+@pytest.fixture
 def on_postgres(
-    own_postgres: Postgres, openai_file: Path, fake: FakeOpenAI, tmp_path: Path
+    own_url: str, openai_file: Path, fake: FakeOpenAI, tmp_path: Path
 ) -> Iterator[tuple[Server, Workspace]]:
     """A server whose state is in that PostgreSQL."""
-    folder, url = fresh_state(tmp_path / "state"), own_postgres.create()
+    folder = fresh_state(tmp_path / "state")
     with ExitStack() as stack:
-        opened = stack.enter_context(Workspace.open(folder, url))
+        opened = stack.enter_context(Workspace.open(folder, own_url))
         install(opened, openai_file, fake.url)
         application = Application(ServerSettings(), state_dir=folder, workspace=opened)
         stack.callback(application.close)

@@ -144,11 +144,10 @@ def test_work_whose_caller_has_gone_changes_nothing_any_more(workspace: Workspac
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_server_whose_database_is_frozen_ends_within_its_grace(
-    workers: str, on_postgres: tuple[Server, Workspace], own_postgres: Postgres
+    workers: str, on_postgres: tuple[Server, Workspace], own_postgres: Postgres, own_url: str
 ) -> None:
     _, workspace = on_postgres
-    url = workspace.database._engine.url.render_as_string(hide_password=False)
-    with served(workspace.state_dir, "--grace", "6s", "--workers", workers, HOST_DATABASE=url) as one:
+    with served(workspace.state_dir, "--grace", "6s", "--workers", workers, HOST_DATABASE=own_url) as one:
         own_postgres.freeze()
         try:
             asking = threading.Thread(target=crowd, args=(one.url, 8))

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
 from wasmtime import wat2wasm
 
 from host import Event, Host, Policy, Reference, Secret, Workspace, errors
@@ -24,6 +23,7 @@ from host.oci.transfer import PulledArtifact
 from host.runtime.loader import Loader
 from host.secrets.value import OPERATOR, SecretValue
 from host.store.audit_log.records import run, runs
+from host.store.sql import select
 from host.store.tables import audit
 from host.trust.bundle import sign, speaking_of
 from host.trust.keys import SigningKey

@@ -10,7 +10,6 @@ from typing import Any
 
 import openai
 import pytest
-from sqlalchemy import update
 
 from host.core.names import Reference
 from host.core.quantities import Quota
@@ -22,6 +21,7 @@ from host.service.batches import hosted, hosted_work
 from host.service.batches.hosted import BATCH, FILE
 from host.service.batches.hosted_work import BatchSettings
 from host.store.audit_log.records import Wanted, newest_records
+from host.store.sql import update
 from host.store.tables import batches
 from tests.server.conftest import Server, until
 

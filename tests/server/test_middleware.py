@@ -86,10 +86,10 @@ class TestWhereFrom:
 class TestProbes:
     def test_it_is_ready_when_what_it_serves_can_be_loaded(self, server: Server, workspace: Workspace) -> None:
         assert server.get("/ready").json() == {"status": "ready"}
-        workspace.database._engine.dispose()
+        workspace.database._pool._drop_idle()
         with workspace.database.writing() as connection:
-            connection.exec_driver_sql("UPDATE settings SET value = '\"24h\"' WHERE section = 'policy'")
-            connection.exec_driver_sql("UPDATE state_seal SET seq = seq + 1")  # somebody who has no key
+            connection.execute("UPDATE settings SET value = '\"24h\"' WHERE section = 'policy'")
+            connection.execute("UPDATE state_seal SET seq = seq + 1")  # somebody who has no key
         until(lambda: server.get("/ready").status_code == 503)
         assert server.get("/ready").json() == {"status": "unavailable", "code": "host_state"}
         assert server.post("/v1/chat/completions", json=CHAT).status_code == 503

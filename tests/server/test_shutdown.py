@@ -11,11 +11,11 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from sqlalchemy import select
 
 from host.errors import HostError
 from host.runtime.workspace import Workspace
 from host.server.observability import readiness
+from host.store.sql import select
 from host.store.tables import cancellations
 from tests.cli.conftest import PATIENCE_S, Upstream
 from tests.conftest import slack

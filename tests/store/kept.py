@@ -6,13 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
-
 from host.core.audit import Event
 from host.core.names import Digest, Reference
 from host.store.audit_log.log import AuditLog
 from host.store.components import Component, Components
 from host.store.database import Database
+from host.store.sql import select
 from host.store.tables import audit, settings
 
 HTTP = "cyfr:http/fetch@0.1.0"

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-import sqlalchemy
-from sqlalchemy import Connection
-
-from host.store import migrations, schema
+from host.store import database, migrations, schema
+from host.store.connections import StateConnection
 from tests.store.postgres import running_postgres
 
 
 @contextmanager
-def migrated(url: str) -> Iterator[Connection]:
-    """A new database as the migrations leave it, unchecked, and gone afterwards."""
-    engine = sqlalchemy.create_engine(url)
-    with engine.connect() as connection:
-        migrations.upgrade(connection)
-        yield connection
-    engine.dispose()
+def migrated(url: str | None) -> Iterator[StateConnection]:
+    """A new database as the migrations leave it, unchecked, and gone afterwards. SQLite's without a `url`."""
+    with TemporaryDirectory() as folder:
+        pool = (
+            database._sqlite(Path(folder, database.FILE)) if url is None else database._postgres(database._parsed(url))
+        )
+        with closing(pool), pool.connected() as connection:
+            migrations.upgrade(connection)
+            yield connection
 
 
 def main() -> None:
     with running_postgres() as server:
-        for url in ("sqlite://", server.create().replace("postgresql:", "postgresql+psycopg:")):
+        for url in (None, server.create()):
             with migrated(url) as connection:
-                file = schema.FILES / f"{connection.dialect.name}.schema"
+                file = schema.FILES / f"{connection.dialect}.schema"
                 file.write_text(schema.as_lines(schema.found(connection)), "utf-8")
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, select
 
 from host.core.names import Digest, Reference, SecretName
 from host.errors import StateError
@@ -15,6 +14,7 @@ from host.store.audit_log.log import AuditLog
 from host.store.components import Components
 from host.store.database import Database
 from host.store.policies import SecretGrants
+from host.store.sql import insert, select
 from host.store.tables import approvals, settings
 from tests.store.kept import HTTP, OPENAI, grant_something, manifest, register
 

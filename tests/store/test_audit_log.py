@@ -15,7 +15,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import func, select
 
 from host.core.audit import Event
 from host.errors import AuditError, StateError
@@ -26,6 +25,7 @@ from host.store.audit_log.records import records
 from host.store.audit_log.verification import verify
 from host.store.database import FILE, Database
 from host.store.group_commit import GroupCommit
+from host.store.sql import func, select
 from host.store.tables import audit, rules
 from host.store.vault.keys import Keys
 
@@ -256,7 +256,7 @@ class TestARecordThatCannotBeWritten:
     def test_because_the_file_may_only_be_read(self, audit_log: AuditLog, database: Database) -> None:
         audit_log.record(Event("log", ""))
         with database.reading() as connection:
-            connection.exec_driver_sql("PRAGMA query_only = ON")
+            connection.execute("PRAGMA query_only = ON")
         with pytest.raises(AuditError, match="readonly"):
             audit_log.record(Event("log", ""))
 

@@ -9,7 +9,7 @@ import pytest
 
 from host.core.audit import Event
 from host.errors import AuditBroken
-from host.store.audit_log import records as module
+from host.store import connections
 from host.store.audit_log.log import AuditLog
 from host.store.audit_log.records import Wanted, newest_records, records
 from host.store.database import Database
@@ -51,7 +51,7 @@ def test_which_are_wanted(database: Database, wanted: Wanted, found: list[int]) 
 
 @pytest.mark.usefixtures("filled")
 def test_they_are_read_a_part_at_a_time(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(connections, "_AT_ONCE", 2)
     found = records(database)
     assert [next(found).seq, next(found).seq] == [1, 2]
     found.close()  # and need not be read to the end

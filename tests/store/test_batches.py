@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
 
 from host.errors import StateError
 from host.store.access.batches import PIECE_BYTES, Batches, KeptBatch, KeptFile, with_facts
 from host.store.database import Database
+from host.store.sql import select, update
 from host.store.tables import batch_files, batch_pieces, batches
 from host.store.vault.keys import Keys
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, update
 
 from host.core.names import Digest, Reference
 from host.errors import InputError, NotFound, StateError
@@ -13,6 +12,7 @@ from host.store.audit_log.log import AuditLog
 from host.store.blobs import Blobs
 from host.store.components import Components
 from host.store.database import Database
+from host.store.sql import select, update
 from host.store.tables import artifacts, blobs, components
 from host.trust.bundle import MAX_BUNDLES
 from tests.store.kept import OPENAI, manifest, records, register

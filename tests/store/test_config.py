@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
-from sqlalchemy import select
 
 from host.core.names import Reference
 from host.errors import InputError
 from host.store.audit_log.log import AuditLog
 from host.store.policies import Config
+from host.store.sql import select
 from host.store.tables import audit
 
 ALL = Reference.parse("c:local.openai")

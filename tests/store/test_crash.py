@@ -12,12 +12,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
 
 from host.store.audit_log.log import AuditLog
 from host.store.audit_log.records import Wanted, records
 from host.store.audit_log.verification import Verified, verify
 from host.store.database import Database
+from host.store.sql import select
 from host.store.tables import rules
 from host.store.vault.keys import Keys
 from tests.conftest import ROOT
@@ -65,7 +65,7 @@ def opened(state_dir: Path, url: str | None) -> tuple[Verified, set[str], set[st
         runs = {record.run for record in records(database)}
         said = {record.run for record in records(database, Wanted(kind="trust.ruled"))}
         with database.reading() as connection:
-            return verified, runs, said, set(connection.scalars(select(rules.c.namespace)))
+            return verified, runs, said, set(connection.execute(select(rules.c.namespace)).scalars())
 
 
 def test_what_was_acknowledged_is_there_whenever_it_is_killed(

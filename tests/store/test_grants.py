@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
 
 from host.core.names import Reference, SecretName
 from host.errors import NotFound, PolicyError, StateError
@@ -14,6 +13,7 @@ from host.policy.document import SecretGrant
 from host.policy.urls import DomainPattern
 from host.runtime.workspace import Workspace
 from host.store.policies import SecretGrants
+from host.store.sql import select, update
 from host.store.tables import audit, secret_grants
 
 NAME, OTHER = SecretName("OPENAI_API_KEY"), SecretName("OTHER_KEY")

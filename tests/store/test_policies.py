@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import update
 
 from host.cli.output.policy_text import EXAMPLES, read_value
 from host.core.names import Reference
@@ -21,6 +20,7 @@ from host.policy.document import METHODS, Policy, Terms
 from host.runtime.workspace import Workspace
 from host.store.audit_log.log import AuditLog
 from host.store.policies import FIELDS, Policies
+from host.store.sql import update
 from host.store.tables import settings
 
 ALL = Reference.parse("c:local.openai")

@@ -12,7 +12,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import delete, select, update
 
 from host.core.audit import Event
 from host.core.names import Digest
@@ -23,6 +22,7 @@ from host.store.audit_log.records import records
 from host.store.audit_log.verification import verify
 from host.store.blobs import Blobs
 from host.store.database import FILE, Database
+from host.store.sql import delete, select, update
 from host.store.tables import audit, rules
 from host.store.vault.keys import Keys
 
@@ -89,7 +89,7 @@ def work(audit_log: AuditLog, acknowledged: list[str]) -> None:
 def ruled(audit_log: AuditLog) -> list[str]:
     with audit_log.database.snapshot() as connection:
         audit_log.check(connection)
-        return sorted(connection.scalars(select(rules.c.namespace)))
+        return sorted(connection.execute(select(rules.c.namespace)).scalars())
 
 
 @pytest.fixture

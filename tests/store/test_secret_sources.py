@@ -10,6 +10,7 @@ from host.core.names import SecretName
 from host.errors import InputError, VaultError
 from host.runtime.workspace import Workspace
 from host.secrets.value import OPERATOR, SecretValue
+from host.store.sql import delete
 from host.store.tables import secrets
 from host.store.vault.secrets import Vault
 from host.store.vault.sources import SecretSources
@@ -84,7 +85,7 @@ def test_a_store_that_does_not_verify_is_not_passed_over(
 ) -> None:
     sources = everywhere(vault, file, monkeypatch)
     with workspace.database.writing() as connection:
-        connection.execute(secrets.delete())
+        connection.execute(delete(secrets))
     with pytest.raises(VaultError):
         sources.find(NAME)
 

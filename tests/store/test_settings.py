@@ -6,7 +6,6 @@ import json
 from typing import Any, ClassVar, Literal
 
 import pytest
-from sqlalchemy import select, update
 
 from host.core.audit import EventKind
 from host.core.names import Reference
@@ -14,6 +13,7 @@ from host.errors import InputError, StateError
 from host.store.audit_log.log import AuditLog
 from host.store.policies import Config, Policies
 from host.store.settings import MAX_VALUE_BYTES, Document, Settings
+from host.store.sql import select, update
 from host.store.tables import audit, settings
 
 ALL = Reference.parse("c:local.openai")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import select
 
 from host.core.names import SecretName
 from host.errors import InputError, NotFound, VaultError
 from host.runtime.workspace import Workspace
 from host.secrets.value import SecretValue
+from host.store.sql import select
 from host.store.tables import secrets
 from host.store.vault.secrets import OPERATOR, OWNER, SigningKeys
 

@@ -7,7 +7,6 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
-from sqlalchemy import text as sql
 
 from host.core.names import SecretName
 from host.errors import InputError
@@ -262,7 +261,7 @@ def test_a_token_and_the_refresh_token_that_came_with_it_are_kept_in_one_change_
     assert workspace.vault.token(NAME, "c:local.other") is None
     assert workspace.vault.source(NAME) == renewed
     with workspace.database.reading() as connection:
-        rows = list(connection.execute(sql("SELECT kind, detail FROM audit ORDER BY seq")))
+        rows = list(connection.execute("SELECT kind, detail FROM audit ORDER BY seq"))
     assert [row.kind for row in rows][-2:] == ["secret.set", "secret.refreshed"]
     assert json.loads(rows[-1].detail)["reference"] == USER
     told = str(rows)

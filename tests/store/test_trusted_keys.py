@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from sqlalchemy import select, update
 
 from host.errors import InputError, NotFound, StateError
 from host.store.audit_log.log import AuditLog
+from host.store.sql import select, update
 from host.store.tables import audit, rules, trusted_keys
 from host.store.trusted_keys import TrustStore, check_namespace
 from host.trust.keys import SigningKey

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, insert, select, update
 
 from host.core.audit import Event
 from host.core.names import SecretName
@@ -26,6 +25,7 @@ from host.secrets.value import OPERATOR, SecretValue
 from host.store import tables
 from host.store.audit_log.log import Change
 from host.store.audit_log.verification import prune
+from host.store.sql import delete, insert, select, update
 from host.store.vault import master
 from host.store.vault.secrets import Rotated, Vault
 from tests.conftest import slack
@@ -33,7 +33,7 @@ from tests.conftest import slack
 NAME = SecretName("OPENAI_API_KEY")
 OTHER = SecretName("OTHER_KEY")
 OLD, NEW, SECOND = "sk-old-0123456789abcdef", "sk-new-0123456789abcdef", "second-0123456789abcdef"
-RAW = tables.metadata.tables
+RAW = {table.name: table for table in tables.ALL}
 
 
 def vault_of(workspace: Workspace) -> Vault:
@@ -66,7 +66,7 @@ class Hands:
 
     def copy(self, *names: str) -> dict[str, list[dict[str, Any]]]:
         with self._workspace.database.reading() as connection:
-            return {name: [dict(row) for row in connection.execute(select(RAW[name])).mappings()] for name in names}
+            return {name: [row.as_dict() for row in connection.execute(select(RAW[name]))] for name in names}
 
     def put_back(self, copied: dict[str, list[dict[str, Any]]]) -> None:
         """Replaces the whole content of these tables by the rows."""
@@ -79,8 +79,8 @@ class Hands:
 
     def change(self, table: str, row: Callable[[dict[str, Any]], bool], **columns: Any) -> None:
         with self._workspace.database.writing() as connection:
-            [found] = [one for one in connection.execute(select(RAW[table])).mappings().all() if row(dict(one))]
-            keys = [column == found[column.name] for column in RAW[table].primary_key]
+            [found] = [one for one in connection.execute(select(RAW[table])) if row(one.as_dict())]
+            keys = [RAW[table].c[name] == value for name, value in found.as_dict().items()]
             assert connection.execute(update(RAW[table]).where(*keys).values(**columns)).rowcount == 1
 
     def remove(self, table: str, **columns: str) -> None:
@@ -400,9 +400,9 @@ def folder_of(workspace: Workspace) -> Path:
     if not workspace.database.shared:
         return workspace.state_dir
     with workspace.database.reading() as connection:
-        folder = connection.exec_driver_sql("SHOW data_directory").scalar_one()
+        folder = connection.execute("SHOW data_directory").scalar_one()
     with workspace.database.writing() as connection:
-        connection.exec_driver_sql("CHECKPOINT")
+        connection.execute("CHECKPOINT")
     return Path(folder)
 
 

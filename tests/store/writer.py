@@ -17,7 +17,6 @@ from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
-import alembic.command
 import psycopg
 
 from host.core.audit import Event
@@ -27,7 +26,7 @@ from host.store.database import Database
 from host.store.tables import rules
 from host.store.vault.keys import Keys
 
-LOADED = (alembic.command, psycopg)  # the modules that the state imports on demand
+LOADED = (psycopg,)  # the modules that the state imports on demand
 
 Kept = Callable[[str], None]
 

@@ -271,7 +271,7 @@ def mcp(*, references: tuple[str, ...], listed: tuple[str, ...], manage: bool, l
         try:
             from host.server.mcp.stdio import serve_standard_streams  # noqa: PLC0415 - as above
             from host.server.observability import logs  # noqa: PLC0415 - not for `--help`
-            from host.store.access.api_keys import operation_glob  # noqa: PLC0415 - brings SQLAlchemy
+            from host.store.access.api_keys import operation_glob  # noqa: PLC0415 - brings a database
         except ModuleNotFoundError as error:
             raise StateError(
                 f"this needs {error.name}, which is not installed", hint=installation.remedy("serve")

@@ -17,8 +17,6 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, Final, Literal, get_args
 
-from sqlalchemy import Connection, Row, select
-
 from host.core.audit import Event
 from host.core.fields import did_you_mean
 from host.core.names import Reference
@@ -26,6 +24,8 @@ from host.core.quantities import Quota
 from host.errors import HostError, InputError, NotFound, StateError
 from host.store.access.key_text import KEY_TYPES, KeyType, id_in, new_id, new_text
 from host.store.audit_log.log import AuditLog, Change
+from host.store.connections import Row, StateConnection
+from host.store.sql import select
 from host.store.tables import api_keys
 
 KeyScope = Literal[
@@ -445,15 +445,15 @@ def _as_row(key: ApiKey) -> dict[str, Any]:
     return {name: json.dumps(value) if name in listed else value for name, value in shown.items()}
 
 
-def _keys(connection: Connection) -> list[ApiKey]:
+def _keys(connection: StateConnection) -> list[ApiKey]:
     return [_key(row) for row in connection.execute(select(api_keys).order_by(api_keys.c.created_at, api_keys.c.id))]
 
 
-def _hashed_key(row: Row[Any]) -> _HashedKey:
+def _hashed_key(row: Row) -> _HashedKey:
     return _HashedKey(_key(row), row.hash, row.previous_hash or _NO_HASH, row.previous_until or 0.0)
 
 
-def _key(row: Row[Any]) -> ApiKey:
+def _key(row: Row) -> ApiKey:
     """Raises StateError for a row that this program does not write."""
     try:
         kind = _check_type(row.type)

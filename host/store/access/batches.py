@@ -14,11 +14,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Connection, Select, Table, delete, func, insert, select, update
-
 from host.core.strict_json import Json, parse_object
 from host.errors import InputError, NotFound, StateError
-from host.store.database import inserting
+from host.store.connections import StateConnection
+from host.store.sql import Select, Table, delete, func, insert, inserting, select, update
 from host.store.tables import batch_files, batch_pieces, batches
 from host.store.vault.aead import DecryptionFailed, decrypt, encrypt
 
@@ -224,7 +223,7 @@ class Batches:
                     for at, text in some
                 ]
                 if rows:
-                    connection.execute(_NEW[connection.dialect.name], rows)
+                    connection.execute(_NEW, rows)
             for one in files:
                 self._insert_file(connection, key, one)
             connection.execute(update(batches).where(batches.c.id == ident).values(_row(key, found)))
@@ -239,7 +238,7 @@ class Batches:
             connection.execute(delete(batch_files).where(batch_files.c.expires_at <= now))
             connection.execute(delete(batches).where(batches.c.ended, batches.c.kept_until <= now))
 
-    def _held(self, connection: Connection, owner: str) -> KeptSizes:
+    def _held(self, connection: StateConnection, owner: str) -> KeptSizes:
         files, known = connection.execute(
             select(func.count(), func.coalesce(func.sum(batch_files.c.bytes + func.length(batch_files.c.sealed)), 0))
             .where(batch_files.c.owner == owner)
@@ -252,37 +251,37 @@ class Batches:
         answers = sum(one.answers_bytes for one in open_ones)
         return KeptSizes(int(known) + int(more) + answers, len(open_ones), int(files), int(count))
 
-    def _open(self, connection: Connection, owner: str) -> list[KeptBatch]:
+    def _open(self, connection: StateConnection, owner: str) -> list[KeptBatch]:
         rows = connection.execute(select(batches).where(batches.c.owner == owner, ~batches.c.ended)).all()
         return [self._kept(connection, row) for row in rows]
 
-    def _insert_file(self, connection: Connection, key: DataKey, file: KeptFile) -> None:
+    def _insert_file(self, connection: StateConnection, key: DataKey, file: KeptFile) -> None:
         sealed = _sealed(key, file.facts, *_of_file(file))
         row = {"id": file.id, "owner": file.owner, "bytes": file.bytes, "made_at": file.made_at}
         connection.execute(
             insert(batch_files).values({**row, "expires_at": file.expires_at, "key": key.id, "sealed": sealed})
         )
 
-    def _file(self, connection: Connection, row: Any) -> KeptFile:
+    def _file(self, connection: StateConnection, row: Any) -> KeptFile:
         facts = self._opened(connection, row, *_of_file(row))
         return KeptFile(row.id, row.owner, row.bytes, row.made_at, row.expires_at, facts)
 
-    def _batch(self, connection: Connection, ident: str, owner: str | None) -> KeptBatch | None:
+    def _batch(self, connection: StateConnection, ident: str, owner: str | None) -> KeptBatch | None:
         query = select(batches).where(batches.c.id == ident)
         row = connection.execute(query if owner is None else query.where(batches.c.owner == owner)).one_or_none()
         return None if row is None else self._kept(connection, row)
 
-    def _kept(self, connection: Connection, row: Any) -> KeptBatch:
+    def _kept(self, connection: StateConnection, row: Any) -> KeptBatch:
         facts = self._opened(connection, row, *_of_batch(row))
         return KeptBatch(row.id, row.owner, row.ended, row.made_at, row.kept_until, facts)
 
-    def _opened(self, connection: Connection, row: Any, *context: str) -> dict[str, Json]:
+    def _opened(self, connection: StateConnection, row: Any, *context: str) -> dict[str, Json]:
         return parse_object(self._decrypted(connection, row, *context), "what is kept of a batch")
 
-    def _content(self, connection: Connection, row: Any, file: str, position: int) -> bytes:
+    def _content(self, connection: StateConnection, row: Any, file: str, position: int) -> bytes:
         return self._decrypted(connection, row, *_context(file, position))
 
-    def _decrypted(self, connection: Connection, row: Any, *context: str) -> bytes:
+    def _decrypted(self, connection: StateConnection, row: Any, *context: str) -> bytes:
         try:
             return decrypt(self._keys.get(connection, row.key).key, row.sealed, *context)
         except DecryptionFailed:
@@ -291,19 +290,19 @@ class Batches:
             ) from None
 
 
-def _files_of(owner: str) -> Select[Any]:
+def _files_of(owner: str) -> Select:
     return select(batch_files).where(batch_files.c.owner == owner, batch_files.c.expires_at > time.time())
 
 
 def _after(
-    connection: Connection,
+    connection: StateConnection,
     table: Table,
-    query: Select[Any],
+    query: Select,
     owner: str,
     after: str | None,
     *,
     oldest_first: bool = False,
-) -> Select[Any]:
+) -> Select:
     """The rows of `query` in the order in which they were made, those `after` the one of this id. Raises NotFound."""
     made_at, ident = table.c.made_at, table.c.id
     if after is not None:

@@ -7,8 +7,7 @@ from collections.abc import Collection, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import delete, insert, select
-
+from host.store.sql import delete, insert, select
 from host.store.tables import cancellations
 
 if TYPE_CHECKING:

@@ -24,11 +24,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sqlalchemy import Connection, bindparam, delete, exists, insert, select, text
-
 from host.errors import StateError
 from host.store.audit_log.chain import Checkpoint, CheckpointFile
-from host.store.database import putting
+from host.store.connections import StateConnection
+from host.store.sql import delete, exists, insert, param, putting, select, update
 from host.store.tables import counter_seal, counters
 from host.store.tables import keys as key_rows
 from host.store.vault.keys import DataKey, Keys
@@ -39,15 +38,12 @@ if TYPE_CHECKING:
     from host.store.database import Database
 
 _ROWS = select(counters.c.name, counters.c.window, counters.c.count, counters.c.expires_at)
-_LATER = _ROWS.where(counters.c.seq > bindparam("after"))  # built once: building takes longer than executing
-_SEAL: Final = "SELECT seq, key, mac, swept_at FROM counter_seal"  # this and the next as each transaction needs them
-_RESEAL: Final = {
-    "sqlite": "UPDATE counter_seal SET seq = ?, key = ?, mac = ?, swept_at = ?",
-    "postgresql": "UPDATE counter_seal SET seq = %s, key = %s, mac = %s, swept_at = %s",
-}
+_LATER = _ROWS.where(counters.c.seq > param("after"))  # built once: building takes longer than executing
+_SEAL: Final = select(counter_seal.c.seq, counter_seal.c.key, counter_seal.c.mac, counter_seal.c.swept_at)
+_RESEAL: Final = update(counter_seal).values({name: param(name) for name in ("seq", "key", "mac", "swept_at")})
 _HAS_KEY = select(exists().where(key_rows.c.purpose == "counters"))
 _PUT = putting(counters, ("name", "window"), ("count", "expires_at", "seq"))
-_NOW = text("SELECT extract(epoch FROM clock_timestamp())")
+_NOW: Final = "SELECT extract(epoch FROM clock_timestamp())"
 _SWEEP_EVERY_S: Final = 60.0
 _IDLE_S: Final = 1.0
 _MODULUS: Final = 1 << 256
@@ -159,7 +155,7 @@ class Counters:
             self._file.advance(Checkpoint(known.seq, known.mac), known.key, durable=True)
             self._note_at = (self._clock or time.time)() + _SWEEP_EVERY_S
 
-    def _written(self, connection: Connection, known: _Known, tally: Tally, *, noted: bool) -> _Known:
+    def _written(self, connection: StateConnection, known: _Known, tally: Tally, *, noted: bool) -> _Known:
         """Write what the tally counted, delete what has expired, and seal the rest."""
         swept_at = self._swept_at(known, tally.now)
         gone = [slot for slot in known.expired(swept_at) if slot not in tally.put] if swept_at > known.swept_at else []
@@ -178,11 +174,11 @@ class Counters:
                 {**slot._asdict(), "count": one.amount, "expires_at": one.expires_at, "seq": new.seq}
                 for slot, one in sorted(tally.put.items())
             ]
-            connection.execute(_PUT[connection.dialect.name], rows)
+            connection.execute(_PUT, rows)
         _seal(connection, new, key, first=not known.seq)
         return new
 
-    def _now(self, connection: Connection) -> float:
+    def _now(self, connection: StateConnection) -> float:
         """By the clock of the database's machine if the database is shared: the clocks of its users may differ."""
         if self._clock is not None:
             return self._clock()
@@ -201,7 +197,7 @@ def checkpoint_file(state_dir: Path, database: Database) -> CheckpointFile:
 
 
 def verified_counts(
-    connection: Connection,
+    connection: StateConnection,
     keys: Keys,
     file: CheckpointFile,
     known: _Known | None = None,
@@ -211,7 +207,7 @@ def verified_counts(
 ) -> _Known:
     """The counts in the database, which `known` is an earlier state of; `idle`: it may be a much earlier one. Raises
     StateError if other hands changed them."""
-    seals = connection.exec_driver_sql(_SEAL).all()
+    seals = connection.execute(_SEAL).all()
     seal = seals[0] if seals else None
     stored = file.read() if idle or known is None else None
     checkpoint = Checkpoint() if stored is None else stored.checkpoint
@@ -247,10 +243,10 @@ def verified_counts(
     return found
 
 
-def accept_counts(connection: Connection, keys: Keys, file: CheckpointFile) -> tuple[Checkpoint, DataKey] | None:
+def accept_counts(connection: StateConnection, keys: Keys, file: CheckpointFile) -> tuple[Checkpoint, DataKey] | None:
     """Seal the counts as they are. Returns the checkpoint for the file, which it replaces after the commit; None if
     nothing was ever counted."""
-    seals = connection.exec_driver_sql(_SEAL).all()
+    seals = connection.execute(_SEAL).all()
     rows = _counts(connection.execute(_ROWS))
     stored = file.read()
     if not (seals or rows or stored is not None or connection.execute(_HAS_KEY).scalar()):
@@ -263,11 +259,11 @@ def accept_counts(connection: Connection, keys: Keys, file: CheckpointFile) -> t
     return Checkpoint(new.seq, new.mac), key
 
 
-def _seal(connection: Connection, known: _Known, key: DataKey, *, first: bool) -> None:
+def _seal(connection: StateConnection, known: _Known, key: DataKey, *, first: bool) -> None:
     values = {"seq": known.seq, "key": key.id, "mac": known.mac, "swept_at": known.swept_at}
     if first:
         connection.execute(insert(counter_seal), values)
-    elif connection.exec_driver_sql(_RESEAL[connection.dialect.name], tuple(values.values())).rowcount != 1:
+    elif connection.execute(_RESEAL, values).rowcount != 1:
         raise _changed()
 
 

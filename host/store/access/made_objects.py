@@ -12,9 +12,7 @@ import time
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import delete, select
-
-from host.store.database import putting
+from host.store.sql import delete, putting, select
 from host.store.tables import made_objects
 
 if TYPE_CHECKING:
@@ -41,8 +39,8 @@ class MadeObjects:
         )
         with self._database.writing(durable=False) as connection:
             rows = [{"name": _name(key, one), "key": owner, "place": place, "made_at": now} for one in ids]
-            connection.execute(_PUT[connection.dialect.name], rows)
-            last = connection.scalar(newest.offset(MOST_OF_KEY).limit(1))
+            connection.execute(_PUT, rows)
+            last = connection.execute(newest.limit(1).offset(MOST_OF_KEY)).scalar()
             gone = made_objects.c.made_at <= max(now - KEPT_S, last or 0.0)
             connection.execute(delete(made_objects).where(made_objects.c.key == owner, gone))
 

@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
-
-from host.store.database import LONG_S, adding
+from host.store.database import LONG_S
+from host.store.sql import adding, select
 from host.store.tables import usage
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ class Usage:
                 total[name] += getattr(row, name)
         if totals:
             with self._database.writing(durable=False) as connection:
-                connection.execute(_ADD[connection.dialect.name], [totals[place] for place in sorted(totals)])
+                connection.execute(_ADD, [totals[place] for place in sorted(totals)])
 
     def totals(self, since_day: str | None = None, key: str | None = None) -> list[Used]:
         """The newest day first. `since_day` and `key` (an id) select rows if they are given."""
@@ -60,4 +59,4 @@ class Usage:
         if key is not None:
             query = query.where(usage.c.key == key)
         with self._database.reading(LONG_S) as connection:
-            return [Used(**row) for row in connection.execute(query).mappings()]
+            return [Used(**row.as_dict()) for row in connection.execute(query)]

@@ -36,17 +36,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, LargeBinary, cast, select
-
 from host.core.strict_json import parse_object
 from host.core.waiting import left
 from host.errors import AuditBroken, AuditError, InputError, VaultError
+from host.store.connections import StateConnection
 from host.store.database import sync_folder
+from host.store.sql import as_bytes, select
 from host.store.tables import audit
 from host.store.vault.keys import DataKey, Keys
 
 FIELDS = ("seq", "at", "run", "kind", "decision", "rule", "detail", "key")
-_ROWS_AT_ONCE = 1_000  # in memory
 _GENESIS = bytes(32)
 _MOST_BYTES = 512  # of a checkpoint file
 _SOON_S = 120.0  # after the first record; Linux writes back what is older than 30 s
@@ -55,7 +54,7 @@ _LINE_BYTES = 20 + 1 + 64 + 1 + 22 + 1 + 64 + 1
 _LOCK_TIMEOUT_S = 3.0  # the lock is held for one append and its commit at most
 
 _compact = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
-_MAC = cast(audit.c.mac, LargeBinary).label("mac")  # as bytes, also if somebody put another type there
+_MAC = as_bytes(audit.c.mac).label("mac")
 _CHECKED = select(*(audit.c[name] for name in FIELDS), _MAC)
 _FIRST = select(audit.c.seq).order_by(audit.c.seq).limit(1)
 _PRUNED = (
@@ -80,7 +79,7 @@ def chained(key: DataKey, before: bytes, values: Sequence[Any]) -> bytes:
     return hmac.digest(key.key, b"record\0" + before + _compact(values).encode(), "sha256")
 
 
-def last_pruned(connection: Connection) -> Checkpoint:
+def last_pruned(connection: StateConnection) -> Checkpoint:
     """The last record that was pruned, according to the newest `audit.pruned` record."""
     row = connection.execute(_PRUNED).first()
     if row is None:
@@ -92,7 +91,7 @@ def last_pruned(connection: Connection) -> Checkpoint:
         raise _broken(row.seq) from None
 
 
-def beginning(connection: Connection) -> Checkpoint:
+def beginning(connection: StateConnection) -> Checkpoint:
     """The checkpoint that the first present record follows: the beginning, or the last pruned record. Raises
     AuditBroken if earlier records are missing and no `audit.pruned` record covers them. The `audit.pruned` record is
     not verified here: it is a part of the chain, so a caller verifies it by walking to the end."""
@@ -108,7 +107,7 @@ def beginning(connection: Connection) -> Checkpoint:
 
 
 def walk(
-    connection: Connection, keys: Keys, after: Checkpoint, through: int | None = None
+    connection: StateConnection, keys: Keys, after: Checkpoint, through: int | None = None
 ) -> Iterator[tuple[Checkpoint, float]]:
     """Verify the records after `after`, up to the number `through`. Yields each verified record and its time. Raises
     AuditBroken at the first record that does not verify."""
@@ -116,22 +115,21 @@ def walk(
     if through is not None:
         query = query.where(audit.c.seq <= through)
     before = after
-    with connection.execute(query.execution_options(yield_per=_ROWS_AT_ONCE)) as rows:
-        for *values, mac in rows:
-            seq, at, *_, key = values
-            if seq != before.seq + 1:
-                raise missing(before.seq + 1, seq - 1)
-            try:
-                expected = chained(keys.get(connection, key), before.mac, values)
-            except VaultError as error:
-                said = f"record {seq} cannot be checked: {error.message}"
-                raise AuditBroken(said, seq=seq, hint=error.hint) from error
-            except TypeError:  # SQLite stores values of any type in any column
-                raise _broken(seq) from None
-            if not hmac.compare_digest(expected, mac):
-                raise _broken(seq)
-            before = Checkpoint(seq, mac)
-            yield before, at
+    for *values, mac in connection.stream(query):
+        seq, at, *_, key = values
+        if seq != before.seq + 1:
+            raise missing(before.seq + 1, seq - 1)
+        try:
+            expected = chained(keys.get(connection, key), before.mac, values)
+        except VaultError as error:
+            said = f"record {seq} cannot be checked: {error.message}"
+            raise AuditBroken(said, seq=seq, hint=error.hint) from error
+        except TypeError:  # SQLite stores values of any type in any column
+            raise _broken(seq) from None
+        if not hmac.compare_digest(expected, mac):
+            raise _broken(seq)
+        before = Checkpoint(seq, mac)
+        yield before, at
 
 
 def missing(first: int, last: int) -> AuditBroken:
@@ -156,7 +154,7 @@ class StoredCheckpoint:
         """Whether it was written with `key`."""
         return hmac.compare_digest(self.tag, _tag(self.checkpoint, key))
 
-    def is_ours(self, connection: Connection, keys: Keys) -> bool:
+    def is_ours(self, connection: StateConnection, keys: Keys) -> bool:
         """Whether it was written with the key of this state that it names."""
         try:
             return self.authentic(keys.get(connection, self.key))
@@ -275,7 +273,7 @@ def _lock(file: int, kind: int) -> None:
             return
 
 
-def torn_when_made(connection: Connection, keys: Keys, file: CheckpointFile) -> bool:
+def torn_when_made(connection: StateConnection, keys: Keys, file: CheckpointFile) -> bool:
     """Whether `file` is torn, and was last changed when the state was made: see the head of this module."""
     torn_at = file.torn_at()
     if torn_at is None:

@@ -16,20 +16,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Delete,
-    Insert,
-    Table,
-    Update,
-    delete,
-    exists,
-    insert,
-    select,
-    update,
-)
-
 from host.core.audit import CHANGES, Event
 from host.core.strict_json import clean_text
 from host.core.waiting import within
@@ -46,13 +32,15 @@ from host.store.audit_log.chain import (
     torn_when_made,
     walk,
 )
+from host.store.connections import StateConnection
 from host.store.database import Database
 from host.store.group_commit import GroupCommit
+from host.store.sql import Delete, Expression, Insert, Table, Update, delete, exists, insert, select, update
 from host.store.state_digest import State, check_digest, last_digest, write_digest
 from host.store.tables import audit, cancellations, keys
 from host.store.vault.keys import DataKey, Keys
 
-_APPEND = insert(audit).execution_options(preserve_rowcount=True)
+_APPEND = insert(audit)
 _CURRENT_KEY = select(keys.c.id).where(keys.c.purpose == "audit", keys.c.current).scalar_subquery()
 _END = select(audit.c.seq, audit.c.mac, _CURRENT_KEY.label("key")).order_by(audit.c.seq.desc()).limit(1)
 _QUICK_END = (
@@ -70,7 +58,7 @@ class Change:
     far, `key` the key for the next ones, `state` what the state digest covers, as this change leaves it: tables of it
     are written by `insert`, `delete` and `update` alone. Methods raise StateError if the database writes other rows."""
 
-    def __init__(self, connection: Connection, key: DataKey, last: Checkpoint) -> None:
+    def __init__(self, connection: StateConnection, key: DataKey, last: Checkpoint) -> None:
         self.connection = connection
         self.key = key
         self.last = last
@@ -99,7 +87,7 @@ class Change:
         return self.state
 
     def _written(self, statement: Insert | Delete | Update, count: int) -> None:
-        written = self.connection.execute(statement.execution_options(preserve_rowcount=True)).rowcount
+        written = self.connection.execute(statement).rowcount
         if written != count:
             raise StateError(
                 f"the state's database wrote {written} rows in the place of {count}", hint="host audit verify says more"
@@ -164,7 +152,7 @@ class AuditLog:
         if written is not None:
             self.digest_file.advance(written, key, durable=True)
 
-    def check(self, connection: Connection) -> State:
+    def check(self, connection: StateConnection) -> State:
         """Check the state digest (`host.store.state_digest`), and return what it covers. Raises StateError if other
         hands changed the state."""
         return check_digest(connection, self.keys, self.digest_file, shared=self.database.shared)
@@ -186,7 +174,7 @@ class AuditLog:
         if agrees:
             self.checkpoint_file.advance(change.last, change.key, durable=durable)
 
-    def _mended(self, connection: Connection, last: Checkpoint, key: DataKey) -> bool:
+    def _mended(self, connection: StateConnection, last: Checkpoint, key: DataKey) -> bool:
         """Write a checkpoint file anew that was torn when the state was made (`host.store.audit_log.chain`), if the
         chain verifies from its beginning to `last`. Returns whether it was."""
         if not torn_when_made(connection, self.keys, self.checkpoint_file):
@@ -220,7 +208,7 @@ class AuditLog:
         """Raises StateError if no record could be written now, or a key of the state does not open. It writes and
         removes a row, as a record would be written, and so finds a full disk and a database that may only be read."""
         with self.database.writing(durable=False) as connection:
-            for ident in connection.execute(select(keys.c.id).where(keys.c.current)).scalars().all():
+            for ident in connection.execute(select(keys.c.id).where(keys.c.current)).scalars():
                 self.keys.get(connection, ident)
             row = f"check-{secrets.token_hex(8)}"
             connection.execute(insert(cancellations).values(run=row, asked_at=0.0))
@@ -228,7 +216,7 @@ class AuditLog:
         with self.checkpoint_file.held():
             pass
 
-    def begun(self, connection: Connection) -> bool:
+    def begun(self, connection: StateConnection) -> bool:
         """Whether there ever was a record, even if all are gone."""
         return bool(connection.execute(_ANY_KEY).scalar())
 
@@ -285,7 +273,7 @@ class AuditLog:
         found = connection.execute(_QUICK_MAC, (checkpoint.seq,)).fetchone() if checkpoint.seq < last.seq else None
         return found is not None and isinstance(found[0], bytes) and hmac.compare_digest(found[0], checkpoint.mac)
 
-    def _end(self, connection: Connection) -> tuple[DataKey, Checkpoint, bool]:
+    def _end(self, connection: StateConnection) -> tuple[DataKey, Checkpoint, bool]:
         """The key for the next record, the last record, and whether there ever was a record."""
         row = connection.execute(_END).first()
         begun = row is not None or self.begun(connection)  # asked before `current` makes a key
@@ -294,7 +282,9 @@ class AuditLog:
             return self.keys.current(connection, "audit"), last, begun
         return self.keys.get(connection, row.key), last, begun
 
-    def _agrees_with_checkpoint(self, connection: Connection, last: Checkpoint, key: DataKey, *, begun: bool) -> bool:
+    def _agrees_with_checkpoint(
+        self, connection: StateConnection, last: Checkpoint, key: DataKey, *, begun: bool
+    ) -> bool:
         """Whether the checkpoint may move on from `last`. It stays if its record is gone, or if the file is gone: that
         is evidence for `verify` to find and for the operator to decide on."""
         stored = self.checkpoint_file.read()
@@ -321,7 +311,7 @@ def as_row(event: Event) -> dict[str, Any]:
     }
 
 
-def _equal(table: Table, where: Mapping[str, Any]) -> list[ColumnElement[bool]]:
+def _equal(table: Table, where: Mapping[str, Any]) -> list[Expression]:
     return [table.c[name] == value for name, value in where.items()]
 
 
@@ -332,7 +322,7 @@ def _miscounted(written: int, expected: int) -> AuditError:
     )
 
 
-def _has(connection: Connection, last: Checkpoint, checkpoint: Checkpoint) -> bool:
+def _has(connection: StateConnection, last: Checkpoint, checkpoint: Checkpoint) -> bool:
     """Whether the record of the checkpoint is present, or was pruned."""
     if checkpoint.seq >= last.seq:
         return checkpoint == last

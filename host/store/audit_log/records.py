@@ -10,14 +10,13 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, and_, case, func, select
-
 from host.core.strict_json import Json, parse_object
 from host.errors import AuditBroken, InputError, NotFound
+from host.store.connections import StateConnection
 from host.store.database import LONG_S, Database
+from host.store.sql import Select, and_, case, func, select
 from host.store.tables import audit
 
-_ROWS_AT_ONCE = 1_000  # in memory
 _LATEST = 253_402_300_799  # the end of the year 9999, the last year of a datetime
 _RECORDS = select(
     audit.c.seq, audit.c.at, audit.c.run, audit.c.kind, audit.c.decision, audit.c.rule, audit.c.detail, audit.c.mac
@@ -50,7 +49,7 @@ class Wanted:
     denied: bool = False
     since: float | None = None
 
-    def filtered(self, query: Select[Any]) -> Select[Any]:
+    def filtered(self, query: Select) -> Select:
         if self.run is not None:
             query = query.where(audit.c.run == self.run)
         if self.kind is not None:
@@ -65,9 +64,7 @@ class Wanted:
 def records(database: Database, wanted: Wanted = Wanted()) -> Iterator[Record]:
     """From the oldest on, read as they are consumed. The transaction blocks no writer. Raises StateError."""
     with database.reading(LONG_S) as connection:
-        query = wanted.filtered(_RECORDS).order_by(audit.c.seq).execution_options(yield_per=_ROWS_AT_ONCE)
-        with connection.execute(query) as rows:
-            yield from map(as_record, rows)
+        yield from map(as_record, connection.stream(wanted.filtered(_RECORDS).order_by(audit.c.seq)))
 
 
 def newest_records(database: Database, limit: int, wanted: Wanted = Wanted()) -> list[Record]:
@@ -171,12 +168,9 @@ def run(database: Database, ident: str) -> tuple[RunSummary | None, list[Record]
     """The run whose id is `ident` or begins with it, and its records. No summary if its first record was pruned. Raises
     NotFound, InputError if there are several, StateError."""
     with database.reading(LONG_S) as connection:
-        ids = connection.scalars(
-            select(audit.c.run)
-            .where(audit.c.run.startswith(ident, autoescape=True), audit.c.run != "")
-            .distinct()
-            .limit(2)
-        ).all()
+        ids = connection.execute(
+            select(audit.c.run).where(audit.c.run.startswith(ident), audit.c.run != "").distinct().limit(2)
+        ).scalars()
         if not ids:
             raise NotFound(f"there is no run {ident[:80]!r}", field="ID", hint="host runs list")
         if len(ids) > 1:
@@ -197,11 +191,11 @@ def _is_of(run: RunSummary, reference: str) -> bool:
     return run.reference == reference or run.reference.startswith(f"{reference}:")
 
 
-def _summaries(connection: Connection, before: int | None, key: str | None) -> Iterator[RunSummary]:
+def _summaries(connection: StateConnection, before: int | None, key: str | None) -> Iterator[RunSummary]:
     """All runs, the newest first; with a `key`, the runs whose first record contains it anywhere."""
     started = audit.c.kind == "run.started"
     if key:
-        started &= audit.c.detail.contains(f'"key":{json.dumps(key)}', autoescape=True)
+        started &= audit.c.detail.contains(f'"key":{json.dumps(key)}')
     while True:
         query = _RECORDS.where(started).order_by(audit.c.seq.desc()).limit(_RUNS_AT_ONCE)
         rows = connection.execute(query if before is None else query.where(audit.c.seq < before)).all()
@@ -211,7 +205,7 @@ def _summaries(connection: Connection, before: int | None, key: str | None) -> I
         before = rows[-1].seq
 
 
-def _summarised(connection: Connection, started: Sequence[Record]) -> Iterator[RunSummary]:
+def _summarised(connection: StateConnection, started: Sequence[Record]) -> Iterator[RunSummary]:
     ids = [record.run for record in started]
     ended = {
         row.run: as_record(row).detail
@@ -245,8 +239,8 @@ def _counted(ids: Sequence[str]) -> Any:
     return (
         select(
             audit.c.run,
-            func.sum(case((sent, 1), else_=0)).label("requests"),
-            func.sum(case((denied, 1), else_=0)).label("denied"),
+            func.sum(case(sent, 1, 0)).label("requests"),
+            func.sum(case(denied, 1, 0)).label("denied"),
         )
         .where(audit.c.run.in_(ids))
         .group_by(audit.c.run)

@@ -23,15 +23,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, select
-
 from host.core.audit import Event
 from host.errors import AuditBroken
 from host.store import schema
 from host.store.access.counters import verified_counts
 from host.store.audit_log.chain import Checkpoint, StoredCheckpoint, beginning, missing, torn_when_made, walk
 from host.store.audit_log.log import AuditLog
+from host.store.connections import StateConnection
 from host.store.database import LONG_S
+from host.store.sql import delete, func, select
 from host.store.tables import audit
 from host.store.vault.secrets import recorded_digests
 
@@ -88,7 +88,7 @@ def verify(audit_log: AuditLog, expected: Checkpoint | None = None) -> Verified:
 
 
 def _check_stored(
-    audit_log: AuditLog, connection: Connection, stored: StoredCheckpoint | None, last: Checkpoint
+    audit_log: AuditLog, connection: StateConnection, stored: StoredCheckpoint | None, last: Checkpoint
 ) -> None:
     """Raises AuditBroken if this machine's checkpoint is missing, or was not written with a key of this state."""
     name = audit_log.checkpoint_file.path.name
@@ -133,7 +133,7 @@ def prune(audit_log: AuditLog, before: float) -> Pruned:
     return total
 
 
-def _last_to_prune(connection: Connection, before: float) -> int:
+def _last_to_prune(connection: StateConnection, before: float) -> int:
     young = connection.execute(select(audit.c.seq).where(audit.c.at >= before).order_by(audit.c.seq).limit(1)).scalar()
     last: int | None = connection.execute(select(func.max(audit.c.seq))).scalar() if young is None else young - 1
     return last or 0
@@ -143,11 +143,11 @@ def _prune_batch(audit_log: AuditLog, through: int) -> Pruned:
     """Delete the oldest records up to the number `through`, and record that, in one transaction."""
     with audit_log.changing() as change:
         connection = change.connection
-        oldest = select(audit.c.seq).where(audit.c.seq <= through).order_by(audit.c.seq).limit(_BATCH_SIZE).subquery()
-        newest = select(func.max(oldest.c.seq)).scalar_subquery()
-        last = connection.execute(select(audit.c.seq, audit.c.mac).where(audit.c.seq == newest)).first()
-        if last is None:
+        oldest = select(audit.c.seq).where(audit.c.seq <= through).order_by(audit.c.seq).limit(_BATCH_SIZE)
+        numbers = connection.execute(oldest).scalars()
+        if not numbers:
             return Pruned()
+        last = connection.execute(select(audit.c.seq, audit.c.mac).where(audit.c.seq == numbers[-1])).one()
         broken = _first_broken(audit_log, connection, last.seq)
         digests = recorded_digests(connection)
         count = connection.execute(delete(audit).where(audit.c.seq <= last.seq)).rowcount
@@ -158,7 +158,7 @@ def _prune_batch(audit_log: AuditLog, through: int) -> Pruned:
         return Pruned(count, broken)
 
 
-def _first_broken(audit_log: AuditLog, connection: Connection, through: int) -> int | None:
+def _first_broken(audit_log: AuditLog, connection: StateConnection, through: int) -> int | None:
     try:
         for _ in walk(connection, audit_log.keys, beginning(connection), through):
             pass

@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
-
 from host.errors import InputError, VaultError
 from host.secrets.value import Unspoken
+from host.store.connections import Row, StateConnection
 from host.store.database import FILE, Database
+from host.store.sql import delete, insert, select, update
 from host.store.tables import keys
 from host.store.vault import master, rotation
 from host.store.vault.aead import DecryptionFailed, decrypt, encrypt
@@ -41,7 +41,7 @@ class Keys:
         self.decrypted: dict[str, DataKey] = {}
         self._masters: dict[str, MasterKey] = {}
 
-    def get(self, connection: Connection, ident: str) -> DataKey:
+    def get(self, connection: StateConnection, ident: str) -> DataKey:
         if ident not in self.decrypted:
             row = connection.execute(select(keys).where(keys.c.id == ident)).one_or_none()
             if row is None:
@@ -49,14 +49,14 @@ class Keys:
             self.decrypted[ident] = self._decrypted(row)
         return self.decrypted[ident]
 
-    def current(self, connection: Connection, purpose: Purpose) -> DataKey:
+    def current(self, connection: StateConnection, purpose: Purpose) -> DataKey:
         """The key for new data. Makes one if there is none, so the transaction has to be a write transaction."""
         ident: str | None = connection.execute(
             select(keys.c.id).where(keys.c.purpose == purpose, keys.c.current)
         ).scalar_one_or_none()
         return self.replace(connection, purpose) if ident is None else self.get(connection, ident)
 
-    def replace(self, connection: Connection, purpose: Purpose) -> DataKey:
+    def replace(self, connection: StateConnection, purpose: Purpose) -> DataKey:
         """Make a new current key. The keys before it stay, for the data that they encrypted."""
         made = DataKey(f"{purpose}-{secrets.token_hex(8)}", secrets.token_bytes(KEY_BYTES))
         above = self.master(connection) or master.make(self._state_dir)
@@ -73,7 +73,7 @@ class Keys:
         )
         return made  # not in memory before its transaction is committed
 
-    def drop_replaced(self, connection: Connection, purpose: Purpose) -> None:
+    def drop_replaced(self, connection: StateConnection, purpose: Purpose) -> None:
         """Remove the keys that are not current. The database raises StateError while data refers to one."""
         connection.execute(delete(keys).where(keys.c.purpose == purpose, ~keys.c.current))
 
@@ -101,7 +101,7 @@ class Keys:
         rotation.unfinished(self._state_dir, clear)
 
     def replace_master(
-        self, connection: Connection, place: KeyPlace | None, note: Note
+        self, connection: StateConnection, place: KeyPlace | None, note: Note
     ) -> tuple[MasterKey | None, MasterKey]:
         """Encrypt all keys with a new master key, made in `place` or in the first usable place. Returns the old master
         key, for `forget` after the commit, and the new one. `note` is that of `rotating`. Raises InputError if they are
@@ -132,7 +132,7 @@ class Keys:
             with file.open("rb") as opened:
                 os.fsync(opened.fileno())
 
-    def master(self, connection: Connection) -> MasterKey | None:
+    def master(self, connection: StateConnection) -> MasterKey | None:
         """The master key that all keys are encrypted with; None if there are no keys yet."""
         ident: str | None = connection.execute(select(keys.c.master).limit(1)).scalar()
         return None if ident is None else self._master_key(ident)
@@ -142,7 +142,7 @@ class Keys:
             self._masters[ident] = master.find(ident, self._state_dir)
         return self._masters[ident]
 
-    def _decrypted(self, row: Row[tuple[object, ...]]) -> DataKey:
+    def _decrypted(self, row: Row) -> DataKey:
         try:
             return DataKey(row.id, decrypt(self._master_key(row.master).key, row.sealed, "key", row.id, row.purpose))
         except DecryptionFailed:

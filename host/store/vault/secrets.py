@@ -18,9 +18,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
-from typing import Final
-
-from sqlalchemy import Connection, delete, insert, select
+from typing import TYPE_CHECKING, Final
 
 from host.core.audit import Event, EventKind
 from host.core.fields import did_you_mean
@@ -28,13 +26,17 @@ from host.core.names import SecretName
 from host.errors import InputError, NotFound, VaultError
 from host.secrets.value import OPERATOR, SecretValue
 from host.store.audit_log.log import AuditLog, Change
+from host.store.connections import StateConnection
+from host.store.sql import delete, insert, select
 from host.store.tables import audit, seals
 from host.store.tables import secrets as rows
 from host.store.vault.aead import DecryptionFailed, decrypt, encrypt
 from host.store.vault.keys import DataKey, Keys
 from host.store.vault.master import KeyPlace
 from host.store.vault.tokens import Token, TokenSource, digest_of, read_source, write_source
-from host.trust.keys import Algorithm, PublicKey, SigningKey
+
+if TYPE_CHECKING:
+    from host.trust.keys import Algorithm, PublicKey, SigningKey
 
 _CHANGES: Final[tuple[EventKind, ...]] = (
     *("secret.set", "secret.refreshed", "secret.deleted"),
@@ -122,11 +124,11 @@ class Vault:
             detail = {"name": str(name), "reference": user, "expires_at": round(token.expires_at), "seals": digests}
             change.record(Event("secret.refreshed", "", detail=detail))
 
-    def _source(self, connection: Connection, name: SecretName) -> TokenSource | None:
+    def _source(self, connection: StateConnection, name: SecretName) -> TokenSource | None:
         found = self._found(connection, OPERATOR, str(name))
         return read_source(found[1:].decode()) if found is not None and found.startswith(_SOURCE) else None
 
-    def _found(self, connection: Connection, owner: str, name: str) -> bytes | None:
+    def _found(self, connection: StateConnection, owner: str, name: str) -> bytes | None:
         for one in self._verified(connection, owner):
             if one.name == name:
                 return self._decrypted(connection, owner, one)
@@ -175,7 +177,10 @@ class Vault:
     def _reencrypt(self, change: Change) -> tuple[dict[str, str], int]:
         """Returns the new digest of each owner, for the record, and the number of secrets."""
         connection = change.connection
-        owners = connection.execute(select(seals.c.owner).union(select(rows.c.owner))).scalars().all()
+        owners = {
+            *connection.execute(select(seals.c.owner)).scalars(),
+            *connection.execute(select(rows.c.owner)).scalars(),
+        }
         decrypted = {
             owner: [(one, self._decrypted(connection, owner, one)) for one in self._verified(connection, owner)]
             for owner in owners
@@ -209,7 +214,7 @@ class Vault:
         change.insert(seals, owner=owner, key=vault.id, mac=mac)
         return mac.hex()
 
-    def _verified(self, connection: Connection, owner: str) -> list[_Row]:
+    def _verified(self, connection: StateConnection, owner: str) -> list[_Row]:
         """All secrets of `owner`, sorted by name. Raises VaultError if the digest does not match."""
         digest = connection.execute(select(seals.c.key, seals.c.mac).where(seals.c.owner == owner)).one_or_none()
         query = select(rows).where(rows.c.owner == owner)
@@ -228,13 +233,13 @@ class Vault:
             raise _changed(owner)
         return sorted(found, key=lambda one: one.name)
 
-    def _encrypted(self, connection: Connection, owner: str, name: str, value: bytes, changed_at: float) -> _Row:
+    def _encrypted(self, connection: StateConnection, owner: str, name: str, value: bytes, changed_at: float) -> _Row:
         vault, key = (self._keys.current(connection, purpose) for purpose in ("vault", "secrets"))
         revision = secrets.token_hex(16)
         sealed = encrypt(key.key, value, "secret", vault.id, owner, name, key.id, revision)
         return _Row(name, changed_at, vault.id, key.id, revision, sealed)
 
-    def _decrypted(self, connection: Connection, owner: str, row: _Row) -> bytes:
+    def _decrypted(self, connection: StateConnection, owner: str, row: _Row) -> bytes:
         key = self._keys.get(connection, row.key)
         try:
             return decrypt(key.key, row.sealed, "secret", row.vault, owner, row.name, key.id, row.revision)
@@ -248,26 +253,24 @@ def _digest(vault: DataKey, owner: str, secrets: Sequence[_Row]) -> bytes:
     return hmac.digest(vault.key, json.dumps([vault.id, owner, found]).encode(), "sha256")
 
 
-def _recorded_digest(connection: Connection, owner: str) -> str | None:
+def _recorded_digest(connection: StateConnection, owner: str) -> str | None:
     """The digest in the newest record of a change of `owner`'s secrets; None if there is no such record."""
     records = (
         select(audit.c.detail)
-        .where(audit.c.kind.in_(_CHANGES), audit.c.detail.contains(json.dumps(owner), autoescape=True))
+        .where(audit.c.kind.in_(_CHANGES), audit.c.detail.contains(json.dumps(owner)))
         .order_by(audit.c.seq.desc())
-        .execution_options(yield_per=10)
     )
-    with connection.execute(records) as found:
-        for detail in found.scalars():
-            try:
-                digest: str | None = json.loads(detail)["seals"].get(owner)
-            except (ValueError, KeyError, TypeError, AttributeError):
-                raise _changed(owner) from None
-            if digest is not None:
-                return digest
+    for (detail,) in connection.stream(records):
+        try:
+            digest: str | None = json.loads(detail)["seals"].get(owner)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise _changed(owner) from None
+        if digest is not None:
+            return digest
     return None
 
 
-def recorded_digests(connection: Connection) -> dict[str, str]:
+def recorded_digests(connection: StateConnection) -> dict[str, str]:
     """The digest of each owner in the newest record of a change, for an `audit.pruned` record, which repeats them.
     Skips records that cannot be parsed."""
     digests: dict[str, str] = {}
@@ -311,6 +314,8 @@ class SigningKeys:
         """Raises InputError if the name is taken: nobody could tell later which key made a signature."""
         if name in self._names():
             raise InputError(f"there is a signing key {name} already", field="name", hint="give this one another name")
+        from host.trust.keys import SigningKey  # noqa: PLC0415 - a run signs nothing
+
         key = SigningKey.generate(algorithm)
         self._vault.set(OWNER, name, SecretValue(base64.b64encode(key.private_pem().encode()).decode()))
         return key
@@ -344,6 +349,8 @@ class SigningKeys:
 
 
 def _opened(name: SecretName, value: SecretValue) -> SigningKey:
+    from host.trust.keys import SigningKey  # noqa: PLC0415 - as above
+
     try:
         return SigningKey.parse(base64.b64decode(value.reveal(), validate=True))
     except (ValueError, InputError):

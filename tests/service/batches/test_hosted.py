@@ -12,7 +12,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
 
 from host.core.audit import Event
 from host.errors import Busy, HostError, InputError, LimitExceeded, NotFound, PolicyError
@@ -23,6 +22,7 @@ from host.service.batches.hosted_work import BatchSettings, Hosting, OneBatch
 from host.service.principal import ANONYMOUS_SCOPES, Principal
 from host.store.access.batches import Batches, with_facts
 from host.store.database import Database
+from host.store.sql import delete, func, select
 from host.store.tables import batch_pieces
 from host.store.vault.keys import Keys
 from tests.conftest import slack
@@ -269,7 +269,7 @@ class TestOver:
             one.write([BatchAnswer(1, b"{}", failed=False)])
             with database.writing() as connection:
                 connection.execute(
-                    batch_pieces.delete().where(batch_pieces.c.file == kept.facts(batch)["input_file_id"])
+                    delete(batch_pieces).where(batch_pieces.c.file == kept.facts(batch)["input_file_id"])
                 )
             await kept.one(batch).run()
             facts = kept.facts(batch)

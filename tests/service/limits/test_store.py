@@ -56,6 +56,6 @@ def test_where_the_database_fails_nobody_gets_in(tmp_path: Path) -> None:
     with closing(Database.open(tmp_path / "state")) as database:
         limiter = StoreLimiter(Counters(database))
         with database.writing() as connection:
-            connection.exec_driver_sql("DROP TABLE counters")
+            connection.execute("DROP TABLE counters")
         with pytest.raises(StateError):
             limiter.admit([ONE])

@@ -17,9 +17,11 @@ from contextlib import suppress
 from importlib import import_module
 from typing import NoReturn
 
-import click
+gc.set_threshold(100_000)  # a short life leaves little garbage, and what is imported is none
 
-from host.core.installation import DISTRIBUTION, NAMES, typed_name
+import click  # noqa: E402 - after that
+
+from host.core.installation import DISTRIBUTION, NAMES, typed_name  # noqa: E402 - as above
 
 # The sections of the help, and where each command is: its module in `commands`, and its name there.
 _COMMANDS: Mapping[str, Mapping[str, str]] = {
@@ -124,9 +126,8 @@ Exit status:
 
 
 def program() -> NoReturn:
-    """The program `host`. It ends the process at once: a short life leaves little garbage, and the system frees a
-    mapped component and its pool faster than Python would. Everything that has to be closed is closed by then."""
-    gc.set_threshold(50_000)
+    """The program `host`. It ends the process at once: the system frees a mapped component and its pool faster than
+    Python would. Everything that has to be closed is closed by then."""
     _open_standard_streams()
     if (name := typed_name()) != NAMES[0]:
         from host.cli.output.terminal import speak_as  # noqa: PLC0415 - few calls need it

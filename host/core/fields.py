@@ -101,6 +101,9 @@ class FieldReader:
         return ((f"{self.path(name)}[{index}]", one) for index, one in enumerate(given))
 
     def texts(self, name: str) -> tuple[str, ...]:
+        given = self.given.get(name)
+        if isinstance(given, list) and all(isinstance(one, str) for one in given):
+            return tuple(given)
         return tuple(str(self._checked(one, str, "a string", at)) for at, one in self.items(name))
 
     def of_kind(self, name: str, kind: type | tuple[type, ...], wanted: str, *, default: Json) -> Json:

@@ -20,7 +20,6 @@ from host.core.audit import Event
 from host.core.names import SecretName
 from host.egress import Deadline, Egress
 from host.errors import HostError, StateError, TokenUnavailable
-from host.runtime import token_requests
 from host.runtime.threads import Workers
 from host.secrets.value import SecretValue
 from host.store.access.counters import Slot
@@ -168,6 +167,8 @@ class HeldToken:
         about = {"secret": str(self._name), "component": self._user, "from": source.asked}
         record(Event("secret.asked", "", "allow", detail=about))
         try:
+            from host.runtime import token_requests  # noqa: PLC0415 - few tokens are asked for
+
             return token_requests.ask(source, self._name, self._keeper.egress)
         except HostError as error:
             record(Event("secret.asked", "", "deny", str(error), about))

@@ -9,7 +9,6 @@ piece at a time for each key.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,6 +22,8 @@ from host.runtime.threads import ASIDE_S, Workers
 from host.store.access.api_keys import ApiKey, KeyRing, KeyScope, Proof
 
 if TYPE_CHECKING:
+    import asyncio
+
     from host.component.operations import OperationSpec
 
 T = TypeVar("T")
@@ -198,6 +199,12 @@ _COME_AGAIN: Final = "wait for answers before the next request"
 _THREADS: Final = 4
 
 
+def _lock() -> asyncio.Lock:
+    import asyncio  # noqa: PLC0415 - `host run` has no event loop
+
+    return asyncio.Lock()
+
+
 @dataclass(slots=True)
 class _Account:
     """What the key of the id `ident` holds. `turn` is held during its work off the event loop."""
@@ -205,7 +212,7 @@ class _Account:
     ident: str
     requests: int = 0
     bytes: int = 0
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    turn: asyncio.Lock = field(default_factory=_lock)
 
 
 class Admission:

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from host import Workspace
 from host.fakes import FakeOpenAI
 from tests.conftest import KEY
+from tests.server.conftest import OPENAI, installed_state, send_to, state_dir, workspace  # noqa: F401 - fixtures
 
 HEAVY = {
-    "alembic",
     "cryptography",
     "keyring",
     "semver",
-    "sqlalchemy",
     "asyncio",
     "httpcore2",
     "httpx2",
@@ -90,3 +90,16 @@ def test_a_whole_run_imports_neither_pydantic_nor_httpx_nor_an_event_loop(openai
     modules = modules_after(f"sys.argv = {arguments!r}\n{run}", KEY=KEY)
     assert len(fake.requests) == 1
     assert heavy(modules) == {"wasmtime"}
+
+
+def test_a_whole_run_of_what_is_installed_has_no_event_loop_either(
+    fake: FakeOpenAI,
+    workspace: Workspace,  # noqa: F811 - the fixture
+    state_dir: Path,  # noqa: F811 - the fixture
+) -> None:
+    send_to(workspace, OPENAI, fake.url)
+    arguments = ["host", "run", str(OPENAI), "--input", json.dumps({"operation": "models.list"})]
+    run = "from host.cli import main\ntry:\n    main()\nexcept SystemExit as ended:\n    assert not ended.code"
+    modules = modules_after(f"sys.argv = {arguments!r}\n{run}", HOST_STATE_DIR=str(state_dir))
+    assert len(fake.requests) == 1
+    assert heavy(modules) == {"wasmtime", "cryptography", "semver"}

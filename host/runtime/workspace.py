@@ -21,12 +21,8 @@ from host.errors import ArtifactError, InputError, NotApproved
 from host.oci.reference import OciReference
 from host.policy.document import Effective, SecretGrant
 from host.store import schema
-from host.store.access.api_keys import ApiKeys
-from host.store.access.batches import Batches
 from host.store.access.cancellations import Cancellations
 from host.store.access.counters import Counters
-from host.store.access.made_objects import MadeObjects
-from host.store.access.usage import Usage
 from host.store.audit_log.log import AuditLog
 from host.store.blobs import Blobs
 from host.store.components import Component, Components, Review
@@ -46,6 +42,10 @@ if TYPE_CHECKING:
     from host.oci.blobs import Progress
     from host.oci.client import RegistryClient
     from host.runtime.loader import Loader
+    from host.store.access.api_keys import ApiKeys
+    from host.store.access.batches import Batches
+    from host.store.access.made_objects import MadeObjects
+    from host.store.access.usage import Usage
     from host.store.state_digest import State
     from host.store.vault.master import MasterKey
     from host.store.vault.secrets import SigningKeys
@@ -90,12 +90,8 @@ class Workspace:
         self.trust = TrustStore(self.audit_log)
         self.vault = Vault(self.audit_log, self.keys)
         self.sources = SecretSources(self.vault)
-        self.api_keys = ApiKeys(self.audit_log)
-        self.usage = Usage(database)
         self.counters = Counters(database, keys=self.keys)
         self.cancellations = Cancellations(database)
-        self.made_objects = MadeObjects(database)
-        self.batches = Batches(database, self.keys)
 
     def __repr__(self) -> str:
         return f"<Workspace in {self.state_dir}>"
@@ -109,9 +105,35 @@ class Workspace:
         opened.keys.finish_rotations(opened.database)
         return opened
 
+    # parts that a run of the command line does without, each imported with its first use
+
+    @cached_property
+    def api_keys(self) -> ApiKeys:
+        from host.store.access.api_keys import ApiKeys  # noqa: PLC0415 - see above
+
+        return ApiKeys(self.audit_log)
+
+    @cached_property
+    def usage(self) -> Usage:
+        from host.store.access.usage import Usage  # noqa: PLC0415 - see above
+
+        return Usage(self.database)
+
+    @cached_property
+    def made_objects(self) -> MadeObjects:
+        from host.store.access.made_objects import MadeObjects  # noqa: PLC0415 - see above
+
+        return MadeObjects(self.database)
+
+    @cached_property
+    def batches(self) -> Batches:
+        from host.store.access.batches import Batches  # noqa: PLC0415 - see above
+
+        return Batches(self.database, self.keys)
+
     @cached_property
     def signing_keys(self) -> SigningKeys:
-        from host.store.vault.secrets import SigningKeys  # noqa: PLC0415 - a run signs nothing
+        from host.store.vault.secrets import SigningKeys  # noqa: PLC0415 - see above
 
         return SigningKeys(self.vault)
 

@@ -19,12 +19,12 @@ from host.core.names import Reference
 from host.core.slots import fair
 from host.errors import Busy, Forbidden, HostError, LimitExceeded, Overloaded, Unauthenticated
 from host.runtime.threads import ASIDE_S, Workers
-from host.store.access.api_keys import ApiKey, KeyRing, KeyScope, Proof
 
 if TYPE_CHECKING:
     import asyncio
 
     from host.component.operations import OperationSpec
+    from host.store.access.api_keys import ApiKey, KeyRing, KeyScope, Proof
 
 T = TypeVar("T")
 

@@ -251,11 +251,16 @@ def test_a_request_right_after_the_signal_is_not_taken(serve: Any, workspace: Wo
             upstream.send(STREAM_HEAD + EVENT % b"one")
             client.read_until(b'"one"')
             before = len(runs(workspace.database, limit=50))
-            kept = [httpx2.Client(base_url=one.url, trust_env=False, timeout=PATIENCE_S) for _ in range(8)]
-            for other in kept:
+            kept, told = (
+                [httpx2.Client(base_url=one.url, trust_env=False, timeout=PATIENCE_S) for _ in range(8)]
+                for _ in range(2)
+            )
+            for other in (*kept, *told):
                 assert other.get("/health").status_code == 200
             one.process.send_signal(signal.SIGTERM)
-            time.sleep(0.05 if workers == "1" else 0.2)
+            for other in told:  # each worker has some of them
+                with closing(other):
+                    until(lambda other=other: not ready(other))  # type: ignore[misc]
             for other in kept:
                 with closing(other):
                     try:
@@ -338,6 +343,7 @@ def test_a_batch_of_a_server_that_was_killed_is_finished_by_the_next_one(
     asked = {"input_file_id": file["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
     batch = first.client.post("/v1/batches", json=asked).json()["id"]
     until(lambda: first.client.get(f"/v1/batches/{batch}").json()["request_counts"]["completed"] >= 20)
+    until(lambda: len(fake.requests) >= 20 + 4)  # none of the slow answers is left for the next one
     first.end(signal.SIGKILL)
     open_limiter(None, workspace).release(f"batch:{batch}")  # as it is once the lease of the killed one is over
     second = serve("--config", str(settings))
@@ -364,6 +370,14 @@ def command(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_text()
     except FileNotFoundError:
         return ""
+
+
+def ready(client: httpx2.Client) -> bool:
+    """Whether whoever has the client's connection takes requests."""
+    try:
+        return client.get("/ready").status_code == 200
+    except httpx2.TransportError:
+        return False
 
 
 def refused(url: str) -> bool:

@@ -112,6 +112,7 @@ class TestAStream:
 
         thread = threading.Thread(target=send)
         thread.start()
+        until(lambda: sent > 0)
         before = -1
         while before != sent:  # until it no longer goes on
             before = sent

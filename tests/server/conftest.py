@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ import uvicorn
 
 from host.core.names import Reference, SecretName
 from host.fakes import FakeOpenAI
+from host.fakes.messages import FakeRequest
+from host.fakes.openai.faults import Fault
 from host.runtime.workspace import Workspace
 from host.secrets.value import OPERATOR, SecretValue
 from host.server import Application, ServerSettings
@@ -36,6 +39,24 @@ def until(true: Callable[[], bool]) -> None:
     while not true():
         assert time.monotonic() < end, "it never came to be so"
         time.sleep(0.02)
+
+
+@contextmanager
+def held_up(fake: FakeOpenAI) -> Iterator[None]:
+    """Within it the fake takes requests, and answers none."""
+    go_on, script = threading.Event(), fake._api.script
+    take = script.take
+
+    def later(request: FakeRequest) -> Fault | None:
+        assert go_on.wait(PATIENCE_S)
+        return take(request)
+
+    script.take = later  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        script.take = take  # type: ignore[method-assign]
+        go_on.set()
 
 
 class Server:

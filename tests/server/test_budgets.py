@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
 from typing import Any
 
 import httpx2
@@ -22,10 +23,12 @@ from host.server import ServerSettings
 from host.server.settings import Budget
 from host.service.limits import limits_of_budget, limits_of_key
 from host.service.limits.store import StoreLimiter
-from tests.server.conftest import OPENAI, Server, until
+from tests.server.conftest import OPENAI, Server, held_up, until
+from tests.server.test_fairness import Raw
 from tests.service.limits.levels import levels
 
 CHAT: dict[str, Any] = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hi"}]}
+LONG: dict[str, Any] = {**CHAT, "messages": [{"role": "user", "content": "Say hello in 900 words"}]}
 USAGE = {"input_tokens": 12, "output_tokens": 30, "total_tokens": 42}
 
 
@@ -77,11 +80,11 @@ class TestReserved:
     ) -> None:
         one = spender("1k/1d")
         StoreLimiter(workspace.counters).spend(limits_of_key(one.key), 950)
-        fake.script([Fault(path="/v1/chat/completions", delay_s=1.0, times=None)])
         before = len(fake.requests)
-        with ThreadPoolExecutor(12) as threads:
-            statuses = list(threads.map(lambda _: one.post("/chat/completions", json=CHAT).status_code, range(12)))
-        assert sorted(statuses) == [200] + [429] * 11
+        with ThreadPoolExecutor(12) as threads, held_up(fake):
+            asked = as_completed([threads.submit(one.post, "/chat/completions", json=CHAT) for _ in range(12)])
+            assert [next(asked).result().status_code for _ in range(11)] == [429] * 11
+        assert next(asked).result().status_code == 200
         assert len(fake.requests) - before == 1
 
     def test_a_bound_that_does_not_fit_is_told_with_its_budget(self, spender: Any, fake: FakeOpenAI) -> None:
@@ -157,16 +160,16 @@ class TestReserved:
         """Else asking and leaving is free: the upstream does its work."""
         one = spender("10k/1d")
         fake.script([Fault(path="/v1/chat/completions", delay_s=30.0)])
-        with suppress(httpx2.TimeoutException):
-            one.post("/chat/completions", json={**CHAT, "max_tokens": 4000}, timeout=1.0)
-        until(lambda: bool(fake.requests))
+        body = json.dumps({**CHAT, "max_tokens": 4000}).encode()
+        with closing(Raw(one.server, "/v1/chat/completions", one.sdk.api_key, body)):
+            until(lambda: bool(fake.requests))
         until(lambda: not one.server.application.dispatch.running)
         assert 4000 < one.spent() < 4100
 
     def test_a_stream_that_is_left_after_its_first_event_has_too(self, spender: Any, fake: FakeOpenAI) -> None:
         one = spender("10k/1d")
         fake.script([Fault(path="/v1/chat/completions", event_delay_s=0.3)])
-        with one.sdk.chat.completions.create(**CHAT, max_tokens=4000, stream=True) as stream:
+        with one.sdk.chat.completions.create(**LONG, max_tokens=4000, stream=True) as stream:
             next(iter(stream))
         until(lambda: not one.server.application.dispatch.running)
         assert 4000 < one.spent() < 4100
@@ -186,15 +189,16 @@ class TestReserved:
             _, text = workspace.api_keys.create(name=f"key {number}", type="secret")
             holders.append({"authorization": f"Bearer {text}"})
         server.up_to_date()
-        fake.script([Fault(path="/v1/chat/completions", delay_s=1.0, times=None)])
         together = threading.Barrier(4)
 
         def ask(headers: dict[str, str]) -> int:
             together.wait()
             return server.post("/v1/chat/completions", json={**CHAT, "max_tokens": 2000}, headers=headers).status_code
 
-        with ThreadPoolExecutor(4) as threads:
-            assert sorted(threads.map(ask, holders)) == [200, 200, 429, 429]
+        with ThreadPoolExecutor(4) as threads, held_up(fake):
+            asked = as_completed([threads.submit(ask, headers) for headers in holders])
+            assert [next(asked).result() for _ in range(2)] == [429, 429]
+        assert [one.result() for one in asked] == [200, 200]
         limits = limits_of_budget({OPENAI: Budget(tokens=Quota.parse("5k/1d"))}, OPENAI)
         assert levels(StoreLimiter(workspace.counters), limits)[0] < 100
 
@@ -241,7 +245,7 @@ class TestLater:
         fake.script([Fault(method="POST", path="/v1/responses", event_delay_s=0.2)])
         asked = {
             "model": "gpt-4o-mini",
-            "input": "Hi there",
+            "input": "Say hello in 900 words",
             "background": True,
             "stream": True,
             "max_output_tokens": 7000,

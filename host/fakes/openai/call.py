@@ -14,7 +14,6 @@ from typing import Any, NoReturn, TypeVar
 
 from host.fakes.messages import FakeRequest, FakeResponse, MultipartError, Part, parse_multipart
 from host.fakes.openai import errors
-from host.fakes.openai.realtime.state import RealtimeState
 from host.fakes.openai.specification import ApiOperation
 from host.fakes.openai.store import Store
 
@@ -38,6 +37,16 @@ class StoredResponse:
     input: list[dict[str, Any]]
     conversation: list[dict[str, Any]]
     before: list[str] = field(default_factory=list)
+
+
+@dataclass
+class RealtimeState:
+    """What outlives a connection. `client_secrets` have the session that each was made for, by its value. `calls` have
+    their status, by id, and `live` the settings of live sessions."""
+
+    client_secrets: dict[str, dict[str, Any]] = field(default_factory=dict)
+    calls: dict[str, str] = field(default_factory=dict)
+    live: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass

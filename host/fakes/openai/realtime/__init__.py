@@ -1,7 +1,6 @@
 """The WebSockets of OpenAI's API, and the REST beside them (platform.openai.com/docs/api-reference/realtime).
 
 sockets.py      which session answers which path, and who may open it
-state.py        client secrets, calls and live sessions: what outlives a connection
 settings.py     a session's own description, in the spelling of the API and of its beta, and how it changes
 session.py      /v1/realtime: one function for each event of the client
 answer.py       a response of a session, as its events

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final, Literal
 
 from host.fakes.openai import errors
+from host.fakes.openai.call import RealtimeState
 from host.fakes.openai.realtime.answer import sound_of
 from host.fakes.openai.realtime.events import (
     EventHandler,
@@ -19,7 +20,6 @@ from host.fakes.openai.realtime.events import (
     text_in,
 )
 from host.fakes.openai.realtime.settings import EXPIRES_AT
-from host.fakes.openai.realtime.state import RealtimeState
 from host.fakes.openai.text import seed_of, sentence
 from host.fakes.websocket import Close, FakeMessage
 

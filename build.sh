@@ -29,9 +29,9 @@ find_python() {
     return 1
 }
 
-# What constraints.txt has for the extras named in $1: of two parts, the latter is for tests.
+# What constraints.txt has for the extras named in $1: of three parts, the second is for the extra ray, the last for tests.
 pinned() {
-    if [ "$1" = test ]; then cat constraints.txt; else sed '/^# Only for tests/,$d' constraints.txt; fi
+    if [ "$1" = test ]; then cat constraints.txt; else sed '/^# Only for /,$d' constraints.txt; fi
 }
 
 # A virtual environment with the extras named in $1, made again when what it was made from changes.

@@ -14,6 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "constraints.txt"
+RAY = "# Only for the extra ray, which is large:"
 TESTS = "# Only for tests:"
 HEAD = """\
 # Every version that build.sh installs: exactly these were tested together. No file with other contents is installed.
@@ -42,9 +43,11 @@ def main(*changed: str) -> None:
     known = dict(pins) | dict(one.split("==") for one in changed)
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     every = resolved(known, *extras)
-    needed = resolved(known, *(name for name in extras if name != "test"))
-    tests = [lines for name, lines in every.items() if name not in needed]
-    FILE.write_text("\n".join([HEAD + "\n".join(needed.values()), "", TESTS, *tests]) + "\n")
+    needed = resolved(known, *(name for name in extras if name not in {"ray", "test"}))
+    on_ray = resolved(known, *(name for name in extras if name != "test"))
+    ray = [lines for name, lines in on_ray.items() if name not in needed]
+    tests = [lines for name, lines in every.items() if name not in on_ray]
+    FILE.write_text("\n".join([HEAD + "\n".join(needed.values()), "", RAY, *ray, "", TESTS, *tests]) + "\n")
 
 
 if __name__ == "__main__":

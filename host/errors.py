@@ -27,6 +27,7 @@ HostError                          code                   blame     exit
 │   ├── GuestTrap                  guest_trap             guest     4     trapped
 │   └── Cancelled                  cancelled              caller    4     the caller cancelled the run
 ├── RegistryError                  registry_failed        upstream  1     an OCI registry refused or failed
+├── NodeLost                       node_lost              host      6     the node that had the line was lost, twice
 ├── TokenUnavailable               token_unavailable      upstream  1     no token that is valid can be had
 ├── ArtifactError                  artifact_unacceptable  guest     5     the host does not run these bytes
 │   ├── NotAComponent              not_a_component        guest     5     not a WebAssembly component binary
@@ -419,6 +420,10 @@ class RegistryError(HostError):
     def __init__(self, message: str, *, status: int | None = None, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.status = status
+
+
+class NodeLost(HostError):
+    code = "node_lost"
 
 
 class TokenUnavailable(HostError):

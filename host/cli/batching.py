@@ -6,39 +6,44 @@ import gc
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, Final, TypeAlias
 
 from host.cli.inputs import blaming, opened
 from host.cli.output.batch import BatchBar, BatchTotals, about, short
 from host.cli.output.terminal import as_json, put, say, working
-from host.cli.targets import cancelled_by_others
 from host.core import installation
+from host.core.audit import Event
 from host.core.names import Reference
 from host.core.quantities import parse_duration
-from host.errors import HostError, InputError, NotFound, StateError
-from host.runtime.host import Host
-from host.service.accounts import Observer
-from host.service.batches.answers import Asking, DispatchEngine
+from host.errors import HostError, InputError, StateError
+from host.service.batches.answers import Asking, DispatchEngine, Engine, OwnDispatch
 from host.service.batches.lines import Checked, check_input, lines_of, unfinished
+from host.service.batches.ray_engine import NodeWork, RayEngine, cluster, cluster_address
 from host.service.batches.results import ResultFiles, ResultPaths
 from host.service.batches.work import BatchEnd, BatchWork, finish
-from host.service.catalog import Catalog
-from host.service.dispatch import Dispatch, Running, UsageRecorder
-from host.service.limits import Budget, open_limiter
-from host.service.principal import MOST_REQUESTS, OPERATOR, Admission
+from host.service.limits import Budget
+from host.service.principal import OPERATOR
 from host.service.request import Routing
-from host.service.stored_objects import StoredObjects
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from host.service.catalog import View
 
 INTERRUPTED: Final = 130
+
+_Settings: TypeAlias = tuple[Routing, Mapping[Reference, Budget], str | None]
+"""Routing, budgets, and the URL of the place that counts limits."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Runs:
+    """What runs the lines: `begin` and `end` are awaited before the first of them and after the last."""
+
+    engine: Engine
+    begin: Callable[[], Awaitable[None]]
+    end: Callable[[], Awaitable[None]]
+    ray: RayEngine | None = None
 
 
 def run_batch(
@@ -48,6 +53,7 @@ def run_batch(
     error_file: str | None,
     catalyst: str | None,
     config_file: str | None,
+    engine: str | None,
     concurrency: int,
     ordered: bool,
     max_failures: int | None,
@@ -60,8 +66,10 @@ def run_batch(
         timeout_s = None if timeout is None else parse_duration(timeout)
     with blaming("--catalyst"):
         target = None if catalyst is None else Reference.parse(catalyst)
+    with blaming("--engine"):
+        address = None if engine is None else cluster_address(engine)
     paths = ResultPaths.of(source, output, error_file)
-    routing, budgets, limits_url = _settings(config_file)
+    settings = _settings(config_file)
     with _opened(source) as file, ExitStack() as stack:
         with working("checking the input"):
             checked = check_input(partial(lines_of, file))
@@ -72,13 +80,16 @@ def run_batch(
         files = stack.enter_context(ResultFiles(paths, checked, ordered=ordered))
         if files.done:
             say(f"going on: {files.done} of {checked.lines} lines are finished")
-        dispatching = _Dispatching(stack, routing, budgets, limits_url, concurrency)
-        bar = stack.enter_context(BatchBar(checked.lines, files.done))
         asking = Asking(lambda _: OPERATOR, target, timeout_s)
+        if engine is None:
+            runs = _here(stack, settings, asking, concurrency)
+        else:
+            runs = _on_ray(stack, address, settings, asking, concurrency, files.batch)
+        bar = stack.enter_context(BatchBar(checked.lines, files.done))
         work = partial(
             BatchWork,
             files.batch,
-            DispatchEngine(dispatching.catalog, dispatching.dispatch, asking),
+            runs.engine,
             files,
             concurrency=concurrency,
             ordered=ordered,
@@ -87,11 +98,11 @@ def run_batch(
         )
         gc.freeze()  # all objects until now stay: no collection has to look at them
         left = unfinished(lines_of(file), checked, files.is_done)
-        ended = finish(partial(dispatching.begin, work, target), left, dispatching.dispatch.end, _say_stopping)
-    return _say_end(ended, files, checked, bar.totals, in_json=in_json)
+        ended = finish(partial(_begun, runs, work), left, runs.end, _say_stopping)
+    return _say_end(ended, files, checked, bar.totals, runs.ray, in_json=in_json)
 
 
-def _settings(config_file: str | None) -> tuple[Routing, Mapping[Reference, Budget], str | None]:
+def _settings(config_file: str | None) -> _Settings:
     if config_file is None:
         return Routing(), {}, None
     try:
@@ -122,54 +133,54 @@ def _opened(source: str) -> Iterator[IO[bytes]]:
         yield file
 
 
-class _Dispatching:
-    """The dispatch of this process, over the kept state; what it opens, `stack` closes."""
-
-    def __init__(
-        self,
-        stack: ExitStack,
-        routing: Routing,
-        budgets: Mapping[Reference, Budget],
-        limits_url: str | None,
-        concurrency: int,
-    ) -> None:
-        workspace = stack.enter_context(opened())
-        limiter = open_limiter(limits_url, workspace)
-        stack.callback(limiter.close)
-        host = stack.enter_context(Host(workspace=workspace, limiter=limiter))
-        self.catalog = Catalog(host, workspace, routing)
-        stack.callback(self.catalog.close)
-        usage = UsageRecorder(workspace.usage)
-        stack.callback(usage.close)
-        admission = Admission(most_requests=MOST_REQUESTS + 2 * concurrency)  # a caller who is alone gets half
-        stack.callback(admission.close)
-        observers: list[Observer[Running]] = []
-        objects = StoredObjects(self.catalog, workspace.made_objects, routing, observers)
-        self.dispatch = Dispatch(self.catalog, limiter, usage, observers, budgets, admission, objects)
-        stack.enter_context(cancelled_by_others(host, workspace))
-
-    async def begin(self, work: Callable[[], BatchWork], target: Reference | None) -> BatchWork:
-        """Raises HostError before the first line is run."""
-        view = await self.catalog.current()
-        for reference in _first(view, target):
-            await self.catalog.catalyst(view, reference)
-        return work()
+def _here(stack: ExitStack, settings: _Settings, asking: Asking, concurrency: int) -> _Runs:
+    """Lines are run by this process, over the kept state."""
+    own = OwnDispatch(stack, stack.enter_context(opened()), *settings, concurrency)
+    engine = DispatchEngine(own.catalog, own.dispatch, asking)
+    return _Runs(engine, partial(own.load_first, asking.target), own.dispatch.end)
 
 
-def _first(view: View, target: Reference | None) -> tuple[Reference, ...]:
-    """What is loaded before the first line: the one target, or the default. Raises NotFound."""
-    if target is not None:
-        return (view.component(target).reference,)
-    if not view.routing.references:
-        raise NotFound("no catalyst is installed that lines could go to", hint="host register FILE installs one")
-    return () if view.routing.default is None else (view.routing.default,)
+def _on_ray(
+    stack: ExitStack, address: str | None, settings: _Settings, asking: Asking, concurrency: int, batch: str
+) -> _Runs:
+    """Lines are run by the nodes of a Ray cluster, each over its own state; this process's state says which digests."""
+    workspace = stack.enter_context(opened())
+    work = NodeWork.of(workspace, batch, asking.target, *settings, concurrency, asking.timeout_s)
+    if work.limits is None:
+        say("limits are counted by each node in its own state: `limits` in --config names a Redis for all of them")
+    with working("starting Ray" if address is None else "connecting to Ray"):
+        stack.enter_context(cluster(address))
+    engine = RayEngine(work, say)
+
+    async def end() -> None:
+        await engine.end()
+        heads = [one.as_dict() for one in engine.reports]
+        detail = {"batch": batch, "ran_again": engine.ran_again, "nodes": heads}
+        workspace.audit_log.record(Event("batch.gathered", "", detail=detail))
+
+    return _Runs(engine, engine.open, end, engine)
+
+
+async def _begun(runs: _Runs, work: Callable[[], BatchWork]) -> BatchWork:
+    """Raises HostError before the first line is run."""
+    await runs.begin()
+    return work()
 
 
 def _say_stopping(under_way: int) -> None:
     say(f"\nstopping: {under_way} lines under way are finished first (Ctrl-C again cancels them)")
 
 
-def _say_end(ended: BatchEnd, files: ResultFiles, checked: Checked, totals: BatchTotals, *, in_json: bool) -> int:
+def _say_end(
+    ended: BatchEnd,
+    files: ResultFiles,
+    checked: Checked,
+    totals: BatchTotals,
+    ray: RayEngine | None,
+    *,
+    in_json: bool,
+) -> int:
+    nodes = [] if ray is None else ray.reports
     took_s = time.monotonic() - totals.began
     if in_json and not isinstance(ended, HostError):
         put(as_json({
@@ -182,12 +193,17 @@ def _say_end(ended: BatchEnd, files: ResultFiles, checked: Checked, totals: Batc
             "took_s": round(took_s, 3),
             "output": os.fspath(files.paths.results),
             "error_file": os.fspath(files.paths.errors),
+            **({} if ray is None else {"ran_again": ray.ran_again, "nodes": [one.as_dict() for one in nodes]}),
         }))  # fmt: skip
     see = f": see {files.paths.errors}" if files.failed else ""
     say(f"{files.done} of {checked.lines} lines are finished, {files.failed} of them failed{see}")
     if totals.lines:
         tokens = f"{short(totals.input_tokens)} tokens in and {short(totals.output_tokens)} out"
         say(f"{totals.lines} in {about(took_s)}, {totals.lines / max(0.001, took_s):.1f} a second; {tokens}")
+    if ray is not None and ray.ran_again:
+        say(f"{ray.ran_again} lines ran again because a node was lost")
+    for one in nodes:
+        say(f"{one.lines} by the node {one.name}; the head of its audit log: {one.head or 'unknown'}")
     if left := checked.lines - files.done:
         say(f"{left} are left: the same command goes on with them")
     if isinstance(ended, HostError):

@@ -4,13 +4,12 @@ component by its reference, with the permissions that the operator gave it, to w
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from host.cli.inputs import blaming, opened
 from host.cli.output import missing_permissions
@@ -18,8 +17,7 @@ from host.cli.output.component import lacking
 from host.cli.permissions import OfferedSecret, RunPermissions
 from host.component.manifest import Manifest
 from host.core.names import SecretName
-from host.core.waiting import start
-from host.errors import HostError, Refusal
+from host.errors import Refusal
 from host.runtime.preload import Preload
 
 if TYPE_CHECKING:
@@ -28,9 +26,7 @@ if TYPE_CHECKING:
     from host.runtime.catalyst import Catalyst
     from host.runtime.connections import EventConnection
     from host.runtime.events import EventStream
-    from host.runtime.host import Host
     from host.runtime.loader import Loader
-    from host.runtime.workspace import Workspace
     from host.service.request import Resolved
     from host.trust.artifact import Artifact
 
@@ -118,27 +114,6 @@ class FileTarget:
         return missing_permissions.unmet(self.manifest, granted).hint(refusals)
 
 
-_LOOK_S: Final = 0.5
-
-
-@contextmanager
-def cancelled_by_others(host: Host, workspace: Workspace) -> Iterator[None]:
-    """Inside, a run ends that `host runs cancel`, the console or a tool asks to end."""
-    done = threading.Event()
-
-    def look() -> None:
-        while not done.wait(_LOOK_S):
-            with suppress(HostError):  # a database that is busy is asked again
-                host.cancel_asked(workspace.cancellations.among)
-
-    watching = start(look, name="host-cancellations")
-    try:
-        yield
-    finally:
-        done.set()
-        watching.join(_LOOK_S)
-
-
 class InstalledTarget:
     """The component that is installed under a reference, or is pulled by it. To be used in a `with`."""
 
@@ -183,7 +158,7 @@ class InstalledTarget:
     @contextmanager
     def catalyst(self, granted: RunPermissions) -> Iterator[Catalyst]:
         self._ahead.loaded()
-        from host.runtime.host import Host  # noqa: PLC0415 - see FileTarget
+        from host.runtime.host import Host, cancelled_by_others  # noqa: PLC0415 - see FileTarget
 
         with Host(loader=self._loader, workspace=self._workspace) as host:
             catalyst = host.load(

@@ -39,13 +39,15 @@ RunKind = Literal[
 
 # What happened without a run, and changed nothing that is kept; as does a `secret.reveal` to the operator.
 # `secret.asked` is written before a token endpoint or a program is asked, and again where it gave no token.
-# `batch.asked` is written before a key's batch, or a file of one, is made, cancelled or deleted.
+# `batch.asked` is written before a key's batch, or a file of one, is made, cancelled or deleted; `batch.gathered` when
+# a batch on a cluster ends, with the head of each node's audit log.
 OtherKind = Literal[
     "component.refused",
     "component.pulled",
     "component.pushed",
     "request.refused",
     "batch.asked",
+    "batch.gathered",
     "secret.asked",
     "audit.mended",
 ]

@@ -8,12 +8,18 @@ HOST_MASTER_KEY  the key that encrypts the other keys: 32 bytes in base64, in pl
 HOST_COMPILE_TIME, HOST_COMPILE_CPU_TIME, HOST_COMPILE_MEMORY
                  what compiling a component may take: 120s, 60s and 4GiB by default
 HOST_SECRETS     a file of NAME=VALUE lines: the last place to look for a secret
+HOST_LIMITS      on a node of a cluster, the Redis in which a batch counts limits, where its URL has a password: that is
+                 not sent to nodes
 DOCKER_CONFIG    the folder of docker's config.json, for the credentials of registries (default: ~/.docker)
 EDITOR, VISUAL   the editor of `host policy edit`
 OTEL_…           the target of the server's traces, as OpenTelemetry defines it: one of OTEL_EXPORTER_OTLP_ENDPOINT,
                  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT and OTEL_TRACES_EXPORTER turns them on
 
-PROMETHEUS_MULTIPROC_DIR is set here for the server's workers, which count in the files there.
+RAY_ADDRESS      the Ray cluster of `host batch --engine ray`, as Ray has it. Ray's other variables are Ray's
+
+Where such a batch starts a Ray of its own, RAY_… is set here so that it listens on the loopback interface alone, asks
+for a token, and reports no usage. PROMETHEUS_MULTIPROC_DIR is set here for the server's workers, which count in the
+files there.
 
 HTTPS_PROXY, HTTP_PROXY and ALL_PROXY, in either case, are not followed: an error about a connection names the one that
 is set.
@@ -109,6 +115,25 @@ def share_metrics(folder: Path) -> None:
 def for_children() -> dict[str, str]:
     """The environment for a child process (a compiler): enough to start, and nothing that changes its behaviour."""
     return {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH") if name in os.environ}
+
+
+def limits() -> str | None:
+    """The URL of the Redis that counts limits on this node of a cluster."""
+    return os.environ.get("HOST_LIMITS") or None
+
+
+def ray_address() -> str | None:
+    return os.environ.get("RAY_ADDRESS") or None
+
+
+def begin_own_ray(token: str) -> None:
+    """Set what a Ray that this process starts goes by; where the operator has chosen how callers prove themselves, that
+    stays. To be called before Ray is imported."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # on any system: nothing beyond the loopback interface
+    if "RAY_AUTH_MODE" not in os.environ:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ["RAY_AUTH_TOKEN"] = token
 
 
 def home() -> Path | None:

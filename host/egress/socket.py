@@ -321,6 +321,15 @@ class Socket:
             raise (failures.cancelled() if self._aborted else failures.translated(error, self.at, self.doing)) from None
 
 
+def takes_connections(host: str, port: int, within_s: float) -> bool:
+    """Whether the address, which the operator names, takes a connection within so many seconds."""
+    try:
+        socket.create_connection((host, port), within_s).close()
+    except (OSError, OverflowError):
+        return False
+    return True
+
+
 def _ready(waited: socket.socket, event: int, timeout_s: float) -> bool:
     poll = select.poll()
     poll.register(waited, event)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from host.core import forks
 from host.core.audit import Sink
@@ -17,7 +17,9 @@ from host.core.limits import CEILING, Limits
 from host.core.names import Reference, looks_like_oci, looks_like_reference
 from host.core.sliding_window import RequestLimiter
 from host.core.strict_json import Json
+from host.core.waiting import start
 from host.egress import Egress
+from host.errors import HostError
 from host.policy.document import Policy
 from host.runtime.catalyst import Catalyst
 from host.runtime.deployment import Deployment, Given, Secret
@@ -32,6 +34,8 @@ from host.trust.artifact import Artifact, admit, read_component
 if TYPE_CHECKING:
     from host.runtime.tokens import TokenKeeper
     from host.runtime.workspace import Installed, Workspace
+
+_LOOK_S: Final = 0.5
 
 
 class Host:
@@ -181,3 +185,21 @@ class Host:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+@contextmanager
+def cancelled_by_others(host: Host, workspace: Workspace) -> Iterator[None]:
+    """Inside, a run ends that `host runs cancel`, the console or a tool asks to end."""
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.wait(_LOOK_S):
+            with suppress(HostError):  # a database that is busy is asked again
+                host.cancel_asked(workspace.cancellations.among)
+
+    watching = start(look, name="host-cancellations")
+    try:
+        yield
+    finally:
+        done.set()
+        watching.join(_LOOK_S)

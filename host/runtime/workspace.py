@@ -17,7 +17,7 @@ from host.core.installation import component_file
 from host.core.names import Digest, Reference, SecretName, looks_like_oci
 from host.core.strict_json import Json
 from host.core.wit import EXPORTS
-from host.errors import ArtifactError, InputError, NotApproved
+from host.errors import ArtifactError, InputError, NotApproved, RegistryError
 from host.oci.reference import OciReference
 from host.policy.document import Effective, SecretGrant
 from host.store import schema
@@ -226,10 +226,11 @@ class Workspace:
         wasi: Sequence[str] = (),
         plain_http: bool = False,
         progress: Progress | None = None,
+        only: Digest | None = None,
     ) -> Component:
         """Install the component at the OCI reference `source`, with the signatures attached to it there. A reference
-        with a digest means these very bytes, however old; they are not fetched twice. Raises what `register` does, and
-        RegistryError."""
+        with a digest means these very bytes, however old; they are not fetched twice. `only`: the digest of the one
+        component that will do. Raises what `register` does, and RegistryError."""
         from host.oci.transfer import pull  # noqa: PLC0415 - brings httpx2
 
         named = OciReference.parse(source)
@@ -237,6 +238,8 @@ class Workspace:
             return known
         with self._registry(named, plain_http=plain_http) as registry:
             pulled = pull(registry, held=self.components.held, progress=progress)
+        if only is not None and pulled.layer != only:
+            raise RegistryError(f"{named} is another component by now: its digest is {pulled.layer}, and not {only}")
         component = self.install(
             pulled.wasm,
             loader,

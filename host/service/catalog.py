@@ -14,7 +14,7 @@ import asyncio
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeAlias, TypeVar
@@ -22,10 +22,10 @@ from urllib.parse import unquote
 
 from host.component.operations import OperationSpec, routed
 from host.core.audit import Event
-from host.core.names import Reference, looks_like_oci
+from host.core.names import Digest, Reference, looks_like_oci
 from host.core.strict_json import Json
 from host.core.waiting import ANSWER_S
-from host.errors import DeadlineExceeded, HostError, NotFound
+from host.errors import DeadlineExceeded, HostError, NotApproved, NotFound
 from host.runtime.catalyst import Catalyst
 from host.runtime.host import Host
 from host.runtime.threads import Workers
@@ -55,9 +55,17 @@ class View:
     that wait for approval too, so that people see them and that errors name the remedy."""
 
     def __init__(
-        self, host: Host, workspace: Workspace, routing: Routing, stamp: object, tokens: str, rest: str
+        self,
+        host: Host,
+        workspace: Workspace,
+        routing: Routing,
+        stamp: object,
+        tokens: str,
+        rest: str,
+        only: Collection[Digest] | None = None,
     ) -> None:
         self._host = host
+        self._only = only
         self.stamp = stamp
         self.tokens, self.rest = tokens, rest  # digests of what is kept of tokens, and of the state without it
         self.keys: KeyRing = workspace.api_keys.snapshot()
@@ -98,16 +106,26 @@ class View:
         if before is not None and time.monotonic() < until:
             raise before.with_traceback(None)
         try:
-            return self._host.load(reference)
+            return self._checked(self._host.load(reference))
         except HostError as error:
             self._failed[reference] = error, time.monotonic() + _AGAIN_S
             raise
+
+    def _checked(self, catalyst: Catalyst) -> Catalyst:
+        if self._only is not None and catalyst.digest not in self._only:
+            others = ", ".join(sorted(map(str, self._only)))
+            raise NotApproved(f"{catalyst.reference} is {catalyst.digest}, and what may run is {others}")
+        return catalyst
 
 
 class Catalog:
     """One per process. `current` and `catalyst` are for its event loop; blocking work has threads of its own."""
 
-    def __init__(self, host: Host, workspace: Workspace, routing: Routing) -> None:
+    def __init__(
+        self, host: Host, workspace: Workspace, routing: Routing, only: Collection[Digest] | None = None
+    ) -> None:
+        """`only`: the digests of what may be loaded; None: all that is approved."""
+        self._only = only
         self._host = host
         self._workspace = workspace
         self._routing = routing
@@ -195,7 +213,7 @@ class Catalog:
             if (view := self._view) is not None and view.tokens != tokens and view.rest == rest:
                 view.stamp, view.tokens = stamp, tokens  # a token was renewed: catalysts stay loaded
                 return view
-            return View(self._host, self._workspace, self._routing, stamp, tokens, rest)
+            return View(self._host, self._workspace, self._routing, stamp, tokens, rest, self._only)
 
 
 def completed(routing: Routing, components: Iterable[Component], order: Iterable[Reference]) -> Routing:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -252,6 +253,7 @@ class TestBounds:
             pytest.param(["--catalyst", "c:local.nobody"], "there is no c:local.nobody", id="another catalyst"),
             pytest.param(["--catalyst", "?"], "--catalyst", id="no reference"),
             pytest.param(["--timeout", "soon"], "--timeout", id="no duration"),
+            pytest.param(["--engine", "dask"], "--engine: there is no engine 'dask'", id="another engine"),
             pytest.param(["--error-file", "in.jsonl"], "three files", id="errors into the input"),
         ],
     )
@@ -261,6 +263,16 @@ class TestBounds:
         ran, results, _ = answered(written([chat(1)]), *options)
         assert (ran.status, results, fake.requests) == (2, [], [])
         assert said in ran.err
+
+    def test_an_engine_that_is_not_installed_names_its_extra(
+        self, written: Any, answered: Any, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        environ["RAY_ADDRESS"] = "127.0.0.1:1"
+        monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not there
+        ran, results, errors = answered(written([chat(1)]), "--engine", "ray")
+        assert (ran.status, results, errors) == (6, [], [])
+        assert "--engine ray needs ray, which is not installed" in ran.err
+        assert "install the extra 'ray'" in ran.err
 
     def test_every_run_is_on_record(self, written: Any, answered: Any, program: Any) -> None:
         _, [result], _ = answered(written([chat(1)]))

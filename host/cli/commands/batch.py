@@ -18,6 +18,12 @@ from host.cli.output.terminal import errors_shown
 @click.option("--catalyst", metavar="REF", help="Run every line there.", show_default="the one that has the model")
 @click.option("--config", "config_file", metavar="FILE", help="Routes, failover and budgets, as of host serve.")
 @click.option(
+    "--engine",
+    metavar="ray[://ADDRESS]",
+    help="Run the lines on the nodes of a Ray cluster.",
+    show_default="this process",
+)
+@click.option(
     "--concurrency",
     default=16,
     show_default=True,

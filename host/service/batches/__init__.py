@@ -4,6 +4,7 @@ lines.py     a line -> what it asks for; the checks of a whole input before anyt
 answers.py   a line -> its answer, by the steps of `host.service.dispatch`; waits where a limit says so
 work.py      the lines that are under way, the order of their answers, failures, and the end
 results.py   answers in files, durably, so that a batch that was killed goes on
+ray_engine.py   lines on the nodes of a Ray cluster
 hosted.py    batches that a server runs itself, as OpenAI's API has them
 hosted_work.py   the work on one of them; kept.py: the objects that the API shows
 

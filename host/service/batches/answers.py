@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from host.core.json_pieces import without_numbers
-from host.core.names import Reference
+from host.core.names import Digest, Reference
 from host.core.operation import Result, strict_data
 from host.core.repeating import was_not_processed
 from host.core.strict_json import json_bytes, parse_json
@@ -37,8 +37,10 @@ from host.errors import (
     TokenUnavailable,
     Unauthenticated,
 )
+from host.runtime.host import Host, cancelled_by_others
 from host.runtime.threads import aside
 from host.service import views
+from host.service.accounts import Observer
 from host.service.batches.lines import (
     PREFIX,
     BatchLine,
@@ -47,16 +49,19 @@ from host.service.batches.lines import (
     idempotency_key,
     read_request,
 )
-from host.service.catalog import Matched, Routes
+from host.service.catalog import Catalog, Matched, Routes
 from host.service.dialects import openai
 from host.service.dialects.dialect import Tokens
+from host.service.dispatch import Dispatch, Running, UsageRecorder
+from host.service.limits import Budget, open_limiter
 from host.service.operations import operations_of
-from host.service.principal import Admitted, Principal, weight
-from host.service.request import OperationRequest, Resolved
+from host.service.principal import MOST_REQUESTS, Admission, Admitted, Principal, weight
+from host.service.request import OperationRequest, Resolved, Routing
+from host.service.stored_objects import StoredObjects
 
 if TYPE_CHECKING:
-    from host.service.catalog import Catalog, View
-    from host.service.dispatch import Dispatch
+    from host.runtime.workspace import Workspace
+    from host.service.catalog import View
 
 VIA: Final = "batch"
 STOPS: Final = (StateError, ArtifactError, PolicyError, TokenUnavailable, Unauthenticated)
@@ -100,6 +105,51 @@ class Asking:
     longest_s: float = math.inf
 
 
+class OwnDispatch:
+    """The dispatch of this process alone, over the state of `workspace`, with its `catalog`; what it opens, `stack`
+    closes. So many lines run at once: `concurrency`. `limits_url` as of `open_limiter`; `only` as of Catalog. Raises
+    HostError."""
+
+    def __init__(
+        self,
+        stack: ExitStack,
+        workspace: Workspace,
+        routing: Routing,
+        budgets: Mapping[Reference, Budget],
+        limits_url: str | None,
+        concurrency: int,
+        only: Collection[Digest] | None = None,
+    ) -> None:
+        limiter = open_limiter(limits_url, workspace)
+        stack.callback(limiter.close)
+        host = stack.enter_context(Host(workspace=workspace, limiter=limiter))
+        self.catalog = Catalog(host, workspace, routing, only)
+        stack.callback(self.catalog.close)
+        usage = UsageRecorder(workspace.usage)
+        stack.callback(usage.close)
+        admission = Admission(most_requests=MOST_REQUESTS + 2 * concurrency)  # a caller who is alone gets half
+        stack.callback(admission.close)
+        observers: list[Observer[Running]] = []
+        objects = StoredObjects(self.catalog, workspace.made_objects, routing, observers)
+        self.dispatch = Dispatch(self.catalog, limiter, usage, observers, budgets, admission, objects)
+        stack.enter_context(cancelled_by_others(host, workspace))
+
+    async def load_first(self, target: Reference | None) -> None:
+        """Load what the first line is likely to need: `target`, or the default. Raises HostError."""
+        view = await self.catalog.current()
+        if target is not None:
+            await self.catalog.catalyst(view, view.component(target).reference)
+            return
+        if not view.routing.references:
+            raise nowhere()
+        if view.routing.default is not None:
+            await self.catalog.catalyst(view, view.routing.default)
+
+
+def nowhere() -> NotFound:
+    return NotFound("no catalyst is installed that lines could go to", hint="host register FILE installs one")
+
+
 @dataclass(slots=True)
 class _Asked:
     """A line on its way: what its answer begins with, once it was read. Its body is not kept while it waits."""
@@ -139,7 +189,7 @@ class DispatchEngine:
                 if isinstance(error, STOPS) and not isinstance(error, Busy):
                     raise
                 if wait_s is None:
-                    return self._failed(asked, error)
+                    return _failed(asked, error, self._asking.told)
                 if wait_s > self._asking.longest_s or time.monotonic() + wait_s > until:
                     raise _out_of_patience(error) from None
                 wait_s = min(wait_s, _MOST_WAIT_S)  # the operator may widen the limit meanwhile
@@ -222,15 +272,6 @@ class DispatchEngine:
                 raise InputError(f"{PREFIX}{path[:200]} takes a form or no body, which a line cannot have", field="url")
         return found
 
-    def _failed(self, asked: _Asked, error: HostError) -> BatchAnswer:
-        told = dict(self._asking.told(error))
-        said = {"code": told.pop("type"), "message": told.pop("message"), "line": asked.line.number, **told}
-        if asked.path:
-            text = _of_request(asked, b"null", json_bytes(said))
-        else:
-            text = _of_operation(asked, b'"error":' + json_bytes(said))
-        return BatchAnswer(asked.line.number, text, failed=True)
-
 
 _LARGE: Final = 64 * 1024  # as of a request to a server, beyond which its checks are done beside the event loop
 
@@ -287,6 +328,27 @@ def _out_of_patience(error: HostError) -> HostError:
         said = f"{error.message}, and has more in {error.retry_after_s:.0f} s"
         return Busy(said, hint="go on then, or with another key or budget")
     return Busy(error.message, hint=error.hint)
+
+
+def failed_answer(batch: str, line: BatchLine, error: HostError) -> BatchAnswer:
+    """The answer to a line that ended in `error` elsewhere: no result of it is known."""
+    asked = _Asked(batch, line)
+    try:
+        request = read_request(line)
+        asked.custom_id, asked.path = request.custom_id, request.path
+    except InputError:
+        asked.custom_id = custom_id_of(line)
+    return _failed(asked, error, HostError.as_dict)
+
+
+def _failed(asked: _Asked, error: HostError, told: Callable[[HostError], Mapping[str, Any]]) -> BatchAnswer:
+    more = dict(told(error))
+    said = {"code": more.pop("type"), "message": more.pop("message"), "line": asked.line.number, **more}
+    if asked.path:
+        text = _of_request(asked, b"null", json_bytes(said))
+    else:
+        text = _of_operation(asked, b'"error":' + json_bytes(said))
+    return BatchAnswer(asked.line.number, text, failed=True)
 
 
 def _answered(asked: _Asked, result: Result, tokens: Tokens) -> BatchAnswer:

@@ -15,3 +15,4 @@ from host.service.limits.limiter import Limiter as Limiter
 from host.service.limits.limiter import limits_of_budget as limits_of_budget
 from host.service.limits.limiter import limits_of_key as limits_of_key
 from host.service.limits.limiter import open_limiter as open_limiter
+from host.service.limits.limiter import place_of as place_of

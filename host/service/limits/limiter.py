@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
 
 from host.core.leases import Leases
 from host.core.quantities import Quota
@@ -57,6 +58,12 @@ def open_limiter(url: str | None, workspace: Workspace) -> Limiter:
     for a URL of another kind, StateError if nothing answers there or a library is missing. Neither error has the URL's
     password."""
     return RedisLimiter.open(url) if url else StoreLimiter(workspace.counters)
+
+
+def place_of(url: str) -> str:
+    """The URL of a limiter without what may be a secret: a name, a password, and what it has behind `?`."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def limits_of_key(key: ApiKey | None) -> list[Limit]:

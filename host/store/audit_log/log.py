@@ -204,6 +204,13 @@ class AuditLog:
         self.digest_file.replace(written, key)
         return change.last
 
+    def head(self) -> Checkpoint:
+        """The last record, as the database has it: number 0 where there is none. Verifies nothing. Raises
+        StateError."""
+        with self.database.reading() as connection:
+            row = connection.execute(_END).first()
+        return Checkpoint() if row is None else Checkpoint(row.seq, row.mac)
+
     def check_writable(self) -> None:
         """Raises StateError if no record could be written now, or a key of the state does not open. It writes and
         removes a row, as a record would be written, and so finds a full disk and a database that may only be read."""

@@ -225,7 +225,7 @@ def test_a_lost_node_costs_no_line_and_what_ran_there_runs_once_more_with_the_sa
     fake = two_nodes.fake
     fake.script([Fault(delay_s=0.3, times=None)])
     process = started([chat(number) for number in range(60)], "--json", "--concurrency", "6")
-    until(lambda: len(asked(fake)) > 8 and KEYS["two"] in keys_used(fake))
+    until(lambda: len(asked(fake)) > 8 and KEYS["two"] in keys_used(fake), PATIENCE_S)
     two_nodes.lose("two")
     shown, err = ended(process)
     assert process.returncode == 0, err
@@ -249,7 +249,7 @@ def test_a_line_whose_process_is_lost_twice_is_an_error_and_the_batch_goes_on(
     fake.script([Fault(delay_s=120.0, times=2)])
     process = started([chat(1), chat(2)], "--json", "--concurrency", "1")
     for count in (1, 2):
-        until(lambda count=count: len(asked(fake)) == count)
+        until(lambda count=count: len(asked(fake)) == count, PATIENCE_S)
         [name] = (name for name, key in KEYS.items() if fake.requests[-1]["headers"]["authorization"].endswith(key))
         kill(cluster.nodes[name], PROCESS)
     shown, err = ended(process)
@@ -272,7 +272,7 @@ def test_an_interrupt_from_a_terminal_finishes_the_lines_and_a_second_one_cancel
     fake = cluster.with_nodes("one").fake
     fake.script([Fault(delay_s=0.0, times=4), Fault(delay_s=120.0, times=None)])
     process = started([chat(number) for number in range(8)], "--engine", cluster.cluster.client, "--concurrency", "4")
-    until(lambda: len(asked(fake)) >= 8)
+    until(lambda: len(asked(fake)) >= 8, PATIENCE_S)
     until(lambda: len(lines(tmp_path / "out.jsonl")) == 4)
     os.killpg(process.pid, signal.SIGINT)
     assert process.stderr is not None
@@ -309,7 +309,7 @@ def test_a_ray_of_its_own_listens_to_this_machine_alone_and_nothing_of_it_is_lef
     before = set(Path("/tmp").glob("ray*"))
     own = {name: "" for name in cluster.cluster.env if name.startswith("RAY_")}
     process = started([chat(number) for number in range(20)], "--concurrency", "20", **own, RAY_ADDRESS="")
-    until(lambda: len(fake.requests) > 0)
+    until(lambda: len(fake.requests) > 0, PATIENCE_S)
     below = set(children(process.pid))
     nodes = [one for one in below if _name(one).startswith("ray::RayNode")]
     assert len(nodes) == min(2, os.cpu_count() or 1), "one for each 16 lines at once"
@@ -319,7 +319,7 @@ def test_a_ray_of_its_own_listens_to_this_machine_alone_and_nothing_of_it_is_lef
     _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, err
     assert keys_used(fake) == {KEYS["driver"]}, "the only node has the state of this environment"
-    until(lambda: not any(Path(f"/proc/{one}/exe").exists() for one in below))
+    until(lambda: not any(Path(f"/proc/{one}/exe").exists() for one in below), PATIENCE_S)
     assert set(Path("/tmp").glob("ray*")) <= before
     assert "Traceback" not in err
 

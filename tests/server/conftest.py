@@ -33,9 +33,9 @@ PATIENCE_S = 60
 APART = ("admin.*", "beta.*", "fine_tuning.*", "realtime.*", "webhooks.*")  # with operations that a key has to name
 
 
-def until(true: Callable[[], bool]) -> None:
+def until(true: Callable[[], bool], patience_s: float = PATIENCE_S) -> None:
     """Wait for what another thread or process is about to do."""
-    end = time.monotonic() + PATIENCE_S
+    end = time.monotonic() + patience_s
     while not true():
         assert time.monotonic() < end, "it never came to be so"
         time.sleep(0.02)

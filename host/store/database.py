@@ -131,8 +131,10 @@ class Database:
                 connection = stack.enter_context(self._pool.connected())
                 begin = "BEGIN" if self.quick else "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
                 connection.execute(begin)
-            if statement_s != _STATEMENT_S:
-                stack.enter_context(_statements_may_take(statement_s))
+            if not self.quick and statement_s != _STATEMENT_S:
+                bounded: Any = connection.raw
+                bounded.statement_s = statement_s
+                stack.callback(delattr, bounded, "statement_s")
             yield connection
 
     @contextmanager
@@ -326,19 +328,6 @@ def _answers(connection: Any) -> bool:
     return True
 
 
-_statement = threading.local()
-
-
-@contextmanager
-def _statements_may_take(seconds: float) -> Iterator[None]:
-    """Inside, one statement of this thread may take so long."""
-    _statement.seconds = seconds
-    try:
-        yield
-    finally:
-        del _statement.seconds
-
-
 def _require_time() -> None:
     """Before a commit. Raises StateError where the caller has gone, or is about to: it hears that nothing was done."""
     if left(1.0) <= 0:
@@ -382,8 +371,10 @@ def _bounded_connection() -> type[psycopg.Connection[Any]]:
     import psycopg  # noqa: PLC0415 - an extra
 
     class Bounded(psycopg.Connection[Any]):
+        statement_s = _STATEMENT_S
+
         def wait(self, gen: Any, *arguments: Any, **options: Any) -> Any:
-            until = time.monotonic() + left(getattr(_statement, "seconds", _STATEMENT_S))
+            until = time.monotonic() + left(self.statement_s)
             try:
                 return super().wait(_ended_at(until, gen), *arguments, **options)
             except TimeoutError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -56,6 +57,20 @@ def test_they_are_read_a_part_at_a_time(database: Database, monkeypatch: pytest.
     assert [next(found).seq, next(found).seq] == [1, 2]
     found.close()  # and need not be read to the end
     assert [record.seq for record in records(database)] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.usefixtures("filled")
+def test_others_can_be_read_for_each(database: Database) -> None:
+    newest = [(record.seq, newest_records(database, 1)[0].seq) for record in records(database)]
+    assert newest == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
+
+
+@pytest.mark.usefixtures("filled")
+def test_a_thread_can_end_what_another_began_to_read(database: Database) -> None:
+    found = records(database)
+    assert next(found).seq == 1
+    with ThreadPoolExecutor(1) as other:
+        assert [record.seq for record in other.submit(list, found).result()] == [2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("at", [-1.0, 1e300, 253_402_300_800.0])

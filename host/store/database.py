@@ -271,14 +271,14 @@ def _enter_wal(connection: sqlite3.Connection) -> None:
 _URL: Final = re.compile(
     r"(?P<kind>\w+)(?:\+\w+)?://"
     r"(?:(?P<user>[^:/]*)(?::(?P<password>[^@]*))?@)?"
-    r"(?:\[(?P<ipv6>[^/?]+)\]|(?P<host>[^/:?]+))?(?::(?P<port>[^/?]*))?"
-    r"(?:/(?P<dbname>[^?]*))?(?:\?(?P<more>.*))?\Z"
+    r"(?:\[(?P<ipv6>[^/?@]+)\]|(?P<host>[^/:?@]+))?(?::(?P<port>[^/?]*))?"  # a place has no @, which errors show:
+    r"(?:/(?P<dbname>[^?@]*))?(?:\?(?P<more>.*))?\Z"  # what follows one may be of the password
 )
 
 
 def _parsed(url: str) -> dict[str, Any]:
     """The options of a connection to the database at `url`. Raises InputError."""
-    found = _URL.match(url)
+    found = _URL.match(url) if url.isprintable() and "%00" not in url else None
     if found is None or not (found["port"] or "0").isdecimal():
         raise InputError("the database's URL cannot be read", field="HOST_DATABASE", hint=_URL_HINT)
     if found["kind"] not in ("postgresql", "postgres"):
@@ -340,7 +340,11 @@ def _connect_postgres(options: dict[str, Any]) -> psycopg.Connection[Any]:
 
     wait_s = max(2, round(left(_BUSY_S)))  # libpq's least, in whole seconds
     try:
-        connection = _bounded_connection().connect(**{**options, "connect_timeout": wait_s})
+        # as one text, which has options of the server's alone: none of the connection here, such as autocommit
+        place = psycopg.conninfo.make_conninfo(**{**options, "connect_timeout": wait_s})
+        connection = _bounded_connection().connect(place)
+    except psycopg.ProgrammingError:
+        raise StateError("the database's URL has an option that PostgreSQL does not know", hint=_URL_HINT) from None
     except psycopg.OperationalError as error:
         where = f"{options.get('host') or 'its local socket'}:{options.get('port') or 5432}"
         raise StateError(
@@ -400,14 +404,17 @@ def _ended_at(until: float, waits: Generator[Any, Any, T]) -> Generator[Any, Any
 
 def _configure_postgres(connection: psycopg.Connection[Any]) -> None:
     """Names mean what is in the schema that the URL or the server chooses, and in the server's own: nothing that others
-    put into a schema before it, or into the session, is found in its place. A commit is on the server's disk before it
-    is acknowledged, whatever the server's own default."""
+    put into a schema before it, or into the session, is found in its place. Whatever the server's own defaults, a
+    writer that waited for another reads what that one wrote, and a commit is on the server's disk before it is
+    acknowledged."""
     connection.execute(f"SET statement_timeout = {round(LONG_S * 1000)}")
+    connection.execute(_SEES_THE_LAST_WRITER)
     connection.execute(_PIN_SCHEMA)
     connection.execute(_SYNCHRONOUS)
     connection.commit()
 
 
+_SEES_THE_LAST_WRITER: Final = "SET default_transaction_isolation = 'read committed'"
 _PIN_SCHEMA: Final = """
 SELECT pg_catalog.set_config('search_path', pg_catalog.format('%I, pg_temp', pg_catalog.current_schema()), false)
 """
@@ -449,6 +456,13 @@ def _remedy(cause: object) -> str | None:
                 return "a trigger or a view in it is not of this program: host audit verify names it"
             case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
                 return f"put back a backup of {FILE}, or name another place with HOST_STATE_DIR"
-    elif getattr(cause, "sqlstate", "") is None:  # no answer from the server: the connection is lost
+    elif _lost(cause):
         return 'psql "$HOST_DATABASE" says whether it answers again'
     return None
+
+
+def _lost(cause: object) -> bool:
+    """Whether an error of PostgreSQL's is one of the connection: there was no answer, or the server ends it (57P)."""
+    import psycopg  # noqa: PLC0415 - an extra
+
+    return isinstance(cause, psycopg.OperationalError) and (cause.sqlstate or "57P").startswith("57P")

@@ -17,6 +17,7 @@ from pathlib import Path
 from threading import Barrier
 from typing import Any
 
+import psycopg
 import pytest
 
 from host import Reference, Workspace
@@ -220,6 +221,12 @@ def test_nobody_else_can_read_the_file_or_what_is_beside_it(tmp_path: Path) -> N
         pytest.param(f"postgresql://me:{PASSWORD}@127.0.0.1:port/state", InputError, id="the port is no number"),
         pytest.param(f"me:{PASSWORD}@127.0.0.1/state", InputError, id="no URL"),
         pytest.param(f"postgresql://me:{PASSWORD}@127.0.0.1/s?no_such_option=1", StateError, id="an unknown option"),
+        pytest.param(f"postgresql://me:a@{PASSWORD}@127.0.0.1:1/s", InputError, id="an @ in the password"),
+        pytest.param(
+            f"postgresql://me:a@b/{PASSWORD}@127.0.0.1:1/s", InputError, id="an @ and a slash in the password"
+        ),
+        pytest.param(f"postgresql://me:{PASSWORD}\udcff@127.0.0.1:1/s", InputError, id="a byte of no text"),
+        pytest.param(f"postgresql://me:{PASSWORD}%00@127.0.0.1:1/s", InputError, id="the end of a text in C"),
     ],
 )
 def test_an_error_does_not_tell_the_urls_password(
@@ -231,6 +238,62 @@ def test_an_error_does_not_tell_the_urls_password(
     while shown is not None:  # a traceback also shows causes
         assert PASSWORD not in f"{shown} {shown!r} {getattr(shown, 'hint', '')}"
         shown = None if shown.__suppress_context__ else shown.__cause__ or shown.__context__
+
+
+@pytest.mark.parametrize("option", ["autocommit=1", "prepare_threshold=x", "row_factory=x", "no_such_option=1"])
+def test_an_option_that_is_not_the_servers_is_an_error_that_says_so(
+    state_dir: Path, postgres: Postgres, option: str
+) -> None:
+    with pytest.raises(StateError, match="an option that PostgreSQL does not know"):
+        Database.open(state_dir, f"{postgres.url('postgres')}&{option}")
+
+
+def test_a_writer_that_waited_reads_what_the_one_before_it_wrote(state_dir: Path, postgres: Postgres) -> None:
+    url = postgres.create()
+    with psycopg.connect(url, autocommit=True) as connection:
+        name = connection.info.dbname
+        connection.execute(f'ALTER DATABASE "{name}" SET default_transaction_isolation = "repeatable read"')
+    with (
+        closing(Database.open(state_dir, url)) as one,
+        closing(Database.open(state_dir, url)) as other,
+        psycopg.connect(url, autocommit=True) as watching,
+        ThreadPoolExecutor(1) as threads,
+    ):
+
+        def rules() -> Any:
+            with other.writing() as connection:
+                return connection.execute("SELECT count(*) FROM rules").scalar()
+
+        with one.writing() as connection:
+            later = threads.submit(rules)
+            while not watching.execute("SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted").fetchall():
+                time.sleep(0.01)
+            connection.execute("INSERT INTO rules VALUES ('local', true, 1)")
+        assert later.result() == 1
+    postgres.drop(url)
+
+
+@pytest.mark.parametrize("kind", ["postgres"], indirect=True)
+@pytest.mark.parametrize(
+    ("statement", "lost"),
+    [
+        pytest.param("SELECT pg_terminate_backend(pg_backend_pid())", True, id="the server ends it"),
+        pytest.param("SELECT nothing", False, id="a statement is wrong"),
+    ],
+)
+def test_only_of_a_lost_connection_is_asked_whether_the_server_answers(
+    database: Database, statement: str, lost: bool
+) -> None:
+    with pytest.raises(StateError) as caught, database.reading() as connection:
+        connection.execute(statement)
+    assert (caught.value.hint == 'psql "$HOST_DATABASE" says whether it answers again') is lost
+
+
+@pytest.mark.parametrize("kind", ["postgres"], indirect=True)
+def test_a_text_that_postgresql_cannot_have_does_not_make_its_server_doubtful(database: Database) -> None:
+    with pytest.raises(StateError) as caught, database.reading() as connection:
+        connection.execute(select(keys.c.id).where(keys.c.id == "a\0b"))
+    assert caught.value.hint is None
 
 
 def test_a_folder_that_cannot_be_made_is_an_error_that_says_what_else_could(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ _MOST: Final = 15  # connections of one process
 _MOST_IDLE: Final = 5  # kept open
 _AT_ONCE: Final = 1_000  # rows in memory of an answer that is streamed
 _numbers: Final = count()  # of such answers
+_VALUES: Final = "a text is UTF-8, and a number has at most 64 bits"
 
 
 class Row(tuple[Any, ...]):
@@ -97,9 +98,11 @@ class StateConnection:
         self.raw = raw
         self.dialect: SqlDialect = dialect
         self.info: dict[str, Any] = {}
+        self._streamed: list[Any] = []  # cursors
 
     def execute(self, statement: Statement | str, given: Mapping[str, Any] | Sequence[Any] = ()) -> Rows:
-        """`given` are the values of an `sql.param`, or the rows of an insert, as mappings; of plain SQL its values."""
+        """`given` are the values of an `sql.param`, or the rows of an insert, as mappings; of plain SQL its values.
+        Raises StateError for a value that no database has; other errors are the database's own."""
         if isinstance(statement, str):
             cursor = self._executed(statement, given)
             names: tuple[str, ...] = tuple(one[0] for one in cursor.description or ())
@@ -118,32 +121,48 @@ class StateConnection:
         return Rows(found, written)
 
     def stream(self, query: Statement) -> Iterator[Row]:
-        """The rows of a query as they are consumed, some in memory at a time."""
+        """The rows of a query as they are consumed, some in memory at a time, in the transaction. As `execute`."""
         compiled = query.compiled(self.dialect)
         if isinstance(self.raw, sqlite3.Connection):
-            cursor: Any = self.raw.execute(compiled.text, compiled.bound({}))
+            cursor: Any = self.raw.cursor()
         else:
             cursor = self.raw.cursor(f"streamed_{next(_numbers)}")
-            cursor.execute(compiled.text, compiled.bound({}))
+        self._streamed.append(cursor)
+        _sent(cursor.execute, compiled.text, compiled.bound({}))
         try:
-            while rows := cursor.fetchmany(_AT_ONCE):
+            while cursor in self._streamed and (rows := cursor.fetchmany(_AT_ONCE)):
                 yield from _rows(rows, compiled.names, compiled.truths)
         finally:
-            cursor.close()
+            if cursor in self._streamed:
+                self._streamed.remove(cursor)
+                cursor.close()
 
     def commit(self) -> None:
         self.raw.commit()
 
+    def rollback(self) -> None:
+        """It ends what is still streamed too."""
+        while self._streamed:
+            self._streamed.pop().close()
+        self.raw.rollback()
+
     def _executed(self, text: str, values: Any) -> Any:
         if isinstance(self.raw, sqlite3.Connection):
-            return self.raw.execute(text, values)
-        return self.raw.execute(text, values or None)  # without values a % is a %
+            return _sent(self.raw.execute, text, values)
+        return _sent(self.raw.execute, text, values or None)  # without values a % is a %
 
     def _inserted(self, statement: Insert, given: Any) -> Any:
         compiled = statement.compiled(self.dialect, tuple(given[0]))
         cursor: Any = self.raw.cursor()
-        cursor.executemany(compiled.text, [compiled.bound(row) for row in given])
+        _sent(cursor.executemany, compiled.text, [compiled.bound(row) for row in given])
         return cursor
+
+
+def _sent(send: Callable[[str, Any], Any], text: str, values: Any) -> Any:
+    try:
+        return send(text, values)
+    except (OverflowError, UnicodeEncodeError):  # which show the value
+        raise StateError("the state's database has no such text or number", hint=_VALUES) from None
 
 
 def _counted(cursor: Any) -> int:
@@ -202,7 +221,7 @@ class ConnectionPool:
     def give_back(self, connection: StateConnection) -> None:
         """What was not committed is rolled back."""
         try:
-            keep = _rolled_back(connection.raw)
+            keep = _rolled_back(connection)
             with self._lock:
                 keep = keep and not self._closed and len(self._idle) < _MOST_IDLE
                 if keep:
@@ -234,10 +253,11 @@ class ConnectionPool:
             _closed(one.raw)
 
 
-def _rolled_back(raw: Raw) -> bool:
+def _rolled_back(connection: StateConnection) -> bool:
     """Whether the connection can be used again."""
+    raw = connection.raw
     try:
-        raw.rollback()
+        connection.rollback()
     except Exception:  # noqa: BLE001 - of either database: the connection is lost
         return False
     return isinstance(raw, sqlite3.Connection) or not raw.closed

@@ -24,13 +24,13 @@ from host import Reference, Workspace
 from host.core.names import SecretName
 from host.errors import InputError, StateError
 from host.secrets.value import OPERATOR, SecretValue
-from host.store import migrations, schema
+from host.store import connections, migrations, schema
 from host.store.audit_log.chain import Checkpoint
 from host.store.audit_log.verification import verify
 from host.store.connections import StateConnection
 from host.store.database import FILE, Database
 from host.store.sql import BYTES, INTEGER, REAL, TEXT, TRUTH, Table, insert, select
-from host.store.tables import ALL, keys
+from host.store.tables import ALL, keys, rules
 from tests.store.postgres import PASSWORD, PATIENCE_S, Postgres
 
 TABLES_OF_0001 = (
@@ -200,6 +200,36 @@ def test_what_is_written_in_a_block_that_fails_is_not_kept(database: Database) -
         connection.execute("INSERT INTO rules VALUES ('local', true, 1)")
     with database.reading() as connection:
         assert connection.execute("SELECT count(*) FROM rules").scalar() == 0
+
+
+def test_what_is_left_of_an_answer_disturbs_no_later_transaction(
+    database: Database, raw: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "_AT_ONCE", 1)
+    with database.writing() as connection:
+        connection.execute("INSERT INTO rules VALUES ('a', true, 1), ('b', true, 1), ('c', true, 1)")
+    with database.reading() as connection:
+        left = connection.stream(select(rules))
+        next(left)
+    raw("INSERT INTO rules VALUES ('d', true, 1)")
+    with database.writing() as connection:
+        assert connection.execute("SELECT count(*) FROM rules").scalar() == 4
+        assert list(left) == []
+        connection.execute("INSERT INTO rules VALUES ('e', true, 1)")
+    assert raw("SELECT count(*) FROM rules") == [(5,)]
+
+
+@pytest.mark.parametrize("value", ["\udcff", 1 << 64], ids=["a byte of no text", "a number of 65 bits"])
+def test_a_value_that_no_database_has_is_an_error_that_does_not_show_it(database: Database, value: Any) -> None:
+    wanted = select(rules).where((rules.c.namespace if isinstance(value, str) else rules.c.threshold) == value)
+    if database.shared and isinstance(value, int):  # of PostgreSQL, which has larger ones
+        wanted = wanted.limit(value)
+    for read in (StateConnection.execute, lambda connection, query: list(connection.stream(query))):
+        with pytest.raises(StateError) as caught, database.reading() as connection:
+            read(connection, wanted)
+        assert repr(value) not in "".join(traceback.format_exception(caught.value))
+    with database.reading() as connection:
+        assert connection.execute(select(rules)).all() == []
 
 
 def test_nobody_else_can_read_the_file_or_what_is_beside_it(tmp_path: Path) -> None:

@@ -427,6 +427,8 @@ _BEGIN_WRITING: Final = (
     f"pg_catalog.set_config('idle_in_transaction_session_timeout', '{_VANISHED_S:g}s', true), "
     "pg_catalog.pg_advisory_xact_lock(%s)"
 )
+_LOCK_NOT_AVAILABLE: Final = "55P03"  # in time
+_BUSY_HINT: Final = "another process writes to it and does not end: try again, or end that one"
 _URL_HINT = "like postgresql://user:password@host/name; without one, the state is a file in HOST_STATE_DIR"
 
 
@@ -456,6 +458,10 @@ def _remedy(cause: object) -> str | None:
                 return "a trigger or a view in it is not of this program: host audit verify names it"
             case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
                 return f"put back a backup of {FILE}, or name another place with HOST_STATE_DIR"
+            case sqlite3.SQLITE_BUSY:
+                return _BUSY_HINT
+    elif getattr(cause, "sqlstate", None) == _LOCK_NOT_AVAILABLE:
+        return _BUSY_HINT
     elif _lost(cause):
         return 'psql "$HOST_DATABASE" says whether it answers again'
     return None

@@ -22,6 +22,7 @@ import pytest
 
 from host import Reference, Workspace
 from host.core.names import SecretName
+from host.core.waiting import within
 from host.errors import InputError, StateError
 from host.secrets.value import OPERATOR, SecretValue
 from host.store import connections, migrations, schema
@@ -374,6 +375,20 @@ def test_a_disk_that_may_be_full_is_asked_about(database: Database, code: int, a
     with pytest.raises(StateError) as caught, database.reading():
         raise error
     assert ("full?" in str(caught.value.hint)) is asked
+
+
+def test_a_writer_that_waits_in_vain_for_another_process_is_told_of_it(
+    state_dir: Path, database: Database, database_url: str | None
+) -> None:
+    with (
+        closing(Database.open(state_dir, database_url)) as other,
+        other.writing(),
+        pytest.raises(StateError) as caught,
+        within(0.2),
+        database.writing(),
+    ):
+        pass
+    assert "another process writes" in str(caught.value.hint)
 
 
 def test_its_name_is_of_where_it_is_and_not_of_who_connects(state_dir: Path, postgres: Postgres) -> None:

@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Generator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
@@ -226,12 +226,14 @@ def sync_folder(folder: Path) -> None:
 
 
 def _sqlite(file: Path) -> ConnectionPool:
+    """SQLite gives its journals the mode of the file. It is made without being opened, because to close it would end
+    the locks of all connections of this process, and another process could then delete the journal that they write to
+    (https://sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_)."""
     try:
-        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # SQLite gives its journals the same mode
+        with suppress(FileExistsError):
+            os.mknod(file, 0o600)
     except OSError as error:
-        raise StateError(
-            f"cannot open {str(file)!r}: {error.strerror}", hint="HOST_STATE_DIR names a folder of your own"
-        ) from None
+        raise StateError(f"cannot make {str(file)!r}: {error.strerror}", hint=_FOLDER_HINT) from None
     return ConnectionPool("sqlite", partial(_connect_sqlite, file.absolute()), lambda _: True, _BUSY_S)
 
 
@@ -429,6 +431,7 @@ _BEGIN_WRITING: Final = (
 )
 _LOCK_NOT_AVAILABLE: Final = "55P03"  # in time
 _BUSY_HINT: Final = "another process writes to it and does not end: try again, or end that one"
+_FOLDER_HINT: Final = "HOST_STATE_DIR names a folder of your own"
 _URL_HINT = "like postgresql://user:password@host/name; without one, the state is a file in HOST_STATE_DIR"
 
 
@@ -458,6 +461,8 @@ def _remedy(cause: object) -> str | None:
                 return "a trigger or a view in it is not of this program: host audit verify names it"
             case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
                 return f"put back a backup of {FILE}, or name another place with HOST_STATE_DIR"
+            case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY:
+                return _FOLDER_HINT
             case sqlite3.SQLITE_BUSY:
                 return _BUSY_HINT
     elif getattr(cause, "sqlstate", None) == _LOCK_NOT_AVAILABLE:

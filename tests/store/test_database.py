@@ -59,6 +59,14 @@ with database.reading() as connection:
     print(migrations.version(connection))
 database.close()
 """
+ADDS_A_RULE = """
+import sys
+from contextlib import closing
+from pathlib import Path
+from host.store.database import Database
+with closing(Database.open(Path(sys.argv[1]))) as database, database.writing() as connection:
+    connection.execute("INSERT INTO rules VALUES ('others', true, 1)")
+"""
 
 
 COLUMNS = {
@@ -201,6 +209,24 @@ def test_what_is_written_in_a_block_that_fails_is_not_kept(database: Database) -
         connection.execute("INSERT INTO rules VALUES ('local', true, 1)")
     with database.reading() as connection:
         assert connection.execute("SELECT count(*) FROM rules").scalar() == 0
+
+
+def test_what_a_process_writes_that_opened_the_state_twice_is_found_by_others(state_dir: Path) -> None:
+    """SQLite's locks are of a process, and end when it closes the file anywhere."""
+    with closing(Database.open(state_dir)) as database:
+        Database.open(state_dir).close()
+        subprocess.run([sys.executable, "-c", ADDS_A_RULE, state_dir], check=True, timeout=PATIENCE_S)
+        with database.writing() as connection:
+            connection.execute("INSERT INTO rules VALUES ('ours', true, 1)")
+        with closing(sqlite3.connect(state_dir / FILE)) as other:
+            assert other.execute("SELECT count(*) FROM rules").fetchone() == (2,)
+
+
+def test_a_file_that_cannot_be_opened_is_an_error_that_says_what_else_could(state_dir: Path) -> None:
+    (state_dir / FILE).mkdir(parents=True)
+    with pytest.raises(StateError, match="unable to open database file") as caught:
+        Database.open(state_dir)
+    assert "HOST_STATE_DIR" in str(caught.value.hint)
 
 
 def test_what_is_left_of_an_answer_disturbs_no_later_transaction(

@@ -15,6 +15,7 @@ from itertools import count
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from host.core import forks
 from host.core.waiting import left
 from host.errors import StateError
 from host.store.sql import Insert, SqlDialect, Statement
@@ -99,6 +100,12 @@ class StateConnection:
         self.dialect: SqlDialect = dialect
         self.info: dict[str, Any] = {}
         self._streamed: list[Any] = []  # cursors
+        self._generation = forks.generation
+
+    @property
+    def ours(self) -> bool:
+        """False in a child of a fork in the middle of a transaction, which is the parent's."""
+        return self._generation == forks.generation
 
     def execute(self, statement: Statement | str, given: Mapping[str, Any] | Sequence[Any] = ()) -> Rows:
         """`given` are the values of an `sql.param`, or the rows of an insert, as mappings; of plain SQL its values.
@@ -133,11 +140,13 @@ class StateConnection:
             while cursor in self._streamed and (rows := cursor.fetchmany(_AT_ONCE)):
                 yield from _rows(rows, compiled.names, compiled.truths)
         finally:
-            if cursor in self._streamed:
+            if cursor in self._streamed and self.ours:
                 self._streamed.remove(cursor)
                 cursor.close()
 
     def commit(self) -> None:
+        if not self.ours:
+            raise forks.made_before()
         self.raw.commit()
 
     def rollback(self) -> None:
@@ -219,7 +228,10 @@ class ConnectionPool:
             raise
 
     def give_back(self, connection: StateConnection) -> None:
-        """What was not committed is rolled back."""
+        """What was not committed is rolled back. In a child of a fork it does nothing."""
+        if not connection.ours:
+            forks.keep(connection)
+            return
         try:
             keep = _rolled_back(connection)
             with self._lock:

@@ -167,7 +167,7 @@ def _install(python: str, into: Path) -> None:
 EVERY_MODULE = """
 import importlib, pkgutil, host
 for found in pkgutil.walk_packages(host.__path__, "host."):
-    if not found.name.startswith(("host._guest", "host.store.migrations.", "host.__main__")):
+    if not found.name.startswith(("host._guest", "host.__main__")):
         importlib.import_module(found.name)
 """
 USED = f"""

@@ -54,11 +54,11 @@ class Sandbox:
         if missing := missing_imports(read_outline(wasm).imports, wasi=wasi):
             raise missing
         name = cache_name(digest, self._fingerprint)
-        compiled = self._cache.load(name, self.lanes.fast)
+        compiled = self._cache.load(name, self.lanes.narrow)
         if compiled is None:
             with self._cache.locked(name):
-                compiled = self._cache.load(name, self.lanes.fast) or self._compile(wasm, name, wasi)
-        return Loaded(self, compiled, check_contract(compiled.component, self.lanes.fast, wasi=wasi))
+                compiled = self._cache.load(name, self.lanes.narrow) or self._compile(wasm, name, wasi)
+        return Loaded(self, compiled, check_contract(compiled.component, self.lanes.narrow, wasi=wasi))
 
     def protect(self, state_dir: Path, key: bytes) -> bool:
         """See `CompiledCache.protect`."""
@@ -70,7 +70,7 @@ class Sandbox:
             seal(held)
             self._cache.store(name, held)
             try:
-                return Compiled(self.lanes.fast, held)
+                return Compiled(self.lanes.narrow, held)
             except WasmtimeError:
                 raise CompileError("the compiled component does not fit this engine") from None
 

@@ -12,8 +12,8 @@ from wasmtime import _ffi as ffi
 
 GIB = 1 << 30
 
-FAST_SANDBOXES = 8  # slots that keep their memory: some 15 MB each, from their first use on
-WIDE_SANDBOXES = (2_000, 1_000, 250)  # slots that keep none: the most of which the address space can be had
+NARROW_SANDBOXES = (64, 8)  # slots of the first pool: as many of which the address space can be had
+WIDE_SANDBOXES = (2_000, 1_000, 250)  # and of the second one, that is made when it is needed
 UNPOOLED_SANDBOXES = 64  # without a pool
 MAX_MEMORY_BYTES = GIB  # of one slot; Limits.max_memory_bytes may not exceed it
 MAX_CORE_INSTANCES = 100  # of one component; a componentize-py build has about 50
@@ -22,9 +22,6 @@ MAX_TABLE_ELEMENTS = 20_000  # CPython's has 5,676
 MEMORY_RESERVATION = 4 * GIB  # with the guard, lets compiled code leave out bounds checks
 MEMORY_GUARD = 32 << 20
 BESIDE_SANDBOX = 448 << 20  # of address space: 100,000 handles of streams, or one argument of 128 MiB and its copy
-KEEP_RESIDENT = (
-    16 << 20
-)  # of a fast slot's memory, reset by copying: without it a page fault a page, and threads do not scale
 MAX_WASM_STACK = 1 << 20  # well below the 8 MiB of the threads that run guests
 
 _OFF = (
@@ -33,8 +30,8 @@ _OFF = (
 )  # fmt: skip
 
 
-def engine_config(slots: int, keep_resident: int) -> Config:
-    """With a pool of so many `slots`, each of which keeps so many bytes of its memory; without one for 0."""
+def engine_config(slots: int) -> Config:
+    """With a pool of so many `slots`; without one for 0."""
     config = Config()
     config.epoch_interruption = True
     config.max_wasm_stack = MAX_WASM_STACK
@@ -47,7 +44,7 @@ def engine_config(slots: int, keep_resident: int) -> Config:
     ffi.wasmtime_config_concurrency_support_set(config.ptr(), False)
     ffi.wasmtime_config_wasm_component_model_async_set(config.ptr(), False)
     if slots:
-        _use_pool(config, slots, keep_resident)
+        _use_pool(config, slots)
     return config
 
 
@@ -55,8 +52,9 @@ _TABLES = MAX_TABLES * MAX_TABLE_ELEMENTS * 16  # bytes of a slot
 _SPARE = 8  # slots more than runs may have: whether a component links at all is tried beside its run
 
 
-def _use_pool(config: Config, slots: int, keep_resident: int) -> None:
-    """The pooling allocator: in the library's C bindings, not in its Python `Config`."""
+def _use_pool(config: Config, slots: int) -> None:
+    """The pooling allocator: in the library's C bindings, not in its Python `Config`. A slot gives its pages back: to
+    keep them would be to copy all of an image at the end of each run, where few of its pages were written."""
     slots += _SPARE
     pool = ffi.wasmtime_pooling_allocation_config_new()
     for name, value in {
@@ -71,8 +69,6 @@ def _use_pool(config: Config, slots: int, keep_resident: int) -> None:
         "max_tables_per_module": MAX_TABLES,
         "table_elements": MAX_TABLE_ELEMENTS,
         "max_memory_size": MAX_MEMORY_BYTES,
-        "linear_memory_keep_resident": keep_resident,
-        "table_keep_resident": min(keep_resident, 64 << 10),
         "max_unused_warm_slots": slots,
     }.items():
         getattr(ffi, f"wasmtime_pooling_allocation_config_{name}_set")(pool, value)
@@ -80,15 +76,20 @@ def _use_pool(config: Config, slots: int, keep_resident: int) -> None:
     ffi.wasmtime_pooling_allocation_config_delete(pool)
 
 
-def pool_fits(slots: int = FAST_SANDBOXES) -> bool:
+def pool_fits(slots: int = NARROW_SANDBOXES[-1]) -> bool:
     """Whether the address space that a pool reserves can be had: not under a small `ulimit -v`. The library would
     abort the process, so this is checked first."""
     return _reservable((slots + _SPARE) * (MEMORY_RESERVATION + MEMORY_GUARD + _TABLES) + GIB)
 
 
-def wide_slots() -> int:
-    """How many slots that keep no memory fit beside the fast ones."""
-    return next((slots for slots in WIDE_SANDBOXES if pool_fits(FAST_SANDBOXES + slots)), 0)
+def narrow_slots() -> int:
+    """How many slots the first pool has; 0: there is no room for one."""
+    return next((slots for slots in NARROW_SANDBOXES if pool_fits(slots)), 0)
+
+
+def wide_slots(beside: int) -> int:
+    """How many slots fit into a second pool beside so many of the first one."""
+    return next((slots for slots in WIDE_SANDBOXES if pool_fits(beside + slots)), 0)
 
 
 def has_room() -> bool:
@@ -110,9 +111,9 @@ def _reservable(wanted: int) -> bool:
     return True
 
 
-def new_engine(slots: int, keep_resident: int = 0) -> Engine:
+def new_engine(slots: int) -> Engine:
     """See `engine_config`."""
-    return Engine(engine_config(slots, keep_resident))
+    return Engine(engine_config(slots))
 
 
 def fingerprint(*, pooling: bool) -> str:

@@ -83,7 +83,7 @@ class Instances:
         self._callbacks = {
             interface: _callbacks(interface, members) for interface, members in functions.items()
         }  # kept: the linkers only hold their addresses
-        self._fast = _Linked(lanes.fast, compiled.component, self._callbacks, wasi=wasi, waits=waits)
+        self._narrow = _Linked(lanes.narrow, compiled.component, self._callbacks, wasi=wasi, waits=waits)
         self._wide: _Linked | None = None
         self._lock = threading.Lock()
 
@@ -100,7 +100,7 @@ class Instances:
         if isinstance(kept, _Instance):
             instance, run.meters.earlier_runs = kept, kept.runs
         else:
-            instance = _Instance(self._fast if slot.fast else self._on_the_wide_lane(), run, wasi=self._wasi)
+            instance = _Instance(self._narrow if slot.narrow else self._on_the_wide_lane(), run, wasi=self._wasi)
         outer = getattr(_current, "call", None)  # of a run whose host function started this one
         _current.call = run
         began = time.monotonic()
@@ -110,7 +110,7 @@ class Instances:
                 if not instance.runs:
                     self._start(instance, run)
                 answer = instance.call(text, run)
-                if shared and slot.fast and instance.runs < _MOST_RUNS:
+                if shared and slot.narrow and instance.runs < _MOST_RUNS:
                     slot.kept = instance
                 return answer
         except failure.Trapped as trapped:

@@ -1,16 +1,16 @@
 """The slots of a sandbox: two lanes of them, and the sandboxes that are kept for the next run of their key.
 
-    fast    a slot keeps the pages of its last run, and resets them by copying: quick, and it holds an image from its
-            first use on
-    wide    a slot gives its pages back: each page that a run writes is a fault, and costs memory until the run ends
+    narrow    a few slots, whose address space a process has from the start
+    wide      some thousand, for a crowd: their address space is taken, and a component loaded there, when they are
+              first needed
 
-A run has a fast slot if one is free when it starts, else a wide one. So a process at rest holds a few images, however
-many runs it had, and a run that waits for an upstream for seconds costs less than a megabyte. The wide lane's engine is
-made, and a component loaded into it, when they are first needed. One thread, the ticker, asks the guests of both now
-and then whether they may go on.
+A run has a narrow slot if one is free when it starts, else a wide one. Its memory is a private view of the component's,
+and a page of its own for each that it writes, which goes back when it ends. So a process at rest holds nothing of its
+runs, and one that waits for an upstream for seconds costs less than a megabyte. One thread, the ticker, asks the guests
+of both lanes now and then whether they may go on.
 
-Where a policy says `isolation = "key"`, a run may leave its sandbox, with its fast slot, for the next run of the same
-catalyst, policy and API key. It is given up for any other run that needs a fast slot.
+Where a policy says `isolation = "key"`, a run may leave its sandbox, with its narrow slot, for the next run of the same
+catalyst, policy and API key. It is given up for any other run that needs the slot.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from host.sandbox import engine
 TICK_S: Final = 0.01
 _LONGEST_END_S: Final = 5.0  # of a run that is stuck outside its guest: its thread is left to the end of the process
 _LONGEST_IDLE_S: Final = 60.0  # of a sandbox that is kept
+_MOST_IDLE: Final = 8  # sandboxes that are kept: each has the memory that its guest took
 
 
 class Whose(NamedTuple):
@@ -53,7 +54,7 @@ class Taken:
     """The place of one run. `kept` is the sandbox that an earlier run left, and at the end the one that this run
     leaves."""
 
-    fast: bool = False
+    narrow: bool = False
     kept: Keepable | None = None
 
 
@@ -64,17 +65,18 @@ class _Idle(NamedTuple):
 
 
 class Lanes:
-    """The engines, and how many runs are on the fast one. `slots` is how many runs both take at once. Thread-safe."""
+    """The engines, and how many runs are on the narrow one. `slots` is how many runs both take at once. Thread-safe."""
 
     def __init__(self, *, pooling: bool) -> None:
         """Without `pooling` there is one lane, which gives back everything."""
-        self._wide_slots = engine.wide_slots() if pooling else 0
-        self.slots = engine.FAST_SANDBOXES + self._wide_slots if pooling else engine.UNPOOLED_SANDBOXES
-        self.fast = engine.new_engine(engine.FAST_SANDBOXES if pooling else 0, engine.KEEP_RESIDENT)
-        self.ticker = Ticker(self.fast)
+        narrow = engine.narrow_slots() if pooling else 0
+        self._wide_slots = engine.wide_slots(narrow) if pooling else 0
+        self.slots = narrow + self._wide_slots if pooling else engine.UNPOOLED_SANDBOXES
+        self.narrow = engine.new_engine(narrow)
+        self.ticker = Ticker(self.narrow)
         self._pooling = pooling
-        self._free = engine.FAST_SANDBOXES if self._wide_slots else self.slots
-        self._idle: list[_Idle] = []  # the oldest first; each has a fast slot
+        self._free = narrow if pooling else self.slots
+        self._idle: list[_Idle] = []  # the oldest first; each has a narrow slot
         self._closed = False
         self._lock = threading.Lock()
         self._wide: Engine | None = None
@@ -88,7 +90,7 @@ class Lanes:
             if self._wide is None:
                 if not engine.pool_fits(self._wide_slots):
                     raise Busy("there is no address space for more sandboxes", hint="more of `ulimit -v`")
-                self._wide = engine.new_engine(self._wide_slots, 0)
+                self._wide = engine.new_engine(self._wide_slots)
                 self.ticker.add(self._wide)
             return self._wide
 
@@ -100,8 +102,8 @@ class Lanes:
         with self._lock:
             if self._idle:
                 slot.kept, ended = self._from_idle(whose)
-            slot.fast = slot.kept is not None or self._free > 0
-            self._free -= slot.fast and slot.kept is None
+            slot.narrow = slot.kept is not None or self._free > 0
+            self._free -= slot.narrow and slot.kept is None
         for one in ended:
             one.close()
         try:
@@ -111,9 +113,8 @@ class Lanes:
                 left = slot.kept
                 if left is not None and whose is not None and not self._closed:
                     self._idle.append(_Idle(whose, time.monotonic(), left))
-                    left = None
-                else:
-                    self._free += slot.fast
+                    left = self._idle.pop(0).sandbox if len(self._idle) > _MOST_IDLE else None
+                self._free += slot.narrow and (slot.kept is None or left is not None)
             if left is not None:
                 left.close()
 

@@ -1,4 +1,4 @@
-"""The two lanes: a few slots that keep their memory, and many that keep none."""
+"""The two lanes: a few slots that are there from the start, and many for a crowd."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MARKS = """
 
 @pytest.fixture
 def places(places: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(engine, "FAST_SANDBOXES", 2)
+    monkeypatch.setattr(engine, "NARROW_SANDBOXES", (2,))
     return places
 
 
@@ -38,17 +38,19 @@ def linked(sandbox: Sandbox, body: str) -> Instances:
     return sandbox.load(wasm, Digest.of(wasm)).link({})
 
 
-@pytest.mark.parametrize("held", [0, 1, 2], ids=["fast", "the last fast one", "wide"])
+@pytest.mark.parametrize("held", [0, 1, 2], ids=["narrow", "the last narrow one", "wide"])
 def test_nothing_of_a_run_is_left_for_the_next_one_in_its_slot(sandbox: Sandbox, new_call: Any, held: int) -> None:
     marks = linked(sandbox, MARKS)
     with ExitStack() as others:
         for _ in range(held):
-            assert others.enter_context(sandbox.lanes.taken()).fast
+            assert others.enter_context(sandbox.lanes.taken()).narrow
         for _ in range(20):
             assert marks.run("x", new_call()) == "x"
 
 
-def test_runs_beyond_the_fast_slots_run_all_the_same_and_end_at_their_deadline(sandbox: Sandbox, new_call: Any) -> None:
+def test_runs_beyond_the_narrow_slots_run_all_the_same_and_end_at_their_deadline(
+    sandbox: Sandbox, new_call: Any
+) -> None:
     spins = linked(sandbox, "(loop $l (br $l))")
     started = threading.Barrier(12)
 
@@ -62,7 +64,7 @@ def test_runs_beyond_the_fast_slots_run_all_the_same_and_end_at_their_deadline(s
             done.result(60)
     assert spins._wide is not None
     with sandbox.lanes.taken() as slot:
-        assert slot.fast, "they gave their slots back"
+        assert slot.narrow, "they gave their slots back"
 
 
 def test_the_wide_lane_is_not_made_before_it_is_needed(sandbox: Sandbox, new_call: Any) -> None:
@@ -88,10 +90,10 @@ def test_without_room_for_the_wide_lane_a_run_is_told_that_there_is_none(
 def test_as_many_slots_are_there_as_the_address_space_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     reserved = engine.MEMORY_RESERVATION + engine.MEMORY_GUARD
     monkeypatch.setattr(engine, "_reservable", lambda wanted: wanted < 300 * reserved)
-    assert engine.wide_slots() == 250
+    assert (engine.narrow_slots(), engine.wide_slots(8)) == (64, 250)
     monkeypatch.setattr(engine, "_reservable", lambda wanted: wanted < 100 * reserved)
-    assert engine.wide_slots() == 0
-    assert Lanes(pooling=True).slots == engine.FAST_SANDBOXES
+    assert (engine.narrow_slots(), engine.wide_slots(64)) == (64, 0)
+    assert Lanes(pooling=True).slots == 64
 
 
 @pytest.mark.parametrize("gib", [20, 40, 50, 60, 80])

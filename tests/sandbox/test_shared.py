@@ -27,8 +27,8 @@ SPINS_ON_AN_EMPTY_INPUT = "(if (i32.eqz (local.get $size)) (then (loop $l (br $l
 
 
 @pytest.fixture(autouse=True)
-def two_fast_slots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "FAST_SANDBOXES", 2)
+def two_narrow_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "NARROW_SANDBOXES", (2,))
 
 
 def linked(sandbox: Sandbox, body: str = COUNTS, *, shared_by_key: bool = True) -> Instances:
@@ -102,9 +102,21 @@ def test_a_kept_sandbox_is_given_up_for_a_run_that_needs_its_slot(sandbox: Sandb
     guest = linked(sandbox)
     assert [seen(guest, for_key(key)) for key in "ab"] == [1, 1]
     with sandbox.lanes.taken() as slot:
-        assert slot.fast
+        assert slot.narrow
         assert seen(guest, for_key("b")) == 2, "the one that was idle for longest was given up"
     assert seen(guest, for_key("a")) == 1
+
+
+def test_so_many_sandboxes_are_kept_and_no_more(places: Any, for_key: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "NARROW_SANDBOXES", (8,))
+    monkeypatch.setattr(lanes, "_MOST_IDLE", 2)
+    sandbox = Sandbox(*places)
+    guest = linked(sandbox)
+    assert [seen(guest, for_key(key)) for key in "abcabc"] == [1] * 6, "each was given up for another key's"
+    assert [seen(guest, for_key(key)) for key in "bcbc"] == [2, 2, 3, 3]
+    assert sandbox.lanes._free == 8 - 2
+    sandbox.close()
+    assert sandbox.lanes._free == 8
 
 
 def test_what_runs_on_the_wide_lane_is_not_kept(sandbox: Sandbox, for_key: Any) -> None:
@@ -139,7 +151,7 @@ def test_the_sandboxes_of_a_catalyst_that_is_gone_are_given_up_by_the_next_run(s
     assert last() is None
     assert seen(guest, for_key("c")) == 1
     with sandbox.lanes.taken() as slot:
-        assert slot.fast
+        assert slot.narrow
     assert seen(guest, for_key("c")) == 2
 
 

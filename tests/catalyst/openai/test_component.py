@@ -64,7 +64,7 @@ def sandbox():
 
 @pytest.fixture(scope="module")
 def engine(sandbox):
-    return sandbox.lanes.fast
+    return sandbox.lanes.narrow
 
 
 @pytest.fixture(scope="module")

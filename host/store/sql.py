@@ -275,7 +275,7 @@ class _Statement(Phrase):
 
 
 class Select(_Statement):
-    """A query. It reads the tables that it names, other than those that a statement around it reads already."""
+    """A query. It reads the tables that it names, without those that a statement around it reads, if any are left."""
 
     def __init__(self, *columns: Expression | Source) -> None:
         super().__init__()
@@ -324,8 +324,9 @@ class Select(_Statement):
 
     def write(self, out: StatementWriter) -> None:
         before, joined = out.around, [source for _, source, _ in self._joins]
-        named = dict.fromkeys((*self._from, *_sources((*self._columns, *self._where))))
-        read = [one for one in named if one not in joined and one not in before]
+        every = dict.fromkeys((*self._from, *_sources((*self._columns, *self._where))))
+        named = [one for one in every if one not in joined]
+        read = [one for one in named if one not in before] or named
         out.around = (*before, *read, *joined)
         out.add("SELECT DISTINCT " if self._distinct else "SELECT ", *_listed(self._columns or ("1",)))
         if read:

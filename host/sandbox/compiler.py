@@ -140,11 +140,11 @@ def child() -> None:
     from wasmtime import WasmtimeError  # noqa: PLC0415 - after the limits
     from wasmtime.component import Component  # noqa: PLC0415 - after the limits
 
-    from host.sandbox.engine import narrow_slots, new_engine  # noqa: PLC0415 - after the limits
+    from host.sandbox.engine import NARROW_SANDBOXES, new_engine  # noqa: PLC0415 - after the limits
     from host.sandbox.typecheck import check_contract  # noqa: PLC0415 - after the limits
 
     try:
-        engine = new_engine(narrow_slots() if pooling else 0)
+        engine = new_engine(NARROW_SANDBOXES if pooling else 0)
         component = Component(engine, sys.stdin.buffer.read())
         check_contract(component, engine, wasi=json.loads(sys.argv[5]))
         compiled = component.serialize()

@@ -5,14 +5,18 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import mmap
+import threading
 from pathlib import Path
+from typing import Final
 
 from wasmtime import Config, Engine
 from wasmtime import _ffi as ffi
 
+from host.errors import Busy
+
 GIB = 1 << 30
 
-NARROW_SANDBOXES = (64, 8)  # slots of the first pool: as many of which the address space can be had
+NARROW_SANDBOXES = 8  # slots of the first pool: a process may have many hosts
 WIDE_SANDBOXES = (2_000, 1_000, 250)  # and of the second one, that is made when it is needed
 UNPOOLED_SANDBOXES = 64  # without a pool
 MAX_MEMORY_BYTES = GIB  # of one slot; Limits.max_memory_bytes may not exceed it
@@ -76,20 +80,15 @@ def _use_pool(config: Config, slots: int) -> None:
     ffi.wasmtime_pooling_allocation_config_delete(pool)
 
 
-def pool_fits(slots: int = NARROW_SANDBOXES[-1]) -> bool:
+def pool_fits(slots: int = NARROW_SANDBOXES) -> bool:
     """Whether the address space that a pool reserves can be had: not under a small `ulimit -v`. The library would
     abort the process, so this is checked first."""
     return _reservable((slots + _SPARE) * (MEMORY_RESERVATION + MEMORY_GUARD + _TABLES) + GIB)
 
 
-def narrow_slots() -> int:
-    """How many slots the first pool has; 0: there is no room for one."""
-    return next((slots for slots in NARROW_SANDBOXES if pool_fits(slots)), 0)
-
-
-def wide_slots(beside: int) -> int:
-    """How many slots fit into a second pool beside so many of the first one."""
-    return next((slots for slots in WIDE_SANDBOXES if pool_fits(beside + slots)), 0)
+def wide_slots() -> int:
+    """How many slots fit into a second pool beside the first one."""
+    return next((slots for slots in WIDE_SANDBOXES if pool_fits(NARROW_SANDBOXES + slots)), 0)
 
 
 def has_room() -> bool:
@@ -112,8 +111,15 @@ def _reservable(wanted: int) -> bool:
 
 
 def new_engine(slots: int) -> Engine:
-    """See `engine_config`."""
-    return Engine(engine_config(slots))
+    """See `engine_config`. Raises Busy where the address space of its pool cannot be had any more: the library would
+    abort the process."""
+    with _making:  # another thread would take what is seen to be free
+        if slots and not pool_fits(slots):
+            raise Busy("there is no address space for more sandboxes", hint="more of `ulimit -v`")
+        return Engine(engine_config(slots))
+
+
+_making: Final = threading.Lock()
 
 
 def fingerprint(*, pooling: bool) -> str:

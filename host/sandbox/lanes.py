@@ -26,7 +26,7 @@ from weakref import ReferenceType
 from wasmtime import Engine
 
 from host.core.waiting import start
-from host.errors import Busy, StateError
+from host.errors import StateError
 from host.sandbox import engine
 
 TICK_S: Final = 0.01
@@ -69,8 +69,8 @@ class Lanes:
 
     def __init__(self, *, pooling: bool) -> None:
         """Without `pooling` there is one lane, which gives back everything."""
-        narrow = engine.narrow_slots() if pooling else 0
-        self._wide_slots = engine.wide_slots(narrow) if pooling else 0
+        narrow = engine.NARROW_SANDBOXES if pooling else 0
+        self._wide_slots = engine.wide_slots() if pooling else 0
         self.slots = narrow + self._wide_slots if pooling else engine.UNPOOLED_SANDBOXES
         self.narrow = engine.new_engine(narrow)
         self.ticker = Ticker(self.narrow)
@@ -84,12 +84,9 @@ class Lanes:
 
     @property
     def wide(self) -> Engine:
-        """Made by its first use. Raises Busy where its address space cannot be had any more: the library would abort
-        the process."""
+        """Made by its first use. Raises Busy where its address space cannot be had any more."""
         with self._making:
             if self._wide is None:
-                if not engine.pool_fits(self._wide_slots):
-                    raise Busy("there is no address space for more sandboxes", hint="more of `ulimit -v`")
                 self._wide = engine.new_engine(self._wide_slots)
                 self.ticker.add(self._wide)
             return self._wide

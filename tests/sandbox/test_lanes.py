@@ -29,7 +29,7 @@ MARKS = """
 
 @pytest.fixture
 def places(places: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(engine, "NARROW_SANDBOXES", (2,))
+    monkeypatch.setattr(engine, "NARROW_SANDBOXES", 2)
     return places
 
 
@@ -90,10 +90,36 @@ def test_without_room_for_the_wide_lane_a_run_is_told_that_there_is_none(
 def test_as_many_slots_are_there_as_the_address_space_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     reserved = engine.MEMORY_RESERVATION + engine.MEMORY_GUARD
     monkeypatch.setattr(engine, "_reservable", lambda wanted: wanted < 300 * reserved)
-    assert (engine.narrow_slots(), engine.wide_slots(8)) == (64, 250)
+    assert engine.wide_slots() == 250
     monkeypatch.setattr(engine, "_reservable", lambda wanted: wanted < 100 * reserved)
-    assert (engine.narrow_slots(), engine.wide_slots(64)) == (64, 0)
-    assert Lanes(pooling=True).slots == 64
+    assert engine.wide_slots() == 0
+    assert Lanes(pooling=True).slots == engine.NARROW_SANDBOXES
+
+
+def test_a_pool_without_room_is_a_refusal_and_not_the_end_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_reservable", lambda _: False)
+    with pytest.raises(errors.Busy, match="no address space"):
+        Lanes(pooling=True)
+    assert Lanes(pooling=False).slots == engine.UNPOOLED_SANDBOXES
+
+
+def test_engines_that_are_made_at_once_do_not_end_the_process() -> None:
+    """Each sees the same room; in a process of its own, with room for some."""
+    program = (
+        "import resource, threading; from host.errors import Busy; from host.sandbox import engine\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (300 << 30,) * 2)\n"
+        "made, start = [], threading.Barrier(16)\n"
+        "def make():\n"
+        "    start.wait()\n"
+        "    try: made.append(engine.new_engine(engine.NARROW_SANDBOXES))\n"
+        "    except Busy: pass\n"
+        "threads = [threading.Thread(target=make) for _ in range(16)]\n"
+        "[one.start() for one in threads]; [one.join() for one in threads]\n"
+        "print(len(made))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert 1 <= int(done.stdout) < 16
 
 
 @pytest.mark.parametrize("gib", [20, 40, 50, 60, 80])

@@ -28,7 +28,7 @@ SPINS_ON_AN_EMPTY_INPUT = "(if (i32.eqz (local.get $size)) (then (loop $l (br $l
 
 @pytest.fixture(autouse=True)
 def two_narrow_slots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "NARROW_SANDBOXES", (2,))
+    monkeypatch.setattr(engine, "NARROW_SANDBOXES", 2)
 
 
 def linked(sandbox: Sandbox, body: str = COUNTS, *, shared_by_key: bool = True) -> Instances:
@@ -108,7 +108,7 @@ def test_a_kept_sandbox_is_given_up_for_a_run_that_needs_its_slot(sandbox: Sandb
 
 
 def test_so_many_sandboxes_are_kept_and_no_more(places: Any, for_key: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "NARROW_SANDBOXES", (8,))
+    monkeypatch.setattr(engine, "NARROW_SANDBOXES", 8)
     monkeypatch.setattr(lanes, "_MOST_IDLE", 2)
     sandbox = Sandbox(*places)
     guest = linked(sandbox)

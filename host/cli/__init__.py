@@ -21,10 +21,6 @@ import click
 
 from host.core.installation import DISTRIBUTION, NAMES, typed_name
 
-_USUAL = gc.get_threshold()
-_SELDOM = 100_000  # objects, from one collection to the next: a short life leaves little garbage
-_LONG_LIVED = {"serve", "mcp", "fake", "batch"}
-
 # The sections of the help, and where each command is: its module in `commands`, and its name there.
 _COMMANDS: Mapping[str, Mapping[str, str]] = {
     "Run": {
@@ -81,8 +77,6 @@ class _LazyGroup(click.Group):
         del ctx
         if cmd_name not in _MODULES:
             return None
-        if cmd_name in _LONG_LIVED:
-            gc.set_threshold(*_USUAL)
         module, _, attribute = _MODULES[cmd_name].partition(":")
         command: click.Command = getattr(import_module(f"host.cli.commands.{module}"), attribute)
         return command
@@ -130,9 +124,9 @@ Exit status:
 
 
 def program() -> NoReturn:
-    """The program `host`. It ends the process at once: the system frees a mapped component and its pool faster than
-    Python would. Everything that has to be closed is closed by then."""
-    gc.set_threshold(_SELDOM)
+    """The program `host`. It ends the process at once: a short life leaves little garbage, and the system frees a
+    mapped component and its pool faster than Python would. Everything that has to be closed is closed by then."""
+    gc.set_threshold(100_000)
     _open_standard_streams()
     if (name := typed_name()) != NAMES[0]:
         from host.cli.output.terminal import speak_as  # noqa: PLC0415 - few calls need it

@@ -5,9 +5,9 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import mmap
+import os
 import threading
 from pathlib import Path
-from typing import Final
 
 from wasmtime import Config, Engine
 from wasmtime import _ffi as ffi
@@ -110,6 +110,18 @@ def _reservable(wanted: int) -> bool:
     return True
 
 
+_making = threading.Lock()
+
+
+def _free_making() -> None:
+    """In a child of a fork: the thread that held the lock is not there."""
+    global _making  # noqa: PLW0603 - there is one address space
+    _making = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_free_making)
+
+
 def new_engine(slots: int) -> Engine:
     """See `engine_config`. Raises Busy where the address space of its pool cannot be had any more: the library would
     abort the process."""
@@ -117,9 +129,6 @@ def new_engine(slots: int) -> Engine:
         if slots and not pool_fits(slots):
             raise Busy("there is no address space for more sandboxes", hint="more of `ulimit -v`")
         return Engine(engine_config(slots))
-
-
-_making: Final = threading.Lock()
 
 
 def fingerprint(*, pooling: bool) -> str:

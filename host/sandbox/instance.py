@@ -200,9 +200,9 @@ class _Instance:
     def __init__(self, linked: _Linked, run: Run, *, wasi: bool) -> None:
         """`wasi`: it has standard streams."""
         self.linked = linked
-        self.streams = StandardStreams(run) if wasi else None
         self.runs = 0
         self._store = Store(linked.engine)
+        self.streams = StandardStreams(run) if wasi else None
         self._ready: Any = None
         self._function: Any = None
 

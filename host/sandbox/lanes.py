@@ -65,7 +65,8 @@ class _Idle(NamedTuple):
 
 
 class Lanes:
-    """The engines, and how many runs are on the narrow one. `slots` is how many runs both take at once. Thread-safe."""
+    """The engines, and how many runs are on the narrow one. `slots` is how many runs both take at once. `keeps`: a
+    sandbox may be kept; without a pool it would hold the address space of others. Thread-safe."""
 
     def __init__(self, *, pooling: bool) -> None:
         """Without `pooling` there is one lane, which gives back everything."""
@@ -74,7 +75,7 @@ class Lanes:
         self.slots = narrow + self._wide_slots if pooling else engine.UNPOOLED_SANDBOXES
         self.narrow = engine.new_engine(narrow)
         self.ticker = Ticker(self.narrow)
-        self._pooling = pooling
+        self.keeps = pooling
         self._free = narrow if pooling else self.slots
         self._idle: list[_Idle] = []  # the oldest first; each has a narrow slot
         self._closed = False
@@ -129,11 +130,6 @@ class Lanes:
         self._idle = waiting
         self._free += len(stale)
         return None if found is None else found.sandbox, [one.sandbox for one in stale]
-
-    @property
-    def keeps(self) -> bool:
-        """Whether a sandbox may be kept: without a pool it would hold the address space of others."""
-        return self._pooling
 
     def close(self) -> None:
         """Nothing is kept from here on. The ticker stops once nothing runs."""

@@ -114,7 +114,8 @@ class View:
     def _checked(self, catalyst: Catalyst) -> Catalyst:
         if self._only is not None and catalyst.digest not in self._only:
             others = ", ".join(sorted(map(str, self._only)))
-            raise NotApproved(f"{catalyst.reference} is {catalyst.digest}, and what may run is {others}")
+            said = f"{catalyst.reference} is {catalyst.digest}, and what may run is {others}"
+            raise NotApproved(said, hint="install these bytes again, or begin anew with those that are there now")
         return catalyst
 
 

@@ -122,6 +122,18 @@ def test_engines_that_are_made_at_once_do_not_end_the_process() -> None:
     assert 1 <= int(done.stdout) < 16
 
 
+def test_a_child_of_a_fork_makes_engines_although_the_parent_was_making_one() -> None:
+    program = (
+        "import os, sys; from host.sandbox import engine\n"
+        "engine._making.acquire()\n"
+        "if (child := os.fork()) == 0:\n"
+        "    engine.new_engine(engine.NARROW_SANDBOXES); os._exit(0)\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("gib", [20, 40, 50, 60, 80])
 def test_little_address_space_does_not_end_the_process(gib: int) -> None:
     program = (

@@ -51,6 +51,7 @@ def build(directory: Path, *, quick: bool = False, note: Callable[[str], None] =
             raise InputError(f"{directory} has no {ENTRY}.py", hint=hint)
         shutil.copytree(_shipped("wit"), wit, ignore=_SKIPPED)
         own = sbom.digest_of(stage)
+        _check_room(stage, _shipped("catalyst/sdk"))
         shutil.copytree(_shipped("catalyst/sdk"), stage / "catalyst" / "sdk", ignore=_SKIPPED, dirs_exist_ok=True)
         sdk = sbom.digest_of(stage / "catalyst" / "sdk", wit)
         (wit / "built.wit").write_text(_world(manifest), encoding="utf-8")
@@ -189,6 +190,17 @@ def _check_kind(path: Path, mode: int) -> None:
     """Raises InputError."""
     if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
         raise _refused(path, "is neither a file nor a folder")
+
+
+def _check_room(stage: Path, sdk: Path) -> None:
+    """Raises InputError where a folder stands in the place of a file that the build puts there, or a file in that of a
+    folder."""
+    at = Path("catalyst", "sdk")
+    files = {Path(f"{finish.FIRST}.py"), at.with_name("__init__.py")}
+    files |= {at / one.relative_to(sdk) for one in sdk.rglob("*.py")}
+    for path, is_folder in [*((one, False) for one in sorted(files)), (at.parent, True), (at, True)]:
+        if (stage / path).exists() and (stage / path).is_dir() is not is_folder:
+            raise _refused(path, "is in the place of what a build puts there", "another name for it")
 
 
 def _refused(path: Path, why: str, hint: str = "remove it, or put a copy in its place") -> InputError:

@@ -375,6 +375,25 @@ def test_attack_folders_within_each_other_end_somewhere(tmp_path: Path, by: str)
         builder.build(stranger(tmp_path, links, **deep))
 
 
+@pytest.mark.parametrize(
+    ("name", "is_folder"),
+    [
+        ("catalyst", False),
+        ("catalyst/sdk", False),
+        ("catalyst/sdk/log.py", True),
+        ("catalyst/__init__.py", True),
+        ("catalyst_build.py", True),
+    ],
+)
+def test_what_stands_where_a_build_puts_something_is_named(tmp_path: Path, name: str, is_folder: bool) -> None:
+    in_the_way = folder_of(tmp_path / "x", app="") / name
+    in_the_way.parent.mkdir(parents=True, exist_ok=True)
+    in_the_way.mkdir() if is_folder else in_the_way.touch()
+    with pytest.raises(InputError, match="is in the place of what a build puts there") as refused:
+        builder.build(tmp_path / "x")
+    assert refused.value.field == name
+
+
 def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (stranger(tmp_path) / os.fsdecode(b"data\xff")).write_text("")
     with pytest.raises(InputError, match=r"^data\ufffd has a name that is not UTF-8"):

@@ -260,7 +260,7 @@ def _recorded_digest(connection: StateConnection, owner: str) -> str | None:
         .where(audit.c.kind.in_(_CHANGES), audit.c.detail.contains(json.dumps(owner)))
         .order_by(audit.c.seq.desc())
     )
-    for (detail,) in connection.stream(records):
+    for (detail,) in connection.stream(records, at_once=10):  # the first says it, as a rule
         try:
             digest: str | None = json.loads(detail)["seals"].get(owner)
         except (ValueError, KeyError, TypeError, AttributeError):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _MOST: Final = 15  # connections of one process
 _MOST_IDLE: Final = 5  # kept open
+_AT_ONCE: Final = 1_000  # rows in memory of an answer that is streamed
 _numbers: Final = count()  # of such answers
 _VALUES: Final = "a text is UTF-8, and a number has at most 64 bits"
 
@@ -126,8 +127,9 @@ class StateConnection:
         cursor.close()
         return Rows(found, written)
 
-    def stream(self, query: Statement, at_once: int = 1_000) -> Iterator[Row]:
-        """The rows of a query as they are consumed, `at_once` in memory at a time, in the transaction. As `execute`."""
+    def stream(self, query: Statement, at_once: int | None = None) -> Iterator[Row]:
+        """The rows of a query as they are consumed, in the transaction: `at_once` of them are fetched together. As
+        `execute`."""
         compiled = query.compiled(self.dialect)
         if isinstance(self.raw, sqlite3.Connection):
             cursor: Any = self.raw.cursor()
@@ -136,7 +138,7 @@ class StateConnection:
         self._streamed.append(cursor)
         _sent(cursor.execute, compiled.text, compiled.bound({}))
         try:
-            while cursor in self._streamed and (rows := cursor.fetchmany(at_once)):
+            while cursor in self._streamed and (rows := cursor.fetchmany(at_once or _AT_ONCE)):
                 yield from _rows(rows, compiled.names, compiled.truths)
         finally:
             if cursor in self._streamed and self.ours:

@@ -92,8 +92,8 @@ class Database:
                     connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
                     connection.execute(f"PRAGMA busy_timeout={wait_ms}")
                     connection.execute("BEGIN IMMEDIATE")
-                else:
-                    connection.execute(_BEGIN_WRITING, (f"{wait_ms}ms", _WRITERS))
+                else:  # the server gives up first, and says why
+                    connection.execute(_BEGIN_WRITING, (f"{max(1, wait_ms * 4 // 5)}ms", _WRITERS))
             yield connection
             _require_time()
             connection.commit()

@@ -410,7 +410,7 @@ def test_a_writer_that_waits_in_vain_for_another_process_is_told_of_it(
         closing(Database.open(state_dir, database_url)) as other,
         other.writing(),
         pytest.raises(StateError) as caught,
-        within(0.2),
+        within(0.5),
         database.writing(),
     ):
         pass

@@ -109,7 +109,7 @@ class WebSocket:
         self._closing: Closed | None = None  # what was sent
         self._close_by = 0.0
         self._heard = self._left = time.monotonic()
-        self._pinged = 0.0
+        self._pinged = self._asked = 0.0  # the last ping, and the first since something was heard
         if behind := connection.behind:
             self._take_in(behind)
 
@@ -249,12 +249,19 @@ class WebSocket:
         if self._closing is not None:
             if now >= self._close_by:
                 self.end = self._closing
-        elif now - self._heard >= (idle_s := self._limits.idle_timeout_s):
+        elif now - self._heard >= (idle_s := self._limits.idle_timeout_s) and self._had_time_to_answer(now):
             words = f"{{}} sent nothing for {idle_s:g} s, and answered no ping"
             raise EgressError("timeout", words, at, limit="idle_timeout", waited_s=idle_s)
         elif now - max(self._heard, self._pinged) >= self._ping_after:
             self._pinged = now
+            if self._asked <= self._heard:
+                self._asked = now
             self._unsent += self._frames.send(Ping())
+
+    def _had_time_to_answer(self, now: float) -> bool:
+        """Whether a ping since something was heard is old enough. None was sent where this process stood still for as
+        long as the other side may be silent."""
+        return self._heard < self._asked <= now - self._ping_after
 
     def _take_in(self, data: bytes) -> None:
         self._heard = time.monotonic()

@@ -28,7 +28,10 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[
 
     def serve(answer: bytes, drop: bytes) -> None:
         accepted, _ = listener.accept()
-        with tls.wrap_socket(accepted, server_side=True) if tls else accepted as connection, suppress(OSError):
+        with (
+            suppress(OSError),  # the client leaves, also within the handshake
+            tls.wrap_socket(accepted, server_side=True) if tls else accepted as connection,
+        ):
             connection.recv(65536)
             connection.sendall(answer)
             while drop and not over.wait(0.01):
@@ -87,6 +90,16 @@ def test_what_would_not_end_is_hung_up_on(
     with patience.within(0.3) as over, pytest.raises(httpx2.TransportError):
         client.get(url)
     assert over.is_set()
+
+
+def test_a_connection_that_was_made_too_late_is_hung_up_on(
+    server: Callable[..., str], patience: TotalTimeout, client: httpx2.Client
+) -> None:
+    url = server(b"HTTP/1.1 200 OK\r\nX: ", b"a")
+    with patience.within(0.0) as over:
+        assert over.wait(PATIENCE_S)
+        with pytest.raises(httpx2.TransportError):
+            client.get(url)
 
 
 def test_what_ends_in_time_is_left_alone(

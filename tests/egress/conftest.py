@@ -115,7 +115,7 @@ class Server:
             self._start(lambda connection=connection, number=number: self._serve(connection, number))
 
     def _serve(self, connection: socket.socket, number: int) -> None:
-        connection.settimeout(10)
+        connection.settimeout(60)
         try:
             with suppress(OSError):
                 self._open.append(connection)
@@ -152,6 +152,9 @@ class StopClock:
 
     def remaining(self) -> float:
         return self._deadline - time.monotonic()
+
+    def end_in(self, seconds: float) -> None:
+        self._deadline = time.monotonic() + seconds
 
     def cancel(self) -> None:
         with self._lock:

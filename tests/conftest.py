@@ -21,10 +21,10 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx2
 import hypothesis
@@ -44,6 +44,8 @@ from host.sandbox.compiler import memory_file
 from host.store.vault import master
 from host.store.vault.master import MasterKey
 from tests.scratch import Scratch
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).parent.parent
 GUESTS = ROOT / "tests" / "guests"
@@ -153,6 +155,21 @@ def slack(seconds: float) -> float:
     as long, as another test runs beside this one, and longer by as many times as more programs want to run than there
     are processors. A hang is longer still."""
     return seconds * 2 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
+def late(seconds: float) -> float:
+    """The same by the clock on the wall: a busy machine keeps any thread from running for some seconds, at any point."""
+    return slack(seconds) + 5
+
+
+def with_enough_time(attempt: Callable[[float], T], seconds: float) -> T:
+    """What `attempt(seconds)` returns, a test of what happens once this time is over. What has to come before may take
+    longer than that on a busy machine: where the attempt fails, it is made once more with ten times as much time, and
+    with a hundred times. What is wrong fails with any."""
+    for times in (1, 10):
+        with suppress(Exception, pytest.fail.Exception):
+            return attempt(seconds * times)
+    return attempt(seconds * 100)
 
 
 def cached(name: str, sources: Iterable[Path], make: Callable[[], bytes]) -> bytes:

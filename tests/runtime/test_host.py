@@ -25,7 +25,7 @@ from host.egress import Egress
 from host.fakes import FakeOpenAI
 from host.runtime.loader import Loader
 from host.secrets.value import SecretValue
-from tests.conftest import CACHE, KEY, ROOT, wat
+from tests.conftest import CACHE, KEY, ROOT, wat, with_enough_time
 from tests.egress.conftest import Peer, Server
 from tests.probing import (
     TOKEN,
@@ -352,7 +352,7 @@ def test_a_run_blocked_in_connecting_is_cancelled() -> None:
 def test_a_run_blocked_in_reading_is_cancelled(host: Host) -> None:
     with serving(lambda peer: peer.request() and peer.hang()) as server:
         _cancelled(probe(host, origin_of(server)), calls(FETCH), server.asked)
-        assert server.hung_up.wait(10)
+        assert server.hung_up.wait(60)
 
 
 def test_a_run_blocked_in_a_stream_is_cancelled(host: Host) -> None:
@@ -364,7 +364,7 @@ def test_a_run_blocked_in_a_stream_is_cancelled(host: Host) -> None:
     with serving(behave) as server:
         operation = calls(["streaming.request", asking()], ["streaming.read", "$0.handle"])
         _cancelled(probe(host, origin_of(server)), operation, server.asked)
-        assert server.hung_up.wait(10)
+        assert server.hung_up.wait(60)
 
 
 def test_a_run_in_an_endless_loop_is_cancelled() -> None:
@@ -508,7 +508,7 @@ def test_leaving_a_stream_early_cancels_the_run_and_closes_its_connection(host: 
             next(stream)
         for one in seen:
             one.set()
-        assert server.hung_up.wait(10)
+        assert server.hung_up.wait(60)
         with pytest.raises(errors.StateError):
             _ = stream.result
         stream.close()  # any number of times
@@ -522,7 +522,7 @@ def test_forgetting_a_stream_cancels_the_run(host: Host, openai_file: Path) -> N
         del stream
         for one in seen:
             one.set()
-        assert server.hung_up.wait(10)
+        assert server.hung_up.wait(60)
 
 
 def test_a_slow_consumer_does_not_make_a_buffer_grow(host: Host) -> None:
@@ -607,7 +607,7 @@ def test_arun_is_cancelled_with_its_task_and_the_connection_closes(host: Host) -
                 await task
 
         asyncio.run(cancelled())
-        assert server.hung_up.wait(10)
+        assert server.hung_up.wait(60)
 
 
 def test_astream_gives_events_as_they_arrive(host: Host, openai_file: Path) -> None:
@@ -643,7 +643,7 @@ def test_astream_is_cancelled_with_its_task_and_the_upstream_sees_it(host: Host,
         asyncio.run(cancelled())
         for one in seen:
             one.set()
-        assert server.hung_up.wait(10)
+        assert server.hung_up.wait(60)
 
 
 def test_leaving_an_astream_early_cancels_the_run(host: Host, openai_file: Path) -> None:
@@ -658,7 +658,7 @@ def test_leaving_an_astream_early_cancels_the_run(host: Host, openai_file: Path)
         asyncio.run(leave())
         for one in seen:
             one.set()
-        assert server.hung_up.wait(10)
+        assert server.hung_up.wait(60)
 
 
 def test_breaking_out_of_an_astream_cancels_the_run_as_well(host: Host, openai_file: Path) -> None:
@@ -672,7 +672,7 @@ def test_breaking_out_of_an_astream_cancels_the_run_as_well(host: Host, openai_f
         asyncio.run(leave())
         for one in seen:
             one.set()
-        assert server.hung_up.wait(10)
+        assert server.hung_up.wait(60)
 
 
 def test_an_astream_has_the_result_after_its_last_event(openai: public.Catalyst) -> None:
@@ -759,21 +759,24 @@ def test_a_sink_that_fails_at_the_end_is_an_error_although_the_run_went_well() -
     ],
 )
 def test_every_run_is_recorded_from_its_start_to_its_end_however_it_ends(operation: Any, detail: Any) -> None:
-    kept = Kept()
-    with Host(sink=kept) as host:
-        one = probe(host)
-        try:
-            one.run(operation, timeout=0.5)
-        except errors.HostError:
-            assert "error" in detail
-    started, *failed, ended = kept
-    assert [one.kind for one in failed] == ([] if detail == {"status": 200} else ["run.failed"])
-    assert started.kind == "run.started"
-    assert started.detail == {"reference": "c:local.probe", "digest": str(one.digest), "timeout_s": 0.5}
-    assert ended.kind == "run.ended"
-    assert ended.detail.pop("duration_s") > 0
-    assert ended.detail.pop("cpu_time_s") > 0
-    assert ended.detail == {**detail, "http_requests": 0, "sent_bytes": 0, "received_bytes": 0}
+    def attempt(seconds: float) -> None:
+        kept = Kept()
+        with Host(sink=kept) as host:
+            one = probe(host)
+            try:
+                one.run(operation, timeout=seconds)
+            except errors.HostError:
+                assert "error" in detail
+        started, *failed, ended = kept
+        assert [one.kind for one in failed] == ([] if detail == {"status": 200} else ["run.failed"])
+        assert started.kind == "run.started"
+        assert started.detail == {"reference": "c:local.probe", "digest": str(one.digest), "timeout_s": seconds}
+        assert ended.kind == "run.ended"
+        assert ended.detail.pop("duration_s") > 0
+        assert ended.detail.pop("cpu_time_s") > 0
+        assert ended.detail == {**detail, "http_requests": 0, "sent_bytes": 0, "received_bytes": 0}
+
+    with_enough_time(attempt, 0.5)
 
 
 def test_the_record_says_on_whose_behalf_a_run_was() -> None:
@@ -898,10 +901,14 @@ with Host(cache_dir=sys.argv[1], state_dir=sys.argv[1]) as host:
 
 def test_an_error_has_the_record_of_its_run_with_what_the_guest_logged(host: Host) -> None:
     catalyst = probe(host)
-    with pytest.raises(errors.SandboxError) as caught:
-        catalyst.run({**calls(("log.write", "info", "before the end")), "spin": True}, timeout="300ms")
-    assert caught.value.execution is not None
-    assert [line.message for line in caught.value.execution.logs] == ["before the end"]
+
+    def attempt(seconds: float) -> None:
+        with pytest.raises(errors.SandboxError) as caught:
+            catalyst.run({**calls(("log.write", "info", "before the end")), "spin": True}, timeout=seconds)
+        assert caught.value.execution is not None
+        assert [line.message for line in caught.value.execution.logs] == ["before the end"]
+
+    with_enough_time(attempt, 0.3)
 
 
 def test_a_denial_has_the_record_of_its_run(host: Host, openai_file: Path) -> None:

@@ -13,7 +13,7 @@ from host.core.waiting import left, start, within
 from host.errors import Busy, StateError
 from host.runtime.executor import RunExecutor
 from host.runtime.threads import Workers
-from tests.conftest import slack
+from tests.conftest import late, with_enough_time
 from tests.server.conftest import until
 
 PATIENCE_S = 60.0
@@ -95,21 +95,25 @@ def test_where_nothing_may_wait_work_beyond_the_threads_is_refused_at_once(stuck
         workers.submit(lambda: None)
 
 
-def test_however_many_wait_for_what_is_stuck_each_is_told_in_time_and_none_is_done_later(stuck: Stuck) -> None:
-    workers, done = Workers("test", 4), []
+def test_however_many_wait_for_what_is_stuck_each_is_told_in_time_and_none_is_done_later() -> None:
+    with_enough_time(_many_wait_for_what_is_stuck, 0.6)
+
+
+def _many_wait_for_what_is_stuck(within_s: float) -> None:
+    stuck, workers, done = Stuck(), Workers("test", 4), list[int]()
 
     async def ask(number: int) -> float:
         began = time.monotonic()
         with pytest.raises(StateError if number < 4 else Busy):
-            await workers.answer(stuck if number < 4 else lambda: done.append(number), 0.6)
+            await workers.answer(stuck if number < 4 else lambda: done.append(number), within_s)
         return time.monotonic() - began
 
     async def all_of_them() -> list[float]:
         return list(await asyncio.gather(*(ask(number) for number in range(64))))
 
     took = asyncio.run(all_of_them())
-    assert max(took) < slack(0.6 + 0.5)
-    assert all(0 < seconds <= 0.35 for seconds in stuck.time_left), "the work knows when its caller leaves"
+    assert max(took) < within_s + late(0.5)
+    assert all(0 < left_s <= within_s - 0.25 for left_s in stuck.time_left), "the work knows when its caller leaves"
     with pytest.raises(Busy, match="does not answer"):  # at once
         workers.submit(lambda: done.append(-1))
     stuck.go_on.set()
@@ -154,7 +158,7 @@ def test_closing_does_not_wait_for_what_is_stuck_and_tells_what_waits(stuck: Stu
     waiting = workers.submit(lambda: None)
     began = time.monotonic()
     workers.close(0.1)
-    assert time.monotonic() - began < slack(1.0)
+    assert time.monotonic() - began < late(1.0)
     with pytest.raises(StateError, match="closed"):
         waiting.result(0)
     with pytest.raises(StateError, match="closed"):
@@ -180,13 +184,13 @@ def test_an_error_of_the_work_is_its_own_also_when_it_is_about_time() -> None:
 
 def test_a_deadline_inside_another_is_never_later_than_that() -> None:
     assert left(7.0) == 7.0
-    with within(2.0):
-        assert 1.0 < left(7.0) <= 2.0
-        with within(60.0):
-            assert left(7.0) <= 2.0
+    with within(200.0):
+        assert 100.0 < left(700.0) <= 200.0
+        with within(6_000.0):
+            assert left(700.0) <= 200.0
         with within(0.0):
-            assert left(7.0) == 0.0
-        assert left(7.0) > 1.0
+            assert left(700.0) == 0.0
+        assert left(700.0) > 100.0
     assert left(7.0) == 7.0
 
 
@@ -203,11 +207,10 @@ def test_a_thread_with_a_large_stack_leaves_the_size_of_others_as_it_was(no_thre
 def test_threads_that_have_nothing_to_do_end_but_for_a_few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("host.runtime.threads._IDLE_S", 0.01)
     monkeypatch.setattr("host.runtime.threads._KEPT", 2)
-    workers, together = Workers("few", 20), threading.Barrier(20)
+    workers, together = Workers("few", 20), threading.Barrier(20, timeout=PATIENCE_S)
     for _ in range(3):
-        for done in [workers.submit(lambda: together.wait(slack(10))) for _ in range(20)]:
-            done.result(slack(10))
-        until(lambda: workers._threads == 2)
-        assert len(workers._free) == 2
-    workers.close(slack(5))
+        for done in [workers.submit(together.wait) for _ in range(20)]:
+            done.result(PATIENCE_S)
+        until(lambda: (workers._threads, len(workers._free)) == (2, 2))
+    workers.close(PATIENCE_S)
     assert workers._threads == 0

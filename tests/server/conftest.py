@@ -114,6 +114,12 @@ def one_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("host.runtime.host.Loader", SharedLoader)
 
 
+@pytest.fixture
+def patient_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`/ready` answers once it has looked: what a busy machine takes longer for than probes wait is no failure."""
+    monkeypatch.setattr("host.server.observability.readiness.READY_S", PATIENCE_S)
+
+
 @pytest.fixture(scope="session")
 def installed_state(openai_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A state in which the catalyst is installed, with its secret: to be copied, since installing takes a second."""

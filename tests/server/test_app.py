@@ -45,6 +45,7 @@ def mounted(workspace: Workspace, state_dir: Path) -> Iterator[Server]:
     application.close()
 
 
+@pytest.mark.usefixtures("patient_probes")
 def test_another_service_has_it_below_a_path_of_its_own(mounted: Server) -> None:
     assert mounted.get("/").text == "the service's own"
     assert mounted.get("/ai/ready").json() == {"status": "ready"}

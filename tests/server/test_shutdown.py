@@ -18,7 +18,7 @@ from host.server.observability import readiness
 from host.store.sql import select
 from host.store.tables import cancellations
 from tests.cli.conftest import PATIENCE_S, Upstream
-from tests.conftest import slack
+from tests.conftest import late
 from tests.server.conftest import OPENAI, Server, until
 from tests.server.openai.test_gateway import CHAT, EVENT, STREAM_HEAD, Client
 
@@ -151,6 +151,7 @@ def whole(client: socket.socket) -> bytes:
 # /ready
 
 
+@pytest.mark.usefixtures("patient_probes")
 def test_ready_says_so_while_the_log_cannot_be_written(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readiness, "FRESH_S", 0.0)
     assert server.get("/ready").status_code == 200
@@ -171,11 +172,12 @@ def test_ready_answers_in_time_whatever_hangs_and_goes_on_once_it_does_not(
     for _ in range(3):
         began = time.monotonic()
         assert server.get("/ready").status_code == 503
-        assert time.monotonic() - began < slack(2.0)
+        assert time.monotonic() - began < late(2.0)
     goes_on.set()
     until(lambda: server.get("/ready").status_code == 200)
 
 
+@pytest.mark.usefixtures("patient_probes")
 def test_ready_looks_at_most_once_a_second(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[int] = []
     monkeypatch.setattr(readiness, "FRESH_S", 60.0)
@@ -185,6 +187,7 @@ def test_ready_looks_at_most_once_a_second(server: Server, monkeypatch: pytest.M
     assert looked == [1]
 
 
+@pytest.mark.usefixtures("patient_probes")
 def test_ready_says_so_while_nothing_can_be_counted(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     class GoneError(HostError):
         code = "host_state"

@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import Any
 
 import anyio
@@ -20,19 +20,22 @@ from host.core.names import Reference
 from host.fakes import FakeOpenAI
 from host.runtime.workspace import Workspace
 from host.store.audit_log.records import RunSummary, runs
-from tests.server.conftest import OPENAI, PATIENCE_S, Server
+from tests.server.conftest import OPENAI, PATIENCE_S, Server, held_up, until
 from tests.server.mcp.conftest import CHAT, asked, called, connected, finished, posted
 
 STREAM = {"operation": "chat.completions.create", "params": CHAT, "stream": True}
 EXECUTION = {"action": "run", "reference": {"local": "c:local.openai"}, "input": STREAM}
 
 
-def told(server: Server, name: str, arguments: dict[str, Any], mode: str) -> tuple[Any, list[tuple[float, str]]]:
-    """The result, and the progress on the way to it."""
+def told(
+    server: Server, name: str, arguments: dict[str, Any], mode: str, enough: Callable[[int], None] = lambda _: None
+) -> tuple[Any, list[tuple[float, str]]]:
+    """The result, and the progress on the way to it. `enough` hears how many notes there are."""
     notes: list[tuple[float, str]] = []
 
     async def note(progress: float, total: float | None, message: str | None) -> None:
         notes.append((progress, message or ""))
+        enough(len(notes))
 
     async def ask(client: Any) -> Any:
         return await client.call_tool(name, arguments, progress_callback=note)
@@ -45,8 +48,11 @@ def test_whoever_asks_for_progress_hears_that_the_call_goes_on(
 ) -> None:
     monkeypatch.setattr("host.server.mcp.run_tool._EVERY_S", 0.01)
     monkeypatch.setattr("host.server.mcp.run_tool.time", Clock())
-    fake.script([{"delay_s": 0.3}])
-    result, notes = told(server, "openai_chat_completions_create", CHAT, era)
+    with ExitStack() as held:
+        held.enter_context(held_up(fake))
+        result, notes = told(
+            server, "openai_chat_completions_create", CHAT, era, lambda count: held.close() if count > 2 else None
+        )
     assert result.structured_content["choices"]
     assert notes[0] == (0, "chat.completions.create has begun")
     assert len(notes) > 2
@@ -299,6 +305,8 @@ def test_a_stream_whose_reader_leaves_is_cancelled_in_its_middle(
     server: Server, workspace: Workspace, fake: FakeOpenAI
 ) -> None:
     fake.script([{"event_delay_s": 0.2}])
+    many = {**CHAT, "messages": [{"role": "user", "content": "Say hello in 900 words"}]}
+    long = {**EXECUTION, "input": {**STREAM, "params": many}}
 
     async def left() -> None:
         begun = anyio.Event()
@@ -307,7 +315,7 @@ def test_a_stream_whose_reader_leaves_is_cancelled_in_its_middle(
             begun.set()
 
         async def call(client: Any) -> None:
-            await client.call_tool("execution", EXECUTION, progress_callback=note)
+            await client.call_tool("execution", long, progress_callback=note)
 
         async with connected(server, mode="2026-07-28") as client, anyio.create_task_group() as tasks:
             tasks.start_soon(call, client)
@@ -376,7 +384,4 @@ def test_nothing_is_left_of_calls_that_were_answered_or_left(
         with closing(upstream):
             assert closes(upstream)
     assert ended(workspace).outcome == "cancelled"
-    until = time.monotonic() + PATIENCE_S
-    while tasks() > before and time.monotonic() < until:
-        time.sleep(0.01)
-    assert tasks() <= before
+    until(lambda: tasks() <= before)

@@ -19,7 +19,7 @@ from host.runtime.workspace import Workspace
 from host.server import ServerSettings
 from host.store.audit_log.records import runs
 from tests.cli.conftest import Upstream
-from tests.conftest import KEY, wat, with_other_manifest
+from tests.conftest import KEY, wat, with_enough_time, with_other_manifest
 from tests.server.conftest import OPENAI, PATIENCE_S, Server, install, until
 from tests.server.engine import SharedLoader
 
@@ -275,13 +275,16 @@ class TestWhatTheHostRefuses:
         assert int(answer.headers["retry-after"]) >= 1
 
     def test_by_its_deadline_is_504(self, server: Server, workspace: Workspace, fake: FakeOpenAI) -> None:
-        workspace.policies.set(OPENAI, "timeout", "1s")
-        fake.script([{"path": "/v1/*", "delay_s": 15.0}])
-        server.up_to_date()
-        answer = server.post("/v1/chat/completions", json=CHAT)
-        assert (answer.status_code, answer.json()["error"]["code"]) == (504, "upstream_timeout")
-        assert answer.json()["error"]["message"] == "the upstream did not finish its answer within 1 s"
-        assert answer.headers["x-catalyst-run"] == runs(workspace.database, limit=1)[0].id
+        def attempt(seconds: float) -> None:
+            workspace.policies.set(OPENAI, "timeout", seconds)
+            fake.script([{"path": "/v1/*", "delay_s": 15 * seconds}])
+            server.up_to_date()
+            answer = server.post("/v1/chat/completions", json=CHAT)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (504, "upstream_timeout")
+            assert answer.json()["error"]["message"] == f"the upstream did not finish its answer within {seconds:g} s"
+            assert answer.headers["x-catalyst-run"] == runs(workspace.database, limit=1)[0].id
+
+        with_enough_time(attempt, 1.0)
 
     def test_by_a_silence_within_a_stream_is_an_event_without_the_operators_words(
         self, server: Server, workspace: Workspace, fake: FakeOpenAI

@@ -19,6 +19,7 @@ from uuid import uuid4
 
 import pytest
 
+from host.egress.total_timeout import TotalTimeout
 from host.oci.auth import Credential, CredentialSource
 from host.oci.client import RegistryClient
 from host.oci.reference import OciReference
@@ -59,8 +60,8 @@ def running_registry(folder: Path, *, htpasswd: str = "") -> Iterator[str]:
             yield said.partition("listening on ")[2].partition('"')[0].strip()
         finally:
             process.terminate()
-            process.wait(10)
-            drain.join(10)
+            process.wait(60)
+            drain.join(60)
 
 
 @pytest.fixture(scope="session")
@@ -182,6 +183,22 @@ class Relay:
 
     def paths(self, method: str) -> list[str]:
         return [urlsplit(one.path).path for one in self.asked if one.method == method]
+
+
+@pytest.fixture
+def timed_from(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], bool]], None]:
+    """`timed_from(true)`: the time of an exchange begins once `true()`, however long a busy machine takes to get there."""
+    hang_up_after = TotalTimeout._hang_up_after
+
+    def begin_with(true: Callable[[], bool]) -> None:
+        def later(timeout: TotalTimeout, seconds: float, over: threading.Event, ended: threading.Event) -> None:
+            while not true() and not ended.wait(0.01):
+                pass
+            hang_up_after(timeout, seconds, over, ended)
+
+        monkeypatch.setattr(TotalTimeout, "_hang_up_after", later)
+
+    return begin_with
 
 
 @pytest.fixture

@@ -79,7 +79,7 @@ def test_after_three_cuts_a_download_has_failed(registry, relay, repository):
     assert _download(cut.address, repository) == CONTENT
 
 
-def test_a_download_that_drips_is_given_up(relay, repository, monkeypatch):
+def test_a_download_that_drips_is_given_up(relay, timed_from, repository, monkeypatch):
     monkeypatch.setattr(blobs, "_DOWNLOAD_TIMEOUT_S", 0.3)
     given_up = Event()
 
@@ -91,6 +91,7 @@ def test_a_download_that_drips_is_given_up(relay, repository, monkeypatch):
 
     between = relay("", drip)
     steps = Steps()
+    timed_from(lambda: bool(steps.seen))
     try:
         with pytest.raises(RegistryError, match="takes more than 0 s, asked to send it"):
             _download(between.address, repository, steps)

@@ -354,7 +354,7 @@ _BEGINNINGS = [
 
 
 @pytest.mark.parametrize(("beginning", "drop"), _BEGINNINGS)
-def test_a_registry_that_answers_drop_by_drop_is_given_up(relay, monkeypatch, beginning, drop):
+def test_a_registry_that_answers_drop_by_drop_is_given_up(relay, timed_from, monkeypatch, beginning, drop):
     monkeypatch.setattr(exchange, "_TOTAL_TIMEOUT_S", 0.3)
 
     def drip(visit):
@@ -365,6 +365,7 @@ def test_a_registry_that_answers_drop_by_drop_is_given_up(relay, monkeypatch, be
 
     given_up = Event()
     between = relay("", drip)
+    timed_from(lambda: bool(between.asked))
     try:
         with client(between.address) as one, pytest.raises(RegistryError, match="takes more than 0 s, asked to send"):
             one.manifest("latest", most=1 << 30)
@@ -374,13 +375,14 @@ def test_a_registry_that_answers_drop_by_drop_is_given_up(relay, monkeypatch, be
 
 
 def test_a_registry_that_nobody_runs_is_named():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = f"127.0.0.1:{listener.getsockname()[1]}"
-    with (
-        client(address) as one,
-        pytest.raises(RegistryError, match=f"{address} cannot be reached: connection refused") as caught,
-    ):
-        one.manifest()
+    with socket.socket() as unheard:  # bound, so that nobody else listens there
+        unheard.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{unheard.getsockname()[1]}"
+        with (
+            client(address) as one,
+            pytest.raises(RegistryError, match=f"{address} cannot be reached: connection refused") as caught,
+        ):
+            one.manifest()
     assert caught.value.status is None
     assert caught.value.hint
 

@@ -328,7 +328,7 @@ class TestEnded:
     def test_an_interrupt_finishes_what_is_under_way_and_says_how_to_go_on(
         self, written: Any, process: Any, fake: FakeOpenAI, place: Path
     ) -> None:
-        file = written(chat(number) for number in range(500))
+        file = written(chat(number) for number in range(2_000))  # half a minute's
         fake.script([Fault(delay_s=0.05, times=None)])
         with process(file, "--concurrency", "4") as running:
             until(lambda: len(lines_so_far(place)) >= 4)

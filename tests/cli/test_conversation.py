@@ -81,7 +81,9 @@ def test_an_answer_that_is_pending_is_waited_for(typed: Any) -> None:
     assert (ran.status, ran.out) == (0, '{"type":"response.done"}\n')
 
 
-def test_the_other_sides_end_ends_it_though_more_is_typed(typed: Any) -> None:
+def test_the_other_sides_end_ends_it_though_more_is_typed(typed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversation, "_QUIET_S", 60.0)
+
     def behave(socket: SocketPeer) -> None:
         socket.receive()
         socket.close(1000)
@@ -110,7 +112,9 @@ def test_a_refusal_has_the_upstreams_error_and_status_1(typed: Any) -> None:
     assert "bad key" in ran.out + ran.err
 
 
-def test_an_end_in_an_error_is_status_1(typed: Any) -> None:
+def test_an_end_in_an_error_is_status_1(typed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversation, "_QUIET_S", 60.0)  # it ends by the other side
+
     def behave(socket: SocketPeer) -> None:
         socket.close(1011, "internal")
         socket.receive()
@@ -142,4 +146,4 @@ def test_an_interrupt_ends_it(openai_file: Path, environ: dict[str, str], server
         assert json.loads(process.stdout.readline())["type"] == "session.created"
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
-    assert server.hung_up.wait(10)
+    assert server.hung_up.wait(60)

@@ -24,9 +24,11 @@ def test_it_says_where_it_is_serves_and_ends(started: Any, number: signal.Signal
 
 
 def test_it_listens_on_the_loopback_interface_at_the_port_given(started: Any) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port = found.getsockname()[1]
-    assert f"http://127.0.0.1:{port}/v1" in started("fake", "openai", "--port", port).stdout.readline()
+    with socket.socket() as kept:  # bound: nobody else gets the port; not listening: the program does
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        kept.bind(("127.0.0.1", 0))
+        port = kept.getsockname()[1]
+        assert f"http://127.0.0.1:{port}/v1" in started("fake", "openai", "--port", port).stdout.readline()
 
 
 def test_a_port_that_is_taken_is_6_with_the_remedy(program: Any) -> None:

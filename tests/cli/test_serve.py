@@ -43,7 +43,8 @@ class Serving:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
         self.said: list[str] = []
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
         until(lambda: self.url is not None or process.poll() is not None)
         assert self.url, self.said
         self.port = int(self.url.rpartition(":")[2])
@@ -66,9 +67,19 @@ class Serving:
         except httpx2.TransportError:
             return 0
 
+    def says(self, words: str) -> None:
+        """Wait until it has said them."""
+        until(lambda: words in "".join(self.said))
+
     def end(self, how: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(how)
-        return self.process.wait(PATIENCE_S)
+        return self.ended()
+
+    def ended(self) -> int:
+        """Wait for its end, and for all that it says."""
+        status = self.process.wait(PATIENCE_S)
+        self._reader.join(PATIENCE_S)
+        return status
 
 
 @pytest.fixture
@@ -87,11 +98,10 @@ def serve(started: Start, workspace: Workspace) -> Iterator[Callable[..., Servin
 
 def test_it_says_what_it_serves_and_who_may_ask(serve: Any) -> None:
     one = serve()
-    said = "".join(one.said)
-    assert f"{one.url}/v1" in said
-    assert f"{one.url}/mcp" in said
-    assert "all models by c:local.openai" in said
-    assert "there is no key: any is accepted, on this machine alone" in said
+    one.says(f"{one.url}/v1")
+    one.says(f"{one.url}/mcp")
+    one.says("all models by c:local.openai")
+    one.says("there is no key: any is accepted, on this machine alone")
     assert one.client.post("/v1/chat/completions", json=CHAT).status_code == 200
 
 
@@ -101,12 +111,14 @@ def test_with_nothing_installed_it_says_so_to_the_operator_and_to_whoever_asks(s
         answer = one.client.post("/v1/chat/completions", json=CHAT)
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "unknown_url")
     assert "nothing is installed yet" in answer.json()["error"]["message"]
-    assert "nothing is installed yet (host register FILE" in "".join(one.said)
+    one.says("nothing is installed yet (host register FILE")
 
 
 def test_with_a_key_it_says_nothing_of_going_without(serve: Any, workspace: Workspace) -> None:
     workspace.api_keys.create(name="ci", type="secret")
-    assert "there is no key" not in "".join(serve().said)
+    one = serve()
+    assert one.end() == 0
+    assert "there is no key" not in "".join(one.said)
 
 
 def test_without_a_key_it_does_not_listen_where_others_could_reach_it(program: Any, workspace: Workspace) -> None:
@@ -203,7 +215,7 @@ def test_a_second_interrupt_ends_it_at_once_and_without_a_traceback(serve: Any, 
             one.process.send_signal(signal.SIGINT)
             until(lambda: one.status("/health") == 0)
             one.process.send_signal(signal.SIGINT)
-            one.process.wait(PATIENCE_S)
+            one.ended()
         assert "cut short by the end of the server" in "".join(one.said)
         assert "Traceback" not in "".join(one.said)
         assert runs(workspace.database, limit=1)[0].outcome == "cancelled"
@@ -251,14 +263,10 @@ def test_a_request_right_after_the_signal_is_not_taken(serve: Any, workspace: Wo
             upstream.send(STREAM_HEAD + EVENT % b"one")
             client.read_until(b'"one"')
             before = len(runs(workspace.database, limit=50))
-            kept, told = (
-                [httpx2.Client(base_url=one.url, trust_env=False, timeout=PATIENCE_S) for _ in range(8)]
-                for _ in range(2)
-            )
-            for other in (*kept, *told):
-                assert other.get("/health").status_code == 200
+            kept = [connected(one) for _ in range(8)]
+            told = told_by_each(one)
             one.process.send_signal(signal.SIGTERM)
-            for other in told:  # each worker has some of them
+            for other in told:
                 with closing(other):
                     until(lambda other=other: not ready(other))  # type: ignore[misc]
             for other in kept:
@@ -372,6 +380,29 @@ def command(pid: int) -> str:
         return ""
 
 
+def connected(one: Serving) -> httpx2.Client:
+    client = httpx2.Client(base_url=one.url, trust_env=False, timeout=PATIENCE_S)
+    assert client.get("/health").status_code == 200
+    return client
+
+
+def told_by_each(one: Serving) -> list[httpx2.Client]:
+    """Clients of which each process that serves has at least one."""
+    before = {pid: sockets(pid) for pid in workers(one) or [one.process.pid]}
+    clients: list[httpx2.Client] = []
+
+    def one_more() -> bool:
+        clients.append(connected(one))
+        return all(sockets(pid) > many for pid, many in before.items())
+
+    until(one_more)
+    return clients
+
+
+def sockets(pid: int) -> int:
+    return sum(os.readlink(one).startswith("socket:") for one in Path(f"/proc/{pid}/fd").iterdir())
+
+
 def ready(client: httpx2.Client) -> bool:
     """Whether whoever has the client's connection takes requests."""
     try:
@@ -401,7 +432,7 @@ def test_a_file_says_how_it_is_set_up(serve: Any, tmp_path: Path, fake: FakeOpen
     file = tmp_path / "server.yml"
     file.write_text("prefix_map:\n  gpt: c:local.openai\naliases:\n  fast: gpt-4o-mini\n")
     one = serve("--config", str(file), "--alias", "slow=gpt-4o")
-    assert "models gpt… by c:local.openai" in "".join(one.said)
+    one.says("models gpt… by c:local.openai")
     for alias, model in (("fast", "gpt-4o-mini"), ("slow", "gpt-4o")):
         assert one.client.post("/v1/chat/completions", json={**CHAT, "model": alias}).status_code == 200
         assert fake.requests[-1]["body"]["model"] == model

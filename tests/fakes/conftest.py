@@ -17,7 +17,7 @@ class Raw:
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
-        self.socket = socket.create_connection((parts.hostname, parts.port), timeout=10)
+        self.socket = socket.create_connection((parts.hostname, parts.port), timeout=60)
         self._file = self.socket.makefile("rb")
 
     def send(self, *parts: bytes) -> None:
@@ -68,7 +68,8 @@ def client(fake: FakeOpenAI) -> Iterator[openai.OpenAI]:
 
 @pytest.fixture
 def http(fake: FakeOpenAI) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=fake.url, headers={"authorization": "Bearer sk-test"}, trust_env=False) as made:
+    headers = {"authorization": "Bearer sk-test"}
+    with httpx2.Client(base_url=fake.url, headers=headers, trust_env=False, timeout=60) as made:
         yield made
 
 

@@ -18,8 +18,9 @@ from host.runtime.workspace import Workspace
 from host.store.audit_log.log import AuditLog
 from host.store.components import Components
 from host.store.database import FILE, Database
+from host.store.group_commit import GroupCommit
 from host.store.vault.keys import Keys
-from tests.store.postgres import TEMPLATE, Postgres, running_postgres
+from tests.store.postgres import PATIENCE_S, TEMPLATE, Postgres, running_postgres
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +43,14 @@ def migrated(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> st
 def _nothing_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HOST_MASTER_KEY", "HOST_DATABASE", "HOST_SECRETS"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that has the database may stand still for longer, on a busy machine, than others wait for it."""
+    monkeypatch.setattr(GroupCommit.submit, "__defaults__", (PATIENCE_S,))
+    for name in ("group_commit.ANSWER_S", "group_commit._BATCH_S", "database._BUSY_S"):
+        monkeypatch.setattr(f"host.store.{name}", float(PATIENCE_S))
 
 
 @pytest.fixture

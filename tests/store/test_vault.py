@@ -28,7 +28,6 @@ from host.store.audit_log.verification import prune
 from host.store.sql import delete, insert, select, update
 from host.store.vault import master
 from host.store.vault.secrets import Rotated, Vault
-from tests.conftest import slack
 
 NAME = SecretName("OPENAI_API_KEY")
 OTHER = SecretName("OTHER_KEY")
@@ -563,9 +562,7 @@ def test_a_rotation_that_goes_on_is_left_alone_by_those_who_open_the_state(
     record = Change.record
 
     def look(self: Change, event: Event) -> None:
-        began = time.monotonic()
-        workspace.keys.finish_rotations(workspace.database)
-        assert time.monotonic() - began < slack(2.0), "they do not wait for it either"
+        workspace.keys.finish_rotations(database=None)  # type: ignore[arg-type]  # they neither wait for it nor look
         seen.append(len(master_files(state_dir)))
         record(self, event)
 

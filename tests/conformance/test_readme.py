@@ -137,7 +137,7 @@ def typed(
         argv = [sys.executable, "-c", source] if python else ["bash", "-euo", "pipefail", "-c", source]
         return subprocess.run(
             argv, cwd=place, env=environment(place, state, warm), stdin=subprocess.DEVNULL, capture_output=True,
-            text=True, timeout=240, check=False,
+            text=True, timeout=500, check=False,
         )  # fmt: skip
 
     def up_to(block: Block) -> subprocess.CompletedProcess[str]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from host import Host, errors
+from tests.conftest import with_enough_time
 from tests.egress.conftest import Peer
 from tests.probing import answers, asking, calls, chunk, chunked, event, origin_of, probe, serving
 
@@ -42,26 +42,29 @@ def stops_within_a_head(peer: Peer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("behave", "policy", "tls", "limit", "line"),
+    ("behave", "limit", "tls"),
     [
-        pytest.param(silent, {"connect_timeout": "200ms"}, True, "connect_timeout", '"0.4s"', id="no TLS"),
-        pytest.param(silent, {"first_byte_timeout": "200ms"}, False, "first_byte_timeout", '"0.4s"', id="no answer"),
-        pytest.param(stops_within_a_head, {"first_byte_timeout": 0.2}, False, "first_byte_timeout", "", id="half a head"),
-        pytest.param(stops_after_a_piece, {"idle_timeout": "200ms"}, False, "idle_timeout", '"0.4s"', id="half a body"),
-        pytest.param(silent, {"timeout": "300ms"}, False, "timeout", '"0.6s"', id="the whole run"),
+        pytest.param(silent, "connect_timeout", True, id="no TLS"),
+        pytest.param(silent, "first_byte_timeout", False, id="no answer"),
+        pytest.param(stops_within_a_head, "first_byte_timeout", False, id="half a head"),
+        pytest.param(stops_after_a_piece, "idle_timeout", False, id="half a body"),
+        pytest.param(silent, "timeout", False, id="the whole run"),
     ],
-)  # fmt: skip
+)
 def test_a_wait_that_is_over_blames_the_upstream_and_names_the_line_that_raises_its_limit(
-    host: Host, behave: Callable[[Peer], None], policy: dict[str, Any], tls: bool, limit: str, line: str
+    host: Host, behave: Callable[[Peer], None], limit: str, tls: bool
 ) -> None:
-    with serving(behave) as server:
-        origin = origin_of(server).replace("http:", "https:") if tls else origin_of(server)
-        with pytest.raises(errors.UpstreamTimeout) as caught:
-            probe(host, origin, **policy).run(calls(FETCH, **FAILED))
-    error = caught.value
-    assert (error.limit, error.blame, error.code) == (limit, "upstream", "upstream_timeout")
-    assert f"in the policy of c:local.probe: {limit} = {line}" in str(error)
-    assert isinstance(error, errors.DeadlineExceeded)
+    def attempt(seconds: float) -> None:
+        with serving(behave) as server:
+            origin = origin_of(server).replace("http:", "https:") if tls else origin_of(server)
+            with pytest.raises(errors.UpstreamTimeout) as caught:
+                probe(host, origin, **{limit: seconds}).run(calls(FETCH, **FAILED))
+        error = caught.value
+        assert (error.limit, error.blame, error.code) == (limit, "upstream", "upstream_timeout")
+        assert f'in the policy of c:local.probe: {limit} = "{2 * seconds:g}s"' in str(error)
+        assert isinstance(error, errors.DeadlineExceeded)
+
+    with_enough_time(attempt, 0.25)
 
 
 def test_a_guest_sees_which_limit_was_over_and_may_try_again(host: Host) -> None:
@@ -72,11 +75,14 @@ def test_a_guest_sees_which_limit_was_over_and_may_try_again(host: Host) -> None
         else:
             peer.hang()
 
-    with serving(behave) as server:
-        first, second = answers(probe(host, origin_of(server), first_byte_timeout="200ms"), FETCH, FETCH)
-    assert first["error"]["type"] == "timeout"
-    assert "raise first_byte_timeout in the policy of c:local.probe" in first["error"]["message"]
-    assert second["status"] == 200
+    def attempt(seconds: float) -> None:
+        with serving(behave) as server:
+            first, second = answers(probe(host, origin_of(server), first_byte_timeout=seconds), FETCH, FETCH)
+        assert first["error"]["type"] == "timeout"
+        assert "raise first_byte_timeout in the policy of c:local.probe" in first["error"]["message"]
+        assert second["status"] == 200
+
+    with_enough_time(attempt, 0.2)
 
 
 def test_a_failure_after_an_answer_to_the_next_request_is_the_guests_own(host: Host) -> None:
@@ -87,65 +93,83 @@ def test_a_failure_after_an_answer_to_the_next_request_is_the_guests_own(host: H
         else:
             peer.hang()
 
-    with serving(behave) as server:
-        result = probe(host, origin_of(server), first_byte_timeout="200ms").run(calls(FETCH, FETCH, **FAILED))
-    assert (result.status, result.error["message"]) == (504, "too late")
+    def attempt(seconds: float) -> None:
+        with serving(behave) as server:
+            result = probe(host, origin_of(server), first_byte_timeout=seconds).run(calls(FETCH, FETCH, **FAILED))
+        assert (result.status, result.error["message"]) == (504, "too late")
+
+    with_enough_time(attempt, 0.2)
 
 
 def test_each_byte_begins_the_idle_time_anew_comments_too(host: Host) -> None:
     """The answer takes three times as long as it may be silent."""
 
-    def behave(peer: Peer) -> None:
-        peer.request()
-        peer.send(chunked())
-        for _ in range(15):
-            time.sleep(0.1)
-            peer.send(chunk(b": working\n\n"))
-        peer.send(event(1) + LAST)
+    def attempt(seconds: float) -> None:
+        def behave(peer: Peer) -> None:
+            peer.request()
+            peer.send(chunked())
+            for _ in range(15):
+                time.sleep(seconds / 5)
+                peer.send(chunk(b": working\n\n"))
+            peer.send(event(1) + LAST)
 
-    with serving(behave) as server:
-        stream = probe(host, origin_of(server), idle_timeout="500ms").stream(calls(RELAY, READ))
-        assert list(stream) == [1]
+        with serving(behave) as server:
+            stream = probe(host, origin_of(server), idle_timeout=seconds).stream(calls(RELAY, READ))
+            assert list(stream) == [1]
+
+    with_enough_time(attempt, 0.5)
 
 
 def test_a_stream_has_a_time_of_its_own_and_a_whole_answer_has_the_other(host: Host) -> None:
-    def behave(peer: Peer) -> None:
-        peer.request()
-        peer.send(chunked() + event(1))
-        time.sleep(0.7)
-        peer.send(event(2) + LAST)
+    def attempt(seconds: float) -> None:
+        def behave(peer: Peer) -> None:
+            peer.request()
+            peer.send(chunked() + event(1))
+            time.sleep(1.4 * seconds)
+            peer.send(event(2) + LAST)
 
-    with serving(behave) as server:
-        one = probe(host, origin_of(server), timeout="500ms", stream_timeout="1m")
-        assert list(one.stream(calls(RELAY, READ))) == [1, 2]
-        with pytest.raises(errors.UpstreamTimeout) as caught:
-            one.run(calls(FETCH))
-        assert caught.value.limit == "timeout"
+        with serving(behave) as server:
+            one = probe(host, origin_of(server), timeout=seconds, stream_timeout="10m")
+            assert list(one.stream(calls(RELAY, READ))) == [1, 2]
+            with pytest.raises(errors.UpstreamTimeout) as caught:
+                one.run(calls(FETCH))
+            assert caught.value.limit == "timeout"
+
+    with_enough_time(attempt, 0.5)
 
 
 def test_a_stream_ends_with_the_time_of_streams_which_the_error_names(host: Host) -> None:
-    with serving(stops_after_a_piece) as server:
-        stream = probe(host, origin_of(server), stream_timeout="300ms").stream(calls(RELAY, READ))
-        assert next(stream) == 1
-        with pytest.raises(errors.UpstreamTimeout, match=r'stream_timeout = "0.6s"'):
-            next(stream)
+    def attempt(seconds: float) -> None:
+        with serving(stops_after_a_piece) as server:
+            stream = probe(host, origin_of(server), stream_timeout=seconds).stream(calls(RELAY, READ))
+            assert next(stream) == 1
+            with pytest.raises(errors.UpstreamTimeout, match=f'stream_timeout = "{2 * seconds:g}s"'):
+                next(stream)
+
+    with_enough_time(attempt, 0.25)
 
 
 def test_a_stream_that_stops_is_the_upstreams_fault_after_the_events_that_came(host: Host) -> None:
-    with serving(stops_after_a_piece) as server:
-        stream = probe(host, origin_of(server), idle_timeout="200ms").stream(calls(RELAY, READ, **FAILED))
-        assert next(stream) == 1
-        with pytest.raises(errors.UpstreamTimeout) as caught:
-            next(stream)
-    assert caught.value.limit == "idle_timeout"
+    def attempt(seconds: float) -> None:
+        with serving(stops_after_a_piece) as server:
+            stream = probe(host, origin_of(server), idle_timeout=seconds).stream(calls(RELAY, READ, **FAILED))
+            assert next(stream) == 1
+            with pytest.raises(errors.UpstreamTimeout) as caught:
+                next(stream)
+        assert caught.value.limit == "idle_timeout"
+
+    with_enough_time(attempt, 0.2)
 
 
 def test_the_callers_own_time_is_for_streams_too_and_the_error_says_whose_it_was(host: Host) -> None:
-    with serving(stops_after_a_piece) as server:
-        stream = probe(host, origin_of(server)).stream(calls(RELAY, READ), timeout="300ms")
-        assert next(stream) == 1
-        with pytest.raises(errors.UpstreamTimeout, match="its caller set that: --timeout 0"):
-            next(stream)
+    def attempt(seconds: float) -> None:
+        with serving(stops_after_a_piece) as server:
+            stream = probe(host, origin_of(server)).stream(calls(RELAY, READ), timeout=seconds)
+            assert next(stream) == 1
+            with pytest.raises(errors.UpstreamTimeout, match=f"its caller set that: --timeout {2 * seconds:g}"):
+                next(stream)
+
+    with_enough_time(attempt, 0.25)
 
 
 def test_a_caller_who_takes_nothing_is_waited_for_and_then_blamed(host: Host) -> None:
@@ -154,17 +178,23 @@ def test_a_caller_who_takes_nothing_is_waited_for_and_then_blamed(host: Host) ->
         peer.send(chunked())
         peer.drip(event("x" * 10_000) * 10)
 
-    with serving(floods) as server:
-        stream = probe(host, origin_of(server), idle_timeout="300ms").stream(calls(RELAY, READ))
-        assert next(stream)
-        assert server.hung_up.wait(10)  # nobody takes more
-        with pytest.raises(errors.CallerTimeout, match="took no event for 0") as caught:
-            list(stream)
-    assert caught.value.blame == "caller"
+    def attempt(seconds: float) -> None:
+        with serving(floods) as server:
+            stream = probe(host, origin_of(server), idle_timeout=seconds).stream(calls(RELAY, READ))
+            assert next(stream)
+            assert server.hung_up.wait(seconds + 20)  # nobody takes more
+            with pytest.raises(errors.CallerTimeout, match=f"took no event for {seconds:g}") as caught:
+                list(stream)
+        assert caught.value.blame == "caller"
+
+    with_enough_time(attempt, 0.3)
 
 
 def test_a_guest_that_computes_is_blamed_itself(host: Host) -> None:
-    with serving(answers_at_once) as server, pytest.raises(errors.DeadlineExceeded) as caught:
-        probe(host, origin_of(server), timeout="300ms").run(calls(FETCH, spin=True))
-    assert (type(caught.value), caught.value.blame) == (errors.DeadlineExceeded, "guest")
-    assert 'timeout = "0.6s"' in str(caught.value)
+    def attempt(seconds: float) -> None:
+        with serving(answers_at_once) as server, pytest.raises(errors.DeadlineExceeded) as caught:
+            probe(host, origin_of(server), timeout=seconds).run(calls(FETCH, spin=True))
+        assert (type(caught.value), caught.value.blame) == (errors.DeadlineExceeded, "guest")
+        assert f'timeout = "{2 * seconds:g}s"' in str(caught.value)
+
+    with_enough_time(attempt, 0.25)

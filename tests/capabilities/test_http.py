@@ -13,6 +13,7 @@ import pytest
 from host import Host, RateLimit, SecretRule, errors
 from host.egress import Egress
 from host.fakes.messages import Part, parse_multipart
+from tests.conftest import with_enough_time
 from tests.egress.conftest import Peer
 from tests.probing import ORIGIN, TOKEN, answers, asking, error_type, fetched, origin_of, probe, response, serving
 
@@ -407,9 +408,14 @@ def test_a_run_may_make_so_many_requests_and_the_next_run_as_many_again(host: Ho
 def test_a_server_that_never_answers_ends_with_the_run(host: Host) -> None:
     with serving(lambda peer: peer.request() and peer.hang()) as server:
         one = probe(host, origin_of(server))
-        with pytest.raises(errors.DeadlineExceeded):
-            answers(one, ["fetch.request", asking()], timeout=0.2)
-        assert server.hung_up.wait(10)
+
+        def attempt(seconds: float) -> None:
+            with pytest.raises(errors.DeadlineExceeded):
+                answers(one, ["fetch.request", asking()], timeout=seconds)
+            assert server.connections
+
+        with_enough_time(attempt, 0.2)
+        assert server.hung_up.wait(60)
 
 
 # Encodings.

@@ -10,6 +10,7 @@ import pytest
 
 from host import Host, SecretRule, errors
 from host.core.sse import ServerSentEvent
+from tests.conftest import with_enough_time
 from tests.egress.conftest import Peer
 from tests.probing import (
     TOKEN,
@@ -262,9 +263,14 @@ def test_what_a_run_left_open_is_closed_when_it_ends(
         if ended is None:
             one.run(calls(OPEN))
         else:
-            with pytest.raises(ended):
-                one.run(calls(OPEN, **more), timeout=0.5)
-        assert server.hung_up.wait(10)
+
+            def attempt(seconds: float) -> None:
+                with pytest.raises(ended):
+                    one.run(calls(OPEN, **more), timeout=seconds)
+                assert server.connections
+
+            with_enough_time(attempt, 0.5)
+        assert server.hung_up.wait(60)
 
 
 def test_a_read_that_nothing_answers_ends_with_the_run(host: Host) -> None:
@@ -274,9 +280,14 @@ def test_a_read_that_nothing_answers_ends_with_the_run(host: Host) -> None:
         peer.hang()
 
     with serving(behave) as server:
-        with pytest.raises(errors.DeadlineExceeded):
-            answers(probe(host, origin_of(server)), OPEN, READ_ALL, timeout=0.3)
-        assert server.hung_up.wait(10)
+
+        def attempt(seconds: float) -> None:
+            with pytest.raises(errors.DeadlineExceeded):
+                answers(probe(host, origin_of(server)), OPEN, READ_ALL, timeout=seconds)
+            assert server.connections
+
+        with_enough_time(attempt, 0.3)
+        assert server.hung_up.wait(60)
 
 
 # Relay: the answer goes to the caller without passing through the guest.
@@ -410,8 +421,11 @@ def test_text_that_is_no_event_stream_is_read_by_the_guest(host: Host) -> None:
     assert reads == [{"data": "<p>é</p>", "done": False}, DONE]
 
 
-def test_a_connection_serves_again_after_a_stream_that_ended_with_done(host: Host) -> None:
+def test_a_connection_serves_again_after_a_stream_that_ended_with_done(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its end may come a little later than `[DONE]`."""
+    monkeypatch.setattr("host.capabilities.streaming._LINGER_S", 60.0)
 
     def behave(peer: Peer) -> None:
         while peer.request():

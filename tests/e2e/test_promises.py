@@ -23,7 +23,7 @@ import pytest
 from host import CancelToken, Host, Policy, Secret, errors
 from host.component.wasm import MANIFEST_SECTION, append_section
 from host.egress import Egress
-from tests.conftest import GUESTS, keep_compiled, slack
+from tests.conftest import GUESTS, keep_compiled, late
 from tests.egress.conftest import Peer
 from tests.probing import (
     TOKEN,
@@ -409,7 +409,7 @@ def ends_in_time(run: Callable[[], object]) -> bool:
         started = time.monotonic()
         with pytest.raises(errors.DeadlineExceeded):
             run()
-        if time.monotonic() - started <= TIMEOUT_S + slack(GRACE_S):
+        if time.monotonic() - started <= TIMEOUT_S + late(GRACE_S):
             return True
     return False
 

@@ -23,7 +23,7 @@ from host.server import Application, ServerSettings
 from host.store.audit_log.records import records, runs
 from host.store.audit_log.verification import verify
 from tests.cli.test_serve import Serving as Program
-from tests.conftest import CACHE, fresh_state, slack
+from tests.conftest import CACHE, fresh_state, late
 from tests.server.conftest import Server, install, installed_state, one_engine, server, serving, state_dir, workspace
 from tests.store.postgres import Postgres, running_postgres
 
@@ -81,7 +81,7 @@ def crowd(url: str, clients: int = CLIENTS, **more: Any) -> list[Told]:
 def due(promise_s: float) -> float:
     """When a client of this machine sees at the latest what was promised: it shares the processors with the server and
     with other tests. The last second of what is promised is for computing, all before is for waiting."""
-    return promise_s - 1 + slack(1.0)
+    return promise_s - 1 + late(1.0)
 
 
 def in_time(told: list[Told], promise_s: float = ANSWER_S) -> None:

@@ -29,7 +29,7 @@ from host.server.observability import tracing
 from host.store.audit_log.verification import verify
 from host.store.database import Database
 from host.store.vault import master
-from tests.conftest import slack
+from tests.conftest import late
 from tests.faults.conftest import ANSWER_S, CHAT, OPENAI, Serving, asked, crowd, due, in_time, served
 from tests.faults.test_stuck import locked
 from tests.server.conftest import Server, until
@@ -189,7 +189,7 @@ def test_a_keyring_that_hangs_keeps_few_threads_and_no_caller(monkeypatch: pytes
     try:
         for _ in range(10):
             with within(0.1):
-                assert refused(lambda: master.read("service", "me"), VaultError) < slack(0.2)
+                assert refused(lambda: master.read("service", "me"), VaultError) < late(0.2)
         assert threading.active_count() - before <= 4
     finally:
         over.set()
@@ -231,7 +231,7 @@ def test_a_lock_of_the_compiled_cache_that_is_never_given_back_is_an_error(
     monkeypatch.setattr(cache, "_LOCK_S", 0.1)
     one = CompiledCache(tmp_path, tmp_path)
     with one.locked("x"):
-        assert refused(lambda: one.locked("x").__enter__(), CacheError) < slack(0.5)
+        assert refused(lambda: one.locked("x").__enter__(), CacheError) < late(0.5)
     with one.locked("x"):
         pass
 

@@ -31,7 +31,7 @@ def test_without_the_pool_everything_works_as_well(places, new_call) -> None:
     ):
         guest = wat(name)
         with pytest.raises(expected):
-            sandbox.load(guest, Digest.of(guest)).link({}).run("x", new_call(timeout_s=5))
+            sandbox.load(guest, Digest.of(guest)).link({}).run("x", new_call(timeout_s=60))
     sandbox.close()
 
 

@@ -10,7 +10,7 @@ from tests.conftest import GUESTS, python_guest, wat
 
 @pytest.fixture(scope="module")
 def raises(host: Host) -> Catalyst:
-    return host.load(python_guest(GUESTS / "raises"), policy=Policy(timeout="5s"))
+    return host.load(python_guest(GUESTS / "raises"), policy=Policy(timeout="60s"))
 
 
 def test_an_exception_comes_with_its_python_traceback(raises: Catalyst) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from host import Host, Policy, errors
-from tests.conftest import GUESTS, ROOT, slack, wat
+from tests.conftest import GUESTS, ROOT, late, wat
 
 HOSTILE = sorted(file.stem for file in (GUESTS / "hostile").glob("*.wat"))
 TIMEOUT_S = 1.0
@@ -90,7 +90,7 @@ def test_it_is_ended_with_an_error_of_its_own(host: Host, name: str) -> None:
     began = time.monotonic()
     with pytest.raises(ENDED[name]) as caught:
         catalyst.run({})
-    assert time.monotonic() - began < timeout + slack(LATE_S)
+    assert time.monotonic() - began < timeout + late(LATE_S)
     assert not isinstance(caught.value, errors.Cancelled)
 
 
@@ -135,7 +135,7 @@ def test_an_endless_guest_ends_in_time_while_eight_threads_are_busy(host: Host) 
         began = time.monotonic()
         with pytest.raises(errors.DeadlineExceeded):
             catalyst.run({})
-        assert time.monotonic() - began < TIMEOUT_S + slack(LATE_S)
+        assert time.monotonic() - began < TIMEOUT_S + late(LATE_S)
     finally:
         stop.set()
         for thread in busy:

@@ -89,7 +89,7 @@ def test_a_loop_is_cancelled_from_another_thread_alone(load, new_call) -> None:
     started.wait()
     assert echo.run("other", new_call()) == "other"
     run.cancel()
-    thread.join(timeout=5)
+    thread.join(timeout=60)
     assert [type(error) for error in ended] == [errors.Cancelled]
 
 

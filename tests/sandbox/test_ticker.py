@@ -42,7 +42,7 @@ def test_closing_waits_for_the_guests_that_run_and_they_still_end_in_time(places
     while run.meters.cpu_time_s == 0 and thread.is_alive() and not sandbox.lanes.ticker._running:
         pass
     sandbox.close()
-    thread.join(5)
+    thread.join(60)
     assert [type(error) for error in ended] == [errors.DeadlineExceeded]
 
 

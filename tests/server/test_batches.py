@@ -224,7 +224,7 @@ class TestKeys:
     def test_a_batch_ends_with_its_key(
         self, caller: Caller, server: Server, workspace: Workspace, fake: FakeOpenAI, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(hosted_work, "LEASE_S", 2.0)
+        monkeypatch.setattr(hosted_work, "LEASE_S", 10.0)  # it looks ten times within it
         fake.script([Fault(delay_s=120.0, times=None)])
         batch = caller.begin([chat(1)])
         until(lambda: len(fake.requests) == 1)
@@ -246,7 +246,7 @@ class TestEnds:
     def test_a_server_that_ends_leaves_the_rest_to_the_next_one(
         self, workspace: Workspace, state_dir: Path, fake: FakeOpenAI, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(hosted_work, "LEASE_S", 2.0)
+        monkeypatch.setattr(hosted_work, "LEASE_S", 10.0)
         fake.script([Fault(delay_s=0.02, times=20), Fault(delay_s=120.0, times=4)])
         first = Application(SETTINGS, state_dir=state_dir, workspace=workspace)
         with closing(Server(first)) as server:
@@ -272,7 +272,7 @@ class TestEnds:
     ) -> None:
         """As one that was killed: it releases nothing."""
         for module in (hosted, hosted_work):
-            monkeypatch.setattr(module, "LEASE_S", 2.0)
+            monkeypatch.setattr(module, "LEASE_S", 6.0)
         fake.script([Fault(delay_s=120.0, times=3)])
         killed = Application(SETTINGS, state_dir=state_dir, workspace=workspace)
         monkeypatch.setattr(killed.limiter, "release", lambda _: None)
@@ -301,7 +301,7 @@ class TestEnds:
     def test_a_batch_that_is_too_old_ends_with_an_error_for_each_line_that_was_not_run(
         self, caller: Caller, fake: FakeOpenAI, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(hosted_work, "LEASE_S", 2.0)
+        monkeypatch.setattr(hosted_work, "LEASE_S", 10.0)
         monkeypatch.setattr("host.service.batches.hosted.WINDOW_S", 2.0)
         fake.script([Fault(delay_s=120.0, times=None)])
         batch = caller.ended(caller.begin(chat(number) for number in range(10)))

@@ -197,6 +197,7 @@ class TestTheRecordCannotBeFilled:
         assert [ask() for ask in asks * 3] == [403, 200, 403, *[429] * 6]
         assert len(newest_records(workspace.database, 20, Wanted(kind="request.refused"))) == 3
 
+    @pytest.mark.usefixtures("patient_probes")
     def test_by_whoever_asks_whether_it_is_ready(
         self, server: Server, workspace: Workspace, openai_wasm: bytes, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -16,7 +16,7 @@ from host.core.sliding_window import Held
 from host.service.accounts import Accounts
 from host.service.dialects.dialect import StoredAnswer, Tokens
 from host.service.limits import Limit, Limiter, Reservation
-from tests.conftest import slack
+from tests.conftest import late
 
 HELD = Reservation(tuple(Held(Limit(name, Quota(1_000, 60.0), "tokens", name), 1, 10) for name in ("key", "catalyst")))
 
@@ -49,4 +49,4 @@ def test_an_answer_waits_for_its_count_once_however_many_limits_do_not_answer(
     began = time.monotonic()
     settling = accounts.settle(HELD, tokens, counted=False, answer=answer, key="key", catalyst=catalyst)
     assert asyncio.run(settling) == tokens
-    assert time.monotonic() - began < slack(3.0)
+    assert time.monotonic() - began < late(3.0)

@@ -133,7 +133,7 @@ def test_work_of_one_key_is_done_piece_by_piece_and_that_of_another_beside_it(ad
             at_once[0] += 1
             most[0] = max(most[0], at_once[0])
         came.set()
-        assert goes_on.wait(10)
+        assert goes_on.wait(60)
         with lock:
             at_once[0] -= 1
 
@@ -141,8 +141,8 @@ def test_work_of_one_key_is_done_piece_by_piece_and_that_of_another_beside_it(ad
         with ExitStack() as stack:
             one, two, other = (entered(stack, admission, name) for name in "aab")
             greedy = [asyncio.ensure_future(admitted.off_loop(work)) for admitted in (one, two, one, two)]
-            await asyncio.to_thread(came.wait, 10)
-            assert await asyncio.wait_for(other.off_loop(lambda: "done"), 5) == "done"
+            await asyncio.to_thread(came.wait, 60)
+            assert await asyncio.wait_for(other.off_loop(lambda: "done"), 60) == "done"
             goes_on.set()
             await asyncio.gather(*greedy)
 

@@ -20,7 +20,7 @@ from host.runtime.workspace import Workspace
 from host.server import ServerSettings
 from host.service.request import Routing
 from host.store.audit_log.records import Wanted, newest_records
-from tests.conftest import KEY, slack
+from tests.conftest import KEY, late
 from tests.server.conftest import OPENAI, PATIENCE_S, Server, until
 from tests.server.realtime.conftest import ASK, AT, Dial, answered, heard, refused, said
 
@@ -142,7 +142,7 @@ class TestKeys:
         began = time.monotonic()
         assert heard(line, "error")[-1]["error"]["code"] == "invalid_api_key"
         assert end_of(line) == (1008, "unauthenticated")
-        assert time.monotonic() - began < slack(1.5)
+        assert time.monotonic() - began < late(1.5)
         until(lambda: not server.application.dispatch.running)
 
 

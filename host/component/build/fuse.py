@@ -18,7 +18,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Final
 
-from host.component.build.wrapper import core_imports, wrap
+from host.component.build.wrapper import core_exports, core_imports, wrap
 from host.component.wasm import (
     COMPONENT_PREAMBLE,
     CORE_PREAMBLE,
@@ -122,11 +122,7 @@ def _stubs_of(module: bytes) -> Sequence[str]:
     bodies = [*_bodies(parts[_CODE])]
     if any(body != _TRAPS for body in bodies):
         return ()
-    named, (count, at) = {}, leb128(parts[_EXPORTS], 0)
-    for _ in range(count):
-        name, at = name_at(parts[_EXPORTS], at)
-        index, at = leb128(parts[_EXPORTS], at + 1)
-        named[index] = name
+    named = {index: name for name, _, index in core_exports(parts[_EXPORTS])}
     return [named.get(index, "?") for index in range(len(bodies))]
 
 

@@ -26,7 +26,7 @@ The numbers are those of the Component Model's Binary.md and of the WebAssembly 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -69,12 +69,14 @@ class CoreImport:
 
 def wrap(other: bytes, core: bytes, realloc: str) -> bytes:
     """The component of the core module `core` with the imports of `other`. `realloc` is the export of `core` that
-    makes room in its memory. Raises BuildError where `core` does not fit `other`, or is no module of functions alone;
-    NotAComponent."""
+    makes room in its memory. Raises BuildError where `core` does not fit `other`, lacks an export, or imports anything
+    but functions; NotAComponent."""
     imported = core_imports(core)
     interfaces = read_outline(other).imports
     if unknown := {one.module for one in imported} - {*interfaces}:
         raise BuildError(f"it imports {', '.join(sorted(unknown))} beside the interfaces of its world")
+    if missing := _missing(core, realloc):
+        raise BuildError(f"it does not export {', '.join(missing)}")
     count, used = len(imported), [*dict.fromkeys(one.module for one in imported)]
     instances = [
         _exports((one.name, _FUNC, index) for index, one in enumerate(imported) if one.module == interface)
@@ -127,6 +129,28 @@ def core_imports(core: bytes) -> list[CoreImport]:
         index, at = leb128(content, at + 1)
         found.append(CoreImport(module, name, kinds[index]))
     return found
+
+
+def core_exports(content: bytes) -> Iterator[tuple[str, bytes, int]]:
+    """Name, sort and number of each export in a core module's section of them."""
+    count, at = leb128(content, 0)
+    for _ in range(count):
+        name, at = name_at(content, at)
+        sort = content[at : at + 1]
+        index, at = leb128(content, at + 1)
+        yield name, sort, index
+
+
+def _missing(core: bytes, realloc: str) -> list[str]:
+    """What the component needs of the exports of `core` and does not find."""
+    found = {
+        (name, sort)
+        for kind, start, end in sections(core)
+        if kind == _CORE_EXPORTS
+        for name, sort, _ in core_exports(core[start:end])
+    }
+    needed = [(MEMORY, _MEMORY), *((name, _FUNC) for name in (realloc, f"{RUN}#run", POST_RETURN))]
+    return [name for name, sort in needed if (name, sort) not in found]
 
 
 def _function_types(content: bytes) -> list[bytes]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import os
 import stat
-from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from wasmtime import wat2wasm
@@ -16,11 +16,11 @@ from host import Host
 from host.component import build as builder
 from host.component import sbom
 from host.component.build import componentize, fuse
-from host.component.build.wrapper import wrap
+from host.component.build.wrapper import core_imports
 from host.component.wasm import as_section, custom_sections, read_outline, sections
 from host.core.wit import IMPORTS, RUN
-from host.errors import BuildError, GuestException
-from tests.conftest import GUESTS, python_guest
+from host.errors import GuestException
+from tests.conftest import GUESTS, python_guest, wat
 
 MODULE = 1  # of a component's sections
 
@@ -42,6 +42,7 @@ def test_it_has_one_module_with_code_of_the_guest_and_the_same_imports(host: Hos
     assert len(main) > 0.9 * max(map(len, modules(before)))
     assert read_outline(after).imports == read_outline(before).imports == tuple(IMPORTS)
     assert read_outline(after).exports == (RUN,)
+    assert {(one.module, one.name) for one in core_imports(main)} == {(a, b) for a in IMPORTS for b in IMPORTS[a]}
     assert [*custom_sections(after)] == []
 
 
@@ -76,8 +77,14 @@ def tool(place: Path, script: str) -> Path:
     [
         pytest.param("echo 'error: no such thing' >&2; exit 1", "cannot fuse it, and says 'error: no such thing'", id="it fails"),
         pytest.param("exit 1", "says 'nothing'", id="it fails without a word"),
+        pytest.param("echo 'on stdout'; exit 1", "says 'on stdout'", id="it fails and says so on stdout"),
+        pytest.param("printf 'at first\\nat last\\n' >&2; exit 1", "says 'at last'", id="it fails with two lines"),
+        pytest.param("printf '%0999d' 7 >&2; exit 1", "says '0{200}'$", id="it fails with a long line"),
+        pytest.param("cp many.wasm one.wasm; exit 3", "cannot fuse it", id="it fails after it wrote something"),
+        pytest.param('echo "${KEY:-no key}" >&2; exit 1', "says 'no key'", id="it looks for keys of its caller"),
         pytest.param("exit 0", "cannot fuse it", id="it writes nothing"),
         pytest.param("printf nonsense > one.wasm", "another shape", id="it writes something else"),
+        pytest.param(r"printf '\0asm\1\0\0\0\12\177' > one.wasm", "cut short", id="it writes half a module"),
         pytest.param("cp many.wasm one.wasm", "another shape", id="it writes what it read"),
         pytest.param("exec sleep 600", "does not run here", id="it does not end"),
     ],
@@ -87,10 +94,71 @@ def test_a_tool_that_does_not_do_it_is_an_answer_and_no_component(
 ) -> None:
     program = tool(tmp_path, script)
     monkeypatch.setattr(fuse, "_program", lambda: program)
+    monkeypatch.setenv("KEY", "sk-of-the-caller")
     if "sleep" in script:
         monkeypatch.setattr(fuse, "_LONGEST_S", 0.2)
     with pytest.raises(fuse.Unfused, match=said):
-        fuse.fused(unfused())
+        fuse.fused(wat("stubbed"))
+
+
+def test_a_tool_that_cannot_be_run_is_an_answer_and_no_component(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fuse, "_program", lambda: tmp_path)
+    with pytest.raises(fuse.Unfused, match="meld-cli does not run here"):
+        fuse.fused(wat("stubbed"))
+
+
+@pytest.mark.parametrize(
+    ("module", "why"),
+    [
+        pytest.param("", "11", id="no data"),
+        pytest.param('(import "evil:corp/backdoor" "open" (func)) {data}', "imports evil:corp/backdoor", id="other imports"),
+        pytest.param("(type (struct)) {data}", "no function's", id="types of another kind"),
+    ],
+)  # fmt: skip
+def test_a_module_of_another_shape_is_an_answer_and_no_component(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, why: str
+) -> None:
+    stubs = " ".join(stub(number) for number in range(4))
+    text = module.replace("{data}", '(memory 1) (data (i32.const 9) "x")')
+    (tmp_path / "made.wasm").write_bytes(core(f"(module {text} {stubs})"))
+    program = tool(tmp_path, f"cp {tmp_path}/made.wasm one.wasm")
+    monkeypatch.setattr(fuse, "_program", lambda: program)
+    with pytest.raises(fuse.Unfused, match=f"made a module of another shape: .*{why}"):
+        fuse.fused(wat("stubbed"))
+
+
+def test_a_module_whose_import_has_no_type_is_an_answer_and_no_component(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = core('(module (import "m" "f" (func)) (memory 1) (data (i32.const 9) "x"))')
+    (tmp_path / "made.wasm").write_bytes(whole.replace(b"\1m\1f\0\0", b"\1m\1f\0\7"))
+    program = tool(tmp_path, f"cp {tmp_path}/made.wasm one.wasm")
+    monkeypatch.setattr(fuse, "_program", lambda: program)
+    with pytest.raises(fuse.Unfused, match="made a module of another shape"):
+        fuse.fused(wat("stubbed"))
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        pytest.param((), id="no files"),
+        pytest.param(("meld/__init__.py", "bin/melder"), id="other files"),
+        pytest.param(("bin/meld",), id="one that is listed and not there"),
+    ],
+)
+def test_a_package_without_its_program_is_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: tuple[str, ...]
+) -> None:
+    (tmp_path / "meld").mkdir()
+    (tmp_path / "meld" / "__init__.py").touch()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "melder").touch()
+    listed = [SimpleNamespace(stem=Path(one).stem, locate=lambda one=one: tmp_path / one) for one in files]
+    monkeypatch.setattr(fuse, "distribution", lambda _: SimpleNamespace(files=listed or None))
+    with pytest.raises(fuse.Unfused, match="meld-cli has no program here"):
+        fuse.fused(wat("stubbed"))
 
 
 def test_the_program_is_that_of_the_package_and_no_other_of_its_name(
@@ -107,9 +175,9 @@ def test_where_the_tool_is_missing_the_component_is_built_without_it_and_that_is
     def missing(name: str) -> None:
         raise PackageNotFoundError(name)
 
+    as_made = unfused()[:8] + b"".join(as_section(kind, unfused()[a:b]) for kind, a, b in sections(unfused()) if kind)
     monkeypatch.setattr(fuse, "distribution", missing)
     monkeypatch.setattr(componentize, "component_of", lambda *_: as_made)
-    as_made = unfused()[:8] + b"".join(as_section(kind, unfused()[a:b]) for kind, a, b in sections(unfused()) if kind)
     notes: list[str] = []
     wasm = builder.build(GUESTS / "probe", note=notes.append)
     assert len(modules(wasm)) > 30
@@ -154,43 +222,5 @@ def test_stubs_speak_where_the_catalyst_may_write_to_the_log_and_nowhere_else() 
     rest = f'{stub(0)} {stub(1)} (memory 1) (data (i32.const 9) "x")'
     assert b"wasi:a b was called" in fuse._telling(core(f"(module {WRITE} {rest})"), STUBS)
     mute = fuse._telling(core(f"(module {rest})"), STUBS)
-    assert b"was called" not in mute
-    assert b"\xfe" not in mute, "nor is there a number left"
-
-
-FITS = (
-    '(memory (export "memory") 1) (func (export "meld:realloc/0") (param i32 i32 i32 i32) (result i32) unreachable)'
-    f'(func (export "{RUN}#run") (param i32 i32) (result i32) unreachable)'
-    f'(func (export "cabi_post_{RUN}#run") (param i32))'
-)
-
-
-@pytest.mark.parametrize(
-    ("imports", "said"),
-    [
-        pytest.param('(import "evil:corp/backdoor" "open" (func))', "imports evil:corp/backdoor beside", id="what the world has not"),
-        pytest.param('(import "catalyst:host/log@0.1.0" "memory" (memory 1))', "is no function", id="a memory"),
-    ],
-)  # fmt: skip
-def test_a_module_that_asks_for_more_than_the_component_did_gets_none_around_it(imports: str, said: str) -> None:
-    rest = FITS if "memory 1" not in imports else ""
-    with pytest.raises(BuildError, match=said):
-        wrap(unfused(), core(f"(module {imports} {rest})"), fuse.REALLOC)
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        pytest.param(lambda text: text.replace(f'"{RUN}#run"', '"other#run"'), "run", id="without the run"),
-        pytest.param(lambda text: text.replace('"meld:realloc/0"', '"x"'), "realloc", id="without room for texts"),
-        pytest.param(lambda text: text.replace("(param i32 i32) (result i32)", "(param i32)"), "signature|type", id="of another type"),
-    ],
-)  # fmt: skip
-def test_a_module_that_is_not_what_it_should_be_is_refused_when_it_is_compiled(
-    host: Host, change: Callable[[str], str], said: str
-) -> None:
-    whole = wrap(unfused(), core(f"(module {WRITE} {FITS})"), fuse.REALLOC)
-    host.load(whole)
-    with pytest.raises(Exception, match=said) as refused:
-        host.load(wrap(unfused(), core(f"(module {WRITE} {change(FITS)})"), fuse.REALLOC))
-    assert type(refused.value).__name__ == "CompileError"
+    plain = "(func unreachable) (func unreachable)"
+    assert mute == core(f'(module {plain} (memory 1) (data (i32.const 9) "x"))'), "nor is there a number left"

@@ -17,7 +17,7 @@ from host.core.names import Digest
 from host.errors import StateError
 from host.store.audit_log.log import Change
 from host.store.connections import StateConnection
-from host.store.database import Database, make_private, sync_folder
+from host.store.database import LONG_S, Database, make_private, sync_folder
 from host.store.sql import delete, exists, insert, select
 from host.store.tables import artifacts, blobs, signatures
 from host.trust.bundle import MAX_BUNDLES
@@ -32,14 +32,18 @@ class Blobs:
         self._database = database
         self._folder = state_dir / _FOLDER
 
-    def put(self, connection: StateConnection, digest: Digest, content: bytes) -> None:
-        """Store `content`: on this machine once this returns, for other machines after the commit. Raises
-        StateError."""
+    def prepare(self, digest: Digest, content: bytes) -> None:
+        """Store `content` on this machine, and send it to the others, which may take long: in a transaction of its own,
+        beside which others write. `put` follows. Raises StateError."""
         self._write(digest, content)
         if self._database.shared:
-            known = connection.execute(select(blobs.c.digest).where(blobs.c.digest == str(digest))).first()
-            if known is None:
-                connection.execute(insert(blobs).values(digest=str(digest), content=content))
+            with self._database.adding(LONG_S) as connection:
+                _add(connection, digest, content)
+
+    def put(self, connection: StateConnection, digest: Digest, content: bytes) -> None:
+        """Store `content` for other machines after the commit. Raises StateError."""
+        if self._database.shared:
+            _add(connection, digest, content)
 
     def get(self, digest: Digest) -> bytes:
         """Raises StateError if the bytes are gone."""
@@ -50,7 +54,7 @@ class Blobs:
                 raise StateError(
                     f"the bytes of {digest} cannot be read: {error.strerror}", hint="register or pull it again"
                 ) from None
-        with self._database.reading() as connection:
+        with self._database.reading(LONG_S) as connection:
             content = connection.execute(select(blobs.c.content).where(blobs.c.digest == str(digest))).scalar()
         if content is None:
             raise StateError(f"the bytes of {digest} are no longer in the database", hint="register or pull it again")
@@ -79,6 +83,12 @@ class Blobs:
         except OSError as error:
             draft.unlink(missing_ok=True)
             raise StateError(f"cannot write to {str(self._folder)!r}: {error.strerror}") from None
+
+
+def _add(connection: StateConnection, digest: Digest, content: bytes) -> None:
+    if not connection.execute(select(exists().where(blobs.c.digest == str(digest)))).scalar():
+        adding = insert(blobs).values(digest=str(digest), content=content)
+        connection.execute(adding.where_there(("digest",), {}))
 
 
 def store_artifact(change: Change, digest: Digest, size: int, manifest: str, imports: Sequence[str]) -> None:

@@ -41,7 +41,7 @@ _WRITERS = 0x6361_7461_6C79_7374  # the advisory lock of PostgreSQL that every w
 _BUSY_S = 3.0  # how long a transaction waits to begin: for a connection, and for the writers before it
 _STATEMENT_S = 5.0  # how long PostgreSQL may take for one statement
 _VANISHED_S = 60.0  # after which PostgreSQL ends a write transaction whose process is stopped
-LONG_S = 60.0  # for statements that read much: `reading(LONG_S)`
+LONG_S = 60.0  # for statements that read or send much: `reading(LONG_S)`
 
 
 class Database:
@@ -132,10 +132,19 @@ class Database:
                 begin = "BEGIN" if self.quick else "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
                 connection.execute(begin)
             if not self.quick and statement_s != _STATEMENT_S:
-                bounded: Any = connection.raw
-                bounded.statement_s = statement_s
-                stack.callback(delattr, bounded, "statement_s")
+                stack.enter_context(_patient(connection, statement_s))
             yield connection
+
+    @contextmanager
+    def adding(self, statement_s: float) -> Iterator[StateConnection]:
+        """A transaction of PostgreSQL's beside the writers, for rows that nothing refers to yet: each statement may
+        take `statement_s`. Committed at the end, as `writing`."""
+        if self._generation != forks.generation:
+            raise forks.made_before()
+        with _translated_errors(), self._pool.connected() as connection, _patient(connection, statement_s):
+            yield connection
+            _require_time()
+            connection.commit()
 
     @contextmanager
     def snapshot(self) -> Iterator[StateConnection]:
@@ -388,6 +397,17 @@ def _bounded_connection() -> type[psycopg.Connection[Any]]:
                 raise psycopg.OperationalError("no answer in time") from None
 
     return Bounded
+
+
+@contextmanager
+def _patient(connection: StateConnection, statement_s: float) -> Iterator[None]:
+    """Inside, each statement may take `statement_s`."""
+    bounded: Any = connection.raw
+    bounded.statement_s = statement_s
+    try:
+        yield
+    finally:
+        del bounded.statement_s
 
 
 def _ended_at(until: float, waits: Generator[Any, Any, T]) -> Generator[Any, Any, T]:

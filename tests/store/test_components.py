@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from host.core.names import Digest, Reference
 from host.errors import InputError, NotFound, StateError
+from host.store import blobs as blobs_module
 from host.store.audit_log.log import AuditLog
 from host.store.blobs import Blobs
 from host.store.components import Components
-from host.store.database import Database
+from host.store.database import LONG_S, Database
 from host.store.sql import select, update
 from host.store.tables import artifacts, blobs, components
 from host.trust.bundle import MAX_BUNDLES
@@ -96,6 +99,47 @@ def test_other_bytes_under_the_same_version_are_refused(installed: Components) -
     with pytest.raises(InputError, match="--replace"):
         register(installed, "0.1.0", b"two")
     assert installed.content(installed.resolve(OPENAI)) == b"one"
+
+
+def test_what_is_refused_leaves_no_bytes(installed: Components, state_dir: Path, database: Database) -> None:
+    register(installed, "0.1.0", b"one")
+    with pytest.raises(InputError):
+        register(installed, "0.1.0", b"two")
+    assert [file.name for file in (state_dir / "components").iterdir()] == [f"{Digest.of(b'one').hex}.wasm"]
+    with database.reading() as connection:
+        assert str(Digest.of(b"two")) not in set(connection.execute(select(blobs.c.digest)).scalars())
+
+
+@pytest.mark.parametrize("kind", ["postgres"], indirect=True)
+def test_bytes_that_take_long_to_send_are_in_nobodys_way(
+    installed: Components, state_dir: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add, allowed = blobs_module._add, list[float]()
+
+    def slowly(connection: Any, digest: Digest, content: bytes) -> None:
+        if not allowed:
+            with closing(Database.open(state_dir, database_url)) as other, other.writing():
+                allowed.append(connection.raw.statement_s)
+        add(connection, digest, content)
+
+    monkeypatch.setattr(blobs_module, "_add", slowly)
+    assert installed.content(register(installed, "0.1.0", b"bytes")) == b"bytes"
+    assert allowed == [LONG_S]
+
+
+@pytest.mark.parametrize("kind", ["postgres"], indirect=True)
+def test_bytes_that_somebody_removed_meanwhile_are_sent_again(
+    installed: Components, state_dir: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare = Blobs.prepare
+
+    def prepared(self: Blobs, digest: Digest, content: bytes) -> None:
+        prepare(self, digest, content)
+        installed._drop(digest)  # another reference to the same bytes, elsewhere
+
+    monkeypatch.setattr(Blobs, "prepare", prepared)
+    component = register(installed, "0.1.0", b"bytes")
+    assert Blobs(database, state_dir / "elsewhere").get(component.digest) == b"bytes"
 
 
 def test_unless_they_are_to_replace_them_and_then_the_old_ones_go(

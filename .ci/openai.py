@@ -16,7 +16,7 @@ _STAMP = COMPONENT.with_suffix(".made-from")
 EVERY_COMPONENT = (  # is made of these beside its own sources
     *("catalyst/sdk", "catalyst/NOTICE", "wit", "constraints.txt"),
     *("host/component/build", "host/component/manifest.py", "host/component/operations.py"),
-    *("host/component/sbom.py", "host/component/wasm.py", "host/core/wit.py"),
+    *("host/component/sbom.py", "host/component/wasm.py", "host/core/wit.py", "host/sandbox/pages.py"),
 )
 
 
@@ -45,14 +45,18 @@ def keep(wasm: bytes) -> None:
 
 
 def built() -> Path:
-    """The component's file, built if it has to be: needs componentize-py, and of the host what needs no library."""
+    """The component's file, built if it has to be: needs componentize-py, wasmtime, and of the host what needs no other
+    library."""
     if not is_current():
         if str(ROOT) not in sys.path:
             sys.path.insert(0, str(ROOT))
         from host.component.build import build
+        from host.sandbox.pages import first_bytes
 
         print("building dist/openai.wasm", file=sys.stderr)
-        keep(build(ROOT / "catalyst" / "openai", note=partial(print, "note:", file=sys.stderr)))
+        keep(
+            build(ROOT / "catalyst" / "openai", first_bytes=first_bytes, note=partial(print, "note:", file=sys.stderr))
+        )
     return COMPONENT
 
 

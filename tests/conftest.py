@@ -41,6 +41,7 @@ from host.runtime.loader import _PURPOSE
 from host.sandbox import CompileLimits, Loaded, Sandbox, engine
 from host.sandbox.cache import CompiledCache, cache_name, seal
 from host.sandbox.compiler import memory_file
+from host.sandbox.pages import first_bytes
 from host.store.vault import master
 from host.store.vault.master import MasterKey
 from tests.scratch import Scratch
@@ -243,7 +244,7 @@ def python_guest(folder: Path, *, quick: bool | None = None) -> bytes:
     name = str(folder.relative_to(ROOT)).replace("/", "-") + ("" if whole else "-quick")
     shown = str(folder.relative_to(ROOT))
     sources = _sources(shown, *OPENAI.EVERY_COMPONENT)
-    return compiled(cached(name, sources, lambda: build(folder, quick=not whole)))
+    return compiled(cached(name, sources, lambda: build(folder, quick=not whole, first_bytes=first_bytes)))
 
 
 def javascript_guest() -> bytes:

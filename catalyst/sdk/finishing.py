@@ -53,7 +53,7 @@ def keep_bytecode(sources: str, besides: set[str]) -> None:
 
 
 def keep_answers(run: Any, folder: str) -> None:
-    """Keep what the catalyst answers to each example in the folder, with all that it asks the host for."""
+    """Keep what the catalyst answers to each example in the folder, with all that it asks the host for and is told."""
     _write(folder + "rehearsing", True)
     _write(folder + "answers", _answers(run, _read(folder + "examples")))
     _write(folder + "rehearsing", False)
@@ -117,7 +117,7 @@ def _write(path: str, value: Any) -> None:
 
 
 def _rehearsed(run: Any, example: Any, number: int) -> list[Any]:
-    """The calls of the host, and the output."""
+    """The calls of the host, each with its answer at the end, and the output."""
     host = _Host(number)
     before, runtime.call_import = runtime.call_import, host.call
     try:
@@ -160,8 +160,10 @@ class _Host:
         if len(self.calls) >= _MOST_CALLS:
             raise _Endless(f"an example calls the host more than {_MOST_CALLS} times")
         interface, name = _functions[index]
-        self.calls.append([interface, name, *arguments])
-        return getattr(self, f"{interface}_{name}")(*arguments)
+        self.calls.append(call := [interface, name, *arguments])
+        answer = getattr(self, f"{interface}_{name}")(*arguments)
+        call.append(answer.value if isinstance(answer, Ok) else answer)
+        return answer
 
     def ident(self) -> str:
         return f"{self.number:032x}"

@@ -242,6 +242,22 @@ def name_at(data: bytes, at: int) -> tuple[str, int]:
     return data[start : start + size].decode("utf-8", "replace"), start + size
 
 
+def data_segments(module: bytes, at: int, offset: int = 0) -> Iterator[tuple[int, int, int]]:
+    """The segments of data that have an address, in the section at `at` of a core module: the first address, the one
+    after the last, and the place of the content, from `offset` on."""
+    count, at = leb128(module, at)
+    for _ in range(count):
+        mode, at = leb128(module, at)
+        address = None
+        if mode == 0:
+            address, at = leb128(module, at + 1)  # i32.const, with a sign that no address of ours has
+            at += 1  # end
+        size, at = leb128(module, at)
+        if address is not None:
+            yield address, address + size, offset + at
+        at += size
+
+
 def _what_it_is(content: bytes) -> str:
     if content.startswith(CORE_PREAMBLE):
         return "this is a core WebAssembly module, not a component"

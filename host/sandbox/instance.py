@@ -21,10 +21,11 @@ from wasmtime.component import Component, Linker
 
 from host.core.wit import RUN, Cut, Err, HostValue, Ok, Room, provided
 from host.run import Run, RunStopped, Stop
-from host.sandbox import failure, poll
+from host.sandbox import failure, library, poll
 from host.sandbox.cache import Compiled
 from host.sandbox.engine import MAX_CORE_INSTANCES, MAX_TABLE_ELEMENTS, MAX_TABLES, has_room
 from host.sandbox.lanes import Lanes, Taken, Whose
+from host.sandbox.library import SMALL
 from host.sandbox.wasi import NO_FINALIZER, StandardStreams
 
 HostFunction: TypeAlias = Callable[..., HostValue]  # (call, *strings) -> value
@@ -209,19 +210,14 @@ class _Instance:
     def start(self, run: Run) -> None:
         """Instantiate it, within the limits of the run. A guest may run at its start. Raises WasmtimeError."""
         store, linked = self._store, self.linked
-        store.set_limits(
-            memory_size=run.limits.max_memory_bytes,
-            table_elements=MAX_TABLE_ELEMENTS,
-            instances=MAX_CORE_INSTANCES,
-            tables=MAX_TABLES * 4,
-            memories=1,
-        )
+        memory = run.limits.max_memory_bytes
+        library.limiter(store.ptr(), memory, MAX_TABLE_ELEMENTS, MAX_CORE_INSTANCES, MAX_TABLES * 4, 1)
         if self.streams is not None:
             config = WasiConfig()
             self.streams.attach(config)
             store.set_wasi(config)
-        ffi.wasmtime_store_epoch_deadline_callback(store.ptr(), _on_epoch, None, NO_FINALIZER)
-        store.set_epoch_deadline(1)
+        library.epoch_deadline_callback(store.ptr(), _on_epoch, None, NO_FINALIZER)
+        library.set_epoch_deadline(store._context(), 1)  # noqa: SLF001 - as below
         if linked.asker is not None:
             self._ready = _ready[run.id] = linked.asker.begin(store, linked.linker)
         instance = linked.linker.instantiate(store, linked.component)
@@ -232,7 +228,7 @@ class _Instance:
     def call(self, text: str, run: Run) -> str:
         """The answer of the guest. Raises Trapped."""
         if self.runs:
-            self._store.set_epoch_deadline(1)
+            library.set_epoch_deadline(self._store._context(), 1)  # noqa: SLF001 - as above
             if self._ready is not None:
                 _ready[run.id] = self._ready
             if self.streams is not None:
@@ -253,7 +249,7 @@ def _call_run(function: Any, context: Any, text: str, run: Run) -> str:
     try:
         error = ffi.wasmtime_component_func_call(byref(function), context, arguments, 1, results, 1)
     finally:
-        ffi.wasmtime_component_val_delete(byref(arguments[0]))
+        (library.val_delete if len(text) <= SMALL else ffi.wasmtime_component_val_delete)(byref(arguments[0]))
     if error:
         raise failure.Trapped(WasmtimeError._from_ptr(error))  # noqa: SLF001 - the library has no other way in
     answer = _take_string(results[0], run.limits.max_output_bytes)
@@ -383,14 +379,16 @@ def _take_string(value: Any, room: int) -> str:
         text: str = _decode_utf8(held.data, size, b"replace") if size else ""
         return text
     finally:
-        ffi.wasm_byte_vec_delete(byref(held))
+        (library.byte_vec_delete if size <= SMALL else ffi.wasm_byte_vec_delete)(byref(held))
 
 
 def _put_string(value: Any, text: str) -> None:
     """Make `value` the string `text`. What UTF-8 cannot hold (a lone surrogate) becomes `?`: never an exception."""
     encoded = text.encode("utf-8", "replace")
     value.kind = _STRING
-    ffi.wasm_byte_vec_new(byref(value.of.string), len(encoded), _encoded_pointer(encoded))
+    size = len(encoded)
+    new = library.byte_vec_new if size <= SMALL else ffi.wasm_byte_vec_new
+    new(byref(value.of.string), size, _encoded_pointer(encoded))
 
 
 def _byte(number: int) -> bytes:
@@ -424,7 +422,7 @@ def _put(value: Any, given: HostValue) -> None:
             _put_string(inner, text)
             value.kind = _RESULT
             value.of.result.is_ok = isinstance(given, Ok)
-            value.of.result.val = ffi.wasmtime_component_val_new(byref(inner))
+            value.of.result.val = library.val_new(byref(inner))
         case str():
             _put_string(value, given)
         case bytes():

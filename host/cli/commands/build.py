@@ -36,10 +36,11 @@ def build(*, directory: Path, output: str, quick: bool, in_json: bool) -> None:
             raise InputError("--output: standard output is no place for it here", field="--output", hint="-o tool.wasm")
         _make_folder(Path(output).parent)
         from host.runtime.host import Host  # noqa: PLC0415 - brings wasmtime
+        from host.sandbox.pages import first_bytes  # noqa: PLC0415 - the same
 
         notes: list[str] = []
         with nullcontext() if in_json else working(f"building {directory}"):
-            wasm = build_component(directory, quick=quick, note=notes.append)
+            wasm = build_component(directory, quick=quick, first_bytes=first_bytes, note=notes.append)
         with Host() as host, nullcontext() if in_json else working("compiling and checking it"):
             catalyst = host.load(wasm)
         beyond = [name for name in catalyst.imports if name.startswith("wasi:")]

@@ -13,9 +13,10 @@ import shutil
 import stat
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeAlias
 
 from host.component import sbom
 from host.component.build import componentize, finish, fuse
@@ -35,10 +36,20 @@ _MOST = 100_000  # files and folders: links to folders with links multiply
 _DEEPEST = 64  # folders within each other
 
 
-def build(directory: Path, *, quick: bool = False, note: Callable[[str], None] = lambda _: None) -> bytes:
+FirstBytes: TypeAlias = Callable[[bytes, Sequence[finish.Rehearsal]], Sequence[tuple[int, int]]]
+
+
+def build(
+    directory: Path,
+    *,
+    quick: bool = False,
+    first_bytes: FirstBytes = lambda *_: (),
+    note: Callable[[str], None] = lambda _: None,
+) -> bytes:
     """The component of the catalyst in `directory`, with its manifest, its SBOM and metadata inside. Two builds of
-    the same source differ in their bytes, and not in these. `quick` leaves out what makes its sandboxes faster. `note`
-    is told what could not be done here, in a sentence. Raises BuildError, ManifestError, InputError."""
+    the same source differ in their bytes, and not in these. `quick` leaves out what makes its sandboxes faster.
+    `first_bytes` is `host.sandbox.pages.first_bytes`, where there is a sandbox. `note` is told what could not be done
+    here, in a sentence. Raises BuildError, ManifestError, InputError."""
     with tempfile.TemporaryDirectory(prefix="host-build-") as temporary:
         place = Path(temporary)
         wit, stage = place / "wit", place / "stage"
@@ -60,13 +71,21 @@ def build(directory: Path, *, quick: bool = False, note: Callable[[str], None] =
         def make(folder: Path) -> bytes:
             return componentize.component_of(wit, "built", folder, finish.FIRST, place / "built.wasm")
 
+        def written(core: bytes) -> Sequence[tuple[int, int]]:
+            try:
+                return first_bytes(core, rehearsals)
+            except OSError as error:
+                note(f"runs of it are slower than they could be: which pages they write is not known: {error}")
+                return ()
+
         tools: list[str] = []
+        rehearsals: Sequence[finish.Rehearsal] = ()
         if quick:
             wasm = finish.made(make, stage, finish.IN_ORDER)
         else:
-            wasm = finish.finished(make, stage, [*_inputs(manifest)], note)
+            wasm, rehearsals = finish.finished(make, stage, [*_inputs(manifest)], note)
             try:
-                wasm, tools = fuse.fused(wasm), [fuse.TOOL]
+                wasm, tools = fuse.fused(wasm, written), [fuse.TOOL]
             except fuse.Unfused as error:
                 note(f"a fresh sandbox of it takes half a millisecond longer than it could: {error}")
         parts = sbom.compose(wasm, manifest, stage, own=own, sdk=sdk, tools=tools)

@@ -24,9 +24,9 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from host.component.wasm import leb128, sections
+from host.component.wasm import data_segments, sections
 from host.core.strict_json import Json
 from host.errors import BuildError
 
@@ -47,6 +47,14 @@ _MOST_REFERENCES = 1_000_000  # below the address of anything
 _PAIR = struct.Struct("<II")
 
 _MODULE, _DATA = 1, 11  # sections of a component and of a core module (WebAssembly core specification, 5.5)
+
+
+class Rehearsal(NamedTuple):
+    """One example: the input, and what the host answers in it, call by call. As the guest says: of any kind."""
+
+    text: str
+    answers: Sequence[Json]
+
 
 IN_ORDER: Final = """\
 from catalyst.sdk import surroundings
@@ -95,20 +103,33 @@ gc.set_threshold(1_000, 10, 0)
 
 def finished(
     make: Callable[[Path], bytes], stage: Path, examples: Sequence[Json], note: Callable[[str], None]
-) -> bytes:
-    """What `make` makes of the sources in `stage`, the second time. `make` gets a copy of them and may change that.
-    `examples` are inputs of the catalyst. `note` is told what is left out, in a sentence. Raises BuildError."""
+) -> tuple[bytes, Sequence[Rehearsal]]:
+    """What `make` makes of the sources in `stage`, the second time, and what happened in those of the `examples` that
+    were rehearsed: they are inputs of the catalyst. `make` gets a copy of the sources and may change that. `note` is
+    told what is left out, in a sentence. Raises BuildError."""
     if (begins := stage / f"{_AT_START}.py").exists():
         note(f"its memory is larger than it could be: its own {begins.name} takes the place of the build's")
-        return made(make, stage, IN_ORDER)
+        return made(make, stage, IN_ORDER), ()
     besides = {begins.name: _BYTECODE.encode(), _EXAMPLES: json.dumps([*examples]).encode()}
     _step(make, stage, _KEEPING, besides, note)
     try:
-        return _step(make, stage, _FINISHING, besides, note)
+        return _step(make, stage, _FINISHING, besides, note), _rehearsals(examples, besides.get(_ANSWERS, b""))
     except BuildError as error:
         why = str(error).splitlines()[-1]
         note(f"its memory is larger than it could be: it was built once, as it cannot be built of its bytecode: {why}")
-        return made(make, stage, IN_ORDER)
+        return made(make, stage, IN_ORDER), ()
+
+
+def _rehearsals(examples: Sequence[Json], kept: bytes) -> Sequence[Rehearsal]:
+    """What the guest kept of each example, see `catalyst.sdk.finishing.keep_answers`; none where it kept something
+    else."""
+    try:
+        calls = [calls for calls, _ in json.loads(kept)]
+        return [
+            Rehearsal(json.dumps(one), [call[-1] for call in asked]) for one, asked in zip(examples, calls, strict=True)
+        ]
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return ()
 
 
 def _step(
@@ -231,7 +252,7 @@ class _Memory:
             if kind == _MODULE:
                 module = wasm[start:end]
                 data = next((at for kind, at, _ in sections(module) if kind == _DATA), None)
-                self._segments += [] if data is None else _active(module, data, start)
+                self._segments += [] if data is None else data_segments(module, data, start)
         self._segments.sort()
         self._starts = [start for start, _, _ in self._segments]
 
@@ -252,19 +273,3 @@ class _Memory:
             return None
         start, end, place = self._segments[index]
         return place + address - start if address + _PAIR.size <= end else None
-
-
-def _active(module: bytes, at: int, offset: int) -> Iterator[tuple[int, int, int]]:
-    """The segments of a section of data that have an address: its first, the one after its last, and the place of its
-    content, from `offset` on."""
-    count, at = leb128(module, at)
-    for _ in range(count):
-        mode, at = leb128(module, at)
-        address = None
-        if mode == 0:
-            address, at = leb128(module, at + 1)  # i32.const, with a sign that no address of ours has
-            at += 1  # end
-        size, at = leb128(module, at)
-        if address is not None:
-            yield address, address + size, offset + at
-        at += size

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Final
@@ -54,9 +54,10 @@ class Unfused(Exception):
     """It was not done, and the component is as it was. The text says why."""
 
 
-def fused(wasm: bytes) -> bytes:
+def fused(wasm: bytes, first_bytes: Callable[[bytes], Sequence[tuple[int, int]]] = lambda _: ()) -> bytes:
     """The component with one core module in place of its own: the same imports, and of its exports the contract's.
-    Custom sections are left out. One input has one output. Raises Unfused."""
+    Custom sections are left out. One input has one output. `first_bytes` is asked what to write into the memory of the
+    core module at the beginning, see `wrapper`. Raises Unfused."""
     program = _program()
     marked, stubs = _marked(wasm)
     with tempfile.TemporaryDirectory(prefix="host-build-") as place:
@@ -76,7 +77,8 @@ def fused(wasm: bytes) -> bytes:
             raise Unfused(f"{TOOL} cannot fuse it, and says {said[-1][:200]!r}")
         core = after.read_bytes()
     try:
-        return wrap(wasm, _telling(core, stubs), REALLOC)
+        core = _telling(core, stubs)
+        return wrap(wasm, core, REALLOC, first_bytes(core))
     except (NotAComponent, BuildError, IndexError, KeyError) as error:
         raise Unfused(f"{TOOL} made a module of another shape: {error}") from None
 

@@ -5,6 +5,11 @@ A core module asks for its imports before its memory is there, and the functions
 into. So there are three core modules: a shim, whose functions call what stands in its table; the module, which imports
 these; and one that puts the component's functions into the table, which by then have the module's memory.
 
+The last one may also write into the memory, what stands there already: one byte to each page that a run would write to
+sooner or later. A page that is written before it, or one near it, was read is copied and that is all. One that was read
+before has to be forgotten by every other processor that works for the process, which is interrupted for that: the two
+hundred pages of a run took a third of its time.
+
 In the text format:
 
     (component
@@ -15,7 +20,7 @@ In the text format:
       (core instance $main (instantiate $main (with "cyfr:http/fetch@0.1.0" (instance $fetch)) …))
       (core func $request (canon lower (func $fetch "request") utf8 (memory $main "memory") (realloc …))) …
       (core instance (instantiate $fixup (with "" (instance
-        (export "t" (table $shim "t")) (export "0" (func $request)) …))))
+        (export "t" (table $shim "t")) (export "m" (memory $main "memory")) (export "0" (func $request)) …))))
       (type $run (func (param "input" string) (result string)))
       (func $run (type $run) (canon lift (core func $main "…#run") utf8 (memory …) (realloc …) (post-return …)))
       (instance $run (export "run" (func $run)))
@@ -52,7 +57,7 @@ MEMORY: Final = "memory"
 # Sections of a component.
 _MODULE, _CORE_INSTANCE, _INSTANCE, _ALIAS, _TYPE, _CANON, _IMPORT, _EXPORT = 1, 2, 5, 6, 7, 8, 10, 11
 # Sections of a core module.
-_CORE_TYPES, _CORE_IMPORTS, _FUNCTIONS, _TABLES, _CORE_EXPORTS, _ELEMENTS, _CODE = 1, 2, 3, 4, 7, 9, 10
+_CORE_TYPES, _CORE_IMPORTS, _FUNCTIONS, _TABLES, _CORE_EXPORTS, _ELEMENTS, _CODE, _DATA = 1, 2, 3, 4, 7, 9, 10, 11
 _FUNC, _TABLE, _MEMORY, _INSTANCE_SORT = b"\0", b"\1", b"\2", b"\x12"  # sorts within a core module's world
 _STRING, _FUNCREF = b"\x73", b"\x70"
 _FUNCTION_TYPE = 0x60
@@ -67,10 +72,10 @@ class CoreImport:
     kind: bytes
 
 
-def wrap(other: bytes, core: bytes, realloc: str) -> bytes:
+def wrap(other: bytes, core: bytes, realloc: str, first_bytes: Sequence[tuple[int, int]] = ()) -> bytes:
     """The component of the core module `core` with the imports of `other`. `realloc` is the export of `core` that
-    makes room in its memory. Raises BuildError where `core` does not fit `other`, lacks an export, or imports anything
-    but functions; NotAComponent."""
+    makes room in its memory. `first_bytes` are written at the beginning: addresses, and what stands there. Raises
+    BuildError where `core` does not fit `other`, lacks an export, or imports anything but functions; NotAComponent."""
     imported = core_imports(core)
     interfaces = read_outline(other).imports
     if unknown := {one.module for one in imported} - {*interfaces}:
@@ -89,7 +94,7 @@ def wrap(other: bytes, core: bytes, realloc: str) -> bytes:
     return b"".join((
         COMPONENT_PREAMBLE,
         head,
-        *(as_section(_MODULE, module) for module in (core, _shim(imported), _fixup(imported))),
+        *(as_section(_MODULE, module) for module in (core, _shim(imported), _fixup(imported, first_bytes))),
         _section(_CORE_INSTANCE, _instantiate(1)),
         _section(_ALIAS, *(_core_alias(_FUNC, 0, str(index)) for index in range(count)), _core_alias(_TABLE, 0, "t")),
         _section(_CORE_INSTANCE, *instances, _instantiate(0, *((name, at) for at, name in enumerate(used, start=1)))),
@@ -102,7 +107,11 @@ def wrap(other: bytes, core: bytes, realloc: str) -> bytes:
         _section(_CANON, *(b"\1\0" + to_leb128(index) + b"\3" + canonical for index in range(count))),
         _section(
             _CORE_INSTANCE,
-            _exports([("t", _TABLE, 0), *((str(index), _FUNC, lowered + index) for index in range(count))]),
+            _exports((
+                ("t", _TABLE, 0),
+                ("m", _MEMORY, 0),
+                *((str(index), _FUNC, lowered + index) for index in range(count)),
+            )),
             _instantiate(2, ("", main + 1)),
         ),
         _section(_TYPE, b"\x40" + vector([_name("input") + _STRING]) + b"\0" + _STRING),
@@ -202,17 +211,23 @@ def _shim(imported: Sequence[CoreImport]) -> bytes:
     ))  # fmt: skip
 
 
-def _fixup(imported: Sequence[CoreImport]) -> bytes:
-    """The core module that puts the functions `0`, `1`, … into the table `t`."""
+def _fixup(imported: Sequence[CoreImport], first_bytes: Sequence[tuple[int, int]]) -> bytes:
+    """The core module that puts the functions `0`, `1`, … into the table `t`, and the `first_bytes` into the memory
+    `m`."""
     count = len(imported)
     return CORE_PREAMBLE + b"".join((
         _section(_CORE_TYPES, *(one.kind for one in imported)),
         _section(
             _CORE_IMPORTS,
             _name("") + _name("t") + _TABLE + _table(count),
+            _name("") + _name("m") + _MEMORY + b"\0\1",  # of a page or more
             *(_name("") + _name(str(index)) + _FUNC + to_leb128(index) for index in range(count)),
         ),
         _section(_ELEMENTS, b"\0\x41\0\x0b" + vector([to_leb128(index) for index in range(count)])),  # from 0 on
+        _section(
+            _DATA,
+            *(b"\0\x41" + to_signed_leb128(address) + b"\x0b" + sized(bytes((byte,))) for address, byte in first_bytes),
+        ),
     ))  # fmt: skip
 
 

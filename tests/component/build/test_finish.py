@@ -19,6 +19,7 @@ from wasmtime import wat2wasm
 
 from host import Host, Policy
 from host.component.build import componentize, finish
+from host.core.wit import Ok
 from host.errors import BuildError, GuestException
 from host.fakes import FakeOpenAI
 from tests.conftest import GUESTS, KEY, ROOT, openai_manifest, python_guest
@@ -54,7 +55,7 @@ class Guest:
 
 def run(guest: Guest) -> tuple[bytes, list[str]]:
     notes: list[str] = []
-    return finish.finished(guest.make, guest.stage, [EXAMPLE], notes.append), notes
+    return finish.finished(guest.make, guest.stage, [EXAMPLE], notes.append)[0], notes
 
 
 def test_what_the_first_build_kept_the_second_one_rehearses(tmp_path: Path) -> None:
@@ -63,6 +64,33 @@ def test_what_the_first_build_kept_the_second_one_rehearses(tmp_path: Path) -> N
     assert guest.examples == [[EXAMPLE], [EXAMPLE]]
     assert guest.found == [{"catalyst_build.py", "sitecustomize.py", ".build/examples"}] * 2
     assert [text.startswith(finish.IN_ORDER) for text in guest.begun] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("kept", "answers"),
+    [
+        pytest.param(
+            '[[[["fetch", "request", "{}", "heard"], ["log", "write", "a", "b", null]], "out"]]',
+            ["heard", None],
+            id="calls",
+        ),
+        pytest.param('[[[], "out"]]', [], id="no call"),
+        *(
+            (text, None)
+            for text in ("", "{", "1", "[]", "[1]", "[[[]]]", '[[[[]], "out"]]', '[[[1], "out"]]', "[" * 9_999)
+        ),
+    ],
+)
+def test_what_the_host_answered_in_a_rehearsal_is_handed_over_as_the_guest_kept_it(
+    tmp_path: Path, kept: str, answers: list[Any] | None
+) -> None:
+    guest = Guest(tmp_path, lambda folder: void((folder / ".build/answers").write_text(kept)))
+    found = finish.finished(guest.make, tmp_path, [EXAMPLE], print)[1]
+    assert [*found] == ([] if answers is None else [finish.Rehearsal(json.dumps(EXAMPLE), answers)])
+
+
+def void(_: object) -> None:
+    """So that a lambda returns nothing."""
 
 
 @pytest.mark.parametrize(
@@ -279,7 +307,8 @@ def finishing(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The guest's side of it, in this interpreter."""
     for name in ("componentize_py_runtime", "componentize_py_types"):
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
-    sys.modules["componentize_py_runtime"].call_import = sys.modules["componentize_py_types"].Ok = None  # type: ignore[attr-defined]
+    sys.modules["componentize_py_runtime"].call_import = None  # type: ignore[attr-defined]
+    sys.modules["componentize_py_types"].Ok = Ok  # type: ignore[attr-defined]
     spec = importlib.util.spec_from_file_location("finishing", ROOT / "catalyst" / "sdk" / "finishing.py")
     assert spec is not None
     assert spec.loader is not None

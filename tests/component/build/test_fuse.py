@@ -169,6 +169,17 @@ def test_the_program_is_that_of_the_package_and_no_other_of_its_name(
     assert fuse._program().parent != tmp_path
 
 
+def test_where_the_system_does_not_say_which_pages_are_written_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def first_bytes(*_: object) -> list[tuple[int, int]]:
+        raise PermissionError(1, "Operation not permitted")
+
+    notes: list[str] = []
+    monkeypatch.setattr(componentize, "component_of", lambda *_: unfused())
+    wasm = builder.build(GUESTS / "probe", first_bytes=first_bytes, note=notes.append)
+    assert len(modules(wasm)) == 3
+    assert [one for one in notes if "which pages they write is not known: [Errno 1]" in one] == notes != []
+
+
 def test_where_the_tool_is_missing_the_component_is_built_without_it_and_that_is_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -14,7 +14,7 @@ from wasmtime.component import Component, Linker, LinkerInstance
 from host import Host
 from host.component.build import fuse
 from host.component.build.wrapper import wrap
-from host.component.wasm import append_section, as_section, custom_sections, read_outline, sections
+from host.component.wasm import append_section, as_section, custom_sections, data_segments, read_outline, sections
 from host.core.wit import LOG, OUTPUT, RUN, STREAMING, WEBSOCKET
 from host.errors import BuildError, CompileError
 from tests.conftest import wat
@@ -233,3 +233,19 @@ def test_a_component_whose_imports_do_not_come_first_is_left_as_it_is(component:
     other = binary(f"(component {component})")
     with pytest.raises(BuildError, match="do not stand at its beginning"):
         wrap(other, binary(f"(module {FITS})"), fuse.REALLOC)
+
+
+def test_what_stands_in_the_memory_at_the_beginning_is_written_once_more() -> None:
+    asked: list[bytes] = []
+
+    def first_bytes(core: bytes) -> list[tuple[int, int]]:
+        asked.append(core)
+        return [(5, 7), (4_096, 0), (65_535, 255)]
+
+    wasm = fuse.fused(before(), first_bytes)
+    modules = [wasm[start:end] for kind, start, end in sections(wasm) if kind == 1]
+    assert asked == modules[:1]
+    at = next(start for kind, start, _ in sections(modules[2]) if kind == 11)
+    found = [(address, end - address, modules[2][place]) for address, end, place in data_segments(modules[2], at)]
+    assert found == [(5, 1, 7), (4_096, 1, 0), (65_535, 1, 255)]
+    assert Guest(wasm).run("s") == "what was réad"

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 _PIECE = 16 * 1024  # bytes: `check` is called between two pieces
+_SHORT = 512  # characters of texts that are remembered
+_MOST_CLEAN = 512  # of such texts
 _LONGEST_ESCAPE = 16  # bytes of a character, in escapes within escapes
 _WORD = re.compile(rb"[A-Za-z0-9_.~+/%-]*+=*+")
 _WORD_BEFORE = re.compile(rb"[A-Za-z0-9_.~+/%-]*+\\*+")  # of a reversed text
@@ -100,8 +102,16 @@ class Redactor(Unspoken):
                 parts += part
             elif self._scanner.numeric and isinstance(part, int | float):
                 texts.append(json.dumps(part))
-        if not self._scanner.matches("\n".join(texts).encode("utf-8", "surrogatepass")):
-            return value  # one scan settles it for most values
+        clean = self._scanner.clean
+        if not (new := {*texts} - clean):
+            return value
+        joined = "\n".join(new)
+        if not self._scanner.matches(joined.encode("utf-8", "surrogatepass")):  # one scan settles it for most values
+            if len(joined) <= _SHORT:
+                if len(clean) > _MOST_CLEAN:
+                    clean.clear()
+                clean |= new
+            return value
         top = [value]
         places: list[tuple[Any, Any]] = [(top, 0)]
         while places:
@@ -214,9 +224,10 @@ class Match(NamedTuple):
 class Scanner(Unspoken):
     """Finds some values in texts."""
 
-    __slots__ = ("_all", "_least", "_open", "_quotes", "_shortest", "_wide", "longest", "numeric")
+    __slots__ = ("_all", "_least", "_open", "_quotes", "_shortest", "_wide", "clean", "longest", "numeric")
 
     def __init__(self, values: Sequence[str]) -> None:
+        self.clean = set[str]()  # short texts without any of the values: the words of records come in every run
         characters = {character for value in values for character in value}
         self.longest = 1024 + _LONGEST_ESCAPE * max((len(value.encode()) for value in values), default=0)
         self._open = _open_end(characters)

@@ -688,6 +688,41 @@ def test_json_values_are_redacted_at_any_depth_in_strings_keys_and_numbers():
     assert value[KEY][3] == f"a {KEY}", "the original is not touched"
 
 
+def test_a_text_that_is_known_to_hold_none_hides_no_other():
+    redact = redactor(KEY)
+    assert redact.json(["GET", {"url": "https://api.test"}]) == ["GET", {"url": "https://api.test"}]
+    assert redact.json(["GET", KEY, {"url": f"https://api.test/{KEY}"}]) == [
+        "GET",
+        "<0>",
+        {"url": "https://api.test/<0>"},
+    ]
+
+
+def test_a_text_that_holds_none_of_one_origin_s_secrets_may_hold_another_s():
+    redact = redactor("alpha-1234", "beta-56789")
+    assert redact.limited({"<0>"}).json(["beta-56789"]) == ["beta-56789"]
+    assert redact.json(["beta-56789"]) == ["<1>"]
+
+
+@given(st.lists(st.one_of(st.text(max_size=8), st.sampled_from([KEY, KEY[:9], KEY[9:], quote(KEY)])), max_size=6))
+def test_what_was_looked_at_before_is_redacted_as_at_first(texts):
+    known = redactor(KEY)
+    for text in texts:
+        known.json(text)
+    assert known.json(texts) == redactor(KEY).json(texts)
+
+
+def test_the_texts_that_are_known_to_hold_none_are_short_and_few():
+    redact = redactor(KEY)
+    for number in range(0, 10 * redaction._MOST_CLEAN, 7):
+        redact.json([str(number + place) for place in range(7)])
+    assert 0 < len(redact._scanner.clean) <= redaction._MOST_CLEAN + 7
+    known = {*redact._scanner.clean}
+    redact.json([f"{number} and more" for number in range(1_000)])
+    redact.json("x" * 100_000)
+    assert redact._scanner.clean == known
+
+
 def test_nesting_beyond_the_recursion_limit_is_redacted():
     value = KEY
     for _ in range(100_000):

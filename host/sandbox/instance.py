@@ -1,7 +1,7 @@
 """One component, ready to run: linked once, instantiated afresh for every run, or for the runs of a key that share an
 instance.
 
-The only file that calls into wasmtime while a guest runs. A guest reaches host functions through callbacks, which find
+The only file that calls into wasmtime in a run. A guest reaches host functions through callbacks, which find
 their run by thread: a run stays on one thread from its start to its end, and a store never leaves it.
 """
 

@@ -25,14 +25,15 @@ from host.component.build.wrapper import MEMORY, POST_RETURN
 from host.component.wasm import data_segments, sections
 from host.core.strict_json import Json
 from host.core.wit import RUN, provided
-from host.sandbox.engine import MAX_MEMORY_BYTES, MAX_WASM_STACK
+from host.sandbox.engine import MAX_MEMORY_BYTES, MAX_TABLE_ELEMENTS, MAX_TABLES, MAX_WASM_STACK, has_room
 from host.sandbox.lanes import TICK_S, Ticker
 
 _LONGEST_S: Final = 10.0  # of an example, or longer where the machine is busy
 _DATA: Final = 11  # a section of a core module
 _ENTRY_BYTES: Final = 8  # of a page, in /proc/PID/pagemap (Linux, admin-guide/mm/pagemap)
 _PRESENT, _OF_A_FILE = 1 << 63, 1 << 61
-_FAILED: Final = (WasmtimeError, Trap, LookupError)  # an export that is not there, an address outside the memory
+_ANY_ADDRESS: Final = (1 << 32) - 1  # the library has 32 bits with a sign
+_FAILED: Final = (WasmtimeError, Trap, LookupError, TypeError, AttributeError)  # another module, an odd address
 
 
 class _Unheard(Exception):
@@ -43,7 +44,7 @@ def first_bytes(core: bytes, rehearsals: Sequence[Rehearsal]) -> list[tuple[int,
     """The address of each page that at least half of the rehearsals write, and the byte that stands there when an
     instance of `core` begins. Those that cannot run again count for nothing. Raises OSError where the system does not
     say which pages were written."""
-    if not rehearsals:
+    if not rehearsals or not has_room():  # where there is none, the library would end the process
         return []
     engine = Engine(_config())
     ticker = Ticker(engine)
@@ -106,8 +107,9 @@ class _Guest:
     def __init__(self, engine: Engine, module: Module, answers: Sequence[Json]) -> None:
         """Raises those of `_FAILED`."""
         self._answers = iter(answers)
+        self._makes_room = False
         self._store = Store(engine)
-        self._store.set_limits(memory_size=MAX_MEMORY_BYTES)
+        self._store.set_limits(MAX_MEMORY_BYTES, MAX_TABLE_ELEMENTS, instances=1, tables=MAX_TABLES, memories=1)
         self._store.set_epoch_deadline(round(_LONGEST_S / TICK_S))
         imports = [self._import(one.module, one.name or "", one.type) for one in module.imports]
         exports = Instance(self._store, module, imports).exports(self._store)
@@ -127,9 +129,11 @@ class _Guest:
         return [(at, self._memory.read(self._store, at, at + 1)[0]) for at in addresses]
 
     def _put(self, text: str) -> tuple[int, int]:
-        """Address and size of a copy of `text` in the memory."""
+        """Address and size of a copy of `text` in the memory. A guest that makes room for it may call nothing."""
         encoded = text.encode("utf-8", "replace")
-        address = int(self._realloc(self._store, 0, 0, 1, len(encoded)))
+        self._makes_room = True
+        address = int(self._realloc(self._store, 0, 0, 1, len(encoded))) & _ANY_ADDRESS
+        self._makes_room = False
         self._memory.write(self._store, encoded, address)
         return address, len(encoded)
 
@@ -140,13 +144,15 @@ class _Guest:
 
     def _tell(self, kind: str | None, *arguments: int) -> int | None:
         """Answer a call, whose result is of this type (the Component Model's CanonicalABI.md)."""
+        if self._makes_room:
+            raise _Unheard
         match kind, next(self._answers, _Unheard):
             case None, None:
                 return None
             case "bool", bool() as truth:
                 return int(truth)
             case "string" | "result<string, string>", str() as text:
-                pair = struct.pack("<II", *self._put(text))
-                self._memory.write(self._store, pair if kind == "string" else bytes(4) + pair, arguments[-1])
+                told = (b"" if kind == "string" else bytes(4)) + struct.pack("<II", *self._put(text))
+                self._memory.write(self._store, told, arguments[-1] & _ANY_ADDRESS)
                 return None
         raise _Unheard

@@ -34,17 +34,20 @@ IMPORTS = f"""
 WRITE = "(i32.store8 (i32.mul (i32.const {page}) (i32.const %d)) (i32.const 1))" % PAGE  # noqa: UP031 - braces
 
 
-def core(body: str, imports: str = IMPORTS, pages_of_data: int = 8) -> bytes:
-    """The module of a guest that brings some pages of letters, and room behind them, and does `body` when it runs."""
-    letters = "".join(chr(ord("a") + page) * PAGE for page in range(pages_of_data))
+ROOM = """(global.set $free (i32.add (global.get $free) (local.get 3)))
+    (i32.sub (global.get $free) (local.get 3))"""
+
+
+def core(body: str, imports: str = IMPORTS, room: str = ROOM) -> bytes:
+    """The module of a guest that brings eight pages of letters, does `body` when it runs, and `room` where it is asked
+    for some."""
+    letters = "".join(chr(ord("a") + page) * PAGE for page in range(8))
     return bytes(
         wat2wasm(f"""(module {imports}
             (memory (export "memory") 2)
             (data (i32.const 0) "{letters}")
             (global $free (mut i32) (i32.const 100000))
-            (func (export "{REALLOC}") (param i32 i32 i32 i32) (result i32)
-                (global.set $free (i32.add (global.get $free) (local.get 3)))
-                (i32.sub (global.get $free) (local.get 3)))
+            (func (export "{REALLOC}") (param i32 i32 i32 i32) (result i32) {room})
             (func (export "{RUN}#run") (param i32 i32) (result i32) {body} (i32.const 90000))
             (func (export "{POST_RETURN}") (param i32)))""")
     )
@@ -119,6 +122,23 @@ def test_a_rehearsal_that_goes_otherwise_counts_for_nothing(answers: Sequence[Js
 )
 def test_a_guest_that_fails_has_no_pages(body: str, imports: str) -> None:
     assert written(core(body, imports), []) == []
+
+
+def test_a_guest_whose_room_for_an_answer_is_outside_its_memory_has_no_pages() -> None:
+    text = core(
+        f"(call $fetch (i32.const 8) (i32.const 2) (i32.const 0)) {WRITE.format(page=1)}", room="(i32.const -9)"
+    )
+    assert written(text, ["answer"]) == []
+
+
+def test_a_guest_that_calls_the_host_while_it_makes_room_for_an_answer_has_no_pages() -> None:
+    call = "(call $fetch (i32.const 8) (i32.const 2) (i32.const 0))"
+    assert written(core(call, room=f"{call} (i32.const 8)"), ["answer"] * 100_000) == []
+
+
+def test_where_there_is_no_room_for_a_sandbox_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "has_room", lambda: False)
+    assert written(core(WRITE.format(page=5)), []) == []
 
 
 def test_a_guest_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 _TURN_S: Final = 0.05  # that a run computes while others wait for a turn
-_TURNS_OF_A_PROCESSOR: Final = 4  # some of those that have one wait for the interpreter, or for a disk
-_LEAST_TURNS: Final = 16
+_TURNS_OF_A_PROCESSOR: Final = 2  # some of those that have one wait for the interpreter, or for a disk
+_LEAST_TURNS: Final = 8
 _CROWD: Final = 128  # runs of a caller that wait for a turn
 
 _MOST_WAITING: Final = 1_024  # runs without a slot, each in a thread of its own: as many as a server lets a caller have

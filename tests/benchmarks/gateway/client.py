@@ -61,7 +61,8 @@ class Connection(asyncio.Protocol):
     async def ask(self, message: bytes, on_body: Callable[[bytes], None] | None = None) -> Answer:
         """Raises ConnectionError where the connection ends before the answer does. When it is cancelled, the connection
         is cut. `on_body` gets each piece of the body as it comes."""
-        assert self._transport is not None
+        if self._transport is None or self._transport.is_closing():
+            raise ConnectionError("the connection is closed")
         self._parser = httptools.HttpResponseParser(self)
         self._answer, self._pieces, self._on_body = Answer(), [], on_body
         self._waiting = asyncio.get_running_loop().create_future()

@@ -99,9 +99,15 @@ async def opened(server: Server, rate: float, seconds: float) -> Crowd:
     under_way: set[asyncio.Task[None]] = set()
     until = time.perf_counter() + seconds
 
+    async def connected() -> Connection:
+        while free:
+            if (connection := free.pop()).usable:
+                return connection
+        return await Connection.open(server.port)
+
     async def ask() -> None:
         try:
-            connection = free.pop() if free else await Connection.open(server.port)
+            connection = await connected()
             answer = await connection.ask(message)
         except OSError:
             found.others["no answer"] += 1

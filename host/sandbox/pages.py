@@ -10,9 +10,11 @@ from __future__ import annotations
 import ctypes
 import mmap
 import struct
+import time
 from array import array
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Final, cast
@@ -25,10 +27,11 @@ from host.component.build.wrapper import MEMORY, POST_RETURN
 from host.component.wasm import data_segments, sections
 from host.core.strict_json import Json
 from host.core.wit import RUN, provided
-from host.sandbox.engine import MAX_MEMORY_BYTES, MAX_TABLE_ELEMENTS, MAX_TABLES, MAX_WASM_STACK, has_room
+from host.sandbox.engine import MAX_MEMORY_BYTES, MAX_TABLE_ELEMENTS, MAX_TABLES, engine_config, has_room
 from host.sandbox.lanes import TICK_S, Ticker
 
-_LONGEST_S: Final = 10.0  # of an example, or longer where the machine is busy
+_LONGEST_S: Final = 20.0  # of one rehearsal, and after which no other begins
+_MOST: Final = 10_000  # pages: a chat writes some 200
 _DATA: Final = 11  # a section of a core module
 _ENTRY_BYTES: Final = 8  # of a page, in /proc/PID/pagemap (Linux, admin-guide/mm/pagemap)
 _PRESENT, _OF_A_FILE = 1 << 63, 1 << 61
@@ -37,36 +40,37 @@ _FAILED: Final = (WasmtimeError, Trap, LookupError, TypeError, AttributeError)  
 
 
 class _Unheard(Exception):
-    """The guest asks for what it was not told in its rehearsal."""
+    """The guest asks for what it was not told in its rehearsal, or cannot be asked."""
 
 
 def first_bytes(core: bytes, rehearsals: Sequence[Rehearsal]) -> list[tuple[int, int]]:
     """The address of each page that at least half of the rehearsals write, and the byte that stands there when an
     instance of `core` begins. Those that cannot run again count for nothing. Raises OSError where the system does not
     say which pages were written."""
-    if not rehearsals or not has_room():  # where there is none, the library would end the process
+    if not rehearsals:
         return []
     engine = Engine(_config())
-    ticker = Ticker(engine)
+    ticker, until = Ticker(engine), time.monotonic() + _LONGEST_S
+    written = list[list[int]]()
     try:
         module = Module(engine, core)
         with ticker.ticking():
-            written = [pages for one in rehearsals if (pages := _written(engine, module, one)) is not None]
+            for one in rehearsals:
+                if time.monotonic() < until and (pages := _written(engine, module, one)) is not None:
+                    written.append(pages)
             counts = Counter(page for pages in written for page in pages)
             begin, end = _data(core)
             often = sorted(page for page, count in counts.items() if begin <= page < end and 2 * count >= len(written))
-            return _Guest(engine, module, ()).bytes_at(often)
-    except _FAILED:  # whoever compiles it next says more
+            with closing(_Guest(engine, module, ())) as guest:
+                return guest.bytes_at(often[:_MOST])
+    except (*_FAILED, _Unheard):  # whoever compiles it next says more
         return []
     finally:
         ticker.close()
 
 
 def _config() -> Config:
-    config = Config()
-    config.epoch_interruption = True
-    config.max_wasm_stack = MAX_WASM_STACK
-    config.memory_init_cow = True
+    config = engine_config(0)
     config.cranelift_opt_level = "none"  # it runs for a moment
     return config
 
@@ -82,11 +86,11 @@ def _data(core: bytes) -> tuple[int, int]:
 def _written(engine: Engine, module: Module, rehearsal: Rehearsal) -> list[int] | None:
     """The addresses of the pages; None where it goes otherwise than in the rehearsal."""
     try:
-        guest = _Guest(engine, module, rehearsal.answers)
-        guest.run(rehearsal.text)
+        with closing(_Guest(engine, module, rehearsal.answers)) as guest:
+            guest.run(rehearsal.text)
+            return own_pages(*guest.place())
     except (*_FAILED, _Unheard):
         return None
-    return own_pages(*guest.place())
 
 
 def own_pages(start: int, size: int) -> list[int]:
@@ -105,7 +109,9 @@ class _Guest:
     """An instance of the core module. It hears the `answers` one after the other, whatever it asks."""
 
     def __init__(self, engine: Engine, module: Module, answers: Sequence[Json]) -> None:
-        """Raises those of `_FAILED`."""
+        """To be closed. Raises those of `_FAILED`, _Unheard."""
+        if not has_room():  # the library would end the process
+            raise _Unheard
         self._answers = iter(answers)
         self._makes_room = False
         self._store = Store(engine)
@@ -115,6 +121,9 @@ class _Guest:
         exports = Instance(self._store, module, imports).exports(self._store)
         self._memory, self._realloc = cast("Memory", exports[MEMORY]), cast("Func", exports[REALLOC])
         self._run, self._end = cast("Func", exports[f"{RUN}#run"]), cast("Func", exports[POST_RETURN])
+
+    def close(self) -> None:
+        self._store.close()
 
     def run(self, text: str) -> None:
         """Raises those of `_FAILED`, _Unheard."""

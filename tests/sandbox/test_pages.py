@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import mmap
 import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,7 +40,7 @@ ROOM = """(global.set $free (i32.add (global.get $free) (local.get 3)))
     (i32.sub (global.get $free) (local.get 3))"""
 
 
-def core(body: str, imports: str = IMPORTS, room: str = ROOM) -> bytes:
+def core(body: str, imports: str = IMPORTS, room: str = ROOM, more: str = "") -> bytes:
     """The module of a guest that brings eight pages of letters, does `body` when it runs, and `room` where it is asked
     for some."""
     letters = "".join(chr(ord("a") + page) * PAGE for page in range(8))
@@ -46,7 +48,7 @@ def core(body: str, imports: str = IMPORTS, room: str = ROOM) -> bytes:
         wat2wasm(f"""(module {imports}
             (memory (export "memory") 2)
             (data (i32.const 0) "{letters}")
-            (global $free (mut i32) (i32.const 100000))
+            (global $free (mut i32) (i32.const 100000)) {more}
             (func (export "{REALLOC}") (param i32 i32 i32 i32) (result i32) {room})
             (func (export "{RUN}#run") (param i32 i32) (result i32) {body} (i32.const 90000))
             (func (export "{POST_RETURN}") (param i32)))""")
@@ -139,6 +141,30 @@ def test_a_guest_that_calls_the_host_while_it_makes_room_for_an_answer_has_no_pa
 def test_where_there_is_no_room_for_a_sandbox_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pages, "has_room", lambda: False)
     assert written(core(WRITE.format(page=5)), []) == []
+
+
+def test_nothing_is_left_of_the_guests() -> None:
+    left = {id(one) for one in gc.get_objects() if isinstance(one, pages._Guest)}
+    written(core(WRITE.format(page=5)), [], [])
+    gc.collect()
+    assert {id(one) for one in gc.get_objects() if isinstance(one, pages._Guest)} <= left
+
+
+def test_guests_that_take_long_are_not_all_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "_LONGEST_S", 0.1)
+    began = time.monotonic()
+    assert written(core("(loop (br 0))"), *[[]] * 1_000) == []
+    assert time.monotonic() - began < 60
+
+
+def test_a_guest_that_calls_the_host_at_its_start_has_no_pages() -> None:
+    start = "(func $begin (drop (call $emit (i32.const 0) (i32.const 1)))) (start $begin)"
+    assert written(core(WRITE.format(page=1), IMPORTS, ROOM, start), [True]) == []
+
+
+def test_the_pages_are_no_more_than_a_component_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "_MOST", 2)
+    assert written(core("".join(WRITE.format(page=page) for page in range(5))), []) == [0, 1]
 
 
 def test_a_guest_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:

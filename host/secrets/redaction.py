@@ -90,6 +90,8 @@ class Redactor(Unspoken):
     def json(self, value: Any) -> Any:
         """A copy of the JSON value `value` with replacements in all strings, keys and numbers, at any depth; `value`
         itself where there is nothing to replace."""
+        if not self.searches:
+            return value
         texts, parts = [], [value]
         while parts:
             part = parts.pop()
@@ -102,16 +104,18 @@ class Redactor(Unspoken):
                 parts += part
             elif self._scanner.numeric and isinstance(part, int | float):
                 texts.append(json.dumps(part))
-        clean = self._scanner.clean
+        clean, matches = self._scanner.clean, self._scanner.matches
         if not (new := {*texts} - clean):
             return value
         joined = "\n".join(new)
-        if not self._scanner.matches(joined.encode("utf-8", "surrogatepass")):  # one scan settles it for most values
-            if len(joined) <= _SHORT:
+        if not matches(joined.encode("utf-8", "surrogatepass")):  # one scan settles it for most values
+            if len(joined) > _SHORT:
+                return value
+            if len(new) == 1 or not any(matches(text.encode("utf-8", "surrogatepass")) for text in new):
                 if len(clean) > _MOST_CLEAN:
                     clean.clear()
-                clean |= new
-            return value
+                clean |= new  # each was looked at alone: a neighbour may hide what it holds
+                return value
         top = [value]
         places: list[tuple[Any, Any]] = [(top, 0)]
         while places:

@@ -698,6 +698,14 @@ def test_a_text_that_is_known_to_hold_none_hides_no_other():
     ]
 
 
+def test_a_text_whose_neighbour_hides_it_is_found_at_once_and_later():
+    poison = base64.b64encode(b"aaaaaaaaaaa\\").decode()
+    twice = base64.b64encode(base64.b64encode(b"hunter2hunter2")).decode()
+    redact = redactor("hunter2hunter2")
+    assert twice not in redact.json([poison, twice])
+    assert twice not in redact.json([twice])
+
+
 def test_a_text_that_holds_none_of_one_origin_s_secrets_may_hold_another_s():
     redact = redactor("alpha-1234", "beta-56789")
     assert redact.limited({"<0>"}).json(["beta-56789"]) == ["beta-56789"]

@@ -10,7 +10,8 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from host.core.names import Digest
@@ -32,16 +33,26 @@ class Blobs:
         self._database = database
         self._folder = state_dir / _FOLDER
 
-    def prepare(self, digest: Digest, content: bytes) -> None:
+    @contextmanager
+    def prepared(self, digest: Digest, content: bytes, drop: Callable[[Digest], None]) -> Iterator[None]:
         """Store `content` on this machine, and send it to the others, which may take long: in a transaction of its own,
-        beside which others write. `put` follows. Raises StateError."""
+        beside which others write. Inside, `put` follows; where that fails, `drop` is called. Raises StateError."""
         self._write(digest, content)
         if self._database.shared:
             with self._database.adding(LONG_S) as connection:
                 _add(connection, digest, content)
+        try:
+            yield
+        except BaseException:
+            with suppress(StateError):  # what went wrong before says more
+                drop(digest)
+            raise
 
     def put(self, connection: StateConnection, digest: Digest, content: bytes) -> None:
-        """Store `content` for other machines after the commit. Raises StateError."""
+        """Keep `content`, in a write transaction: what somebody else dropped meanwhile is stored again. Raises
+        StateError."""
+        if not self._file(digest).exists():
+            self._write(digest, content)
         if self._database.shared:
             _add(connection, digest, content)
 

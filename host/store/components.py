@@ -17,7 +17,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -281,9 +280,7 @@ class Components:
         InputError if the version has other bytes, unless `replace`."""
         digest = Digest.of(wasm)
         superseded: list[Digest] = []
-        self._blobs.prepare(digest, wasm)
-        with ExitStack() as failing, self._audit_log.changing() as change:
-            failing.callback(self._drop, digest)
+        with self._blobs.prepared(digest, wasm, self._drop), self._audit_log.changing() as change:
             connection = change.connection
             before = connection.execute(select(components.c.digest).where(_is(reference))).scalar()
             if before not in (None, str(digest)) and not replace:
@@ -309,7 +306,6 @@ class Components:
                 _raise_newest(change, reference)
             elif approved_on_arrival(connection, component, config or {}):
                 superseded += approve(change, component, "asks for nothing more")
-            failing.pop_all()
         for one in superseded:
             self._drop(one)
         return self.now(component)

@@ -137,11 +137,11 @@ class Database:
 
     @contextmanager
     def adding(self, statement_s: float) -> Iterator[StateConnection]:
-        """A transaction of PostgreSQL's beside the writers, for rows that nothing refers to yet: each statement may
-        take `statement_s`. Committed at the end, as `writing`."""
+        """A transaction of PostgreSQL's beside the writers, for rows that nothing refers to yet; then it commits."""
         if self._generation != forks.generation:
             raise forks.made_before()
         with _translated_errors(), self._pool.connected() as connection, _patient(connection, statement_s):
+            connection.execute(_ENDS_IDLE)
             yield connection
             _require_time()
             connection.commit()
@@ -444,6 +444,7 @@ _SYNCHRONOUS: Final = """
 SELECT pg_catalog.set_config('synchronous_commit', 'on', false)
 WHERE pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.=) 'off'
 """
+_ENDS_IDLE: Final = f"SELECT pg_catalog.set_config('idle_in_transaction_session_timeout', '{_VANISHED_S:g}s', true)"
 _BEGIN_WRITING: Final = (
     "SELECT pg_catalog.set_config('lock_timeout', %s, true), "
     f"pg_catalog.set_config('idle_in_transaction_session_timeout', '{_VANISHED_S:g}s', true), "

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,13 @@ def test_a_row_that_somebody_put_there_is_told(installed: Components, audit_log:
 # bytes
 
 
+def raising(error: Exception) -> Callable[..., None]:
+    def raises(*_: object) -> None:
+        raise error
+
+    return raises
+
+
 def test_other_bytes_under_the_same_version_are_refused(installed: Components) -> None:
     register(installed, "0.1.0", b"one")
     with pytest.raises(InputError, match="--replace"):
@@ -127,19 +135,44 @@ def test_bytes_that_take_long_to_send_are_in_nobodys_way(
     assert allowed == [LONG_S]
 
 
-@pytest.mark.parametrize("kind", ["postgres"], indirect=True)
-def test_bytes_that_somebody_removed_meanwhile_are_sent_again(
-    installed: Components, state_dir: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+def test_bytes_that_somebody_removed_meanwhile_are_stored_again(
+    installed: Components, state_dir: Path, database: Database, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepare = Blobs.prepare
+    prepared = Blobs.prepared
 
-    def prepared(self: Blobs, digest: Digest, content: bytes) -> None:
-        prepare(self, digest, content)
-        installed._drop(digest)  # another reference to the same bytes, elsewhere
+    @contextmanager
+    def dropped(self: Blobs, digest: Digest, *more: Any) -> Iterator[None]:
+        with prepared(self, digest, *more):
+            installed._drop(digest)  # another reference to the same bytes, elsewhere
+            yield
 
-    monkeypatch.setattr(Blobs, "prepare", prepared)
+    monkeypatch.setattr(Blobs, "prepared", dropped)
     component = register(installed, "0.1.0", b"bytes")
-    assert Blobs(database, state_dir / "elsewhere").get(component.digest) == b"bytes"
+    assert installed.content(component) == b"bytes"
+    if kind == "postgres":
+        assert Blobs(database, state_dir / "elsewhere").get(component.digest) == b"bytes"
+
+
+def test_what_went_wrong_is_told_although_its_bytes_cannot_be_removed(
+    installed: Components, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(installed, "0.1.0", b"one")
+
+    def busy(_: object) -> None:
+        raise StateError("the state's database is busy")
+
+    monkeypatch.setattr(installed, "_drop", busy)
+    with pytest.raises(InputError, match="taken by other bytes"):
+        register(installed, "0.1.0", b"two")
+
+
+def test_bytes_of_a_change_that_cannot_begin_leave_again(
+    installed: Components, state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(installed._audit_log, "check", raising(StateError("other hands changed the state")))
+    with pytest.raises(StateError, match="other hands"):
+        register(installed, "0.1.0", b"one")
+    assert list((state_dir / "components").iterdir()) == []
 
 
 def test_unless_they_are_to_replace_them_and_then_the_old_ones_go(

@@ -286,7 +286,10 @@ def test_a_head_that_is_gone_is_not_mended(made: Path) -> None:
 
 def test_a_component_and_its_name_are_synced(tmp_path: Path, disk: Callable[[int | None], Disk]) -> None:
     power = disk(None)
-    with closing(Database.open(tmp_path)) as database:
-        Blobs(database, tmp_path).prepare(Digest.of(b"bytes"), b"bytes")
+    with (
+        closing(Database.open(tmp_path)) as database,
+        Blobs(database, tmp_path).prepared(Digest.of(b"bytes"), b"bytes", lambda _: None),
+    ):
+        pass
     left = power.left(tmp_path / "components", tmp_path / "left")
     assert [file.read_bytes() for file in left.iterdir()] == [b"bytes"]

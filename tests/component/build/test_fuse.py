@@ -173,8 +173,8 @@ def test_where_the_system_does_not_say_which_pages_are_written_that_is_said(monk
     def first_bytes(*_: object) -> list[tuple[int, int]]:
         raise PermissionError(1, "Operation not permitted")
 
-    notes: list[str] = []
-    monkeypatch.setattr(componentize, "component_of", lambda *_: unfused())
+    notes, as_made = list[str](), unfused()  # made before its tool is another one
+    monkeypatch.setattr(componentize, "component_of", lambda *_: as_made)
     wasm = builder.build(GUESTS / "probe", first_bytes=first_bytes, note=notes.append)
     assert len(modules(wasm)) == 3
     assert [one for one in notes if "which pages they write is not known: [Errno 1]" in one] == notes != []
